@@ -1,0 +1,224 @@
+"""The training loop: whole tensors, one pass of shuffled batches an epoch, the best averaged network kept."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from training import schedule
+from training.averaging import Average
+from training.network import Network
+from training.rows import Rows
+from training.target import Target
+
+EVALUATED_ROWS = 8_192  # rows scored at a time: bounds the memory of hidden activations
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How a network is fitted."""
+
+    epochs: int = 40
+    batch_rows: int = 256  # at least: what a last, smaller batch would hold is spread over the others
+    learning_rate: float = 2e-3  # at its greatest
+    weight_decay: float = 1e-2  # decoupled (AdamW)
+    warmup: float = 0.05  # share of the steps
+    average_decay: float = 0.99  # of the moving average, a step
+    patience: int = 12  # epochs without a better validation loss before stopping
+    clip_norm: float = 1.0  # greatest norm of the gradient
+    seed: int = 0
+    device: str = "cpu"
+
+
+class Epoch(NamedTuple):
+    """What one epoch came to."""
+
+    number: int  # 1 for the first
+    train_loss: float  # mean over the epoch's batches, in training mode
+    validation_loss: float  # of the averaged network, mean over rows
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The best averaged network and how it came about."""
+
+    network: Network  # on the CPU, in eval mode
+    best: Epoch
+    history: tuple[Epoch, ...]
+    stopped: str  # "finished", "early" or "interrupted"
+
+
+Progress = Callable[[Epoch, int], None]  # an epoch and how many are planned
+
+
+def fit(
+    network: Network,
+    target: Target,
+    train: Rows,
+    validation: Rows,
+    settings: FitSettings,
+    *,
+    progress: Progress | None = None,
+    stop: Callable[[], bool] | None = None,
+    resume: Mapping[str, Tensor] | None = None,
+    checkpoint: Callable[[dict[str, Tensor]], None] | None = None,
+) -> FitResult:
+    """Fit `network` and return the best averaged one; the same seed, machine and threads give the same bits.
+
+    `stop` is asked after each epoch. `checkpoint` is handed the whole state after each epoch, `resume` takes it back.
+    Raises ValueError with fewer than two training rows or no validation row.
+    """
+    if len(train.y) < 2 or len(validation.y) < 1:
+        raise ValueError(f"fitting needs 2 training rows and 1 validation row, got {len(train.y)}, {len(validation.y)}")
+    devices = [torch.device(settings.device)] if settings.device.startswith("cuda") else []
+    with torch.random.fork_rng(devices):
+        run = Run(network, target, train, validation, settings)
+        if resume is not None:
+            run.restore(resume)
+        while (stopped := run.stopped()) is None:
+            epoch = run.epoch()
+            if progress is not None:
+                progress(epoch, settings.epochs)
+            if checkpoint is not None:
+                checkpoint(run.state())
+            if stop is not None and stop():
+                stopped = "interrupted"
+                break
+        return run.result(stopped)
+
+
+class Run:
+    """A fit under way."""
+
+    def __init__(self, network: Network, target: Target, train: Rows, validation: Rows, settings: FitSettings) -> None:
+        """Put rows and network on the device and seed everything that draws numbers."""
+        torch.manual_seed(settings.seed)
+        device = torch.device(settings.device)
+        self.settings, self.target = settings, target
+        self.train, self.validation = train.to(device), validation.to(device)
+        self.network = network.to(device).train()
+        silence_absent_codes(self.network, self.train.codes)
+        self.average = Average(self.network, settings.average_decay)
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        self.shuffler = torch.Generator().manual_seed(settings.seed)
+        self.batches = max(1, len(train.y) // max(2, settings.batch_rows))  # never one of fewer than 2 rows
+        self.history: list[Epoch] = []
+        self.best_network = copy.deepcopy(self.average.network)
+
+    def epoch(self) -> Epoch:
+        """Train one epoch, validate, keep the network where it is the best so far."""
+        start = time.monotonic()
+        order = torch.randperm(len(self.train.y), generator=self.shuffler).to(self.train.y.device)
+        first = len(self.history) * self.batches
+        total = torch.zeros((), device=order.device)
+        for step, index in enumerate(torch.tensor_split(order, self.batches), first):
+            total += self.step(self.train.take(index), step)
+        train_loss = float(total) / self.batches
+        validation_loss = mean_loss(self.average.network, self.target, self.validation)
+        rate = float(self.optimizer.param_groups[0]["lr"])
+        epoch = Epoch(len(self.history) + 1, train_loss, validation_loss, rate, time.monotonic() - start)
+        if not self.history or validation_loss < self.best().validation_loss:
+            self.best_network.load_state_dict(self.average.network.state_dict())
+        self.history.append(epoch)
+        return epoch
+
+    def step(self, batch: Rows, step: int) -> Tensor:
+        """Forward, backward, clipped AdamW step, average; returns the batch's loss."""
+        settings = self.settings
+        steps = settings.epochs * self.batches
+        self.optimizer.param_groups[0]["lr"] = settings.learning_rate * schedule.share(step, steps, settings.warmup)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
+        self.optimizer.step()
+        self.average.update()
+        return loss.detach()
+
+    def loss(self, batch: Rows) -> Tensor:
+        """Mean over the members of each one's own loss: averaging first would let members lean on one another."""
+        scores = self.network.member_scores(batch.x, batch.codes)  # [rows, members, outputs]
+        members = scores.shape[1]
+        return self.target.losses(scores.flatten(0, 1), batch.y.repeat_interleave(members)).mean()
+
+    def best(self) -> Epoch:
+        """The epoch of least validation loss, the first of equals."""
+        return min(self.history, key=lambda epoch: (not math.isfinite(epoch.validation_loss), epoch.validation_loss))
+
+    def stopped(self) -> str | None:
+        """Why the run is over, or None."""
+        if len(self.history) >= self.settings.epochs:
+            return "finished"
+        if self.history and len(self.history) - self.best().number >= self.settings.patience:
+            return "early"
+        return None
+
+    def result(self, stopped: str) -> FitResult:
+        """The best network, on the CPU."""
+        return FitResult(self.best_network.cpu().eval(), self.best(), tuple(self.history), stopped)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything the next epoch depends on, as tensors by name (safetensors takes it as it is)."""
+        parts = {"network": self.network, "average": self.average.network, "best": self.best_network}
+        state = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            state |= {f"optimizer.{index}.{key}": value for key, value in moments.items()}
+        state["history"] = torch.tensor(self.history, dtype=torch.float64)
+        state["average.steps"] = torch.tensor(self.average.steps)
+        state["random.shuffler"] = self.shuffler.get_state()
+        state["random.torch"] = torch.get_rng_state()
+        return {key: value.detach().cpu().clone() for key, value in state.items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go back to what `state` returned; a missing or misshapen entry is a KeyError or RuntimeError of torch's."""
+        parts = {"network": self.network, "average": self.average.network, "best": self.best_network}
+        for name, part in parts.items():
+            part.load_state_dict({key: state[f"{name}.{key}"] for key in part.state_dict()})
+        self.optimizer.load_state_dict(self._optimizer_state(state))
+        self.history = [Epoch(int(row[0]), *row[1:]) for row in state["history"].tolist()]
+        self.average.steps = int(state["average.steps"])
+        self.shuffler.set_state(state["random.shuffler"])
+        torch.set_rng_state(state["random.torch"])
+
+    def _optimizer_state(self, state: Mapping[str, Tensor]) -> dict[str, object]:
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in state.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".")
+                moments.setdefault(int(index), {})[name] = value
+        return {"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]}
+
+
+@torch.no_grad()
+def silence_absent_codes(network: Network, codes: Tensor | None) -> None:
+    """Start the embedding of every code that no training row holds at zero, where it stays: it gets no gradient."""
+    if codes is None:
+        return
+    for index, table in enumerate(network.embeddings):
+        absent = torch.ones(len(table.weight), dtype=torch.bool, device=table.weight.device)
+        absent[codes[:, index]] = False
+        table.weight[absent] = 0.0
+
+
+@torch.no_grad()
+def scores_of(network: Network, rows: Rows) -> Tensor:
+    """Averaged scores [rows, outputs] in eval mode, in bounded pieces."""
+    was_training, _ = network.training, network.eval()
+    codes = [None] * len(rows.x) if rows.codes is None else rows.codes.split(EVALUATED_ROWS)
+    pieces = [network(x, part) for x, part in zip(rows.x.split(EVALUATED_ROWS), codes, strict=False)]
+    network.train(was_training)
+    return torch.cat(pieces)
+
+
+def mean_loss(network: Network, target: Target, rows: Rows) -> float:
+    """Mean loss over rows."""
+    return float(target.losses(scores_of(network, rows), rows.y).double().mean())

@@ -1,0 +1,43 @@
+"""What the network is trained towards: class codes, or standardised values."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Task = Literal["binary", "multiclass", "regression"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Task, number of scores and, for regression, the mean and spread that scores are in units of."""
+
+    task: Task
+    outputs: int  # 1 for binary (the log-odds of class 1) and regression, else the number of classes
+    mean: float = 0.0
+    std: float = 1.0
+
+    def encode(self, y: np.ndarray) -> Tensor:
+        """y [rows] class codes or float64 values -> what the loss takes: int64 codes or float32 in standard units."""
+        if self.task == "regression":
+            return torch.from_numpy(((y - self.mean) / self.std).astype(np.float32))
+        return torch.from_numpy(y.astype(np.int64))
+
+    def losses(self, scores: Tensor, y: Tensor) -> Tensor:
+        """Loss of each row [rows]: log loss in nats, or squared error in squared standard units."""
+        if self.task == "regression":
+            return (scores[:, 0] - y).square()
+        if self.task == "binary":
+            return functional.binary_cross_entropy_with_logits(scores[:, 0], y.to(scores.dtype), reduction="none")
+        return functional.cross_entropy(scores, y, reduction="none")
+
+
+def fit(task: Task, y: np.ndarray, classes: int) -> Target:
+    """Fit on training rows: y [rows] class codes 0 … classes - 1, or float64 values."""
+    if task == "regression":
+        std = float(np.std(y))
+        return Target(task, 1, float(np.mean(y)), std if std > 0 else 1.0)
+    return Target(task, 1 if task == "binary" else classes)
