@@ -4,9 +4,9 @@ Every model is strict and closed: an unknown, missing or mistyped field is an er
 The format is specified for readers in docs/bundle.md; a change here is a change there and of `FORMAT_VERSION`.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, StrictInt, StrictStr, model_validator
 
 FORMAT = "batchproof-bundle"
 FORMAT_VERSION = 1
@@ -16,6 +16,21 @@ Kind = Literal["numeric", "categorical", "date"]
 ValueType = Literal["float", "integer", "boolean", "string", "date"]
 ClassLabel = StrictBool | StrictInt | StrictStr  # JSON values: the target's own
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+VALUE_TYPES: dict[str, frozenset[str]] = {  # kind -> what its training column may have held
+    "numeric": frozenset({"float", "integer", "boolean"}),
+    "categorical": frozenset({"string", "integer", "boolean"}),
+    "date": frozenset({"date"}),
+}
+
+
+class Tensor(NamedTuple):
+    """One graph input or output [rows, width]."""
+
+    name: str
+    dtype: Literal["float32", "float64", "int64", "bool"]
+    width: int
 
 
 class Closed(BaseModel):
@@ -33,12 +48,24 @@ class Feature(Closed):
     code i for `categories[i]`, code len(categories) for missing, code len(categories) + 1 for a value not listed.
     """
 
-    name: str
+    name: Annotated[str, Field(min_length=1, max_length=1000)]
     kind: Kind
     value_type: ValueType  # what the training column held: decides which JSON types are taken
     missing: bool  # whether null is taken
-    range: tuple[float, float] | None = None  # numeric, date: least and greatest training value
+    range: tuple[FiniteFloat, FiniteFloat] | None = None  # numeric, date: least and greatest training value
     categories: tuple[str, ...] | None = None  # categorical only
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.value_type not in VALUE_TYPES[self.kind]:
+            raise ValueError(f"a {self.kind} feature cannot have value_type {self.value_type!r}")
+        if (self.categories is not None) != (self.kind == "categorical"):
+            raise ValueError("categories are given for categorical features and for no others")
+        if self.categories is not None and len(set(self.categories)) != len(self.categories):
+            raise ValueError("categories repeat")
+        if self.range is not None and (self.kind == "categorical" or self.range[0] > self.range[1]):
+            raise ValueError("range is [least, greatest] of a numeric or date feature")
+        return self
 
 
 class Signature(Closed):
@@ -47,6 +74,34 @@ class Signature(Closed):
     inputs: Annotated[tuple[Feature, ...], Field(min_length=1)]
     target: str
     classes: tuple[ClassLabel, ...] | None = None  # binary, multiclass: in the order of the probabilities
+
+    @property
+    def numeric(self) -> tuple[Feature, ...]:
+        """The features that are columns of the graph input `numeric`, dates included."""
+        return tuple(feature for feature in self.inputs if feature.kind != "categorical")
+
+    @property
+    def categorical(self) -> tuple[Feature, ...]:
+        """The features that are columns of the graph input `categorical`."""
+        return tuple(feature for feature in self.inputs if feature.kind == "categorical")
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The graph inputs: one matrix for each kind of feature there is."""
+        inputs = (
+            Tensor("numeric", "float64", len(self.numeric)),
+            Tensor("categorical", "int64", len(self.categorical)),
+        )
+        return tuple(tensor for tensor in inputs if tensor.width)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = [feature.name for feature in self.inputs]
+        if len(set(names)) != len(names):
+            raise ValueError("feature names repeat")
+        if self.classes is not None and len({class_text(label) for label in self.classes}) != len(self.classes):
+            raise ValueError("classes repeat, or differ only in their JSON type")
+        return self
 
 
 class FileEntry(Closed):
@@ -69,7 +124,8 @@ class Manifest(Closed):
 
     format: Literal["batchproof-bundle"]
     format_version: Literal[1]
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    sha256: Sha256  # the seal over bundle.json itself: service/seal.py
+    name: Name
     version: Annotated[int, Field(ge=1)]
     task: Task
     signature: Signature
@@ -78,3 +134,25 @@ class Manifest(Closed):
     metrics: dict[str, Any]  # on the held-out test rows
     provenance: dict[str, Any]
     uncertainty: dict[str, Any] | None = None  # split-conformal quantiles, where they were fitted
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        """The graph outputs that the task and the arithmetic ask for."""
+        saturated = (Tensor("saturated", "bool", 1),) if self.arithmetic.kind == "exact" else ()
+        if self.signature.classes is None:
+            return (Tensor("value", "float32", 1), *saturated)
+        classes = len(self.signature.classes)
+        return (Tensor("probabilities", "float32", classes), Tensor("scores", "float32", classes), *saturated)
+
+    @model_validator(mode="after")
+    def _classes_fit_task(self) -> Self:
+        found = len(self.signature.classes or ())
+        fits = {"binary": found == 2, "multiclass": found >= 3, "regression": self.signature.classes is None}
+        if not fits[self.task]:
+            raise ValueError(f"signature.classes has {found} classes, which does not fit a {self.task} task")
+        return self
+
+
+def class_text(label: ClassLabel) -> str:
+    """Return the class as the key it has among the probabilities: JSON keys are strings."""
+    return str(label).lower() if isinstance(label, bool) else str(label)

@@ -1,0 +1,78 @@
+"""One loaded model: a bundle, the session that runs it, and what was found when it was checked on this host."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+from service import golden
+from service.bundle import Bundle
+from service.decoder import Decoder
+from service.engine import Engine, EngineOptions
+from service.errors import BundleError
+from service.features import Encoder
+from service.manifest import Manifest
+from service.runner import Runner
+
+
+class Verification(Protocol):
+    """What the model needs to know of the check of its invariance."""
+
+    @property
+    def status(self) -> str:
+        """Return one word for the fingerprint."""
+
+
+# Given the bundle and a runner, returns the runner that may serve (it may be tiled) and the findings.
+Verify = Callable[[Bundle, Runner], tuple[Runner, Verification]]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Ready to answer: it has reproduced its golden rows here."""
+
+    bundle: Bundle
+    engine: Engine
+    runner: Runner
+    encoder: Encoder = field(repr=False)
+    decoder: Decoder = field(repr=False)
+    verification: Verification | None
+
+    @property
+    def manifest(self) -> Manifest:
+        """Return what bundle.json says."""
+        return self.bundle.manifest
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what answers were made by: equal fingerprints of exact bundles mean equal bits."""
+        description = self.engine.description
+        return {
+            "sha256": self.manifest.sha256,
+            "arithmetic": self.manifest.arithmetic.kind,
+            "engine": description["engine"],
+            "device": description["device"],
+            "invariance": self.verification.status if self.verification else "unverified",
+        }
+
+
+def load(bundle: Bundle, options: EngineOptions, run_rows: int, verify: Verify | None = None) -> Model:
+    """Start the engine, reproduce the golden rows, verify. Raises BundleError or EngineError."""
+    engine = Engine(bundle.model, options)
+    encoder = Encoder(bundle.manifest.signature)
+    runner = Runner(engine, run_rows)
+    check_golden(bundle, runner, encoder)
+    verification = None
+    if verify is not None:
+        runner, verification = verify(bundle, runner)
+    return Model(bundle, engine, runner, encoder, Decoder(bundle.manifest), verification)
+
+
+def check_golden(bundle: Bundle, runner: Runner, encoder: Encoder) -> None:
+    """Run the golden rows and compare; raises BundleError naming what differs."""
+    encoded = encoder.encode_rows(bundle.golden.rows)
+    if encoded.errors:
+        row, feature, message = encoded.errors[0]
+        raise BundleError(f"golden.json row {row}, feature {feature!r}: {message}")
+    (found,) = runner.run([encoded.arrays])
+    golden.check(bundle.golden, found, exact=bundle.manifest.arithmetic.kind == "exact")

@@ -1,0 +1,71 @@
+"""Which folders under the models folder may be bundles: finished ones, by name and version, newest first."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.errors import BundleError
+
+
+@dataclass(frozen=True)
+class Found:
+    """A folder that holds a bundle.json, and what its path says it is."""
+
+    name: str
+    version: int | None  # None: a bundle folder given directly, whose path says nothing
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A bundle that is not served, and the sentence that says why."""
+
+    name: str
+    version: int | None
+    message: str
+
+
+def scan(root: Path) -> tuple[list[Found], list[Refusal]]:
+    """List the bundles under `root`: a folder of models, the folder of one model, or one bundle.
+
+    `root` itself may be a link, nothing below it. Hidden folders and those without a bundle.json (still being copied)
+    are passed over. Raises BundleError where `root` cannot be listed.
+    """
+    root = Path(os.path.realpath(root))
+    if (root / "bundle.json").exists():
+        return [Found(root.name, None, root)], []
+    children = _folders(root)
+    if any(name.isdecimal() and (child / "bundle.json").exists() for name, child in children):
+        return _versions(root)
+    found: list[Found] = []
+    refusals: list[Refusal] = []
+    for name, child in children:
+        if child.is_symlink():
+            refusals.append(Refusal(name, None, f"{child} is a link; links are not followed"))
+            continue
+        versions, refused = _versions(child)
+        found += versions
+        refusals += refused
+    return found, refusals
+
+
+def _versions(model: Path) -> tuple[list[Found], list[Refusal]]:
+    found, refusals = [], []
+    for name, folder in _folders(model):
+        if not (folder / "bundle.json").exists():
+            continue
+        if name.isascii() and name.isdecimal() and not name.startswith("0") and len(name) <= 18:
+            found.append(Found(model.name, int(name), folder))
+        else:
+            refusals.append(Refusal(model.name, None, f"{folder}: a version is a positive whole number such as 1"))
+    return sorted(found, key=lambda one: -(one.version or 0)), refusals
+
+
+def _folders(parent: Path) -> list[tuple[str, Path]]:
+    """Return (name, path) of the folders in `parent`, links to folders included, hidden ones not."""
+    try:
+        with os.scandir(parent) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise BundleError(f"{parent} cannot be listed: {error.strerror}") from error
+    return [(name, parent / name) for name in names]

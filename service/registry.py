@@ -1,0 +1,72 @@
+"""models/<name>/<version>/ to loaded models: the newest version, every one, or a pinned one; refusals by name."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from service import bundle
+from service.bundle import Bundle
+from service.errors import BundleError, EngineError
+from service.model import Model
+from service.models_folder import Found, Refusal, scan
+
+Versions = Literal["newest", "all"]
+
+
+@dataclass(frozen=True)
+class Registry:
+    """What is served, and what was refused. Never changed: a newer set of models is a new registry."""
+
+    models: Mapping[str, Mapping[int, Model]] = field(default_factory=dict)  # name -> version -> model
+    refusals: tuple[Refusal, ...] = ()
+
+    def newest(self, name: str) -> Model:
+        """Return the newest version that loaded; raises KeyError."""
+        versions = self.models[name]
+        return versions[max(versions)]
+
+
+def load(
+    root: Path,
+    load_one: Callable[[Bundle], Model],
+    versions: Versions = "newest",
+    pinned: Mapping[str, int] | None = None,
+    limits: bundle.Limits | None = None,
+) -> Registry:
+    """Load the models under `root`; a bad bundle is refused by name and never stops a good one.
+
+    With `newest`, where the newest version is refused the next older one that loads is served in its place, and the
+    refusal stays on record. A `pinned` version {name: version} is served alone: nothing takes its place.
+    Raises BundleError only where `root` is no folder.
+    """
+    pinned = pinned or {}
+    found, refusals = scan(root)
+    models: dict[str, dict[int, Model]] = {}
+    for one in found:
+        if one.name in pinned and one.version not in (None, pinned[one.name]):
+            continue
+        if one.name not in pinned and versions == "newest" and one.name in models:
+            continue
+        try:
+            loaded = load_one(_read(one, limits))
+        except (BundleError, EngineError) as error:
+            refusals.append(Refusal(one.name, one.version, str(error)))
+        else:
+            models.setdefault(loaded.manifest.name, {})[loaded.manifest.version] = loaded
+    refusals += [
+        Refusal(name, version, f"version {version} is pinned, but {root} has no folder {name}/{version}")
+        for name, version in pinned.items()
+        if version not in models.get(name, {}) and not any((one.name, one.version) == (name, version) for one in found)
+    ]
+    return Registry(models, tuple(refusals))
+
+
+def _read(found: Found, limits: bundle.Limits | None) -> Bundle:
+    read = bundle.read(found.folder, limits)
+    named = (read.manifest.name, read.manifest.version)
+    if found.version is not None and named != (found.name, found.version):
+        raise BundleError(
+            f"bundle.json says {named[0]} version {named[1]}, but its folder says {found.name} version {found.version}"
+        )
+    return read

@@ -1,0 +1,55 @@
+"""JSON read the strict way: no duplicate keys, no NaN or infinity, no deep nesting. For files, not for requests."""
+
+import json
+import math
+from typing import Any
+
+MAX_DEPTH = 32
+
+
+def loads(raw: bytes) -> Any:
+    """Parse UTF-8 `raw`; raises ValueError with a clause that says what is wrong with it."""
+    try:
+        text = raw.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_constant, parse_float=_finite)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"is not UTF-8 at byte {error.start}") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
+    except RecursionError as error:
+        raise ValueError(f"is nested deeper than {MAX_DEPTH} levels") from error
+    _bound_depth(value)
+    return value
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"repeats the key {next(key for key in keys if keys.count(key) > 1)!r}")
+    return value
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"holds {name}, which is not JSON")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"holds {digits[:40]}, which is beyond float64")
+    return value
+
+
+def _bound_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [child for parent in level for child in _children(parent)]
+        if not level:
+            return
+    raise ValueError(f"is nested deeper than {MAX_DEPTH} levels")
+
+
+def _children(value: Any) -> list[Any]:
+    children = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    return [child for child in children if isinstance(child, dict | list)]
