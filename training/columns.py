@@ -1,0 +1,160 @@
+"""One Arrow column to typed values: numbers, dates as epoch seconds, or categories."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from service.dates import epoch_seconds
+from service.manifest import Kind, ValueType
+from training.table import TableError
+
+TICKS_PER_S = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+MICROSECONDS = 10**6
+
+
+@dataclass(frozen=True)
+class Column:
+    """The typed values of one column."""
+
+    name: str
+    kind: Kind
+    value_type: ValueType
+    values: np.ndarray  # [rows] float64, NaN = missing; categorical: int64 places in `levels`, -1 = missing
+    levels: tuple[Any, ...] = ()  # categorical: the distinct values, as JSON has them
+    note: str = ""  # what a reader should know of how the column was read
+
+    @property
+    def is_missing(self) -> np.ndarray:
+        """Which rows have no value [rows] bool."""
+        return np.asarray(self.values < 0 if self.kind == "categorical" else np.isnan(self.values))
+
+    def take(self, rows: np.ndarray) -> "Column":
+        """The same column of other rows, by number [n] int64."""
+        return replace(self, values=self.values[rows])
+
+
+def typed(name: str, arrow: pa.ChunkedArray, wanted: Kind | None = None) -> Column | None:
+    """Return the column with its kind inferred, or read as `wanted`; None where its type is no table value.
+
+    Raises TableError where no row has a value, or where the values cannot be read as `wanted`.
+    """
+    if pa.types.is_dictionary(arrow.type):
+        arrow = arrow.cast(arrow.type.value_type)
+    if arrow.null_count == len(arrow):
+        raise TableError(f"column {name!r} has no value in any row: leave it out with --drop {name!r}.")
+    if pa.types.is_time(arrow.type):
+        arrow = arrow.cast(pa.string())
+    if wanted == "categorical":
+        return _categorical(name, arrow)
+    if pa.types.is_boolean(arrow.type):
+        return _numeric(name, arrow, "boolean")
+    if pa.types.is_integer(arrow.type):
+        return _number_column(name, arrow, wanted, "integer")
+    if pa.types.is_floating(arrow.type) or pa.types.is_decimal(arrow.type):
+        return _number_column(name, arrow, wanted, "float")
+    if pa.types.is_temporal(arrow.type) and not pa.types.is_duration(arrow.type):
+        return Column(name, "date", "date", _ticks(arrow))
+    if pa.types.is_string(arrow.type) or pa.types.is_large_string(arrow.type):
+        return _text(name, arrow, wanted)
+    return None
+
+
+def _number_column(name: str, arrow: pa.ChunkedArray, wanted: Kind | None, value_type: ValueType) -> Column:
+    if wanted == "date":
+        raise TableError(f"column {name!r} holds numbers, not ISO 8601 dates: leave --date {name!r} out.")
+    return _numeric(name, arrow, value_type)
+
+
+def _numeric(name: str, arrow: pa.ChunkedArray, value_type: ValueType) -> Column:
+    numbers = arrow.cast(pa.uint8()) if value_type == "boolean" else arrow
+    values = numbers.cast(pa.float64(), safe=False).to_numpy().astype(np.float64)
+    endless = np.isinf(values)
+    if not endless.any():
+        return Column(name, "numeric", value_type, values)
+    values = np.where(endless, np.nan, values)
+    if np.isnan(values).all():
+        raise TableError(f"column {name!r} has no finite value in any row: leave it out with --drop {name!r}.")
+    return Column(name, "numeric", value_type, values, note=f"{endless.sum()} infinite values read as missing")
+
+
+def _ticks(arrow: pa.ChunkedArray) -> np.ndarray:
+    """Seconds since 1970 of dates and timestamps; digits beyond the microsecond are dropped, as the service does."""
+    unit = arrow.type.unit if pa.types.is_timestamp(arrow.type) else "s"
+    if not pa.types.is_timestamp(arrow.type):
+        arrow = arrow.cast(pa.timestamp("s"))
+    missing = arrow.is_null().to_numpy()
+    ticks = pc.fill_null(arrow.cast(pa.int64()), 0).to_numpy()
+    scale = TICKS_PER_S[unit]
+    microseconds = ticks // (scale // MICROSECONDS) if scale > MICROSECONDS else ticks * (MICROSECONDS // scale)
+    return np.where(missing, np.nan, microseconds / MICROSECONDS)
+
+
+def _text(name: str, arrow: pa.ChunkedArray, wanted: Kind | None) -> Column:
+    places, levels = _levels(arrow)
+    if wanted == "numeric":
+        return Column(name, "numeric", "float", _looked_up(places, _floats(name, levels)))
+    seconds = _dates(name, levels, must=wanted == "date")
+    if seconds is not None:
+        return Column(name, "date", "date", _looked_up(places, seconds))
+    numbers = all(_is_number(level) for level in levels)
+    hint = f"text that reads as numbers: --numeric {name!r} takes it so" if numbers else ""
+    return Column(name, "categorical", "string", places, tuple(levels), hint)
+
+
+def _categorical(name: str, arrow: pa.ChunkedArray) -> Column:
+    if pa.types.is_floating(arrow.type):
+        whole = pc.all(pc.equal(pc.floor(arrow), arrow)).as_py()
+        if not whole:
+            raise TableError(f"column {name!r} holds fractions: they cannot be read as categories.")
+        arrow = pc.if_else(pc.is_nan(arrow), None, arrow).cast(pa.int64())
+    value_type: ValueType = "string"
+    if pa.types.is_boolean(arrow.type):
+        value_type = "boolean"
+    elif pa.types.is_integer(arrow.type):
+        value_type = "integer"
+    elif not (pa.types.is_string(arrow.type) or pa.types.is_large_string(arrow.type)):
+        raise TableError(f"column {name!r} holds {arrow.type} values: they cannot be read as categories.")
+    places, levels = _levels(arrow)
+    return Column(name, "categorical", value_type, places, tuple(levels))
+
+
+def _levels(arrow: pa.ChunkedArray) -> tuple[np.ndarray, list[Any]]:
+    """Return each row's place among the distinct values [rows] int64, -1 where missing, and the distinct values."""
+    encoded = arrow.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    places = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return places, encoded.dictionary.to_pylist()
+
+
+def _looked_up(places: np.ndarray, values: list[float]) -> np.ndarray:
+    return np.asarray([*values, np.nan])[places]  # place -1 is the NaN at the end
+
+
+def _floats(name: str, levels: list[str]) -> list[float]:
+    for level in levels:
+        if not _is_number(level):
+            raise TableError(f"column {name!r} holds {level[:40]!r}, which is no finite number, but --numeric asks so.")
+    return [float(level) for level in levels]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(np.isfinite(float(text)))
+    except ValueError:
+        return False
+
+
+def _dates(name: str, levels: list[str], *, must: bool) -> list[float] | None:
+    seconds = []
+    for level in levels:
+        try:
+            seconds.append(epoch_seconds(level))
+        except ValueError as error:
+            if must:
+                raise TableError(f"column {name!r} holds {level[:40]!r}, which is no ISO 8601 date: {error}.") from error
+            return None
+    return seconds

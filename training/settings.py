@@ -1,0 +1,183 @@
+"""Every setting of a training run, with what it does beside it: flags, settings files and --help are made from here."""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+
+class SettingError(ValueError):
+    """A setting that cannot be used; the message is one sentence for the person who set it."""
+
+
+def option(default: Any, group: str, text: str, choices: tuple[str, ...] = ()) -> Any:
+    """Declare a setting: its default, the group of --help it stands in, its line of help, and its choices if few."""
+    return field(default=default, metadata={"group": group, "help": text, "choices": choices})
+
+
+DATA = "columns"
+SPLIT = "split"
+NETWORK = "network"
+FIT = "fit"
+OUT = "bundle"
+
+GROUPS = {
+    DATA: "How the columns of the table are read. Types are inferred and shown; these flags overrule.",
+    SPLIT: "Which rows train, which decide when to stop (validation), and which only measure the result (test).",
+    NETWORK: "The batch-norm MLP. What is left out is chosen by rule or by validation.",
+    FIT: "How the network is fitted.",
+    OUT: "What is written, and where.",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings with their defaults; None means: decided from the data."""
+
+    target: str = option("", DATA, "the column to predict (required)")
+    task: str | None = option(None, DATA, "what the target is", ("binary", "multiclass", "regression"))
+    numeric: tuple[str, ...] = option((), DATA, "read this column as numbers")
+    categorical: tuple[str, ...] = option((), DATA, "read this column as categories, integers too")
+    date: tuple[str, ...] = option((), DATA, "read this column as ISO 8601 dates or times")
+    drop: tuple[str, ...] = option((), DATA, "leave this column out")
+    keep: tuple[str, ...] = option((), DATA, "keep this column although it looks constant or like an identifier")
+    rare_rows: int = option(5, DATA, "categories seen in fewer training rows are treated as unseen, and not published")
+
+    seed: int = option(0, SPLIT, "seed of the split, of the initial weights and of the order of rows")
+    validation_share: float = option(0.2, SPLIT, "share of the rows for validation")
+    test_share: float = option(0.2, SPLIT, "share of the rows for the test")
+    split_column: str | None = option(None, SPLIT, "column that says train, validation or test for each row")
+    test: str | None = option(None, SPLIT, "file with the test rows; TABLE is then split into train and validation")
+
+    widths: tuple[int, ...] | None = option(None, NETWORK, "units of each hidden layer, for example 256,256")
+    ensemble: int = option(1, NETWORK, "networks whose scores are averaged, all inside one graph")
+    dropout: float | None = option(None, NETWORK, "share of hidden units switched off while training")
+    eps: float = option(1e-5, NETWORK, "batch norm: what is added to the variance")
+    momentum: float = option(0.1, NETWORK, "batch norm: weight of the newest batch in the running statistics")
+    affine: bool = option(True, NETWORK, "batch norm: learn a scale and a shift per channel (gamma, beta)")
+    encoding: str | None = option(None, NETWORK, "encoding of numeric columns; left out: chosen by validation loss")
+
+    epochs: int | None = option(None, FIT, "greatest number of passes over the training rows")
+    batch_rows: int | None = option(None, FIT, "rows of a training step")
+    learning_rate: float | None = option(None, FIT, "peak of the warm-up and cosine schedule (AdamW)")
+    weight_decay: float | None = option(None, FIT, "AdamW's decoupled weight decay")
+    ema: float | None = option(None, FIT, "decay of the averaged weights per step; 0 switches averaging off")
+    patience: int | None = option(None, FIT, "epochs without a better validation loss before stopping")
+    clip: float | None = option(None, FIT, "greatest norm of a step's gradient")
+    device: str = option("auto", FIT, "where to fit", ("auto", "cpu", "cuda"))
+    threads: int | None = option(None, FIT, "CPU threads of torch; results repeat to the bit for one number of threads")
+    resume: bool = option(False, FIT, "go on from the checkpoint that an interrupted run of the same settings left")
+
+    name: str | None = option(None, OUT, "name of the model; left out: the table's file name")
+    models: str = option("models", OUT, "folder that gets NAME/VERSION/")
+    version: int | None = option(None, OUT, "version to write; left out: one more than the newest")
+    arithmetic: str = option("float32", OUT, "exact: the same bits on every machine, proved", ("float32", "exact"))
+    golden_rows: int = option(64, OUT, "synthetic rows whose answers are stored to verify a host with (32 or more)")
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Return the settings of a TOML file; SettingError in one sentence where it cannot be used."""
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingError(f"the settings file {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"the settings file {path} is not TOML: {error}.") from error
+    return {_known(name.replace("-", "_"), path): value for name, value in found.items()}
+
+
+def make(given: Mapping[str, Any]) -> Settings:
+    """Return checked settings; every value has the type of its field, and stands within its limits."""
+    settings = Settings(**{name: _typed(name, value) for name, value in given.items()})
+    check(settings)
+    return settings
+
+
+def check(settings: Settings) -> None:
+    """Raise SettingError where a setting, or two together, make no sense."""
+    if not settings.target:
+        raise SettingError("no target: name the column to predict with --target COLUMN.")
+    for entry in fields(Settings):
+        choices, value = entry.metadata["choices"], getattr(settings, entry.name)
+        if choices and value is not None and value not in choices:
+            raise SettingError(f"{flag(entry.name)} is {value!r}: use one of {', '.join(choices)}.")
+    for name, (low, high) in LIMITS.items():
+        value = getattr(settings, name)
+        values = value if isinstance(value, tuple) else () if value is None else (value,)
+        if not all(low <= each <= high for each in values):
+            raise SettingError(f"{flag(name)} is {value}: it must lie between {low} and {high}.")
+    if settings.validation_share + settings.test_share >= 1:
+        raise SettingError("--validation-share and --test-share leave no rows to train on: their sum must be below 1.")
+    _check_columns(settings)
+
+
+LIMITS: dict[str, tuple[float, float]] = {
+    "rare_rows": (1, 10**9),
+    "seed": (0, 2**32 - 1),
+    "validation_share": (0.01, 0.9),
+    "test_share": (0.01, 0.9),
+    "widths": (1, 65_536),
+    "ensemble": (1, 64),
+    "dropout": (0.0, 0.95),
+    "eps": (1e-12, 1.0),
+    "momentum": (0.0, 1.0),
+    "epochs": (1, 1_000_000),
+    "batch_rows": (2, 10_000_000),
+    "learning_rate": (1e-8, 10.0),
+    "weight_decay": (0.0, 10.0),
+    "ema": (0.0, 0.999_999),
+    "patience": (1, 1_000_000),
+    "clip": (1e-6, 1e6),
+    "threads": (1, 4096),
+    "version": (1, 2**31 - 1),
+    "golden_rows": (32, 10_000),
+}
+
+
+def flag(name: str) -> str:
+    """Return the flag that sets the field `name`."""
+    return "--" + name.replace("_", "-")
+
+
+def _check_columns(settings: Settings) -> None:
+    seen: dict[str, str] = {}
+    for kind in ("numeric", "categorical", "date", "drop"):
+        for column in getattr(settings, kind):
+            if column in seen:
+                raise SettingError(f"column {column!r} stands in both --{seen[column]} and --{kind}: choose one.")
+            seen[column] = kind
+    if seen.get(settings.target) == "drop":
+        raise SettingError(f"column {settings.target!r} is the target and cannot be dropped.")
+
+
+def _known(name: str, path: Path) -> str:
+    names = [entry.name for entry in fields(Settings)]
+    if name in names:
+        return name
+    nearest = difflib.get_close_matches(name, names, 1)
+    hint = f": did you mean {nearest[0]!r}?" if nearest else "."
+    raise SettingError(f"the settings file {path} has an unknown setting {name!r}{hint}")
+
+
+def _typed(name: str, value: Any) -> Any:
+    entry = next(entry for entry in fields(Settings) if entry.name == name)
+    wanted = str(entry.type)
+    if isinstance(value, list):
+        value = tuple(value)
+    if isinstance(value, tuple):
+        item = int if "int" in wanted else str
+        fits = "tuple" in wanted and all(type(each) is item for each in value)
+    elif value is None:
+        fits = "None" in wanted
+    elif "tuple" in wanted:
+        fits = False
+    elif "float" in wanted:
+        fits = type(value) in (int, float)
+        value = float(value) if fits else value
+    else:
+        fits = type(value).__name__ in wanted.split(" | ")
+    if not fits:
+        raise SettingError(f"{flag(name)} is {value!r}: it must be of type {wanted}.")
+    return value

@@ -1,0 +1,115 @@
+"""A file of rows, read: CSV, TSV, Parquet or Arrow to one Arrow table with distinct column names and a checksum."""
+
+import hashlib
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv, feather, parquet
+
+NULLS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "none", "#N/A", "?")  # missing, in text files
+DELIMITERS = {".csv": ",;\t|", ".tsv": "\t", ".tab": "\t", ".txt": "\t,;|"}  # the commonest in the header wins
+PARQUET = (".parquet", ".pq")
+ARROW = (".arrow", ".feather", ".ipc")
+
+
+class TableError(ValueError):
+    """A table that cannot be trained on; the message is one sentence for its owner."""
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """A file as it was read: nothing is decided about its columns."""
+
+    path: Path
+    arrow: pa.Table
+    sha256: str  # of the file
+
+    @property
+    def names(self) -> list[str]:
+        """The column names, in file order."""
+        return list(self.arrow.column_names)
+
+
+def read(path: Path) -> RawTable:
+    """Read the file at `path`; TableError says in one sentence why it cannot be used."""
+    if not path.is_file():
+        raise TableError(f"there is no file {path}.")
+    if path.stat().st_size == 0:
+        raise TableError(f"{path} is empty.")
+    try:
+        arrow = _arrow(path)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise TableError(f"{path} cannot be read: {_first_line(error)}.") from error
+    _check(path, arrow)
+    return RawTable(path, arrow, _sha256(path))
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """Return the end of a sentence that an unknown column name is refused with."""
+    found = get_close_matches(name, names, 1)
+    return f"did you mean {found[0]!r}?" if found else f"the columns are {', '.join(names[:20])}."
+
+
+def _arrow(path: Path) -> pa.Table:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    kind = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else (suffixes or [""])[-1]
+    if kind in PARQUET:
+        return parquet.read_table(path)
+    if kind in ARROW:
+        return _stream_or_file(path)
+    if kind in DELIMITERS:
+        return _text(path, DELIMITERS[kind])
+    known = ", ".join([*DELIMITERS, *PARQUET, *ARROW])
+    raise TableError(f"{path} has the ending {kind or '(none)'!r}: tables end in one of {known}.")
+
+
+def _stream_or_file(path: Path) -> pa.Table:
+    with path.open("rb") as file:
+        is_file = file.read(6) == b"ARROW1"
+    if is_file:
+        return feather.read_table(path)
+    with pa.OSFile(str(path)) as source, pa.ipc.open_stream(source) as reader:
+        return reader.read_all()
+
+
+def _text(path: Path, delimiters: str) -> pa.Table:
+    with pa.input_stream(str(path), compression="detect") as file:
+        header = file.read(65_536).split(b"\n")[0]
+    if header.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise TableError(f"{path} is UTF-16: save it as UTF-8.")
+    delimiter = max(delimiters, key=lambda sign: header.count(sign.encode()))
+    return csv.read_csv(
+        path,
+        parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        convert_options=csv.ConvertOptions(null_values=list(NULLS), strings_can_be_null=True),
+    )
+
+
+def _check(path: Path, arrow: pa.Table) -> None:
+    names = arrow.column_names
+    for number, name in enumerate(names, 1):
+        if names.count(name) > 1:
+            raise TableError(f"{path} has {names.count(name)} columns named {name!r}: give each its own name.")
+        if len(name) > 1000:
+            raise TableError(f"column {number} of {path} has a name of {len(name)} characters: 1000 are the most.")
+        if arrow.column(number - 1).type == pa.binary() and path.suffix not in PARQUET + ARROW:
+            raise TableError(f"column {name!r} of {path} holds bytes that are not UTF-8: save the file as UTF-8.")
+    if arrow.num_rows == 0:
+        raise TableError(f"{path} has a header but no rows.")
+
+
+def first_row(mask: pa.ChunkedArray) -> int:
+    """Return the number, counted from 1, of the first row where `mask` is true."""
+    return int(pc.index(mask, value=True).as_py()) + 1
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:300]
