@@ -1,6 +1,6 @@
 """Whole columns to arrays, with the very codes and numbers that rows get one by one: for tables and for training."""
 
-import datetime
+import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,8 +36,8 @@ def encode_column(feature: Feature, values: Sequence[Any] | np.ndarray) -> np.nd
             return _checked(feature, values.astype(np.float64))
         if feature.kind == "date" and values.dtype.kind == "M":
             return _checked(feature, _seconds(values))
-        values = values.tolist()
-    return _one_by_one(feature, values)
+        return _one_by_one(feature, values.tolist())
+    return _one_by_one(feature, list(values))
 
 
 def _one_by_one(feature: Feature, values: Sequence[Any]) -> np.ndarray:
@@ -65,7 +65,7 @@ def _json_value(value: Any) -> Any:
     """Return what the value would be in a request: NaN is null, a date is its ISO 8601 text."""
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, datetime.date):
+    if isinstance(value, dt.date):
         return value.isoformat()
     return None if isinstance(value, float) and math.isnan(value) else value
 

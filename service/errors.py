@@ -1,4 +1,69 @@
-"""What can go wrong, by who has to act: the bundle's author, the operator, or the caller."""
+"""Refusals: one exception for everything a client or an operator did wrong, and the one JSON shape they are told in.
+
+A `ServiceError` is raised where the fault is seen and turned into bytes at the edge. Native routes answer with
+
+    {"error": {"code": "invalid_rows", "message": "...", "details": [...], "truncated": false}, "request_id": "..."}
+
+Other dialects keep the status and the sentence and put them into their own shape (see service/wire/dialect.py).
+"""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import orjson
+
+STARTUP_FAILED = 3  # exit code: the service could not start; a supervisor does not try again
+USAGE = 2  # exit code: a wrong setting or argument
+
+
+class ServiceError(Exception):
+    """A refusal with its HTTP status, a stable code, one sentence, and where in the request the fault is."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        details: Sequence[Mapping[str, Any]] = (),
+        truncated: bool = False,
+        retry_after_s: int | None = None,
+        allow: str | None = None,
+    ) -> None:
+        """Hold the parts; `truncated` says that there are more details than are listed."""
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.details = details
+        self.truncated = truncated
+        self.retry_after_s = retry_after_s
+        self.allow = allow
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers that go with this refusal in every dialect."""
+        headers = []
+        if self.retry_after_s is not None:
+            headers.append((b"retry-after", b"%d" % self.retry_after_s))
+        if self.allow is not None:
+            headers.append((b"allow", self.allow.encode()))
+        return headers
+
+    def as_json(self, request_id: str) -> bytes:
+        """Return the body that every native route answers with."""
+        error = {
+            "code": self.code,
+            "message": self.message,
+            "details": list(self.details),
+            "truncated": self.truncated,
+        }
+        return orjson.dumps({"error": error, "request_id": request_id})
+
+
+class SettingError(Exception):
+    """A setting, argument or host that the service cannot start with; the text is one sentence."""
 
 
 class BundleError(Exception):
@@ -11,3 +76,51 @@ class EngineError(Exception):
 
 class FeatureError(Exception):
     """Columns that do not fit the signature: the sentence names the row and the feature."""
+
+
+def nearest(wanted: str, known: Sequence[str]) -> str:
+    """Return " Did you mean 'x'?" for the most similar known name, or nothing."""
+    found = get_close_matches(wanted, known, n=1)
+    return f" Did you mean {found[0]!r}?" if found else ""
+
+
+def broken_json(body: bytes, error: ValueError) -> ServiceError:
+    """Return 400 with the position of the fault; `error` is orjson's or the standard library's."""
+    line = getattr(error, "lineno", 1)
+    column = getattr(error, "colno", 1)
+    what = str(getattr(error, "msg", error)) if body.strip() else "the body is empty"
+    position = getattr(error, "pos", 0)
+    detail = {"line": line, "column": column, "position": position}
+    return ServiceError(
+        400, "broken_json", f"The body is not JSON: {what} (line {line}, column {column}).", details=[detail]
+    )
+
+
+def overloaded(queued_rows: int, limit_rows: int, retry_after_s: int = 1) -> ServiceError:
+    """Return 429: the queue has no place for this request."""
+    return ServiceError(
+        429,
+        "overloaded",
+        f"The queue holds {queued_rows} of at most {limit_rows} rows and has no place for this request; try again.",
+        retry_after_s=retry_after_s,
+    )
+
+
+def late(timeout_s: float) -> ServiceError:
+    """Return 504: the deadline passed before the rows could run."""
+    return ServiceError(504, "deadline_exceeded", f"The rows could not run within {timeout_s:g} s.")
+
+
+def draining() -> ServiceError:
+    """Return 503: this process takes no new work."""
+    return ServiceError(503, "draining", "The service is shutting down.", retry_after_s=1)
+
+
+def engine_failed() -> ServiceError:
+    """Return 500 for rows whose run failed; the cause is in the log, never in the answer."""
+    return ServiceError(500, "engine_failed", "The engine failed on the run that held these rows.")
+
+
+def body_too_large(limit_bytes: int) -> ServiceError:
+    """Return 413 for a body that is, or would become, longer than the limit."""
+    return ServiceError(413, "body_too_large", f"The body is larger than the limit of {limit_bytes} bytes.")

@@ -1,0 +1,159 @@
+"""Small hand-made bundles: random weights, every kind of feature, no training and no torch."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service.engine import Engine, EngineOptions
+from service.features import Encoder
+from service.manifest import FORMAT, FORMAT_VERSION, Signature
+from service.seal import BLANK, seal
+from training.graph import Graph, TensorProto
+
+CLASSES = {"binary": ["no", "yes"], "multiclass": ["red", "green", "blue"], "regression": None}
+Content = dict[str, Any]
+
+INPUTS = [
+    {"name": "length_mm", "kind": "numeric", "value_type": "float", "missing": True, "range": [30.0, 60.0]},
+    {"name": "island", "kind": "categorical", "value_type": "string", "missing": True, "categories": ["Oslo", "Ærø"]},
+    {"name": "count", "kind": "numeric", "value_type": "integer", "missing": False, "range": [0, 9]},
+    {"name": "seen", "kind": "date", "value_type": "date", "missing": True, "range": [1.0e9, 1.7e9]},
+    {"name": "adult", "kind": "numeric", "value_type": "boolean", "missing": False, "range": [0, 1]},
+    {"name": "grade", "kind": "categorical", "value_type": "integer", "missing": False, "categories": ["1", "2", "-3"]},
+    {"name": "owned", "kind": "categorical", "value_type": "boolean", "missing": True, "categories": ["false", "true"]},
+]
+
+
+def signature_of(task: str = "multiclass", inputs: list[Content] | None = None) -> Signature:
+    """Return the signature as the service reads it."""
+    content = {"inputs": inputs or INPUTS, "target": "colour", "classes": CLASSES[task]}
+    return Signature.model_validate_json(json.dumps(content), strict=True)
+
+
+def random_rows(signature: Signature, rows: int, seed: int = 0) -> list[list[Any]]:
+    """Return rows of JSON values in signature order, missing and unseen values among them."""
+    rng = np.random.default_rng(seed)
+    return [[_random_value(feature, rng) for feature in signature.inputs] for _ in range(rows)]
+
+
+def _random_value(feature: Any, rng: np.random.Generator) -> Any:
+    if feature.missing and rng.random() < 0.15:
+        return None
+    low, high = feature.range or (0.0, 1.0)
+    if feature.kind == "date":
+        return str(np.datetime64(int(rng.uniform(low, high)), "s")) + "Z"
+    if feature.kind == "categorical":
+        text = [*feature.categories, {"integer": "77", "boolean": "true"}.get(feature.value_type, "elsewhere")]
+        chosen = text[rng.integers(len(text))]
+        return {"string": str, "integer": int, "boolean": "true".__eq__}[feature.value_type](chosen)
+    drawn = rng.uniform(low, high)
+    return {"float": float(drawn), "integer": round(drawn), "boolean": bool(drawn > 0.5)}[feature.value_type]
+
+
+def network(task: str = "multiclass", *, saturated: bool = False, hidden: int = 16, seed: int = 0) -> Graph:
+    """Return a graph for the signature: impute, standardise, embed, one hidden layer, softmax or value."""
+    signature, rng, graph = signature_of(task), np.random.default_rng(seed), Graph()
+    parts = [_numbers(graph, signature)]
+    codes = graph.input("categorical", TensorProto.INT64, len(signature.categorical))
+    for place, feature in enumerate(signature.categorical):
+        table = graph.constant(f"{feature.name}_table", rng.normal(size=(len(feature.categories or ()) + 2, 3)))
+        code = graph.add(
+            "Gather", [codes, graph.constant(f"{feature.name}_column", place)], f"{feature.name}_code", axis=1
+        )
+        parts.append(graph.add("Gather", [table, code], f"{feature.name}_embedded", axis=0))
+    x = graph.add("Cast", [graph.add("Concat", parts, "x", axis=1)], "x_float32", to=TensorProto.FLOAT)
+    width = len(signature.numeric) + 3 * len(signature.categorical)
+    x = graph.add("Relu", [_linear(graph, rng, x, width, hidden, "hidden")], "hidden_relu")
+    outputs = len(signature.classes or "1")
+    scores = _linear(graph, rng, x, hidden, outputs, "head")
+    if signature.classes is None:
+        graph.output("value", scores, TensorProto.FLOAT, 1)
+    else:
+        graph.output("probabilities", graph.add("Softmax", [scores], "softmax", axis=1), TensorProto.FLOAT, outputs)
+        graph.output("scores", scores, TensorProto.FLOAT, outputs)
+    if saturated:
+        first = graph.add("Gather", [scores, graph.constant("first", np.array([0]))], "first_score", axis=1)
+        beyond = graph.add("Greater", [first, graph.constant("bound", 1.0, np.float32)], "beyond")
+        graph.output("saturated", beyond, TensorProto.BOOL, 1)
+    return graph
+
+
+def _numbers(graph: Graph, signature: Signature) -> str:
+    numeric = graph.input("numeric", TensorProto.DOUBLE, len(signature.numeric))
+    middle = np.array([sum(feature.range or (0.0, 0.0)) / 2 for feature in signature.numeric])
+    spread = np.array(
+        [(feature.range or (0.0, 1.0))[1] - (feature.range or (0.0, 1.0))[0] for feature in signature.numeric]
+    )
+    mean = graph.constant("mean", middle)
+    known = graph.add("Where", [graph.add("IsNaN", [numeric], "is_missing"), mean, numeric], "known")
+    centred = graph.add("Sub", [known, mean], "centred")
+    scaled = graph.add("Mul", [centred, graph.constant("scale", 1 / spread)], "scaled")
+    return graph.add("Clip", [scaled, graph.constant("low", -4.0), graph.constant("high", 4.0)], "clipped")
+
+
+def _linear(graph: Graph, rng: np.random.Generator, x: str, width: int, outputs: int, name: str) -> str:
+    weight = graph.constant(f"{name}_weight", rng.normal(size=(width, outputs)) / np.sqrt(width), np.float32)
+    bias = graph.constant(f"{name}_bias", rng.normal(size=outputs), np.float32)
+    return graph.add("Gemm", [x, weight, bias], name)
+
+
+def make_bundle(
+    models: Path,
+    name: str = "flowers",
+    version: int = 1,
+    task: str = "multiclass",
+    arithmetic: str = "float32",
+    graph: Graph | None = None,
+    seed: int = 0,
+) -> Path:
+    """Write a bundle to models/<name>/<version> and return its folder."""
+    signature = signature_of(task)
+    exact = arithmetic == "exact"
+    model = (graph or network(task, saturated=exact, seed=seed)).model(name).SerializeToString()
+    rows = random_rows(signature, 40, seed)
+    outputs = Engine(model, EngineOptions(device="cpu")).run(Encoder(signature).encode_rows(rows).arrays)
+    folder = models / name / str(version)
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(model)
+    (folder / "golden.json").write_text(
+        json.dumps({"rows": rows, "outputs": {k: _stored(v) for k, v in outputs.items()}})
+    )
+    (folder / "report.html").write_text("<!doctype html><title>report</title>")
+    content = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "sha256": BLANK,
+        "name": name,
+        "version": version,
+        "task": task,
+        "signature": {"inputs": INPUTS, "target": "colour", "classes": CLASSES[task]},
+        "arithmetic": {"kind": arithmetic},
+        "files": {},
+        "metrics": {"rows": 100, "log_loss": 0.25},
+        "provenance": {"seed": seed},
+    }
+    (folder / "bundle.json").write_text(json.dumps(content))
+    reseal(folder)
+    return folder
+
+
+def _stored(array: np.ndarray) -> Content:
+    little = array.astype(array.dtype.newbyteorder("<"))
+    return {"dtype": str(array.dtype), "shape": list(array.shape), "hex": little.tobytes().hex()}
+
+
+def reseal(folder: Path, edit: Callable[[Content], object] | None = None) -> None:
+    """Write bundle.json anew: right digests for the files that are there, `edit` applied, sealed."""
+    content = json.loads((folder / "bundle.json").read_bytes())
+    content["files"] = {
+        path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
+        for path in sorted(folder.iterdir())
+        if path.name != "bundle.json"
+    }
+    if edit is not None:
+        edit(content)
+    (folder / "bundle.json").write_bytes(seal(content))
