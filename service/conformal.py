@@ -1,0 +1,64 @@
+"""Split-conformal uncertainty: intervals for values, prediction sets for classes, at a coverage the caller names.
+
+Training measures how wrong the model was on rows that it did not learn from and stores a threshold for each of a
+list of coverages; here a threshold is looked up and compared. Under exchangeability of those rows and the new ones a
+set or an interval holds the truth with at least the stated probability (Vovk, Gammerman, Shafer, 2005; for classes
+the least ambiguous sets of Sadinle, Lei, Wasserman, 2019). Nothing here changes a bit of the ordinary answer.
+"""
+
+from bisect import bisect_left
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+
+Coverage = Annotated[float, Field(gt=0.0, lt=1.0)]
+SLACK = 1e-9  # 0.9 asked for is 0.9 stored, however either was computed
+
+
+class Conformal(BaseModel):
+    """The thresholds of one model, as bundle.json holds them in `uncertainty`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: Literal["split-conformal"]
+    calibration_rows: Annotated[int, Field(ge=1)]
+    coverages: Annotated[tuple[Coverage, ...], Field(min_length=1)]  # ascending
+    edges: tuple[FiniteFloat, ...]  # ascending bounds between bins of the predicted value; none for classes
+    thresholds: tuple[tuple[Annotated[FiniteFloat, Field(ge=0.0)], ...], ...]  # [bins][coverages], ascending in each
+    tested: dict[str, dict[str, FiniteFloat]]  # on the test rows: coverage -> {"coverage", "width" or "size"}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        ascending = (self.coverages, self.edges)
+        if any(list(values) != sorted(set(values)) for values in ascending):
+            raise ValueError("coverages and edges ascend")
+        if len(self.thresholds) != len(self.edges) + 1:
+            raise ValueError("there is one list of thresholds for each bin")
+        if any(len(bin_) != len(self.coverages) or list(bin_) != sorted(bin_) for bin_ in self.thresholds):
+            raise ValueError("each bin has one threshold for each coverage, and they ascend")
+        return self
+
+    def level(self, coverage: float) -> int:
+        """Return the place of the least stored coverage that is at least `coverage`; raises ValueError."""
+        found = bisect_left(self.coverages, coverage - SLACK)
+        if not 0.0 < coverage < 1.0 or found == len(self.coverages):
+            raise ValueError(
+                f"coverage must be above 0 and at most {self.coverages[-1]:g}, "
+                f"the most that {self.calibration_rows} calibration rows can support"
+            )
+        return found
+
+    def intervals(self, level: int, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the least and the greatest value of each interval, both [rows] float32, for `values` [rows]."""
+        widths = np.array([bin_[level] for bin_ in self.thresholds])  # [bins] float64
+        half = widths[np.searchsorted(self.edges, values, side="right")]  # [rows]
+        centre = values.astype(np.float64)
+        return (centre - half).astype(np.float32), (centre + half).astype(np.float32)
+
+    def sets(self, level: int, probabilities: np.ndarray) -> np.ndarray:
+        """Return which classes each set holds, [rows, classes] bool; the most probable class is always in it."""
+        (bin_,) = self.thresholds
+        chosen = 1.0 - probabilities.astype(np.float64) <= bin_[level]
+        chosen[np.arange(len(chosen)), probabilities.argmax(axis=1)] = True
+        return chosen
