@@ -65,12 +65,15 @@ def _filled(
     order: np.ndarray, groups: list[np.ndarray], test: np.ndarray, validation: np.ndarray, test_share: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where all strata are too small for their shares, take one row in turn from strata that keep another."""
+    needs_test = test_share > 0 and not len(test)
+    if len(validation) and not needs_test:
+        return test, validation
     spare = [row for group in groups for row in group[1:] if row not in test and row not in validation]
     if not len(validation):
         validation = np.asarray(spare[:1], order.dtype)
         spare = spare[1:]
-    if not len(test) and test_share > 0:
+    if needs_test:
         test = np.asarray(spare[:1], order.dtype)
-    if not len(validation) or (not len(test) and test_share > 0):
+    if not len(validation) or (needs_test and not len(test)):
         raise TableError("every class has one row: there is nothing to validate and to test on.")
     return test, validation
