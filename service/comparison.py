@@ -1,0 +1,145 @@
+"""Rows compared by their bits: alone, at every position of batches of many sizes, and filling a whole batch."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from service.runner import Feeds, Outputs, rows_of
+
+LARGEST_FILL = 65  # rows: filled batches take the sizes up to this one in turn
+CUTS = (1, 2, 3, 5, 8, 13, 21, 34, 55)  # rows of the requests that a batch is joined from
+
+
+class Runs(Protocol):
+    """What joins requests, runs them and splits the outputs: the runner that serves."""
+
+    def run(self, requests: Sequence[Feeds]) -> list[Outputs]:
+        """Return the outputs of each request, in order."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One row whose bits in a batch are not the bits that it has alone."""
+
+    output: str
+    batch_rows: int
+    position: int  # of the row in the batch, from 0
+    probe: int  # number of the row among the probes
+    alone: str  # the row's bytes as hex, in this host's byte order
+    batched: str
+
+
+@dataclass
+class Tally:
+    """What was compared so far, by batch size, and what differed."""
+
+    compared: Counter[int] = field(default_factory=Counter)  # batch rows -> rows compared
+    changed: Counter[int] = field(default_factory=Counter)  # batch rows -> rows of other bits
+    ulps: dict[str, float] = field(default_factory=dict)  # output -> largest difference in units of the last place
+    first: Difference | None = None
+
+    def add(self, other: "Tally") -> None:
+        """Take in what another tally counted."""
+        self.compared.update(other.compared)
+        self.changed.update(other.changed)
+        for output, ulps in other.ulps.items():
+            self.ulps[output] = max(ulps, self.ulps.get(output, 0.0))
+        self.first = self.first or other.first
+
+
+def sizes_for(run_rows: int, tile_rows: int | None = None) -> tuple[int, ...]:
+    """Return the batch sizes to compare: the small ones, both sides of the powers of two, the largest run, a cut one.
+
+    A tiled run always has `tile_rows` rows: there it is the fillings of one tile, the whole tile and the cut ones.
+    """
+    largest = tile_rows or run_rows
+    around = (size + step for size in (32, 64, 128, 256) for step in (-1, 0, 1))
+    sizes = {*range(1, 18), *around, largest - 1, largest}
+    return tuple(sorted({size for size in sizes if 1 <= size <= largest} | {largest + 1, 2 * largest + 1}))
+
+
+def alone(runner: Runs, probes: Feeds) -> Outputs:
+    """Run each probe row as a request of its own, with no companion; returns the outputs joined, [rows, ...] each."""
+    each = [runner.run([take(probes, np.array([row]))])[0] for row in range(rows_of(probes))]
+    return {name: np.concatenate([outputs[name] for outputs in each]) for name in each[0]}
+
+
+def compare(runner: Runs, probes: Feeds, lone: Outputs, batches: Iterable[np.ndarray]) -> Tally:
+    """Run `batches` of probe rows, each an array of row numbers, and compare every row with its `lone` bits."""
+    tally = Tally()
+    for chosen in batches:
+        outputs = runner.run([take(probes, piece) for piece in cut(chosen)])
+        joined = {name: np.concatenate([piece[name] for piece in outputs]) for name in lone}
+        tally.add(_differences(joined, lone, chosen))
+    return tally
+
+
+def mixed(size: int, rows: int, turn: int) -> Iterator[np.ndarray]:
+    """Yield one batch of `size` different neighbours among `rows` probe rows; `turn` moves which rows take part."""
+    yield (np.arange(size) + turn * 7) % rows
+
+
+def filled(sizes: Sequence[int], rows: int) -> Iterator[np.ndarray]:
+    """Yield, for each probe row, a batch that it fills alone; `sizes` up to LARGEST_FILL are taken in turn."""
+    usable = [size for size in sizes if 1 < size <= LARGEST_FILL]
+    for row in range(rows):
+        yield np.full(usable[row % len(usable)], row)
+
+
+def cut(chosen: np.ndarray) -> list[np.ndarray]:
+    """Part a batch into requests of uneven sizes, as callers do; a batch of an even size stays one request."""
+    if len(chosen) % 2 == 0:
+        return [chosen]
+    ends = [end for end in np.cumsum(CUTS).tolist() if end < len(chosen)]
+    return np.split(chosen, ends)
+
+
+def take(probes: Feeds, chosen: np.ndarray) -> list[np.ndarray | None]:
+    """Return the chosen rows of every input."""
+    return [None if array is None else array[chosen] for array in probes]
+
+
+def row_bytes(array: np.ndarray) -> np.ndarray:
+    """Return an array's bytes, [rows, bytes] uint8: NaNs are equal when their bits are, zeros only of the same sign."""
+    return np.ascontiguousarray(array).view(np.uint8).reshape(len(array), -1)
+
+
+def ulps_between(left: np.ndarray, right: np.ndarray) -> float:
+    """Return the largest distance of two arrays in units of the last place; of numbers that are no floats, in ones."""
+    if not np.issubdtype(left.dtype, np.floating):
+        return float(np.max(np.abs(left.astype(np.float64) - right.astype(np.float64)), initial=0.0))
+    return float(np.max(np.abs(_ordered(left) - _ordered(right)), initial=0.0))
+
+
+def _ordered(array: np.ndarray) -> np.ndarray:
+    """Return each float's number in the order of all floats: neighbours differ by one."""
+    bits = np.ascontiguousarray(array).view(f"i{array.dtype.itemsize}").astype(np.longdouble)
+    least = -(np.longdouble(2) ** (8 * array.dtype.itemsize - 1))
+    return np.where(bits < 0, least - bits, bits)
+
+
+def _differences(found: Outputs, lone: Mapping[str, np.ndarray], chosen: np.ndarray) -> Tally:
+    tally = Tally(compared=Counter({len(chosen): len(chosen)}))
+    changed = np.zeros(len(chosen), dtype=bool)
+    for name, array in found.items():
+        wanted = lone[name][chosen]
+        differs = np.any(row_bytes(array) != row_bytes(wanted), axis=1)
+        if not differs.any():
+            continue
+        changed |= differs
+        tally.ulps[name] = ulps_between(array[differs], wanted[differs])
+        position = int(np.argmax(differs))
+        tally.first = tally.first or Difference(
+            output=name,
+            batch_rows=len(chosen),
+            position=position,
+            probe=int(chosen[position]),
+            alone=wanted[position].tobytes().hex(),
+            batched=array[position].tobytes().hex(),
+        )
+    if changed.any():
+        tally.changed[len(chosen)] = int(changed.sum())
+    return tally

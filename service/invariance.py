@@ -1,0 +1,161 @@
+"""Does a row get the same bits alone and in any batch, here? Checked through the very runners that will serve.
+
+One attempt: draw probe rows; run each alone; run batches of many sizes, joined from uneven requests, and a batch filled
+by each row; compare every row of every batch with its lone bits. The first draw runs on the calling thread, as small
+batches do while serving, the second on two worker threads side by side, as large ones may; then in turn, until the
+time is used up. Where bits differ, every run is padded to one fixed row count and the attempt is made again.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain, count
+from typing import Any
+
+import numpy as np
+
+from service.bundle import Bundle
+from service.comparison import Tally, alone, compare, filled, mixed, sizes_for
+from service.engine import Engine
+from service.probes import Draw, draws_for
+from service.runner import Feeds, Outputs, Runner, rows_of
+from service.verification import Attempt, InvarianceError, Policy, Status, Verification, attempt_of
+
+TILES = (16, 32, 64)  # rows; a lone row then costs what this many cost
+LEAST_DRAWS = 2  # one for each kind of thread
+WORKERS = 2  # threads side by side
+
+Verify = Callable[[Bundle, Runner], tuple[Runner, Verification]]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is compared: never less than two draws over all sizes."""
+
+    budget_s: float = 0.07  # for one attempt
+    rows: int = 0  # probe rows at least, whatever they cost
+    keep_going: bool = False  # whether to use up the budget even after a difference, to know how many rows change
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The runners that may serve, and what they were found to do."""
+
+    runners: tuple[Runner, ...]
+    verification: Verification
+
+
+def for_bundles(policy: Policy = "require", effort: Effort | None = None) -> Verify:
+    """Return the check of a bundle under `policy`, for loading; it raises InvarianceError where the policy refuses."""
+
+    def verify_bundle(bundle: Bundle, runner: Runner) -> tuple[Runner, Verification]:
+        certificate = bundle.manifest.arithmetic.certificate
+        checked = verify([runner], draws_for(bundle), policy, proved=bool(certificate), effort=effort)
+        return checked.runners[0], checked.verification
+
+    return verify_bundle
+
+
+def verify(
+    runners: Sequence[Runner],
+    draw: Draw | Callable[[int], Feeds],
+    policy: Policy = "require",
+    *,
+    proved: bool = False,
+    effort: Effort | None = None,
+) -> Checked:
+    """Check `runners`, which must agree with each other, and pad their runs where that is needed and allowed.
+
+    `require`: as they are, else padded, else refused. `tile`: always padded, else refused. `report`: as they are,
+    whatever is found. `proved` says that the graph has a certificate. Raises InvarianceError, and EngineError where
+    a run fails.
+    """
+    started_s = time.perf_counter()
+    attempts: list[Attempt] = []
+    for tile_rows in _ways(policy):
+        used = [_tiled(runner, tile_rows) for runner in runners] if tile_rows else list(runners)
+        attempts.append(attempt(used, draw, effort))
+        if attempts[-1].holds or policy == "report":
+            break
+    status = _status(attempts[-1], policy, proved=proved)
+    verification = Verification(
+        status=status,
+        policy=policy,
+        attempts=tuple(attempts),
+        sessions=len(used),
+        host=used[0].engine.description if isinstance(used[0].engine, Engine) else {},
+        bits=bits_of(alone(used[0], draw(0))),
+        when=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=time.perf_counter() - started_s,
+    )
+    if status == "failed":
+        raise InvarianceError(verification)
+    return Checked(tuple(used), verification)
+
+
+def _ways(policy: Policy) -> tuple[int | None, ...]:
+    """Return the ways to run that a policy allows, in the order they are tried: None, or a fixed row count."""
+    return {"require": (None, *TILES), "tile": TILES, "report": (None,)}[policy]
+
+
+def _tiled(runner: Runner, tile_rows: int) -> Runner:
+    return type(runner)(runner.engine, tile_rows, tile_rows)
+
+
+def _status(last: Attempt, policy: Policy, *, proved: bool) -> Status:
+    if not last.holds:
+        return "reported" if policy == "report" else "failed"
+    if last.tile_rows:
+        return "tiled"
+    return "proved" if proved else "verified"
+
+
+def attempt(runners: Sequence[Runner], draw: Callable[[int], Feeds], effort: Effort | None = None) -> Attempt:
+    """Compare draws of probe rows on every runner with their lone bits on the first one."""
+    effort = effort or Effort()
+    started_s = time.perf_counter()
+    tally, rows = Tally(), 0
+    for number in count(1):
+        begun_s = time.perf_counter()
+        probes = draw(number - 1)
+        lone = alone(runners[0], probes)
+        for runner in runners:
+            tally.add(_over_sizes(runner, probes, lone, number))
+        rows += rows_of(probes)
+        now_s = time.perf_counter()
+        is_late = now_s - started_s + (now_s - begun_s) > effort.budget_s  # the next draw would not fit
+        is_settled = tally.first is not None and not effort.keep_going
+        is_enough = number >= LEAST_DRAWS and rows >= effort.rows
+        if is_settled or (is_enough and is_late):
+            break
+    return attempt_of(tally, runners[0].tile_rows, rows, time.perf_counter() - started_s)
+
+
+def bits_of(outputs: Outputs) -> str:
+    """Return a SHA-256 over outputs: equal on two hosts, or in two processes, where the bits were equal."""
+    digest = hashlib.sha256()
+    for name in sorted(outputs):
+        digest.update(f"{name} {outputs[name].dtype.str} {outputs[name].shape}\n".encode())
+        digest.update(np.ascontiguousarray(outputs[name]).data)
+    return digest.hexdigest()
+
+
+def _over_sizes(runner: Runner, probes: Feeds, lone: Outputs, number: int) -> Tally:
+    rows = rows_of(probes)
+    sizes = sizes_for(runner.run_rows, runner.tile_rows)
+    each_alone = (np.array([row]) for row in range(rows))  # again: this may be another runner, or another thread
+    batches = chain(
+        each_alone, chain.from_iterable(mixed(size, rows, size + number) for size in sizes), filled(sizes, rows)
+    )
+    if number % 2:
+        return compare(runner, probes, lone, batches)
+    tally = Tally()
+    listed = list(batches)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        jobs: list[Any] = [pool.submit(compare, runner, probes, lone, listed[part::WORKERS]) for part in range(WORKERS)]
+        for job in jobs:
+            tally.add(job.result())
+    return tally
