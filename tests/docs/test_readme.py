@@ -1,0 +1,174 @@
+"""The README and the pages under docs/ are executed: what a reader types works, and prints what the page shows.
+
+A fenced `console` block holds commands after `$ ` and what they print. Commands run in order, one folder for each page, as
+a reader's would; `make serve` and `batchproof serve` stay up while the rest of the page runs. Port 8000 becomes a free one.
+A line of output that is `…` stands for any lines; JSON is compared as JSON, floats to 1e-4, ids and versions by presence.
+"""
+
+import contextlib
+import fnmatch
+import json
+import math
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples" / "README.md"]
+BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+THIS_SUITE = "make test"
+VARYING = {"engine", "request_id"}
+READY_WITHIN_S = 60.0
+
+
+@dataclass(frozen=True)
+class Command:
+    """One `$ ` line and the text that the page shows below it."""
+
+    line: str
+    shown: str
+
+    @property
+    def serves(self) -> bool:
+        """Whether the command stays up until it is stopped."""
+        return self.line.startswith(("make serve", "batchproof serve"))
+
+
+def commands(page: Path) -> list[Command]:
+    found = []
+    for block in BLOCK.findall(page.read_text()):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            lines = part.splitlines()
+            end = next(i for i, line in enumerate(lines) if not line.endswith("\\")) + 1
+            found.append(Command("\n".join(lines[:end]), "\n".join(lines[end:]).strip()))
+    return [command for command in found if command.line != THIS_SUITE]
+
+
+@dataclass
+class Reader:
+    """Someone who types a page's commands into a folder of their own."""
+
+    folder: Path
+    port: int
+    servers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def environment(self) -> dict[str, str]:
+        """Put this interpreter's commands first, and let `make serve` use them instead of a new environment."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        variables = f"SERVE_ENV={self.folder / 'environment'} PORT={self.port}"
+        return {**os.environ, "PATH": path, "MAKEFLAGS": variables, "MAKELEVEL": "0"}
+
+    def follow(self, command: Command) -> None:
+        """Run one command and compare what it prints."""
+        line = command.line.replace("8000", str(self.port))
+        if command.serves:
+            self.serve(line)
+            return
+        run = subprocess.run(
+            ["bash", "-c", line], check=False, capture_output=True, text=True, cwd=self.folder, env=self.environment()
+        )
+        assert run.returncode == 0, f"$ {command.line}\n{run.stdout}\n{run.stderr}"
+        assert_shown(command.shown, run.stdout.strip())
+
+    def serve(self, line: str) -> None:
+        """Start a server in a process group of its own and wait until it is ready."""
+        server = subprocess.Popen(["bash", "-c", line], cwd=self.folder, env=self.environment(), start_new_session=True)
+        self.servers.append(server)
+        deadline_s = time.monotonic() + READY_WITHIN_S
+        while time.monotonic() < deadline_s:
+            assert server.poll() is None, f"{line} ended with status {server.returncode}"
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health/ready"):
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"{line}: not ready after {READY_WITHIN_S} s")
+
+    def leave(self) -> None:
+        """Stop every server, as Ctrl-C would."""
+        for server in self.servers:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
+            server.wait(30)
+
+
+def assert_shown(shown: str, printed: str) -> None:
+    """Hold what a command printed to what the page shows below it; a page may show nothing."""
+    if shown.startswith("{"):
+        assert_same(json.loads(shown), json.loads(printed))
+    elif shown:
+        pattern = "\n".join("*" if line == "…" else line.replace("[", "[[]") for line in shown.splitlines())
+        assert fnmatch.fnmatchcase(printed, pattern), f"the page shows\n{shown}\nbut this was printed\n{printed}"
+
+
+def assert_same(shown: Any, printed: Any, where: str = "") -> None:
+    """Compare two JSON values: same keys, same order of elements, floats to 1e-4."""
+    if isinstance(shown, dict):
+        assert list(shown) == list(printed), where
+        for key in shown.keys() - VARYING:
+            assert_same(shown[key], printed[key], f"{where}.{key}")
+    elif isinstance(shown, list):
+        assert len(shown) == len(printed), where
+        for index, (one, other) in enumerate(zip(shown, printed, strict=True)):
+            assert_same(one, other, f"{where}[{index}]")
+    elif isinstance(shown, float):
+        assert math.isclose(shown, printed, rel_tol=1e-4, abs_tol=1e-4), f"{where}: {shown} {printed}"
+    else:
+        assert shown == printed, where
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    """Give a folder that looks like a clone, without one that is written to."""
+    for name in ("Makefile", "pyproject.toml", "constraints", "service", "training", "examples"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "models").mkdir()
+    for bundle in (ROOT / "models").iterdir():
+        (tmp_path / "models" / bundle.name).symlink_to(bundle)
+    environment = tmp_path / "environment" / "bin"
+    environment.mkdir(parents=True)
+    (environment / "python").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    (environment / "python").chmod(0o755)
+    (environment.parent / "ready").touch()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    reader = Reader(tmp_path, port)
+    yield reader
+    reader.leave()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_of_page(page: Path, reader: Reader) -> None:
+    """Every command of a page succeeds, in order, and prints what the page shows."""
+    for command in commands(page):
+        reader.follow(command)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_of_page(page: Path) -> None:
+    """Every relative link leads to a file."""
+    targets = LINK.findall(page.read_text())
+
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_readme_has_the_two_commands() -> None:
+    """The README's first screen, 45 lines, holds both commands and one request with its answer."""
+    first_screen = "\n".join((ROOT / "README.md").read_text().splitlines()[:45])
+
+    assert "$ make serve\n" in first_screen
+    assert "$ make test\n" in first_screen
+    assert "$ curl " in first_screen
+    assert '"predictions"' in first_screen

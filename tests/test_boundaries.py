@@ -1,0 +1,96 @@
+"""The rules of the house that no linter knows."""
+
+import ast
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted([*(ROOT / "service").rglob("*.py"), *(ROOT / "training").rglob("*.py")])
+TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
+MAX_FILE_LINES = 300
+MAX_FUNCTION_LINES = 50
+HEAVY = {"training", "torch", "onnx", "pandas", "polars", "pyarrow", "scipy", "sklearn", "safetensors"}
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def functions(path: Path) -> Iterator[Function]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, Function):
+            yield node
+
+
+def body_lines(function: Function) -> int:
+    """Count the lines from `def` to the end, less the docstring's."""
+    lines = (function.end_lineno or 0) - function.lineno + 1
+    first = function.body[0]
+    if isinstance(first, ast.Expr) and ast.get_docstring(function) is not None:
+        lines -= (first.end_lineno or 0) - first.lineno + 1
+    return lines
+
+
+def test_service_starts_without_training() -> None:
+    """Importing all that `batchproof serve` needs loads neither training nor any library of a heavy set."""
+    code = "import sys, service.__main__, service.app; print(*sorted({m.partition('.')[0] for m in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+
+    assert HEAVY.isdisjoint(loaded.stdout.split())
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_file_is_read_in_one_sitting(path: Path) -> None:
+    """No file passes 300 lines and no function 50."""
+    assert len(path.read_text().splitlines()) <= MAX_FILE_LINES
+    assert [f"{f.name}: {body_lines(f)}" for f in functions(path) if body_lines(f) > MAX_FUNCTION_LINES] == []
+
+
+def test_functions_are_short() -> None:
+    """The median function has fewer than 10 lines, and nine of ten at most 30."""
+    lengths = sorted(body_lines(function) for path in SOURCES for function in functions(path))
+
+    assert statistics.median(lengths) < 10
+    assert lengths[len(lengths) * 9 // 10] <= 30
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_each_test_states_its_rule(path: Path) -> None:
+    """Every test has a docstring, and no test is left out or expected to fail."""
+    tests = [f for f in functions(path) if f.name.startswith("test_")]
+
+    assert [f.name for f in tests if not ast.get_docstring(f)] == []
+    assert re.search(r"mark\.(skip|xfail)|pytest\.(skip|xfail)\(", path.read_text()) is None
+
+
+def pins(path: Path) -> dict[str, str]:
+    """Read `name==version` lines; names in their normal form."""
+    found = re.findall(r"^([\w.-]+)==([^\s\\;]+)", path.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in found}
+
+
+@pytest.mark.parametrize("engine", ["cpu", "gpu"])
+def test_image_holds_the_serving_pins(engine: str) -> None:
+    """The image's hash lock and the serving constraints name the same versions; only the engine's wheel may differ."""
+    serving = pins(ROOT / "constraints" / "serving.txt")
+    locked = pins(ROOT / "constraints" / f"image-{engine}.lock")
+    differing = {name for name in serving.keys() | locked.keys() if serving.get(name) != locked.get(name)}
+
+    assert differing <= {"onnxruntime", "onnxruntime-gpu"}
+
+
+def test_both_sets_agree() -> None:
+    """What tests ran against is what is served: each serving pin is a pin of the full set."""
+    assert pins(ROOT / "constraints" / "serving.txt").items() <= pins(ROOT / "constraints" / "all.txt").items()
+
+
+def test_changelog_knows_the_version() -> None:
+    """The package's version has its section in the changelog."""
+    version = re.search(r'__version__ = "(.+)"', (ROOT / "service" / "__init__.py").read_text())
+
+    assert version is not None
+    assert f"\n## {version[1]}" in (ROOT / "CHANGELOG.md").read_text()
