@@ -45,10 +45,10 @@ class Folder:
             raise BundleError(f"{name} is missing from {self.path}") from error
         except OSError as error:
             raise BundleError(f"{name} cannot be read as a regular file (links are not followed): {error}") from error
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise BundleError(f"{name} is not a regular file")
         with os.fdopen(file, "rb", buffering=0) as stream:
-            status = os.fstat(file)
-            if not stat.S_ISREG(status.st_mode):
-                raise BundleError(f"{name} is not a regular file")
             left = max_bytes
             while left >= 0 and (chunk := stream.read(min(CHUNK_BYTES, left + 1))):
                 left -= len(chunk)
