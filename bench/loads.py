@@ -9,6 +9,7 @@ bench/open_loop.py measures that.
 
 import argparse
 import json
+import math
 import re
 import subprocess
 import sys
@@ -17,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench.make_model import write_all
 from bench.bodies import Request, own
+from bench.make_model import write_all
 
 SCRIPT = Path(__file__).with_name("post.lua")
 WORK = Path("build/bench")
@@ -65,6 +66,8 @@ class Result:
     max_ms: float
     refused: int  # answers other than 2xx
     broken: int  # connections that failed, and timeouts
+    server_cpu_us: float = math.nan  # of the server's process tree, a 2xx answer
+    foreign_cores: float = math.nan  # busy with neither the server nor the load: above 0.25, distrust the figures
 
 
 def read(printed: str, rows: int) -> Result:

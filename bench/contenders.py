@@ -1,0 +1,40 @@
+"""What `python -m bench` compares: the constant answer of bare uvicorn, and Batchproof with one and two workers."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench.bodies import Request
+from bench.loads import LOADS
+from bench.server import Launch
+
+ROOT = Path(__file__).resolve().parent.parent
+FLOOR = "uvicorn, constant answer"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A server, and its request for each load that it can answer."""
+
+    name: str
+    workers: int
+    launch: Launch
+    requests: Mapping[str, Request]  # by the name of the load
+
+
+def floor(requests: Mapping[str, Request]) -> Contender:
+    """Return bare uvicorn with one worker, a constant answer and the same bodies: what HTTP alone costs."""
+    uvicorn = (sys.executable, "-m", "uvicorn", "bench.constant:app", "--host", "127.0.0.1", "--port", "{port}")
+    options = ("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning")
+    chosen = {name: replace(requests[load.request], expected=None) for name, load in LOADS.items()}
+    return Contender(FLOOR, 1, Launch(uvicorn + options, folder=ROOT), chosen)
+
+
+def batchproof(requests: Mapping[str, Request], models: Path, workers: int, label: str = "float32") -> Contender:
+    """Return this checkout's service with its defaults, serving the one bundle under `models`."""
+    command = (sys.executable, "-m", "service", "serve", "--models", str(models.resolve()), "--host", "127.0.0.1")
+    options = ("--port", "{port}", "--workers", str(workers))
+    chosen = {name: requests[load.request] for name, load in LOADS.items() if not name.endswith("-mixed")}
+    name = f"Batchproof {label}, {workers} worker{'s' if workers > 1 else ''}"
+    return Contender(name, workers, Launch(command + options, folder=ROOT), chosen)

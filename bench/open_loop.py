@@ -1,0 +1,184 @@
+"""The open loop: requests leave at times fixed beforehand, whether or not earlier ones were answered.
+
+Latency counts from the intended time, so a server that falls behind shows its queue (no coordinated omission). One
+process, one thread, one epoll: 20 to 40 µs of CPU a request. Each connection has at most one request under way; a request
+that finds none free waits for one, and that wait counts. `late_p99_ms` says how late the generator itself was.
+"""
+
+import collections
+import gc
+import select
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.connection import Broken, Connection
+
+Times = npt.NDArray[np.float64]  # [requests], seconds from the start of the loop
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What became of every request, in the order of their intended times."""
+
+    kind: npt.NDArray[np.int64]  # [requests] index of the payload
+    intended_s: Times
+    sent_s: Times  # NaN: never sent
+    done_s: Times  # NaN: never answered
+    status: npt.NDArray[np.int64]  # [requests] 0: broken or unanswered
+    cpu_share: float  # of one core, used by the generator
+
+    def latency_ms(self, chosen: npt.NDArray[np.bool_]) -> Times:
+        """Return the latencies of the chosen requests from their intended times."""
+        latency: Times = (self.done_s[chosen] - self.intended_s[chosen]) * 1000
+        return latency
+
+    def good(self, kind: int = 0, begin_s: float = 0.0, end_s: float = np.inf) -> npt.NDArray[np.bool_]:
+        """Mark the requests of `kind` meant for [begin_s, end_s) that got a 2xx answer."""
+        good: npt.NDArray[np.bool_] = self.meant(kind, begin_s, end_s) & (self.status // 100 == 2)
+        return good
+
+    def meant(self, kind: int = 0, begin_s: float = 0.0, end_s: float = np.inf) -> npt.NDArray[np.bool_]:
+        """Mark the requests of `kind` meant for [begin_s, end_s)."""
+        chosen: npt.NDArray[np.bool_] = (self.kind == kind) & (self.intended_s >= begin_s) & (self.intended_s < end_s)
+        return chosen
+
+    def late_p99_ms(self) -> float:
+        """Return how far behind its own schedule the generator sent, 99 % of the time at most."""
+        return float(np.nanpercentile((self.sent_s - self.intended_s) * 1000, 99))
+
+
+def poisson(rate_per_s: float, begin_s: float, end_s: float, seed: int) -> Times:
+    """Return arrival times of a Poisson process: independent callers."""
+    rng = np.random.default_rng(seed)
+    return np.sort(rng.uniform(begin_s, end_s, rng.poisson(rate_per_s * (end_s - begin_s))))
+
+
+def evenly(rate_per_s: float, begin_s: float, end_s: float) -> Times:
+    """Return arrival times at a fixed distance."""
+    return np.arange(begin_s, end_s, 1 / rate_per_s)
+
+
+def send(
+    address: tuple[str, int],
+    payloads: Sequence[bytes],
+    arrivals: Sequence[Times],
+    connections: int,
+    grace_s: float = 10,
+) -> Sent:
+    """Send payload i at the times arrivals[i]; what is unanswered `grace_s` after the last one is given up."""
+    kind = np.concatenate([np.full(len(times), index) for index, times in enumerate(arrivals)])
+    intended = np.concatenate(list(arrivals))
+    order = np.argsort(intended, kind="stable")
+    loop = _Loop(address, payloads, kind[order], intended[order], connections)
+    gc.collect()
+    gc.disable()
+    try:
+        cpu, begun = time.process_time(), time.perf_counter()
+        loop.run(grace_s)
+        share = (time.process_time() - cpu) / (time.perf_counter() - begun)
+    finally:
+        gc.enable()
+        loop.close()
+    return Sent(loop.kind, loop.intended, np.array(loop.sent), np.array(loop.done), np.array(loop.status), share)
+
+
+class _Loop:
+    """The state of one run: what is due, who is free, what came back."""
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        payloads: Sequence[bytes],
+        kind: npt.NDArray[np.int64],
+        intended: Times,
+        connections: int,
+    ) -> None:
+        self.address, self.payloads, self.kind, self.intended = address, payloads, kind, intended
+        self.sent = [np.nan] * len(kind)
+        self.done = [np.nan] * len(kind)
+        self.status = [0] * len(kind)
+        self.epoll = select.epoll()
+        self.open: dict[int, Connection] = {}
+        self.free: collections.deque[Connection] = collections.deque()
+        self.waiting: collections.deque[int] = collections.deque()
+        self.under_way = 0
+        for _ in range(connections):
+            self._connect()
+
+    def run(self, grace_s: float) -> None:
+        """Send everything at its time and collect the answers."""
+        due, total, self.start = 0, len(self.intended), time.perf_counter()
+        intended, end_s = self.intended.tolist(), float(self.intended[-1]) + grace_s
+        now = 0.0
+        while (due < total or self.waiting or self.under_way) and now < end_s:
+            while due < total and intended[due] <= now:
+                self.waiting.append(due)
+                due += 1
+            while self.waiting and self.free:
+                self._send(self.free.popleft(), self.waiting.popleft())
+            until_next_s = intended[due] - self._now() if due < total else 0.05
+            if until_next_s > 0:  # epoll's own timeout counts milliseconds; select's on the epoll counts microseconds
+                select.select([self.epoll], [], [], until_next_s)
+            for number, event in self.epoll.poll(0):
+                self._on_event(self.open[number], event)
+            now = self._now()
+
+    def close(self) -> None:
+        """Close every connection."""
+        for connection in self.open.values():
+            connection.close()
+        self.epoll.close()
+
+    def _now(self) -> float:
+        return time.perf_counter() - self.start
+
+    def _connect(self) -> None:
+        connection = Connection(self.address)
+        self.open[connection.number] = connection
+        self.epoll.register(connection.number, select.EPOLLIN)
+        self.free.append(connection)
+
+    def _send(self, connection: Connection, request: int) -> None:
+        self.under_way += 1
+        self.sent[request] = self._now()
+        connection.request = request
+        try:
+            if not connection.begin(self.payloads[self.kind[request]]):
+                self.epoll.modify(connection.number, select.EPOLLIN | select.EPOLLOUT)
+        except Broken:
+            self._lost(connection)
+
+    def _on_event(self, connection: Connection, event: int) -> None:
+        try:
+            if event & select.EPOLLOUT and connection.go_on():
+                self.epoll.modify(connection.number, select.EPOLLIN)
+            status = connection.read() if event & ~select.EPOLLOUT else None
+        except Broken:
+            self._lost(connection)
+            return
+        if status is not None and connection.request is not None:
+            self.done[connection.request] = self._now()
+            self.status[connection.request] = status
+            self.under_way -= 1
+            connection.request = None
+            if connection.reusable:
+                self.free.append(connection)
+            else:
+                self._replace(connection)
+
+    def _lost(self, connection: Connection) -> None:
+        if connection.request is None:
+            self.free.remove(connection)
+        else:
+            self.under_way -= 1
+        self._replace(connection)
+
+    def _replace(self, connection: Connection) -> None:
+        self.epoll.unregister(connection.number)
+        del self.open[connection.number]
+        connection.close()
+        self._connect()
