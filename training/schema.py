@@ -9,6 +9,7 @@ from service.features import Arrays
 from service.manifest import Feature, Signature
 from training.columns import Column
 from training.goal import Goal
+from training.table import TableError
 
 IDENTIFIER_SHARE = 0.9  # a text column with so many distinct values a row names rows, and tells nothing of others
 IDENTIFIER_ROWS = 20  # below this, distinct values say little
@@ -50,6 +51,8 @@ def infer(columns: Iterable[Column], goal: Goal, train: np.ndarray, *, rare_rows
             features.append(feature)
         else:
             dropped.append(Dropped(column.name, reason))
+    if not features:
+        raise TableError("no column is left to predict from: --keep COLUMN holds on to one.")
     return Schema(Signature(inputs=tuple(features), target=goal.name, classes=goal.classes), tuple(dropped))
 
 

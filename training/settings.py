@@ -52,7 +52,7 @@ class Settings:
     test: str | None = option(None, SPLIT, "file with the test rows; TABLE is then split into train and validation")
 
     widths: tuple[int, ...] | None = option(None, NETWORK, "units of each hidden layer, for example 256,256")
-    ensemble: int = option(1, NETWORK, "networks whose scores are averaged, all inside one graph")
+    ensemble: int | None = option(None, NETWORK, "networks whose scores are averaged, all inside one graph")
     dropout: float | None = option(None, NETWORK, "share of hidden units switched off while training")
     eps: float = option(1e-5, NETWORK, "batch norm: what is added to the variance")
     momentum: float = option(0.1, NETWORK, "batch norm: weight of the newest batch in the running statistics")
@@ -141,6 +141,12 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def type_name(name: str) -> str:
+    """Return the type of a field as it is written above: `str | None`, `tuple[int, ...] | None`, `bool`."""
+    kind = next(entry.type for entry in fields(Settings) if entry.name == name)
+    return kind.__name__ if type(kind) is type else str(kind)
+
+
 def _check_columns(settings: Settings) -> None:
     seen: dict[str, str] = {}
     for kind in ("numeric", "categorical", "date", "drop"):
@@ -162,8 +168,7 @@ def _known(name: str, path: Path) -> str:
 
 
 def _typed(name: str, value: Any) -> Any:
-    entry = next(entry for entry in fields(Settings) if entry.name == name)
-    wanted = str(entry.type)
+    wanted = type_name(name)
     if isinstance(value, list):
         value = tuple(value)
     if isinstance(value, tuple):

@@ -1,0 +1,26 @@
+"""Ctrl-C while fitting: the first finishes the epoch and keeps the best so far, the second quits at once."""
+
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+
+class Interruption:
+    """A context in which the first SIGINT only sets `asked`, and further ones are KeyboardInterrupt as always."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        """Tell the person at the keyboard through `say`."""
+        self.asked = False
+        self._say = say
+
+    def __enter__(self) -> "Interruption":
+        self._before = signal.signal(signal.SIGINT, self._first)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _first(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        signal.signal(number, signal.default_int_handler)
+        self._say("Stopping after this epoch; the best so far will be exported. Ctrl-C again quits without a bundle.")
