@@ -8,12 +8,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-import numpy as np
-
 from service.errors import EngineError
+from service.runner import Feeds, Outputs
+
+# Read by cuBLAS when it starts: float64 and float32 products are the real ones, and one shape has one algorithm.
+CUDA_ENVIRONMENT = {
+    "CUBLAS_EMULATE_DOUBLE_PRECISION": "0",
+    "CUBLAS_EMULATE_SINGLE_PRECISION": "0",
+    "NVIDIA_TF32_OVERRIDE": "0",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+}
 
 Device = Literal["auto", "cpu", "cuda"]
-Feeds = Sequence[np.ndarray | None]  # one array [rows, ...] for each input name, None where the graph has no such input
 
 # Of the flags in /proc/cpuinfo, those by which the engine picks its kernels.
 CPU_FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "asimd", "sve")
@@ -42,6 +48,8 @@ class Engine:
         ort = library()
         self.options = options or EngineOptions()
         self.provider, provider_options = provider_of(self.options)
+        if self.provider == "CUDAExecutionProvider":
+            os.environ.update(CUDA_ENVIRONMENT)
         self._failures = failures(ort)
         try:
             self._session = ort.InferenceSession(
@@ -54,7 +62,7 @@ class Engine:
         self._names = tuple(names)
         self.output_names = tuple(output.name for output in self._session.get_outputs())
 
-    def run(self, feeds: Feeds) -> dict[str, np.ndarray]:
+    def run(self, feeds: Feeds) -> Outputs:
         """Run one batch; returns {output: array [rows, ...]}. Raises EngineError."""
         named = {name: array for name, array in zip(self._names, feeds, strict=True) if array is not None}
         try:

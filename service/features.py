@@ -13,6 +13,7 @@ from service.manifest import Feature, Signature
 from service.values import InvalidValueError, code_of, number_of
 
 DEFAULT_ERRORS = 20
+NAME_CHARACTERS = 200  # of an unknown name that are repeated to the caller
 
 
 class Arrays(NamedTuple):
@@ -63,7 +64,7 @@ class Encoder:
         encoded: list[list[float]] = []
         for number, row in enumerate(rows):
             values = self._row(number, row, columns, errors)
-            if limit is not None and len(errors) >= limit:
+            if limit is not None and len(errors) > limit:
                 return Encoded(self._arrays(encoded), kept, errors[:limit], truncated=True)
             if values is not None:
                 kept.append(number)
@@ -73,7 +74,7 @@ class Encoder:
     def _column_problem(self, columns: Sequence[Any]) -> Problem | None:
         for name in columns:
             if not isinstance(name, str) or name not in self._known:
-                return Problem(None, str(name), self._unknown(name))
+                return self._unknown(None, name, [])
         for name in self.names:
             if (found := list(columns).count(name)) != 1:
                 return Problem(None, name, f"columns must name it once, not {found} times")
@@ -84,7 +85,9 @@ class Encoder:
         if named is None:
             return None
         before = len(errors)
-        errors += [Problem(number, name, self._unknown(name)) for name in named if name not in self._known]
+        for name in named:
+            if name not in self._known:
+                errors.append(self._unknown(number, name, errors))
         values = []
         for feature, codes in zip(self.signature.inputs, self._codes, strict=True):
             try:
@@ -108,9 +111,11 @@ class Encoder:
             return dict(zip(names, row, strict=True))
         return None
 
-    def _unknown(self, name: Any) -> str:
-        near = get_close_matches(str(name)[:200], self.names, n=1)
-        return f"unknown feature; did you mean {near[0]!r}?" if near else "unknown feature"
+    def _unknown(self, row: int | None, name: Any, errors: list[Problem]) -> Problem:
+        text = str(name)[:NAME_CHARACTERS]
+        # The search takes time with every name there is: a body full of wrong ones gets it for the first few.
+        near = get_close_matches(text, self.names, n=1) if len(errors) < DEFAULT_ERRORS else []
+        return Problem(row, text, f"unknown feature; did you mean {near[0]!r}?" if near else "unknown feature")
 
     def _arrays(self, encoded: list[list[float]]) -> Arrays:
         table = np.array(encoded, dtype=np.float64).reshape(len(encoded), len(self.names))

@@ -1,9 +1,8 @@
 """One loaded model: a bundle, the session that runs it, and what was found when it was checked on this host."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 from service import golden
 from service.bundle import Bundle
@@ -11,20 +10,10 @@ from service.decoder import Decoder
 from service.engine import Engine, EngineOptions
 from service.errors import BundleError
 from service.features import Encoder
+from service.invariance import Verify
 from service.manifest import Manifest
 from service.runner import Runner
-
-
-class Verification(Protocol):
-    """What the model needs to know of the check of its invariance."""
-
-    @property
-    def status(self) -> str:
-        """Return one word for the fingerprint."""
-
-
-# Given the bundle and a runner, returns the runner that may serve (it may be tiled) and the findings.
-Verify = Callable[[Bundle, Runner], tuple[Runner, Verification]]
+from service.verification import Verification
 
 
 @dataclass(frozen=True)
