@@ -1,0 +1,157 @@
+"""The folded network as a graph in exact arithmetic: integers carried in float64, Clip and Round between the layers.
+
+A hidden layer is three nodes: Gemm (its result in steps of the next layer's grid already), Clip to [0, 2^bits], which
+does ReLU's work, and Round. A row of which any hidden activation met the upper limit is flagged by the output
+`saturated`: it left the range that training saw by more than the headroom.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.exact_softmax import emit_softmax
+from training.fold import Folded, Layer, Member
+from training.graph import Graph, TensorProto
+from training.grids import channel_scale, choose_bits, power_at_least, quantise
+from training.preprocess import Preprocess
+
+HEADROOM = 8.0  # hidden activations may reach this many times what the training rows reached
+
+Maxima = Sequence[Sequence[np.ndarray]]  # a member, a hidden layer: [channels] greatest activation in training
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A tensor of integers that stands for activations: a_k = 2^-bits · scale_k · A_k."""
+
+    name: str  # [rows, channels] float64
+    bits: int
+    scale: np.ndarray  # [channels], powers of two
+    peak: np.ndarray  # [channels], greatest |A_k|
+
+
+def exact_graph(folded: Folded, preprocess: Preprocess, maxima: Maxima, headroom: float = HEADROOM) -> Graph:
+    """Return the whole graph, from raw features to float32 outputs and `saturated` [rows, 1] bool."""
+    graph = Graph()
+    numeric = graph.input("numeric", TensorProto.DOUBLE, len(preprocess.fill)) if len(preprocess.fill) else None
+    categorical = (
+        graph.input("categorical", TensorProto.INT64, preprocess.categorical) if preprocess.categorical else None
+    )
+    first = emit_first(graph, folded, preprocess, numeric, categorical)
+    flags: list[str] = []
+    totals = [
+        emit_member(graph, member, first, greatest, headroom, flags)
+        for member, greatest in zip(folded.members, maxima, strict=True)
+    ]
+    emit_outputs(graph, folded, emit_sum(graph, totals))
+    emit_saturated(graph, first, flags)
+    return graph
+
+
+def emit_first(
+    graph: Graph, folded: Folded, preprocess: Preprocess, numeric: str | None, categorical: str | None
+) -> Carried:
+    """Append preprocessing, embeddings and the rounding of both to the first layer's input grid."""
+    x, bounds = preprocess.emit(graph, numeric, categorical)
+    limits = [bounds, *(np.abs(table).max(axis=0) for table in folded.embeddings)]
+    greatest = np.concatenate(limits)  # [in]
+    scale = power_at_least(greatest)
+    heads = [member.layers[0] for member in folded.members]
+    weights, biases = np.concatenate([h.weight for h in heads]), np.concatenate([h.bias for h in heads])
+    bits = choose_bits(weights, biases, scale, greatest)
+    steps = np.ldexp(1.0 / scale, bits)  # [in], exact
+    scaled = graph.add("Mul", [x, graph.constant("input_steps", steps[: len(bounds)])], "input_scaled")
+    parts = [graph.add("Round", [scaled], "input_rounded")]
+    start = len(bounds)
+    for column, table in zip(folded.embedded, folded.embeddings, strict=True):
+        assert categorical is not None, "an embedded column needs the categorical input"
+        stored = np.rint(table * steps[start : start + table.shape[1]])
+        parts.append(emit_embedding(graph, categorical, column, stored))
+        start += table.shape[1]
+    name = graph.add("Concat", parts, "input", axis=1) if len(parts) > 1 else parts[0]
+    return Carried(name, bits, scale, np.rint(greatest * steps))
+
+
+def emit_embedding(graph: Graph, categorical: str, column: int, table: np.ndarray) -> str:
+    """Append one column's Gather from `table` [codes, dim], its codes clipped to the table; returns [rows, dim]."""
+    codes = graph.add(
+        "Gather", [categorical, graph.constant(f"column_{column}", np.int64(column))], f"codes_{column}", axis=1
+    )
+    limits = [
+        graph.constant(f"code_least_{column}", np.int64(0)),
+        graph.constant(f"code_most_{column}", np.int64(len(table) - 1)),
+    ]
+    clipped = graph.add("Clip", [codes, *limits], f"codes_clipped_{column}")
+    return graph.add("Gather", [graph.constant(f"embeddings_{column}", table), clipped], f"embedding_{column}", axis=0)
+
+
+def emit_member(
+    graph: Graph, member: Member, first: Carried, maxima: Sequence[np.ndarray], headroom: float, flags: list[str]
+) -> str:
+    """Append one network; returns its scores [rows, outputs] float64 in their own unit, and adds to `flags`."""
+    carried = first
+    for index, greatest in enumerate(maxima):
+        layer, following = member.layers[index : index + 2]
+        scale = channel_scale(greatest, headroom)
+        bits = choose_bits(following.weight, following.bias, scale, greatest)
+        steps = emit_affine(graph, layer, carried, np.ldexp(scale, -bits))
+        carried = emit_hidden(graph, steps, bits, scale, flags)
+    last = member.layers[-1]
+    return emit_affine(graph, last, carried, np.ones(len(last.bias)))
+
+
+def emit_affine(graph: Graph, layer: Layer, carried: Carried, unit: np.ndarray) -> str:
+    """Append one affine map; returns [rows, out] float64 in `unit` [out]."""
+    stored = quantise(layer, carried.bits, carried.scale, carried.peak, unit)
+    operands = [carried.name, graph.constant("weight", stored.weight), graph.constant("bias", stored.bias)]
+    return graph.add("Gemm", operands, "gemm")
+
+
+def emit_hidden(graph: Graph, steps: str, bits: int, scale: np.ndarray, flags: list[str]) -> Carried:
+    """Append Clip, Round and the saturation flag of a hidden layer's result `steps` [rows, channels]."""
+    limit = 2.0**bits
+    limits = [graph.constant("hidden_least", 0.0), graph.constant("hidden_most", limit)]
+    rounded = graph.add("Round", [graph.add("Clip", [steps, *limits], "hidden_clipped")], "hidden")
+    greatest = graph.add("ReduceMax", [steps], "hidden_max", axes=[1], keepdims=1)  # [rows, 1]
+    flags.append(graph.add("Greater", [greatest, limits[1]], "hidden_saturated"))
+    return Carried(rounded, bits, scale, np.full(len(scale), limit))
+
+
+def emit_sum(graph: Graph, totals: list[str]) -> str:
+    """Append the sum of the members' scores, one after the other."""
+    total = totals[0]
+    for other in totals[1:]:
+        total = graph.add("Add", [total, other], "members_sum")
+    return total
+
+
+def emit_outputs(graph: Graph, folded: Folded, scores: str) -> None:
+    """Append the outputs for the task: `value`, or `probabilities` and `scores`."""
+    output = folded.output
+    width = len(folded.members[0].layers[-1].bias)
+    if output.task == "regression":
+        spread = graph.add("Mul", [scores, graph.constant("value_std", output.value_std)], "value_spread")
+        value = graph.add("Add", [spread, graph.constant("value_mean", output.value_mean)], "value_double")
+        emit_output(graph, "value", value, width)
+        return
+    emit_output(graph, "probabilities", emit_softmax(graph, scores, width), width)
+    emit_output(graph, "scores", scores, width)
+
+
+def emit_output(graph: Graph, name: str, source: str, width: int) -> None:
+    """Append the Cast to float32 and the `Add +0.0` that settles the sign of zeros, and declare the output."""
+    single = graph.add("Cast", [source], f"{name}_single", to=TensorProto.FLOAT)
+    settled = graph.add("Add", [single, graph.constant(f"{name}_zero", np.float32(0.0))], f"{name}_settled")
+    graph.output(name, settled, TensorProto.FLOAT, width)
+
+
+def emit_saturated(graph: Graph, first: Carried, flags: list[str]) -> None:
+    """Append the output `saturated` [rows, 1] bool: whether any hidden activation met its upper limit."""
+    if not flags:  # no hidden layer: nothing is limited, and no input can be above its own peak
+        greatest = graph.add("ReduceMax", [first.name], "input_max", axes=[1], keepdims=1)
+        flags = [graph.add("Greater", [greatest, graph.constant("input_most", float(first.peak.max()))], "never")]
+    flag = flags[0]
+    for other in flags[1:]:
+        flag = graph.add("Or", [flag, other], "any_saturated")
+    graph.output("saturated", flag, TensorProto.BOOL, 1)

@@ -1,0 +1,10 @@
+"""Prove from an ONNX file alone that its answers cannot depend on the order of any sum, nor on the rows beside a row.
+
+Knows nothing of training: imports onnx and numpy only. `proof.prove` returns the certificate or raises `ProofError`
+naming the node at which the argument breaks. docs/exact.md explains the argument.
+"""
+
+from training.prove.box import ProofError
+from training.prove.proof import prove
+
+__all__ = ["ProofError", "prove"]

@@ -1,0 +1,101 @@
+"""What is known of a tensor before any row was seen: the box it lies in, the grid it lies on, whether it may be NaN.
+
+A tensor that has a row axis is described by one row: its arrays have length 1 along axis 0. An operator that would
+mix rows has no meaning on such an array and is refused, so a proof also says that no row can see another.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+FINEST = -1074  # every finite float64 is an integer multiple of 2^-1074: the grid of a value nothing is known about
+ZERO_GRID = 4096  # zero is a multiple of every power of two
+
+
+class ProofError(Exception):
+    """The file cannot be certified: which node, and why."""
+
+    def __init__(self, node: str, reason: str) -> None:
+        """Name the node and the reason."""
+        super().__init__(f"{node}: {reason}")
+        self.node = node
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Box:
+    """Every value a tensor may take, element by element."""
+
+    low: np.ndarray  # the tensor's dtype and shape, 1 along the row axis
+    high: np.ndarray
+    exponent: np.ndarray  # int64, each value is an integer multiple of 2^exponent
+    nan: np.ndarray  # bool, whether the value may be NaN
+    rowed: bool  # whether axis 0 is the row axis
+    name: str = ""
+    covers: frozenset[str] = frozenset()  # of a bool tensor: true wherever one of these tensors is NaN
+    spares: frozenset[str] = frozenset()  # of a bool tensor: false wherever one of these tensors is NaN
+    rounds: str = ""  # of a result of Round: the tensor that was rounded to the nearest integer
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """Element type of the tensor."""
+        return self.low.dtype
+
+    @property
+    def constant(self) -> bool:
+        """Whether the tensor has one value only."""
+        return not self.rowed and not self.nan.any() and bool(np.array_equal(self.low, self.high))
+
+    @property
+    def finite(self) -> bool:
+        """Whether neither NaN nor an infinity can occur."""
+        return not self.nan.any() and bool(np.isfinite(self.low).all() and np.isfinite(self.high).all())
+
+    @property
+    def magnitude(self) -> np.ndarray:
+        """Greatest absolute value of each element, float64."""
+        return np.maximum(np.abs(self.low.astype(np.float64)), np.abs(self.high.astype(np.float64)))
+
+    def called(self, name: str) -> "Box":
+        """Return the same box for the tensor `name`."""
+        return replace(self, name=name)
+
+
+def of_constant(value: np.ndarray, name: str) -> Box:
+    """Describe a constant tensor; NaN and infinities in it are kept and met where they are used."""
+    nan = np.isnan(value) if value.dtype.kind == "f" else np.zeros(value.shape, bool)
+    known = np.where(nan, np.zeros((), value.dtype), value)
+    return Box(known, known, grid_of(value), nan, rowed=False, name=name)
+
+
+def of_input(width: int, dtype: np.dtype[np.generic], name: str) -> Box:
+    """Describe a graph input [rows, width]: any value of its type."""
+    shape = (1, width)
+    if dtype.kind == "f":
+        low, high, exponent = -np.inf, np.inf, FINEST
+    else:
+        low, high, exponent = np.iinfo(dtype).min, np.iinfo(dtype).max, 0
+    return Box(
+        np.full(shape, low, dtype),
+        np.full(shape, high, dtype),
+        np.full(shape, exponent, np.int64),
+        np.full(shape, dtype.kind == "f"),
+        rowed=True,
+        name=name,
+    )
+
+
+def grid_of(value: np.ndarray) -> np.ndarray:
+    """Return the exponent of the coarsest power of two that each element is a multiple of [shape] int64."""
+    if value.dtype.kind != "f":
+        return np.zeros(value.shape, np.int64)
+    finite = np.where(np.isfinite(value), value, 0.0).astype(np.float64)
+    mantissa, exponent = np.frexp(np.abs(finite))
+    digits = np.ldexp(mantissa, 53).astype(np.int64)  # an integer below 2^53
+    lowest = np.frexp((digits & -digits).astype(np.float64))[1] - 1  # index of the lowest set bit
+    return np.where(finite == 0.0, ZERO_GRID, exponent.astype(np.int64) - 53 + lowest)
+
+
+def power(exponent: np.ndarray) -> np.ndarray:
+    """Return 2^exponent as float64: at most 2^1023 (the grid of zero fits any), 0 where float64 has no such power."""
+    return np.ldexp(1.0, np.clip(exponent, FINEST - 1, 1023).astype(np.int32))

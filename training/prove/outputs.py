@@ -1,0 +1,62 @@
+"""What a graph's outputs owe: rows first, no NaN, and a last `Add +0.0`, so that the sign of a zero is settled.
+
+Maxima, Clips and roundings leave the sign of a zero to the engine. Nothing inside the graph can tell the two zeros
+apart (a divisor never is zero), and adding +0.0 makes both of them +0.0.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+
+from training.prove.box import Box, ProofError
+
+
+def check_outputs(graph: onnx.GraphProto, boxes: Mapping[str, Box]) -> None:
+    """Refuse outputs that owe something, and float32 anywhere but on the way out."""
+    writers = {name: node for node in graph.node for name in node.output}
+    if not graph.output:
+        raise ProofError("model", "has no output")
+    for value in graph.output:
+        box = boxes.get(value.name)
+        if box is None or value.name not in writers:
+            raise ProofError(value.name, "no node writes this output")
+        if not box.rowed:
+            raise ProofError(value.name, "an output without a row axis")
+        if not box.finite:
+            raise ProofError(value.name, "NaN or an infinity may come out: its bits are the processor's own")
+        if box.dtype.kind == "f":
+            check_settled(value.name, writers, boxes)
+    check_narrow(graph, boxes)
+
+
+def check_settled(output: str, writers: Mapping[str, onnx.NodeProto], boxes: Mapping[str, Box]) -> None:
+    """Refuse an output whose last arithmetic is not `Add +0.0`."""
+    tensor = output
+    while tensor in writers and writers[tensor].op_type == "Identity":
+        tensor = writers[tensor].input[0]
+    if tensor not in writers or not adds_zero(writers[tensor], boxes):
+        name = writers[tensor].name if tensor in writers else tensor
+        raise ProofError(
+            name or output, f"the output {output} must end in Add +0.0: the sign of its zeros is not settled"
+        )
+
+
+def adds_zero(node: onnx.NodeProto, boxes: Mapping[str, Box]) -> bool:
+    """Whether a node adds the constant +0.0."""
+    return node.op_type == "Add" and any(is_plus_zero(boxes[name]) for name in node.input)
+
+
+def is_plus_zero(box: Box) -> bool:
+    """Whether a tensor is the constant +0.0 throughout."""
+    return box.constant and bool((box.low == 0).all()) and not np.signbit(box.low).any()
+
+
+def check_narrow(graph: onnx.GraphProto, boxes: Mapping[str, Box]) -> None:
+    """Refuse float32 before the last step: engines remove a Cast down that is followed by a Cast up."""
+    for node in graph.node:
+        narrow = [name for name in node.input if name and boxes[name].dtype == np.float32 and boxes[name].rowed]
+        if narrow and node.op_type != "Identity" and not adds_zero(node, boxes):
+            raise ProofError(
+                node.name or node.op_type, f"computes with {narrow[0]}, which is float32: that is for outputs"
+            )
