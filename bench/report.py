@@ -75,7 +75,7 @@ def trouble(measured: Sequence[Measured]) -> list[str]:
 def engine_shares(measured: Sequence[Measured], engine_rows_per_s: Mapping[str, float]) -> list[str]:
     """Return how much of the bare engine's rate our service keeps, with as many engine loops as it has workers."""
     lines = []
-    for mine in filter(_is_ours, measured):
+    for mine in filter(is_ours, measured):
         for load, rows in (("C", 100), ("D", 1000), ("E", 1000)):
             rate = mine.median(load, "rows_per_s")
             ceiling = engine_rows_per_s.get(f"{rows} rows, {mine.contender.workers} processes")
@@ -98,10 +98,11 @@ def panels(measured: Sequence[Measured]) -> list[Panel]:
         ("memory after the loads in MB (less is better)", Measured.pss_mb),
     ]
     return [
-        Panel(title, [Bar(mine.contender.name, value(mine), _is_ours(mine)) for mine in measured])
+        Panel(title, [Bar(mine.contender.name, value(mine), is_ours(mine)) for mine in measured])
         for title, value in chosen
     ]
 
 
-def _is_ours(mine: Measured) -> bool:
+def is_ours(mine: Measured) -> bool:
+    """Tell our own service from the floor and the peers."""
     return mine.contender.name.startswith("Batchproof")

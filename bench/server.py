@@ -25,7 +25,7 @@ class NotReady(Exception):  # noqa: N818 — says what happened
 
 @dataclass(frozen=True)
 class Launch:
-    """How a server is started: argv with `{port}` to fill in, its environment and its folder."""
+    """How a server is started: argv, environment and folder; `{port}` in the first two stands for the port."""
 
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -61,12 +61,13 @@ def started(launch: Launch, first: Request, log: Path, limit_s: float = 60) -> I
     """Start, wait until `first` is answered rightly, and stop at the end; raises NotReady."""
     port, mark = free_port(), uuid.uuid4().hex
     command = [part.replace("{port}", str(port)) for part in launch.command]
+    environment = {name: value.replace("{port}", str(port)) for name, value in launch.environment.items()}
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         begun = time.perf_counter()
         process = subprocess.Popen(
             command,
-            env={**os.environ, **launch.environment, MARK: mark},
+            env={**os.environ, **environment, MARK: mark},
             cwd=launch.folder,
             stdout=output,
             stderr=subprocess.STDOUT,
