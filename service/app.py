@@ -1,0 +1,126 @@
+"""The composition root: settings to loaded models, one route table, and the state that all requests share."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from service import model, registry
+from service.admission import Admission
+from service.batching import Batcher
+from service.bundle import Bundle
+from service.engine import EngineOptions
+from service.errors import BundleError, EngineError, SettingError, nearest
+from service.exchange import Exchange
+from service.invariance import for_bundles
+from service.logs import event
+from service.metrics import Tally
+from service.model import Model
+from service.registry import Registry
+from service.settings import Settings
+from service.wire.dialect import Dialect, Limits, Site
+from service.wire.native import Native
+
+DIALECTS: tuple[type[Dialect], ...] = (Native,)
+INLINE_ROWS_ALONE = 64  # with a core to spare, larger requests than this leave the event loop
+INLINE_ROWS_SHARED = 1024  # without one, handing over costs more than it frees
+
+
+class Service:
+    """Everything that one process serves with. Made once; the event loop is the only one to change it."""
+
+    def __init__(self, settings: Settings, loaded: Registry, dialects: Sequence[Dialect] | None = None) -> None:
+        """Build the route table for the models that loaded."""
+        self.settings = settings
+        self.registry = loaded
+        self.dialects = tuple(dialects if dialects is not None else (dialect() for dialect in DIALECTS))
+        self.default = default_name(settings, loaded)
+        self.admission = Admission(settings.queue_rows)
+        self.executor = ThreadPoolExecutor(1, thread_name_prefix="run")
+        self.is_ready = bool(loaded.models)
+        self.tallies: dict[tuple[str, int, str], Tally] = {}  # by model, version, dialect
+        self.batchers: dict[tuple[str, int], Batcher] = {}
+        self.routes: dict[str, Exchange] = {}  # POST path -> what answers it
+        for one in (one for versions in loaded.models.values() for one in versions.values()):
+            self._add(one)
+
+    @property
+    def site(self) -> Site:
+        """Return what a dialect's own pages may show."""
+        return Site(self.registry, self.default, self.is_ready)
+
+    async def drain(self) -> None:
+        """Go unready, admit nothing more and wait until every admitted row is answered, or drain_s has passed."""
+        self.is_ready = False
+        empty = asyncio.Event()
+        self.admission.drain(empty.set)
+        try:
+            await asyncio.wait_for(empty.wait(), self.settings.drain_s)
+        except TimeoutError:
+            event("drain_timed_out", rows=self.admission.queued_rows)
+
+    def close(self) -> None:
+        """Let the worker thread end."""
+        self.executor.shutdown(wait=True, cancel_futures=True)
+
+    def _add(self, one: Model) -> None:
+        name, version = one.manifest.name, one.manifest.version
+        limits = Limits(self.settings.max_rows, self.settings.error_limit)
+        batcher = Batcher(
+            one.runner,
+            self.admission,
+            self.executor,
+            inline_rows=inline_rows(self.settings),
+            wait_s=self.settings.batch_wait_s,
+            on_failure=partial(_log_failure, name, version),
+        )
+        self.batchers[name, version] = batcher
+        is_newest = self.registry.newest(name) is one
+        for dialect in self.dialects:
+            tally = self.tallies[name, version, dialect.name] = Tally()
+            exchange = Exchange(dialect, dialect.codec(one, limits), batcher, tally, self.settings.timeout_s)
+            for path in dialect.paths(one, is_default=name == self.default, is_newest=is_newest):
+                self.routes[path] = exchange
+                if self.settings.root_path:
+                    self.routes[self.settings.root_path + path] = exchange
+
+
+def load(settings: Settings) -> Service:
+    """Load and verify the models; raises SettingError where the service cannot serve any request as it was told to."""
+    options = EngineOptions(settings.device, settings.threads)
+    load_one = partial(_load_model, settings, options)
+    try:
+        loaded = registry.load(settings.models, load_one, settings.versions, settings.pins)
+    except (BundleError, EngineError) as error:
+        raise SettingError(f"{error}.") from error
+    for refusal in loaded.refusals:
+        event("model_refused", model=refusal.name, version=refusal.version, reason=refusal.message)
+    if settings.default_model and settings.default_model not in loaded.models:
+        near = nearest(settings.default_model, list(loaded.models))
+        raise SettingError(f"default_model is {settings.default_model!r}, but no such model is loaded.{near}")
+    return Service(settings, loaded)
+
+
+def default_name(settings: Settings, loaded: Registry) -> str | None:
+    """Return the model that plain /predict answers for, if there is one."""
+    return settings.default_model or (next(iter(loaded.models)) if len(loaded.models) == 1 else None)
+
+
+def inline_rows(settings: Settings) -> int:
+    """Return the largest request that runs on the event loop."""
+    if settings.inline_rows:
+        return settings.inline_rows
+    has_spare_core = len(os.sched_getaffinity(0)) > settings.workers
+    return INLINE_ROWS_ALONE if has_spare_core else INLINE_ROWS_SHARED
+
+
+def _load_model(settings: Settings, options: EngineOptions, bundle: Bundle) -> Model:
+    loaded = model.load(bundle, options, settings.run_rows, for_bundles(settings.invariance))
+    status = loaded.verification.status if loaded.verification else "unverified"
+    event("model_loaded", model=loaded.manifest.name, version=loaded.manifest.version, invariance=status)
+    return loaded
+
+
+def _log_failure(name: str, version: int, error: EngineError) -> None:
+    event("engine_failed", 40, model=name, version=version, reason=str(error))

@@ -1,0 +1,153 @@
+"""The ASGI application: predict routes are looked up in one table; everything else goes to the pages.
+
+The predict path awaits nothing but the body and the answer. FastAPI, which serves the pages and writes the OpenAPI
+document, is imported when the first page is asked for: a prediction does not need it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
+
+from service import errors
+from service.app import Service
+from service.errors import ServiceError
+from service.exchange import Exchange, read_headers
+from service.health import health
+from service.origins import Origins
+from service.wire.dialect import Answer, Dialect, Headers
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Pages = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class CallerGoneError(Exception):
+    """The caller closed the connection before its request was whole."""
+
+
+class App:
+    """One process's ASGI application."""
+
+    def __init__(self, service: Service) -> None:
+        """Serve what `service` has loaded."""
+        self.service = service
+        self.origins = Origins(service.settings.allowed_origins)
+        self._max_body_bytes = service.settings.max_body_bytes
+        self._pages: asyncio.Future[Pages] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; lifespan and WebSockets have no part here."""
+        if scope["type"] != "http":
+            await _refuse_protocol(scope, receive, send)
+            return
+        headers: Headers = scope["headers"]
+        path: str = scope["path"]
+        exchange = self.service.routes.get(path)
+        try:
+            cors = self.origins.check(headers)
+            if exchange is not None and scope["method"] == "POST":
+                answer = await self._predict(exchange, headers, receive)
+            elif cors and scope["method"] == "OPTIONS":
+                answer = self.origins.preflight()
+            else:
+                answer = self._page(scope["method"], path, exchange)
+        except ServiceError as error:
+            cors, answer = [], self.failure(error, path, headers)
+        except CallerGoneError:
+            return
+        if answer is None:
+            await (await self._load_pages())(scope, receive, send)
+        else:
+            await _send(send, answer, cors)
+
+    def failure(self, error: ServiceError, path: str, headers: Headers) -> Answer:
+        """Return a refusal in the shape of the dialect that the path belongs to."""
+        return self.dialect_of(path).failure(error, read_headers(headers)[0])
+
+    def dialect_of(self, path: str) -> Dialect:
+        """Return the dialect that claims `path`, else the native one."""
+        dialects = self.service.dialects
+        return next((dialect for dialect in dialects if dialect.claims(path)), dialects[0])
+
+    def _page(self, method: str, path: str, exchange: Exchange | None) -> Answer | None:
+        """Answer what needs no page; None sends the request to the pages."""
+        path = path.removeprefix(self.service.settings.root_path)
+        if exchange is not None:
+            raise ServiceError(405, "method_not_allowed", f"{method} is not taken here; POST is.", allow="POST")
+        if answer := health(self.service, method, path):
+            return answer
+        dialect = next((dialect for dialect in self.service.dialects if dialect.claims(path)), None)
+        if dialect is None:
+            return None
+        answer = dialect.page(self.service.site, method, path)
+        if answer is None:
+            raise ServiceError(404, "not_found", f"There is nothing at {path}.")
+        return answer
+
+    async def _predict(self, exchange: Exchange, headers: Headers, receive: Receive) -> Answer:
+        try:
+            body = await read_body(receive, headers, self._max_body_bytes)
+        except ServiceError as error:
+            return exchange.refuse(error, headers)
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        ticket = exchange.handle(body, headers, answered.set_result)
+        try:
+            return await answered
+        except asyncio.CancelledError:
+            if ticket is not None:
+                exchange.cancel(ticket)
+            raise
+
+    async def _load_pages(self) -> Pages:
+        loop = asyncio.get_running_loop()
+        if self._pages is None:
+            self._pages = loop.run_in_executor(None, _make_pages, self.service)
+        return await asyncio.shield(self._pages)
+
+
+async def read_body(receive: Receive, headers: Headers, limit_bytes: int) -> bytes:
+    """Return the whole body; raises 413 as soon as it is, or is announced to be, longer than `limit_bytes`."""
+    for name, value in headers:
+        if name == b"content-length" and int(value) > limit_bytes:
+            raise errors.body_too_large(limit_bytes)
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message.get("more_body") or message["type"] != "http.request" or len(body) > limit_bytes:
+        return await _read_rest(message, receive, limit_bytes)
+    return body
+
+
+async def _read_rest(message: Message, receive: Receive, limit_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        if message["type"] == "http.disconnect":
+            raise CallerGoneError
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > limit_bytes:
+            raise errors.body_too_large(limit_bytes)
+        if not message.get("more_body"):
+            return b"".join(parts)
+        message = await receive()
+
+
+async def _send(send: Send, answer: Answer, further: Sequence[tuple[bytes, bytes]]) -> None:
+    headers = [*answer.headers, *further, (b"content-length", b"%d" % len(answer.body))]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+async def _refuse_protocol(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        raise RuntimeError("the server's life is run by service.serve")
+    await receive()
+    await send({"type": "websocket.close", "code": 1003})
+
+
+def _make_pages(service: Service) -> Pages:
+    from service.pages import make_pages
+
+    return make_pages(service)

@@ -1,0 +1,178 @@
+"""Coalescing: rows of many callers run together, and every reply travels with its own rows.
+
+Everything that is ready in one turn of the event loop runs as one batch: the first ticket asks the loop to call
+`_run_small` once the sockets that are ready now have been read. Nothing waits for a timer unless `wait_s` is set.
+Small requests run on the event loop, where they cost no hand-over. Large ones run on one worker thread, so that the
+loop stays prompt; what arrives meanwhile forms the next batch. Late and cancelled tickets are dropped before they run.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from service import errors
+from service.admission import Admission, Outputs, Reply, Ticket
+from service.errors import EngineError
+from service.features import Arrays
+
+BATCH_ROWS = 4096  # the most that one hand-over to the runner holds, unless a single request is larger
+
+
+class Runs(Protocol):
+    """What a batcher needs of `service.runner.Runner`: joins, cuts, pads, runs and splits."""
+
+    def run(self, requests: Sequence[Arrays]) -> Sequence[Outputs]:
+        """Return the outputs of every request, in order; raises EngineError."""
+
+
+@dataclass(slots=True)
+class Flow:
+    """What one batcher has done, in plain numbers; seconds are of the monotonic clock."""
+
+    runs: int = 0
+    run_rows: int = 0
+    run_s: float = 0.0
+    queue_s: float = 0.0  # summed over the tickets that ran: from admission to the start of the run
+    tickets: int = 0
+    late: int = 0
+    cancelled: int = 0
+    failed_runs: int = 0
+
+
+class Batcher:
+    """The queue of one model. All methods are called on the event loop."""
+
+    def __init__(
+        self,
+        runner: Runs,
+        admission: Admission,
+        executor: Executor,
+        *,
+        inline_rows: int,
+        wait_s: float = 0.0,
+        on_failure: Callable[[EngineError], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Run requests of up to `inline_rows` rows on the loop, larger ones on `executor` (one thread)."""
+        self.flow = Flow()
+        self._runner = runner
+        self._admission = admission
+        self._executor = executor
+        self._inline_rows = inline_rows
+        self._wait_s = wait_s
+        self._on_failure = on_failure
+        self._clock = clock
+        self._small: deque[Ticket] = deque()
+        self._large: deque[Ticket] = deque()
+        self._is_called = False  # whether the loop was asked to run the small ones
+        self._is_busy = False  # whether the thread is running large ones
+
+    def submit(self, arrays: Arrays, rows: int, timeout_s: float, reply: Reply) -> Ticket:
+        """Admit one request; `reply` is called later, once, unless the ticket is cancelled. Raises 429 or 503."""
+        self._admission.enter(rows)
+        ticket = Ticket(arrays, rows, self._clock(), timeout_s, reply)
+        if rows > self._inline_rows:
+            self._large.append(ticket)
+            self._start_large()
+        else:
+            self._small.append(ticket)
+            if not self._is_called:
+                self._call_small(self._wait_s)
+        return ticket
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Forget a caller that went away; nothing happens where it was answered already."""
+        if ticket.is_open:
+            self._close(ticket)
+            self.flow.cancelled += 1
+
+    def _call_small(self, wait_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._is_called = True
+        if wait_s > 0:
+            loop.call_later(wait_s, self._run_small)
+        else:
+            loop.call_soon(self._run_small)
+
+    def _run_small(self) -> None:
+        self._is_called = False
+        batch = self._take(self._small)
+        if self._small:
+            self._call_small(0.0)
+        if not batch:
+            return
+        started_s = self._clock()
+        try:
+            outputs = self._runner.run([ticket.arrays for ticket in batch])
+        except EngineError as error:
+            self._fail(batch, error)
+        else:
+            self._answer(batch, outputs, started_s)
+
+    def _start_large(self) -> None:
+        if self._is_busy:
+            return
+        batch = self._take(self._large)
+        if not batch:
+            return
+        self._is_busy = True
+        loop = asyncio.get_running_loop()
+        run = loop.run_in_executor(self._executor, self._runner.run, [ticket.arrays for ticket in batch])
+        run.add_done_callback(partial(self._end_large, batch, self._clock()))
+
+    def _end_large(self, batch: list[Ticket], started_s: float, run: "asyncio.Future[Sequence[Outputs]]") -> None:
+        self._is_busy = False
+        try:
+            outputs = run.result()
+        except EngineError as error:
+            self._fail(batch, error)
+        else:
+            self._answer(batch, outputs, started_s)
+        self._start_large()
+
+    def _take(self, waiting: deque[Ticket]) -> list[Ticket]:
+        """Return the next tickets that are worth running, BATCH_ROWS rows or one larger ticket."""
+        now_s = self._clock()
+        batch: list[Ticket] = []
+        rows = 0
+        while waiting and (not batch or rows + waiting[0].rows <= BATCH_ROWS):
+            ticket = waiting.popleft()
+            if not ticket.is_open:
+                continue
+            if ticket.deadline_s <= now_s:
+                self.flow.late += 1
+                self._close(ticket)
+                ticket.reply(None, errors.late(ticket.timeout_s))
+                continue
+            batch.append(ticket)
+            rows += ticket.rows
+            self.flow.queue_s += now_s - ticket.admitted_s
+        return batch
+
+    def _answer(self, batch: list[Ticket], outputs: Sequence[Outputs], started_s: float) -> None:
+        flow = self.flow
+        flow.runs += 1
+        flow.run_s += self._clock() - started_s
+        flow.tickets += len(batch)
+        for ticket, own in zip(batch, outputs, strict=True):
+            flow.run_rows += ticket.rows
+            if ticket.is_open:
+                self._close(ticket)
+                ticket.reply(own, None)
+
+    def _fail(self, batch: list[Ticket], error: EngineError) -> None:
+        self.flow.failed_runs += 1
+        self._on_failure(error)
+        for ticket in batch:
+            if ticket.is_open:
+                self._close(ticket)
+                ticket.reply(None, errors.engine_failed())
+
+    def _close(self, ticket: Ticket) -> None:
+        ticket.is_open = False
+        self._admission.leave(ticket.rows)

@@ -1,0 +1,111 @@
+"""The hot path: one predict request from its bytes to its answer, the same for every dialect and every transport.
+
+An `Exchange` is a path of the route table: one model in one dialect. `handle` takes a whole request and calls `reply`
+exactly once, at once or when the rows have run, unless the ticket it returned is cancelled. Nothing here awaits, so a
+request costs no task, no future and no middleware of its own.
+"""
+
+import itertools
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from service import errors
+from service.admission import Ticket
+from service.batching import Batcher
+from service.errors import ServiceError
+from service.metrics import Tally
+from service.wire.dialect import Answer, Call, Codec, Dialect, Headers
+
+REQUEST_ID = re.compile(rb"[\x21\x23-\x5b\x5d-\x7e]{1,128}")  # printable, without space, quote and backslash
+TIMEOUT_HEADER = b"x-request-timeout-s"
+
+_prefix = os.urandom(4).hex()
+_numbers = itertools.count(1)
+
+
+class Exchange:
+    """One model in one dialect."""
+
+    __slots__ = ("_batcher", "_codec", "_dialect", "_tally", "_timeout_s")
+
+    def __init__(self, dialect: Dialect, codec: Codec, batcher: Batcher, tally: Tally, timeout_s: float) -> None:
+        """Join the parts; `timeout_s` is the deadline of requests that name none, and the most that one may name."""
+        self._dialect = dialect
+        self._codec = codec
+        self._batcher = batcher
+        self._tally = tally
+        self._timeout_s = timeout_s
+
+    def handle(self, body: bytes, headers: Headers, reply: Callable[[Answer], None]) -> Ticket | None:
+        """Decode, admit and later answer; None where the request was refused at once."""
+        started_s = time.perf_counter()
+        request_id, timeout_s = read_headers(headers)
+        call = Call(body, headers, request_id)
+        try:
+            if timeout_s is not None:
+                timeout_s = parse_timeout(timeout_s, self._timeout_s)
+            decoded = self._codec.decode(call)
+            self._tally.decode_s += time.perf_counter() - started_s
+
+            def finish(outputs: Mapping[str, np.ndarray] | None, error: ServiceError | None) -> None:
+                if outputs is None:
+                    assert error is not None, "a reply has outputs or an error"
+                    self._refuse(error, request_id, reply)
+                    return
+                encoding_s = time.perf_counter()
+                answer = self._codec.encode(call, decoded, outputs)
+                self._tally.answered(decoded.rows, encoding_s, started_s)
+                reply(answer)
+
+            return self._batcher.submit(decoded.arrays, decoded.rows, timeout_s or self._timeout_s, finish)
+        except ServiceError as error:
+            self._refuse(error, request_id, reply)
+            return None
+
+    def refuse(self, error: ServiceError, headers: Headers) -> Answer:
+        """Return the refusal of a request that could not be read to its end."""
+        self._tally.refused(error.code)
+        return self._dialect.failure(error, read_headers(headers)[0])
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Forget a caller that went away."""
+        self._batcher.cancel(ticket)
+        self._tally.cancelled()
+
+    def _refuse(self, error: ServiceError, request_id: str, reply: Callable[[Answer], None]) -> None:
+        self._tally.refused(error.code)
+        reply(self._dialect.failure(error, request_id))
+
+
+def read_headers(headers: Headers) -> tuple[str, bytes | None]:
+    """Return the request's id, taken or made, and the timeout it names."""
+    request_id = timeout = None
+    for name, value in headers:
+        if name == b"x-request-id":
+            request_id = value
+        elif name == TIMEOUT_HEADER:
+            timeout = value
+    if request_id is not None and REQUEST_ID.fullmatch(request_id):
+        return request_id.decode("ascii"), timeout
+    return f"{_prefix}-{next(_numbers):x}", timeout
+
+
+def reseed() -> None:
+    """Give a forked process request ids of its own."""
+    global _prefix  # noqa: PLW0603 - the one piece of state that a fork must not share
+    _prefix = os.urandom(4).hex()
+
+
+def parse_timeout(value: bytes, most_s: float) -> float:
+    """Return X-Request-Timeout-S as seconds, at most `most_s`; raises 400."""
+    try:
+        timeout_s = float(value)
+    except ValueError:
+        timeout_s = float("nan")
+    if not timeout_s > 0:
+        raise errors.ServiceError(400, "invalid_timeout", "X-Request-Timeout-S must be a number of seconds above 0.")
+    return min(timeout_s, most_s)

@@ -1,0 +1,4 @@
+"""The API page."""
+
+PAGE = "<h1>API</h1>"
+SCRIPT = ""

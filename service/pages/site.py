@@ -1,0 +1,127 @@
+"""The FastAPI application of the pages: same errors and same OpenAPI document as the predict routes in front of it."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from service import __version__
+from service.app import Service
+from service.errors import ServiceError
+from service.exchange import read_headers
+from service.openapi import ERROR_SCHEMAS, refusal
+from service.pages import apipage, models, start
+
+DESCRIPTION = "Predictions that do not depend on what they were batched with."
+SECURITY_HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+
+
+def make_pages(service: Service) -> FastAPI:
+    """Return the pages of one service."""
+    app = FastAPI(
+        title="Batchproof",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        root_path=service.settings.root_path,
+    )
+    app.include_router(models.routes(service))
+    _add_documents(app, service)
+    app.add_exception_handler(ServiceError, _on_service_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_path)
+    return app
+
+
+def _add_documents(app: FastAPI, service: Service) -> None:
+    def page(path: str, text: str, kind: str) -> None:
+        def get() -> Response:
+            return Response(text, media_type=kind, headers=SECURITY_HEADERS)
+
+        app.add_api_route(path, get, methods=["GET", "HEAD"], include_in_schema=False, response_class=HTMLResponse)
+
+    document = openapi(app, service)
+    page("/", start.page(service), "text/html; charset=utf-8")
+    page("/docs", apipage.PAGE, "text/html; charset=utf-8")
+    page("/docs/page.js", apipage.SCRIPT, "text/javascript; charset=utf-8")
+    app.add_api_route("/openapi.json", lambda: JSONResponse(document), methods=["GET", "HEAD"], include_in_schema=False)
+
+
+def openapi(app: FastAPI, service: Service) -> dict[str, Any]:
+    """Return one document of the pages' and all dialects' routes."""
+    document = app.openapi()
+    document["openapi"] = "3.1.0"
+    document["tags"] = [{"name": "predict"}, {"name": "models"}, {"name": "health"}]
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas.update(ERROR_SCHEMAS)
+    for item in document["paths"].values():
+        for operation in item.values():
+            operation["responses"].pop("422", None)
+            operation["responses"]["404"] = refusal("There is no such model or version.")
+    predict: dict[str, Any] = {}
+    for versions in service.registry.models.values():
+        for model in versions.values():
+            for dialect in service.dialects:
+                described = dialect.document(model)
+                predict |= {path: described[path] for path in described if path in service.routes}
+    document["paths"] = {**predict, **document["paths"], **_health()}
+    return document
+
+
+def _health() -> dict[str, Any]:
+    answer = {"content": {"application/json": {"schema": {"type": "object"}}}}
+    return {
+        "/health/live": {
+            "get": {
+                "tags": ["health"],
+                "summary": "Is the process alive?",
+                "responses": {"200": {"description": "It is.", **answer}},
+            }
+        },
+        "/health/ready": {
+            "get": {
+                "tags": ["health"],
+                "summary": "Are requests taken, and by which models?",
+                "responses": {
+                    "200": {"description": "They are.", **answer},
+                    "503": {"description": "They are not.", **answer},
+                },
+            }
+        },
+    }
+
+
+def _on_service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError), "registered for this kind alone"
+    return _refusal(request, error)
+
+
+def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException), "registered for this kind alone"
+    allow = (error.headers or {}).get("allow")
+    if error.status_code == 405:
+        message = f"{request.method} is not taken here; {allow} is."
+        return _refusal(request, ServiceError(405, "method_not_allowed", message, allow=allow))
+    message = f"There is nothing at {request.url.path}; /docs lists what there is."
+    return _refusal(request, ServiceError(error.status_code, "not_found", message))
+
+
+def _on_invalid_path(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError), "registered for this kind alone"
+    return _refusal(request, ServiceError(404, "unknown_version", "A version is a positive whole number such as 1."))
+
+
+def _refusal(request: Request, error: ServiceError) -> Response:
+    request_id, _ = read_headers(request.scope["headers"])
+    headers = {name.decode(): value.decode() for name, value in error.headers}
+    return Response(error.as_json(request_id), error.status, headers, "application/json")

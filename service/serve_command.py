@@ -1,0 +1,53 @@
+"""`batchproof serve`: answer requests with the models of a folder."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from service import settings
+from service.settings import Settings
+
+
+def add(commands: Any) -> None:
+    """Add the command and a flag for each setting."""
+    parser = commands.add_parser("serve", help="answer predictions over HTTP", description=__doc__)
+    add_flags(parser)
+    parser.set_defaults(run=run)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add --settings and a flag for each setting; a flag that is not given leaves no trace."""
+    parser.add_argument("--settings", type=Path, metavar="FILE", help="TOML file of settings", default=None)
+    for name, field in Settings.model_fields.items():
+        unit = settings.unit(name)
+        is_switch = field.annotation is bool
+        text = (
+            f"{field.description} [{settings.bounds(name)}{' ' + unit if unit else ''}; default {default_text(name)}]"
+        )
+        parser.add_argument(
+            settings.flag_name(name),
+            dest=name,
+            default=argparse.SUPPRESS,
+            metavar=None if is_switch else name.upper(),
+            help=text.replace("%", "%%"),
+            **({"nargs": "?", "const": "true"} if is_switch else {}),
+        )
+
+
+def default_text(name: str) -> str:
+    """Return the default as it would be written."""
+    value = Settings.model_fields[name].default
+    return str(value).lower() if isinstance(value, bool) else str(value) if value not in ("", (), {}) else "none"
+
+
+def flags(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that were given as flags."""
+    return {name: value for name, value in vars(options).items() if name in Settings.model_fields}
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until told to stop."""
+    loaded = settings.load(flags(options), file=options.settings)
+    from service.serve import serve
+
+    return serve(loaded.settings)

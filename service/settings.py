@@ -1,0 +1,203 @@
+"""Every setting in one place: its unit, default, bounds and meaning.
+
+A setting is taken from, in this order: its flag, its environment name, the settings file, the default. A wrong one
+stops the start with one sentence. docs/settings.md is generated from this file.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from service.errors import SettingError, nearest
+
+PREFIX = "BATCHPROOF_"
+FILE_NAME = PREFIX + "SETTINGS"  # environment name of the settings file's path
+
+
+class Settings(BaseModel):
+    """What one service process was started with."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    models: Path = Field(Path("models"), description="folder of <name>/<version>/ bundles")
+    versions: Literal["newest", "all"] = Field(
+        "newest", description="serve the newest version of a model, or every one"
+    )
+    pins: dict[str, int] = Field({}, description="versions to serve alone, as NAME=VERSION with commas between")
+    default_model: str = Field("", description="the model that plain /predict answers for; empty: the only one")
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 for every one")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    root_path: str = Field("", pattern=r"^(/[^\s/?#]+)*$", description="path prefix that a proxy forwards, such as /ml")
+    workers: int = Field(1, ge=1, le=256, description="processes; each has its own session")
+    threads: int = Field(1, ge=0, le=256, description="engine threads of one worker; 0: one for each core")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where models run")
+    invariance: Literal["require", "tile", "report"] = Field(
+        "require",
+        description="bits that do not depend on the batch: require them, padding runs to tiles of one size where that "
+        "is needed and refusing a model where it does not help; always tile; or only report",
+    )
+    audit_every: int = Field(
+        1000,
+        ge=0,
+        le=1_000_000_000,
+        description="one run in this many has one row run again alone and compared bit for bit; 0: none",
+        json_schema_extra={"unit": "runs"},
+    )
+    max_body_bytes: int = Field(
+        32 << 20, ge=1024, le=1 << 32, description="largest request body", json_schema_extra={"unit": "bytes"}
+    )
+    max_rows: int = Field(
+        100_000, ge=1, le=10_000_000, description="most rows of one request", json_schema_extra={"unit": "rows"}
+    )
+    queue_rows: int = Field(
+        200_000,
+        ge=1,
+        le=100_000_000,
+        description="most rows admitted and not yet answered, in one worker; beyond it requests get 429",
+        json_schema_extra={"unit": "rows"},
+    )
+    run_rows: int = Field(
+        512, ge=1, le=65536, description="most rows of one engine run", json_schema_extra={"unit": "rows"}
+    )
+    inline_rows: int = Field(
+        0,
+        ge=0,
+        le=65536,
+        description="largest request that runs on the event loop instead of the worker thread; 0 chooses by the cores",
+        json_schema_extra={"unit": "rows"},
+    )
+    batch_wait_s: float = Field(
+        0.0, ge=0, le=1, description="time to wait for more rows before a run", json_schema_extra={"unit": "s"}
+    )
+    timeout_s: float = Field(
+        10.0,
+        gt=0,
+        le=3600,
+        description="deadline of a request that names none in X-Request-Timeout-S, and the most it may name",
+        json_schema_extra={"unit": "s"},
+    )
+    drain_s: float = Field(
+        20.0,
+        ge=0,
+        le=3600,
+        description="time for admitted rows to be answered at a stop",
+        json_schema_extra={"unit": "s"},
+    )
+    error_limit: int = Field(20, ge=1, le=10_000, description="most faults that one refusal lists")
+    log_format: Literal["auto", "text", "json"] = Field("auto", description="auto: text on a terminal, JSON elsewhere")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least severe event that is logged"
+    )
+    access_log: bool = Field(False, description="one line for each request")
+    allowed_origins: tuple[str, ...] = Field(
+        (), description="browser origins that may call, such as https://example.org, with commas between; * for all"
+    )
+    metrics_folder: str = Field("", description="folder for the workers' shared counters; empty: a temporary one")
+
+    @field_validator("pins", mode="before")
+    @classmethod
+    def _pins(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        return {name.strip(): version.strip() for name, _, version in pairs}
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class Loaded(NamedTuple):
+    """The settings in force and where each came from: flag, environment, file or default."""
+
+    settings: Settings
+    sources: dict[str, str]
+
+
+def load(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ, file: Path | None = None) -> Loaded:
+    """Join all sources; raises SettingError naming the setting, its source and what would be right."""
+    path = file or (Path(environment[FILE_NAME]) if environment.get(FILE_NAME) else None)
+    layers = [
+        ("file", _read_file(path) if path else {}),
+        ("environment", _read_environment(environment)),
+        ("flag", dict(flags)),
+    ]
+    values: dict[str, Any] = {}
+    sources = dict.fromkeys(Settings.model_fields, "default")
+    for source, layer in layers:
+        for name, value in layer.items():
+            values[name] = value
+            sources[name] = source
+    try:
+        return Loaded(Settings.model_validate(values), sources)
+    except ValidationError as error:
+        raise SettingError(_sentence(error, values, sources, path)) from error
+
+
+def environment_name(name: str) -> str:
+    """Return the setting's name in the environment."""
+    return PREFIX + name.upper()
+
+
+def flag_name(name: str) -> str:
+    """Return the setting's flag."""
+    return "--" + name.replace("_", "-")
+
+
+def bounds(name: str) -> str:
+    """Return the values that the setting takes, in words."""
+    schema = Settings.model_json_schema()["properties"][name]
+    annotation = Settings.model_fields[name].annotation
+    if get_origin(annotation) is Literal:
+        return " | ".join(get_args(annotation))
+    least, above, most = (schema.get(key) for key in ("minimum", "exclusiveMinimum", "maximum"))
+    if most is not None:
+        return f"above {above} to {most}" if least is None else f"{least} to {most}"
+    return {"boolean": "true | false", "array": "list", "object": "NAME=VERSION,…"}.get(schema.get("type"), "text")
+
+
+def unit(name: str) -> str:
+    """Return the setting's unit, or nothing."""
+    extra = Settings.model_fields[name].json_schema_extra
+    return str(extra["unit"]) if isinstance(extra, dict) else ""
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingError(f"The settings file {path} cannot be read: {error}.") from error
+    for name in content:
+        _check_known(name, f"the settings file {path}")
+    return content
+
+
+def _read_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    values = {}
+    for key, value in environment.items():
+        if key.startswith(PREFIX) and key != FILE_NAME:
+            name = key.removeprefix(PREFIX).lower()
+            _check_known(name, "the environment")
+            values[name] = value
+    return values
+
+
+def _check_known(name: str, where: str) -> None:
+    if name not in Settings.model_fields:
+        raise SettingError(f"Unknown setting {name!r} in {where}.{nearest(name, list(Settings.model_fields))}")
+
+
+def _sentence(error: ValidationError, values: Mapping[str, Any], sources: Mapping[str, str], path: Path | None) -> str:
+    fault = error.errors(include_url=False)[0]
+    name = str(fault["loc"][0])
+    source = {
+        "file": f"the settings file {path}",
+        "environment": environment_name(name),
+        "flag": flag_name(name),
+    }.get(sources.get(name, ""), name)
+    return f"{source} is {values[name]!r}, but {name} takes {bounds(name)}: {str(fault['msg']).lower()}."

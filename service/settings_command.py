@@ -1,0 +1,24 @@
+"""`batchproof settings`: print what is in force and where each value came from."""
+
+import argparse
+from typing import Any
+
+from service import settings
+from service.serve_command import add_flags, flags
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser("settings", help="print the settings in force", description=__doc__)
+    add_flags(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print one line for each setting."""
+    loaded = settings.load(flags(options), file=options.settings)
+    for name, source in loaded.sources.items():
+        unit = settings.unit(name)
+        value = str(getattr(loaded.settings, name)) + (f" {unit}" if unit else "")
+        print(f"{name:16} {value:24} {source:12} {settings.environment_name(name)}")
+    return 0

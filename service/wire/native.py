@@ -1,0 +1,183 @@
+"""The native dialect: {"rows": [...]} to {"predictions": [...], "model": {...}, "request_id": "..."}."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from service import errors
+from service.errors import ServiceError
+from service.features import Encoded, Encoder, Problem
+from service.model import Model
+from service.wire.dialect import JSON, Answer, Call, Codec, Decoded, Limits, Site
+from service.wire.predictions import PredictionText
+from service.wire.rows import FastRows
+
+FIELDS = ("rows", "columns", "on_error")
+
+
+class Partial(NamedTuple):
+    """What an answer with on_error "row" must know: how many rows were sent, which ran, what was wrong with others."""
+
+    rows: int
+    kept: Sequence[int]
+    problems: Sequence[Problem]
+
+
+class Native:
+    """POST /predict and its forms with a model's name and version."""
+
+    name = "native"
+
+    def paths(self, model: Model, *, is_default: bool, is_newest: bool) -> list[str]:
+        """Return the paths of one model."""
+        name, version = model.manifest.name, model.manifest.version
+        paths = [f"/models/{name}/versions/{version}/predict"]
+        if is_newest:
+            paths.append(f"/models/{name}/predict")
+        if is_newest and is_default:
+            paths.append("/predict")
+        return paths
+
+    def codec(self, model: Model, limits: Limits) -> Codec:
+        """Return the codec of one model."""
+        return NativeCodec(model, limits)
+
+    def claims(self, path: str) -> bool:
+        """Refuse predict paths of models that are not there."""
+        return path == "/predict" or (path.startswith("/models/") and path.endswith("/predict"))
+
+    def page(self, site: Site, method: str, path: str) -> Answer | None:
+        """Say why a predict path does not answer."""
+        parts = path.strip("/").split("/")
+        names = list(site.registry.models)
+        if path == "/predict" and len(names) != 1:
+            which = f"name one: /models/{{name}}/predict with {', '.join(names)}" if names else "no model is loaded"
+            raise ServiceError(404, "no_default_model", f"There is no default model; {which}.")
+        if len(parts) < 2 or parts[1] not in site.registry.models:
+            name = parts[1] if len(parts) > 1 else ""
+            raise ServiceError(404, "unknown_model", f"There is no model {name!r}.{errors.nearest(name, names)}")
+        versions = ", ".join(map(str, sorted(site.registry.models[parts[1]])))
+        raise ServiceError(404, "unknown_version", f"Model {parts[1]!r} is served in version {versions} alone.")
+
+    def failure(self, error: ServiceError, request_id: str) -> Answer:
+        """Return the one error shape of the native routes."""
+        return Answer(error.status, [JSON, *error.headers], error.as_json(request_id))
+
+    def document(self, model: Model) -> Mapping[str, Any]:
+        """Return the OpenAPI items; service/openapi.py has them, away from what a prediction imports."""
+        from service.openapi import native_paths
+
+        return native_paths(model, self.paths(model, is_default=True, is_newest=True))
+
+
+class NativeCodec:
+    """One model's native requests and answers."""
+
+    def __init__(self, model: Model, limits: Limits) -> None:
+        """Prebuild decoders and the constant parts of an answer."""
+        self._encoder: Encoder = model.encoder
+        self._limits = limits
+        self._fast = FastRows(model.manifest.signature)
+        self._text = PredictionText(model.manifest)
+        described = {
+            "name": model.manifest.name,
+            "version": model.manifest.version,
+            "fingerprint": model.fingerprint,
+        }
+        self._middle = b'],"model":' + orjson.dumps(described) + b',"request_id":"'
+
+    def decode(self, call: Call) -> Decoded:
+        """Read the body; raises 400 for broken JSON and 422 for anything else that is wrong."""
+        arrays = self._fast.decode(call.body)
+        if arrays is None:
+            return self._precise(call.body)
+        rows = len(arrays[0] if arrays[0] is not None else arrays[1])  # type: ignore[arg-type]
+        if rows > self._limits.max_rows:
+            raise too_many_rows(rows, self._limits.max_rows)
+        return Decoded(arrays, rows)
+
+    def encode(self, call: Call, decoded: Decoded, outputs: Mapping[str, np.ndarray]) -> Answer:
+        """Join prebuilt bytes around the predictions."""
+        note = decoded.note
+        text = self._text.write(outputs) if note is None else self._partial(note, outputs)
+        parts = (b'{"predictions":[', text, self._middle, call.request_id.encode(), b'"}')
+        return Answer(200, (JSON,), b"".join(parts))
+
+    def _precise(self, body: bytes) -> Decoded:
+        content = parse(body)
+        rows, columns, on_error = _fields(content)
+        if len(rows) > self._limits.max_rows:
+            raise too_many_rows(len(rows), self._limits.max_rows)
+        encoded = self._encoder.encode_rows(rows, columns, None if on_error == "row" else self._limits.error_limit)
+        if on_error == "row" and all(problem.row is not None for problem in encoded.errors):
+            return Decoded(encoded.arrays, len(encoded.kept), Partial(len(rows), encoded.kept, encoded.errors))
+        if encoded.errors:
+            raise invalid_rows(encoded)
+        return Decoded(encoded.arrays, len(rows))
+
+    def _partial(self, note: Partial, outputs: Mapping[str, np.ndarray]) -> bytes:
+        """Put each bad row's error in its place among the predictions."""
+        texts: list[bytes] = [b""] * note.rows
+        for row, text in zip(note.kept, self._text.each(outputs) if note.kept else (), strict=True):
+            texts[row] = text
+        faults: dict[int, list[Problem]] = {}
+        for problem in note.problems:
+            faults.setdefault(problem.row or 0, []).append(problem)
+        for row, problems in faults.items():
+            error = {"code": "invalid_row", "message": _sentence(problems), "details": _details(problems)}
+            texts[row] = orjson.dumps({"error": error})
+        return b",".join(texts)
+
+
+def parse(body: bytes) -> Any:
+    """Return the parsed body; raises 400 with the position of the fault."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise errors.broken_json(body, error) from error
+
+
+def too_many_rows(rows: int, limit: int) -> ServiceError:
+    """Return 422: more rows than one request may hold."""
+    return ServiceError(422, "too_many_rows", f"The request has {rows} rows; at most {limit} are taken.")
+
+
+def invalid_rows(encoded: Encoded) -> ServiceError:
+    """Return 422 with every fault that was found."""
+    return ServiceError(
+        422,
+        "invalid_rows",
+        _sentence(encoded.errors),
+        details=_details(encoded.errors),
+        truncated=encoded.truncated,
+    )
+
+
+def _fields(content: Any) -> tuple[list[Any], list[Any] | None, str]:
+    if not isinstance(content, dict):
+        raise ServiceError(422, "invalid_request", 'The body must be an object such as {"rows": [...]}.')
+    for name in content:
+        if name not in FIELDS:
+            near = errors.nearest(name, FIELDS)
+            raise ServiceError(422, "invalid_request", f"Unknown field {name!r}; known are {', '.join(FIELDS)}.{near}")
+    rows, columns, on_error = content.get("rows"), content.get("columns"), content.get("on_error", "request")
+    if not isinstance(rows, list):
+        raise ServiceError(422, "invalid_request", "rows must be a list of rows.")
+    if "columns" in content and not isinstance(columns, list):
+        raise ServiceError(422, "invalid_request", "columns must be a list of feature names.")
+    if on_error not in ("request", "row"):
+        raise ServiceError(422, "invalid_request", 'on_error must be "request" or "row".')
+    return rows, columns, on_error
+
+
+def _sentence(problems: Sequence[Problem]) -> str:
+    row, feature, message = problems[0]
+    where = ", ".join([f"row {row}"] * (row is not None) + [f"feature {feature!r}"] * (feature is not None))
+    more = f" ({len(problems) - 1} more in details.)" if len(problems) > 1 else ""
+    return f"{where or 'The request'}: {message}.".replace("..", ".").replace("?.", "?") + more
+
+
+def _details(problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    return [problem._asdict() for problem in problems]

@@ -1,0 +1,107 @@
+"""An infer answer of the Open Inference Protocol: JSON around the shortest digits, binary tensors behind it."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import orjson
+
+from service.manifest import ClassLabel, Manifest, class_text
+from service.wire.compression import accepted, packed
+from service.wire.dialect import JSON, Answer, Headers
+from service.wire.oip_request import Wanted
+from service.wire.tensors import to_binary
+
+OCTETS = (b"content-type", b"application/octet-stream")
+MIN_PACKED_BYTES = 1024  # below, compressing costs more than it saves
+
+Outputs = Mapping[str, np.ndarray]  # the graph's, each [rows, width]
+
+
+class ResponseWriter:
+    """One model's infer answers."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        """Prebuild labels and the parts that never change."""
+        name, version = orjson.dumps(manifest.name), orjson.dumps(str(manifest.version))
+        self._head = b'{"model_name":' + name + b',"model_version":' + version
+        classes = manifest.signature.classes or ()
+        self._label_datatype, self._labels = labels_of(classes)
+        self._label_texts = [orjson.dumps(label) for label in self._labels]
+        self._json: dict[str, Callable[[Outputs], bytes]] = {
+            "label": self._label_json,
+            "probabilities": lambda outputs: _digits("probabilities", outputs["probabilities"]),
+            "value": lambda outputs: _digits("value", outputs["value"]),
+        }
+
+    def write(self, headers: Headers, wanted: Wanted, outputs: Outputs) -> Answer:
+        """Return the outputs that were asked for, as asked, compressed where the client asks for that."""
+        texts, tensors = [], []
+        for name, is_binary in wanted.outputs:
+            if is_binary:
+                text, tensor = self._binary(name, outputs)
+                tensors.append(tensor)
+            else:
+                text = self._json[name](outputs)
+            texts.append(text)
+        identifier = b"" if wanted.id is None else b',"id":' + orjson.dumps(wanted.id)
+        head = b"".join((self._head, identifier, b',"outputs":[', b",".join(texts), b"]}"))
+        if not tensors:
+            return compressed(Answer(200, (JSON,), head), headers)
+        length = (b"inference-header-content-length", b"%d" % len(head))
+        return compressed(Answer(200, (OCTETS, length), b"".join((head, *tensors))), headers)
+
+    def _label_json(self, outputs: Outputs) -> bytes:
+        winners = outputs["probabilities"].argmax(axis=1).tolist()
+        texts = self._label_texts
+        data = b",".join([texts[winner] for winner in winners])
+        return _described("label", self._label_datatype, (len(winners), 1)) + b',"data":[' + data + b"]}"
+
+    def _binary(self, name: str, outputs: Outputs) -> tuple[bytes, bytes]:
+        elements: np.ndarray | Sequence[str]
+        if name == "label":
+            winners = outputs["probabilities"].argmax(axis=1)
+            datatype, shape = self._label_datatype, (len(winners), 1)
+            elements = self._label_elements(winners)
+        else:
+            elements, datatype, shape = outputs[name], "FP32", outputs[name].shape
+        raw = to_binary(elements)
+        size = b',"parameters":{"binary_data_size":%d}}' % len(raw)
+        return _described(name, datatype, shape) + size, raw
+
+    def _label_elements(self, winners: np.ndarray) -> np.ndarray | Sequence[str]:
+        if self._label_datatype == "BYTES":
+            return [str(self._labels[winner]) for winner in winners.tolist()]
+        dtype = np.bool_ if self._label_datatype == "BOOL" else np.int64
+        labels: np.ndarray = np.array(self._labels, dtype)[winners]
+        return labels
+
+
+def labels_of(classes: Sequence[ClassLabel]) -> tuple[str, Sequence[ClassLabel]]:
+    """Return the datatype of the output `label` and each class in it: BOOL, INT64, or BYTES where they are mixed."""
+    kinds = set(map(type, classes))
+    if kinds == {bool}:
+        return "BOOL", classes
+    if kinds == {int} and all(-(1 << 63) <= int(label) < 1 << 63 for label in classes):
+        return "INT64", classes
+    return "BYTES", [class_text(label) for label in classes]
+
+
+def compressed(answer: Answer, headers: Headers) -> Answer:
+    """Return the answer in the encoding that the client accepts, where it is long enough to gain by it."""
+    if len(answer.body) < MIN_PACKED_BYTES:
+        return answer
+    encoding = accepted(headers)
+    if encoding is None:
+        return answer
+    more = ((b"content-encoding", encoding), (b"vary", b"accept-encoding"))
+    return Answer(answer.status, (*answer.headers, *more), packed(answer.body, encoding))
+
+
+def _described(name: str, datatype: str, shape: Sequence[int]) -> bytes:
+    sizes = ",".join(map(str, shape))
+    return f'{{"name":"{name}","datatype":"{datatype}","shape":[{sizes}]'.encode()
+
+
+def _digits(name: str, values: np.ndarray) -> bytes:
+    flat = orjson.dumps(np.ascontiguousarray(values).reshape(-1), option=orjson.OPT_SERIALIZE_NUMPY)
+    return _described(name, "FP32", values.shape) + b',"data":' + flat + b"}"
