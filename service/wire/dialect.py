@@ -78,6 +78,7 @@ class Limits:
 
     max_rows: int = 100_000
     error_limit: int = 20  # how many faults one refusal lists
+    max_body_bytes: int = 64 << 20  # of a body once it is unpacked
 
 
 @dataclass(frozen=True)
