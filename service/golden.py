@@ -91,6 +91,8 @@ def _output(stored: Any, wanted: Tensor, rows: int) -> np.ndarray:
         values = np.frombuffer(bytes.fromhex(digits), dtype).reshape(rows, wanted.width)
     except ValueError as error:
         raise BundleError(f"{field}.hex is not hex digits") from error
+    if wanted.dtype == "bool" and np.frombuffer(values, np.uint8).max(initial=0) > 1:
+        raise BundleError(f"{field} holds a truth value other than 0 and 1")
     if not np.isfinite(values).all():
         raise BundleError(f"{field} holds NaN or infinity")
     return values.astype(wanted.dtype)
