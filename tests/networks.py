@@ -1,5 +1,6 @@
 """Make folded networks and fitted preprocessing for the tests of exact arithmetic: random, small, of every kind."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -75,7 +76,7 @@ def make_member(random: np.random.Generator, widths: tuple[int, ...], task: Task
             random.normal(size=(out, inputs)) * np.exp(random.normal(size=(out, 1))) / np.sqrt(inputs),
             random.normal(size=out),
         )
-        for inputs, out in zip(widths[:-2], widths[1:-1], strict=True)
+        for inputs, out in pairwise(widths[:-1])
     ]
     head = random.normal(size=(widths[-1], widths[-2])), random.normal(size=widths[-1])
     return Member((*layers, fold_head(*head, task, divisor=members)))

@@ -76,11 +76,14 @@ def emit_first(
 def emit_embedding(graph: Graph, categorical: str, column: int, table: np.ndarray) -> str:
     """Append one column's Gather from `table` [codes, dim], its codes clipped to the table; returns [rows, dim]."""
     codes = graph.add(
-        "Gather", [categorical, graph.constant(f"column_{column}", np.int64(column))], f"codes_{column}", axis=1
+        "Gather",
+        [categorical, graph.constant(f"column_{column}", np.asarray(column, np.int64))],
+        f"codes_{column}",
+        axis=1,
     )
     limits = [
-        graph.constant(f"code_least_{column}", np.int64(0)),
-        graph.constant(f"code_most_{column}", np.int64(len(table) - 1)),
+        graph.constant(f"code_least_{column}", np.asarray(0, np.int64)),
+        graph.constant(f"code_most_{column}", np.asarray(len(table) - 1, np.int64)),
     ]
     clipped = graph.add("Clip", [codes, *limits], f"codes_clipped_{column}")
     return graph.add("Gather", [graph.constant(f"embeddings_{column}", table), clipped], f"embedding_{column}", axis=0)
@@ -142,7 +145,7 @@ def emit_outputs(graph: Graph, folded: Folded, scores: str) -> None:
 def emit_output(graph: Graph, name: str, source: str, width: int) -> None:
     """Append the Cast to float32 and the `Add +0.0` that settles the sign of zeros, and declare the output."""
     single = graph.add("Cast", [source], f"{name}_single", to=TensorProto.FLOAT)
-    settled = graph.add("Add", [single, graph.constant(f"{name}_zero", np.float32(0.0))], f"{name}_settled")
+    settled = graph.add("Add", [single, graph.constant(f"{name}_zero", np.zeros((), np.float32))], f"{name}_settled")
     graph.output(name, settled, TensorProto.FLOAT, width)
 
 

@@ -34,7 +34,8 @@ class Affine(NamedTuple):
 def power_at_least(x: np.ndarray) -> np.ndarray:
     """Return the least power of two ≥ x for x > 0, and 1 for 0."""
     mantissa, exponent = np.frexp(np.where(x > 0.0, x, 1.0))
-    return np.ldexp(1.0, exponent - (mantissa == 0.5))
+    power: np.ndarray = np.ldexp(1.0, exponent - (mantissa == 0.5))
+    return power
 
 
 def channel_scale(maxima: np.ndarray, headroom: float) -> np.ndarray:
@@ -60,7 +61,7 @@ def choose_bits(weights: np.ndarray, bias: np.ndarray, scale: np.ndarray, maxima
     if not used.any() or alpha == 0.0:
         return DIGITS // 2
     four_power = np.linalg.norm(v, axis=1)[used] * 2.0**DIGITS / (l1[used] * alpha)
-    return int(round(float(np.median(np.log2(np.maximum(four_power, 1.0)))) / 2))
+    return round(float(np.median(np.log2(np.maximum(four_power, 1.0)))) / 2)
 
 
 def quantise(layer: Layer, bits: int, scale: np.ndarray, peak: np.ndarray, unit: np.ndarray) -> Affine:

@@ -4,7 +4,9 @@ A tensor that has a row axis is described by one row: its arrays have length 1 a
 mix rows has no meaning on such an array and is refused, so a proof also says that no row can see another.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +39,7 @@ class Box:
     rounds: str = ""  # of a result of Round: the tensor that was rounded to the nearest integer
 
     @property
-    def dtype(self) -> np.dtype[np.generic]:
+    def dtype(self) -> np.dtype[Any]:
         """Element type of the tensor."""
         return self.low.dtype
 
@@ -56,6 +58,10 @@ class Box:
         """Greatest absolute value of each element, float64."""
         return np.maximum(np.abs(self.low.astype(np.float64)), np.abs(self.high.astype(np.float64)))
 
+    def moved(self, move: Callable[[np.ndarray], np.ndarray]) -> "Box":
+        """Return the box of the tensor's elements in other places; what is known of conditions is lost."""
+        return Box(move(self.low), move(self.high), move(self.exponent), move(self.nan), self.rowed, self.name)
+
     def called(self, name: str) -> "Box":
         """Return the same box for the tensor `name`."""
         return replace(self, name=name)
@@ -68,7 +74,7 @@ def of_constant(value: np.ndarray, name: str) -> Box:
     return Box(known, known, grid_of(value), nan, rowed=False, name=name)
 
 
-def of_input(width: int, dtype: np.dtype[np.generic], name: str) -> Box:
+def of_input(width: int, dtype: np.dtype[Any], name: str) -> Box:
     """Describe a graph input [rows, width]: any value of its type."""
     shape = (1, width)
     if dtype.kind == "f":
@@ -98,4 +104,11 @@ def grid_of(value: np.ndarray) -> np.ndarray:
 
 def power(exponent: np.ndarray) -> np.ndarray:
     """Return 2^exponent as float64: at most 2^1023 (the grid of zero fits any), 0 where float64 has no such power."""
-    return np.ldexp(1.0, np.clip(exponent, FINEST - 1, 1023).astype(np.int32))
+    value: np.ndarray = np.ldexp(1.0, np.clip(exponent, FINEST - 1, 1023).astype(np.int32))
+    return value
+
+
+def merged(boxes: Sequence[Box], merge: Callable[[list[np.ndarray]], np.ndarray]) -> Box:
+    """Return the box of several tensors laid together."""
+    low, high = merge([box.low for box in boxes]), merge([box.high for box in boxes])
+    return Box(low, high, merge([box.exponent for box in boxes]), merge([box.nan for box in boxes]), boxes[0].rowed)

@@ -4,168 +4,165 @@ Rounding to nearest is monotone, so evaluating the ends of an interval in the te
 Rounding a multiple of 2^e gives a multiple of 2^e (or of a coarser power), so grids pass through rounded operations.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from training.prove.box import FINEST, ZERO_GRID, Box, ProofError, grid_of
-
-Attributes = dict[str, object]
-Rule = Callable[[str, Sequence[Box], Attributes], Box]
+from training.prove.box import FINEST, ZERO_GRID, Box, grid_of
+from training.prove.call import Call, Rule
 
 
-def add(node: str, boxes: Sequence[Box], attributes: Attributes) -> Box:
+def add(call: Call) -> Box:
     """Sum of two tensors."""
-    a, b = broadcast(node, boxes)
+    a, b = broadcast(call)
     low, high = a.low + b.low, a.high + b.high
     clash = ((a.low == -np.inf) & (b.high == np.inf)) | ((a.high == np.inf) & (b.low == -np.inf))
-    return numeric(low, high, np.minimum(a.exponent, b.exponent), a.nan | b.nan | clash, a.rowed)
+    return numeric(low, high, np.minimum(a.exponent, b.exponent), a.nan | b.nan | clash, rowed=a.rowed)
 
 
-def sub(node: str, boxes: Sequence[Box], attributes: Attributes) -> Box:
+def sub(call: Call) -> Box:
     """Difference of two tensors; x - Round(x) is at most a half."""
-    difference = add(node, [boxes[0], neg(node, boxes[1:], {})], {})
-    if not boxes[1].rounds or boxes[1].rounds != boxes[0].name:
+    difference = add(call.on(call.boxes[0], neg(call.on(call.boxes[1]))))
+    if not call.boxes[1].rounds or call.boxes[1].rounds != call.boxes[0].name:
         return difference
     half = np.asarray(0.5, difference.dtype)
     return replace(difference, low=np.maximum(difference.low, -half), high=np.minimum(difference.high, half))
 
 
-def mul(node: str, boxes: Sequence[Box], attributes: Attributes) -> Box:
+def mul(call: Call) -> Box:
     """Product of two tensors; of a tensor with itself, its square."""
-    a, b = broadcast(node, boxes)
+    a, b = broadcast(call)
     corners = np.stack([a.low * b.low, a.low * b.high, a.high * b.low, a.high * b.high])
     corners = np.where(np.isnan(corners), np.zeros((), a.dtype), corners)  # 0 * inf: the product may be 0 or NaN
     clash = (holds_zero(a) & holds_infinity(b)) | (holds_zero(b) & holds_infinity(a))
     low = corners.min(axis=0)
-    if boxes[0].name == boxes[1].name:
+    if call.boxes[0].name == call.boxes[1].name:
         low, clash = np.maximum(low, np.zeros((), a.dtype)), np.zeros_like(clash)
     exponent = np.clip(a.exponent + b.exponent, FINEST, ZERO_GRID)
-    return numeric(low, corners.max(axis=0), exponent, a.nan | b.nan | clash, a.rowed)
+    return numeric(low, corners.max(axis=0), exponent, a.nan | b.nan | clash, rowed=a.rowed)
 
 
-def div(node: str, boxes: Sequence[Box], attributes: Attributes) -> Box:
+def div(call: Call) -> Box:
     """Quotient of two tensors; the divisor must stay away from zero, whose sign is not determined."""
-    a, b = broadcast(node, boxes)
+    a, b = broadcast(call)
     if holds_zero(b).any():
-        raise ProofError(node, "the divisor may be zero, and the sign of a zero depends on the engine")
-    if boxes[0].constant and not boxes[1].constant:
-        raise ProofError(
-            node, "a constant over a tensor: engines merge it with a product that follows, and round differently"
+        raise call.refuse("the divisor may be zero, and the sign of a zero depends on the engine")
+    if call.boxes[0].constant and not call.boxes[1].constant:
+        raise call.refuse(
+            "a constant over a tensor: engines merge it with a product that follows, and round differently"
         )
     corners = np.stack([a.low / b.low, a.low / b.high, a.high / b.low, a.high / b.high])
     corners = np.where(np.isnan(corners), np.zeros((), a.dtype), corners)
     clash = holds_infinity(a) & holds_infinity(b)
     exponent = np.where(is_power(b), np.clip(a.exponent - b.exponent, FINEST, ZERO_GRID), FINEST)
-    return numeric(corners.min(axis=0), corners.max(axis=0), exponent, a.nan | b.nan | clash, a.rowed)
+    return numeric(corners.min(axis=0), corners.max(axis=0), exponent, a.nan | b.nan | clash, rowed=a.rowed)
 
 
-def sqrt(node: str, boxes: Sequence[Box], attributes: Attributes) -> Box:
+def sqrt(call: Call) -> Box:
     """Square root; negative values would be NaN."""
-    (a,) = boxes
+    (a,) = call.boxes
     if (a.low < 0).any():
-        raise ProofError(node, f"the root of a value as low as {a.low.min():g}")
-    return numeric(np.sqrt(a.low), np.sqrt(a.high), np.full_like(a.exponent, FINEST), a.nan, a.rowed)
+        raise call.refuse(f"the root of a value as low as {a.low.min():g}")
+    return numeric(np.sqrt(a.low), np.sqrt(a.high), np.full_like(a.exponent, FINEST), a.nan, rowed=a.rowed)
 
 
-def neg(node: str, boxes: Sequence[Box], attributes: Attributes) -> Box:
+def neg(call: Call) -> Box:
     """Negation."""
-    (a,) = boxes
-    return numeric(-a.high, -a.low, a.exponent, a.nan, a.rowed)
+    (a,) = call.boxes
+    return numeric(-a.high, -a.low, a.exponent, a.nan, rowed=a.rowed)
 
 
-def absolute(node: str, boxes: Sequence[Box], attributes: Attributes) -> Box:
+def absolute(call: Call) -> Box:
     """Absolute value."""
-    (a,) = boxes
+    (a,) = call.boxes
     ends = np.stack([np.abs(a.low), np.abs(a.high)])
     low = np.where(holds_zero(a), np.zeros((), a.dtype), ends.min(axis=0))
-    return numeric(low, ends.max(axis=0), a.exponent, a.nan, a.rowed)
+    return numeric(low, ends.max(axis=0), a.exponent, a.nan, rowed=a.rowed)
 
 
-def nearest(node: str, boxes: Sequence[Box], attributes: Attributes) -> Box:
+def nearest(call: Call) -> Box:
     """Nearest integer, half to even."""
-    (a,) = boxes
-    box = numeric(np.rint(a.low), np.rint(a.high), np.maximum(a.exponent, 0), a.nan, a.rowed)
+    (a,) = call.boxes
+    box = numeric(np.rint(a.low), np.rint(a.high), np.maximum(a.exponent, 0), a.nan, rowed=a.rowed)
     return replace(box, rounds=a.name)
 
 
-def floor(node: str, boxes: Sequence[Box], attributes: Attributes) -> Box:
+def floor(call: Call) -> Box:
     """Greatest integer that is not above."""
-    (a,) = boxes
-    return numeric(np.floor(a.low), np.floor(a.high), np.maximum(a.exponent, 0), a.nan, a.rowed)
+    (a,) = call.boxes
+    return numeric(np.floor(a.low), np.floor(a.high), np.maximum(a.exponent, 0), a.nan, rowed=a.rowed)
 
 
-def clip(node: str, boxes: Sequence[Box], attributes: Attributes) -> Box:
+def clip(call: Call) -> Box:
     """Limit a tensor to an interval; passes NaN on, so none may arrive."""
-    a, *limits = boxes
+    a, *limits = call.boxes
     result = a
     for limit, pick in zip(limits, ("Max", "Min"), strict=False):
         if limit.name:
             if not limit.constant or limit.low.size != 1:
-                raise ProofError(node, "the limits of a Clip must be constant numbers")
-            result = extreme(pick)(node, [result, limit], {})
-    return extreme("Max")(node, [result], {})
+                raise call.refuse("the limits of a Clip must be constant numbers")
+            result = extreme(pick)(call.on(result, limit))
+    return extreme("Max")(call.on(result))
 
 
 def extreme(op: str) -> Rule:
     """Min or Max over tensors; engines differ in what they make of NaN, so none may arrive."""
     function = np.minimum if op == "Min" else np.maximum
 
-    def rule(node: str, boxes: Sequence[Box], attributes: Attributes) -> Box:
-        operands = broadcast(node, boxes)
+    def rule(call: Call) -> Box:
+        operands = broadcast(call)
         result = operands[0]
         for box in operands:
             if box.nan.any():
-                raise ProofError(node, f"NaN may arrive in {box.name or 'an input'}: guard it by IsNaN and Where first")
+                raise call.refuse(f"NaN may arrive in {box.name or 'an input'}: guard it by IsNaN and Where first")
             low, high = function(result.low, box.low), function(result.high, box.high)
-            result = numeric(low, high, np.minimum(result.exponent, box.exponent), result.nan, result.rowed)
+            result = numeric(low, high, np.minimum(result.exponent, box.exponent), result.nan, rowed=result.rowed)
         return result
 
     return rule
 
 
-def where(node: str, boxes: Sequence[Box], attributes: Attributes) -> Box:
+def where(call: Call) -> Box:
     """Choose between two tensors; a branch that is not taken where it would be NaN brings no NaN."""
-    condition, a, b = broadcast(node, boxes)
-    whole_shape = boxes[0].low.shape == condition.low.shape
-    nan_a = a.nan & (not (whole_shape and boxes[1].name in boxes[0].spares))
-    nan_b = b.nan & (not (whole_shape and boxes[2].name in boxes[0].covers))
+    condition, a, b = broadcast(call)
+    whole_shape = call.boxes[0].low.shape == condition.low.shape
+    nan_a = a.nan & (not (whole_shape and call.boxes[1].name in call.boxes[0].spares))
+    nan_b = b.nan & (not (whole_shape and call.boxes[2].name in call.boxes[0].covers))
     exponent = np.minimum(a.exponent, b.exponent)
-    return numeric(np.minimum(a.low, b.low), np.maximum(a.high, b.high), exponent, nan_a | nan_b, a.rowed)
+    return numeric(np.minimum(a.low, b.low), np.maximum(a.high, b.high), exponent, nan_a | nan_b, rowed=a.rowed)
 
 
-def is_nan(node: str, boxes: Sequence[Box], attributes: Attributes) -> Box:
-    """True where the tensor is NaN."""
-    (a,) = boxes
-    return truth(a.low.shape, a.rowed, covers=frozenset([a.name]))
+def is_nan(call: Call) -> Box:
+    """Whether an element is NaN."""
+    (a,) = call.boxes
+    return truth(a, covers=frozenset([a.name]))
 
 
-def compare(node: str, boxes: Sequence[Box], attributes: Attributes) -> Box:
+def compare(call: Call) -> Box:
     """Equal, Less and the like: false where an operand is NaN."""
-    a, _ = broadcast(node, boxes)
-    return truth(a.low.shape, a.rowed, spares=frozenset(box.name for box in boxes))
+    a, _ = broadcast(call)
+    return truth(a, spares=frozenset(box.name for box in call.boxes))
 
 
-def both(node: str, boxes: Sequence[Box], attributes: Attributes) -> Box:
+def both(call: Call) -> Box:
     """And of two conditions."""
-    a, b = broadcast(node, boxes)
-    return truth(a.low.shape, a.rowed, a.covers & b.covers, a.spares | b.spares)
+    a, b = broadcast(call)
+    return truth(a, a.covers & b.covers, a.spares | b.spares)
 
 
-def either(node: str, boxes: Sequence[Box], attributes: Attributes) -> Box:
+def either(call: Call) -> Box:
     """Or of two conditions."""
-    a, b = broadcast(node, boxes)
-    return truth(a.low.shape, a.rowed, a.covers | b.covers, a.spares & b.spares)
+    a, b = broadcast(call)
+    return truth(a, a.covers | b.covers, a.spares & b.spares)
 
 
-def negated(node: str, boxes: Sequence[Box], attributes: Attributes) -> Box:
+def negated(call: Call) -> Box:
     """Not of a condition."""
-    (a,) = boxes
-    return truth(a.low.shape, a.rowed, a.spares, a.covers)
+    (a,) = call.boxes
+    return truth(a, a.spares, a.covers)
 
 
-def numeric(low: np.ndarray, high: np.ndarray, exponent: np.ndarray, nan: np.ndarray, rowed: bool) -> Box:
+def numeric(low: np.ndarray, high: np.ndarray, exponent: np.ndarray, nan: np.ndarray, *, rowed: bool) -> Box:
     """Make a box, with unknown ends (inf - inf) widened and integers on the unit grid."""
     if low.dtype.kind == "f":
         low = np.where(np.isnan(low), np.asarray(-np.inf, low.dtype), low)
@@ -173,35 +170,33 @@ def numeric(low: np.ndarray, high: np.ndarray, exponent: np.ndarray, nan: np.nda
     return Box(low, high, np.broadcast_to(exponent, low.shape), np.broadcast_to(nan, low.shape), rowed)
 
 
-def truth(
-    shape: tuple[int, ...], rowed: bool, covers: frozenset[str] = frozenset(), spares: frozenset[str] = frozenset()
-) -> Box:
-    """Make the box of a condition."""
-    off, on = np.zeros(shape, bool), np.ones(shape, bool)
-    return Box(off, on, np.zeros(shape, np.int64), off, rowed, covers=covers, spares=spares)
+def truth(a: Box, covers: frozenset[str] = frozenset(), spares: frozenset[str] = frozenset()) -> Box:
+    """Make the box of a condition on the elements of `a`."""
+    off, on = np.zeros(a.low.shape, bool), np.ones(a.low.shape, bool)
+    return Box(off, on, np.zeros(a.low.shape, np.int64), off, a.rowed, covers=covers, spares=spares)
 
 
-def broadcast(node: str, boxes: Sequence[Box]) -> list[Box]:
+def broadcast(call: Call) -> list[Box]:
     """Bring operands to one shape; the row axis must meet the row axis and nothing else."""
-    rowed = any(box.rowed for box in boxes)
-    ranks = {box.low.ndim for box in boxes if box.rowed}
+    ranks = {box.low.ndim for box in call.boxes if box.rowed}
     if len(ranks) > 1:
-        raise ProofError(node, "operands whose row axes do not meet: the result would mix rows")
-    for box in boxes:
-        beyond = rowed and not box.rowed and box.low.ndim >= max(ranks)
-        if beyond and (box.low.ndim > max(ranks) or box.low.shape[0] != 1):
-            raise ProofError(node, f"the constant {box.name} has a length along the row axis")
-    shape = np.broadcast_shapes(*(box.low.shape for box in boxes))
-    return [
-        Box(
-            *(np.broadcast_to(part, shape) for part in (box.low, box.high, box.exponent, box.nan)),
-            rowed,
-            box.name,
-            box.covers if box.low.shape == shape else frozenset(),
-            box.spares if box.low.shape == shape else frozenset(),
-        )
-        for box in boxes
-    ]
+        raise call.refuse("operands whose row axes do not meet: the result would mix rows")
+    for box in call.boxes:
+        if ranks and not box.rowed and not leaves_rows(box.low.shape, max(ranks)):
+            raise call.refuse(f"the constant {box.name} has a length along the row axis")
+    shape = np.broadcast_shapes(*(box.low.shape for box in call.boxes))
+    return [spread(box, shape, rowed=bool(ranks)) for box in call.boxes]
+
+
+def leaves_rows(shape: tuple[int, ...], rank: int) -> bool:
+    """Whether a constant of `shape` broadcasts to a tensor of `rank` axes without touching its row axis."""
+    return len(shape) < rank or (len(shape) == rank and shape[0] == 1)
+
+
+def spread(box: Box, shape: tuple[int, ...], *, rowed: bool) -> Box:
+    """Broadcast a box; a condition's facts hold for tensors of its own shape only."""
+    wide = replace(box.moved(lambda part: np.broadcast_to(part, shape)), rowed=rowed)
+    return replace(wide, covers=box.covers, spares=box.spares) if box.low.shape == shape else wide
 
 
 def holds_zero(box: Box) -> np.ndarray:
@@ -211,13 +206,14 @@ def holds_zero(box: Box) -> np.ndarray:
 
 def holds_infinity(box: Box) -> np.ndarray:
     """Return where an infinity lies in the box."""
-    return np.isinf(box.low) | np.isinf(box.high)
+    return np.asarray(np.isinf(box.low) | np.isinf(box.high))
 
 
 def is_power(box: Box) -> np.ndarray:
     """Return where the box holds one value and that is a power of two, up to its sign."""
     mantissa = np.frexp(np.abs(box.low))[0]
-    return np.asarray((box.low == box.high) & (mantissa == 0.5) & (grid_of(box.low) == box.exponent))
+    single: np.ndarray = (box.low == box.high) & (mantissa == 0.5) & (grid_of(box.low) == box.exponent)
+    return single
 
 
 RULES: dict[str, Rule] = {

@@ -6,14 +6,13 @@ and blocking, threads, vector width and split-K cannot change the result. Strass
 are ruled out by nothing in the file: no engine in use computes small dense products that way.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from training.prove.box import ZERO_GRID, Box, ProofError, power
-from training.prove.elementwise import Attributes
+from training.prove.box import ZERO_GRID, Box, power
+from training.prove.call import Call
 from training.prove.movement import keep_rows, normal
 
 EXACT = 2.0**53  # units: float64 holds every integer up to here
@@ -48,107 +47,106 @@ class Obligation:
         }
 
 
-def gemm(node: str, boxes: Sequence[Box], attributes: Attributes) -> tuple[Box, Obligation]:
+def gemm(call: Call) -> tuple[Box, Obligation]:
     """Affine map by a constant matrix: x [rows, in] -> [rows, out]."""
-    a, weight, bias = checked_operands(node, boxes, attributes)
+    a, weight, bias = checked_operands(call)
     w, grid = weight.low, weight.exponent  # [in, out]
-    if attributes.get("transB", 0):
+    if call.attributes.get("transB", 0):
         w, grid = w.T, grid.T
     units = np.minimum((a.exponent.T + grid).min(axis=0), bias.exponent.reshape(-1))  # [out]
     reach = (a.magnitude @ np.abs(w))[0] + bias.magnitude.reshape(-1)  # [out]
-    bits = check_bound(node, reach, units, len(w) + 1)
+    bits = check_bound(call, reach, units, len(w) + 1)
     ends = np.stack([a.low.T * w, a.high.T * w])  # [2, in, out]
     low = ends.min(axis=0).sum(axis=0) + bias.low.reshape(-1)
     high = ends.max(axis=0).sum(axis=0) + bias.low.reshape(-1)
     rows = (1, len(units))
     box = Box(low.reshape(rows), high.reshape(rows), units.reshape(rows), np.zeros(rows, bool), rowed=True)
-    return box, obligation(node, "Gemm", a, units, len(w) + 1, bits)
+    return box, obligation(call, "Gemm", a, units, len(w) + 1, bits)
 
 
-def checked_operands(node: str, boxes: Sequence[Box], attributes: Attributes) -> tuple[Box, Box, Box]:
+def checked_operands(call: Call) -> tuple[Box, Box, Box]:
     """Refuse a Gemm that is not x W + b with constant, finite W and b and finite x."""
-    if attributes.get("alpha", 1.0) != 1.0 or attributes.get("beta", 1.0) != 1.0:
-        raise ProofError(
-            node, "alpha and beta must be 1: another factor is rounded before or after the sum, as engines like"
+    if call.attributes.get("alpha", 1.0) != 1.0 or call.attributes.get("beta", 1.0) != 1.0:
+        raise call.refuse(
+            "alpha and beta must be 1: another factor is rounded before or after the sum, as engines like"
         )
-    if attributes.get("transA", 0):
-        raise ProofError(node, "the first operand is transposed: the product would mix rows")
-    if len(boxes) != 3 or not boxes[2].name:
-        raise ProofError(node, "no bias: engines merge a following Add into the product")
-    a, weight, bias = boxes
+    if call.attributes.get("transA", 0):
+        raise call.refuse("the first operand is transposed: the product would mix rows")
+    if len(call.boxes) != 3 or not call.boxes[2].name:
+        raise call.refuse("no bias: engines merge a following Add into the product")
+    a, weight, bias = call.boxes
     for box in (weight, bias):
         if not box.constant or not box.finite:
-            raise ProofError(node, f"{box.name} must be constant and finite")
-    need_exact_input(node, a)
+            raise call.refuse(f"{box.name} must be constant and finite")
+    need_exact_input(call, a)
     if weight.dtype != np.float64 or bias.dtype != np.float64:
-        raise ProofError(node, "weights and bias must be float64")
+        raise call.refuse("weights and bias must be float64")
     if bias.low.ndim > 1 and bias.low.shape[0] != 1:
-        raise ProofError(node, "the bias has a length along the row axis")
+        raise call.refuse("the bias has a length along the row axis")
     return a, weight, bias
 
 
-def reduce_sum(node: str, boxes: Sequence[Box], attributes: Attributes) -> tuple[Box, Obligation]:
+def reduce_sum(call: Call) -> tuple[Box, Obligation]:
     """Sum along constant axes that are not the rows."""
-    a, axes = boxes
-    need_exact_input(node, a)
+    a, axes = call.boxes
+    need_exact_input(call, a)
     if not axes.constant or not axes.low.size:
-        raise ProofError(node, "the axes must be constant")
+        raise call.refuse("the axes must be constant")
     places = tuple(normal(axis, a.low.ndim) for axis in axes.low.tolist())
     for place in places:
-        keep_rows(node, a, place)
-    keep = bool(attributes.get("keepdims", 1))
+        keep_rows(call, a, place)
+    keep = bool(call.attributes.get("keepdims", 1))
     units = a.exponent.min(axis=places, keepdims=keep)
     terms = int(np.prod([a.low.shape[place] for place in places]))
-    bits = check_bound(node, a.magnitude.sum(axis=places, keepdims=keep), units, terms)
+    bits = check_bound(call, a.magnitude.sum(axis=places, keepdims=keep), units, terms)
     low, high = (part.sum(axis=places, keepdims=keep) for part in (a.low, a.high))
     box = Box(low, high, units, np.zeros(low.shape, bool), rowed=a.rowed)
-    return box, obligation(node, "ReduceSum", a, units, terms, bits)
+    return box, obligation(call, "ReduceSum", a, units, terms, bits)
 
 
-def reduce_max(node: str, boxes: Sequence[Box], attributes: Attributes) -> tuple[Box, None]:
+def reduce_max(call: Call) -> tuple[Box, None]:
     """Greatest value along axes that are not the rows: order-free up to the sign of zero, which nothing may depend on."""
-    (a,) = boxes
-    axes: Any = attributes.get("axes")
+    (a,) = call.boxes
+    axes: Any = call.attributes.get("axes")
     if axes is None:
-        raise ProofError(node, "no axes: the maximum would run over the rows")
+        raise call.refuse("no axes: the maximum would run over the rows")
     if a.nan.any():
-        raise ProofError(node, "NaN may reach the maximum")
+        raise call.refuse("NaN may reach the maximum")
     places = tuple(normal(axis, a.low.ndim) for axis in axes)
     for place in places:
-        keep_rows(node, a, place)
-    keep = bool(attributes.get("keepdims", 1))
+        keep_rows(call, a, place)
+    keep = bool(call.attributes.get("keepdims", 1))
     low, high = (part.max(axis=places, keepdims=keep) for part in (a.low, a.high))
     exponent = a.exponent.min(axis=places, keepdims=keep)
     return Box(low, high, exponent, np.zeros(low.shape, bool), rowed=a.rowed), None
 
 
-def need_exact_input(node: str, a: Box) -> None:
+def need_exact_input(call: Call, a: Box) -> None:
     """Refuse a summand that is not a bounded float64 tensor of rows."""
     if not a.finite:
-        raise ProofError(node, f"NaN or an infinity may arrive in {a.name}: Clip it first")
+        raise call.refuse(f"NaN or an infinity may arrive in {a.name}: Clip it first")
     if a.dtype != np.float64 or not a.rowed:
-        raise ProofError(node, f"{a.name} must be float64 with a row axis, it is {a.dtype}")
+        raise call.refuse(f"{a.name} must be float64 with a row axis, it is {a.dtype}")
 
 
-def check_bound(node: str, reach: np.ndarray, units: np.ndarray, terms: int) -> float:
+def check_bound(call: Call, reach: np.ndarray, units: np.ndarray, terms: int) -> float:
     """Return log2 of the greatest sum in units; refuse where one may pass 2^53."""
     in_units = np.asarray(reach / power(units) * (1.0 + terms * SUM_SLACK))
     worst = int(in_units.argmax())
     if not in_units.flat[worst] <= EXACT:
-        raise ProofError(
-            node,
+        raise call.refuse(
             f"output {worst} may sum to 2^{np.log2(in_units.flat[worst]):.1f} units of 2^{units.flat[worst]}, "
             "more than 2^53: a weight, the bias or the input is off its grid, or the input is not clipped tightly",
         )
     return float(np.log2(max(float(in_units.flat[worst]), 1.0)))
 
 
-def obligation(node: str, op: str, a: Box, units: np.ndarray, terms: int, bits: float) -> Obligation:
+def obligation(call: Call, op: str, a: Box, units: np.ndarray, terms: int, bits: float) -> Obligation:
     """Write down what was met."""
     span = (float(a.low.min()), float(a.high.max()))
     used = units[units < ZERO_GRID // 2]  # an output whose weights are all zero has no unit
     exponents = (int(used.max(initial=units.min())), int(used.min(initial=units.max())))
-    return Obligation(node, op, terms, units.size, exponents, bits, span, int(a.exponent.min()))
+    return Obligation(call.node, op, terms, units.size, exponents, bits, span, int(a.exponent.min()))
 
 
 RULES = {"Gemm": gemm, "ReduceSum": reduce_sum, "ReduceMax": reduce_max}

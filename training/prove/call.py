@@ -1,0 +1,25 @@
+"""One node as a rule sees it: its name, what is known of its operands, its attributes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from training.prove.box import Box, ProofError
+
+
+class Call(NamedTuple):
+    """A node to derive the result of."""
+
+    node: str
+    boxes: Sequence[Box]
+    attributes: dict[str, Any]
+
+    def refuse(self, reason: str) -> ProofError:
+        """Return the error that ends the proof at this node."""
+        return ProofError(self.node, reason)
+
+    def on(self, *boxes: Box) -> "Call":
+        """Return the same node without attributes, on other operands."""
+        return Call(self.node, boxes, {})
+
+
+Rule = Callable[[Call], Box]
