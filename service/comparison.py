@@ -77,6 +77,14 @@ def compare(runner: Runs, probes: Feeds, lone: Outputs, batches: Iterable[np.nda
     return tally
 
 
+def compare_row(batched: Outputs, lone: Outputs, batch_rows: int, position: int) -> Difference | None:
+    """Compare one row's outputs, [1, ...] each, from `position` of a batch of `batch_rows` with its lone ones."""
+    for name, wanted in lone.items():
+        if (row_bytes(wanted) != row_bytes(batched[name])).any():
+            return Difference(name, batch_rows, position, position, _hex(wanted), _hex(batched[name]))
+    return None
+
+
 def mixed(size: int, rows: int, turn: int) -> Iterator[np.ndarray]:
     """Yield one batch of `size` different neighbours among `rows` probe rows; `turn` moves which rows take part."""
     yield (np.arange(size) + turn * 7) % rows
@@ -114,6 +122,10 @@ def ulps_between(left: np.ndarray, right: np.ndarray) -> float:
     return float(np.max(np.abs(_ordered(left) - _ordered(right)), initial=0.0))
 
 
+def _hex(array: np.ndarray) -> str:
+    return array.tobytes().hex()
+
+
 def _ordered(array: np.ndarray) -> np.ndarray:
     """Return each float's number in the order of all floats: neighbours differ by one."""
     bits = np.ascontiguousarray(array).view(f"i{array.dtype.itemsize}").astype(np.longdouble)
@@ -131,15 +143,11 @@ def _differences(found: Outputs, lone: Mapping[str, np.ndarray], chosen: np.ndar
             continue
         changed |= differs
         tally.ulps[name] = ulps_between(array[differs], wanted[differs])
-        position = int(np.argmax(differs))
-        tally.first = tally.first or Difference(
-            output=name,
-            batch_rows=len(chosen),
-            position=position,
-            probe=int(chosen[position]),
-            alone=wanted[position].tobytes().hex(),
-            batched=array[position].tobytes().hex(),
-        )
+        if tally.first is None:
+            position = int(np.argmax(differs))
+            tally.first = Difference(
+                name, len(chosen), position, int(chosen[position]), _hex(wanted[position]), _hex(array[position])
+            )
     if changed.any():
         tally.changed[len(chosen)] = int(changed.sum())
     return tally

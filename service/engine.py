@@ -42,9 +42,15 @@ class Engine:
     """A loaded graph. `run` may be called from several threads at once."""
 
     def __init__(
-        self, model: bytes, options: EngineOptions | None = None, names: Sequence[str] = ("numeric", "categorical")
+        self,
+        model: bytes | str,
+        options: EngineOptions | None = None,
+        names: Sequence[str] | None = ("numeric", "categorical"),
     ) -> None:
-        """Load the serialised `model`; feeds come in the order of `names`, its inputs. Raises EngineError."""
+        """Load the serialised `model`, or the file at that path; raises EngineError.
+
+        Feeds come in the order of `names`, which are inputs of the graph; None: in the graph's own order.
+        """
         ort = library()
         self.options = options or EngineOptions()
         self.provider, provider_options = provider_of(self.options)
@@ -59,7 +65,7 @@ class Engine:
             raise EngineError(f"the engine cannot load the graph: {_first_line(error)}") from error
         if self._session.get_providers()[0] != self.provider:
             raise EngineError(f"the engine could not start {self.provider}: are the CUDA libraries it needs installed?")
-        self._names = tuple(names)
+        self._names = tuple(name for name, _, _ in self.inputs) if names is None else tuple(names)
         self.output_names = tuple(output.name for output in self._session.get_outputs())
 
     def run(self, feeds: Feeds) -> Outputs:

@@ -13,13 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain, count
-from typing import Any
 
 import numpy as np
 
 from service.bundle import Bundle
 from service.comparison import Tally, alone, compare, filled, mixed, sizes_for
-from service.engine import Engine
 from service.probes import Draw, draws_for
 from service.runner import Feeds, Outputs, Runner, rows_of
 from service.verification import Attempt, InvarianceError, Policy, Status, Verification, attempt_of
@@ -86,7 +84,7 @@ def verify(
         policy=policy,
         attempts=tuple(attempts),
         sessions=len(used),
-        host=used[0].engine.description if isinstance(used[0].engine, Engine) else {},
+        host=getattr(used[0].engine, "description", {}),
         bits=bits_of(alone(used[0], draw(0))),
         when=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=time.perf_counter() - started_s,
@@ -123,7 +121,7 @@ def attempt(runners: Sequence[Runner], draw: Callable[[int], Feeds], effort: Eff
         probes = draw(number - 1)
         lone = alone(runners[0], probes)
         for runner in runners:
-            tally.add(_over_sizes(runner, probes, lone, number))
+            tally.add(_over_sizes(runner, probes, lone, number, again=runner is not runners[0]))
         rows += rows_of(probes)
         now_s = time.perf_counter()
         is_late = now_s - started_s + (now_s - begun_s) > effort.budget_s  # the next draw would not fit
@@ -143,19 +141,18 @@ def bits_of(outputs: Outputs) -> str:
     return digest.hexdigest()
 
 
-def _over_sizes(runner: Runner, probes: Feeds, lone: Outputs, number: int) -> Tally:
+def _over_sizes(runner: Runner, probes: Feeds, lone: Outputs, number: int, *, again: bool) -> Tally:
+    """Compare over all sizes; every row alone `again` too where another runner, or another thread, runs it."""
     rows = rows_of(probes)
     sizes = sizes_for(runner.run_rows, runner.tile_rows)
-    each_alone = (np.array([row]) for row in range(rows))  # again: this may be another runner, or another thread
-    batches = chain(
-        each_alone, chain.from_iterable(mixed(size, rows, size + number) for size in sizes), filled(sizes, rows)
-    )
-    if number % 2:
+    on_workers = number % 2 == 0
+    batches = [*chain.from_iterable(mixed(size, rows, size + number) for size in sizes), *filled(sizes, rows)]
+    if again or on_workers:
+        batches += [np.array([row]) for row in range(rows)]
+    if not on_workers:
         return compare(runner, probes, lone, batches)
     tally = Tally()
-    listed = list(batches)
     with ThreadPoolExecutor(WORKERS) as pool:
-        jobs: list[Any] = [pool.submit(compare, runner, probes, lone, listed[part::WORKERS]) for part in range(WORKERS)]
-        for job in jobs:
-            tally.add(job.result())
+        for part in pool.map(lambda k: compare(runner, probes, lone, batches[k::WORKERS]), range(WORKERS)):
+            tally.add(part)
     return tally

@@ -1,0 +1,173 @@
+"""The sampled audit while serving: one row of a batch that was just answered runs again alone; its bits must be equal.
+
+Most batches cost one subtraction. A violation is kept whole, inputs and companions included, in a record file that
+only the service's own user may read: the log names the file and never holds a value.
+"""
+
+import json
+import os
+import random
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service.comparison import Difference, Runs, compare_row, take
+from service.runner import Feeds, rows_of
+
+FORMAT = "batchproof-violation"
+DEFAULT_RATE = 1000  # one batch in this many
+MAX_RECORDS = 20  # of one process: a model that violates at every look must not fill the disk
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A row that got other bits in a batch than alone, with everything needed to make it happen again."""
+
+    difference: Difference  # `probe` is the row's number in the joined batch
+    request_rows: tuple[int, ...]  # rows of each request that was joined into the batch
+    requests: tuple[Feeds, ...]
+    when: str  # ISO 8601, UTC
+
+    @property
+    def sentence(self) -> str:
+        """Say what happened without a value of any row."""
+        seen = self.difference
+        return (
+            f"output {seen.output!r} of the row at position {seen.position} of a batch of {seen.batch_rows} rows "
+            f"(requests of {', '.join(map(str, self.request_rows))} rows) is not what the row gets alone"
+        )
+
+    def record(self, made_by: Mapping[str, Any]) -> dict[str, Any]:
+        """Return it for JSON; `made_by` says which model and engine. Holds the rows themselves: see `write`."""
+        return {
+            "format": FORMAT,
+            "when": self.when,
+            "made_by": dict(made_by),
+            "sentence": self.sentence,
+            "output": self.difference.output,
+            "position": self.difference.position,
+            "batch_rows": self.difference.batch_rows,
+            "alone": self.difference.alone,
+            "batched": self.difference.batched,
+            "requests": [[_plain(array) for array in feeds] for feeds in self.requests],
+        }
+
+
+class Audit:
+    """Decides which batches are looked at, and looks. Not for several threads at once: one for each batcher."""
+
+    def __init__(self, rate: int = DEFAULT_RATE, seed: int | None = None) -> None:
+        """Look at one batch in `rate` on average, at random; 0 looks at none. `seed` is for tests."""
+        self.looked = 0
+        self.violations = 0
+        self._rate = rate
+        self._random = random.Random(seed)  # noqa: S311 - a sample, not a secret
+        self._until_next = self._gap()
+
+    def maybe(
+        self, runner: Runs, requests: Sequence[Feeds], outputs: Sequence[Mapping[str, np.ndarray]]
+    ) -> Violation | None:
+        """Run one row of the batch alone if it is this batch's turn; returns what differs. Raises EngineError."""
+        self._until_next -= 1
+        if self._until_next:
+            return None
+        self._until_next = self._gap()
+        return self.look(runner, requests, outputs)
+
+    def look(
+        self, runner: Runs, requests: Sequence[Feeds], outputs: Sequence[Mapping[str, np.ndarray]]
+    ) -> Violation | None:
+        """Run one row, chosen at random, alone; returns what differs from `outputs`, which the batch gave."""
+        sizes = [rows_of(feeds) for feeds in requests]
+        if sum(sizes) < 2:
+            return None
+        self.looked += 1
+        position = self._random.randrange(sum(sizes))
+        request, row = _place(sizes, position)
+        (alone,) = runner.run([take(requests[request], np.array([row]))])
+        batched = {name: array[row : row + 1] for name, array in outputs[request].items()}
+        difference = compare_row(batched, alone, sum(sizes), position)
+        if difference is None:
+            return None
+        self.violations += 1
+        when = datetime.now(UTC).isoformat(timespec="milliseconds")
+        return Violation(difference, tuple(sizes), tuple(requests), when)
+
+    def _gap(self) -> int:
+        # Uniform with mean `rate`, so that no rhythm of the traffic can hide from it; -1 never counts down to 0.
+        return self._random.randint(1, 2 * self._rate - 1) if self._rate else -1
+
+
+class Records:
+    """The folder that violations are kept in."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Keep them in `folder`, by default a folder of this user under the temporary one; made when first needed."""
+        self._folder = folder or Path(tempfile.gettempdir()) / f"batchproof-violations-{os.getuid()}"
+        self._written = 0
+
+    def write(self, violation: Violation, made_by: Mapping[str, Any]) -> Path | None:
+        """Write the record, readable by this user alone; None after MAX_RECORDS. Raises OSError."""
+        if self._written >= MAX_RECORDS:
+            return None
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        stamp = violation.when.replace(":", "").replace("+0000", "Z")
+        path = self._folder / f"{stamp}-{os.getpid()}-{self._written}.json"
+        # O_EXCL: never through a link that somebody put there.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(violation.record(made_by), file, indent=1)
+        self._written += 1
+        return path
+
+
+def replay(runner: Runs, record: Mapping[str, Any]) -> Difference | None:
+    """Run a recorded batch again, and its row alone; returns what differs. Raises ValueError, EngineError."""
+    requests = requests_of(record)
+    sizes = [rows_of(feeds) for feeds in requests]
+    position = record.get("position")
+    if not isinstance(position, int) or not 0 <= position < sum(sizes):
+        raise ValueError("the record's position is not that of a row of its batch")
+    request, row = _place(sizes, position)
+    outputs = runner.run(requests)[request]
+    (alone,) = runner.run([take(requests[request], np.array([row]))])
+    return compare_row({name: array[row : row + 1] for name, array in outputs.items()}, alone, sum(sizes), position)
+
+
+def requests_of(record: Mapping[str, Any]) -> list[list[np.ndarray | None]]:
+    """Return the requests of a record as arrays again; raises ValueError where it is not a record."""
+    if record.get("format") != FORMAT:
+        raise ValueError(f'it is not a record of a violation: its field format is not "{FORMAT}"')
+    try:
+        return [[_array(plain) for plain in feeds] for feeds in record["requests"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the record's requests cannot be read: {error!r}") from error
+
+
+def _place(sizes: Sequence[int], position: int) -> tuple[int, int]:
+    """Return (request, row in it) of a position in the joined batch."""
+    for request, size in enumerate(sizes):
+        if position < size:
+            return request, position
+        position -= size
+    raise IndexError(f"there are {sum(sizes)} rows")
+
+
+def _plain(array: np.ndarray | None) -> dict[str, Any] | None:
+    if array is None:
+        return None
+    little = array.astype(array.dtype.newbyteorder("<"))
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "hex": little.tobytes().hex()}
+
+
+def _array(plain: Mapping[str, Any] | None) -> np.ndarray | None:
+    if plain is None:
+        return None
+    dtype = np.dtype(plain["dtype"])
+    stored = np.frombuffer(bytes.fromhex(plain["hex"]), dtype.newbyteorder("<"))
+    return stored.reshape(plain["shape"]).astype(dtype)
