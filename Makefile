@@ -8,10 +8,10 @@ ENGINE ?= cpu
 IMAGE ?= batchproof:$(ENGINE)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check train image bench lock clean
+.PHONY: help serve test check train image bench bench-quality bench-train lock clean
 
 help: ## List these commands
-	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1 - /p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 - /p' $(MAKEFILE_LIST)
 
 serve: $(SERVE_ENV)/ready ## Serve the bundles in models/ (MODELS=, PORT=)
 	@exec $(SERVE_ENV)/bin/python -m service serve --models $(MODELS) --port $(PORT)
@@ -34,6 +34,12 @@ image: ## Build the container image (ENGINE=cpu or gpu)
 
 bench: $(ENV)/ready ## Measure the service on this machine
 	$(ENV)/bin/python -m bench
+
+bench-quality: $(ENV)/ready ## Compare accuracy with peers on DATA=, a folder of tables with a meta.json
+	$(ENV)/bin/python -m bench.quality $(DATA) $(ARGS)
+
+bench-train: $(ENV)/ready ## Time an epoch beside its bare forward, backward and optimiser steps
+	$(ENV)/bin/python -m bench.train_speed $(ARGS)
 
 # An environment is ready when its stamp is newer than what it was made from; a failed installation leaves no stamp.
 $(SERVE_ENV)/ready: pyproject.toml constraints/serving.txt

@@ -1,0 +1,88 @@
+"""How much of an epoch is not forward, backward and optimiser step: `python -m bench.train_speed`.
+
+Both are timed in one run, in turn, on the same tensors: the epoch that training runs, and the bare loop on batches
+that lie ready. The rest is shuffling and gathering rows, clipping, averaging, the schedule and validation.
+"""
+
+import argparse
+import time
+from dataclasses import replace
+from statistics import median
+
+import torch
+
+from training import fit as fits
+from training import rules
+from training.network import Network, NetworkSettings
+from training.rows import Rows
+from training.target import Target
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line; the defaults are the size of a table of a third of a million rows."""
+    parser = argparse.ArgumentParser(prog="python -m bench.train_speed", description=__doc__)
+    parser.add_argument("--rows", type=int, default=100_000, help="training rows (%(default)s)")
+    parser.add_argument("--width", type=int, default=200, help="encoded columns (%(default)s)")
+    parser.add_argument("--members", type=int, default=1, help="networks side by side (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="times each is measured (%(default)s)")
+    parser.add_argument("--batch-rows", type=int, default=None, help="left out: by rule")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (%(default)s)")
+    return parser.parse_args()
+
+
+def made_run(chosen: argparse.Namespace) -> fits.Run:
+    """A fit of random rows, about to start."""
+    torch.manual_seed(0)
+    rows = [
+        Rows(torch.randn(count, chosen.width), None, torch.randint(0, 2, (count,)))
+        for count in (chosen.rows, chosen.rows // 3)  # validation rows: a 60/20/20 split's
+    ]
+    settings = rules.fit_settings(chosen.rows, fits.FitSettings(device=chosen.device, epochs=10_000))
+    settings = replace(settings, batch_rows=chosen.batch_rows) if chosen.batch_rows else settings
+    network = Network(chosen.width, [], 1, NetworkSettings(members=chosen.members))
+    return fits.Run(network, Target("binary", 1), rows[0], rows[1], settings)
+
+
+def bare_epoch(run: fits.Run) -> float:
+    """Seconds of forward, backward and optimiser steps alone, over batches that lie ready."""
+    size = len(run.train.y) // run.batches
+    batches = [run.train.take(torch.arange(i * size, (i + 1) * size, device=run.train.y.device)) for i in range(run.batches)]
+    synchronise(run)
+    start = time.perf_counter()
+    for batch in batches:
+        run.optimizer.zero_grad(set_to_none=True)
+        run.loss(batch).backward()
+        run.optimizer.step()
+    synchronise(run)
+    return time.perf_counter() - start
+
+
+def whole_epoch(run: fits.Run) -> float:
+    """Seconds of an epoch as training runs it."""
+    synchronise(run)
+    start = time.perf_counter()
+    run.epoch()
+    synchronise(run)
+    return time.perf_counter() - start
+
+
+def synchronise(run: fits.Run) -> None:
+    """Wait for the device."""
+    if run.train.y.is_cuda:
+        torch.cuda.synchronize()
+
+
+def main() -> None:
+    """Measure in turn and print the medians and their ratio."""
+    chosen = arguments()
+    run = made_run(chosen)
+    bare_epoch(run), whole_epoch(run)  # the first of each warms up
+    pairs = [(whole_epoch(run), bare_epoch(run)) for _ in range(chosen.rounds)]
+    whole, bare = median(pair[0] for pair in pairs), median(pair[1] for pair in pairs)
+    ratio = median(pair[0] / pair[1] for pair in pairs)
+    print(f"{run.batches} steps of about {chosen.rows // run.batches} rows, {torch.get_num_threads()} threads, {chosen.device}")
+    print(f"epoch {whole:.3f} s, bare steps {bare:.3f} s, ratio {ratio:.2f} (median of {chosen.rounds} rounds)")
+
+
+if __name__ == "__main__":
+    main()
