@@ -5,9 +5,11 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
-from service import model, registry
+from service import errors, model, registry
 from service.admission import Admission
+from service.audit import Audit, Records
 from service.batching import Batcher
 from service.bundle import Bundle
 from service.engine import EngineOptions
@@ -19,6 +21,7 @@ from service.metrics import Tally
 from service.model import Model
 from service.registry import Registry
 from service.settings import Settings
+from service.watch import Watch
 from service.wire.dialect import Dialect, Limits, Site
 from service.wire.native import Native
 
@@ -39,6 +42,7 @@ class Service:
         self.admission = Admission(settings.queue_rows)
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="run")
         self.is_ready = bool(loaded.models)
+        self.records = Records(Path(settings.audit_folder) if settings.audit_folder else None)
         self.tallies: dict[tuple[str, int, str], Tally] = {}  # by model, version, dialect
         self.batchers: dict[tuple[str, int], Batcher] = {}
         self.routes: dict[str, Exchange] = {}  # POST path -> what answers it
@@ -74,6 +78,7 @@ class Service:
             inline_rows=inline_rows(self.settings),
             wait_s=self.settings.batch_wait_s,
             on_failure=partial(_log_failure, name, version),
+            watch=self._watch(one),
         )
         self.batchers[name, version] = batcher
         is_newest = self.registry.newest(name) is one
@@ -84,6 +89,19 @@ class Service:
                 self.routes[path] = exchange
                 if self.settings.root_path:
                     self.routes[self.settings.root_path + path] = exchange
+
+    def _watch(self, one: Model) -> Watch | None:
+        if not self.settings.audit_every:
+            return None
+        on_violation = partial(self._withdraw, one) if self.settings.invariance != "report" else lambda: None
+        return Watch(one, Audit(self.settings.audit_every), self.records, on_violation)
+
+    def _withdraw(self, one: Model) -> None:
+        """Answer for this model no more: its promise was seen broken."""
+        name, version = one.manifest.name, one.manifest.version
+        self.is_ready = False
+        self.batchers[name, version].refuse(errors.withdrawn(name))
+        event("model_withdrawn", 40, model=name, version=version)
 
 
 def load(settings: Settings) -> Service:
@@ -117,8 +135,17 @@ def inline_rows(settings: Settings) -> int:
 
 def _load_model(settings: Settings, options: EngineOptions, bundle: Bundle) -> Model:
     loaded = model.load(bundle, options, settings.run_rows, for_bundles(settings.invariance))
-    status = loaded.verification.status if loaded.verification else "unverified"
-    event("model_loaded", model=loaded.manifest.name, version=loaded.manifest.version, invariance=status)
+    if loaded.verification is not None:
+        found = loaded.verification
+        event(
+            "model_loaded",
+            30 if found.status == "reported" else 20,
+            model=loaded.manifest.name,
+            version=loaded.manifest.version,
+            invariance=found.status,
+            verify_s=round(found.seconds, 4),
+            what=found.sentence,
+        )
     return loaded
 
 

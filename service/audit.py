@@ -69,15 +69,19 @@ class Audit:
         self._random = random.Random(seed)  # noqa: S311 - a sample, not a secret
         self._until_next = self._gap()
 
+    def is_due(self) -> bool:
+        """Count one batch; returns whether it is the one to look at."""
+        self._until_next -= 1
+        if self._until_next:
+            return False
+        self._until_next = self._gap()
+        return True
+
     def maybe(
         self, runner: Runs, requests: Sequence[Feeds], outputs: Sequence[Mapping[str, np.ndarray]]
     ) -> Violation | None:
-        """Run one row of the batch alone if it is this batch's turn; returns what differs. Raises EngineError."""
-        self._until_next -= 1
-        if self._until_next:
-            return None
-        self._until_next = self._gap()
-        return self.look(runner, requests, outputs)
+        """Look at the batch if it is due; returns what differs. Raises EngineError."""
+        return self.look(runner, requests, outputs) if self.is_due() else None
 
     def look(
         self, runner: Runs, requests: Sequence[Feeds], outputs: Sequence[Mapping[str, np.ndarray]]

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from service import errors
 from service.admission import Admission, Outputs, Reply, Ticket
-from service.errors import EngineError
+from service.errors import EngineError, ServiceError
 from service.features import Arrays
 
 BATCH_ROWS = 4096  # the most that one hand-over to the runner holds, unless a single request is larger
@@ -28,6 +28,16 @@ class Runs(Protocol):
 
     def run(self, requests: Sequence[Arrays]) -> Sequence[Outputs]:
         """Return the outputs of every request, in order; raises EngineError."""
+
+
+class Watches(Protocol):
+    """What may look at a batch after its callers have their answers: see `service.watch`."""
+
+    def is_due(self) -> bool:
+        """Count one batch; returns whether to look at it."""
+
+    def look(self, requests: Sequence[Arrays], outputs: Sequence[Outputs]) -> None:
+        """Look at it."""
 
 
 @dataclass(slots=True)
@@ -56,6 +66,7 @@ class Batcher:
         inline_rows: int,
         wait_s: float = 0.0,
         on_failure: Callable[[EngineError], None] = lambda _: None,
+        watch: Watches | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Run requests of up to `inline_rows` rows on the loop, larger ones on `executor` (one thread)."""
@@ -66,6 +77,8 @@ class Batcher:
         self._inline_rows = inline_rows
         self._wait_s = wait_s
         self._on_failure = on_failure
+        self._watch = watch
+        self._refusal: ServiceError | None = None
         self._clock = clock
         self._small: deque[Ticket] = deque()
         self._large: deque[Ticket] = deque()
@@ -74,6 +87,8 @@ class Batcher:
 
     def submit(self, arrays: Arrays, rows: int, timeout_s: float, reply: Reply) -> Ticket:
         """Admit one request; `reply` is called later, once, unless the ticket is cancelled. Raises 429 or 503."""
+        if self._refusal is not None:
+            raise self._refusal
         self._admission.enter(rows)
         ticket = Ticket(arrays, rows, self._clock(), timeout_s, reply)
         if rows > self._inline_rows:
@@ -84,6 +99,10 @@ class Batcher:
             if not self._is_called:
                 self._call_small(self._wait_s)
         return ticket
+
+    def refuse(self, refusal: ServiceError) -> None:
+        """Answer every later request with `refusal`; what was admitted already still runs."""
+        self._refusal = refusal
 
     def cancel(self, ticket: Ticket) -> None:
         """Forget a caller that went away; nothing happens where it was answered already."""
@@ -164,6 +183,8 @@ class Batcher:
             if ticket.is_open:
                 self._close(ticket)
                 ticket.reply(own, None)
+        if self._watch is not None and self._watch.is_due():
+            self._watch.look([ticket.arrays for ticket in batch], outputs)
 
     def _fail(self, batch: list[Ticket], error: EngineError) -> None:
         self.flow.failed_runs += 1

@@ -116,6 +116,15 @@ def draining() -> ServiceError:
     return ServiceError(503, "draining", "The service is shutting down.", retry_after_s=1)
 
 
+def withdrawn(name: str) -> ServiceError:
+    """Return 503: the audit saw the model break the promise that its policy requires."""
+    return ServiceError(
+        503,
+        "withdrawn",
+        f"The model {name!r} was withdrawn: a row's bits were seen to depend on its batch on this host.",
+    )
+
+
 def engine_failed() -> ServiceError:
     """Return 500 for rows whose run failed; the cause is in the log, never in the answer."""
     return ServiceError(500, "engine_failed", "The engine failed on the run that held these rows.")

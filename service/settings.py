@@ -47,6 +47,10 @@ class Settings(BaseModel):
         description="one run in this many has one row run again alone and compared bit for bit; 0: none",
         json_schema_extra={"unit": "runs"},
     )
+    audit_folder: str = Field(
+        "",
+        description="folder for the records of violations, rows included; empty: one of this user under the temporary",
+    )
     max_body_bytes: int = Field(
         32 << 20, ge=1024, le=1 << 32, description="largest request body", json_schema_extra={"unit": "bytes"}
     )

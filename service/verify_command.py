@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from service import bundle, foreign, model, models_folder
 from service.audit import replay
@@ -17,11 +18,19 @@ from service.features import Arrays
 from service.invariance import Effort, verify
 from service.probes import draws_for
 from service.runner import Feeds, Runner
+from service.settings import Settings
 from service.verification import InvarianceError, Policy, Verification
 from service.verify_table import table
 
-RUN_ROWS = 1024  # the largest run that is tried, unless told
+RUN_ROWS = int(Settings.model_fields["run_rows"].default)  # the largest run that is tried, unless told
 BUDGET_S = 0.5  # more than while loading: the table shows how many rows change
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser("verify", help="check that rows do not depend on their batch", description=__doc__)
+    configure(parser)
+    parser.set_defaults(run=run)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
