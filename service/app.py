@@ -24,8 +24,10 @@ from service.settings import Settings
 from service.watch import Watch
 from service.wire.dialect import Dialect, Limits, Site
 from service.wire.native import Native
+from service.wire.oip import OpenInference
+from service.wire.scoring import AzureMachineLearning, Invocations, Version1, Vertex
 
-DIALECTS: tuple[type[Dialect], ...] = (Native,)
+DIALECTS: tuple[type[Dialect], ...] = (Native, OpenInference, Invocations, Vertex, AzureMachineLearning, Version1)
 INLINE_ROWS_ALONE = 64  # with a core to spare, larger requests than this leave the event loop
 INLINE_ROWS_SHARED = 1024  # without one, handing over costs more than it frees
 
@@ -70,7 +72,7 @@ class Service:
 
     def _add(self, one: Model) -> None:
         name, version = one.manifest.name, one.manifest.version
-        limits = Limits(self.settings.max_rows, self.settings.error_limit)
+        limits = Limits(self.settings.max_rows, self.settings.error_limit, self.settings.max_body_bytes)
         batcher = Batcher(
             one.runner,
             self.admission,

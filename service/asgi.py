@@ -11,7 +11,7 @@ from typing import Any
 from service import errors
 from service.app import Service
 from service.errors import ServiceError
-from service.exchange import Exchange, read_headers
+from service.exchange import Exchange, request_id_of, special
 from service.health import health
 from service.origins import Origins
 from service.wire.dialect import Answer, Dialect, Headers
@@ -64,7 +64,7 @@ class App:
 
     def failure(self, error: ServiceError, path: str, headers: Headers) -> Answer:
         """Return a refusal in the shape of the dialect that the path belongs to."""
-        return self.dialect_of(path).failure(error, read_headers(headers)[0])
+        return self.dialect_of(path).failure(error, request_id_of(special(headers)))
 
     def dialect_of(self, path: str) -> Dialect:
         """Return the dialect that claims `path`, else the native one."""
@@ -74,11 +74,12 @@ class App:
     def _page(self, method: str, path: str, exchange: Exchange | None) -> Answer | None:
         """Answer what needs no page; None sends the request to the pages."""
         path = path.removeprefix(self.service.settings.root_path)
-        if exchange is not None:
+        dialect = next((dialect for dialect in self.service.dialects if dialect.claims(path)), None)
+        is_probe = dialect is not None and path == dialect.probe_path and method in ("GET", "HEAD")
+        if exchange is not None and not is_probe:
             raise ServiceError(405, "method_not_allowed", f"{method} is not taken here; POST is.", allow="POST")
         if answer := health(self.service, method, path):
             return answer
-        dialect = next((dialect for dialect in self.service.dialects if dialect.claims(path)), None)
         if dialect is None:
             return None
         answer = dialect.page(self.service.site, method, path)
@@ -92,7 +93,7 @@ class App:
         except ServiceError as error:
             return exchange.refuse(error, headers)
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        ticket = exchange.handle(body, headers, answered.set_result)
+        ticket = exchange.handle(body, headers, special(headers), answered.set_result)
         try:
             return await answered
         except asyncio.CancelledError:

@@ -1,6 +1,7 @@
 """Every setting in one place: its unit, default, bounds and meaning.
 
-A setting is taken from, in this order: its flag, its environment name, the settings file, the default. A wrong one
+A setting is taken from, in this order: its flag, its environment name, the settings file, what the hosting platform
+implies (service/platforms.py), the default. A wrong one
 stops the start with one sentence. docs/settings.md is generated from this file.
 """
 
@@ -12,6 +13,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from service import platforms
 from service.errors import SettingError, nearest
 
 PREFIX = "BATCHPROOF_"
@@ -126,7 +128,9 @@ class Loaded(NamedTuple):
 def load(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ, file: Path | None = None) -> Loaded:
     """Join all sources; raises SettingError naming the setting, its source and what would be right."""
     path = file or (Path(environment[FILE_NAME]) if environment.get(FILE_NAME) else None)
+    platform, implied = platforms.settings_of(environment)
     layers = [
+        (platform, implied),
         ("file", _read_file(path) if path else {}),
         ("environment", _read_environment(environment)),
         ("flag", dict(flags)),

@@ -94,6 +94,7 @@ class Dialect(Protocol):
     """One wire format."""
 
     name: str  # lower case; a label in metrics
+    probe_path: str  # a health path, which may be a predict path too: GET is a probe there; empty for none
 
     def paths(self, model: Model, *, is_default: bool, is_newest: bool) -> Sequence[str]:
         """Return the POST paths that answer for `model`."""

@@ -29,6 +29,7 @@ class Native:
     """POST /predict and its forms with a model's name and version."""
 
     name = "native"
+    probe_path = ""
 
     def paths(self, model: Model, *, is_default: bool, is_newest: bool) -> list[str]:
         """Return the paths of one model."""

@@ -27,6 +27,7 @@ class OpenInference:
     """The dialect."""
 
     name = "oip"
+    probe_path = ""
 
     def paths(self, model: Model, *, is_default: bool, is_newest: bool) -> list[str]:
         """Return the infer paths of one model."""

@@ -1,0 +1,78 @@
+"""What hosting platforms say through environment variables and folders, as settings below all that a person says.
+
+Sources: Vertex AI's custom container requirements (AIP_*), SageMaker's inference container contract, Azure ML's custom
+container guide (AZUREML_MODEL_DIR), KServe's serving runtimes (/mnt/models), Google Cloud Run and others (PORT).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from service.errors import SettingError
+
+SAGEMAKER_MODEL = Path("/opt/ml/model")
+KSERVE_MODEL = Path("/mnt/models")
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - a platform's probe comes from outside the container
+
+
+def settings_of(environment: Mapping[str, str], root: Path = Path("/")) -> tuple[str, dict[str, Any]]:
+    """Return the platform's name and the settings that it implies, none where no platform shows itself.
+
+    `root` stands in for the file system's root in tests. Raises SettingError where a platform's word cannot be used.
+    """
+    for name, found in (
+        ("Vertex AI", _vertex(environment)),
+        ("SageMaker", _sagemaker(environment, root)),
+        ("Azure ML", _azure(environment)),
+        ("KServe", _kserve(environment, root)),
+    ):
+        if found:
+            return name, found
+    return "", {}
+
+
+def _vertex(environment: Mapping[str, str]) -> dict[str, Any]:
+    if "AIP_HTTP_PORT" not in environment and environment.get("AIP_MODE") != "PREDICTION":
+        return {}
+    for name in ("AIP_PREDICT_ROUTE", "AIP_HEALTH_ROUTE"):
+        route = environment.get(name)
+        if route is not None and not route.startswith("/"):
+            raise SettingError(f"{name} is {route!r:.100}, but a route starts with a slash.")
+    return {"host": EVERYWHERE, "port": environment.get("AIP_HTTP_PORT", "8080")}
+
+
+def _sagemaker(environment: Mapping[str, str], root: Path) -> dict[str, Any]:
+    folder = _under(root, SAGEMAKER_MODEL)
+    if "SAGEMAKER_BIND_TO_PORT" not in environment and not folder.is_dir():
+        return {}
+    found: dict[str, Any] = {"host": EVERYWHERE, "port": environment.get("SAGEMAKER_BIND_TO_PORT", "8080")}
+    if folder.is_dir() and any(folder.iterdir()):
+        found["models"] = folder
+    if "SAGEMAKER_MODEL_SERVER_WORKERS" in environment:
+        found["workers"] = environment["SAGEMAKER_MODEL_SERVER_WORKERS"]
+    if "SAGEMAKER_MAX_PAYLOAD_IN_MB" in environment:
+        found["max_body_bytes"] = _megabytes("SAGEMAKER_MAX_PAYLOAD_IN_MB", environment)
+    return found
+
+
+def _azure(environment: Mapping[str, str]) -> dict[str, Any]:
+    folder = environment.get("AZUREML_MODEL_DIR")
+    return {"host": EVERYWHERE, "port": "5001", "models": folder} if folder else {}
+
+
+def _kserve(environment: Mapping[str, str], root: Path) -> dict[str, Any]:
+    folder = _under(root, KSERVE_MODEL)
+    if not folder.is_dir():
+        return {}
+    return {"host": EVERYWHERE, "port": environment.get("PORT", "8080"), "models": folder}
+
+
+def _under(root: Path, path: Path) -> Path:
+    return root / path.relative_to("/")
+
+
+def _megabytes(name: str, environment: Mapping[str, str]) -> int:
+    text = environment[name]
+    if not text.isdecimal() or not int(text):
+        raise SettingError(f"{name} is {text!r:.40}, but it is a number of megabytes above 0.")
+    return int(text) << 20
