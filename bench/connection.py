@@ -15,7 +15,8 @@ class Broken(Exception):  # noqa: N818 — says what happened
 class Connection:
     """A socket, the rest of the request to send and the part of the answer that has come."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: tuple[str, int], kind: int) -> None:
+        self.kind = kind  # which payload it sends
         self.socket = socket.create_connection(address, timeout=10)
         self.socket.setblocking(False)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -66,10 +66,13 @@ def send(
     address: tuple[str, int],
     payloads: Sequence[bytes],
     arrivals: Sequence[Times],
-    connections: int,
+    connections: Sequence[int],
     grace_s: float = 10,
 ) -> Sent:
-    """Send payload i at the times arrivals[i]; what is unanswered `grace_s` after the last one is given up."""
+    """Send payload i at the times arrivals[i] over connections[i] connections of its own.
+
+    What is unanswered `grace_s` after the last intended time is given up.
+    """
     kind = np.concatenate([np.full(len(times), index) for index, times in enumerate(arrivals)])
     intended = np.concatenate(list(arrivals))
     order = np.argsort(intended, kind="stable")
@@ -95,7 +98,7 @@ class _Loop:
         payloads: Sequence[bytes],
         kind: npt.NDArray[np.int64],
         intended: Times,
-        connections: int,
+        connections: Sequence[int],
     ) -> None:
         self.address, self.payloads, self.kind, self.intended = address, payloads, kind, intended
         self.sent = [np.nan] * len(kind)
@@ -103,23 +106,25 @@ class _Loop:
         self.status = [0] * len(kind)
         self.epoll = select.epoll()
         self.open: dict[int, Connection] = {}
-        self.free: collections.deque[Connection] = collections.deque()
-        self.waiting: collections.deque[int] = collections.deque()
+        self.free: list[collections.deque[Connection]] = [collections.deque() for _ in payloads]
+        self.waiting: list[collections.deque[int]] = [collections.deque() for _ in payloads]
         self.under_way = 0
-        for _ in range(connections):
-            self._connect()
+        for of_kind, count in enumerate(connections):
+            for _ in range(count):
+                self._connect(of_kind)
 
     def run(self, grace_s: float) -> None:
         """Send everything at its time and collect the answers."""
         due, total, self.start = 0, len(self.intended), time.perf_counter()
         intended, end_s = self.intended.tolist(), float(self.intended[-1]) + grace_s
         now = 0.0
-        while (due < total or self.waiting or self.under_way) and now < end_s:
+        while (due < total or any(self.waiting) or self.under_way) and now < end_s:
             while due < total and intended[due] <= now:
-                self.waiting.append(due)
+                self.waiting[self.kind[due]].append(due)
                 due += 1
-            while self.waiting and self.free:
-                self._send(self.free.popleft(), self.waiting.popleft())
+            for free, waiting in zip(self.free, self.waiting, strict=True):
+                while waiting and free:
+                    self._send(free.popleft(), waiting.popleft())
             until_next_s = intended[due] - self._now() if due < total else 0.05
             if until_next_s > 0:  # epoll's own timeout counts milliseconds; select's on the epoll counts microseconds
                 select.select([self.epoll], [], [], until_next_s)
@@ -136,18 +141,18 @@ class _Loop:
     def _now(self) -> float:
         return time.perf_counter() - self.start
 
-    def _connect(self) -> None:
-        connection = Connection(self.address)
+    def _connect(self, kind: int) -> None:
+        connection = Connection(self.address, kind)
         self.open[connection.number] = connection
         self.epoll.register(connection.number, select.EPOLLIN)
-        self.free.append(connection)
+        self.free[kind].append(connection)
 
     def _send(self, connection: Connection, request: int) -> None:
         self.under_way += 1
         self.sent[request] = self._now()
         connection.request = request
         try:
-            if not connection.begin(self.payloads[self.kind[request]]):
+            if not connection.begin(self.payloads[connection.kind]):
                 self.epoll.modify(connection.number, select.EPOLLIN | select.EPOLLOUT)
         except Broken:
             self._lost(connection)
@@ -166,13 +171,13 @@ class _Loop:
             self.under_way -= 1
             connection.request = None
             if connection.reusable:
-                self.free.append(connection)
+                self.free[connection.kind].append(connection)
             else:
                 self._replace(connection)
 
     def _lost(self, connection: Connection) -> None:
         if connection.request is None:
-            self.free.remove(connection)
+            self.free[connection.kind].remove(connection)
         else:
             self.under_way -= 1
         self._replace(connection)
@@ -181,4 +186,4 @@ class _Loop:
         self.epoll.unregister(connection.number)
         del self.open[connection.number]
         connection.close()
-        self._connect()
+        self._connect(connection.kind)

@@ -35,6 +35,7 @@ COLUMNS = (
     Column("B named requests/s", "B-named", "requests_per_s", 0, ratio=True),
     Column("C rows/s", "C", "rows_per_s", 0, ratio=False),
     Column("D rows/s", "D", "rows_per_s", 0, ratio=False),
+    Column("D server CPU µs", "D", "server_cpu_us", 0, ratio=False),
     Column("E rows/s", "E", "rows_per_s", 0, ratio=False),
     Column("C named rows/s", "C-named", "rows_per_s", 0, ratio=False),
     Column("D named rows/s", "D-named", "rows_per_s", 0, ratio=False),

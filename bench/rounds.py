@@ -110,7 +110,7 @@ def opened(rate_per_s: float, request: Request, server: Running, seconds: float)
     """Run one open loop of Poisson arrivals; the latencies count from the intended times."""
     content = payload("POST", request.path, request.headers, request.body)
     arrivals = open_loop.poisson(rate_per_s, 0, seconds, seed=1)
-    sent = open_loop.send((HOST, server.port), [content], [arrivals], OPEN_CONNECTIONS)
+    sent = open_loop.send((HOST, server.port), [content], [arrivals], [OPEN_CONNECTIONS])
     good = sent.good()
     if not good.any():
         raise WrongAnswer(f"no request of {rate_per_s} a second was answered")
