@@ -145,8 +145,7 @@ def emit_outputs(graph: Graph, folded: Folded, scores: str) -> None:
 def emit_output(graph: Graph, name: str, source: str, width: int) -> None:
     """Append the Cast to float32 and the `Add +0.0` that settles the sign of zeros, and declare the output."""
     single = graph.add("Cast", [source], f"{name}_single", to=TensorProto.FLOAT)
-    settled = graph.add("Add", [single, graph.constant(f"{name}_zero", np.zeros((), np.float32))], f"{name}_settled")
-    graph.output(name, settled, TensorProto.FLOAT, width)
+    graph.settle(name, single, TensorProto.FLOAT, width)
 
 
 def emit_saturated(graph: Graph, first: Carried, flags: list[str]) -> None:

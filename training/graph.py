@@ -31,6 +31,15 @@ class Graph:
         self.nodes.append(helper.make_node("Identity", [source], [self._name(name)], name=name))
         self.outputs.append(helper.make_tensor_value_info(name, elem_type, ["rows", width]))
 
+    def settle(self, name: str, source: str, elem_type: int, width: int) -> None:
+        """Declare `source` + 0.0 as the graph output `name` [rows, width] of a floating type: no zero of it is -0.0.
+
+        The Add writes the output itself: engines drop an Add of zero that another node reads.
+        """
+        zero = self.constant(f"{name}_zero", np.zeros(width, helper.tensor_dtype_to_np_dtype(elem_type)))
+        self.nodes.append(helper.make_node("Add", [source, zero], [self._name(name)], name=name))
+        self.outputs.append(helper.make_tensor_value_info(name, elem_type, ["rows", width]))
+
     def constant(self, name: str, value: np.ndarray | float | int, dtype: type | None = None) -> str:
         """Store an initializer and return its (possibly numbered) name."""
         name = self._name(name)

@@ -31,15 +31,11 @@ def check_outputs(graph: onnx.GraphProto, boxes: Mapping[str, Box]) -> None:
 
 
 def check_settled(output: str, writers: Mapping[str, onnx.NodeProto], boxes: Mapping[str, Box]) -> None:
-    """Refuse an output whose last arithmetic is not `Add +0.0`."""
-    tensor = output
-    while tensor in writers and writers[tensor].op_type == "Identity":
-        tensor = writers[tensor].input[0]
-    if tensor not in writers or not adds_zero(writers[tensor], boxes):
-        name = writers[tensor].name if tensor in writers else tensor
-        raise ProofError(
-            name or output, f"the output {output} must end in Add +0.0: the sign of its zeros is not settled"
-        )
+    """Refuse an output that is not written by `Add +0.0` itself: engines drop an Add of zero that a node reads."""
+    writer = writers[output]
+    if not adds_zero(writer, boxes):
+        reason = f"the output {output} must be written by Add +0.0: the sign of its zeros is not settled"
+        raise ProofError(writer.name or output, reason)
 
 
 def adds_zero(node: onnx.NodeProto, boxes: Mapping[str, Box]) -> bool:
@@ -56,7 +52,7 @@ def check_narrow(graph: onnx.GraphProto, boxes: Mapping[str, Box]) -> None:
     """Refuse float32 before the last step: engines remove a Cast down that is followed by a Cast up."""
     for node in graph.node:
         narrow = [name for name in node.input if name and boxes[name].dtype == np.float32 and boxes[name].rowed]
-        if narrow and node.op_type != "Identity" and not adds_zero(node, boxes):
+        if narrow and not adds_zero(node, boxes):
             raise ProofError(
                 node.name or node.op_type, f"computes with {narrow[0]}, which is float32: that is for outputs"
             )
