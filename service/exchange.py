@@ -21,7 +21,9 @@ from service.metrics import Tally
 from service.wire.dialect import Answer, Call, Codec, Dialect, Headers
 
 REQUEST_ID = re.compile(rb"[\x21\x23-\x5b\x5d-\x7e]{1,128}")  # printable, without space, quote and backslash
+ID_HEADER = b"x-request-id"
 TIMEOUT_HEADER = b"x-request-timeout-s"
+SPECIAL = frozenset({ID_HEADER, TIMEOUT_HEADER, b"content-length", b"expect", b"origin", b"upgrade"})
 
 _prefix = os.urandom(4).hex()
 _numbers = itertools.count(1)
@@ -40,14 +42,17 @@ class Exchange:
         self._tally = tally
         self._timeout_s = timeout_s
 
-    def handle(self, body: bytes, headers: Headers, reply: Callable[[Answer], None]) -> Ticket | None:
-        """Decode, admit and later answer; None where the request was refused at once."""
+    def handle(
+        self, body: bytes, headers: Headers, found: Mapping[bytes, bytes], reply: Callable[[Answer], None]
+    ) -> Ticket | None:
+        """Decode, admit and later answer; None where it was refused at once. `found` is special(headers)."""
         started_s = time.perf_counter()
-        request_id, timeout_s = read_headers(headers)
+        request_id = request_id_of(found)
         call = Call(body, headers, request_id)
         try:
-            if timeout_s is not None:
-                timeout_s = parse_timeout(timeout_s, self._timeout_s)
+            timeout_s = self._timeout_s
+            if TIMEOUT_HEADER in found:
+                timeout_s = parse_timeout(found[TIMEOUT_HEADER], timeout_s)
             decoded = self._codec.decode(call)
             self._tally.decode_s += time.perf_counter() - started_s
 
@@ -61,7 +66,7 @@ class Exchange:
                 self._tally.answered(decoded.rows, encoding_s, started_s)
                 reply(answer)
 
-            return self._batcher.submit(decoded.arrays, decoded.rows, timeout_s or self._timeout_s, finish)
+            return self._batcher.submit(decoded.arrays, decoded.rows, timeout_s, finish)
         except ServiceError as error:
             self._refuse(error, request_id, reply)
             return None
@@ -69,7 +74,7 @@ class Exchange:
     def refuse(self, error: ServiceError, headers: Headers) -> Answer:
         """Return the refusal of a request that could not be read to its end."""
         self._tally.refused(error.code)
-        return self._dialect.failure(error, read_headers(headers)[0])
+        return self._dialect.failure(error, request_id_of(special(headers)))
 
     def cancel(self, ticket: Ticket) -> None:
         """Forget a caller that went away."""
@@ -81,17 +86,17 @@ class Exchange:
         reply(self._dialect.failure(error, request_id))
 
 
-def read_headers(headers: Headers) -> tuple[str, bytes | None]:
-    """Return the request's id, taken or made, and the timeout it names."""
-    request_id = timeout = None
-    for name, value in headers:
-        if name == b"x-request-id":
-            request_id = value
-        elif name == TIMEOUT_HEADER:
-            timeout = value
-    if request_id is not None and REQUEST_ID.fullmatch(request_id):
-        return request_id.decode("ascii"), timeout
-    return f"{_prefix}-{next(_numbers):x}", timeout
+def special(headers: Headers) -> dict[bytes, bytes]:
+    """Return the headers that mean something to every request."""
+    return {name: value for name, value in headers if name in SPECIAL}
+
+
+def request_id_of(found: Mapping[bytes, bytes]) -> str:
+    """Return the request's id, taken where it is printable, else made."""
+    given = found.get(ID_HEADER)
+    if given is not None and REQUEST_ID.fullmatch(given):
+        return given.decode("ascii")
+    return f"{_prefix}-{next(_numbers):x}"
 
 
 def reseed() -> None:

@@ -12,6 +12,7 @@ from service.app import Service
 from service.asgi import App
 from service.errors import STARTUP_FAILED, SettingError
 from service.logs import configure, event
+from service.protocol import Protocol
 from service.settings import Settings
 
 BACKLOG = 2048
@@ -45,7 +46,7 @@ def config_of(application: App, settings: Settings) -> uvicorn.Config:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="off",
         log_config=None,

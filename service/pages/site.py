@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from service import __version__
 from service.app import Service
 from service.errors import ServiceError
-from service.exchange import read_headers
+from service.exchange import request_id_of, special
 from service.openapi import ERROR_SCHEMAS, refusal
 from service.pages import apipage, models, start
 
@@ -122,6 +122,6 @@ def _on_invalid_path(request: Request, error: Exception) -> Response:
 
 
 def _refusal(request: Request, error: ServiceError) -> Response:
-    request_id, _ = read_headers(request.scope["headers"])
+    request_id = request_id_of(special(request.scope["headers"]))
     headers = {name.decode(): value.decode() for name, value in error.headers}
     return Response(error.as_json(request_id), error.status, headers, "application/json")
