@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from training.network import Network
 from training.rows import Rows
@@ -24,14 +24,14 @@ BATCH_ROWS = 4_096  # rows in float64 at a time: bounds the memory, not the resu
 class Moments(NamedTuple):
     """What has been seen of some channels."""
 
-    count: int
+    rows: int
     mean: Tensor  # [channels] float64
     m2: Tensor  # [channels] float64, sum of squared deviations from the mean
 
     @property
     def var(self) -> Tensor:
         """Population variance [channels] float64: M2 / n."""
-        return self.m2 / self.count
+        return self.m2 / self.rows
 
 
 def moments(values: Tensor) -> Moments:
@@ -42,10 +42,10 @@ def moments(values: Tensor) -> Moments:
 
 def merge(a: Moments, b: Moments) -> Moments:
     """Return the moments of both batches together."""
-    count = a.count + b.count
+    rows = a.rows + b.rows
     delta = b.mean - a.mean
-    mean = a.mean + delta * (b.count / count)
-    return Moments(count, mean, a.m2 + b.m2 + delta.square() * (a.count * b.count / count))
+    mean = a.mean + delta * (b.rows / rows)
+    return Moments(rows, mean, a.m2 + b.m2 + delta.square() * (a.rows * b.rows / rows))
 
 
 @torch.no_grad()
@@ -58,10 +58,8 @@ def recompute(network: Network, rows: Rows, batch_rows: int = BATCH_ROWS) -> Net
             batch = moments(before_norm(frozen, depth, x, codes))
             seen = batch if seen is None else merge(seen, batch)
         assert seen is not None, "there is at least one training row"
-        norm: nn.BatchNorm1d = block.norm
-        assert norm.running_mean is not None and norm.running_var is not None, "batch norm tracks its statistics"
-        norm.running_mean.copy_(seen.mean)
-        norm.running_var.copy_(seen.var)
+        block.get_buffer("norm.running_mean").copy_(seen.mean)
+        block.get_buffer("norm.running_var").copy_(seen.var)
     return frozen
 
 
@@ -70,8 +68,7 @@ def before_norm(network: Network, depth: int, x: Tensor, codes: Tensor | None) -
     hidden = network.joined(x, codes)
     for block in network.blocks[:depth]:
         hidden = block(hidden)
-    linear: nn.Module = network.blocks[depth].linear
-    result: Tensor = linear(hidden)
+    result: Tensor = network.blocks[depth].get_submodule("linear")(hidden)
     return result
 
 

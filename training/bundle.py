@@ -78,7 +78,7 @@ def _check(folder: Path) -> None:
 def _rename(folder: Path, target: Path) -> None:
     if target.exists():
         raise WriteError(f"{target} exists already: bundles are never overwritten; leave --version out.")
-    os.rename(folder, target)
+    folder.rename(target)
 
 
 def _write_file(path: Path, raw: bytes) -> None:

@@ -32,7 +32,7 @@ class Column:
         return np.asarray(self.values < 0 if self.kind == "categorical" else np.isnan(self.values))
 
     def take(self, rows: np.ndarray) -> "Column":
-        """The same column of other rows, by number [n] int64."""
+        """Return the same column of other rows, by number [n] int64."""
         return replace(self, values=self.values[rows])
 
 
@@ -49,35 +49,38 @@ def typed(name: str, arrow: pa.ChunkedArray, wanted: Kind | None = None) -> Colu
         arrow = arrow.cast(pa.string())
     if wanted == "categorical":
         return _categorical(name, arrow)
-    if pa.types.is_boolean(arrow.type):
-        return _numeric(name, arrow, "boolean")
-    if pa.types.is_integer(arrow.type):
-        return _number_column(name, arrow, wanted, "integer")
-    if pa.types.is_floating(arrow.type) or pa.types.is_decimal(arrow.type):
-        return _number_column(name, arrow, wanted, "float")
+    if value_type := _number_type(arrow.type):
+        if wanted == "date":
+            raise TableError(f"column {name!r} holds numbers, not ISO 8601 dates: leave --date {name!r} out.")
+        return _numeric(name, arrow, value_type)
     if pa.types.is_temporal(arrow.type) and not pa.types.is_duration(arrow.type):
         return Column(name, "date", "date", _ticks(arrow))
-    if pa.types.is_string(arrow.type) or pa.types.is_large_string(arrow.type):
+    if _is_text(arrow.type):
         return _text(name, arrow, wanted)
     return None
 
 
-def _number_column(name: str, arrow: pa.ChunkedArray, wanted: Kind | None, value_type: ValueType) -> Column:
-    if wanted == "date":
-        raise TableError(f"column {name!r} holds numbers, not ISO 8601 dates: leave --date {name!r} out.")
-    return _numeric(name, arrow, value_type)
+def _number_type(kind: pa.DataType) -> ValueType | None:
+    if pa.types.is_boolean(kind):
+        return "boolean"
+    if pa.types.is_integer(kind):
+        return "integer"
+    return "float" if pa.types.is_floating(kind) or pa.types.is_decimal(kind) else None
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _numeric(name: str, arrow: pa.ChunkedArray, value_type: ValueType) -> Column:
     numbers = arrow.cast(pa.uint8()) if value_type == "boolean" else arrow
     values = numbers.cast(pa.float64(), safe=False).to_numpy().astype(np.float64)
-    endless = np.isinf(values)
-    if not endless.any():
-        return Column(name, "numeric", value_type, values)
-    values = np.where(endless, np.nan, values)
+    endless = int(np.isinf(values).sum())
+    values = np.where(np.isfinite(values), values, np.nan)
     if np.isnan(values).all():
         raise TableError(f"column {name!r} has no finite value in any row: leave it out with --drop {name!r}.")
-    return Column(name, "numeric", value_type, values, note=f"{endless.sum()} infinite values read as missing")
+    note = f"{endless} infinite values read as missing" if endless else ""
+    return Column(name, "numeric", value_type, values, note=note)
 
 
 def _ticks(arrow: pa.ChunkedArray) -> np.ndarray:
@@ -89,7 +92,7 @@ def _ticks(arrow: pa.ChunkedArray) -> np.ndarray:
     ticks = pc.fill_null(arrow.cast(pa.int64()), 0).to_numpy()
     scale = TICKS_PER_S[unit]
     microseconds = ticks // (scale // MICROSECONDS) if scale > MICROSECONDS else ticks * (MICROSECONDS // scale)
-    return np.where(missing, np.nan, microseconds / MICROSECONDS)
+    return np.asarray(np.where(missing, np.nan, microseconds / MICROSECONDS))
 
 
 def _text(name: str, arrow: pa.ChunkedArray, wanted: Kind | None) -> Column:
@@ -115,7 +118,7 @@ def _categorical(name: str, arrow: pa.ChunkedArray) -> Column:
         value_type = "boolean"
     elif pa.types.is_integer(arrow.type):
         value_type = "integer"
-    elif not (pa.types.is_string(arrow.type) or pa.types.is_large_string(arrow.type)):
+    elif not _is_text(arrow.type):
         raise TableError(f"column {name!r} holds {arrow.type} values: they cannot be read as categories.")
     places, levels = _levels(arrow)
     return Column(name, "categorical", value_type, places, tuple(levels))
@@ -131,7 +134,8 @@ def _levels(arrow: pa.ChunkedArray) -> tuple[np.ndarray, list[Any]]:
 
 
 def _looked_up(places: np.ndarray, values: list[float]) -> np.ndarray:
-    return np.asarray([*values, np.nan])[places]  # place -1 is the NaN at the end
+    table = np.asarray([*values, np.nan])
+    return table.take(places)  # place -1 is the NaN at the end
 
 
 def _floats(name: str, levels: list[str]) -> list[float]:
@@ -155,6 +159,8 @@ def _dates(name: str, levels: list[str], *, must: bool) -> list[float] | None:
             seconds.append(epoch_seconds(level))
         except ValueError as error:
             if must:
-                raise TableError(f"column {name!r} holds {level[:40]!r}, which is no ISO 8601 date: {error}.") from error
+                raise TableError(
+                    f"column {name!r} holds {level[:40]!r}, which is no ISO 8601 date: {error}."
+                ) from error
             return None
     return seconds

@@ -37,7 +37,8 @@ class Data:
 
     def y(self, part: str) -> np.ndarray:
         """Return the target of one part [rows]: class codes or float64 values."""
-        return self.goal.y[getattr(self.split, part)]
+        rows: np.ndarray = getattr(self.split, part)
+        return self.goal.y.take(rows)
 
     def lines(self) -> list[str]:
         """Return what was decided, for people: the goal, the split, and one line a column."""
@@ -81,7 +82,9 @@ def _with_test(table: RawTable, settings: Settings) -> tuple[RawTable, int]:
     try:
         both = pa.concat_tables([table.arrow, other.arrow.select(table.names)], promote_options="permissive")
     except pa.ArrowException as error:
-        raise TableError(f"the columns of {other.path} are of other types than those of {table.path}: {error}.") from error
+        raise TableError(
+            f"the columns of {other.path} are of other types than those of {table.path}: {error}."
+        ) from error
     return RawTable(table.path, both, table.sha256), rows
 
 
@@ -100,7 +103,9 @@ def _target(table: RawTable, settings: Settings) -> Column:
         raise TableError(f"the target {settings.target!r} has no value in any row.")
     column = typed(settings.target, arrow, _wanted(settings.target, settings))
     if column is None:
-        raise TableError(f"the target {settings.target!r} holds {arrow.type} values: it must be numbers, text or booleans.")
+        raise TableError(
+            f"the target {settings.target!r} holds {arrow.type} values: it must be numbers, text or booleans."
+        )
     return column
 
 

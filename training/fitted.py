@@ -31,10 +31,6 @@ class Fitted:
     result: FitResult
     chosen: dict[str, Any]  # what was decided, for provenance
 
-    def temperature(self, frozen: Network) -> float:
-        """Return what the scores of the frozen network are to be divided by."""
-        return 1.0
-
 
 def fit_table(
     data: Data, settings: Settings, progress: Progress, stop: Callable[[], bool], checkpoint: Checkpoint
@@ -112,5 +108,3 @@ def tables_of(data: Data, preprocess: Preprocess) -> list[tuple[int, int]]:
 
 def _said(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
-
-

@@ -1,11 +1,13 @@
 """The trained torch network to `Folded`: plain float64 arrays, members apart, batch norm gone."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from training import batchnorm
 from training.fold import Folded, Layer, Member, Norm, Output, fold_block, fold_head
 from training.network import Block, Network
 from training.rows import Rows
@@ -23,10 +25,10 @@ def fold_network(frozen: Network, embedded: Sequence[int], output: Output, tempe
         fold_head(weight[member], bias[member], output.task, divisor=members * temperature) for member in range(members)
     ]
     folded = tuple(
-        Member((*(fold_member_block(block, member) for block in frozen.blocks), heads[member]))
+        Member((*(fold_member_block(cast(Block, block), member) for block in frozen.blocks), heads[member]))
         for member in range(members)
     )
-    tables = tuple(_array(table.weight) for table in frozen.embeddings)
+    tables = tuple(_array(table.get_parameter("weight")) for table in frozen.embeddings)
     return Folded(tuple(int(column) for column in embedded), tables, folded, output)
 
 
@@ -35,8 +37,7 @@ def fold_member_block(block: Block, member: int) -> Layer:
     weight = _array(block.linear.weight)[member]  # [out, in]
     channels = slice(member * len(weight), (member + 1) * len(weight))
     norm = block.norm
-    assert norm.running_mean is not None and norm.running_var is not None, "batch norm tracks its statistics"
-    gamma, beta = (None if part is None else _array(part)[channels] for part in (norm.weight, norm.bias))
+    gamma, beta = (_array(part)[channels] if norm.affine else None for part in (norm.weight, norm.bias))
     return fold_block(
         weight, Norm(_array(norm.running_mean)[channels], _array(norm.running_var)[channels], norm.eps, gamma, beta)
     )
@@ -45,8 +46,8 @@ def fold_member_block(block: Block, member: int) -> Layer:
 @torch.no_grad()
 def unfolded_scores(frozen: Network, rows: Rows) -> np.ndarray:
     """Return the float64 network's averaged scores [rows, outputs]: torch's batch norm in eval mode."""
-    scores: Tensor = frozen(rows.x.double(), rows.codes)
-    return scores.numpy()
+    pieces: list[Tensor] = [frozen(x, codes) for x, codes in batchnorm.batches(rows, batchnorm.BATCH_ROWS)]
+    return torch.cat(pieces).numpy()
 
 
 def _array(tensor: Tensor | None) -> np.ndarray:

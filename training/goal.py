@@ -62,7 +62,9 @@ def _values(column: Column, reason: str) -> Goal:
     if column.kind == "categorical":
         raise TableError(f"the target {column.name!r} is text: it has classes, and no values for a regression.")
     if column.values.min() == column.values.max():
-        raise TableError(f"the target {column.name!r} is {column.values[0]:g} in every row: there is nothing to predict.")
+        raise TableError(
+            f"the target {column.name!r} is {column.values[0]:g} in every row: there is nothing to predict."
+        )
     return Goal(column.name, "regression", column.values, None, reason)
 
 

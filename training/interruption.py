@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable
 from types import FrameType
+from typing import Self
 
 
 class Interruption:
@@ -13,14 +14,14 @@ class Interruption:
         self.asked = False
         self._say = say
 
-    def __enter__(self) -> "Interruption":
+    def __enter__(self) -> Self:
         self._before = signal.signal(signal.SIGINT, self._first)
         return self
 
     def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGINT, self._before)
 
-    def _first(self, number: int, frame: FrameType | None) -> None:
+    def _first(self, number: int, _: FrameType | None) -> None:
         self.asked = True
         signal.signal(number, signal.default_int_handler)
         self._say("Stopping after this epoch; the best so far will be exported. Ctrl-C again quits without a bundle.")

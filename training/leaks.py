@@ -42,7 +42,9 @@ class Findings(NamedTuple):
             if count:
                 said.append(f"warning: {count} of {rows} {part} rows ({count / rows:.1%}) equal a training row.")
         for label, rows in self.rare_classes.items():
-            said.append(f"warning: class {label!r} has {rows} of {len(split.train)} training rows: look at it by itself.")
+            said.append(
+                f"warning: class {label!r} has {rows} of {len(split.train)} training rows: look at it by itself."
+            )
         return said
 
 
@@ -54,9 +56,7 @@ def find(signature: Signature, arrays: dict[str, Arrays], goal: Goal, split: Spl
     )
 
 
-def _leaks(
-    signature: Signature, arrays: dict[str, Arrays], y: dict[str, np.ndarray], goal: Goal
-) -> list[Leak]:
+def _leaks(signature: Signature, arrays: dict[str, Arrays], y: dict[str, np.ndarray], goal: Goal) -> list[Leak]:
     train, validation = arrays["train"], arrays["validation"]
     found = []
     for names, seen, held in (
@@ -66,7 +66,9 @@ def _leaks(
         for column, feature in enumerate(names):
             assert seen is not None, "a signature's kind of feature has its array"
             assert held is not None, "a signature's kind of feature has its array"
-            told = _told(seen[:, column], y["train"], held[:, column], y["validation"], classes=goal.classes is not None)
+            told = _told(
+                seen[:, column], y["train"], held[:, column], y["validation"], classes=goal.classes is not None
+            )
             if told >= TOLD:
                 found.append(Leak(feature.name, told))
     return found
@@ -98,7 +100,9 @@ def _duplicates(arrays: dict[str, Arrays], y: dict[str, np.ndarray]) -> dict[str
 def _keys(arrays: Arrays, y: np.ndarray) -> np.ndarray:
     """Return one 64-bit key a row: equal rows have equal keys, others differ but for about 1 chance in 2^64 a pair."""
     parts = [array for array in (arrays.numeric, arrays.categorical) if array is not None]
-    words = np.concatenate([*(np.ascontiguousarray(part + 0).view(np.uint64) for part in parts), y[:, None].view(np.uint64)], axis=1)
+    words = np.concatenate(
+        [*(np.ascontiguousarray(part + 0).view(np.uint64) for part in parts), y[:, None].view(np.uint64)], axis=1
+    )
     keys = np.zeros(len(y), np.uint64)
     for word in words.T:
         keys = (keys ^ word) * np.uint64(0x9E3779B97F4A7C15)

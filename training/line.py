@@ -12,16 +12,28 @@ import torch
 from service.engine import Engine, EngineOptions
 from service.features import Arrays, Encoder
 from service.runner import Runner
-from training import batchnorm, bundle, conformal, export, freeze, golden, leaks, metrics, parity, provenance, report
+from training import (
+    batchnorm,
+    bundle,
+    conformal,
+    export,
+    freeze,
+    golden,
+    leaks,
+    metrics,
+    parity,
+    provenance,
+    report,
+    temperature,
+)
 from training import weights as weight_files
 from training.checkpoint import Checkpoint
 from training.data import Data, prepare
 from training.fitted import Fitted, fit_table
-from training.fold import Folded, Output
+from training.fold import Output
 from training.interruption import Interruption
 from training.progress import Progress, duration
 from training.settings import SettingError, Settings
-from training.split import Split
 from training.weights import Weights
 
 RUN_ROWS = 8_192  # rows of one run of the engine while measuring
@@ -74,7 +86,9 @@ def train(path: Path, settings: Settings, progress: Progress | None = None) -> T
     findings = leaks.find(data.signature, data.arrays, data.goal, data.split)
     for line in (*data.lines(), *findings.lines(data.split)):
         progress.say(line)
-    checkpoint = Checkpoint(place.checkpoint, {"data": data.table.sha256, "settings": asdict(settings) | {"resume": ""}})
+    checkpoint = Checkpoint(
+        place.checkpoint, {"data": data.table.sha256, "settings": asdict(settings) | {"resume": ""}}
+    )
     with Interruption(progress.say) as interruption:
         fitted = fit_table(data, settings, progress, lambda: interruption.asked, checkpoint)
     progress.say("recomputing batch-norm statistics over all training rows, folding, checking")
@@ -122,15 +136,15 @@ def export_checked(data: Data, fitted: Fitted) -> Exported:
     rows, target = fitted.rows, fitted.target
     frozen = batchnorm.recompute(fitted.result.network, rows["train"])
     output = Output(data.goal.task, target.mean, target.std)
-    folded = freeze.fold_network(frozen, fitted.preprocess.embedded.tolist(), output, fitted.temperature(frozen))
+    unfolded = freeze.unfolded_scores(frozen, rows["validation"])
+    divisor = temperature.fit(torch.from_numpy(unfolded), rows["validation"].y, target)
+    folded = freeze.fold_network(frozen, fitted.preprocess.embedded.tolist(), output, divisor)
     model = export.export(fitted.preprocess, folded).SerializeToString()
     runner = Runner(Engine(model, EngineOptions(device="cpu")), RUN_ROWS)
-    held = rows["validation"].take(torch.arange(min(PARITY_ROWS, len(rows["validation"].y))))
     arrays = Arrays(*(None if array is None else array[:PARITY_ROWS] for array in data.arrays["validation"]))
-    reference = folded.scores(held.x.numpy(), arrays.categorical)
-    unfolded = freeze.unfolded_scores(frozen, held)
+    reference = folded.scores(rows["validation"].x[:PARITY_ROWS].numpy(), arrays.categorical)
     found = {
-        "fold": parity.check_fold(unfolded, reference, fitted.temperature(frozen)),
+        "fold": parity.check_fold(unfolded[:PARITY_ROWS], reference, divisor),
         "engine": parity.check_engine(folded, reference, runner.run([arrays])[0]),
     }
     maxima = weight_files.maxima_of(folded, rows["train"].x.numpy(), data.arrays["train"].categorical)

@@ -37,7 +37,9 @@ def check_engine(folded: Folded, reference: np.ndarray, found: Mapping[str, np.n
     allowed = ENGINE_TOLERANCE * spread(reference) / 4 + FLOAT32_STEP
     gap = float(np.abs(predictions(reference, folded.output) - found["probabilities"]).max())
     if not gap <= allowed:
-        raise ParityError(f"the engine's probabilities are {gap:.2g} from those of the folded network: {allowed:.2g} is the most.")
+        raise ParityError(
+            f"the engine's probabilities are {gap:.2g} from those of the folded network: {allowed:.2g} is the most."
+        )
     return error
 
 

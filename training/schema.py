@@ -115,7 +115,8 @@ def _codes(feature: Feature, column: Column) -> np.ndarray:
     places = {category: code for code, category in enumerate(categories)}
     unseen, missing = len(categories) + 1, len(categories)
     table = [places.get(text(level), unseen) for level in column.levels]
-    return np.asarray([*table, missing], np.int64)[column.values]  # place -1, missing, is the last of the table
+    codes = np.asarray([*table, missing], np.int64)
+    return codes.take(column.values)  # place -1, missing, is the last of the table
 
 
 def _detail(feature: Feature, column: Column) -> str:

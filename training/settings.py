@@ -5,7 +5,9 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+from service.manifest import Task
 
 
 class SettingError(ValueError):
@@ -17,6 +19,7 @@ def option(default: Any, group: str, text: str, choices: tuple[str, ...] = ()) -
     return field(default=default, metadata={"group": group, "help": text, "choices": choices})
 
 
+TASKS: tuple[str, ...] = get_args(Task)
 DATA = "columns"
 SPLIT = "split"
 NETWORK = "network"
@@ -37,7 +40,7 @@ class Settings:
     """All settings with their defaults; None means: decided from the data."""
 
     target: str = option("", DATA, "the column to predict (required)")
-    task: str | None = option(None, DATA, "what the target is", ("binary", "multiclass", "regression"))
+    task: Task | None = option(None, DATA, "what the target is", TASKS)
     numeric: tuple[str, ...] = option((), DATA, "read this column as numbers")
     categorical: tuple[str, ...] = option((), DATA, "read this column as categories, integers too")
     date: tuple[str, ...] = option((), DATA, "read this column as ISO 8601 dates or times")

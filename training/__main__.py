@@ -1,0 +1,131 @@
+"""The command line: `batchproof-train TABLE --target COLUMN`, and the commands beside it."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import Field, fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from training.settings import GROUPS, SettingError, Settings, flag, make, read_file, type_name
+
+FAILED = 1  # exit code: a check of ours failed; nothing was written
+USAGE = 2  # exit code: what was asked for cannot be done; nothing was written
+QUIT = 130  # exit code: a second Ctrl-C; nothing was written
+
+COMMANDS = {  # each is the module training/<name>_command.py with a function main(arguments) -> exit code
+    "prove": "prove from model.onnx alone that an exact bundle is exact",
+    "exact": "write a bundle again in exact arithmetic",
+    "compare": "cross-validate against a constant, a linear model and boosted trees",
+}
+DESCRIPTION = """\
+Fit a batch-norm MLP to a table and write a bundle that `batchproof serve` answers with.
+
+  batchproof-train examples/penguins.csv --target species
+  batchproof-train sales.parquet --target price --drop id --date sold_on --name sales
+
+TABLE is a CSV, TSV, Parquet or Arrow file. Its columns are typed, shown, and split into training, validation and
+test rows. After the fit the batch-norm statistics are recomputed over all training rows and folded into the weights.
+"""
+EPILOG = """\
+Ctrl-C finishes the epoch and exports the best so far; a second one quits. Settings may also stand in a TOML file
+(--settings FILE, the same names); flags win. Exit code 2: a sentence says what was wrong, and nothing was written.
+
+Other commands, each with its own --help:
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] in COMMANDS:
+        code: int = import_module(f"training.{given[0]}_command").main(given[1:])
+        return code
+    return train(parser().parse_args(given))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the training command: one flag a setting, grouped."""
+    commands = "".join(f"  {name:<8} {text}\n" for name, text in COMMANDS.items())
+    made = argparse.ArgumentParser(
+        prog="batchproof-train",
+        description=DESCRIPTION,
+        epilog=EPILOG + commands,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
+    made.add_argument("table", metavar="TABLE", type=Path, help="the file with the rows")
+    made.add_argument("--settings", metavar="FILE", type=Path, help="a TOML file with any of the settings below")
+    made.add_argument("--quiet", action="store_true", help="do not show the epochs")
+    groups = {name: made.add_argument_group(name, text) for name, text in GROUPS.items()}
+    for entry in fields(Settings):
+        groups[entry.metadata["group"]].add_argument(flag(entry.name), **_argument(entry))
+    return made
+
+
+def train(given: argparse.Namespace) -> int:
+    """Train as asked; every fault of the table or of a setting becomes one sentence."""
+    values = vars(given)
+    path, quiet, file = values.pop("table"), values.pop("quiet", False), values.pop("settings", None)
+    # torch takes seconds to load: a wrong flag is told before that.
+    try:
+        settings = make({**(read_file(file) if file else {}), **values})
+    except SettingError as error:
+        return _refused(error, USAGE)
+    from training.bundle import WriteError
+    from training.checkpoint import CheckpointError
+    from training.line import train as run
+    from training.parity import ParityError
+    from training.progress import Progress
+    from training.table import TableError
+
+    try:
+        run(path, settings, Progress(quiet=quiet))
+    except (TableError, SettingError, CheckpointError) as error:
+        return _refused(error, USAGE)
+    except (ParityError, WriteError) as error:
+        return _refused(error, FAILED)
+    except KeyboardInterrupt:
+        print("\nbatchproof-train: stopped; no bundle was written", file=sys.stderr)
+        return QUIT
+    return 0
+
+
+def _refused(error: Exception, code: int) -> int:
+    print(f"batchproof-train: error: {error}", file=sys.stderr)
+    return code
+
+
+def _argument(entry: Field[Any]) -> dict[str, Any]:
+    """Return what argparse is told of one setting."""
+    kind, default = type_name(entry.name), entry.default
+    shown = "" if default in (None, (), "", False) else f" (default: {default})"
+    said: dict[str, Any] = {"help": entry.metadata["help"].replace("%", "%%") + shown, "dest": entry.name}
+    if kind == "bool":
+        return {**said, "action": argparse.BooleanOptionalAction if default else "store_true"}
+    if kind.startswith("tuple[str"):
+        return {**said, "action": "append", "metavar": "COLUMN"}
+    if kind.startswith("tuple[int"):
+        return {**said, "type": _whole_numbers, "metavar": "N,N"}
+    choices = entry.metadata["choices"]
+    if choices:
+        return {**said, "choices": choices}
+    types = {"int": int, "float": float, "str": str}
+    word = kind.split(" ")[0]
+    return {
+        **said,
+        "type": types[word],
+        "metavar": METAVARS.get(entry.name, word[0].upper() if word != "str" else "NAME"),
+    }
+
+
+METAVARS = {"target": "COLUMN", "split_column": "COLUMN", "test": "FILE", "models": "FOLDER"}
+
+
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
