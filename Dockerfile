@@ -14,10 +14,12 @@ RUN command -v pip >/dev/null \
 COPY constraints/image-${ENGINE}.lock /tmp/image.lock
 RUN python3 -m pip install --quiet --no-cache-dir --disable-pip-version-check --require-hashes --no-deps \
     --only-binary :all: --no-compile --target /opt/batchproof --requirement /tmp/image.lock
-# What serving never opens: the engine's converters, test suites, headers, type stubs, console scripts.
+# What serving never opens: converters, test suites, headers, type stubs, scripts, and the engine as a C library (its Python
+# module holds a copy of its own).
 RUN cd /opt/batchproof \
     && rm -rf bin onnxruntime/transformers onnxruntime/tools onnxruntime/quantization onnxruntime/datasets \
-        numpy/f2py numpy/_core/include numpy/_core/lib numpy/random/lib numpy/random/_examples uvloop/loop.c \
+        onnxruntime/capi/libonnxruntime.so* numpy/distutils numpy/f2py numpy/_core/include \
+        numpy/_core/lib numpy/random/lib numpy/random/_examples \
     && find . -type d \( -name tests -o -name test -o -name testing \) -prune -exec rm -rf {} + \
     && find . \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.c' -o -name '*.h' -o -name '*.a' \) -delete
 COPY service /opt/batchproof/service
@@ -35,13 +37,13 @@ ENV PYTHONPATH=/opt/batchproof \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     ORT_DISABLE_TELEMETRY=1 \
-    BATCHPROOF_MODELS=/models \
-    BATCHPROOF_HOST=0.0.0.0 \
-    BATCHPROOF_PORT=8080
-WORKDIR /tmp
+    CONTAINER=batchproof
+# From here `models`, the default folder, is /models. Address and port (0.0.0.0, 8080) follow from CONTAINER, below what a
+# hosting platform says: service/platforms.py.
+WORKDIR /
 USER 10001:10001
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
-    CMD ["python3", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ['BATCHPROOF_PORT'] + '/health/ready', timeout=2)"]
+    CMD ["python3", "-c", "import os, urllib.request as u; e = os.environ; u.urlopen('http://127.0.0.1:' + e.get('BATCHPROOF_PORT', e.get('PORT', '8080')) + '/health/ready', timeout=2)"]
 ENTRYPOINT ["python3", "-m", "service"]
 CMD ["serve"]

@@ -1,7 +1,8 @@
 """What hosting platforms say through environment variables and folders, as settings below all that a person says.
 
 Sources: Vertex AI's custom container requirements (AIP_*), SageMaker's inference container contract, Azure ML's custom
-container guide (AZUREML_MODEL_DIR), KServe's serving runtimes (/mnt/models), Google Cloud Run and others (PORT).
+container guide (AZUREML_MODEL_DIR), KServe's serving runtimes (/mnt/models), Google Cloud Run and others (PORT). The
+project's own image names itself (CONTAINER=batchproof) and comes last, so that it gives way to the platform it runs on.
 """
 
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ def settings_of(environment: Mapping[str, str], root: Path = Path("/")) -> tuple
         ("SageMaker", _sagemaker(environment, root)),
         ("Azure ML", _azure(environment)),
         ("KServe", _kserve(environment, root)),
+        ("the image", _image(environment)),
     ):
         if found:
             return name, found
@@ -65,6 +67,12 @@ def _kserve(environment: Mapping[str, str], root: Path) -> dict[str, Any]:
     if not folder.is_dir():
         return {}
     return {"host": EVERYWHERE, "port": environment.get("PORT", "8080"), "models": folder}
+
+
+def _image(environment: Mapping[str, str]) -> dict[str, Any]:
+    if environment.get("CONTAINER") != "batchproof":
+        return {}
+    return {"host": EVERYWHERE, "port": environment.get("PORT", "8080")}
 
 
 def _under(root: Path, path: Path) -> Path:
