@@ -31,10 +31,14 @@ def floor(requests: Mapping[str, Request]) -> Contender:
     return Contender(FLOOR, 1, Launch(uvicorn + options, folder=ROOT), chosen)
 
 
-def batchproof(requests: Mapping[str, Request], models: Path, workers: int, label: str = "float32") -> Contender:
-    """Return this checkout's service with its defaults, serving the one bundle under `models`."""
+def serve(models: Path, workers: int) -> Launch:
+    """Return how this checkout's service is started, with its defaults, on the bundles under `models`."""
     command = (sys.executable, "-m", "service", "serve", "--models", str(models.resolve()), "--host", "127.0.0.1")
-    options = ("--port", "{port}", "--workers", str(workers))
+    return Launch((*command, "--port", "{port}", "--workers", str(workers)), folder=ROOT)
+
+
+def batchproof(requests: Mapping[str, Request], models: Path, workers: int, label: str = "float32") -> Contender:
+    """Return this checkout's service with the one bundle under `models`."""
     chosen = {name: requests[load.request] for name, load in LOADS.items() if not name.endswith("-mixed")}
     name = f"Batchproof {label}, {workers} worker{'s' if workers > 1 else ''}"
-    return Contender(name, workers, Launch(command + options, folder=ROOT), chosen)
+    return Contender(name, workers, serve(models, workers), chosen)

@@ -24,7 +24,7 @@ from bench import chart, loads, open_loop
 from bench.bodies import native
 from bench.chart import Plot, Series
 from bench.connection import payload
-from bench.contenders import batchproof
+from bench.contenders import serve
 from bench.loads import WORK, Load
 from bench.make_model import HEAVY, write_all
 from bench.open_loop import Sent
@@ -154,7 +154,7 @@ def main(arguments: list[str]) -> None:
     if not (chosen.work / "peer.onnx").exists():
         write_all(chosen.work)
     request = native(HEAVY, ROWS, named=False, work=chosen.work)
-    launch = batchproof({}, chosen.work / "heavy", workers=1).launch
+    launch = serve(chosen.work / "heavy", workers=1)
     with started(launch, request, chosen.work / "logs" / "overload.log") as server:
         peak = loads.run(Load("peak", ROWS, 16, ""), request, HOST, server.port, 4).requests_per_s
         hurried = replace(request, headers=request.headers | {"X-Request-Timeout-S": f"{DEADLINE_S:g}"})

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.bodies import Request, WrongAnswer
 
-MARK = "BATCHPROOF_BENCH_MARK"  # an environment variable that every process of one start inherits
+MARK = "BENCH_MARK"  # an environment variable that every process of one start inherits
 HOST = "127.0.0.1"
 POLL_S = 0.005
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
