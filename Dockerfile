@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # The serving image: Python, the pinned serving packages, service/ and the bundles of models/. No torch, no compiler.
 #
 #   docker build -t batchproof:cpu .
