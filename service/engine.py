@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -104,11 +103,13 @@ class Engine:
 def library() -> ModuleType:
     """Return onnxruntime, imported on first use; raises EngineError where neither wheel is installed."""
     try:
-        return import_module("onnxruntime")
+        import onnxruntime
     except ImportError as error:
         raise EngineError(
             "no engine is installed: pip install 'batchproof[cpu]', or 'batchproof[gpu]' on a host with CUDA"
         ) from error
+    module: ModuleType = onnxruntime
+    return module
 
 
 def failures(ort: ModuleType) -> tuple[type[Exception], ...]:

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -122,11 +121,7 @@ def test_cuda_that_falls_back_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_missing_wheel_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     """With neither wheel installed the refusal names both extras."""
-
-    def without(name: str, package: str | None = None) -> ModuleType:
-        raise ModuleNotFoundError(f"No module named {name!r}")
-
-    monkeypatch.setattr(engine, "import_module", without)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(EngineError, match=r"pip install 'batchproof\[cpu\]', or 'batchproof\[gpu\]'"):
         Engine(MODEL)
 
