@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from service import errors, model, registry
 from service.admission import Admission
@@ -17,7 +18,7 @@ from service.errors import BundleError, EngineError, SettingError, nearest
 from service.exchange import Exchange
 from service.invariance import for_bundles
 from service.logs import event
-from service.metrics import Tally
+from service.metrics import Counters, Tally
 from service.model import Model
 from service.registry import Registry
 from service.settings import Settings
@@ -48,6 +49,8 @@ class Service:
         self.tallies: dict[tuple[str, int, str], Tally] = {}  # by model, version, dialect
         self.batchers: dict[tuple[str, int], Batcher] = {}
         self.routes: dict[str, Exchange] = {}  # POST path -> what answers it
+        self.counters = Counters(Path(settings.metrics_folder) if settings.metrics_folder else None, self.counts)
+        self.audits: dict[tuple[str, int], Audit] = {}
         for one in (one for versions in loaded.models.values() for one in versions.values()):
             self._add(one)
 
@@ -55,6 +58,19 @@ class Service:
     def site(self) -> Site:
         """Return what a dialect's own pages may show."""
         return Site(self.registry, self.default, self.is_ready)
+
+    def counts(self) -> dict[str, Any]:
+        """Return what this process has counted, as plain data."""
+        flows = {}
+        for (name, version), batcher in self.batchers.items():
+            audit = self.audits.get((name, version))
+            audited = {"looked": audit.looked, "violations": audit.violations} if audit else {}
+            flows[f"{name}|{version}"] = batcher.flow.snapshot() | audited
+        return {
+            "tallies": {"|".join(map(str, key)): tally.snapshot() for key, tally in self.tallies.items()},
+            "flows": flows,
+            "now": {"queue_rows": self.admission.queued_rows, "workers": 1},
+        }
 
     async def drain(self) -> None:
         """Go unready, admit nothing more and wait until every admitted row is answered, or drain_s has passed."""
@@ -96,7 +112,8 @@ class Service:
         if not self.settings.audit_every:
             return None
         on_violation = partial(self._withdraw, one) if self.settings.invariance != "report" else lambda: None
-        return Watch(one, Audit(self.settings.audit_every), self.records, on_violation)
+        audit = self.audits[one.manifest.name, one.manifest.version] = Audit(self.settings.audit_every)
+        return Watch(one, audit, self.records, on_violation)
 
     def _withdraw(self, one: Model) -> None:
         """Answer for this model no more: its promise was seen broken."""

@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -19,6 +18,7 @@ from service import errors
 from service.admission import Admission, Outputs, Reply, Ticket
 from service.errors import EngineError, ServiceError
 from service.features import Arrays
+from service.metrics import Flow
 
 BATCH_ROWS = 4096  # the most that one hand-over to the runner holds, unless a single request is larger
 
@@ -38,20 +38,6 @@ class Watches(Protocol):
 
     def look(self, requests: Sequence[Arrays], outputs: Sequence[Outputs]) -> None:
         """Look at it."""
-
-
-@dataclass(slots=True)
-class Flow:
-    """What one batcher has done, in plain numbers; seconds are of the monotonic clock."""
-
-    runs: int = 0
-    run_rows: int = 0
-    run_s: float = 0.0
-    queue_s: float = 0.0  # summed over the tickets that ran: from admission to the start of the run
-    tickets: int = 0
-    late: int = 0
-    cancelled: int = 0
-    failed_runs: int = 0
 
 
 class Batcher:
@@ -108,7 +94,7 @@ class Batcher:
         """Forget a caller that went away; nothing happens where it was answered already."""
         if ticket.is_open:
             self._close(ticket)
-            self.flow.cancelled += 1
+            self.flow.cancelled_tickets += 1
 
     def _call_small(self, wait_s: float) -> None:
         loop = asyncio.get_running_loop()
@@ -164,7 +150,7 @@ class Batcher:
             if not ticket.is_open:
                 continue
             if ticket.deadline_s <= now_s:
-                self.flow.late += 1
+                self.flow.late_tickets += 1
                 self._close(ticket)
                 ticket.reply(None, errors.late(ticket.timeout_s))
                 continue
@@ -174,15 +160,14 @@ class Batcher:
         return batch
 
     def _answer(self, batch: list[Ticket], outputs: Sequence[Outputs], started_s: float) -> None:
-        flow = self.flow
-        flow.runs += 1
-        flow.run_s += self._clock() - started_s
-        flow.tickets += len(batch)
+        seconds = self._clock() - started_s
+        rows = 0
         for ticket, own in zip(batch, outputs, strict=True):
-            flow.run_rows += ticket.rows
+            rows += ticket.rows
             if ticket.is_open:
                 self._close(ticket)
                 ticket.reply(own, None)
+        self.flow.ran(rows, seconds)
         if self._watch is not None and self._watch.is_due():
             self._watch.look([ticket.arrays for ticket in batch], outputs)
 

@@ -1,4 +1,4 @@
-"""Live and ready: answered without pages, so that a probe costs nothing and works from the first moment."""
+"""Live, ready and metrics: answered without pages, so that a probe costs nothing and works from the first moment."""
 
 from typing import Any
 
@@ -12,13 +12,15 @@ LIVE = Answer(200, (JSON,), b'{"live":true}')
 
 
 def health(service: Service, method: str, path: str) -> Answer | None:
-    """Answer /health/live and /health/ready; None for other paths."""
-    if path not in ("/health/live", "/health/ready"):
+    """Answer /health/live, /health/ready and /metrics; None for other paths."""
+    if path not in ("/health/live", "/health/ready", "/metrics"):
         return None
     if method not in ("GET", "HEAD"):
         raise ServiceError(405, "method_not_allowed", f"{method} is not taken here; GET is.", allow="GET, HEAD")
     if path == "/health/live":
         return LIVE
+    if path == "/metrics":
+        return metrics(service)
     return Answer(200 if service.is_ready else 503, (JSON,), orjson.dumps(readiness(service)))
 
 
@@ -31,3 +33,16 @@ def readiness(service: Service) -> dict[str, Any]:
     ]
     refused = [refusal.__dict__ for refusal in service.registry.refusals]
     return {"ready": service.is_ready, "models": models, "refused": refused}
+
+
+def metrics(service: Service) -> Answer:
+    """Return the counts of all workers as Prometheus reads them."""
+    from service import exposition
+
+    models = [
+        {"model": name, "version": str(version), **{key: str(value) for key, value in model.fingerprint.items()}}
+        for name, versions in service.registry.models.items()
+        for version, model in versions.items()
+    ]
+    body = exposition.text(service.counters.total(), models)
+    return Answer(200, ((b"content-type", exposition.CONTENT_TYPE),), body)

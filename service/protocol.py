@@ -10,6 +10,7 @@ the same: tests send every case both ways.
 
 import asyncio
 import http
+from collections.abc import Callable
 from typing import Any
 
 import httptools
@@ -74,6 +75,7 @@ class Protocol(HttpToolsProtocol):
         self._max_body_bytes = application.service.settings.max_body_bytes
         self._turn: Turn | None = None  # the predict request that is being read or answered
         self._idle_since_s = 0.0
+        self.on_closed: Callable[[], None] | None = None  # a worker tells its supervisor
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give the place of a caller that went away to others."""
@@ -82,6 +84,8 @@ class Protocol(HttpToolsProtocol):
             turn.exchange.cancel(turn.ticket)
             turn.ticket = None
         super().connection_lost(exc)
+        if self.on_closed is not None:
+            self.on_closed()
 
     def data_received(self, data: bytes) -> None:
         """Parse; the keep-alive timer is left running and looks at the clock when it fires."""

@@ -1,42 +1,99 @@
-"""The life of one serving process: load, listen, answer, drain, close."""
+"""The life of a serving process: load, listen, answer, drain, close."""
 
+import array
+import asyncio
 import gc
+import os
 import socket
 import sys
+import tempfile
 from typing import Any
 
 import uvicorn
 
-from service import app
+from service import app, banner, exchange
 from service.app import Service
 from service.asgi import App
 from service.errors import STARTUP_FAILED, SettingError
 from service.logs import configure, event
 from service.protocol import Protocol
 from service.settings import Settings
+from service.workers import CLOSED, READY, Supervisor
 
 BACKLOG = 2048
+SNAPSHOT_S = 1.0  # how often a worker writes its counters down for the others
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which tells the service to drain before connections are closed."""
+    """uvicorn's server, which drains the service before connections are closed."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
-        """Serve `service`."""
+    def __init__(self, config: uvicorn.Config, service: Service, control: socket.socket | None = None) -> None:
+        """Serve `service`; a worker gets its connections over `control`."""
         super().__init__(config)
         self.service = service
+        self._control = control
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, or tell the supervisor that connections are welcome."""
+        await super().startup(sockets)
+        loop = asyncio.get_running_loop()
+        self._write_counters()
+        if self._control is not None:
+            self._control.setblocking(False)
+            loop.add_reader(self._control, self._take_connection)
+            self._control.send(READY)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what was admitted, then close."""
-        await self.service.drain()
+        self.service.is_ready = False
+        if self._control is not None:
+            asyncio.get_running_loop().remove_reader(self._control)
         await super().shutdown(sockets)
+        await self.service.drain()
         self.service.close()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """Begin to stop; a second signal does not wait for connections."""
+        """Begin to stop; a second interrupt does not wait for connections."""
         self.service.is_ready = False
         super().handle_exit(sig, frame)
         self._captured_signals.clear()  # the stop is graceful: exit code 0, not death by signal
+
+    def _take_connection(self) -> None:
+        assert self._control is not None, "only a worker is given connections"
+        try:
+            message, ancillary, _, _ = self._control.recvmsg(1, socket.CMSG_SPACE(array.array("i").itemsize))
+        except BlockingIOError:
+            return
+        if not message:  # the supervisor is gone
+            asyncio.get_running_loop().remove_reader(self._control)
+            self.should_exit = True
+            return
+        descriptors = array.array("i")
+        for _, _, data in ancillary:
+            descriptors.frombytes(data)
+        for descriptor in descriptors:
+            connection = socket.socket(fileno=descriptor)
+            connection.setblocking(False)
+            loop = asyncio.get_running_loop()
+            task = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
+            self.server_state.tasks.add(task)  # type: ignore[arg-type] # uvicorn waits for whatever is in there
+            task.add_done_callback(self.server_state.tasks.discard)  # type: ignore[arg-type]
+
+    def _protocol(self) -> Protocol:
+        protocol = Protocol(self.config, self.server_state, self.lifespan.state)
+        protocol.on_closed = self._tell_closed
+        return protocol
+
+    def _tell_closed(self) -> None:
+        assert self._control is not None, "only a worker tells"
+        try:
+            self._control.send(CLOSED)
+        except (BlockingIOError, BrokenPipeError):
+            pass  # the supervisor is gone or busy: what is lost is some evenness
+
+    def _write_counters(self) -> None:
+        self.service.counters.write()
+        asyncio.get_running_loop().call_later(SNAPSHOT_S, self._write_counters)
 
 
 def config_of(application: App, settings: Settings) -> uvicorn.Config:
@@ -60,7 +117,7 @@ def config_of(application: App, settings: Settings) -> uvicorn.Config:
 
 
 def bind(settings: Settings) -> socket.socket:
-    """Return the listening socket; raises SettingError where the address cannot be had."""
+    """Return the bound socket; raises SettingError where the address cannot be had."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -68,8 +125,8 @@ def bind(settings: Settings) -> socket.socket:
         listener.bind((settings.host, settings.port))
     except OSError as error:
         listener.close()
-        raise SettingError(f"Cannot listen on {settings.host} port {settings.port}: {error.strerror}.") from error
-    listener.set_inheritable(True)
+        reason = error.strerror or str(error)
+        raise SettingError(f"Cannot listen on {settings.host} port {settings.port}: {reason}.") from error
     return listener
 
 
@@ -81,17 +138,49 @@ def settle() -> None:
 
 
 def serve(settings: Settings) -> int:
-    """Serve in this process until a signal; returns the exit code."""
+    """Serve until a signal; returns the exit code."""
     configure(settings.log_format, settings.log_level)
     try:
         listener = bind(settings)
+    except SettingError as error:
+        return _give_up(error)
+    address = listener.getsockname()[:2]
+    if settings.workers == 1:
+        return _serve_here(settings, address, listener=listener)
+    with tempfile.TemporaryDirectory(prefix="batchproof-") as folder:
+        shared = settings if settings.metrics_folder else settings.model_copy(update={"metrics_folder": folder})
+
+        def work(control: socket.socket, slot: int) -> int:
+            exchange.reseed()
+            return _serve_here(shared, address, control=control, is_first=slot == 0)
+
+        return Supervisor(listener, settings.workers, work, settings.drain_s).run()
+
+
+def _serve_here(
+    settings: Settings,
+    address: tuple[str, int],
+    *,
+    listener: socket.socket | None = None,
+    control: socket.socket | None = None,
+    is_first: bool = True,
+) -> int:
+    try:
         service = app.load(settings)
     except SettingError as error:
-        print(f"batchproof: {error}", file=sys.stderr)
-        return STARTUP_FAILED
-    server = Server(config_of(App(service), settings), service)
+        return _give_up(error)
+    server = Server(config_of(App(service), settings), service, control)
     settle()
-    host, port = listener.getsockname()[:2]
-    event("ready" if service.is_ready else "not_ready", host=host, port=port, models=list(service.registry.models))
-    server.run([listener])
+    host, port = address
+    event(
+        "serving", host=host, port=port, pid=os.getpid(), ready=service.is_ready, models=list(service.registry.models)
+    )
+    if is_first:
+        print(banner.text(service, host, port), flush=True)
+    server.run([listener] if listener else [])
     return 0
+
+
+def _give_up(error: SettingError) -> int:
+    print(f"batchproof: {error}", file=sys.stderr)
+    return STARTUP_FAILED

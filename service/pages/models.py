@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict
 
 from service.app import Service
+from service.banner import row
 from service.errors import ServiceError, nearest
 from service.manifest import Signature
 from service.model import Model
@@ -99,11 +100,5 @@ def detail(service: Service, model: Model) -> dict[str, Any]:
         "metrics": manifest.metrics,
         "provenance": manifest.provenance,
         "verification": verification.as_dict() if verification else None,
-        "example": {"rows": [example_row(model)]},
+        "example": {"rows": [row(model)]},
     }
-
-
-def example_row(model: Model) -> dict[str, Any]:
-    """Return the first golden row by name."""
-    names = [feature.name for feature in model.manifest.signature.inputs]
-    return dict(zip(names, model.bundle.golden.rows[0], strict=True))

@@ -1,0 +1,39 @@
+"""What is printed when the service is up: where it is, its API page, and a request that works as it stands."""
+
+import json
+
+from service.app import Service
+from service.model import Model
+
+
+def text(service: Service, host: str, port: int) -> str:
+    """Return the lines."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    base = f"http://{shown}:{port}{service.settings.root_path}"
+    lines = [f"Batchproof serves {_names(service)} at {base}", f"  API page  {base}/docs"]
+    if command := example(service, base):
+        lines += ["  try it", command]
+    return "\n".join(lines)
+
+
+def example(service: Service, base: str) -> str | None:
+    """Return a curl command with a real row of the default model, or of the first one."""
+    names = list(service.registry.models)
+    if not names:
+        return None
+    name = service.default or names[0]
+    path = "/predict" if name == service.default else f"/models/{name}/predict"
+    body = json.dumps({"rows": [row(service.registry.newest(name))]}, ensure_ascii=False).replace("'", "'\\''")
+    return f"curl {base}{path} -d '{body}'"
+
+
+def row(model: Model) -> dict[str, object]:
+    """Return the golden row with the fewest missing values, by name."""
+    names = [feature.name for feature in model.manifest.signature.inputs]
+    fullest = min(model.bundle.golden.rows, key=lambda values: sum(value is None for value in values))
+    return dict(zip(names, fullest, strict=True))
+
+
+def _names(service: Service) -> str:
+    models = [f"{name} {max(versions)}" for name, versions in service.registry.models.items()]
+    return ", ".join(models) or "no model (see the log)"

@@ -1,0 +1,108 @@
+"""Counts to the text that Prometheus reads. Imported when somebody asks: prometheus_client is not needed before."""
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+
+from service.metrics import ROWS, SECONDS
+
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+MODEL = ("model", "version")
+STAGES = ("decode", "queue", "run", "encode")
+
+
+class _Collector:
+    """Hands one reading of the counts to prometheus_client."""
+
+    def __init__(self, total: dict[str, Any]) -> None:
+        self._total = total
+
+    def collect(self) -> Iterator[Metric]:
+        yield from _requests(self._total["tallies"])
+        yield from _runs(self._total["flows"])
+        yield _stages(self._total)
+        now = self._total.get("now", {})
+        yield GaugeMetricFamily(
+            "batchproof_queue_rows", "Rows admitted and not yet answered.", now.get("queue_rows", 0)
+        )
+        yield GaugeMetricFamily("batchproof_workers", "Processes that serve.", now.get("workers", 0))
+
+
+def text(total: dict[str, Any], models: Sequence[dict[str, str]]) -> bytes:
+    """Return the exposition of `total` counts and of the `models` that are served."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(total))
+    registry.register(_Models(models))
+    return generate_latest(registry)
+
+
+class _Models:
+    """Which models are served, as labels of a constant."""
+
+    def __init__(self, models: Sequence[dict[str, str]]) -> None:
+        self._models = models
+
+    def collect(self) -> Iterator[Metric]:
+        family = InfoMetricFamily("batchproof_model", "A served model and what its answers are made by.", labels=MODEL)
+        for model in self._models:
+            labels = [model[name] for name in MODEL]
+            family.add_metric(labels, {name: value for name, value in model.items() if name not in MODEL})
+        yield family
+
+
+def _requests(tallies: dict[str, Any]) -> Iterator[Metric]:
+    labels = (*MODEL, "route")
+    requests = CounterMetricFamily("batchproof_requests", "Predict requests by outcome.", labels=(*labels, "outcome"))
+    rows = CounterMetricFamily("batchproof_rows", "Rows answered.", labels=labels)
+    seconds = HistogramMetricFamily(
+        "batchproof_request_seconds", "From the whole request to its answer, answered requests.", labels=labels
+    )
+    for key, tally in tallies.items():
+        named = key.split("|")
+        outcomes = {"ok": tally["ok_requests"], "cancelled": tally["cancelled_requests"], **tally["refusals"]}
+        for outcome, count in outcomes.items():
+            requests.add_metric([*named, outcome], count)
+        rows.add_metric(named, tally["ok_rows"])
+        seconds.add_metric(named, _buckets(SECONDS, tally["seconds"]), tally["sum_s"])
+    yield from (requests, rows, seconds)
+
+
+def _runs(flows: dict[str, Any]) -> Iterator[Metric]:
+    sizes = HistogramMetricFamily("batchproof_run_rows", "Rows of a batch that ran together.", labels=MODEL)
+    failed = CounterMetricFamily("batchproof_failed_runs", "Runs that the engine failed.", labels=MODEL)
+    audits = CounterMetricFamily("batchproof_audits", "Rows run again alone, by result.", labels=(*MODEL, "result"))
+    for key, flow in flows.items():
+        named = key.split("|")
+        sizes.add_metric(named, _buckets(ROWS, flow["runs_by_rows"]), flow["rows"])
+        failed.add_metric(named, flow["failed_runs"])
+        if "looked" in flow:
+            audits.add_metric([*named, "same"], flow["looked"] - flow["violations"])
+            audits.add_metric([*named, "different"], flow["violations"])
+    yield from (sizes, failed, audits)
+
+
+def _stages(total: dict[str, Any]) -> Metric:
+    spent = CounterMetricFamily(
+        "batchproof_stage_seconds", "Seconds spent in each stage; queue sums over requests.", labels=(*MODEL, "stage")
+    )
+    for key, flow in total["flows"].items():
+        tallies = [tally for name, tally in total["tallies"].items() if name.startswith(f"{key}|")]
+        sums = {stage: sum(tally.get(f"{stage}_s", 0.0) for tally in tallies) for stage in ("decode", "encode")}
+        sums |= {stage: flow[f"{stage}_s"] for stage in ("queue", "run")}
+        for stage in STAGES:
+            spent.add_metric([*key.split("|"), stage], sums[stage])
+    return spent
+
+
+def _buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
+    ends = [*(str(float(bound)) for bound in bounds), "+Inf"]
+    return list(zip(ends, accumulate(counts), strict=True))

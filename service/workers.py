@@ -1,0 +1,182 @@
+"""Several processes behind one address: the supervisor accepts connections and hands each to the least busy worker.
+
+Neither a shared listening socket nor SO_REUSEPORT spreads a few long connections evenly: the first takes what wakes
+first, the second what a hash says. Here 4 connections on 2 workers are 2 and 2. A connection is handed over once, as a
+file descriptor; its requests never pass through the supervisor, which imports no engine and holds no model.
+
+A worker that dies takes only its own connections with it and is replaced at once. A worker that cannot start stops the
+service. Workers tell of closed connections, and that they are ready, over the socket they get connections by; when the
+supervisor is gone they see its end and stop.
+"""
+
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from service.errors import STARTUP_FAILED
+from service.logs import event
+
+READY, CLOSED, CONNECTION = b"R", b"c", b"f"
+KILL_AFTER_S = 5.0  # beyond drain_s, a worker that still runs is killed
+ACCEPTS = 64  # connections taken in one turn
+
+Work = Callable[[socket.socket, int], int]  # (control, slot) -> exit code; runs in the worker
+
+
+@dataclass
+class Worker:
+    """One process as the supervisor sees it."""
+
+    slot: int
+    pid: int
+    control: socket.socket
+    is_ready: bool = False
+    connections: int = 0
+
+
+class Supervisor:
+    """Keeps `count` workers running and deals out connections."""
+
+    def __init__(self, listener: socket.socket, count: int, work: Work, drain_s: float) -> None:
+        """Listen on `listener`, which is bound; `work` is what a worker does."""
+        self._listener = listener
+        self._count = count
+        self._work = work
+        self._drain_s = drain_s
+        self._selector = selectors.DefaultSelector()
+        self._workers: dict[int, Worker] = {}  # by slot
+        self._is_accepting = False
+        self._is_stopping = False
+        self._exit_code = 0
+
+    def run(self) -> int:
+        """Supervise until a signal; returns the exit code."""
+        self._listener.listen(2048)
+        self._listener.setblocking(False)
+        woken, wake = socket.socketpair()
+        for end in (woken, wake):
+            end.setblocking(False)
+        signal.set_wakeup_fd(wake.fileno())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        self._selector.register(woken, selectors.EVENT_READ, lambda: self._on_signal(woken))
+        for slot in range(self._count):
+            self._start(slot)
+        while self._workers:
+            self._turn(None)
+        return self._exit_code
+
+    def _turn(self, timeout_s: float | None) -> None:
+        for key, _ in self._selector.select(timeout_s):
+            if key.fileobj in self._selector.get_map():  # an earlier event of this turn may have closed it
+                key.data()
+
+    def _start(self, slot: int) -> None:
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            self._become_worker(ours, theirs, slot)
+        theirs.close()
+        ours.setblocking(False)
+        worker = self._workers[slot] = Worker(slot, pid, ours)
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._on_word(worker))
+
+    def _become_worker(self, ours: socket.socket, theirs: socket.socket, slot: int) -> None:
+        """Run the work in the forked process and leave it, whatever happens, without the supervisor's own clean-up."""
+        code = STARTUP_FAILED
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+            self._selector.close()
+            self._listener.close()
+            ours.close()
+            for other in self._workers.values():
+                other.control.close()
+            code = self._work(theirs, slot)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _on_word(self, worker: Worker) -> None:
+        try:
+            words = worker.control.recv(4096)
+        except ConnectionResetError:
+            words = b""
+        if not words:
+            self._on_end(worker)
+            return
+        if READY in words:
+            worker.is_ready = True
+        worker.connections -= words.count(CLOSED)
+        self._accept_if_possible()
+
+    def _on_end(self, worker: Worker) -> None:
+        self._selector.unregister(worker.control)
+        worker.control.close()
+        _, status = os.waitpid(worker.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        del self._workers[worker.slot]
+        if self._is_stopping:
+            return
+        if not worker.is_ready:
+            self._exit_code = code if code > 0 else STARTUP_FAILED
+            self._stop()
+            return
+        event("worker_replaced", 30, worker=worker.slot, pid=worker.pid, exit_code=code)
+        self._start(worker.slot)
+        self._accept_if_possible()
+
+    def _accept_if_possible(self) -> None:
+        """Listen only while somebody can take a connection: until then it waits in the backlog."""
+        possible = not self._is_stopping and any(worker.is_ready for worker in self._workers.values())
+        if possible and not self._is_accepting:
+            self._selector.register(self._listener, selectors.EVENT_READ, self._on_connection)
+        elif self._is_accepting and not possible:
+            self._selector.unregister(self._listener)
+        self._is_accepting = possible
+
+    def _on_connection(self) -> None:
+        for _ in range(ACCEPTS):
+            try:
+                connection, _ = self._listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            with connection:
+                self._hand_over(connection)
+
+    def _hand_over(self, connection: socket.socket) -> None:
+        ready = [worker for worker in self._workers.values() if worker.is_ready]
+        for worker in sorted(ready, key=lambda one: one.connections):
+            try:
+                socket.send_fds(worker.control, [CONNECTION], [connection.fileno()])
+            except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+                continue  # it does not keep up, or died this moment: the next one takes it
+            worker.connections += 1
+            return
+
+    def _on_signal(self, woken: socket.socket) -> None:
+        numbers = woken.recv(64)
+        if any(number in (signal.SIGTERM, signal.SIGINT) for number in numbers):
+            self._stop()
+
+    def _stop(self) -> None:
+        """Take no more connections and let every worker answer what it has."""
+        if self._is_stopping:
+            return
+        self._is_stopping = True
+        self._accept_if_possible()
+        self._listener.close()
+        for worker in self._workers.values():
+            os.kill(worker.pid, signal.SIGTERM)
+        deadline_s = time.monotonic() + self._drain_s + KILL_AFTER_S
+        while self._workers and (left_s := deadline_s - time.monotonic()) > 0:
+            self._turn(left_s)
+        for worker in self._workers.values():
+            os.kill(worker.pid, signal.SIGKILL)
