@@ -9,6 +9,7 @@ connections reaches just before. Callers are independent (Poisson), never wait f
 """
 
 import argparse
+import math
 import sys
 import threading
 import time
@@ -35,7 +36,7 @@ DEADLINE_S = 1.0
 FACTORS = (2.0, 5.0, 10.0)
 CALM = 0.5  # of the saturating load
 CONNECTIONS = 1024  # more than the service admits and refuses at once: nobody waits in the generator
-PROBES_PER_S = 20
+PROBES_PER_S, PROBE_CONNECTIONS = 20, 128
 BIN_S = 0.25
 
 
@@ -54,7 +55,7 @@ class Row:
 
     phase: Phase
     offered_per_s: float
-    goodput_per_s: float
+    goodput_per_s: float  # answered within the deadline
     refused: dict[int, int]  # by status; 0: broken or unanswered
     p50_ms: float
     p99_ms: float
@@ -74,8 +75,9 @@ def row(sent: Sent, phase: Phase) -> Row:
     begin, end = phase.begin_s, phase.end_s
     meant, good, seconds = sent.meant(0, begin, end), sent.good(0, begin, end), end - begin
     statuses, counts = np.unique(sent.status[meant & ~good], return_counts=True)
-    # Goodput is what is answered in the phase, whenever it was asked: a queue filled before must not count twice.
-    answered = (sent.kind == 0) & (sent.status // 100 == 2) & (sent.done_s >= begin) & (sent.done_s < end)
+    # Goodput is what was answered in the phase, whenever it was asked, and before its caller gave up.
+    in_time = sent.good() & (sent.done_s - sent.intended_s <= DEADLINE_S)
+    answered = in_time & (sent.done_s >= begin) & (sent.done_s < end)
     return Row(
         phase,
         float(meant.sum()) / seconds,
@@ -112,10 +114,10 @@ def draw(sent: Sent, memory: Sequence[tuple[float, float]], peak_per_s: float) -
         Series("peak", [middles[0], middles[-1]], [peak_per_s, peak_per_s]),
     ]
     latencies = [
-        Series("p99", middles, [each.p99_ms for each in rows]),
-        Series("p50", middles, [each.p50_ms for each in rows]),
+        _known("p99", middles, [each.p99_ms for each in rows]),
+        _known("p50", middles, [each.p50_ms for each in rows]),
     ]
-    health = [Series("p99", middles, [each.health_p99_ms for each in rows])]
+    health = [_known("p99", middles, [each.health_p99_ms for each in rows])]
     held = [Series("PSS", [second for second, _ in memory], [mb for _, mb in memory])]
     charts = [
         Plot("requests/s", rates),
@@ -124,6 +126,12 @@ def draw(sent: Sent, memory: Sequence[tuple[float, float]], peak_per_s: float) -
         Plot("memory in MB", held),
     ]
     return chart.plots("Overload: 2, 5 and 10 times the saturating load", charts, "seconds")
+
+
+def _known(label: str, x: Sequence[float], y: Sequence[float]) -> Series:
+    """Return a line without the bins in which nobody was answered."""
+    points = [(at, value) for at, value in zip(x, y, strict=True) if not math.isnan(value)]
+    return Series(label, [at for at, _ in points], [value for _, value in points])
 
 
 @contextmanager
@@ -175,11 +183,11 @@ def offer(body: bytes, headers: dict[str, str], port: int, plan: Sequence[Phase]
     )
     probes = open_loop.evenly(PROBES_PER_S, 0, plan[-1].end_s)
     payloads = [payload("POST", "/predict", headers, body), payload("GET", "/health/live", {})]
-    return open_loop.send((HOST, port), payloads, [arrivals, probes], [CONNECTIONS, 4])
+    return open_loop.send((HOST, port), payloads, [arrivals, probes], [CONNECTIONS, PROBE_CONNECTIONS])
 
 
 def _percentiles(values: open_loop.Times, which: tuple[int, ...]) -> list[float]:
-    return np.percentile(values, which).tolist() if len(values) else [0.0] * len(which)
+    return np.percentile(values, which).tolist() if len(values) else [math.nan] * len(which)
 
 
 if __name__ == "__main__":
