@@ -89,11 +89,7 @@ def encode(preprocess: Preprocess, raw: Raw) -> np.ndarray:
     from training.graph import Graph, TensorProto
 
     graph = Graph()
-    numeric = graph.input("numeric", TensorProto.DOUBLE, len(preprocess.fill)) if len(preprocess.fill) else None
-    categorical = (
-        graph.input("categorical", TensorProto.INT64, preprocess.categorical) if preprocess.categorical else None
-    )
-    graph.output("x", preprocess.emit(graph, numeric, categorical).x, TensorProto.DOUBLE, preprocess.width)
+    graph.output("x", preprocess.emit(graph, *preprocess.declare(graph)).x, TensorProto.DOUBLE, preprocess.width)
     session = onnxruntime.InferenceSession(graph.model("preprocess").SerializeToString())
     named = {each.name for each in session.get_inputs()}
     feeds = {name: array for name, array in raw._asdict().items() if array is not None and name in named}

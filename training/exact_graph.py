@@ -34,10 +34,7 @@ class Carried:
 def exact_graph(folded: Folded, preprocess: Preprocess, maxima: Maxima, headroom: float = HEADROOM) -> Graph:
     """Return the whole graph, from raw features to float32 outputs and `saturated` [rows, 1] bool."""
     graph = Graph()
-    numeric = graph.input("numeric", TensorProto.DOUBLE, len(preprocess.fill)) if len(preprocess.fill) else None
-    categorical = (
-        graph.input("categorical", TensorProto.INT64, preprocess.categorical) if preprocess.categorical else None
-    )
+    numeric, categorical = preprocess.declare(graph)
     first = emit_first(graph, folded, preprocess, numeric, categorical)
     flags: list[str] = []
     totals = [

@@ -1,0 +1,33 @@
+"""A network in exact arithmetic: emitted, proved from its own bytes, and held against what the engine makes of it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from training.exact_graph import HEADROOM, exact_graph
+from training.export import GRAPH_NAME
+from training.optimised import check_optimised
+from training.prove import prove
+from training.weights import Weights
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A proved model."""
+
+    model: bytes  # model.onnx, serialised
+    certificate: dict[str, Any]
+    headroom: float
+
+
+def build(weights: Weights, headroom: float = HEADROOM) -> Exact:
+    """Return the exact model of a folded network with its certificate.
+
+    `headroom` is how many times the greatest training activation a hidden channel may reach before it saturates.
+    Raises ProofError where the graph is not proved, or the engine's optimiser would run another; nothing else is
+    ever exported as exact.
+    """
+    graph = exact_graph(weights.folded, weights.preprocess, weights.maxima, headroom)
+    model = graph.model(GRAPH_NAME).SerializeToString()
+    certificate = prove(model)
+    check_optimised(model)
+    return Exact(model, certificate, headroom)
