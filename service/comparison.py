@@ -50,15 +50,14 @@ class Tally:
         self.first = self.first or other.first
 
 
-def sizes_for(run_rows: int, tile_rows: int | None = None) -> tuple[int, ...]:
-    """Return the batch sizes to compare: the small ones, both sides of the powers of two, the largest run, a cut one.
+def sizes_for(run_rows: int) -> tuple[int, ...]:
+    """Return the batch sizes to compare: small ones, both sides of powers of two, the largest run, and cut ones.
 
-    A tiled run always has `tile_rows` rows: there it is the fillings of one tile, the whole tile and the cut ones.
+    Sizes above `run_rows`, the largest run or the fixed row count of one, are requests that the runner cuts.
     """
-    largest = tile_rows or run_rows
     around = (size + step for size in (32, 64, 128, 256) for step in (-1, 0, 1))
-    sizes = {*range(1, 18), *around, largest - 1, largest}
-    return tuple(sorted({size for size in sizes if 1 <= size <= largest} | {largest + 1, 2 * largest + 1}))
+    largest = (run_rows - 1, run_rows, run_rows + 1, 2 * run_rows + 1)
+    return tuple(sorted({*range(1, 18), *around, *largest} - {0}))
 
 
 def alone(runner: Runs, probes: Feeds) -> Outputs:

@@ -144,8 +144,9 @@ def bits_of(outputs: Outputs) -> str:
 def _over_sizes(runner: Runner, probes: Feeds, lone: Outputs, number: int, *, again: bool) -> Tally:
     """Compare over all sizes; every row alone `again` too where another runner, or another thread, runs it."""
     rows = rows_of(probes)
-    sizes = sizes_for(runner.run_rows, runner.tile_rows)
     on_workers = number % 2 == 0
+    # Requests that are cut into several runs are cut alike on every thread: one kind of thread will do for them.
+    sizes = [size for size in sizes_for(runner.run_rows) if on_workers or size <= max(runner.run_rows, 257)]
     batches = [*chain.from_iterable(mixed(size, rows, size + number) for size in sizes), *filled(sizes, rows)]
     if again or on_workers:
         batches += [np.array([row]) for row in range(rows)]
