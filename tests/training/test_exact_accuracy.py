@@ -43,11 +43,10 @@ def test_the_reference_is_the_folded_network() -> None:
 
 
 def test_rows_beyond_the_headroom_are_flagged() -> None:
-    """With no headroom over half the greatest activations, exactly the rows that exceed them are flagged."""
+    """With a headroom of three quarters, exactly the rows that exceed a channel's scale are flagged."""
     net = make_net("multiclass", widths=(16,))
-    halved = [[greatest / 2.0 for greatest in member] for member in net.maxima]
-    found = run(net._replace(maxima=halved), headroom=1.0)
-    (limit,) = (channel_scale(greatest, 1.0) for greatest in halved[0])
+    found = run(net, headroom=0.75)
+    limit = channel_scale(net.maxima[0][0], 0.75)
     layer = net.folded.members[0].layers[0]
     hidden = net.folded.inputs(net.x, net.raw.categorical) @ layer.weight.T + layer.bias
     wanted = (hidden > limit).any(axis=1)
