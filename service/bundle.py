@@ -76,7 +76,7 @@ def _manifest(raw: bytes) -> Manifest:
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
     field = ".".join(str(part) for part in problem["loc"]) or "the whole"
-    return f"{field}: {problem['msg']}"
+    return f"{' '.join(field.split())[:200]}: {problem['msg'][:200]}"
 
 
 def _check_file_set(manifest: Manifest, present: set[str]) -> None:

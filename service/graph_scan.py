@@ -40,7 +40,9 @@ def _graph(model: Message) -> Message:
     opsets = [Message(raw, "opset import", schema.OPSET) for raw in model.bytes("opset_import")]
     imported = [(opset.text("domain"), opset.number("version")) for opset in opsets]
     if len(imported) != 1 or imported[0][0] not in DEFAULT_DOMAIN or imported[0][1] != OPSET:
-        raise ValueError(f"it imports the operator sets {imported}; a bundle uses version {OPSET} of the default one")
+        raise ValueError(
+            f"it imports the operator sets {imported!s:.200}; a bundle uses version {OPSET} of the default one"
+        )
     if model.number("ir_version") != IR_VERSION:
         raise ValueError(f"it has IR version {model.number('ir_version')}; a bundle has {IR_VERSION}")
     if not (graphs := model.bytes("graph")):
@@ -49,22 +51,22 @@ def _graph(model: Message) -> Message:
 
 
 def _check_node(node: Message) -> None:
-    operator = node.text("op_type")
-    if node.text("domain") not in DEFAULT_DOMAIN:
-        raise ValueError(f"the node {node.text('name')!r} is of the domain {node.text('domain')!r}, not a standard one")
+    operator, domain, what = node.text("op_type"), node.text("domain"), f"the node {node.text('name')!r:.80}"
+    if domain not in DEFAULT_DOMAIN:
+        raise ValueError(f"{what} is of the domain {domain!r:.80}, not a standard one")
     if operator in RANDOM:
-        raise ValueError(f"the node {node.text('name')!r} is a {operator}: a row would not get the same answer twice")
+        raise ValueError(f"{what} is a {operator}: a row would not get the same answer twice")
     for raw in node.bytes("attribute"):
         attribute = Message(raw, "node attribute", schema.ATTRIBUTE)
         for tensor in attribute.bytes("t"):
             _check_tensor(tensor)
         for number in (*attribute.bytes("f"), *attribute.bytes("floats")):
-            _check_finite(number, "<f4", f"the attribute {attribute.text('name')!r} of {node.text('name')!r}")
+            _check_finite(number, "<f4", f"the attribute {attribute.text('name')!r:.80} of {what}")
 
 
 def _check_tensor(raw: memoryview) -> None:
     tensor = Message(raw, "tensor", schema.TENSOR)
-    what = f"the weight {tensor.text('name')!r}"
+    what = f"the weight {tensor.text('name')!r:.80}"
     dtype = schema.DTYPES.get(tensor.number("data_type"))
     if dtype is None:
         raise ValueError(f"{what} has data type {tensor.number('data_type')}, which a bundle may not use")
@@ -74,7 +76,7 @@ def _check_tensor(raw: memoryview) -> None:
     little = np.dtype(dtype).newbyteorder("<").str
     for data in tensor.bytes("raw_data"):
         if len(data) != math.prod(dims) * np.dtype(dtype).itemsize:
-            raise ValueError(f"{what} has {len(data)} bytes of data, which do not fill {dims} of {dtype}")
+            raise ValueError(f"{what} has {len(data)} bytes of data, which do not fill {dims!s:.80} of {dtype}")
         _check_finite(data, little, what)
     for field, stored in (("float_data", "<f4"), ("double_data", "<f8")):
         for data in tensor.bytes(field):
@@ -96,7 +98,7 @@ def _check_ends(side: str, found: Iterable[memoryview], wanted: Iterable[Tensor]
 
 def _end(value: Message) -> str:
     """Return the end as text: `numeric [rows, 4] float64`; an axis of any length is `rows`."""
-    name = value.text("name")
+    name = value.text("name")[:80]
     for raw in value.bytes("type"):
         for tensor_raw in Message(raw, "type", schema.TYPE).bytes("tensor_type"):
             tensor = Message(tensor_raw, "tensor type", schema.TENSOR_TYPE)

@@ -26,10 +26,11 @@ def loads(raw: bytes) -> Any:
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"repeats the key {next(key for key in keys if keys.count(key) > 1)!r}")
+    value: dict[str, Any] = {}
+    for key, child in pairs:
+        if key in value:
+            raise ValueError(f"repeats the key {key!r:.80}")
+        value[key] = child
     return value
 
 

@@ -170,6 +170,26 @@ def test_file_at_its_limit_is_read(folder: Path) -> None:
     bundle.read(folder, Limits(model_bytes=(folder / "model.onnx").stat().st_size))
 
 
+def test_damaged_weights_are_refused(folder: Path) -> None:
+    """The weights file is never parsed here, and is held to its checksum all the same."""
+    (folder / "weights.safetensors").write_bytes(b"weights")
+    reseal(folder)
+    bundle.read(folder)
+    (folder / "weights.safetensors").write_bytes(b"weighty")
+    assert refusal(folder).startswith("weights.safetensors has SHA-256 ")
+
+
+@pytest.mark.parametrize("name", ["a\nb", "x" * 5000])
+def test_refusals_stay_one_short_line(folder: Path, name: str) -> None:
+    """Whatever names a hostile bundle holds, the sentence about it is one line of bounded length."""
+    reseal(folder, lambda content: content["files"].update({name: {}}))
+    assert len(refusal(folder)) < 500
+    reseal(folder, lambda content: content["files"].update({name: {"sha256": "0" * 64, "bytes": 1}}))
+    assert len(refusal(folder)) < 500
+    reseal(folder, lambda content: content.update(format_version=name))
+    assert len(refusal(folder)) < 500
+
+
 @pytest.mark.parametrize("field", ["sha256", "bytes"])
 def test_wrong_checksum_is_refused(folder: Path, field: str) -> None:
     """A size or checksum that is not the file's is refused with both values."""

@@ -89,7 +89,7 @@ REFUSED = {
     "infinite constant": (constant_node, "the weight 'hidden' holds NaN or infinity"),
     "NaN attribute": (
         lambda m: m.graph.node[-1].attribute.append(helper.make_attribute("alpha", float("nan"))),
-        "the attribute 'alpha' of 'scores' holds NaN or infinity",
+        "the attribute 'alpha' of the node 'scores' holds NaN or infinity",
     ),
     "external data": (external, "a tensor has the field 13, which a bundle may not use"),
     "local function": (function, "a model has the field 25, which a bundle may not use"),
