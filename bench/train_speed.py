@@ -31,7 +31,7 @@ def arguments() -> argparse.Namespace:
 
 
 def made_run(chosen: argparse.Namespace) -> fits.Run:
-    """A fit of random rows, about to start."""
+    """Return a fit of random rows, about to start."""
     torch.manual_seed(0)
     rows = [
         Rows(torch.randn(count, chosen.width), None, torch.randint(0, 2, (count,)))
@@ -46,7 +46,9 @@ def made_run(chosen: argparse.Namespace) -> fits.Run:
 def bare_epoch(run: fits.Run) -> float:
     """Seconds of forward, backward and optimiser steps alone, over batches that lie ready."""
     size = len(run.train.y) // run.batches
-    batches = [run.train.take(torch.arange(i * size, (i + 1) * size, device=run.train.y.device)) for i in range(run.batches)]
+    batches = [
+        run.train.take(torch.arange(i * size, (i + 1) * size, device=run.train.y.device)) for i in range(run.batches)
+    ]
     synchronise(run)
     start = time.perf_counter()
     for batch in batches:
@@ -80,7 +82,9 @@ def main() -> None:
     pairs = [(whole_epoch(run), bare_epoch(run)) for _ in range(chosen.rounds)]
     whole, bare = median(pair[0] for pair in pairs), median(pair[1] for pair in pairs)
     ratio = median(pair[0] / pair[1] for pair in pairs)
-    print(f"{run.batches} steps of about {chosen.rows // run.batches} rows, {torch.get_num_threads()} threads, {chosen.device}")
+    print(
+        f"{run.batches} steps of about {chosen.rows // run.batches} rows, {torch.get_num_threads()} threads, {chosen.device}"
+    )
     print(f"epoch {whole:.3f} s, bare steps {bare:.3f} s, ratio {ratio:.2f} (median of {chosen.rounds} rounds)")
 
 

@@ -27,6 +27,6 @@ class Average:
 
 
 def floating(network: Network) -> list[torch.Tensor]:
-    """Weights and running statistics, in a fixed order, without the integer counters."""
+    """Return weights and running statistics in a fixed order, without the integer counters."""
     tensors = [*network.parameters(), *network.buffers()]
     return [tensor.detach() for tensor in tensors if tensor.is_floating_point()]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from training import schedule
 from training.averaging import Average
@@ -55,7 +55,16 @@ class FitResult:
     stopped: str  # "finished", "early" or "interrupted"
 
 
-Progress = Callable[[Epoch, int], None]  # an epoch and how many are planned
+@dataclass(frozen=True)
+class Hooks:
+    """What a fit tells and asks after each epoch."""
+
+    progress: Callable[[Epoch, int], None] | None = None  # takes the epoch and how many are planned
+    stop: Callable[[], bool] | None = None  # whether to end with the best so far
+    checkpoint: Callable[[dict[str, Tensor]], None] | None = None  # takes all that the next epoch depends on
+
+
+SILENT = Hooks()
 
 
 def fit(
@@ -64,15 +73,12 @@ def fit(
     train: Rows,
     validation: Rows,
     settings: FitSettings,
-    *,
-    progress: Progress | None = None,
-    stop: Callable[[], bool] | None = None,
+    hooks: Hooks = SILENT,
     resume: Mapping[str, Tensor] | None = None,
-    checkpoint: Callable[[dict[str, Tensor]], None] | None = None,
 ) -> FitResult:
     """Fit `network` and return the best averaged one; the same seed, machine and threads give the same bits.
 
-    `stop` is asked after each epoch. `checkpoint` is handed the whole state after each epoch, `resume` takes it back.
+    `resume` is the state that the checkpoint hook was handed: the fit goes on from there.
     Raises ValueError with fewer than two training rows or no validation row.
     """
     if len(train.y) < 2 or len(validation.y) < 1:
@@ -84,11 +90,11 @@ def fit(
             run.restore(resume)
         while (stopped := run.stopped()) is None:
             epoch = run.epoch()
-            if progress is not None:
-                progress(epoch, settings.epochs)
-            if checkpoint is not None:
-                checkpoint(run.state())
-            if stop is not None and stop():
+            if hooks.progress is not None:
+                hooks.progress(epoch, settings.epochs)
+            if hooks.checkpoint is not None:
+                hooks.checkpoint(run.state())
+            if hooks.stop is not None and hooks.stop():
                 stopped = "interrupted"
                 break
         return run.result(stopped)
@@ -151,7 +157,7 @@ class Run:
         return self.target.losses(scores.flatten(0, 1), batch.y.repeat_interleave(members)).mean()
 
     def best(self) -> Epoch:
-        """The epoch of least validation loss, the first of equals."""
+        """Return the epoch of least validation loss, the first of equals."""
         return min(self.history, key=lambda epoch: (not math.isfinite(epoch.validation_loss), epoch.validation_loss))
 
     def stopped(self) -> str | None:
@@ -163,7 +169,7 @@ class Run:
         return None
 
     def result(self, stopped: str) -> FitResult:
-        """The best network, on the CPU."""
+        """Return the best network, on the CPU."""
         return FitResult(self.best_network.cpu().eval(), self.best(), tuple(self.history), stopped)
 
     def state(self) -> dict[str, Tensor]:
@@ -204,7 +210,8 @@ def silence_absent_codes(network: Network, codes: Tensor | None) -> None:
     if codes is None:
         return
     for index, table in enumerate(network.embeddings):
-        absent = torch.ones(len(table.weight), dtype=torch.bool, device=table.weight.device)
+        assert isinstance(table, nn.Embedding), "each embedded column has its table"
+        absent = torch.ones(table.num_embeddings, dtype=torch.bool, device=codes.device)
         absent[codes[:, index]] = False
         table.weight[absent] = 0.0
 
@@ -213,8 +220,8 @@ def silence_absent_codes(network: Network, codes: Tensor | None) -> None:
 def scores_of(network: Network, rows: Rows) -> Tensor:
     """Averaged scores [rows, outputs] in eval mode, in bounded pieces."""
     was_training, _ = network.training, network.eval()
-    codes = [None] * len(rows.x) if rows.codes is None else rows.codes.split(EVALUATED_ROWS)
-    pieces = [network(x, part) for x, part in zip(rows.x.split(EVALUATED_ROWS), codes, strict=False)]
+    cuts = [slice(start, start + EVALUATED_ROWS) for start in range(0, len(rows.x), EVALUATED_ROWS)]
+    pieces = [network(rows.x[cut], None if rows.codes is None else rows.codes[cut]) for cut in cuts]
     network.train(was_training)
     return torch.cat(pieces)
 

@@ -1,24 +1,29 @@
-"""From prepared data to a fitted network: what is left open by the settings is decided here, by rule."""
+"""From prepared data to a fitted network: what the settings leave open is decided by rule, and among plans by trial."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
+from training import choose, plan, rules
 from training import fit as fits
 from training import preprocess as preprocesses
-from training import rules
 from training import target as targets
 from training.checkpoint import Checkpoint
 from training.data import Data
-from training.fit import FitResult, FitSettings
+from training.fit import FitResult, FitSettings, Hooks
 from training.network import Network, NetworkSettings
-from training.preprocess import Encoding, Preprocess, Raw
+from training.plan import Plan
+from training.preprocess import Preprocess, Raw
 from training.progress import Progress
 from training.rows import Rows, encode
 from training.settings import SettingError, Settings
 from training.target import Target
+
+CHOSEN = "plan"  # name of the checkpoint's entry that says which plan is being fitted
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,45 @@ class Fitted:
     chosen: dict[str, Any]  # what was decided, for provenance
 
 
+@dataclass(frozen=True)
+class Site:
+    """What every fit of one table shares."""
+
+    data: Data
+    target: Target
+    progress: Progress
+    stop: Callable[[], bool]
+
+    def fit(
+        self,
+        plan: Plan,
+        sampled: int | None = None,
+        resume: Mapping[str, Tensor] | None = None,
+        checkpoint: Callable[[dict[str, Tensor]], None] | None = None,
+    ) -> Fitted:
+        """Fit as planned, to all training rows or to at most `sampled` of them, of which no epoch is shown."""
+        raws, ys = self._parts(plan.fit.seed, sampled)
+        classes = self.data.goal.classes is not None
+        preprocess = preprocesses.fit(raws["train"], ys["train"], classes=classes, encoding=plan.encoding)
+        rows = {part: encode(preprocess, self.target, raws[part], ys[part]) for part in raws}
+        torch.manual_seed(plan.fit.seed)
+        tables = tables_of(self.data, preprocess)
+        network = Network(preprocess.width, tables, self.target.outputs, plan.network, plan.hidden(preprocess))
+        hooks = Hooks(None if sampled else self.progress.epoch, self.stop, checkpoint)
+        result = fits.fit(network, self.target, rows["train"], rows["validation"], plan.fit, hooks, resume)
+        return Fitted(preprocess, self.target, rows, result, asdict(plan))
+
+    def _parts(self, seed: int, sampled: int | None) -> tuple[dict[str, Raw], dict[str, np.ndarray]]:
+        raws, ys = {}, {}
+        for part in ("train", "validation"):
+            raw, y = Raw(*self.data.arrays[part]), self.data.y(part)
+            if sampled is not None:
+                index = choose.sample(len(y), sampled, seed).numpy()
+                raw, y = Raw(*(None if array is None else array[index] for array in raw)), y[index]
+            raws[part], ys[part] = raw, y
+        return raws, ys
+
+
 def fit_table(
     data: Data, settings: Settings, progress: Progress, stop: Callable[[], bool], checkpoint: Checkpoint
 ) -> Fitted:
@@ -39,33 +83,53 @@ def fit_table(
     resume = checkpoint.load() if settings.resume else None
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    torch.manual_seed(settings.seed)
     rows = len(data.split.train)
-    encoding = Encoding() if settings.encoding is None else Encoding(edges=settings.encoding)
-    classes = data.goal.classes
-    target = targets.fit(data.goal.task, data.y("train"), len(classes or ()))
-    preprocess = preprocesses.fit(
-        Raw(*data.arrays["train"]), data.y("train"), classes=classes is not None, encoding=encoding
-    )
-    encoded = {
-        part: encode(preprocess, target, Raw(*data.arrays[part]), data.y(part)) for part in ("train", "validation")
-    }
-    network_settings = network_settings_of(rows, settings)
-    fit_settings = fit_settings_of(rows, settings)
-    network = Network(preprocess.width, tables_of(data, preprocess), target.outputs, network_settings)
-    result = fits.fit(
-        network,
-        target,
-        encoded["train"],
-        encoded["validation"],
-        fit_settings,
-        progress=progress.epoch,
-        stop=stop,
-        resume=resume,
-        checkpoint=checkpoint.save,
-    )
-    chosen = {"encoding": asdict(encoding), "network": asdict(network_settings), "fit": asdict(fit_settings)}
-    return Fitted(preprocess, target, encoded, result, chosen)
+    target = targets.fit(data.goal.task, data.y("train"), len(data.goal.classes or ()))
+    site = Site(data, target, progress, stop)
+    plans = plan.plans(rows, network_settings_of(rows, settings), fit_settings_of(rows, settings), settings.encoding)
+    if resume is not None:
+        number = int(resume[CHOSEN])
+    elif len(plans) > 1 and rows <= rules.SMALL_ROWS:
+        return fitted_in_full(site, plans)
+    else:
+        number = chosen_on_sample(site, plans)
+    marked = {CHOSEN: torch.tensor(number)}
+    return site.fit(plans[number], resume=resume, checkpoint=lambda state: checkpoint.save(state | marked))
+
+
+def fitted_in_full(site: Site, plans: list[Plan]) -> Fitted:
+    """Fit every plan to all training rows and keep the winner; an interruption keeps the best of those begun."""
+    fits_: list[Fitted] = []
+    for candidate in plans:
+        fits_.append(site.fit(candidate))
+        say_trial(site, candidate, fits_[-1], len(fits_), len(plans))
+        if site.stop():
+            break
+    return fits_[choose.winner([validation_losses(fitted) for fitted in fits_])]
+
+
+def chosen_on_sample(site: Site, plans: list[Plan]) -> int:
+    """Return which plan wins short fits on a sample; the first where there is nothing to choose or no time."""
+    losses: list[Tensor] = []
+    for candidate in plans if len(plans) > 1 else []:
+        trial = site.fit(plan.shortened(candidate, rules.SMALL_ROWS), sampled=rules.SMALL_ROWS)
+        losses.append(validation_losses(trial))
+        say_trial(site, candidate, trial, len(losses), len(plans))
+        if site.stop():
+            break
+    return choose.winner(losses) if losses else 0
+
+
+def validation_losses(fitted: Fitted) -> Tensor:
+    """Return the loss of each validation row [rows]."""
+    rows = fitted.rows["validation"]
+    return fitted.target.losses(fits.scores_of(fitted.result.network, rows), rows.y)
+
+
+def say_trial(site: Site, candidate: Plan, fitted: Fitted, number: int, of: int) -> None:
+    """Tell how one plan did."""
+    loss = fitted.result.best.validation_loss
+    site.progress.say(f"plan {number} of {of}, {candidate.name!r}: validation loss {loss:.4f}")
 
 
 def network_settings_of(rows: int, settings: Settings) -> NetworkSettings:

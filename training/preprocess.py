@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
 import numpy as np
-import onnxruntime
 
+from service.engine import Engine, EngineOptions
 from training.encodings import onehot, periodic, piecewise, scaling
 from training.encodings.onehot import OneHot
 from training.encodings.periodic import Periodic
@@ -73,6 +73,18 @@ class Preprocess:
         """Number of columns of x."""
         return len(self.bounds)
 
+    @property
+    def bins(self) -> slice:
+        """Which columns of x are piecewise-linear bins."""
+        start = 0 if self.scaling is None else len(self.scaling.center)
+        return slice(start, start + (0 if self.piecewise is None else len(self.piecewise.column)))
+
+    def declare(self, graph: Graph) -> tuple[str | None, str | None]:
+        """Declare the graph's inputs `numeric` and `categorical`, those that the table has columns for."""
+        columns = len(self.fill)
+        numeric = graph.input("numeric", TensorProto.DOUBLE, columns) if columns else None
+        return numeric, graph.input("categorical", TensorProto.INT64, self.categorical) if self.categorical else None
+
     def emit(self, graph: Graph, numeric: str | None, categorical: str | None) -> Emitted:
         """Append the nodes that turn the graph's inputs into x, the matrix the first layer takes."""
         parts = [] if self.scaling is None or numeric is None else self._emit_numeric(graph, numeric)
@@ -98,26 +110,29 @@ class Preprocess:
 
     def transform(self, raw: Raw) -> np.ndarray:
         """Encode rows by running the emitted nodes; returns [rows, width] float32."""
-        session = self._session()
-        named = {name: array for name, array in raw._asdict().items() if array is not None}
-        rows = len(next(iter(named.values())))
+        engine = Engine(self._model(), EngineOptions(device="cpu"))
+        rows = next(len(array) for array in raw if array is not None)
         x = np.empty((rows, self.width), np.float32)
         for start in range(0, rows, CHUNK_ROWS):
-            chunk = {name: array[start : start + CHUNK_ROWS] for name, array in named.items()}
-            x[start : start + CHUNK_ROWS] = session.run(["x"], chunk)[0]
+            chunk = [None if array is None else array[start : start + CHUNK_ROWS] for array in raw]
+            x[start : start + CHUNK_ROWS] = engine.run(chunk)["x"]
         return x
 
-    def _session(self) -> onnxruntime.InferenceSession:
+    def _model(self) -> bytes:
         graph = Graph()
-        numeric = graph.input("numeric", TensorProto.DOUBLE, len(self.fill)) if len(self.fill) else None
-        categorical = graph.input("categorical", TensorProto.INT64, self.categorical) if self.categorical else None
-        x = graph.add("Cast", [self.emit(graph, numeric, categorical).x], "single", to=TensorProto.FLOAT)
+        x = graph.add("Cast", [self.emit(graph, *self.declare(graph)).x], "single", to=TensorProto.FLOAT)
         graph.output("x", x, TensorProto.FLOAT, self.width)
-        return onnxruntime.InferenceSession(graph.model("preprocess").SerializeToString())
+        model: bytes = graph.model("preprocess").SerializeToString()
+        return model
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return the fitted arrays by name, for a safetensors file."""
-        arrays = {"categorical": np.asarray(self.categorical), "fill": self.fill, "missing": self.missing, "embedded": self.embedded}
+        arrays = {
+            "categorical": np.asarray(self.categorical),
+            "fill": self.fill,
+            "missing": self.missing,
+            "embedded": self.embedded,
+        }
         for name in PARTS:
             part = getattr(self, name)
             if part is not None:
@@ -132,7 +147,7 @@ class Preprocess:
             for name, kind in PARTS.items()
             if any(key.startswith(f"{name}.") for key in arrays)
         }
-        return cls(int(arrays["categorical"]), arrays["fill"], arrays["missing"], arrays["embedded"], **parts)  # type: ignore[arg-type]
+        return cls(int(arrays["categorical"]), arrays["fill"], arrays["missing"], arrays["embedded"], **parts)
 
 
 PARTS = {"scaling": Scaling, "piecewise": Piecewise, "periodic": Periodic, "onehot": OneHot}
@@ -144,7 +159,7 @@ def fit(raw: Raw, target: np.ndarray, *, classes: bool, encoding: Encoding) -> P
     target [rows] is class codes where `classes`, else float64 values; target-aware edges look at it.
     """
     numeric, categorical = raw
-    hot, embedded = ([], []) if categorical is None else split_categorical(categorical, encoding, numeric is None)
+    hot, embedded = ([], []) if categorical is None else split_categorical(categorical, encoding, alone=numeric is None)
     scaled = None if numeric is None else scaling.fit(numeric)
     return Preprocess(
         categorical=0 if categorical is None else categorical.shape[1],
@@ -167,7 +182,7 @@ def fit_piecewise(numeric: np.ndarray, target: np.ndarray, *, classes: bool, enc
     return found if len(found.column) else None
 
 
-def split_categorical(categorical: np.ndarray, encoding: Encoding, alone: bool) -> tuple[list[int], list[int]]:
+def split_categorical(categorical: np.ndarray, encoding: Encoding, *, alone: bool) -> tuple[list[int], list[int]]:
     """Return the columns to encode one-hot and those to embed.
 
     Where there is no numeric column (`alone`), the smallest column is one-hot in any case, so that x has a column.

@@ -23,7 +23,7 @@ class Rows(NamedTuple):
         return Rows(self.x.index_select(0, index), codes, self.y.index_select(0, index))
 
     def to(self, device: torch.device) -> "Rows":
-        """The same rows on another device."""
+        """Return the same rows on another device."""
         return Rows(self.x.to(device), None if self.codes is None else self.codes.to(device), self.y.to(device))
 
 

@@ -1,4 +1,4 @@
-"""Defaults that follow from the table: rows, features and task decide width, members, batch and epochs."""
+"""Defaults that follow from the table: its rows decide members, width, batch, epochs and which encodings compete."""
 
 import math
 from dataclasses import replace
@@ -6,25 +6,33 @@ from dataclasses import replace
 from training.fit import FitSettings
 from training.network import NetworkSettings
 
+SMALL_ROWS = 20_000  # training rows up to which every plan is fitted in full; more: short fits on a sample this large
 STEPS = 4_000  # optimiser steps that a fit is planned for
+TRIAL_STEPS = 1_200  # those of a short fit that only helps to choose
 EPOCHS = (16, 150)  # least and most
 BATCH_ROWS = ((1_000, 32), (10_000, 128), (100_000, 256), (math.inf, 1_024))  # up to that many rows: batch rows
 
 
-def network_settings(rows: int, settings: NetworkSettings | None = None) -> NetworkSettings:
-    """Network for `rows` training rows; given settings are kept but for members, which the rule sets."""
-    settings = settings or NetworkSettings()
-    return replace(settings, members=4 if rows < 10_000 else 1)
+def network_settings(rows: int) -> NetworkSettings:
+    """Return the network for `rows` training rows: many narrow members where rows are few, since there variance is the error."""
+    if rows <= SMALL_ROWS:
+        return NetworkSettings(widths=(128, 128), members=8)
+    return NetworkSettings(widths=(256, 256), members=2)
 
 
-def fit_settings(rows: int, settings: FitSettings | None = None) -> FitSettings:
-    """Batch rows and epochs for `rows` training rows; other given settings are kept."""
-    settings = settings or FitSettings()
-    batch_rows = next(batch for most, batch in BATCH_ROWS if rows <= most)
-    epochs = math.ceil(STEPS / max(1, rows // batch_rows))
+def fit_settings(rows: int, settings: FitSettings | None = None, steps: int = STEPS) -> FitSettings:
+    """Return batch rows and epochs for `rows` training rows; other given settings are kept."""
+    settings = settings or FitSettings(weight_decay=0.1)
+    batch_rows: int = next(batch for most, batch in BATCH_ROWS if rows <= most)
+    epochs = math.ceil(steps / max(1, rows // batch_rows))
     return replace(settings, batch_rows=batch_rows, epochs=min(EPOCHS[1], max(EPOCHS[0], epochs)))
+
+
+def encodings(rows: int) -> tuple[str, ...]:
+    """Return the names of the encodings that compete, the preferred first: few rows cannot pay for bins without evidence."""
+    return ("plain", "bins") if rows < 1_000 else ("bins", "plain", "tree", "waves")
 
 
 def dimensions(codes: int) -> int:
     """Width of the embedding of a column with `codes` codes: grows with the fourth root, 4 to 24."""
-    return min(24, max(4, round(3 * codes**0.25)))
+    return min(24, max(4, round(3 * math.sqrt(math.sqrt(codes)))))

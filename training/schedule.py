@@ -4,7 +4,7 @@ import math
 
 
 def share(step: int, steps: int, warmup: float) -> float:
-    """Share of the greatest learning rate at `step` of `steps`, the first `warmup` of which (a share) rise."""
+    """Return the share of the greatest learning rate at `step` of `steps`, the first `warmup` of which (a share) rise."""
     rising = max(1, round(steps * warmup))
     if step < rising:
         return (step + 1) / rising

@@ -40,7 +40,7 @@ class Settings:
     """All settings with their defaults; None means: decided from the data."""
 
     target: str = option("", DATA, "the column to predict (required)")
-    task: Task | None = option(None, DATA, "what the target is", TASKS)
+    task: Task | None = option(None, DATA, "what the target is", TASKS)  # noqa: RUF009 - option is a dataclass field
     numeric: tuple[str, ...] = option((), DATA, "read this column as numbers")
     categorical: tuple[str, ...] = option((), DATA, "read this column as categories, integers too")
     date: tuple[str, ...] = option((), DATA, "read this column as ISO 8601 dates or times")
@@ -146,7 +146,9 @@ def flag(name: str) -> str:
 
 def type_name(name: str) -> str:
     """Return the type of a field as it is written above: `str | None`, `tuple[int, ...] | None`, `bool`."""
-    kind = next(entry.type for entry in fields(Settings) if entry.name == name)
+    kind, choices = next((entry.type, entry.metadata["choices"]) for entry in fields(Settings) if entry.name == name)
+    if choices:  # a Literal is text of which the choices are checked apart
+        return "str | None" if type(None) in get_args(kind) else "str"
     return kind.__name__ if type(kind) is type else str(kind)
 
 

@@ -21,13 +21,13 @@ class Target:
     std: float = 1.0
 
     def encode(self, y: np.ndarray) -> Tensor:
-        """y [rows] class codes or float64 values -> what the loss takes: int64 codes or float32 in standard units."""
+        """Return what the loss takes for y [rows] class codes or float64 values: int64, or float32 standard units."""
         if self.task == "regression":
             return torch.from_numpy(((y - self.mean) / self.std).astype(np.float32))
         return torch.from_numpy(y.astype(np.int64))
 
     def losses(self, scores: Tensor, y: Tensor) -> Tensor:
-        """Loss of each row [rows]: log loss in nats, or squared error in squared standard units."""
+        """Return the loss of each row [rows]: log loss in nats, or squared error in squared standard units."""
         if self.task == "regression":
             return (scores[:, 0] - y).square()
         if self.task == "binary":

@@ -4,6 +4,8 @@ On a hundred validation rows the best temperature is mostly noise, and one that 
 bounded, and taken only where it lowers the validation loss by more than the standard error of that gain.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,7 @@ def fit(scores: Tensor, y: Tensor, target: Target) -> float:
         return 1.0
     scores = scores.double()
     plain = target.losses(scores, y)  # [rows]
-    tried = torch.logspace(*(torch.tensor([LEAST, MOST]).log2().tolist()), STEPS, base=2.0, dtype=torch.float64)
+    tried = torch.logspace(math.log2(LEAST), math.log2(MOST), STEPS, base=2.0, dtype=torch.float64)
     losses = torch.stack([target.losses(scores / temperature, y).mean() for temperature in tried])
     best = float(tried[losses.argmin()])
     gain = plain - target.losses(scores / best, y)  # [rows]

@@ -30,7 +30,7 @@ def answer(model: object, frame: pd.DataFrame, split: Split) -> np.ndarray:
 
 
 def with_columns(split: Split, model: object) -> object:
-    """A pipeline that standardises numbers and one-hot encodes categories before `model`."""
+    """Return a pipeline that standardises numbers and one-hot encodes categories before `model`."""
     numeric = [name for name in split.frame if name not in split.categorical]
     numbers = make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler())
     categories = make_pipeline(
@@ -49,7 +49,7 @@ def sklearn_fit(split: Split, model: object) -> np.ndarray:
 
 
 def constant(split: Split) -> np.ndarray:
-    """The class shares, or the mean."""
+    """Answer with the class shares, or the mean."""
     return sklearn_fit(split, DummyRegressor() if split.task == "regression" else DummyClassifier(strategy="prior"))
 
 

@@ -24,7 +24,9 @@ class OneHot:
 
         A comparison, not a Gather from an identity table: three nodes for all columns, and no code is out of range.
         """
-        chosen = graph.add("Gather", [categorical, graph.constant("onehot_column", self.column)], "onehot_codes", axis=1)
+        chosen = graph.add(
+            "Gather", [categorical, graph.constant("onehot_column", self.column)], "onehot_codes", axis=1
+        )
         equal = graph.add("Equal", [chosen, graph.constant("onehot_code", self.code)], "onehot_equal")
         return graph.add("Cast", [equal], "onehot", to=TensorProto.DOUBLE)
 

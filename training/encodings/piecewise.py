@@ -4,7 +4,6 @@ Gorishniy, Rubachev, Babenko 2022 (On Embeddings for Numerical Features), with b
 encoded value lies in [0, 1]; beyond the outermost edges the scaled value still tells rows apart.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +11,6 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from training.encodings.scaling import limits
 from training.graph import Graph
-
-Edges = Callable[[np.ndarray, np.ndarray, int, bool], np.ndarray]  # values, target, bins, classes? -> edges
 
 TREE_ROWS = 50_000  # rows that a tree of edges is grown on: the edges of more rows are the same to within noise
 
@@ -59,16 +56,17 @@ def column_edges(values: np.ndarray, target: np.ndarray, *, classes: bool, bins:
     distinct = np.unique(values)
     if len(distinct) <= bins + 1:
         return separated(distinct)
-    rule = {"quantile": quantile_edges, "distinct": distinct_edges, "tree": tree_edges}[edges]
-    return separated(rule(values, target, bins, classes))
+    if edges == "tree":
+        return separated(tree_edges(values, target, bins, classes=classes))
+    return separated({"quantile": quantile_edges, "distinct": distinct_edges}[edges](values, bins))
 
 
-def quantile_edges(values: np.ndarray, target: np.ndarray, bins: int, classes: bool) -> np.ndarray:
+def quantile_edges(values: np.ndarray, bins: int) -> np.ndarray:
     """Edges at equal shares of the rows; ties merge when the edges are separated."""
-    return np.quantile(values, np.linspace(0.0, 1.0, bins + 1))
+    return np.asarray(np.quantile(values, np.linspace(0.0, 1.0, bins + 1)))
 
 
-def distinct_edges(values: np.ndarray, target: np.ndarray, bins: int, classes: bool) -> np.ndarray:
+def distinct_edges(values: np.ndarray, bins: int) -> np.ndarray:
     """Half the edges at shares of the rows, half at shares of the distinct values.
 
     A column that is mostly one value (zero-inflated) ties nearly all its row quantiles; the distinct ones remain.
@@ -78,7 +76,7 @@ def distinct_edges(values: np.ndarray, target: np.ndarray, bins: int, classes: b
     return np.concatenate([by_rows, by_values])
 
 
-def tree_edges(values: np.ndarray, target: np.ndarray, bins: int, classes: bool) -> np.ndarray:
+def tree_edges(values: np.ndarray, target: np.ndarray, bins: int, *, classes: bool) -> np.ndarray:
     """Edges where a decision tree on this column alone splits the target."""
     step = max(1, len(values) // TREE_ROWS)
     values, target = values[::step], target[::step]
@@ -95,4 +93,4 @@ def separated(edges: np.ndarray) -> np.ndarray:
     if len(edges) < 2:
         return edges[:1]
     least = max((edges[-1] - edges[0]) * 1e-9, 1e-300)
-    return edges[np.concatenate([[True], np.diff(edges) > least])]
+    return np.asarray(edges[np.concatenate([[True], np.diff(edges) > least])])
