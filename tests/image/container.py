@@ -51,7 +51,7 @@ def check_contents() -> None:
         "modules = ('torch', 'onnx', 'pandas', 'sklearn', 'training')\n"
         "found = [module for module in modules if importlib.util.find_spec(module)]\n"
         "found += [command for command in ('cc', 'gcc', 'g++', 'clang') if shutil.which(command)]\n"
-        "sys.exit(', '.join(found) and 'the image holds ' + ', '.join(found))\n"
+        "sys.exit('the image holds ' + ', '.join(found) if found else None)\n"
     )
     container = buildah("from", "--pull=never", TAG).strip()
     try:
