@@ -58,7 +58,10 @@ class Engine:
         self._failures = failures(ort)
         try:
             self._session = ort.InferenceSession(
-                model, session_options(self.options), providers=[(self.provider, provider_options)]
+                model,
+                session_options(self.options),
+                providers=[(self.provider, provider_options)],
+                enable_fallback=0,  # after a failing run it would go on with other providers, and other bits
             )
         except self._failures as error:
             raise EngineError(f"the engine cannot load the graph: {_first_line(error)}") from error

@@ -127,11 +127,32 @@ def test_missing_wheel_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("model", [b"", b"not a graph", MODEL[:-10], MODEL.replace(b"Softmax", b"Hardmox")])
-def test_graph_that_does_not_load_is_an_engine_error(model: bytes) -> None:
-    """Bytes that are no graph, or name no operator, are an EngineError of one line."""
+def test_graph_that_does_not_load_is_an_engine_error(model: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    """Bytes that are no graph, or name no operator, are an EngineError of one line, and print nothing."""
     with pytest.raises(EngineError) as caught:
         Engine(model)
     assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_failing_run_never_changes_the_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that the provider fails is an EngineError, and is not tried again on another one with other bits."""
+    loaded = Engine(MODEL)
+    provider_failed = engine.library().capi.onnxruntime_pybind11_state.EPFail
+    tried = []
+
+    class Failing:
+        def is_webgpu_graph_capture_enabled(self) -> bool:
+            return False
+
+        def run(self, *_: Any) -> Any:
+            tried.append(1)
+            raise provider_failed("lost the device")
+
+    monkeypatch.setattr(loaded._session, "_sess", Failing())
+    with pytest.raises(EngineError, match="the engine failed: lost the device"):
+        loaded.run(ROWS)
+    assert tried == [1]
 
 
 @pytest.mark.parametrize(
