@@ -96,7 +96,7 @@ class Engine:
             "engine": f"onnxruntime {library().__version__}",
             "provider": self.provider,
             "device": "cuda" if self.provider == "CUDAExecutionProvider" else "cpu",
-            "threads": self.options.threads,
+            "threads": threads_of(self.options),
             "optimisation": self.options.optimisation,
             "entries": dict(self.options.entries),
             "cpu_features": cpu_features(),
@@ -151,7 +151,7 @@ def session_options(options: EngineOptions) -> Any:
     ort = library()
     levels = ort.GraphOptimizationLevel
     made = ort.SessionOptions()
-    made.intra_op_num_threads = options.threads or len(os.sched_getaffinity(0))
+    made.intra_op_num_threads = threads_of(options)
     made.inter_op_num_threads = 1
     made.use_deterministic_compute = True
     made.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
@@ -166,6 +166,11 @@ def session_options(options: EngineOptions) -> Any:
     for key, value in options.entries:
         made.add_session_config_entry(key, value)
     return made
+
+
+def threads_of(options: EngineOptions) -> int:
+    """Return how many threads a run has: those asked for, or one for each core that this process may use."""
+    return options.threads or len(os.sched_getaffinity(0))
 
 
 def cpu_features() -> list[str]:

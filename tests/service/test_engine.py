@@ -68,7 +68,8 @@ def test_session_options_are_those_asked_for() -> None:
     assert made.graph_optimization_level == engine.library().GraphOptimizationLevel.ORT_DISABLE_ALL
     assert made.use_deterministic_compute
     assert session_options(EngineOptions()).get_session_config_entry("session.intra_op.allow_spinning") == "0"
-    assert session_options(EngineOptions(threads=0)).intra_op_num_threads >= 1
+    assert session_options(EngineOptions(threads=0)).intra_op_num_threads == len(os.sched_getaffinity(0))
+    assert Engine(MODEL, EngineOptions(threads=0)).description["threads"] == len(os.sched_getaffinity(0))
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])
