@@ -31,10 +31,7 @@ def input_matrix(graph: Graph, preprocess: Preprocess, folded: Folded) -> str:
 
     Its columns are the encoded x, then the embeddings in the order of `folded.embedded`.
     """
-    columns = len(preprocess.fill)
-    numeric = graph.input("numeric", TensorProto.DOUBLE, columns) if columns else None
-    codes = preprocess.categorical
-    categorical = graph.input("categorical", TensorProto.INT64, codes) if codes else None
+    numeric, categorical = preprocess.declare(graph)
     parts = [preprocess.emit(graph, numeric, categorical).x]
     for column, table in zip(folded.embedded, folded.embeddings, strict=True):
         assert categorical is not None, "an embedded column is a column of the categorical input"
