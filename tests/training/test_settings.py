@@ -1,0 +1,73 @@
+"""Settings: from files and flags, typed, bounded, and refused in one sentence."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training.settings import GROUPS, LIMITS, SettingError, Settings, make, read_file
+
+
+def test_every_setting_has_its_help() -> None:
+    """Each setting says what it does, in a group of the help; each limit is of a setting."""
+    for entry in fields(Settings):
+        assert entry.metadata["help"], entry.name
+        assert entry.metadata["group"] in GROUPS
+    assert set(LIMITS) <= {entry.name for entry in fields(Settings)}
+
+
+def test_file(tmp_path: Path) -> None:
+    """A TOML file names settings as the flags do, or with underscores."""
+    path = tmp_path / "s.toml"
+    path.write_text('target = "y"\nrare-rows = 9\nwidths = [32, 16]\nlearning_rate = 1\ndrop = ["a"]\naffine = false\n')
+    found = make(read_file(path))
+    assert (found.rare_rows, found.widths, found.learning_rate, found.drop) == (9, (32, 16), 1.0, ("a",))
+    assert not found.affine
+
+
+@pytest.mark.parametrize(
+    "content, sentence",
+    [
+        (b"target = ", r"is not TOML: "),
+        (b"target = '\xff'", r"is not TOML: "),
+        (b"tagret = 'y'", r"has an unknown setting 'tagret': did you mean 'target'\?"),
+    ],
+)
+def test_file_refusals(tmp_path: Path, content: bytes, sentence: str) -> None:
+    """A settings file that cannot be used is refused by name."""
+    path = tmp_path / "s.toml"
+    path.write_bytes(content)
+    with pytest.raises(SettingError, match=sentence):
+        read_file(path)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    """A settings file that is not there is refused."""
+    with pytest.raises(SettingError, match="cannot be read: No such file"):
+        read_file(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize(
+    "given, sentence",
+    [
+        ({}, "no target: name the column to predict with --target COLUMN."),
+        ({"target": 3}, "--target is 3: it must be of type str."),
+        ({"seed": "1"}, "--seed is '1': it must be of type int."),
+        ({"seed": True}, "--seed is True: it must be of type int."),
+        ({"dropout": 2.0}, "--dropout is 2.0: it must lie between 0.0 and 0.95."),
+        ({"dropout": float("nan")}, "--dropout is nan: it must lie between"),
+        ({"widths": [0]}, r"--widths is \(0,\): it must lie between 1 and 65536."),
+        ({"widths": ["a"]}, r"--widths is \('a',\): it must be of type"),
+        ({"drop": "a"}, "--drop is 'a': it must be of type"),
+        ({"task": "multi"}, "--task is 'multi': use one of binary, multiclass, regression."),
+        ({"validation_share": 0.6, "test_share": 0.5}, "leave no rows to train on"),
+        ({"numeric": ("a",), "date": ("a",)}, "column 'a' stands in both --numeric and --date: choose one."),
+        ({"drop": ("y",)}, "column 'y' is the target and cannot be dropped."),
+        ({"golden_rows": 31}, "--golden-rows is 31: it must lie between 32 and 10000."),
+    ],
+)
+def test_refusals(given: dict[str, Any], sentence: str) -> None:
+    """A setting of a wrong type, out of bounds, or at odds with another is refused in one sentence."""
+    with pytest.raises(SettingError, match=sentence):
+        make({"target": "y", **given} if given else given)

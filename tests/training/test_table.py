@@ -1,0 +1,71 @@
+"""Files to Arrow tables, and one sentence for each way in which a file cannot be used."""
+
+import gzip
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow import feather, parquet
+
+from training.table import TableError, read
+
+TEXT = "a,b\n1,x\n2,NA\n"
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".parquet", ".feather", ".arrow"])
+def test_formats(tmp_path: Path, ending: str) -> None:
+    """Every format gives the same values, and missing ones are null."""
+    table, path = pa.table({"a": [1, 2], "b": ["x", None]}), tmp_path / f"t{ending}"
+    if ending == ".parquet":
+        parquet.write_table(table, path)
+    elif ending == ".feather":
+        feather.write_feather(table, path)
+    elif ending == ".arrow":
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+    else:
+        path.write_text(TEXT if ending == ".csv" else TEXT.replace(",", "\t"))
+    assert read(path).arrow.to_pydict() == {"a": [1, 2], "b": ["x", None]}
+
+
+def test_delimiters_and_compression(tmp_path: Path) -> None:
+    """A CSV file may use semicolons, be compressed, start with a byte order mark and quote line ends."""
+    path = tmp_path / "t.csv.gz"
+    path.write_bytes(gzip.compress('\ufeffa;b\n1;"x\ny"\n'.encode()))
+    assert read(path).arrow.to_pydict() == {"a": [1], "b": ["x\ny"]}
+
+
+@pytest.mark.parametrize("token", ["", "NA", "NaN", "null", "?", "N/A"])
+def test_null_tokens(tmp_path: Path, token: str) -> None:
+    """The usual ways to write nothing are missing values, in numbers and in text."""
+    path = tmp_path / "t.csv"
+    path.write_text(f"a,b\n1.5,x\n{token},{token}\n")
+    assert read(path).arrow.to_pydict() == {"a": [1.5, None], "b": ["x", None]}
+
+
+@pytest.mark.parametrize(
+    "name, content, sentence",
+    [
+        ("t.csv", b"", r"t.csv is empty\."),
+        ("t.csv", b"a,b\n", r"has a header but no rows\."),
+        ("t.csv", b"a,a\n1,2\n", r"has 2 columns named 'a': give each its own name\."),
+        ("t.csv", b"a,b\n1,\xff\xfe\n", r"column 'b' of .* holds bytes that are not UTF-8: save the file as UTF-8\."),
+        ("t.csv", "a,b\n1,2\n".encode("utf-16"), r"is UTF-16: save it as UTF-8\."),
+        ("t.csv", b"a,b\n1,2\n3\n", r"cannot be read: CSV parse error: .*2 columns, got 1: 3\."),
+        ("t.parquet", b"PAR1 not so", r"t.parquet cannot be read: "),
+        ("t.arrow", b"ARROW1 not so", r"t.arrow cannot be read: "),
+        ("t.xlsx", b"PK", r"has the ending '.xlsx': tables end in one of \.csv, "),
+    ],
+)
+def test_refusals(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
+    """A file that cannot be used is refused in one sentence that names it."""
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(TableError, match=sentence):
+        read(path)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    """A file that is not there is refused by its name."""
+    with pytest.raises(TableError, match=r"there is no file .*absent.csv\."):
+        read(tmp_path / "absent.csv")
