@@ -139,6 +139,7 @@ REFUSED = {
         "numeric [rows, 4] float32, but bundle.json asks for",
     ),
     "input of no type": (lambda m: m.graph.input[0].ClearField("type"), "numeric of no type"),
+    "input of empty type": (lambda m: m.graph.input[0].type.Clear(), "numeric of no type"),
     "missing output": (lambda m: m.graph.output.pop(), "the graph's outputs are probabilities [rows, 3] float32, but"),
     "no graph": (lambda m: m.ClearField("graph"), "it has no graph"),
 }
@@ -166,6 +167,12 @@ def test_second_graph_is_refused(read: bundle.Bundle, model: onnx.ModelProto) ->
     hidden.graph.node.append(helper.make_node("Identity", ["numeric"], ["leak"]))
     with pytest.raises(BundleError, match="a model has the field graph twice"):
         graph_scan.check(read.model + hidden.SerializeToString(), read.manifest)
+
+
+def test_numbers_cut_short_are_refused() -> None:
+    """Typed data that ends within a number is refused before it is read as numbers."""
+    with pytest.raises(ValueError, match="the weight '' ends within a number"):
+        graph_scan._check_tensor(memoryview(b"\x10\x01\x22\x03abc"))
 
 
 def test_damage_never_escapes_as_another_exception(read: bundle.Bundle) -> None:
