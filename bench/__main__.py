@@ -12,6 +12,7 @@ from bench import chart, engine_loop, history, report, rounds
 from bench.bodies import own
 from bench.contenders import FLOOR, ROOT, Contender, batchproof, floor
 from bench.loads import LOADS, WORK
+from bench.make_exact import write_exact
 from bench.make_model import write_all
 
 LOADS_BY_DEFAULT = ("A", "B", "C", "D", "E", "B-named", "C-named", "D-named", "B-oip")
@@ -26,6 +27,8 @@ def main(arguments: list[str]) -> None:
         return
     if not (chosen.work / "peer.onnx").exists():
         write_all(chosen.work)
+    if not (chosen.work / "exact").exists():
+        write_exact(chosen.work)
     plan = rounds.Plan(tuple(chosen.loads), tuple(chosen.open), chosen.seconds, chosen.rounds)
     measured = rounds.run(_contenders(chosen.work), plan, chosen.work / "logs", lambda line: print(line, flush=True))
     engine = _engine(chosen.work, chosen.seconds)
@@ -52,10 +55,10 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
 
 
 def _contenders(work: Path) -> list[Contender]:
-    requests = own(work)
-    found = [floor(requests), *(batchproof(requests, work / "reference", workers) for workers in (1, 2))]
-    exact = work / "exact"
-    return found + ([batchproof(requests, exact, 2, "exact")] if exact.exists() else [])
+    reference, exact = work / "reference", work / "exact"
+    requests = own(reference)
+    ours = [batchproof(requests, reference, workers) for workers in (1, 2)]
+    return [floor(requests), *ours, batchproof(own(exact), exact, 2, "exact")]
 
 
 def _engine(work: Path, seconds: float) -> dict[str, float]:

@@ -61,15 +61,15 @@ class Request:
             raise WrongAnswer(f"POST {self.path}: wrong probabilities, shape {got.shape}, first {got[:1].tolist()}")
 
 
-def native(shape: Shape, rows: int, *, named: bool, work: Path) -> Request:
+def native(shape: Shape, rows: int, *, named: bool, models: Path) -> Request:
     """Return `rows` rows for Batchproof's own route, positional or named."""
     values = rows_of(shape, rows, rows)
     names = [feature["name"] for feature in shape.features()]
     content: Sequence[Any] = [dict(zip(names, row, strict=True)) for row in values] if named else values
-    return Request("/predict", JSON, dump({"rows": content}), expected(shape, values, work), parse_native)
+    return Request("/predict", JSON, dump({"rows": content}), expected(shape, values, models), parse_native)
 
 
-def oip(rows: int, *, binary: bool, work: Path, path: str = "/v2/models/reference/infer") -> Request:
+def oip(rows: int, *, binary: bool, models: Path) -> Request:
     """Return `rows` rows of the reference model for the Open Inference Protocol: one FP32 matrix `features`."""
     values = rows_of(REFERENCE, rows, rows)
     matrix = np.array(values, dtype=np.float32)
@@ -86,12 +86,12 @@ def oip(rows: int, *, binary: bool, work: Path, path: str = "/v2/models/referenc
         body = head + matrix.tobytes()
     else:
         body = dump({"inputs": [tensor | {"data": np.array(values).ravel().tolist()}]})
-    return Request(path, headers, body, expected(REFERENCE, values, work), parse_oip)
+    return Request("/v2/models/reference/infer", headers, body, expected(REFERENCE, values, models), parse_oip)
 
 
-def expected(shape: Shape, values: Sequence[Sequence[float | str]], work: Path) -> Answers:
+def expected(shape: Shape, values: Sequence[Sequence[float | str]], models: Path) -> Answers:
     """Return what onnxruntime gives in this process for `values`."""
-    model = (work / shape.name / shape.name / "1" / "model.onnx").read_bytes()
+    model = (models / shape.name / "1" / "model.onnx").read_bytes()
     return run(model, arrays_of(shape, values))["probabilities"].astype(np.float32)
 
 
@@ -120,13 +120,17 @@ def dump(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def own(work: Path) -> dict[str, Request]:
-    """Return every request of the reference and mixed models, by name: positional_1, named_100, binary_1000."""
+def own(models: Path) -> dict[str, Request]:
+    """Return every request of the reference model under `models`, by name: positional_1, named_100, binary_1000."""
     found = {}
     for rows in SIZES:
-        found[f"positional_{rows}"] = native(REFERENCE, rows, named=False, work=work)
-        found[f"named_{rows}"] = native(REFERENCE, rows, named=True, work=work)
-        found[f"mixed_{rows}"] = native(MIXED, rows, named=True, work=work)
-        found[f"oip_{rows}"] = oip(rows, binary=False, work=work)
-        found[f"binary_{rows}"] = oip(rows, binary=True, work=work)
+        found[f"positional_{rows}"] = native(REFERENCE, rows, named=False, models=models)
+        found[f"named_{rows}"] = native(REFERENCE, rows, named=True, models=models)
+        found[f"oip_{rows}"] = oip(rows, binary=False, models=models)
+        found[f"binary_{rows}"] = oip(rows, binary=True, models=models)
     return found
+
+
+def mixed(models: Path) -> dict[str, Request]:
+    """Return the requests of the model with categories: mixed_1, mixed_100, mixed_1000."""
+    return {f"mixed_{rows}": native(MIXED, rows, named=True, models=models) for rows in SIZES}

@@ -24,10 +24,10 @@ class Contender:
 
 
 def floor(requests: Mapping[str, Request]) -> Contender:
-    """Return bare uvicorn with one worker, a constant answer and the same bodies: what HTTP alone costs."""
+    """Return bare uvicorn with one worker, a constant answer and the bodies of `requests`: what HTTP alone costs."""
     uvicorn = (sys.executable, "-m", "uvicorn", "bench.constant:app", "--host", "127.0.0.1", "--port", "{port}")
     options = ("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning")
-    chosen = {name: replace(requests[load.request], expected=None) for name, load in LOADS.items()}
+    chosen = {name: replace(request, expected=None) for name, request in by_load(requests).items()}
     return Contender(FLOOR, 1, Launch(uvicorn + options, folder=ROOT), chosen)
 
 
@@ -39,6 +39,10 @@ def serve(models: Path, workers: int) -> Launch:
 
 def batchproof(requests: Mapping[str, Request], models: Path, workers: int, label: str = "float32") -> Contender:
     """Return this checkout's service with the one bundle under `models`."""
-    chosen = {name: requests[load.request] for name, load in LOADS.items() if not name.endswith("-mixed")}
     name = f"Batchproof {label}, {workers} worker{'s' if workers > 1 else ''}"
-    return Contender(name, workers, serve(models, workers), chosen)
+    return Contender(name, workers, serve(models, workers), by_load(requests))
+
+
+def by_load(requests: Mapping[str, Request]) -> dict[str, Request]:
+    """Return the request of every load that `requests` has one for."""
+    return {name: requests[load.request] for name, load in LOADS.items() if load.request in requests}

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench.bodies import Request, own
+from bench.bodies import Request, mixed, own
 from bench.make_model import write_all
 
 SCRIPT = Path(__file__).with_name("post.lua")
@@ -114,11 +114,15 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--target", default="http://127.0.0.1:8000", help="address of the running service")
     parser.add_argument("--only", nargs="+", default=list("ABCDE"), choices=list(LOADS), metavar="LOAD")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each load")
-    parser.add_argument("--work", type=Path, default=WORK, help="folder of the bundles; serve --models WORK/reference")
+    parser.add_argument("--work", type=Path, default=WORK, help="folder of the bundles")
+    parser.add_argument(
+        "--models", type=Path, help="what is served: WORK/reference (default), WORK/mixed or WORK/exact"
+    )
     chosen = parser.parse_args(arguments)
+    chosen.models = chosen.models or chosen.work / "reference"
     if not (chosen.work / "peer.onnx").exists():
         write_all(chosen.work)
-    requests, address = own(chosen.work), urlsplit(chosen.target)
+    requests, address = own(chosen.models) | mixed(chosen.work / "mixed"), urlsplit(chosen.target)
     for name in chosen.only:
         request = requests[LOADS[name].request]
         result = run(LOADS[name], request, address.hostname or "127.0.0.1", address.port or 80, chosen.seconds)

@@ -10,7 +10,7 @@ much a row: the overload benchmark saturates it at a request rate that a client 
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +31,7 @@ HIDDEN = (256, 256, 128)
 HEAVY_HIDDEN = (2048, 2048, 1024)
 CLASSES = ("low", "middle", "high")
 CATEGORIES = ("amber", "blue", "coral", "denim", "ebony", "fawn")
+FLOAT32 = {"kind": "float32"}
 GOLDEN_ROWS = 48
 SEED = 7
 
@@ -107,11 +108,10 @@ def build_plain() -> onnx.ModelProto:
     return graph.model("reference_plain")
 
 
-def write_bundle(shape: Shape, models: Path) -> Path:
-    """Write models/<name>/1 and return that folder."""
+def write_bundle(shape: Shape, models: Path, model: bytes, arithmetic: dict[str, Any] = FLOAT32) -> None:
+    """Write models/<name>/1 with the graph `model`."""
     folder = models / shape.name / "1"
     folder.mkdir(parents=True, exist_ok=True)
-    model = build(shape).SerializeToString()
     rows = rows_of(shape, GOLDEN_ROWS, SEED + 1)
     outputs = run(model, arrays_of(shape, rows))
     files = {
@@ -121,8 +121,8 @@ def write_bundle(shape: Shape, models: Path) -> Path:
     }
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    (folder / "bundle.json").write_bytes(seal(_manifest(shape, files).model_dump(mode="json", exclude={"sha256"})))
-    return folder
+    manifest = _manifest(shape, files, arithmetic).model_dump(mode="json", exclude={"sha256"})
+    (folder / "bundle.json").write_bytes(seal(manifest))
 
 
 def run(model: bytes, arrays: dict[str, npt.NDArray[Any]]) -> dict[str, Floats]:
@@ -137,7 +137,7 @@ def run(model: bytes, arrays: dict[str, npt.NDArray[Any]]) -> dict[str, Floats]:
 def write_all(work: Path) -> None:
     """Write every bundle under work/<name>/ (one models folder each) and work/peer.onnx."""
     for shape in (REFERENCE, MIXED, HEAVY):
-        write_bundle(shape, work / shape.name)
+        write_bundle(shape, work / shape.name, build(shape).SerializeToString())
     (work / "peer.onnx").write_bytes(build_plain().SerializeToString())
 
 
@@ -149,12 +149,17 @@ def _one_hot(graph: Graph, shape: Shape) -> list[str]:
     return [graph.add("Gather", [table, column], "one_hot_of_column", axis=0) for column in picked]
 
 
-def _dense(graph: Graph, x: str, sizes: Sequence[int]) -> str:
-    """Append Gemm and Relu layers with random weights, the same for the same sizes; returns the scores."""
+def layers(sizes: Sequence[int]) -> Iterator[tuple[Floats, Floats]]:
+    """Draw weight [out, in] and bias [out] float32 of every layer; the same for the same sizes."""
     rng = np.random.default_rng(SEED)
-    for index, (inputs, outputs) in enumerate(pairwise(sizes)):
+    for inputs, outputs in pairwise(sizes):
         weight = (rng.standard_normal((outputs, inputs)) * np.sqrt(2 / inputs)).astype(np.float32)
-        bias = (rng.standard_normal(outputs) * 0.1).astype(np.float32)
+        yield weight, (rng.standard_normal(outputs) * 0.1).astype(np.float32)
+
+
+def _dense(graph: Graph, x: str, sizes: Sequence[int]) -> str:
+    """Append Gemm and Relu layers; returns the scores."""
+    for index, (weight, bias) in enumerate(layers(sizes)):
         names = [x, graph.constant(f"weight_{index}", weight), graph.constant(f"bias_{index}", bias)]
         x = graph.add("Gemm", names, f"linear_{index}", transB=1)
         if index < len(sizes) - 2:
@@ -172,7 +177,7 @@ def _bits(value: Floats) -> dict[str, Any]:
     return {"dtype": str(value.dtype), "shape": list(value.shape), "hex": value.tobytes().hex()}
 
 
-def _manifest(shape: Shape, files: dict[str, bytes]) -> Manifest:
+def _manifest(shape: Shape, files: dict[str, bytes], arithmetic: dict[str, Any]) -> Manifest:
     entries = {name: {"sha256": hashlib.sha256(b).hexdigest(), "bytes": len(b)} for name, b in files.items()}
     return Manifest.model_validate(
         {
@@ -183,7 +188,7 @@ def _manifest(shape: Shape, files: dict[str, bytes]) -> Manifest:
             "version": 1,
             "task": "multiclass",
             "signature": {"inputs": shape.features(), "target": "level", "classes": CLASSES},
-            "arithmetic": {"kind": "float32"},
+            "arithmetic": arithmetic,
             "files": entries,
             "metrics": {},
             "provenance": {"made_by": "bench/make_model.py", "seed": SEED},

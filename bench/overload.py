@@ -161,7 +161,7 @@ def main(arguments: list[str]) -> None:
     chosen = parser.parse_args(arguments)
     if not (chosen.work / "peer.onnx").exists():
         write_all(chosen.work)
-    request = native(HEAVY, ROWS, named=False, work=chosen.work)
+    request = native(HEAVY, ROWS, named=False, models=chosen.work / "heavy")
     launch = serve(chosen.work / "heavy", workers=1)
     with started(launch, request, chosen.work / "logs" / "overload.log") as server:
         peak = loads.run(Load("peak", ROWS, 16, ""), request, HOST, server.port, 4).requests_per_s

@@ -45,8 +45,9 @@ def main(arguments: list[str]) -> None:
     work = chosen.work.absolute()
     if not (work / "peer.onnx").exists():
         write_all(work)
-    requests = own(work)
-    contenders = [floor(requests), *(batchproof(requests, work / "reference", workers) for workers in (1, 2))]
+    reference = work / "reference"
+    requests = own(reference)
+    contenders = [floor(requests), *(batchproof(requests, reference, workers) for workers in (1, 2))]
     contenders += _peers(work, chosen.only)
     plan = rounds.Plan(LOADS, (), chosen.seconds, chosen.rounds)
     measured = rounds.run(contenders, plan, work / "logs", lambda line: print(line, flush=True))

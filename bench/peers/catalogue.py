@@ -44,7 +44,7 @@ def mlserver(programs: Path, work: Path) -> Contender:
     (folder / "model-settings.json").write_text(json.dumps(model))
     ports = {f"MLSERVER_{name}_PORT": value for name, value in (("HTTP", "{port}"), ("GRPC", "0"), ("METRICS", "0"))}
     launch = Launch((str(programs / "mlserver"), "start", "."), _environment(work, 1) | ports, folder)
-    requests = {load: bodies.oip(rows, binary=False, work=work) for load, rows in ROWS.items()}
+    requests = {load: bodies.oip(rows, binary=False, models=work / "reference") for load, rows in ROWS.items()}
     return Contender("MLServer, 1 process", 1, launch, requests)
 
 
@@ -88,7 +88,7 @@ def _environment(work: Path, workers: int) -> dict[str, str]:
 def _plain(work: Path, raw: str) -> dict[str, Request]:
     """Return `{"inputs": rows}` for A to D at /predict, and float32 bytes for E at `raw`."""
     values = {rows: rows_of(REFERENCE, rows, rows) for rows in bodies.SIZES}
-    answers = {rows: expected(REFERENCE, values[rows], work) for rows in bodies.SIZES}
+    answers = {rows: expected(REFERENCE, values[rows], work / "reference") for rows in bodies.SIZES}
     found = {
         load: Request("/predict", bodies.JSON, bodies.dump({"inputs": values[rows]}), answers[rows], _parse)
         for load, rows in ROWS.items()

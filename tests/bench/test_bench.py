@@ -14,7 +14,7 @@ import pytest
 from bench import chart, history, loads, open_loop, overload
 from bench.bodies import WrongAnswer, native, oip, parse_oip
 from bench.connection import Broken, Connection, payload
-from bench.make_model import MIXED, REFERENCE, Shape, rows_of, write_bundle
+from bench.make_model import MIXED, REFERENCE, Shape, build, rows_of, write_bundle
 from service import bundle
 
 
@@ -52,7 +52,7 @@ def address() -> Iterator[tuple[str, int]]:
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("bench")
     for shape in (REFERENCE, MIXED):
-        write_bundle(shape, folder / shape.name)
+        write_bundle(shape, folder, build(shape).SerializeToString())
     return folder
 
 
@@ -83,7 +83,7 @@ def test_wrk_failure() -> None:
 @pytest.mark.parametrize("shape", [REFERENCE, MIXED], ids=lambda shape: shape.name)
 def test_bundles_are_genuine(shape: Shape, work: Path) -> None:
     """The service's own reader takes the benchmark's bundles."""
-    read = bundle.read(work / shape.name / shape.name / "1")
+    read = bundle.read(work / shape.name / "1")
 
     assert read.manifest.name == shape.name
     assert len(read.manifest.signature.inputs) == shape.numeric + shape.categorical
@@ -91,7 +91,7 @@ def test_bundles_are_genuine(shape: Shape, work: Path) -> None:
 
 def test_wrong_answers_are_noticed(work: Path) -> None:
     """An answer that is off in one probability is refused, the right one is not."""
-    request = native(REFERENCE, 2, named=False, work=work)
+    request = native(REFERENCE, 2, named=False, models=work)
     expected = np.asarray(request.expected)
 
     def answer(error: float) -> bytes:
@@ -105,7 +105,7 @@ def test_wrong_answers_are_noticed(work: Path) -> None:
 
 def test_binary_request(work: Path) -> None:
     """The binary body is the JSON head, as long as its header says, and the rows as float32 bytes."""
-    request = oip(3, binary=True, work=work)
+    request = oip(3, binary=True, models=work)
     length = int(request.headers["Inference-Header-Content-Length"])
 
     rows = np.frombuffer(request.body[length:], np.float32).reshape(3, 32)
