@@ -78,13 +78,14 @@ def train(given: argparse.Namespace) -> int:
     from training.line import train as run
     from training.parity import ParityError
     from training.progress import Progress
+    from training.prove import ProofError
     from training.table import TableError
 
     try:
         run(path, settings, Progress(quiet=quiet))
     except (TableError, SettingError, CheckpointError) as error:
         return _refused(error, USAGE)
-    except (ParityError, WriteError) as error:
+    except (ParityError, ProofError, WriteError) as error:
         return _refused(error, FAILED)
     except KeyboardInterrupt:
         print("\nbatchproof-train: stopped; no bundle was written", file=sys.stderr)

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from service.features import Arrays
+from service.runner import Runner
+from training.exact_accuracy import accuracy, reference_scores
 from training.exact_graph import HEADROOM, exact_graph
 from training.export import GRAPH_NAME
 from training.optimised import check_optimised
@@ -31,3 +34,10 @@ def build(weights: Weights, headroom: float = HEADROOM) -> Exact:
     certificate = prove(model)
     check_optimised(model)
     return Exact(model, certificate, headroom)
+
+
+def arithmetic(exact: Exact, weights: Weights, runner: Runner, arrays: Arrays) -> dict[str, Any]:
+    """Return the manifest's `arithmetic` of an exact model, its accuracy measured on rows `arrays`."""
+    reference = reference_scores(weights, arrays)
+    stated = accuracy(reference, weights.folded.output, runner.run([arrays])[0], exact.headroom)
+    return {"kind": "exact", "certificate": exact.certificate, "accuracy": stated}

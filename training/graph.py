@@ -1,6 +1,7 @@
 """Build an ONNX graph node by node: each call appends one node and returns the name of its output."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -40,13 +41,13 @@ class Graph:
         self.nodes.append(helper.make_node("Add", [source, zero], [self._name(name)], name=name))
         self.outputs.append(helper.make_tensor_value_info(name, elem_type, ["rows", width]))
 
-    def constant(self, name: str, value: np.ndarray | float | int, dtype: type | None = None) -> str:
+    def constant(self, name: str, value: np.ndarray | float, dtype: type | None = None) -> str:
         """Store an initializer and return its (possibly numbered) name."""
         name = self._name(name)
         self.initializers.append(numpy_helper.from_array(np.asarray(value, dtype=dtype), name))
         return name
 
-    def add(self, op: str, inputs: Sequence[str], name: str, **attributes: object) -> str:
+    def add(self, op: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
         """Append one node with one output; the output is named after the node."""
         name = self._name(name)
         self.nodes.append(helper.make_node(op, list(inputs), [name], name=name, **attributes))

@@ -2,7 +2,7 @@
 
 import re
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,14 @@ from training import (
     report,
     temperature,
 )
+from training import exact as exacts
 from training import weights as weight_files
 from training.checkpoint import Checkpoint
 from training.data import Data, prepare
+from training.exact_accuracy import reference_scores
+from training.exact_graph import HEADROOM
 from training.fitted import Fitted, fit_table
-from training.fold import Output
+from training.fold import Output, predictions
 from training.interruption import Interruption
 from training.progress import Progress, duration
 from training.settings import SettingError, Settings
@@ -73,6 +76,7 @@ class Exported:
     weights: Weights
     runner: Runner
     parity: dict[str, float]  # stage -> greatest difference, in units of the scores' spread
+    arithmetic: dict[str, Any]  # the manifest's: kind and, of an exact graph, certificate and accuracy
 
 
 def train(path: Path, settings: Settings, progress: Progress | None = None) -> Trained:
@@ -93,6 +97,9 @@ def train(path: Path, settings: Settings, progress: Progress | None = None) -> T
         fitted = fit_table(data, settings, progress, lambda: interruption.asked, checkpoint)
     progress.say("recomputing batch-norm statistics over all training rows, folding, checking")
     exported = export_checked(data, fitted)
+    if settings.arithmetic == "exact":
+        progress.say("exporting in exact arithmetic, proving it from the file")
+        exported = in_exact_arithmetic(exported, data)
     outputs = {part: exported.runner.run([data.arrays[part]])[0] for part in ("validation", "test")}
     measured = measure(data, outputs["test"])
     seconds = time.monotonic() - start_s
@@ -101,7 +108,7 @@ def train(path: Path, settings: Settings, progress: Progress | None = None) -> T
         "version": place.version,
         "task": data.goal.task,
         "signature": data.signature.model_dump(mode="json"),
-        "arithmetic": {"kind": "float32"},
+        "arithmetic": exported.arithmetic,
         "metrics": measured,
         "provenance": provenance.collect(data, settings, fitted, findings, exported.parity, seconds),
         "uncertainty": uncertainty(data, outputs),
@@ -148,7 +155,22 @@ def export_checked(data: Data, fitted: Fitted) -> Exported:
         "engine": parity.check_engine(folded, reference, runner.run([arrays])[0]),
     }
     maxima = weight_files.maxima_of(folded, rows["train"].x.numpy(), data.arrays["train"].categorical)
-    return Exported(model, Weights(fitted.preprocess, folded, maxima), runner, found)
+    return Exported(model, Weights(fitted.preprocess, folded, maxima), runner, found, {"kind": "float32"})
+
+
+def in_exact_arithmetic(exported: Exported, data: Data, headroom: float = HEADROOM) -> Exported:
+    """Return the same network as a proved exact graph, measured on the test rows; ProofError where it is not exact."""
+    weights, test = exported.weights, data.arrays["test"]
+    exact = exacts.build(weights, headroom)
+    runner = Runner(Engine(exact.model, EngineOptions(device="cpu")), RUN_ROWS)
+    stated = exacts.arithmetic(exact, weights, runner, test)
+    name = "value" if data.goal.classes is None else "probabilities"
+    reference = predictions(reference_scores(weights, test), weights.folded.output)
+    stated["accuracy"]["metrics"] = {
+        "float64": measure(data, {name: reference}),
+        "exact": measure(data, runner.run([test])[0]),
+    }
+    return replace(exported, model=exact.model, runner=runner, arithmetic=stated)
 
 
 def measure(data: Data, outputs: dict[str, np.ndarray]) -> dict[str, Any]:
