@@ -147,7 +147,7 @@ class Preprocess:
             for name, kind in PARTS.items()
             if any(key.startswith(f"{name}.") for key in arrays)
         }
-        return cls(int(arrays["categorical"]), arrays["fill"], arrays["missing"], arrays["embedded"], **parts)
+        return cls(arrays["categorical"].item(), arrays["fill"], arrays["missing"], arrays["embedded"], **parts)
 
 
 PARTS = {"scaling": Scaling, "piecewise": Piecewise, "periodic": Periodic, "onehot": OneHot}
