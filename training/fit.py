@@ -129,7 +129,7 @@ class Run:
         for step, index in enumerate(torch.tensor_split(order, self.batches), first):
             total += self.step(self.train.take(index), step)
         train_loss = float(total) / self.batches
-        validation_loss = mean_loss(self.average.network, self.target, self.validation)
+        validation_loss = held_loss(self.average.network, self.target, self.validation)
         rate = float(self.optimizer.param_groups[0]["lr"])
         epoch = Epoch(len(self.history) + 1, train_loss, validation_loss, rate, time.monotonic() - start)
         if not self.history or validation_loss < self.best().validation_loss:
@@ -226,6 +226,6 @@ def scores_of(network: Network, rows: Rows) -> Tensor:
     return torch.cat(pieces)
 
 
-def mean_loss(network: Network, target: Target, rows: Rows) -> float:
-    """Mean loss over rows."""
-    return float(target.losses(scores_of(network, rows), rows.y).double().mean())
+def held_loss(network: Network, target: Target, rows: Rows) -> float:
+    """Return the mean loss over held-out rows."""
+    return float(target.held_losses(scores_of(network, rows), rows.y).double().mean())

@@ -77,10 +77,10 @@ class Site:
 
 
 def fit_table(
-    data: Data, settings: Settings, progress: Progress, stop: Callable[[], bool], checkpoint: Checkpoint
+    data: Data, settings: Settings, progress: Progress, stop: Callable[[], bool], checkpoint: Checkpoint | None = None
 ) -> Fitted:
     """Fit a network to the training rows; `stop` is asked after each epoch."""
-    resume = checkpoint.load() if settings.resume else None
+    resume = checkpoint.load() if settings.resume and checkpoint is not None else None
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     rows = len(data.split.train)
@@ -89,12 +89,14 @@ def fit_table(
     plans = plan.plans(rows, network_settings_of(rows, settings), fit_settings_of(rows, settings), settings.encoding)
     if resume is not None:
         number = int(resume[CHOSEN])
-    elif len(plans) > 1 and rows <= rules.SMALL_ROWS:
+    elif len(plans) > 1 and rows <= rules.FULL_ROWS:
         return fitted_in_full(site, plans)
     else:
         number = chosen_on_sample(site, plans)
-    marked = {CHOSEN: torch.tensor(number)}
-    return site.fit(plans[number], resume=resume, checkpoint=lambda state: checkpoint.save(state | marked))
+    if checkpoint is None:
+        return site.fit(plans[number])
+    marked, save = {CHOSEN: torch.tensor(number)}, checkpoint.save
+    return site.fit(plans[number], resume=resume, checkpoint=lambda state: save(state | marked))
 
 
 def fitted_in_full(site: Site, plans: list[Plan]) -> Fitted:
@@ -111,8 +113,9 @@ def fitted_in_full(site: Site, plans: list[Plan]) -> Fitted:
 def chosen_on_sample(site: Site, plans: list[Plan]) -> int:
     """Return which plan wins short fits on a sample; the first where there is nothing to choose or no time."""
     losses: list[Tensor] = []
+    rows = min(rules.SAMPLE_ROWS, len(site.data.split.train))
     for candidate in plans if len(plans) > 1 else []:
-        trial = site.fit(plan.shortened(candidate, rules.SMALL_ROWS), sampled=rules.SMALL_ROWS)
+        trial = site.fit(plan.shortened(candidate, rows), sampled=rows)
         losses.append(validation_losses(trial))
         say_trial(site, candidate, trial, len(losses), len(plans))
         if site.stop():
@@ -123,7 +126,7 @@ def chosen_on_sample(site: Site, plans: list[Plan]) -> int:
 def validation_losses(fitted: Fitted) -> Tensor:
     """Return the loss of each validation row [rows]."""
     rows = fitted.rows["validation"]
-    return fitted.target.losses(fits.scores_of(fitted.result.network, rows), rows.y)
+    return fitted.target.held_losses(fits.scores_of(fitted.result.network, rows), rows.y)
 
 
 def say_trial(site: Site, candidate: Plan, fitted: Fitted, number: int, of: int) -> None:

@@ -6,7 +6,9 @@ from dataclasses import replace
 from training.fit import FitSettings
 from training.network import NetworkSettings
 
-SMALL_ROWS = 20_000  # training rows up to which every plan is fitted in full; more: short fits on a sample this large
+FULL_ROWS = 5_000  # training rows up to which every plan is fitted in full; more: short fits on a sample
+SAMPLE_ROWS = 20_000  # of such a sample
+NARROW_ROWS = 20_000  # training rows up to which a network has many narrow members
 STEPS = 4_000  # optimiser steps that a fit is planned for
 TRIAL_STEPS = 1_200  # those of a short fit that only helps to choose
 EPOCHS = (16, 150)  # least and most
@@ -15,7 +17,7 @@ BATCH_ROWS = ((1_000, 32), (10_000, 128), (100_000, 256), (math.inf, 1_024))  # 
 
 def network_settings(rows: int) -> NetworkSettings:
     """Return the network for `rows` training rows: many narrow members where rows are few, since there variance is the error."""
-    if rows <= SMALL_ROWS:
+    if rows <= NARROW_ROWS:
         return NetworkSettings(widths=(128, 128), members=8)
     return NetworkSettings(widths=(256, 256), members=2)
 
@@ -30,7 +32,7 @@ def fit_settings(rows: int, settings: FitSettings | None = None, steps: int = ST
 
 def encodings(rows: int) -> tuple[str, ...]:
     """Return the names of the encodings that compete, the preferred first: few rows cannot pay for bins without evidence."""
-    return ("plain", "bins") if rows < 1_000 else ("bins", "plain", "tree", "waves")
+    return ("plain", "bins") if rows < 1_000 else ("bins", "tree", "plain")
 
 
 def dimensions(codes: int) -> int:

@@ -26,13 +26,25 @@ class Target:
             return torch.from_numpy(((y - self.mean) / self.std).astype(np.float32))
         return torch.from_numpy(y.astype(np.int64))
 
-    def losses(self, scores: Tensor, y: Tensor) -> Tensor:
-        """Return the loss of each row [rows]: log loss in nats, or squared error in squared standard units."""
+    def losses(self, scores: Tensor, y: Tensor, unknown: float = 0.0) -> Tensor:
+        """Return the loss of each row [rows]: log loss in nats, or squared error in squared standard units.
+
+        `unknown` is the share of each label that is spread evenly over the classes.
+        """
         if self.task == "regression":
             return (scores[:, 0] - y).square()
         if self.task == "binary":
-            return functional.binary_cross_entropy_with_logits(scores[:, 0], y.to(scores.dtype), reduction="none")
-        return functional.cross_entropy(scores, y, reduction="none")
+            share = y.to(scores.dtype) * (1.0 - unknown) + unknown / 2
+            return functional.binary_cross_entropy_with_logits(scores[:, 0], share, reduction="none")
+        return functional.cross_entropy(scores, y, reduction="none", label_smoothing=unknown)
+
+    def held_losses(self, scores: Tensor, y: Tensor) -> Tensor:
+        """Return the loss of each held-out row [rows], with one further row of unknown class among them.
+
+        A small validation set that is wholly separable would otherwise reward certainty without end, in the epochs
+        that it selects and in the temperature. (The pseudo-count of Platt 1999; nothing for thousands of rows.)
+        """
+        return self.losses(scores, y, 1.0 / (len(y) + 1))
 
 
 def fit(task: Task, y: np.ndarray, classes: int) -> Target:

@@ -20,10 +20,10 @@ def fit(scores: Tensor, y: Tensor, target: Target) -> float:
     if target.task == "regression" or len(y) < 2:
         return 1.0
     scores = scores.double()
-    plain = target.losses(scores, y)  # [rows]
+    plain = target.held_losses(scores, y)  # [rows]
     tried = torch.logspace(math.log2(LEAST), math.log2(MOST), STEPS, base=2.0, dtype=torch.float64)
-    losses = torch.stack([target.losses(scores / temperature, y).mean() for temperature in tried])
+    losses = torch.stack([target.held_losses(scores / temperature, y).mean() for temperature in tried])
     best = float(tried[losses.argmin()])
-    gain = plain - target.losses(scores / best, y)  # [rows]
+    gain = plain - target.held_losses(scores / best, y)  # [rows]
     error = float(gain.std() / len(gain) ** 0.5)
     return best if float(gain.mean()) > error else 1.0

@@ -1,0 +1,115 @@
+"""Cross-validation of the network and its rivals on the same folds, and what follows from it."""
+
+import io
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from statistics import mean, stdev
+
+import numpy as np
+import torch
+
+from training import batchnorm, freeze, metrics, schema, temperature
+from training.data import Data
+from training.fitted import fit_table
+from training.fold import Output, predictions
+from training.preprocess import Raw
+from training.progress import Progress
+from training.rivals import RIVALS
+from training.settings import Settings
+from training.split import Split
+
+NETWORK = "the network"
+TIE = 0.01  # a difference below this share of the loss decides nothing, however steady it is
+
+
+@dataclass(frozen=True)
+class Score:
+    """One method over all folds."""
+
+    method: str
+    losses: tuple[float, ...]  # log loss in nats or RMSE in the target's unit, one a fold
+    seconds: float  # of all folds together
+
+    @property
+    def loss(self) -> float:
+        """Mean over the folds."""
+        return mean(self.losses)
+
+
+def compare(data: Data, settings: Settings, folds: int, say: Callable[[str], None]) -> list[Score]:
+    """Fit every method once a fold and return their scores, least loss first."""
+    methods = {NETWORK: lambda fold: network(fold, settings), **RIVALS}
+    found: dict[str, list[float]] = {name: [] for name in methods}
+    seconds = dict.fromkeys(methods, 0.0)
+    for number, fold in enumerate(folded(data, settings, folds), 1):
+        for name, method in methods.items():
+            start_s = time.monotonic()
+            found[name].append(loss_of(fold, method(fold)))
+            seconds[name] += time.monotonic() - start_s
+        say(f"fold {number} of {folds}: " + ", ".join(f"{name} {losses[-1]:.4g}" for name, losses in found.items()))
+    scores = [Score(name, tuple(losses), seconds[name]) for name, losses in found.items()]
+    return sorted(scores, key=lambda score: score.loss)
+
+
+def folded(data: Data, settings: Settings, folds: int) -> Iterator[Data]:
+    """Yield the table split anew for each fold: one fold tests, a quarter of the others validates, the rest trains.
+
+    Rows are dealt to folds within each class. Ranges and categories are taken from each fold's own training rows.
+    """
+    order = np.random.default_rng(settings.seed).permutation(len(data.goal.y))
+    order = order[np.argsort(data.goal.strata[order], kind="stable")]
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    for fold in range(folds):
+        test = place % folds == fold
+        validation = ~test & ((place // folds + fold) % 4 == 0)
+        split = Split(*(np.flatnonzero(part) for part in (~test & ~validation, validation, test)))
+        found = schema.infer(data.columns, data.goal, split.train, rare_rows=settings.rare_rows, keep=settings.keep)
+        arrays = {part: schema.encode(found.signature, data.columns, getattr(split, part)) for part in Split._fields}
+        yield replace(data, schema=found, split=split, arrays=arrays)
+
+
+def network(data: Data, settings: Settings) -> np.ndarray:
+    """Fit, freeze and fold as training does; returns the answers for the test rows."""
+    fitted = fit_table(data, settings, Progress(io.StringIO(), quiet=True), lambda: False)
+    frozen = batchnorm.recompute(fitted.result.network, fitted.rows["train"])
+    held = fitted.rows["validation"]
+    divisor = temperature.fit(torch.from_numpy(freeze.unfolded_scores(frozen, held)), held.y, fitted.target)
+    output = Output(data.goal.task, fitted.target.mean, fitted.target.std)
+    folded_network = freeze.fold_network(frozen, fitted.preprocess.embedded.tolist(), output, divisor)
+    arrays = data.arrays["test"]
+    found = predictions(folded_network.scores(fitted.preprocess.transform(Raw(*arrays)), arrays.categorical), output)
+    return found[:, 0] if data.goal.classes is None else found
+
+
+def loss_of(data: Data, answers: np.ndarray) -> float:
+    """Return log loss or RMSE of answers for the test rows."""
+    y = data.y("test")
+    if data.goal.classes is None:
+        return math.sqrt(float(np.square(answers - y).mean()))
+    return metrics.log_loss(answers, y)
+
+
+def verdict(scores: list[Score]) -> str:
+    """Return what to use, in a sentence: a network only where it is clearly better than what is simpler."""
+    by_name = {score.method: score for score in scores}
+    ours = by_name[NETWORK]
+    clear = [score for score in scores if score is not ours and is_clear(score, ours)]
+    if clear:
+        return f"Use {clear[0].method} here: its loss is {1 - clear[0].loss / ours.loss:.1%} below the network's."
+    ties = [name for name in RIVALS if not is_clear(ours, by_name[name])]
+    if ties:
+        return f"The network is not clearly better than {ties[0]}, which is simpler: prefer that unless you need what is served here."
+    rival = next(score for score in scores if score is not ours)
+    return (
+        f"The network pays: its loss is {1 - ours.loss / rival.loss:.1%} below that of {rival.method}, the next best."
+    )
+
+
+def is_clear(better: Score, worse: Score) -> bool:
+    """Whether `better` is better by more than two standard errors of the difference, paired by fold, and by 1 %."""
+    gains = [b - a for a, b in zip(better.losses, worse.losses, strict=True)]
+    error = stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.inf
+    return mean(gains) > max(2 * error, TIE * worse.loss)
