@@ -1,5 +1,6 @@
 """Who may wait: tickets, and the bound on the rows that all tickets of one process hold together."""
 
+from asyncio import TimerHandle
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -15,7 +16,7 @@ Reply = Callable[[Outputs | None, ServiceError | None], None]  # exactly one of 
 class Ticket:
     """One admitted request: its arrays, its deadline and whom to tell."""
 
-    __slots__ = ("admitted_s", "arrays", "deadline_s", "is_open", "reply", "rows", "timeout_s")
+    __slots__ = ("admitted_s", "arrays", "deadline_s", "is_open", "is_running", "reply", "rows", "timeout_s", "timer")
 
     def __init__(self, arrays: Arrays, rows: int, now_s: float, timeout_s: float, reply: Reply) -> None:
         """Hold `rows` rows that must start to run within `timeout_s` of `now_s` (monotonic clock)."""
@@ -25,7 +26,15 @@ class Ticket:
         self.timeout_s = timeout_s
         self.deadline_s = now_s + timeout_s
         self.reply = reply
+        self.is_running = False
+        self.timer: TimerHandle | None = None  # a waiting ticket of many rows is told in time that it is late
         self.is_open = True  # False once answered or cancelled: the reply is called at most once
+
+    def stop_timer(self) -> None:
+        """Let go of the timer, and so of the arrays: it would hold them until it fires."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
 
 
 class Admission:

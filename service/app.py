@@ -102,7 +102,14 @@ class Service:
         is_newest = self.registry.newest(name) is one
         for dialect in self.dialects:
             tally = self.tallies[name, version, dialect.name] = Tally()
-            exchange = Exchange(dialect, dialect.codec(one, limits), batcher, tally, self.settings.timeout_s)
+            exchange = Exchange(
+                dialect,
+                dialect.codec(one, limits),
+                batcher,
+                tally,
+                self.settings.timeout_s,
+                is_logged=self.settings.access_log,
+            )
             for path in dialect.paths(one, is_default=name == self.default, is_newest=is_newest):
                 self.routes[path] = exchange
                 if self.settings.root_path:

@@ -13,6 +13,7 @@ from service.app import Service
 from service.errors import ServiceError
 from service.exchange import Exchange, request_id_of, special
 from service.health import health
+from service.logs import event
 from service.origins import Origins
 from service.wire.dialect import Answer, Dialect, Headers
 
@@ -45,6 +46,7 @@ class App:
         headers: Headers = scope["headers"]
         path: str = scope["path"]
         exchange = self.service.routes.get(path)
+        answer: Answer | None
         try:
             cors = self.origins.check(headers)
             if exchange is not None and scope["method"] == "POST":
@@ -57,6 +59,11 @@ class App:
             cors, answer = [], self.failure(error, path, headers)
         except CallerGoneError:
             return
+        if self.service.settings.access_log and exchange is None:
+            status = answer.status if answer else None
+            event(
+                "request", method=scope["method"], path=path, status=status, request_id=request_id_of(special(headers))
+            )
         if answer is None:
             await (await self._load_pages())(scope, receive, send)
         else:

@@ -80,6 +80,8 @@ class Batcher:
         if rows > self._inline_rows:
             self._large.append(ticket)
             self._start_large()
+            if not ticket.is_running:
+                ticket.timer = asyncio.get_running_loop().call_later(timeout_s, self._tell_late, ticket)
         else:
             self._small.append(ticket)
             if not self._is_called:
@@ -95,6 +97,12 @@ class Batcher:
         if ticket.is_open:
             self._close(ticket)
             self.flow.cancelled_tickets += 1
+
+    def _tell_late(self, ticket: Ticket) -> None:
+        """Answer 504: the ticket was taken too late, or its time passed while it waited behind a long run."""
+        self.flow.late_tickets += 1
+        self._close(ticket)
+        ticket.reply(None, errors.late(ticket.timeout_s))
 
     def _call_small(self, wait_s: float) -> None:
         loop = asyncio.get_running_loop()
@@ -150,10 +158,10 @@ class Batcher:
             if not ticket.is_open:
                 continue
             if ticket.deadline_s <= now_s:
-                self.flow.late_tickets += 1
-                self._close(ticket)
-                ticket.reply(None, errors.late(ticket.timeout_s))
+                self._tell_late(ticket)
                 continue
+            ticket.is_running = True
+            ticket.stop_timer()
             batch.append(ticket)
             rows += ticket.rows
             self.flow.queue_s += now_s - ticket.admitted_s
@@ -181,4 +189,5 @@ class Batcher:
 
     def _close(self, ticket: Ticket) -> None:
         ticket.is_open = False
+        ticket.stop_timer()
         self._admission.leave(ticket.rows)

@@ -10,6 +10,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from service import errors
 from service.admission import Ticket
 from service.batching import Batcher
 from service.errors import ServiceError
+from service.logs import event
 from service.metrics import Tally
 from service.wire.dialect import Answer, Call, Codec, Dialect, Headers
 
@@ -32,10 +34,23 @@ _numbers = itertools.count(1)
 class Exchange:
     """One model in one dialect."""
 
-    __slots__ = ("_batcher", "_codec", "_dialect", "_tally", "_timeout_s")
+    __slots__ = ("_batcher", "_codec", "_dialect", "_is_logged", "_tally", "_timeout_s")
 
-    def __init__(self, dialect: Dialect, codec: Codec, batcher: Batcher, tally: Tally, timeout_s: float) -> None:
-        """Join the parts; `timeout_s` is the deadline of requests that name none, and the most that one may name."""
+    def __init__(
+        self,
+        dialect: Dialect,
+        codec: Codec,
+        batcher: Batcher,
+        tally: Tally,
+        timeout_s: float,
+        *,
+        is_logged: bool = False,
+    ) -> None:
+        """Join the parts; `timeout_s` is the deadline of requests that name none, and the most that one may name.
+
+        With `is_logged` every request gets a line in the log.
+        """
+        self._is_logged = is_logged
         self._dialect = dialect
         self._codec = codec
         self._batcher = batcher
@@ -64,6 +79,8 @@ class Exchange:
                 encoding_s = time.perf_counter()
                 answer = self._codec.encode(call, decoded, outputs)
                 self._tally.answered(decoded.rows, encoding_s, started_s)
+                if self._is_logged:
+                    self._log(request_id, answer.status, started_s, rows=decoded.rows)
                 reply(answer)
 
             return self._batcher.submit(decoded.arrays, decoded.rows, timeout_s, finish)
@@ -83,7 +100,16 @@ class Exchange:
 
     def _refuse(self, error: ServiceError, request_id: str, reply: Callable[[Answer], None]) -> None:
         self._tally.refused(error.code)
+        if error.status >= 500:
+            event("request_failed", 40, request_id=request_id, route=self._dialect.name, code=error.code)
+        if self._is_logged:
+            self._log(request_id, error.status, None, code=error.code)
         reply(self._dialect.failure(error, request_id))
+
+    def _log(self, request_id: str, status: int, started_s: float | None, **named: Any) -> None:
+        if started_s is not None:
+            named["seconds"] = round(time.perf_counter() - started_s, 6)
+        event("request", request_id=request_id, route=self._dialect.name, status=status, **named)
 
 
 def special(headers: Headers) -> dict[bytes, bytes]:

@@ -60,7 +60,7 @@ class Tally:
 class Flow:
     """Counts of one model's batcher; the same for all dialects."""
 
-    __slots__ = ("cancelled_tickets", "failed_runs", "late_tickets", "queue_s", "run_s", "rows", "runs_by_rows")
+    __slots__ = ("cancelled_tickets", "failed_runs", "late_tickets", "queue_s", "rows", "run_s", "runs_by_rows")
 
     def __init__(self) -> None:
         """Start at zero."""

@@ -73,6 +73,7 @@ class Protocol(HttpToolsProtocol):
         assert isinstance(application, App), "service.serve makes the configuration"
         self._routes = application.service.routes
         self._max_body_bytes = application.service.settings.max_body_bytes
+        self.cycle: Any = None  # uvicorn's cycle or a Turn: what is being read
         self._turn: Turn | None = None  # the predict request that is being read or answered
         self._idle_since_s = 0.0
         self.on_closed: Callable[[], None] | None = None  # a worker tells its supervisor
@@ -171,7 +172,7 @@ class Protocol(HttpToolsProtocol):
 
     def _begin(self, exchange: Exchange, found: dict[bytes, bytes]) -> None:
         turn = self._turn = Turn(exchange, self.headers, found)
-        self.cycle = turn  # type: ignore[assignment] # a Turn has what uvicorn asks of a cycle
+        self.cycle = turn
         if not self.parser.should_keep_alive():
             turn.keep_alive = False
         length = found.get(b"content-length")

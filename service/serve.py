@@ -2,6 +2,7 @@
 
 import array
 import asyncio
+import contextlib
 import gc
 import os
 import socket
@@ -75,9 +76,12 @@ class Server(uvicorn.Server):
             connection = socket.socket(fileno=descriptor)
             connection.setblocking(False)
             loop = asyncio.get_running_loop()
-            task = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
-            self.server_state.tasks.add(task)  # type: ignore[arg-type] # uvicorn waits for whatever is in there
-            task.add_done_callback(self.server_state.tasks.discard)  # type: ignore[arg-type]
+            task = loop.create_task(self._connect(connection))
+            self.server_state.tasks.add(task)
+            task.add_done_callback(self.server_state.tasks.discard)
+
+    async def _connect(self, connection: socket.socket) -> None:
+        await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
 
     def _protocol(self) -> Protocol:
         protocol = Protocol(self.config, self.server_state, self.lifespan.state)
@@ -86,10 +90,8 @@ class Server(uvicorn.Server):
 
     def _tell_closed(self) -> None:
         assert self._control is not None, "only a worker tells"
-        try:
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # gone or busy: what is lost is some evenness
             self._control.send(CLOSED)
-        except (BlockingIOError, BrokenPipeError):
-            pass  # the supervisor is gone or busy: what is lost is some evenness
 
     def _write_counters(self) -> None:
         self.service.counters.write()
@@ -172,15 +174,15 @@ def _serve_here(
     server = Server(config_of(App(service), settings), service, control)
     settle()
     host, port = address
-    event(
-        "serving", host=host, port=port, pid=os.getpid(), ready=service.is_ready, models=list(service.registry.models)
-    )
+    state = "ready" if service.is_ready else "not_ready"
+    event(state, host=host, port=port, pid=os.getpid(), models=list(service.registry.models))
     if is_first:
-        print(banner.text(service, host, port), flush=True)
+        sys.stdout.write(banner.text(service, host, port) + "\n")
+        sys.stdout.flush()
     server.run([listener] if listener else [])
     return 0
 
 
 def _give_up(error: SettingError) -> int:
-    print(f"batchproof: {error}", file=sys.stderr)
+    sys.stderr.write(f"batchproof: {error}\n")
     return STARTUP_FAILED

@@ -24,14 +24,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         text = (
             f"{field.description} [{settings.bounds(name)}{' ' + unit if unit else ''}; default {default_text(name)}]"
         )
-        parser.add_argument(
-            settings.flag_name(name),
-            dest=name,
-            default=argparse.SUPPRESS,
-            metavar=None if is_switch else name.upper(),
-            help=text.replace("%", "%%"),
-            **({"nargs": "?", "const": "true"} if is_switch else {}),
+        flag = parser.add_argument(
+            settings.flag_name(name), dest=name, default=argparse.SUPPRESS, help=text.replace("%", "%%")
         )
+        if is_switch:
+            flag.nargs, flag.const = "?", "true"
 
 
 def default_text(name: str) -> str:

@@ -1,6 +1,6 @@
 """What is told about models: signature, ranges, metrics, provenance, versions."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict
@@ -60,7 +60,7 @@ def routes(service: Service) -> APIRouter:
         return ModelDetail(**detail(service, find(service, name)))
 
     @router.get("/models/{name}/versions/{version}", summary="Describe one version of a model")
-    def describe(name: str, version: int = Path(ge=1)) -> ModelDetail:
+    def describe(name: str, version: Annotated[int, Path(ge=1)]) -> ModelDetail:
         return ModelDetail(**detail(service, find(service, name, version)))
 
     return router

@@ -1,6 +1,6 @@
 """Outputs to the text of predictions: prebuilt bytes around the shortest float32 digits, joined once.
 
-The text is what orjson writes for `service.decoder.Decoder.decode`, byte for byte; a test holds the two together.
+The text reads back as what `service.decoder.Decoder.decode` returns; a test holds the two together.
 """
 
 from collections.abc import Mapping, Sequence

@@ -57,7 +57,7 @@ class FastRows:
         if body[:1] == b"\xef":  # a byte order mark is no JSON
             return None
         try:
-            document = self._parser.parse(body)
+            document: Any = self._parser.parse(body)
             rows = document["rows"]
             numbers = np.frombuffer(rows.as_buffer(of_type="d"))
             count, width = len(rows), self._width
@@ -65,10 +65,10 @@ class FastRows:
                 len(document) != 1
                 or len(numbers) != count * width
                 or body.count(b"[") != count + 1
-                or not all([len(row) == width for row in rows])
+                or set(map(len, rows)) - {width}
             ):
                 return None
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RuntimeError):  # RuntimeError: an integer of more than 64 bits
             return None
         return Arrays(numbers.reshape(count, width), None)
 
@@ -100,7 +100,7 @@ class _Columns:
         categorical = self._categorical(list(zip(*rows, strict=True))[numbers:], len(rows)) if self._codes else None
         return Arrays(numeric, categorical)
 
-    def _numeric(self, rows: Sequence[tuple[Any, ...]]) -> np.ndarray:
+    def _numeric(self, rows: Sequence[Sequence[Any]]) -> np.ndarray:
         if self._dates:
             rows = [self._dated(row) for row in rows]
         try:
@@ -113,7 +113,7 @@ class _Columns:
         _check_finite(numbers)
         return numbers.reshape(len(rows), self._numbers)
 
-    def _dated(self, row: tuple[Any, ...]) -> list[Any]:
+    def _dated(self, row: Sequence[Any]) -> list[Any]:
         values = list(row)
         for place in self._dates:
             text = values[place]
