@@ -1,7 +1,10 @@
-"""Piecewise-linear encoding: one column a bin, rising from 0 to 1 as the value crosses that bin.
+"""Piecewise-linear encoding: one column a bin, rising from 0 to HEIGHT as the value crosses it.
 
 Gorishniy, Rubachev, Babenko 2022 (On Embeddings for Numerical Features), with both outer bins closed, so that every
-encoded value lies in [0, 1]; beyond the outermost edges the scaled value still tells rows apart.
+share of a bin lies in [0, 1]; beyond the outermost edges the scaled value still tells rows apart.
+
+Shares are lowered to HEIGHT: the scale of a column is how fast its weights act in the first layer, and dozens of
+columns at full height let bins fit noise before the scaled value has been used.
 """
 
 from dataclasses import dataclass
@@ -12,6 +15,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from training.encodings.scaling import limits
 from training.graph import Graph
 
+HEIGHT = 0.3  # of a whole bin
 TREE_ROWS = 50_000  # rows that a tree of edges is grown on: the edges of more rows are the same to within noise
 
 
@@ -26,14 +30,15 @@ class Piecewise:
     @property
     def bounds(self) -> np.ndarray:
         """Greatest absolute value of each produced column [bins]."""
-        return np.ones(len(self.column))
+        return np.full(len(self.column), HEIGHT)
 
     def emit(self, graph: Graph, filled: str) -> str:
         """Append the nodes for `filled` [rows, columns] float64 without NaN; returns [rows, bins] float64."""
         chosen = graph.add("Gather", [filled, graph.constant("bin_column", self.column)], "bin_values", axis=1)
         above = graph.add("Sub", [chosen, graph.constant("bin_low", self.low)], "bin_above")
         share = graph.add("Mul", [above, graph.constant("bin_slope", self.slope)], "bin_share")
-        return graph.add("Clip", [share, *limits(graph, "bin_bound", 0.0, 1.0)], "binned")
+        whole = graph.add("Clip", [share, *limits(graph, "bin_bound", 0.0, 1.0)], "bin_whole")
+        return graph.add("Mul", [whole, graph.constant("bin_height", HEIGHT)], "binned")
 
 
 def fit(numeric: np.ndarray, target: np.ndarray, *, classes: bool, bins: int, edges: str) -> Piecewise:
