@@ -9,7 +9,7 @@ import numpy as np
 
 from service.runner import Feeds, Outputs, rows_of
 
-LARGEST_FILL = 65  # rows: filled batches take the sizes up to this one in turn
+LARGEST_FILL = 33  # rows: filled batches take the sizes up to this one in turn
 CUTS = (1, 2, 3, 5, 8, 13, 21, 34, 55)  # rows of the requests that a batch is joined from
 
 
@@ -51,13 +51,12 @@ class Tally:
 
 
 def sizes_for(run_rows: int) -> tuple[int, ...]:
-    """Return the batch sizes to compare: small ones, both sides of powers of two, the largest run, and cut ones.
+    """Return the batch sizes to compare: small ones, both sides of powers of two, the largest run, one row more.
 
-    Sizes above `run_rows`, the largest run or the fixed row count of one, are requests that the runner cuts.
+    Sizes above `run_rows`, the largest run or the fixed row count of each, are requests that the runner cuts.
     """
     around = (size + step for size in (32, 64, 128, 256) for step in (-1, 0, 1))
-    largest = (run_rows - 1, run_rows, run_rows + 1, 2 * run_rows + 1)
-    return tuple(sorted({*range(1, 18), *around, *largest} - {0}))
+    return tuple(sorted({*range(1, 18), *around, run_rows, run_rows + 1}))
 
 
 def alone(runner: Runs, probes: Feeds) -> Outputs:
