@@ -1,0 +1,54 @@
+"""The fitted network as the graph that will be served: frozen, folded, exported, and held to what was trained."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from service.engine import Engine, EngineOptions
+from service.features import Arrays
+from service.runner import Runner
+from training import batchnorm, exact, export, freeze, parity, temperature
+from training.data import Data
+from training.exact import Exact
+from training.fitted import Fitted
+from training.fold import Output
+from training.weights import Weights, maxima_of
+
+RUN_ROWS = 8_192  # rows of one run of the engine while measuring
+PARITY_ROWS = 4_096  # validation rows that the stages are compared on, at most
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The graph, what it was made from, and what held it to the network that was trained."""
+
+    model: bytes  # model.onnx, serialised
+    weights: Weights
+    runner: Runner  # on the engine that serves
+    proved: Exact | None  # where the arithmetic is exact
+    parity: dict[str, float]  # stage -> greatest difference, in units of the scores' spread
+
+    def run(self, arrays: Arrays) -> dict[str, np.ndarray]:
+        """Return the engine's outputs [rows, width] for rows."""
+        return self.runner.run([arrays])[0]
+
+
+def make(data: Data, fitted: Fitted, arithmetic: str) -> Exported:
+    """Freeze, fold, export and check; ParityError or ProofError names what does not hold."""
+    rows, target = fitted.rows, fitted.target
+    frozen = batchnorm.recompute(fitted.result.network, rows["train"])
+    unfolded = freeze.unfolded_scores(frozen, rows["validation"])  # [rows, outputs] float64
+    divisor = temperature.fit(torch.from_numpy(unfolded), rows["validation"].y, target)
+    output = Output(data.goal.task, target.mean, target.std)
+    folded = freeze.fold_network(frozen, fitted.preprocess.embedded.tolist(), output, divisor)
+    arrays = Arrays(*(None if array is None else array[:PARITY_ROWS] for array in data.arrays["validation"]))
+    reference = folded.scores(rows["validation"].x[:PARITY_ROWS].numpy(), arrays.categorical)
+    fold_error = parity.check_fold(unfolded[:PARITY_ROWS], reference, divisor)
+    maxima = maxima_of(folded, rows["train"].x.numpy(), data.arrays["train"].categorical)
+    weights = Weights(fitted.preprocess, folded, maxima)
+    proved = exact.build(weights) if arithmetic == "exact" else None
+    model = proved.model if proved else export.export(weights.preprocess, weights.folded).SerializeToString()
+    runner = Runner(Engine(model, EngineOptions(device="cpu")), RUN_ROWS)
+    engine_error = parity.check_engine(folded, reference, runner.run([arrays])[0])
+    return Exported(model, weights, runner, proved, {"fold": fold_error, "engine": engine_error})
