@@ -28,6 +28,12 @@ INPUTS = [
 ]
 
 
+NUMBERS = [  # rows of these may come as one matrix
+    {"name": f"f{place}", "kind": "numeric", "value_type": "float", "missing": place > 2, "range": [-1.0, 1.0]}
+    for place in range(5)
+]
+
+
 def signature_of(task: str = "multiclass", inputs: list[Content] | None = None) -> Signature:
     """Return the signature as the service reads it."""
     content = {"inputs": inputs or INPUTS, "target": "colour", "classes": CLASSES[task]}
@@ -54,11 +60,18 @@ def _random_value(feature: Any, rng: np.random.Generator) -> Any:
     return {"float": float(drawn), "integer": round(drawn), "boolean": bool(drawn > 0.5)}[feature.value_type]
 
 
-def network(task: str = "multiclass", *, saturated: bool = False, hidden: int = 16, seed: int = 0) -> Graph:
+def network(
+    task: str = "multiclass",
+    *,
+    saturated: bool = False,
+    hidden: int = 16,
+    seed: int = 0,
+    inputs: list[Content] | None = None,
+) -> Graph:
     """Return a graph for the signature: impute, standardise, embed, one hidden layer, softmax or value."""
-    signature, rng, graph = signature_of(task), np.random.default_rng(seed), Graph()
+    signature, rng, graph = signature_of(task, inputs), np.random.default_rng(seed), Graph()
     parts = [_numbers(graph, signature)]
-    codes = graph.input("categorical", TensorProto.INT64, len(signature.categorical))
+    codes = graph.input("categorical", TensorProto.INT64, len(signature.categorical)) if signature.categorical else ""
     for place, feature in enumerate(signature.categorical):
         table = graph.constant(f"{feature.name}_table", rng.normal(size=(len(feature.categories or ()) + 2, 3)))
         code = graph.add(
@@ -109,11 +122,12 @@ def make_bundle(
     arithmetic: str = "float32",
     graph: Graph | None = None,
     seed: int = 0,
+    inputs: list[Content] | None = None,
 ) -> Path:
     """Write a bundle to models/<name>/<version> and return its folder."""
-    signature = signature_of(task)
+    signature = signature_of(task, inputs)
     exact = arithmetic == "exact"
-    model = (graph or network(task, saturated=exact, seed=seed)).model(name).SerializeToString()
+    model = (graph or network(task, saturated=exact, seed=seed, inputs=inputs)).model(name).SerializeToString()
     rows = random_rows(signature, 40, seed)
     outputs = Engine(model, EngineOptions(device="cpu")).run(Encoder(signature).encode_rows(rows).arrays)
     folder = models / name / str(version)
@@ -130,7 +144,7 @@ def make_bundle(
         "name": name,
         "version": version,
         "task": task,
-        "signature": {"inputs": INPUTS, "target": "colour", "classes": CLASSES[task]},
+        "signature": {"inputs": inputs or INPUTS, "target": "colour", "classes": CLASSES[task]},
         "arithmetic": {"kind": arithmetic},
         "files": {},
         "metrics": {"rows": 100, "log_loss": 0.25},
