@@ -1,10 +1,12 @@
 """The FastAPI application of the pages: same errors and same OpenAPI document as the predict routes in front of it."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from service import __version__
@@ -12,11 +14,12 @@ from service.app import Service
 from service.errors import ServiceError
 from service.exchange import request_id_of, special
 from service.openapi import ERROR_SCHEMAS, refusal
-from service.pages import apipage, models, start
+from service.pages import models, start
 
+HTML = "text/html; charset=utf-8"
 DESCRIPTION = "Predictions that do not depend on what they were batched with."
 SECURITY_HEADERS = {
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'; "
+    "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -44,17 +47,24 @@ def make_pages(service: Service) -> FastAPI:
 
 
 def _add_documents(app: FastAPI, service: Service) -> None:
-    def page(path: str, text: str, kind: str) -> None:
-        def get() -> Response:
-            return Response(text, media_type=kind, headers=SECURITY_HEADERS)
-
-        app.add_api_route(path, get, methods=["GET", "HEAD"], include_in_schema=False, response_class=HTMLResponse)
-
     document = openapi(app, service)
-    page("/", start.page(service), "text/html; charset=utf-8")
-    page("/docs", apipage.PAGE, "text/html; charset=utf-8")
-    page("/docs/page.js", apipage.SCRIPT, "text/javascript; charset=utf-8")
-    app.add_api_route("/openapi.json", lambda: JSONResponse(document), methods=["GET", "HEAD"], include_in_schema=False)
+
+    def add(path: str, get: Callable[[Request], Response]) -> None:
+        app.router.add_route(path, get, methods=["GET"], include_in_schema=False)
+
+    def start_page(request: Request) -> Response:
+        base = str(request.base_url).rstrip("/")
+        return Response(start.page(service, base), media_type=HTML, headers=SECURITY_HEADERS)
+
+    def file(name: str, media_type: str) -> Callable[[Request], Response]:
+        content = Path(__file__).with_name(name).read_bytes()
+        return lambda _: Response(content, media_type=media_type, headers=SECURITY_HEADERS)
+
+    add("/", start_page)
+    add("/docs", file("api.html", HTML))
+    add("/docs/page.js", file("api.js", "text/javascript; charset=utf-8"))
+    add("/docs/style.css", file("style.css", "text/css; charset=utf-8"))
+    add("/openapi.json", lambda _: JSONResponse(document))
 
 
 def openapi(app: FastAPI, service: Service) -> dict[str, Any]:

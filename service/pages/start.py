@@ -1,7 +1,54 @@
 """The start page: what is served here, and where to go."""
 
+from html import escape
+from pathlib import Path
+from string import Template
+
+from service import banner
 from service.app import Service
+from service.model import Model
+
+TEMPLATE = Template(Path(__file__).with_name("start.html").read_text(encoding="utf-8"))
 
 
-def page(service: Service) -> str:
-    return "<h1>Batchproof</h1>"
+def page(service: Service, base: str) -> str:
+    """Return the page as the reader at address `base` sees it."""
+    return TEMPLATE.substitute(models=_models(service) + _refusals(service), example=_example(service, base))
+
+
+def _models(service: Service) -> str:
+    if not service.registry.models:
+        return '<h2>Models</h2><p class="bad">No model is loaded.</p>'
+    heads = "".join(f'<th scope="col">{head}</th>' for head in ("Model", "Version", "Predicts", "Batch invariance"))
+    rows = "".join(_row(service.registry.newest(name)) for name in service.registry.models)
+    return (
+        f'<h2>Models</h2><div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+    )
+
+
+def _row(model: Model) -> str:
+    manifest = model.manifest
+    status = str(model.fingerprint["invariance"])
+    grade = "bad" if status in ("reported", "failed", "unverified") else "good"
+    name = escape(manifest.name)
+    cells = (
+        f'<a href="models/{name}">{name}</a>',
+        str(manifest.version),
+        f"{escape(manifest.signature.target)}, {manifest.task}",
+        f'<span class="{grade}">{escape(status)}</span>',
+    )
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _refusals(service: Service) -> str:
+    lines = "".join(
+        f'<p><span class="bad">Refused</span> {escape(refusal.name)} {refusal.version or ""}: '
+        f"{escape(refusal.message)}</p>"
+        for refusal in service.registry.refusals
+    )
+    return f"<h2>Refused</h2>{lines}" if lines else ""
+
+
+def _example(service: Service, base: str) -> str:
+    command = banner.example(service, base)
+    return f"<h2>Try it</h2><pre>{escape(command)}</pre>" if command else ""

@@ -34,12 +34,9 @@ class Native:
     def paths(self, model: Model, *, is_default: bool, is_newest: bool) -> list[str]:
         """Return the paths of one model."""
         name, version = model.manifest.name, model.manifest.version
-        paths = [f"/models/{name}/versions/{version}/predict"]
-        if is_newest:
-            paths.append(f"/models/{name}/predict")
-        if is_newest and is_default:
-            paths.append("/predict")
-        return paths
+        plain = ["/predict"] if is_newest and is_default else []
+        newest = [f"/models/{name}/predict"] if is_newest else []
+        return [*plain, *newest, f"/models/{name}/versions/{version}/predict"]
 
     def codec(self, model: Model, limits: Limits) -> Codec:
         """Return the codec of one model."""

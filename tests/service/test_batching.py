@@ -28,6 +28,7 @@ class Doubles:
         self.fails = False
 
     def run(self, requests: Sequence[Arrays]) -> list[Outputs]:
+        """Wait at the gate, then double."""
         self.entered.set()
         assert self.gate.wait(30), "the test lets every run go"
         self.sizes.append([len(arrays.numeric) for arrays in requests if arrays.numeric is not None])

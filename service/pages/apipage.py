@@ -1,4 +1,0 @@
-"""The API page."""
-
-PAGE = "<h1>API</h1>"
-SCRIPT = ""
