@@ -11,7 +11,7 @@ from pathlib import Path
 from bench import chart, engine_loop, history, report, rounds
 from bench.bodies import own
 from bench.contenders import FLOOR, ROOT, Contender, batchproof, floor
-from bench.loads import LOADS, WORK
+from bench.loads import LOADS, WORK, require_wrk
 from bench.make_exact import write_exact
 from bench.make_model import write_all
 
@@ -25,6 +25,7 @@ def main(arguments: list[str]) -> None:
     if chosen.compare:
         _print_comparison(past, chosen.compare)
         return
+    require_wrk()
     if not (chosen.work / "peer.onnx").exists():
         write_all(chosen.work)
     if not (chosen.work / "exact").exists():

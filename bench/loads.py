@@ -11,6 +11,7 @@ import argparse
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -81,6 +82,12 @@ def read(printed: str, rows: int) -> Result:
     return Result(rate, rate * rows, refused=line["refused"], broken=line["broken"], **latencies)
 
 
+def require_wrk() -> None:
+    """End with one sentence where the load generator is not installed."""
+    if shutil.which("wrk") is None:
+        sys.exit("The load generator wrk is not installed: apt-get install wrk, or https://github.com/wg/wrk.")
+
+
 def run(load: Load, request: Request, host: str, port: int, seconds: float) -> Result:
     """Check the answer once, then send for `seconds`, after a warm-up of a quarter as long."""
     request.check(host, port)
@@ -119,6 +126,7 @@ def main(arguments: list[str]) -> None:
         "--models", type=Path, help="what is served: WORK/reference (default), WORK/mixed or WORK/exact"
     )
     chosen = parser.parse_args(arguments)
+    require_wrk()
     chosen.models = chosen.models or chosen.work / "reference"
     if not (chosen.work / "peer.onnx").exists():
         write_all(chosen.work)

@@ -2,8 +2,8 @@
 
     python -m bench.make_model build/bench
 
-`reference` is 32-256-256-128-3 with softmax, float32: 110 000 weights, what a table of 32 features gets.
-`mixed` has 24 numeric and 8 categorical features before the same hidden layers. `heavy` costs about a hundred times as
+`reference` is 32-256-256-128-3 with softmax, float32: 107 000 weights, what a table of 32 features gets.
+`mixed` has 24 numeric and 8 categorical features before the same hidden layers. `heavy` costs about sixty times as
 much a row: the overload benchmark saturates it at a request rate that a client on the same machine can multiply by ten.
 """
 

@@ -3,7 +3,7 @@
     python -m bench.overload --work build/bench
 
 The generator shares the machine with the server. So that it can offer ten times the saturating load, the requests are
-few and dear: 32 rows each of the model `heavy`, a hundred times the arithmetic of the reference model, on one worker.
+few and dear: 32 rows each of the model `heavy`, sixty times the arithmetic of the reference model, on one worker.
 Refusing such a request still means reading its 10 kB of JSON. The saturating load is what a closed loop of 16
 connections reaches just before. Callers are independent (Poisson), never wait for one another, and give up after 1 s.
 """
@@ -159,6 +159,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--calm", type=float, default=4.0, help="seconds between the overloads")
     parser.add_argument("--over", type=float, default=6.0, help="seconds of each overload")
     chosen = parser.parse_args(arguments)
+    loads.require_wrk()
     if not (chosen.work / "peer.onnx").exists():
         write_all(chosen.work)
     request = native(HEAVY, ROWS, named=False, models=chosen.work / "heavy")

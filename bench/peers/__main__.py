@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import chart, history, report, rounds
+from bench import chart, history, loads, report, rounds
 from bench.bodies import own
 from bench.contenders import FLOOR, ROOT, Contender, batchproof, floor
 from bench.make_model import write_all
@@ -47,6 +47,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each load")
     parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args(arguments)
+    loads.require_wrk()
     work = chosen.work.absolute()
     if not (work / "peer.onnx").exists():
         write_all(work)
