@@ -174,6 +174,8 @@ def _serve_here(
     server = Server(config_of(App(service), settings), service, control)
     settle()
     host, port = address
+    if listener is not None:
+        listener.listen(BACKLOG)  # whoever is told that the service is ready can connect
     state = "ready" if service.is_ready else "not_ready"
     event(state, host=host, port=port, pid=os.getpid(), models=list(service.registry.models))
     if is_first:
