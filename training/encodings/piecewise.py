@@ -63,7 +63,7 @@ def column_edges(values: np.ndarray, target: np.ndarray, *, classes: bool, bins:
         return separated(distinct)
     if edges == "tree":
         return separated(tree_edges(values, target, bins, classes=classes))
-    return separated({"quantile": quantile_edges, "distinct": distinct_edges}[edges](values, bins))
+    return separated({"quantile": quantile_edges, "distinct": distinct_edges, "rest": rest_edges}[edges](values, bins))
 
 
 def quantile_edges(values: np.ndarray, bins: int) -> np.ndarray:
@@ -79,6 +79,24 @@ def distinct_edges(values: np.ndarray, bins: int) -> np.ndarray:
     by_rows = np.quantile(values, np.linspace(0.0, 1.0, bins // 2 + 1))
     by_values = np.quantile(np.unique(values), np.linspace(0.0, 1.0, bins - bins // 2 + 1))
     return np.concatenate([by_rows, by_values])
+
+
+def rest_edges(values: np.ndarray, bins: int) -> np.ndarray:
+    """Edges at each value that holds a bin's share of the rows by itself, then at equal shares of the other rows.
+
+    What is left of a zero-inflated column once its zeros are set apart is shared out as if there were none; twice,
+    since the rest may have spikes of its own.
+    """
+    spikes, rest = [], values
+    for _ in range(2):
+        distinct, counts = np.unique(rest, return_counts=True)
+        heavy = distinct[counts * bins > len(rest)]
+        spikes.append(heavy)
+        rest = rest[~np.isin(rest, heavy)]
+    ends = np.asarray([values.min(), values.max()])
+    left = max(2, bins + 1 - sum(map(len, spikes)))
+    shared = np.quantile(rest, np.linspace(0.0, 1.0, left)) if len(rest) else ends
+    return np.concatenate([*spikes, shared, ends])
 
 
 def tree_edges(values: np.ndarray, target: np.ndarray, bins: int, *, classes: bool) -> np.ndarray:
