@@ -36,7 +36,9 @@ def _colour(share: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return "0" if share == 0 else f"{max(1, round(100 * share))} %"
+    if share in (0.0, 1.0):
+        return "0" if share == 0 else "100 %"
+    return f"{min(max(1, round(100 * share)), 99)} %"  # almost none is not none, almost all is not all
 
 
 def _text(x: float, y: float, text: str, *, anchor: str = "start", weight: int = 400) -> str:

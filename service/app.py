@@ -10,6 +10,7 @@ from typing import Any
 
 from service import errors, model, registry
 from service.admission import Admission
+from service.agreement import agree
 from service.audit import Audit, Records
 from service.batching import Batcher
 from service.bundle import Bundle
@@ -138,6 +139,8 @@ def load(settings: Settings) -> Service:
         loaded = registry.load(settings.models, load_one, settings.versions, settings.pins)
     except (BundleError, EngineError) as error:
         raise SettingError(f"{error}.") from error
+    except OSError as error:
+        raise SettingError(f"The shared folder metrics_folder cannot be used: {error}.") from error
     for refusal in loaded.refusals:
         event("model_refused", model=refusal.name, version=refusal.version, reason=refusal.message)
     if settings.default_model and settings.default_model not in loaded.models:
@@ -172,6 +175,8 @@ def _load_model(settings: Settings, options: EngineOptions, bundle: Bundle) -> M
             verify_s=round(found.seconds, 4),
             what=found.sentence,
         )
+        if settings.metrics_folder and settings.invariance != "report":
+            agree(Path(settings.metrics_folder), loaded.manifest.sha256, found)
     return loaded
 
 
