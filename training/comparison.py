@@ -60,12 +60,9 @@ def folded(data: Data, settings: Settings, folds: int) -> Iterator[Data]:
     """
     order = np.random.default_rng(settings.seed).permutation(len(data.goal.y))
     order = order[np.argsort(data.goal.strata[order], kind="stable")]
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
     for fold in range(folds):
-        test = place % folds == fold
-        validation = ~test & ((place // folds + fold) % 4 == 0)
-        split = Split(*(np.flatnonzero(part) for part in (~test & ~validation, validation, test)))
+        others = np.delete(order, np.s_[fold::folds])
+        split = Split(*map(np.sort, (np.delete(others, np.s_[::4]), others[::4], order[fold::folds])))
         found = schema.infer(data.columns, data.goal, split.train, rare_rows=settings.rare_rows, keep=settings.keep)
         arrays = {part: schema.encode(found.signature, data.columns, getattr(split, part)) for part in Split._fields}
         yield replace(data, schema=found, split=split, arrays=arrays)

@@ -20,7 +20,7 @@ def mixed_rows(rows: int = 60) -> tuple[Raw, np.ndarray]:
 
 @pytest.mark.parametrize("edges", [None, "quantile", "distinct", "tree"])
 @pytest.mark.parametrize("waves", [False, True])
-def test_every_encoding_uses_only_exact_operators(edges: str | None, waves: bool) -> None:
+def test_every_encoding_uses_only_exact_operators(edges: str | None, *, waves: bool) -> None:
     """No node may round in a way that differs between machines: each is an allowed elementwise one, or moves data."""
     raw, y = mixed_rows()
     graph = Graph()
