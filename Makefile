@@ -27,7 +27,7 @@ check: $(ENV)/ready ## Run lint, types and import boundaries only
 	$(ENV)/bin/lint-imports --no-logo
 
 train: $(ENV)/ready ## Train models/penguins/ anew from examples/penguins.csv
-	$(ENV)/bin/batchproof-train examples/penguins.csv --target species --name penguins --models $(MODELS)
+	$(ENV)/bin/batchproof-train examples/penguins.csv --target species --widths 64,64 --models $(MODELS)
 
 image: ## Build the container image (ENGINE=cpu or gpu)
 	docker build --build-arg ENGINE=$(ENGINE) $(if $(BASE),--build-arg BASE=$(BASE)) --tag $(IMAGE) .

@@ -1,7 +1,7 @@
 """The README and the pages under docs/ are executed: what a reader types works, and prints what the page shows.
 
 A fenced `console` block holds commands after `$ ` and what they print. Commands run in order, one folder for each page, as
-a reader's would; `make serve` and `batchproof serve` stay up while the rest of the page runs. Port 8000 becomes a free one.
+a reader's would; `make serve` and `batchproof serve` stay up until the next one. Port 8000 becomes a free one.
 A line of output that is `…` stands for any lines; JSON is compared as JSON, floats to 1e-4, ids and versions by presence.
 """
 
@@ -12,6 +12,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -52,9 +53,18 @@ def commands(page: Path) -> list[Command]:
     for block in BLOCK.findall(page.read_text()):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             lines = part.splitlines()
-            end = next(i for i, line in enumerate(lines) if not line.endswith("\\")) + 1
+            end = next(i for i in range(1, len(lines) + 1) if is_whole("\n".join(lines[:i])))
             found.append(Command("\n".join(lines[:end]), "\n".join(lines[end:]).strip()))
     return [command for command in found if command.line != THIS_SUITE]
+
+
+def is_whole(line: str) -> bool:
+    """Whether a shell would run the line instead of asking for more: quotes closed, no backslash at its end."""
+    try:
+        shlex.split(line)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass
@@ -66,9 +76,9 @@ class Reader:
     servers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def environment(self) -> dict[str, str]:
-        """Put this interpreter's commands first, and let `make serve` use them instead of a new environment."""
+        """Put this interpreter's commands first, and let `make` use them instead of new environments."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        variables = f"SERVE_ENV={self.folder / 'environment'} PORT={self.port}"
+        variables = f"SERVE_ENV={self.folder / 'serving'} ENV={self.folder / 'all'} PORT={self.port}"
         return {**os.environ, "PATH": path, "MAKEFLAGS": variables, "MAKELEVEL": "0"}
 
     def follow(self, command: Command) -> None:
@@ -84,7 +94,8 @@ class Reader:
         assert_shown(command.shown, run.stdout.strip())
 
     def serve(self, line: str) -> None:
-        """Start a server in a process group of its own and wait until it is ready."""
+        """Stop the page's last server, start one in a process group of its own, wait until it is ready."""
+        self.leave()
         server = subprocess.Popen(["bash", "-c", line], cwd=self.folder, env=self.environment(), start_new_session=True)
         self.servers.append(server)
         deadline_s = time.monotonic() + READY_WITHIN_S
@@ -101,6 +112,7 @@ class Reader:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGTERM)
             server.wait(30)
+        self.servers.clear()
 
 
 def assert_shown(shown: str, printed: str) -> None:
@@ -131,16 +143,19 @@ def assert_same(shown: Any, printed: Any, where: str = "") -> None:
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[Reader]:
     """Give a folder that looks like a clone, without one that is written to."""
-    for name in ("Makefile", "pyproject.toml", "constraints", "service", "training", "examples"):
+    for name in ("service", "training", "examples"):
         (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "models").mkdir()
-    for bundle in (ROOT / "models").iterdir():
-        (tmp_path / "models" / bundle.name).symlink_to(bundle)
-    environment = tmp_path / "environment" / "bin"
+    for name in ("models", "constraints"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy2(ROOT / name, tmp_path / name)
+    environment = tmp_path / "all" / "bin"
     environment.mkdir(parents=True)
-    (environment / "python").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
-    (environment / "python").chmod(0o755)
-    (environment.parent / "ready").touch()
+    for name, module in (("python", ""), ("batchproof-train", "-m training")):
+        (environment / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {module} "$@"\n')
+        (environment / name).chmod(0o755)
+    (tmp_path / "all" / "ready").touch()
+    (tmp_path / "serving").symlink_to(tmp_path / "all")
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
