@@ -65,7 +65,7 @@ class App:
                 "request", method=scope["method"], path=path, status=status, request_id=request_id_of(special(headers))
             )
         if answer is None:
-            await (await self._load_pages())(scope, receive, send)
+            await (await self._load_pages())(scope, receive, _with_headers(send, cors))
         else:
             await _send(send, answer, cors)
 
@@ -146,6 +146,15 @@ async def _send(send: Send, answer: Answer, further: Sequence[tuple[bytes, bytes
     headers = [*answer.headers, *further, (b"content-length", b"%d" % len(answer.body))]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})
+
+
+def _with_headers(send: Send, further: Sequence[tuple[bytes, bytes]]) -> Send:
+    async def send_more(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *further]}
+        await send(message)
+
+    return send_more if further else send
 
 
 async def _refuse_protocol(scope: Scope, receive: Receive, send: Send) -> None:

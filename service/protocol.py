@@ -115,7 +115,6 @@ class Protocol(HttpToolsProtocol):
             if UNUSUAL.isdisjoint(found):
                 self._begin(exchange, found)
                 return
-        self._turn = None
         url, headers = self.url, self.headers
         super().on_message_begin()
         self.url = url

@@ -8,6 +8,8 @@ import os
 import socket
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -28,9 +30,16 @@ SNAPSHOT_S = 1.0  # how often a worker writes its counters down for the others
 class Server(uvicorn.Server):
     """uvicorn's server, which drains the service before connections are closed."""
 
-    def __init__(self, config: uvicorn.Config, service: Service, control: socket.socket | None = None) -> None:
-        """Serve `service`; a worker gets its connections over `control`."""
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        service: Service,
+        announce: Callable[[], None],
+        control: socket.socket | None = None,
+    ) -> None:
+        """Serve `service`, `announce` once connections are taken; a worker gets its connections over `control`."""
         super().__init__(config)
+        self._announce = announce
         self.service = service
         self._control = control
 
@@ -43,6 +52,7 @@ class Server(uvicorn.Server):
             self._control.setblocking(False)
             loop.add_reader(self._control, self._take_connection)
             self._control.send(READY)
+        self._announce()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what was admitted, then close."""
@@ -171,18 +181,20 @@ def _serve_here(
         service = app.load(settings)
     except SettingError as error:
         return _give_up(error)
-    server = Server(config_of(App(service), settings), service, control)
+    announce = partial(_announce, service, address, is_first=is_first)
+    server = Server(config_of(App(service), settings), service, announce, control)
     settle()
+    server.run([listener] if listener else [])
+    return 0
+
+
+def _announce(service: Service, address: tuple[str, int], *, is_first: bool) -> None:
     host, port = address
-    if listener is not None:
-        listener.listen(BACKLOG)  # whoever is told that the service is ready can connect
     state = "ready" if service.is_ready else "not_ready"
     event(state, host=host, port=port, pid=os.getpid(), models=list(service.registry.models))
     if is_first:
         sys.stdout.write(banner.text(service, host, port) + "\n")
         sys.stdout.flush()
-    server.run([listener] if listener else [])
-    return 0
 
 
 def _give_up(error: SettingError) -> int:

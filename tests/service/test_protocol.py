@@ -1,0 +1,169 @@
+"""The short way of predict requests and the long way through ASGI, over real sockets, byte for byte."""
+
+import json
+import re
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.bundles import make_bundle
+from tests.live import Live, live
+
+ROW = {"length_mm": 40.5, "island": "Oslo", "count": 3, "seen": "2020-01-01", "adult": True, "grade": 1, "owned": None}
+GOOD = json.dumps({"rows": [ROW]}).encode()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """Serve one small model with a small body limit."""
+    models = tmp_path_factory.mktemp("models")
+    make_bundle(models)
+    with live(models, "--max-body-bytes", "4096", "--allowed-origins", "https://friend.example") as found:
+        yield found
+
+
+def talk(server: Live, raw: bytes, answers: int = 1) -> list[tuple[int, dict[str, str], bytes]]:
+    """Send raw bytes on one connection and read so many answers."""
+    with socket.create_connection((server.host, server.port), timeout=30) as connection:
+        connection.sendall(raw)
+        file = connection.makefile("rb")
+        found = []
+        for _ in range(answers):
+            status = int(file.readline().split()[1])
+            headers = {}
+            while (line := file.readline()) != b"\r\n":
+                name, _, value = line.decode().partition(":")
+                headers[name.strip().lower()] = value.strip()
+            found.append((status, headers, file.read(int(headers["content-length"]))))
+        return found
+
+
+def request(body: bytes, path: str = "/predict", method: str = "POST", *headers: str) -> bytes:
+    """Return the bytes of one request."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: here", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+LONG = "/predict?long"  # a query is unusual, so the request takes the long way
+CASES = {
+    "good": (GOOD, ()),
+    "own id": (GOOD, ("X-Request-Id: mine-1",)),
+    "bad id": (GOOD, ('X-Request-Id: "quoted"',)),
+    "timeout": (GOOD, ("X-Request-Timeout-S: 2",)),
+    "bad timeout": (GOOD, ("X-Request-Timeout-S: soon",)),
+    "broken": (b'{"rows": [', ()),
+    "empty": (b"", ()),
+    "wrong row": (b'{"rows": [{"nam": 1}]}', ()),
+    "too large": (b'{"rows": [' + b" " * 5000 + b"]}", ()),
+    "no rows": (b'{"rows": []}', ()),
+    "partial": (json.dumps({"rows": [ROW, [1]], "on_error": "row"}).encode(), ()),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_both_ways_answer_the_same(server: Live, case: str) -> None:
+    """A request gets the same status, headers and body on the short and on the long way, but for ids that are made."""
+    body, headers = CASES[case]
+    (short,) = talk(server, request(body, "/predict", "POST", *headers))
+    (long,) = talk(server, request(body, LONG, "POST", *headers))
+    made = re.compile(rb'"request_id":"[0-9a-f]{8}-[0-9a-f]+"')
+    assert short[0] == long[0]
+    assert made.sub(b"", short[2]) == made.sub(b"", long[2])
+    kept = ("content-type", "allow", "retry-after")
+    assert [short[1].get(name) for name in kept] == [long[1].get(name) for name in kept]
+
+
+def test_statuses(server: Live) -> None:
+    """Every kind of refusal has its own status."""
+    found = {
+        case: talk(server, request(body, "/predict", "POST", *headers))[0][0] for case, (body, headers) in CASES.items()
+    }
+    wrong = {"bad timeout": 400, "broken": 400, "empty": 400, "wrong row": 422, "too large": 413}
+    assert found == {**dict.fromkeys(CASES, 200), **wrong}
+
+
+def test_pipelined_requests_are_answered_in_order(server: Live) -> None:
+    """Requests that arrive together on one connection, short, long and refused, are answered one after another."""
+    paths = ["/predict", "/health/live", "/predict", LONG, "/predict"]
+    raw = b"".join(
+        request(
+            GOOD if "predict" in path else b"", path, "POST" if "predict" in path else "GET", f"X-Request-Id: n{number}"
+        )
+        for number, path in enumerate(paths)
+    )
+    answers = talk(server, raw, len(paths))
+    assert [status for status, _, _ in answers] == [200] * 5
+    assert [json.loads(body).get("request_id", "live") for _, _, body in answers] == ["n0", "live", "n2", "n3", "n4"]
+
+
+def test_a_chunked_body_is_bounded_while_it_is_read(server: Live) -> None:
+    """A body without a length is refused as soon as it passes the limit, and the connection is not used again."""
+    head = b"POST /predict HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunk = b"400\r\n" + b" " * 1024 + b"\r\n"
+    (good,) = talk(server, head + b"%x\r\n" % len(GOOD) + GOOD + b"\r\n0\r\n\r\n")
+    assert good[0] == 200
+    ((status, headers, _),) = talk(server, head + chunk * 5)  # its end never comes
+    assert (status, headers["connection"]) == (413, "close")
+
+
+def test_a_body_in_pieces_is_one_request(server: Live) -> None:
+    """Bytes may come in any pieces."""
+    raw = request(GOOD)
+    with socket.create_connection((server.host, server.port), timeout=30) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for start in range(0, len(raw), 7):
+            connection.sendall(raw[start : start + 7])
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_connection_close_is_honoured(server: Live) -> None:
+    """A caller that wants the connection closed gets its answer and then the end."""
+    for raw in (
+        request(GOOD, "/predict", "POST", "Connection: close"),
+        request(GOOD).replace(b"HTTP/1.1", b"HTTP/1.0", 1),
+    ):
+        with socket.create_connection((server.host, server.port), timeout=30) as connection:
+            connection.sendall(raw)
+            answer = connection.makefile("rb").read()
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"connection: close\r\n" in answer
+
+
+def test_expect_continue_is_answered(server: Live) -> None:
+    """A caller that asks before it sends its body is told to go on."""
+    with socket.create_connection((server.host, server.port), timeout=30) as connection:
+        connection.sendall(
+            request(b"", "/predict", "POST", "Expect: 100-continue").replace(b"Length: 0", b"Length: %d" % len(GOOD))
+        )
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(GOOD)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"), [("http://evil.example", 403), ("http://here", 200), ("https://friend.example", 200)]
+)
+@pytest.mark.parametrize("path", ["/predict", "/models"])
+def test_foreign_pages_may_not_call(server: Live, path: str, origin: str, status: int) -> None:
+    """A page of another origin is refused unless a setting allows it; the service's own pages may call."""
+    method, body = ("POST", GOOD) if path == "/predict" else ("GET", b"")
+    ((found, headers, _),) = talk(server, request(body, path, method, f"Origin: {origin}"))
+    assert found == status
+    assert headers.get("access-control-allow-origin") == (origin if "friend" in origin else None)
+
+
+def test_garbage_is_refused(server: Live) -> None:
+    """What is no HTTP gets 400 and the end of the connection, and others are served on."""
+    assert talk(server, b"\x16\x03\x01 hello\r\n\r\n")[0][0] == 400
+    assert talk(server, request(GOOD))[0][0] == 200
+
+
+def test_a_caller_that_leaves_hurts_nobody(server: Live) -> None:
+    """Connections cut in the middle of a request or before the answer leave the others with theirs."""
+    for cut in (20, len(request(GOOD)) - 5, len(request(GOOD))):
+        gone = [socket.create_connection((server.host, server.port)) for _ in range(20)]
+        for connection in gone:
+            connection.sendall(request(GOOD)[:cut])
+            connection.close()
+        assert talk(server, request(GOOD))[0][0] == 200
