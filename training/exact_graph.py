@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from training.exact_softmax import emit_softmax
-from training.fold import Folded, Layer, Member
+from training.fold import Folded, Layer
 from training.graph import Graph, TensorProto
 from training.grids import channel_scale, choose_bits, power_at_least, quantise
 from training.preprocess import Preprocess
@@ -36,12 +36,8 @@ def exact_graph(folded: Folded, preprocess: Preprocess, maxima: Maxima, headroom
     graph = Graph()
     numeric, categorical = preprocess.declare(graph)
     first = emit_first(graph, folded, preprocess, numeric, categorical)
-    flags: list[str] = []
-    totals = [
-        emit_member(graph, member, first, greatest, headroom, flags)
-        for member, greatest in zip(folded.members, maxima, strict=True)
-    ]
-    emit_outputs(graph, folded, emit_sum(graph, totals))
+    scores, flags = emit_members(graph, folded, first, maxima, headroom)
+    emit_outputs(graph, folded, emit_sum(graph, scores))
     emit_saturated(graph, first, flags)
     return graph
 
@@ -55,8 +51,8 @@ def emit_first(
     greatest = np.concatenate(limits)  # [in]
     scale = power_at_least(greatest)
     heads = [member.layers[0] for member in folded.members]
-    weights, biases = np.concatenate([h.weight for h in heads]), np.concatenate([h.bias for h in heads])
-    bits = choose_bits(weights, biases, scale, greatest)
+    joined = Layer(np.concatenate([head.weight for head in heads]), np.concatenate([head.bias for head in heads]))
+    bits = choose_bits(joined, scale, greatest)
     steps = np.ldexp(1.0 / scale, bits)  # [in], exact
     scaled = graph.add("Mul", [x, graph.constant("input_steps", steps[: len(bounds)])], "input_scaled")
     parts = [graph.add("Round", [scaled], "input_rounded")]
@@ -86,36 +82,57 @@ def emit_embedding(graph: Graph, categorical: str, column: int, table: np.ndarra
     return graph.add("Gather", [graph.constant(f"embeddings_{column}", table), clipped], f"embedding_{column}", axis=0)
 
 
-def emit_member(
-    graph: Graph, member: Member, first: Carried, maxima: Sequence[np.ndarray], headroom: float, flags: list[str]
-) -> str:
-    """Append one network; returns its scores [rows, outputs] float64 in their own unit, and adds to `flags`."""
-    carried = first
-    for index, greatest in enumerate(maxima):
-        layer, following = member.layers[index : index + 2]
-        scale = channel_scale(greatest, headroom)
-        bits = choose_bits(following.weight, following.bias, scale, greatest)
-        steps = emit_affine(graph, layer, carried, np.ldexp(scale, -bits))
-        carried = emit_hidden(graph, steps, bits, scale, flags)
-    last = member.layers[-1]
-    return emit_affine(graph, last, carried, np.ones(len(last.bias)))
+def emit_members(
+    graph: Graph, folded: Folded, first: Carried, maxima: Maxima, headroom: float
+) -> tuple[list[str], list[str]]:
+    """Append all networks, depth by depth; returns their scores [rows, outputs] float64 and a flag each depth.
+
+    The members' layers of one depth share the bits of their grid, so that one maximum over all of them is one flag.
+    """
+    carried = [first] * len(folded.members)
+    flags = []
+    for depth, greatest in enumerate(zip(*maxima, strict=True)):
+        scales = [channel_scale(member, headroom) for member in greatest]
+        following = [member.layers[depth + 1] for member in folded.members]
+        choices = [choose_bits(*each) for each in zip(following, scales, greatest, strict=True)]
+        bits = round(float(np.median(choices)))
+        steps = [
+            emit_affine(graph, f"member{number}_layer{depth}", member.layers[depth], a, np.ldexp(scale, -bits))
+            for number, (member, a, scale) in enumerate(zip(folded.members, carried, scales, strict=True))
+        ]
+        carried = [emit_hidden(graph, step, bits, scale) for step, scale in zip(steps, scales, strict=True)]
+        flags.append(emit_flag(graph, steps, bits))
+    scores = []
+    for number, (member, a) in enumerate(zip(folded.members, carried, strict=True)):
+        last, name = member.layers[-1], f"member{number}_layer{len(member.layers) - 1}"
+        scores.append(emit_affine(graph, name, last, a, np.ones(len(last.bias))))
+    return scores, flags
 
 
-def emit_affine(graph: Graph, layer: Layer, carried: Carried, unit: np.ndarray) -> str:
+def emit_affine(graph: Graph, name: str, layer: Layer, carried: Carried, unit: np.ndarray) -> str:
     """Append one affine map; returns [rows, out] float64 in `unit` [out]."""
     stored = quantise(layer, carried.bits, carried.scale, carried.peak, unit)
-    operands = [carried.name, graph.constant("weight", stored.weight), graph.constant("bias", stored.bias)]
-    return graph.add("Gemm", operands, "gemm")
+    operands = [
+        carried.name,
+        graph.constant(f"{name}_weight", stored.weight),
+        graph.constant(f"{name}_bias", stored.bias),
+    ]
+    return graph.add("Gemm", operands, name)
 
 
-def emit_hidden(graph: Graph, steps: str, bits: int, scale: np.ndarray, flags: list[str]) -> Carried:
-    """Append Clip, Round and the saturation flag of a hidden layer's result `steps` [rows, channels]."""
+def emit_hidden(graph: Graph, steps: str, bits: int, scale: np.ndarray) -> Carried:
+    """Append Clip and Round of a hidden layer's result `steps` [rows, channels]."""
     limit = 2.0**bits
-    limits = [graph.constant("hidden_least", 0.0), graph.constant("hidden_most", limit)]
-    rounded = graph.add("Round", [graph.add("Clip", [steps, *limits], "hidden_clipped")], "hidden")
-    greatest = graph.add("ReduceMax", [steps], "hidden_max", axes=[1], keepdims=1)  # [rows, 1]
-    flags.append(graph.add("Greater", [greatest, limits[1]], "hidden_saturated"))
+    limits = [graph.constant(f"{steps}_least", 0.0), graph.constant(f"{steps}_most", limit)]
+    rounded = graph.add("Round", [graph.add("Clip", [steps, *limits], f"{steps}_clipped")], f"{steps}_rounded")
     return Carried(rounded, bits, scale, np.full(len(scale), limit))
+
+
+def emit_flag(graph: Graph, steps: list[str], bits: int) -> str:
+    """Append whether a row passes the limit of one depth in any member; returns [rows, 1] bool."""
+    greatest = graph.add("Max", steps, "depth_max") if len(steps) > 1 else steps[0]  # [rows, channels]
+    greatest = graph.add("ReduceMax", [greatest], "hidden_max", axes=[1], keepdims=1)  # [rows, 1]
+    return graph.add("Greater", [greatest, graph.constant("hidden_limit", 2.0**bits)], "hidden_saturated")
 
 
 def emit_sum(graph: Graph, totals: list[str]) -> str:

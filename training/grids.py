@@ -47,15 +47,15 @@ def channel_scale(maxima: np.ndarray, headroom: float) -> np.ndarray:
     return power_at_least(headroom * np.maximum(maxima, least))
 
 
-def choose_bits(weights: np.ndarray, bias: np.ndarray, scale: np.ndarray, maxima: np.ndarray) -> int:
+def choose_bits(layer: Layer, scale: np.ndarray, maxima: np.ndarray) -> int:
     """Return the bits of the inputs' grid that balance both rounding errors of a layer.
 
-    weights [out, in] and bias [out] of all layers that read the input, scale and maxima [in] of its channels.
+    layer [out, in] is what reads the inputs, scale and maxima [in] are those of their channels.
     With v = w · t and α = a / t, an input step 2^-bits costs ‖v_j‖ · 2^-bits, and the weight step that the bound then
     allows, g_j = 2^bits · L1_j / 2^53, costs g_j · ‖α‖. They are equal at 4^bits = ‖v_j‖ · 2^53 / (L1_j · ‖α‖).
     """
-    v = weights * scale  # [out, in]
-    l1 = np.abs(v).sum(axis=1) + np.abs(bias)
+    v = layer.weight * scale  # [out, in]
+    l1 = np.abs(v).sum(axis=1) + np.abs(layer.bias)
     used = l1 > 0.0
     alpha = TYPICAL * np.linalg.norm(maxima / scale)
     if not used.any() or alpha == 0.0:

@@ -102,10 +102,14 @@ def test_the_order_of_summation_matters_off_the_grid(*, rounded: bool) -> None:
     net, certified, raw, _ = case("multiclass")
     model = onnx.ModelProto()
     model.CopyFrom(certified)
-    model.graph.output.append(onnx.helper.make_tensor_value_info("gemm_2", onnx.TensorProto.DOUBLE, ["rows", None]))
+    model.graph.output.append(
+        onnx.helper.make_tensor_value_info("member0_layer1", onnx.TensorProto.DOUBLE, ["rows", None])
+    )
     if not rounded:
-        next(node for node in model.graph.node if node.name == "hidden").op_type = "Identity"
-    found = [evaluate(model, net.arrays(raw), np.random.default_rng(seed))["gemm_2"].tobytes() for seed in range(2)]
+        next(node for node in model.graph.node if node.name == "member0_layer0_rounded").op_type = "Identity"
+    found = [
+        evaluate(model, net.arrays(raw), np.random.default_rng(seed))["member0_layer1"].tobytes() for seed in range(2)
+    ]
     assert (found[0] == found[1]) == rounded
 
 

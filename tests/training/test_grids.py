@@ -32,7 +32,7 @@ def test_sums_are_whole_numbers_of_a_unit_below_the_bound(inputs: int, outputs: 
     random = np.random.default_rng(inputs)
     layer = Layer(random.normal(size=(outputs, inputs)) * size, random.normal(size=outputs) * size)
     scale, unit = power_at_least(random.uniform(0.1, 9, inputs)), power_at_least(random.uniform(0.1, 9, outputs))
-    bits = choose_bits(layer.weight, layer.bias, scale, scale)
+    bits = choose_bits(layer, scale, scale)
     peak = np.full(inputs, 2.0**bits)
     stored = quantise(layer, bits, scale, peak, unit)
     units = np.ldexp(1.0, np.minimum(grid_of(stored.weight).min(axis=0), grid_of(stored.bias)).astype(np.int32))
@@ -54,14 +54,14 @@ def test_the_bits_balance_both_errors() -> None:
         found = np.rint(np.ldexp(a, bits)) @ stored.weight + stored.bias
         return float(np.sqrt(np.mean((found - (a @ layer.weight.T + layer.bias)) ** 2)))
 
-    bits = choose_bits(layer.weight, layer.bias, scale, maxima)
+    bits = choose_bits(layer, scale, maxima)
     assert error(bits) < min(error(bits - 2), error(bits + 2))
 
 
 def test_a_layer_of_zeros_has_a_grid() -> None:
     """A layer whose weights are all zero is stored as it is."""
     layer = Layer(np.zeros((2, 3)), np.zeros(2))
-    bits = choose_bits(layer.weight, layer.bias, np.ones(3), np.zeros(3))
+    bits = choose_bits(layer, np.ones(3), np.zeros(3))
     stored = quantise(layer, bits, np.ones(3), np.full(3, 2.0**bits), np.ones(2))
     assert not stored.weight.any()
     assert not stored.bias.any()
