@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, StrictInt, StrictStr, model_validator
 
+from service.conformal import Conformal
+
 FORMAT = "batchproof-bundle"
 FORMAT_VERSION = 1
 
@@ -54,6 +56,7 @@ class Feature(Closed):
     missing: bool  # whether null is taken
     range: tuple[FiniteFloat, FiniteFloat] | None = None  # numeric, date: least and greatest training value
     categories: tuple[str, ...] | None = None  # categorical only
+    typical: StrictBool | StrictInt | FiniteFloat | StrictStr | None = None  # a JSON value: what explanations start from
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -133,7 +136,7 @@ class Manifest(Closed):
     files: dict[str, FileEntry]  # every file of the folder but bundle.json itself
     metrics: dict[str, Any]  # on the held-out test rows
     provenance: dict[str, Any]
-    uncertainty: dict[str, Any] | None = None  # split-conformal quantiles, where they were fitted
+    uncertainty: Conformal | None = None  # split-conformal thresholds, where there were rows to find them
 
     @property
     def outputs(self) -> tuple[Tensor, ...]:

@@ -1,6 +1,6 @@
 """What each column becomes: a feature with its range or categories, taken from the training rows, or dropped and why."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,10 +103,22 @@ def _feature(column: Column, seen: Column, rare_rows: int) -> Feature:
     present = seen.values[~seen.is_missing]
     if column.kind != "categorical":
         limits = (float(present.min()), float(present.max())) if len(present) else None
-        return plain.model_copy(update={"range": limits})
+        return plain.model_copy(update={"range": limits, "typical": _middle(plain, present)})
     counts = np.bincount(present, minlength=len(column.levels))
     listed = [level for level, count in zip(column.levels, counts, strict=True) if count >= rare_rows]
-    return plain.model_copy(update={"categories": tuple(text(level) for level in sorted(listed))})
+    most = column.levels[int(counts.argmax())] if listed else None
+    return plain.model_copy(update={"categories": tuple(text(level) for level in sorted(listed)), "typical": most})
+
+
+def _middle(feature: Feature, present: np.ndarray) -> float | int | bool | str | None:
+    """Return the middle value of a column as its JSON value; the lower of two, so that it occurs."""
+    if not len(present):
+        return None
+    middle = float(np.quantile(present, 0.5, method="lower"))
+    if feature.kind == "date":
+        return f"{np.datetime64(round(middle), 's')}Z"
+    kinds: dict[str, Callable[[float], float | int | bool]] = {"boolean": bool, "integer": int, "float": float}
+    return kinds[feature.value_type](middle)
 
 
 def _codes(feature: Feature, column: Column) -> np.ndarray:

@@ -11,18 +11,20 @@ from service.errors import ServiceError
 from service.features import Encoded, Encoder, Problem
 from service.model import Model
 from service.wire.dialect import JSON, Answer, Call, Codec, Decoded, Limits, Site
+from service.wire.extras import Asked, Extras
 from service.wire.predictions import PredictionText
 from service.wire.rows import FastRows
 
-FIELDS = ("rows", "columns", "on_error")
+FIELDS = ("rows", "columns", "on_error", "coverage", "explain", "detail")
 
 
-class Partial(NamedTuple):
-    """What an answer with on_error "row" must know: how many rows were sent, which ran, what was wrong with others."""
+class Unusual(NamedTuple):
+    """What an answer must know of a request that was not plain: which rows ran, what was wrong, what else was asked."""
 
-    rows: int
+    rows: int  # that were sent
     kept: Sequence[int]
     problems: Sequence[Problem]
+    asked: Asked
 
 
 class Native:
@@ -79,6 +81,7 @@ class NativeCodec:
         self._limits = limits
         self._fast = FastRows(model.manifest.signature)
         self._text = PredictionText(model.manifest)
+        self._extras = Extras(model.manifest)
         described = {
             "name": model.manifest.name,
             "version": model.manifest.version,
@@ -99,26 +102,30 @@ class NativeCodec:
     def encode(self, call: Call, decoded: Decoded, outputs: Mapping[str, np.ndarray]) -> Answer:
         """Join prebuilt bytes around the predictions."""
         note = decoded.note
-        text = self._text.write(outputs) if note is None else self._partial(note, outputs)
+        text = self._text.write(outputs) if note is None else self._unusual(note, outputs)
         parts = (b'{"predictions":[', text, self._middle, call.request_id.encode(), b'"}')
         return Answer(200, (JSON,), b"".join(parts))
 
     def _precise(self, body: bytes) -> Decoded:
         content = parse(body)
         rows, columns, on_error = _fields(content)
+        asked = self._extras.asked(content)
         if len(rows) > self._limits.max_rows:
             raise too_many_rows(len(rows), self._limits.max_rows)
         encoded = self._encoder.encode_rows(rows, columns, None if on_error == "row" else self._limits.error_limit)
-        if on_error == "row" and all(problem.row is not None for problem in encoded.errors):
-            return Decoded(encoded.arrays, len(encoded.kept), Partial(len(rows), encoded.kept, encoded.errors))
-        if encoded.errors:
+        if encoded.errors and (on_error != "row" or any(problem.row is None for problem in encoded.errors)):
             raise invalid_rows(encoded)
-        return Decoded(encoded.arrays, len(rows))
+        arrays, run_rows = self._extras.expand(asked, encoded.arrays, len(encoded.kept), self._limits.max_rows)
+        if not encoded.errors and asked == Asked():
+            return Decoded(arrays, run_rows)
+        return Decoded(arrays, run_rows, Unusual(len(rows), encoded.kept, encoded.errors, asked))
 
-    def _partial(self, note: Partial, outputs: Mapping[str, np.ndarray]) -> bytes:
-        """Put each bad row's error in its place among the predictions."""
+    def _unusual(self, note: Unusual, outputs: Mapping[str, np.ndarray]) -> bytes:
+        """Put each bad row's error in its place among the predictions, and what was asked for into the others."""
+        own = {name: values[: len(note.kept)] for name, values in outputs.items()}
+        good = self._extras.write(note.asked, outputs, self._text.each(own) if note.kept else ())
         texts: list[bytes] = [b""] * note.rows
-        for row, text in zip(note.kept, self._text.each(outputs) if note.kept else (), strict=True):
+        for row, text in zip(note.kept, good, strict=True):
             texts[row] = text
         faults: dict[int, list[Problem]] = {}
         for problem in note.problems:
