@@ -63,7 +63,7 @@ def column_edges(values: np.ndarray, target: np.ndarray, *, classes: bool, bins:
         return separated(distinct)
     if edges == "tree":
         return separated(tree_edges(values, target, bins, classes=classes))
-    return separated({"quantile": quantile_edges, "distinct": distinct_edges, "rest": rest_edges}[edges](values, bins))
+    return separated({"quantile": quantile_edges, "distinct": distinct_edges}[edges](values, bins))
 
 
 def quantile_edges(values: np.ndarray, bins: int) -> np.ndarray:
@@ -72,20 +72,10 @@ def quantile_edges(values: np.ndarray, bins: int) -> np.ndarray:
 
 
 def distinct_edges(values: np.ndarray, bins: int) -> np.ndarray:
-    """Half the edges at shares of the rows, half at shares of the distinct values.
-
-    A column that is mostly one value (zero-inflated) ties nearly all its row quantiles; the distinct ones remain.
-    """
-    by_rows = np.quantile(values, np.linspace(0.0, 1.0, bins // 2 + 1))
-    by_values = np.quantile(np.unique(values), np.linspace(0.0, 1.0, bins - bins // 2 + 1))
-    return np.concatenate([by_rows, by_values])
-
-
-def rest_edges(values: np.ndarray, bins: int) -> np.ndarray:
     """Edges at each value that holds a bin's share of the rows by itself, then at equal shares of the other rows.
 
-    What is left of a zero-inflated column once its zeros are set apart is shared out as if there were none; twice,
-    since the rest may have spikes of its own.
+    Where a column is mostly zero, nearly all quantiles of all its rows tie; those of the rows that are left once the
+    spikes are set apart do not. Twice, since what is left may have spikes of its own.
     """
     spikes, rest = [], values
     for _ in range(2):
