@@ -1,0 +1,50 @@
+"""`batchproof-train prove FILE.onnx`: prove from the file alone that it is exact, and show the certificate.
+
+Exit status: 0 proved; 1 not proved, with the node and the reason; 2 the file cannot be read.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+
+from training.optimised import check_optimised
+from training.prove import ProofError, prove
+from training.prove.certificate import page
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command and return its exit status."""
+    given = parser().parse_args(arguments)
+    path = given.path / "model.onnx" if given.path.is_dir() else given.path
+    try:
+        model = path.read_bytes()
+        found = prove(model)
+        check_optimised(model)
+    except OSError as error:
+        return refused(f"{path} cannot be read: {error.strerror}.", 2)
+    except DecodeError:
+        return refused(f"{path} is not an ONNX file.", 2)
+    except ProofError as error:
+        return refused(f"{path} is not proved: at {error}.", 1)
+    print(json.dumps(found) if given.json else page(found))
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command's arguments."""
+    made = argparse.ArgumentParser(
+        prog="batchproof-train prove", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("path", metavar="FILE", type=Path, help="an ONNX file, or a bundle's folder")
+    made.add_argument("--json", action="store_true", help="print the certificate as one JSON object")
+    return made
+
+
+def refused(sentence: str, status: int) -> int:
+    """Say why there is no certificate."""
+    print(f"batchproof-train prove: {sentence}", file=sys.stderr)
+    return status
