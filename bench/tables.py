@@ -54,7 +54,7 @@ def line(name: str, trained: Trained, changed: dict[int, int]) -> str:
     """Return one table's line."""
     loss = trained.metrics.get("log_loss", trained.metrics.get("rmse", math.nan))
     peer = PEERS.get(name)
-    beside = f"{loss / peer:.3f} × the peer's {peer:g}" if peer else "no peer measured"
+    beside = f"{loss / peer:.3f} times the peer's {peer:g}" if peer else "no peer measured"
     metrics = ", ".join(
         f"{key} {value:.4g}" for key, value in trained.metrics.items() if not key.startswith("constant")
     )
@@ -66,7 +66,12 @@ def test_rows(data: Data) -> list[list[Any]]:
     names = [feature.name for feature in data.signature.inputs]
     kept = data.table.arrow.select(names).take(data.split.test[:ROWS])
     columns = [column.to_pylist() for column in kept.columns]
-    return [[None if value != value else value for value in row] for row in zip(*columns, strict=True)]
+    return [[None if is_nan(value) else value for value in row] for row in zip(*columns, strict=True)]
+
+
+def is_nan(value: object) -> bool:
+    """Return whether a value is missing as a float has it."""
+    return isinstance(value, float) and math.isnan(value)
 
 
 def answers_that_change(port: int, rows: list[list[Any]]) -> dict[int, int]:
