@@ -60,7 +60,7 @@ class Site:
         rows = {part: encode(preprocess, self.target, raws[part], ys[part]) for part in raws}
         torch.manual_seed(plan.fit.seed)
         tables = tables_of(self.data, preprocess)
-        network = Network(preprocess.width, tables, self.target.outputs, plan.network, plan.hidden(preprocess))
+        network = Network(preprocess.width, tables, self.target.outputs, plan.network)
         hooks = Hooks(None if sampled else self.progress.epoch, self.stop, checkpoint)
         result = fits.fit(network, self.target, rows["train"], rows["validation"], plan.fit, hooks, resume)
         return Fitted(preprocess, self.target, rows, result, asdict(plan))

@@ -76,19 +76,8 @@ class Network(nn.Module):
     [members, outputs, inputs], `head.weight` [members, outputs, width], `head.bias` [members, outputs].
     """
 
-    def __init__(
-        self,
-        inputs: int,
-        tables: Sequence[tuple[int, int]],
-        outputs: int,
-        settings: NetworkSettings,
-        hidden: Tensor | None = None,
-    ) -> None:
-        """Make a network for `inputs` columns of x and one table (codes, dimensions) an embedded column.
-
-        `hidden` [members, inputs] bool marks columns of x that a member does not read: their weights are zero, and
-        stay zero, since they get no gradient.
-        """
+    def __init__(self, inputs: int, tables: Sequence[tuple[int, int]], outputs: int, settings: NetworkSettings) -> None:
+        """Make a network for `inputs` columns of x and one table (codes, dimensions) an embedded column."""
         super().__init__()
         self.settings = settings
         self.outputs = outputs
@@ -100,17 +89,6 @@ class Network(nn.Module):
             width = outputs_here
         self.blocks = nn.ModuleList(blocks)
         self.head = Members(settings.members, width, outputs, shared=not blocks, bias=True)
-        if hidden is not None:
-            self._hide(hidden)
-
-    def _hide(self, hidden: Tensor) -> None:
-        first = next((part for part in self.modules() if isinstance(part, Members)), self.head)
-        reads = torch.ones_like(first.weight[:, :1], requires_grad=False)  # [members, 1, inputs]
-        reads[:, 0, : hidden.shape[1]] = 1.0 - hidden.to(reads.dtype)
-        with torch.no_grad():
-            first.weight.mul_(reads)
-        self.register_buffer("reads", reads, persistent=False)
-        first.weight.register_hook(lambda gradient: gradient * self.get_buffer("reads"))  # type: ignore[no-untyped-call]
 
     def joined(self, x: Tensor, codes: Tensor | None) -> Tensor:
         """Return the first layer's input for x [rows, inputs] and codes [rows, embeddings] int64."""

@@ -2,14 +2,10 @@
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from training import rules
 from training.fit import FitSettings
 from training.network import NetworkSettings
-from training.preprocess import Encoding, Preprocess
+from training.preprocess import Encoding
 
 ENCODINGS = {
     "plain": Encoding(edges=None),
@@ -28,15 +24,6 @@ class Plan:
     encoding: Encoding
     network: NetworkSettings
     fit: FitSettings
-    mixed: bool = False  # every second member reads no bins: a smoother network averages well with a sharp one
-
-    def hidden(self, preprocess: Preprocess) -> Tensor | None:
-        """Return which columns of x which member does not read [members, width] bool, or None for none."""
-        if not self.mixed or preprocess.piecewise is None or self.network.members < 2:
-            return None
-        hidden = np.zeros((self.network.members, preprocess.width), bool)
-        hidden[1::2, preprocess.bins] = True
-        return torch.from_numpy(hidden)
 
 
 def plans(rows: int, network: NetworkSettings, fit: FitSettings, encoding: str | None) -> list[Plan]:
@@ -46,9 +33,7 @@ def plans(rows: int, network: NetworkSettings, fit: FitSettings, encoding: str |
     """
     if encoding is not None:
         return [Plan(encoding, ENCODINGS[encoding], network, fit)]
-    mixed = network.members > 1
-    names = rules.encodings(rows)
-    return [Plan(name, ENCODINGS[name], network, fit, mixed=mixed and name != "plain") for name in names]
+    return [Plan(name, ENCODINGS[name], network, fit) for name in rules.encodings(rows)]
 
 
 def shortened(plan: Plan, rows: int) -> Plan:

@@ -9,6 +9,7 @@ from training.network import NetworkSettings
 FULL_ROWS = 5_000  # training rows up to which every plan is fitted in full; more: short fits on a sample
 SAMPLE_ROWS = 20_000  # of such a sample
 NARROW_ROWS = 20_000  # training rows up to which a network has many narrow members
+PAIRED_ROWS = 100_000  # up to which it has two wide ones
 STEPS = 4_000  # optimiser steps that a fit is planned for
 TRIAL_STEPS = 1_200  # those of a short fit that only helps to choose
 EPOCHS = (16, 150)  # least and most
@@ -19,7 +20,7 @@ def network_settings(rows: int) -> NetworkSettings:
     """Return the network for `rows` training rows: many narrow members where rows are few, since there variance is the error."""
     if rows <= NARROW_ROWS:
         return NetworkSettings(widths=(128, 128), members=8)
-    return NetworkSettings(widths=(256, 256), members=2)
+    return NetworkSettings(widths=(256, 256), members=2 if rows <= PAIRED_ROWS else 1)
 
 
 def fit_settings(rows: int, settings: FitSettings | None = None, steps: int = STEPS) -> FitSettings:

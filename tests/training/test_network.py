@@ -31,19 +31,6 @@ def test_members_learn_nothing_from_one_another() -> None:
         assert layer.weight.grad[1:].abs().sum() == 0
 
 
-def test_hidden_columns_are_never_read() -> None:
-    """Weights of hidden columns start at zero and get no gradient, other members' do."""
-    hidden = torch.tensor([[False] * 4, [True, False, False, True], [False] * 4])
-    network = Network(4, [(7, 2)], 1, SETTINGS, hidden)
-    network(torch.randn(9, 4), torch.randint(0, 7, (9, 1))).square().sum().backward()
-    weight = network.blocks[0].linear.weight
-    assert weight.grad is not None
-    assert weight[1, :, [0, 3]].abs().sum() == 0
-    assert weight.grad[1, :, [0, 3]].abs().sum() == 0
-    assert (weight.grad[1, :, [1, 2, 4, 5]].abs().sum(dim=0) > 0).all()
-    assert (weight.grad[0].abs().sum(dim=0) > 0).all()
-
-
 def test_embeddings_follow_the_encoded_columns() -> None:
     """The first layer reads x, then one row of each table."""
     network = Network(2, [(3, 4), (5, 1)], 1, NetworkSettings(widths=()))

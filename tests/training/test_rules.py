@@ -1,12 +1,8 @@
 from itertools import pairwise
 
-import numpy as np
-import torch
-
 from training import plan, rules
 from training.fit import FitSettings
 from training.network import NetworkSettings
-from training.preprocess import Raw, fit
 
 SIZES = (2, 50, 999, 1_000, 5_000, 20_001, 200_000, 5_000_000)
 
@@ -29,17 +25,6 @@ def test_every_named_encoding_exists() -> None:
     """What the rules name can be planned."""
     for rows in SIZES:
         assert plan.plans(rows, NetworkSettings(), FitSettings(), None)
-
-
-def test_mixed_plans_hide_the_bins_from_every_second_member() -> None:
-    """Members 1, 3, … read everything but the bins."""
-    numeric = np.random.default_rng(0).normal(size=(50, 2))
-    preprocess = fit(Raw(numeric, None), numeric[:, 0], classes=False, encoding=plan.ENCODINGS["bins"])
-    made = plan.Plan("bins", plan.ENCODINGS["bins"], NetworkSettings(members=3), FitSettings(), mixed=True)
-    hidden = made.hidden(preprocess)
-    assert hidden is not None
-    assert hidden.sum(dim=1).tolist() == [0, len(range(preprocess.width)[preprocess.bins]), 0]
-    assert torch.equal(hidden[1].nonzero()[:, 0], torch.arange(preprocess.width)[preprocess.bins])
 
 
 def test_embeddings_widen_slowly() -> None:
