@@ -21,20 +21,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     for name, field in Settings.model_fields.items():
         unit = settings.unit(name)
         is_switch = field.annotation is bool
-        text = (
-            f"{field.description} [{settings.bounds(name)}{' ' + unit if unit else ''}; default {default_text(name)}]"
-        )
+        text = f"{field.description} [{settings.bounds(name)}{' ' + unit if unit else ''}; default {settings.default_text(name)}]"
         flag = parser.add_argument(
             settings.flag_name(name), dest=name, default=argparse.SUPPRESS, help=text.replace("%", "%%")
         )
         if is_switch:
             flag.nargs, flag.const = "?", "true"
-
-
-def default_text(name: str) -> str:
-    """Return the default as it would be written."""
-    value = Settings.model_fields[name].default
-    return str(value).lower() if isinstance(value, bool) else str(value) if value not in ("", (), {}) else "none"
 
 
 def flags(options: argparse.Namespace) -> dict[str, Any]:

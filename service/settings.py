@@ -175,6 +175,12 @@ def unit(name: str) -> str:
     return str(extra["unit"]) if isinstance(extra, dict) else ""
 
 
+def default_text(name: str) -> str:
+    """Return the default as it would be written."""
+    value = Settings.model_fields[name].default
+    return str(value).lower() if isinstance(value, bool) else str(value) if value not in ("", (), {}) else "none"
+
+
 def _read_file(path: Path) -> dict[str, Any]:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))

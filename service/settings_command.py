@@ -3,19 +3,23 @@
 import argparse
 from typing import Any
 
-from service import settings
+from service import settings, settings_page
 from service.serve_command import add_flags, flags
 
 
 def add(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser("settings", help="print the settings in force", description=__doc__)
+    parser.add_argument("--markdown", action="store_true", help="print docs/settings.md instead")
     add_flags(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print one line for each setting."""
+    """Print one line for each setting, or the page about all of them."""
+    if options.markdown:
+        print(settings_page.markdown(), end="")
+        return 0
     loaded = settings.load(flags(options), file=options.settings)
     for name, source in loaded.sources.items():
         unit = settings.unit(name)

@@ -1,0 +1,40 @@
+"""The one error shape."""
+
+import orjson
+
+from service import errors
+from service.errors import ServiceError
+
+
+def test_every_refusal_has_the_same_fields() -> None:
+    """Code, sentence, details and truncation, and the request's id beside them."""
+    error = ServiceError(422, "invalid_rows", "Row 0.", details=[{"row": 0}], truncated=True)
+    assert orjson.loads(error.as_json("id-1")) == {
+        "error": {"code": "invalid_rows", "message": "Row 0.", "details": [{"row": 0}], "truncated": True},
+        "request_id": "id-1",
+    }
+
+
+def test_headers_go_with_what_needs_them() -> None:
+    """429 and 503 say when to try again, 405 what is taken."""
+    assert errors.overloaded(5, 4).headers == [(b"retry-after", b"1")]
+    assert errors.draining().headers == [(b"retry-after", b"1")]
+    assert ServiceError(405, "x", "y", allow="POST").headers == [(b"allow", b"POST")]
+    assert errors.late(1.5).headers == []
+
+
+def test_broken_json_has_its_position() -> None:
+    """The line and column of the fault are given; an empty body is called empty."""
+    body = b'{"rows":\n [1,]}'
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError as found:
+        error = errors.broken_json(body, found)
+    assert (error.status, error.details[0]["line"]) == (400, 2)
+    assert "the body is empty" in errors.broken_json(b" ", ValueError("x")).message
+
+
+def test_the_nearest_name_is_offered() -> None:
+    """A typing error is met with the name that was meant, anything else with nothing."""
+    assert errors.nearest("pengins", ["penguins", "adult"]) == " Did you mean 'penguins'?"
+    assert errors.nearest("zzz", ["penguins"]) == ""
