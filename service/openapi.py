@@ -8,7 +8,7 @@ listed and numbers beyond the training range are taken, and are told in descript
 from collections.abc import Sequence
 from typing import Any
 
-from service.manifest import Feature, Signature, class_text
+from service.manifest import Feature, Manifest, Signature, class_text
 from service.model import Model
 
 Json = dict[str, Any]
@@ -74,9 +74,7 @@ def operation(model: Model, path: str) -> Json:
         "parameters": [REQUEST_ID, TIMEOUT],
         "requestBody": {
             "required": True,
-            "content": {
-                "application/json": {"schema": request_schema(manifest.signature), "examples": examples(model)}
-            },
+            "content": {"application/json": {"schema": request_schema(manifest), "examples": examples(model)}},
         },
         "responses": {
             "200": {
@@ -93,8 +91,9 @@ def refusal(description: str) -> Json:
     return {"description": description, "content": {"application/json": {"schema": ERROR}}}
 
 
-def request_schema(signature: Signature) -> Json:
+def request_schema(manifest: Manifest) -> Json:
     """Return the schema of a predict request."""
+    signature = manifest.signature
     return {
         "type": "object",
         "required": ["rows"],
@@ -105,8 +104,29 @@ def request_schema(signature: Signature) -> Json:
                 "enum": ["request", "row"],
                 "description": 'With "row", good rows are answered and each bad row gets its error in its place.',
             },
+            **further_fields(manifest),
         },
     }
+
+
+def further_fields(manifest: Manifest) -> Json:
+    """Return the fields that ask for more than the prediction, as far as the model can give it."""
+    fields: Json = {
+        "explain": {
+            "type": "boolean",
+            "description": "With true, what each feature contributes to the score (docs/explanations.md).",
+        }
+    }
+    if manifest.uncertainty is not None:
+        fields["coverage"] = {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "maximum": manifest.uncertainty.coverages[-1],
+            "description": "The share of truths that an interval, or a set of classes, shall hold.",
+        }
+    if manifest.arithmetic.kind == "exact":
+        fields["detail"] = {"type": "boolean", "description": "With true, whether the row was beyond the exact range."}
+    return fields
 
 
 def named_row(signature: Signature) -> Json:

@@ -41,16 +41,16 @@ class Extras:
 
     def asked(self, content: Mapping[str, Any]) -> Asked:
         """Read the fields; raises 422 for a value that cannot be given."""
-        coverage, wants = content.get("coverage"), {}
+        wants = {}
         for name in ("explain", "detail"):
             wants[name] = content.get(name, False)
             if type(wants[name]) is not bool:
                 raise _refuse(f"{name} must be true or false.")
-        if coverage is not None:
-            self._check_coverage(coverage)
+        if "coverage" in content:
+            self._check_coverage(content["coverage"])
         if wants["detail"] and self._manifest.arithmetic.kind != "exact":
             raise _refuse("detail tells of saturation, which only a model in exact arithmetic has.")
-        return Asked(coverage, **wants)
+        return Asked(content.get("coverage"), **wants)
 
     def expand(self, asked: Asked, arrays: Arrays, rows: int, max_rows: int) -> tuple[Arrays, int]:
         """Return the rows followed by those that their explanations need, and how many they are; raises 422."""
