@@ -70,7 +70,7 @@ def batches() -> list[np.ndarray]:
 
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("momentum, eps", [(0.1, 1e-5), (0.01, 1e-3), (1.0, 1e-5)])
-def test_training_steps(momentum: float, eps: float, affine: bool) -> None:
+def test_training_steps(momentum: float, eps: float, *, affine: bool) -> None:
     """Each training step normalises by the batch's biased variance and moves the running statistics as torch does."""
     reference, layer = pair(momentum, eps, affine=affine)
     layer.train()
@@ -82,7 +82,7 @@ def test_training_steps(momentum: float, eps: float, affine: bool) -> None:
 
 
 @pytest.mark.parametrize("affine", [True, False])
-def test_inference(affine: bool) -> None:
+def test_inference(*, affine: bool) -> None:
     """Inference uses the running statistics, and a row's result is the same alone and among others."""
     reference, layer = pair(0.1, 1e-5, affine=affine)
     for x in batches():

@@ -39,7 +39,7 @@ def test_remove(tmp_path: Path) -> None:
 
 def test_none(tmp_path: Path) -> None:
     """Where no run was interrupted there is nothing to resume."""
-    with pytest.raises(CheckpointError, match="there is no checkpoint .* to resume from: leave --resume out."):
+    with pytest.raises(CheckpointError, match=r"there is no checkpoint .* to resume from: leave --resume out."):
         Checkpoint(tmp_path / "c.safetensors", {}).load()
 
 

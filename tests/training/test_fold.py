@@ -26,15 +26,15 @@ def make_rows(inputs: int, codes: int) -> Rows:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.lists(st.integers(1, 9), max_size=3),
-    st.integers(1, 4),
-    st.integers(0, 5),
-    st.booleans(),
-    st.sampled_from([("binary", 1), ("multiclass", 4), ("regression", 1)]),
-    st.floats(0.5, 2.0),
+    widths=st.lists(st.integers(1, 9), max_size=3),
+    members=st.integers(1, 4),
+    codes=st.integers(0, 5),
+    affine=st.booleans(),
+    task=st.sampled_from([("binary", 1), ("multiclass", 4), ("regression", 1)]),
+    temperature=st.floats(0.5, 2.0),
 )
 def test_parity(
-    widths: list[int], members: int, codes: int, affine: bool, task: tuple[Task, int], temperature: float
+    widths: list[int], members: int, codes: int, *, affine: bool, task: tuple[Task, int], temperature: float
 ) -> None:
     """For any widths, members, task, temperature, with gamma and beta or without: equal to 1e-10 of the spread."""
     torch.manual_seed(0)

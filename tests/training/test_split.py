@@ -41,7 +41,7 @@ def test_without_test() -> None:
 
 def test_too_few() -> None:
     """A table too small to measure on is refused."""
-    with pytest.raises(TableError, match="9 rows are too few to train and to test on: 10 are the least."):
+    with pytest.raises(TableError, match=r"9 rows are too few to train and to test on: 10 are the least\."):
         draw(np.zeros(9, np.int64), 0, 0.2, 0.2)
 
 

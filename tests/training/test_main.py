@@ -1,0 +1,80 @@
+"""The command line: help, exit codes, one sentence for each fault, and nothing written where it fails."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from training.__main__ import COMMANDS, main, parser
+from training.settings import GROUPS
+
+GOOD = "x,w,y\n" + "".join(f"{row * 7 % 23},{'ab'[row % 2]},{row % 2}\n" for row in range(40))
+
+
+def run(folder: Path, table: str | bytes, *flags: str) -> int:
+    """Run the command on a table in `folder`, with models/ beside it."""
+    path = folder / "t.csv"
+    path.write_bytes(table.encode() if isinstance(table, str) else table)
+    return main([str(path), "--models", str(folder / "models"), "--quiet", *flags])
+
+
+def test_help() -> None:
+    """--help has every group with its sentence, and names the other commands."""
+    text = parser().format_help()
+    for sentence in GROUPS.values():
+        assert sentence in text
+    for command in COMMANDS:
+        assert f"\n  {command} " in text
+
+
+@pytest.mark.parametrize(
+    "table, flags, sentence",
+    [
+        (GOOD, [], "no target: name the column to predict with --target COLUMN."),
+        (GOOD, ["--target", "z"], "--target names 'z', but there is no such column"),
+        (GOOD, ["--target", "y", "--epochs", "0"], "--epochs is 0: it must lie between 1 and 1000000."),
+        (GOOD, ["--target", "y", "--name", "a/b"], "'a/b' cannot name a model"),
+        (GOOD, ["--target", "y", "--settings", "absent.toml"], "the settings file absent.toml cannot be read"),
+        (GOOD, ["--target", "y", "--resume"], "there is no checkpoint"),
+        ("", ["--target", "y"], "t.csv is empty."),
+        ("x,y\n", ["--target", "y"], "has a header but no rows."),
+        ("x,x,y\n1,2,3\n", ["--target", "y"], "has 2 columns named 'x'"),
+        (b"x,y\n\xff,1\n", ["--target", "y"], "holds bytes that are not UTF-8"),
+        (GOOD.replace(",1\n", ",0\n"), ["--target", "y"], "is 0 in every row: there is nothing to predict."),
+        (GOOD.replace(",1\n", ",inf\n"), ["--target", "y"], "has no finite value in 20 rows (the first is row 2)"),
+        ("x,e,y\n" + "1,,0\n2,,1\n" * 9, ["--target", "y"], "column 'e' has no value in any row"),
+    ],
+)
+def test_refusals(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], table: str | bytes, flags: list[str], sentence: str
+) -> None:
+    """Bad input ends with exit code 2, one sentence on standard error, and nothing written."""
+    assert run(tmp_path, table, *flags) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert sentence in errors[-1]
+    assert errors[-1].startswith("batchproof-train: error: ")
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_taken_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A version that exists is refused before anything is fitted."""
+    (tmp_path / "models" / "t" / "3").mkdir(parents=True)
+    assert run(tmp_path, GOOD, "--target", "y", "--version", "3") == 2
+    assert "version 3 of 't' exists already" in capsys.readouterr().err
+
+
+def test_flags_win_over_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A flag and the settings file may say the same setting: the flag holds."""
+    file = tmp_path / "s.toml"
+    file.write_text('target = "y"\nepochs = 5\n')
+    assert run(tmp_path, GOOD, "--settings", str(file), "--epochs", "-1") == 2
+    assert "--epochs is -1" in capsys.readouterr().err
+
+
+def test_a_wrong_flag_is_told_before_torch_loads(root: Path) -> None:
+    """Help and refused settings need no torch, which takes seconds to load."""
+    code = (
+        "import sys; from training.__main__ import main; assert main(['t.csv']) == 2; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True, capture_output=True)
