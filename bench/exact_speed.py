@@ -35,7 +35,10 @@ def main() -> None:
         for rows in map(int, given.rows.split(",")):
             single, exact = compare(weights, rows, given.threads)
             name = f"{folder.parent.name} {shape(weights)}"
-            print(f"{name:<28} {rows:>5} {single:>11.1f} {exact:>10.1f} {exact / single:>6.2f} {exact - single:>9.1f}", flush=True)
+            print(
+                f"{name:<28} {rows:>5} {single:>11.1f} {exact:>10.1f} {exact / single:>6.2f} {exact - single:>9.1f}",
+                flush=True,
+            )
 
 
 def compare(weights: Weights, rows: int, threads: int) -> tuple[float, float]:
