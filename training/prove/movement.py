@@ -138,8 +138,8 @@ def keep_rows(call: Call, box: Box, axis: int) -> None:
 
 
 def normal(axis: Any, rank: int) -> int:
-    """Return an axis counted from the front."""
-    return int(axis) % rank
+    """Return an axis counted from the front; IndexError where there is no such axis."""
+    return range(rank)[int(axis)]
 
 
 RULES: dict[str, Rule] = {
