@@ -13,7 +13,7 @@ from training.data import Data, prepare
 from training.exported import Exported
 from training.fitted import Fitted, fit_table
 from training.interruption import Interruption
-from training.progress import Progress, duration
+from training.progress import Progress, Silent, duration
 from training.settings import SettingError, Settings
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -48,7 +48,7 @@ def train(path: Path, settings: Settings, progress: Progress | None = None) -> T
 
     Raises TableError, SettingError, CheckpointError, ParityError, ProofError or WriteError; then nothing was written.
     """
-    start_s, progress = time.monotonic(), progress or Progress(quiet=True)
+    start_s, progress = time.monotonic(), progress or Silent()
     place = place_of(path, settings)
     data = prepare(path, settings)
     findings = leaks.find(data.signature, data.arrays, data.goal, data.split)

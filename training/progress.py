@@ -14,8 +14,8 @@ class Progress:
     """Prints lines, and the epochs of a fit between them."""
 
     def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
-        """Write to `stream` (standard error if left out); `quiet` leaves epochs out."""
-        self.stream = stream or sys.stderr
+        """Write to `stream` (standard output if left out); `quiet` leaves epochs out."""
+        self.stream = stream or sys.stdout
         self.quiet = quiet
         self._is_terminal = self.stream.isatty()
         self._start_s = time.monotonic()
@@ -48,6 +48,16 @@ class Progress:
                 self.stream.write("\n")
         elif epoch.number % max(1, epochs // PLAIN_LINES) == 0 or epoch.number in (1, epochs):
             self.say(f"{text}  {duration(elapsed)} so far")
+
+
+class Silent(Progress):
+    """Tells nobody: for callers that only want the bundle."""
+
+    def say(self, line: str) -> None:
+        """Say nothing."""
+
+    def epoch(self, epoch: Epoch, epochs: int) -> None:
+        """Show nothing."""
 
 
 def duration(seconds: float) -> str:

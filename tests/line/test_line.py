@@ -178,11 +178,12 @@ def test_without_gamma_and_beta(tmp_path: Path) -> None:
 
 def test_a_quiet_line_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The columns, the test metrics and the folder are told even where epochs are not."""
-    trained_folder = trained(tmp_path, "kind").folder
-    said = capsys.readouterr().err
+    settings = make({"target": "kind", "models": str(tmp_path / "models"), **QUICK})
+    folder = train(write_table(tmp_path / "t.csv"), settings, Progress(quiet=True)).folder
+    said = capsys.readouterr().out
     assert "target 'kind': multiclass, 3 classes (the target is text)" in said
-    assert f"wrote {trained_folder} in " in said
-    assert Progress().quiet is False
+    assert f"wrote {folder} in " in said
+    assert "epoch" not in said
 
 
 COMMAND = [sys.executable, "-m", "training"]
@@ -195,13 +196,13 @@ def started(folder: Path, *flags: str, root: Path) -> subprocess.Popen[str]:
     table = write_table(folder / "t.csv")
     process = subprocess.Popen(
         [*COMMAND, str(table), "--models", str(folder / "models"), *SLOW, *flags],
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
         cwd=root,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    assert process.stderr is not None
-    assert any(line.startswith("epoch 100/") for line in process.stderr)
+    assert process.stdout is not None
+    assert any(line.startswith("epoch 100/") for line in process.stdout)
     return process
 
 
@@ -209,9 +210,9 @@ def test_ctrl_c(tmp_path: Path, root: Path) -> None:
     """The first Ctrl-C finishes the epoch and exports the best so far, with exit code 0."""
     process = started(tmp_path, root=root)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
-    assert "Stopping after this epoch" in errors
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert "Stopping after this epoch" in said
     found = bundles.read(tmp_path / "models" / "t" / "1").manifest.provenance["epochs"]
     assert found["stopped"] == "interrupted"
 
@@ -234,14 +235,14 @@ def test_killed_and_resumed(tmp_path: Path, root: Path) -> None:
     assert "is of other data or settings" in refused.stderr
     process = subprocess.Popen(
         [*COMMAND, str(tmp_path / "t.csv"), "--models", str(tmp_path / "models"), *SLOW, "--resume"],
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
         cwd=root,
     )
-    assert process.stderr is not None
-    first = next(line for line in process.stderr if line.startswith("epoch "))
+    assert process.stdout is not None
+    first = next(line for line in process.stdout if line.startswith("epoch "))
     assert not first.startswith("epoch 1/")
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 0
-    process.stderr.close()
+    process.stdout.close()
     assert sorted(path.name for path in model.iterdir()) == ["1"]
