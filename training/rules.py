@@ -10,9 +10,9 @@ FULL_ROWS = 5_000  # training rows up to which every plan is fitted in full; mor
 SAMPLE_ROWS = 20_000  # of such a sample
 NARROW_ROWS = 20_000  # training rows up to which a network has many narrow members
 PAIRED_ROWS = 100_000  # up to which it has two wide ones
-STEPS = 4_000  # optimiser steps that a fit is planned for
+STEPS = 2_400  # optimiser steps that a fit is planned for
 TRIAL_STEPS = 1_200  # those of a short fit that only helps to choose
-EPOCHS = (16, 150)  # least and most
+EPOCHS = (20, 150)  # least and most
 BATCH_ROWS = ((1_000, 32), (10_000, 128), (100_000, 256), (math.inf, 1_024))  # up to that many rows: batch rows
 
 
