@@ -36,7 +36,22 @@ REFUSALS = {
     "503": "The service is shutting down.",
     "504": "The deadline passed before the rows could run.",
 }
-ERROR_SCHEMAS: Json = {
+SCHEMAS: Json = {
+    "ModelStamp": {
+        "type": "object",
+        "required": ["name", "version", "fingerprint"],
+        "properties": {
+            "name": {"type": "string"},
+            "version": {"type": "integer"},
+            "fingerprint": {
+                "type": "object",
+                "description": "What the answer was made by: equal fingerprints of exact bundles mean equal bits.",
+                "properties": {
+                    name: {"type": "string"} for name in ("sha256", "arithmetic", "engine", "device", "invariance")
+                },
+            },
+        },
+    },
     "Error": {
         "type": "object",
         "required": ["error", "request_id"],
@@ -53,7 +68,7 @@ ERROR_SCHEMAS: Json = {
             },
             "request_id": {"type": "string"},
         },
-    }
+    },
 }
 
 
@@ -70,7 +85,8 @@ def operation(model: Model, path: str) -> Json:
         "tags": ["predict"],
         "operationId": "predict" + path.replace("/", "_").replace(".", "_").replace("-", "_"),
         "summary": f"Predict {manifest.signature.target} with {name} version {version}",
-        "description": "One prediction for each row, in order. A row gets the same bits alone and in any batch.",
+        "description": "One prediction for each row, in order. A row gets the same bits alone and in any batch. "
+        "Lists of values may also come in another order, which the field `columns` then gives.",
         "parameters": [REQUEST_ID, TIMEOUT],
         "requestBody": {
             "required": True,

@@ -13,7 +13,7 @@ from service import __version__
 from service.app import Service
 from service.errors import ServiceError
 from service.exchange import request_id_of, special
-from service.openapi import ERROR_SCHEMAS, refusal
+from service.openapi import SCHEMAS, refusal
 from service.pages import models, start
 
 HTML = "text/html; charset=utf-8"
@@ -73,7 +73,7 @@ def openapi(app: FastAPI, service: Service) -> dict[str, Any]:
     document["openapi"] = "3.1.0"
     document["tags"] = [{"name": "predict"}, {"name": "models"}, {"name": "health"}]
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    schemas.update(ERROR_SCHEMAS)
+    schemas.update(SCHEMAS)
     for item in document["paths"].values():
         for operation in item.values():
             operation["responses"].pop("422", None)
@@ -118,7 +118,7 @@ def _on_service_error(request: Request, error: Exception) -> Response:
 
 def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException), "registered for this kind alone"
-    allow = (error.headers or {}).get("allow")
+    allow = {name.lower(): value for name, value in (error.headers or {}).items()}.get("allow")
     if error.status_code == 405:
         message = f"{request.method} is not taken here; {allow} is."
         return _refusal(request, ServiceError(405, "method_not_allowed", message, allow=allow))

@@ -1,0 +1,105 @@
+"""Counting, adding up over workers, and the text that Prometheus reads."""
+
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from service import exposition
+from service.admission import Admission
+from service.metrics import Counters, Flow, Tally, add
+
+
+def counts() -> dict[str, Any]:
+    """Return what a process that answered one request and refused two has counted."""
+    tally, flow = Tally(), Flow()
+    now_s = time.perf_counter()
+    tally.answered(3, now_s, now_s - 0.003)
+    tally.refused("overloaded")
+    tally.refused("overloaded")
+    tally.cancelled()
+    flow.ran(3, 0.5)
+    flow.queue_s = 0.25
+    audits = {"looked": 4, "violations": 1}
+    return {
+        "tallies": {"flowers|1|native": tally.snapshot()},
+        "flows": {"flowers|1": flow.snapshot() | audits},
+        "now": {"queue_rows": 7, "workers": 1},
+    }
+
+
+MODELS = [{"model": "flowers", "version": "1", "sha256": "ab", "arithmetic": "float32", "engine": "x", "device": "cpu"}]
+
+
+def test_sums_go_as_deep_as_the_counts() -> None:
+    """Numbers, buckets and refusals are added; what one worker has alone is kept."""
+    one, other = counts(), counts()
+    other["tallies"]["flowers|1|native"]["refusals"] = {"late": 1}
+    other["tallies"]["iris|2|oip"] = Tally().snapshot()
+    total = add([one, other])
+    assert total["tallies"]["flowers|1|native"]["ok_rows"] == 6
+    assert total["tallies"]["flowers|1|native"]["refusals"] == {"overloaded": 2, "late": 1}
+    assert sum(total["tallies"]["flowers|1|native"]["seconds"]) == 2
+    assert "iris|2|oip" in total["tallies"]
+    assert one == {**counts(), "tallies": one["tallies"]}, "adding changes nothing that is added"
+    assert one["tallies"]["flowers|1|native"]["ok_rows"] == 3
+
+
+def test_a_dead_workers_counts_stay_but_not_its_queue(tmp_path: Path) -> None:
+    """Counters never fall when a worker ends; rows that it had queued are gone with it."""
+    ended = Counters(tmp_path, counts)
+    ended.write()
+    (tmp_path / f"{os.getpid()}.json").rename(tmp_path / "999999999.json")
+    total = Counters(tmp_path, counts).total()
+    assert total["tallies"]["flowers|1|native"]["ok_rows"] == 6
+    assert total["now"] == {"queue_rows": 7, "workers": 1}
+
+
+def test_one_process_needs_no_folder() -> None:
+    """Without other workers nothing is written."""
+    counters = Counters(None, counts)
+    counters.write()
+    assert counters.total()["now"]["workers"] == 1
+
+
+def test_the_text_has_every_count() -> None:
+    """Each family is there with its labels and value."""
+    text = exposition.text(add([counts()]), MODELS).decode()
+    for line in (
+        'batchproof_requests_total{model="flowers",outcome="ok",route="native",version="1"} 1.0',
+        'batchproof_requests_total{model="flowers",outcome="overloaded",route="native",version="1"} 2.0',
+        'batchproof_requests_total{model="flowers",outcome="cancelled",route="native",version="1"} 1.0',
+        'batchproof_rows_total{model="flowers",route="native",version="1"} 3.0',
+        'batchproof_request_seconds_bucket{le="0.0025",model="flowers",route="native",version="1"} 0.0',
+        'batchproof_request_seconds_bucket{le="0.005",model="flowers",route="native",version="1"} 1.0',
+        'batchproof_request_seconds_bucket{le="+Inf",model="flowers",route="native",version="1"} 1.0',
+        'batchproof_run_rows_bucket{le="4.0",model="flowers",version="1"} 1.0',
+        'batchproof_run_rows_sum{model="flowers",version="1"} 3.0',
+        'batchproof_stage_seconds_total{model="flowers",stage="run",version="1"} 0.5',
+        'batchproof_stage_seconds_total{model="flowers",stage="queue",version="1"} 0.25',
+        'batchproof_audits_total{model="flowers",result="different",version="1"} 1.0',
+        'batchproof_audits_total{model="flowers",result="same",version="1"} 3.0',
+        "batchproof_queue_rows 7.0",
+        "batchproof_workers 1.0",
+    ):
+        assert line in text.splitlines()
+
+
+def test_the_page_names_exactly_the_metrics_that_exist(root: Path) -> None:
+    """docs/metrics.md has every family and no other."""
+    text = exposition.text(add([counts()]), MODELS).decode()
+    families = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+    page = (root / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(batchproof_\w+)`", page, re.MULTILINE)) == families
+
+
+def test_admitted_rows_are_counted_back() -> None:
+    """What enters and leaves sums to nothing."""
+    admission = Admission(10)
+    for rows in (3, 4):
+        admission.enter(rows)
+    assert admission.queued_rows == 7
+    for rows in (3, 4):
+        admission.leave(rows)
+    assert admission.queued_rows == 0
