@@ -1,6 +1,6 @@
 """What exact arithmetic costs: the same network exported both ways, timed in turns on this host.
 
-    python bench/exact_speed.py models/NAME/VERSION ... [--rows 1,32,1024] [--threads 1]
+    python -m bench.exact_speed models/NAME/VERSION ... [--rows 1,32,1024] [--threads 1]
 
 Each bundle needs its weights.safetensors. Times are the least of many, interleaved, so that a busy host slows both.
 """

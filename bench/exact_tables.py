@@ -1,6 +1,6 @@
 """Exact arithmetic on every table of a folder: accuracy, saturation, margins, and the same bits in every evaluation.
 
-    python bench/exact_tables.py FOLDER [--epochs 10] [--widths 128,128] [--ensemble 2] [--only penguins,adult]
+    python -m bench.exact_tables FOLDER [--epochs 10] [--widths 128,128] [--ensemble 2] [--only penguins,adult]
 
 FOLDER holds Parquet files and meta.json with {"<table>": {"target": ...}}. Each table is trained briefly straight to
 an exact bundle; what is shown is the bundle's own statement, and a comparison of output bits over engine options,

@@ -1,6 +1,6 @@
 """Would integer slices be faster than float64 for exact products? One layer each way, timed in turns.
 
-    python bench/integer_slices.py [--rows 1,32,256] [--widths 128,256,512]
+    python -m bench.integer_slices [--rows 1,32,256] [--widths 128,256,512]
 
 A layer takes integers of 24 bits in float64. "slices" splits them into three 8-bit digits and the weights into three
 7-bit ones, and sums the six products of greatest weight by three MatMulInteger (digits of one weight stacked along

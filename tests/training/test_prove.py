@@ -1,5 +1,7 @@
 """The prover refuses every single alteration of a certified graph, at the node where the argument breaks."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -283,3 +285,11 @@ def test_tables_of_one_kind_of_column_are_certified(kind: str) -> None:
     """A table with only numeric or only categorical columns is certified."""
     net = make_net(numeric=kind == "numeric", categorical=kind == "categorical")
     prove(exact_graph(net.folded, net.preprocess, net.maxima).model("exact").SerializeToString())
+
+
+def test_the_prover_knows_nothing_of_training() -> None:
+    """Importing the prover loads onnx and numpy, and no other part of this project, no engine and no torch."""
+    script = "import sys, training.prove; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    ours = [name for name in loaded if name.startswith(("training.", "service", "torch", "onnxruntime"))]
+    assert ours == [name for name in ours if name.startswith("training.prove")]
