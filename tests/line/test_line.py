@@ -22,6 +22,7 @@ from tests.live import Live, live
 from training import weights
 from training.fold import predictions
 from training.line import Trained, train
+from training.parity import ParityError
 from training.progress import Progress
 from training.settings import make
 
@@ -169,6 +170,15 @@ def test_the_same_bytes_again(tmp_path: Path, models: dict[str, Trained]) -> Non
     other = trained(tmp_path, "kind", seed=1)
     assert other.folder.name == "2"
     assert (other.folder / "model.onnx").read_bytes() != (again.folder / "model.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("stage", ["fold", "engine"])
+def test_a_failing_check_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+    """Where a stage is not the same function within its tolerance it is named, and no bundle is written."""
+    monkeypatch.setattr(f"training.parity.{stage.upper()}_TOLERANCE", -1.0)
+    with pytest.raises(ParityError, match=f"the {stage} stage changed the network: row"):
+        trained(tmp_path, "price")
+    assert not list((tmp_path / "models").rglob("bundle.json"))
 
 
 def test_without_gamma_and_beta(tmp_path: Path) -> None:

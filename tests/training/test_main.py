@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from training.__main__ import COMMANDS, main, parser
+from training.parity import ParityError
 from training.settings import GROUPS
 
 GOOD = "x,w,y\n" + "".join(f"{row * 7 % 23},{'ab'[row % 2]},{row % 2}\n" for row in range(40))
@@ -70,6 +71,24 @@ def test_flags_win_over_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[s
     file.write_text('target = "y"\nepochs = 5\n')
     assert run(tmp_path, GOOD, "--settings", str(file), "--epochs", "-1") == 2
     assert "--epochs is -1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fault, code", [(KeyboardInterrupt(), 130), (ParityError("the fold stage broke."), 1)])
+def test_exit_codes(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: BaseException,
+    code: int,
+) -> None:
+    """A second Ctrl-C and a failed check of ours have exit codes and sentences of their own."""
+
+    def fail(*_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr("training.line.train", fail)
+    assert run(tmp_path, GOOD, "--target", "y") == code
+    assert (str(fault) or "no bundle was written") in capsys.readouterr().err
 
 
 def test_a_wrong_flag_is_told_before_torch_loads(root: Path) -> None:
