@@ -31,12 +31,7 @@ def collect(
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
-        "data": {
-            "file": data.table.path.name,
-            "sha256": data.table.sha256,
-            "rows": len(data.goal.y),
-            "columns": len(data.table.names),
-        },
+        "data": source(data),
         "split": {part: len(getattr(data.split, part)) for part in Split._fields},
         "dropped": {drop.name: drop.reason for drop in data.schema.dropped},
         "warnings": findings.lines(data.split),
@@ -49,9 +44,12 @@ def collect(
             "stopped": fitted.result.stopped,
         },
         "parity": parity,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in LIBRARIES},
-        },
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
         "machine": {"architecture": platform.machine(), "threads": torch.get_num_threads()},
     }
+
+
+def source(data: Data) -> dict[str, Any]:
+    """Return which table it was, without saying where it lies."""
+    table = data.table
+    return {"file": table.path.name, "sha256": table.sha256, "rows": len(data.goal.y), "columns": len(table.names)}
