@@ -23,6 +23,7 @@ from service.metrics import Counters, Tally
 from service.model import Model
 from service.registry import Registry
 from service.settings import Settings
+from service.tables.route import Bounds, Places, TableRoute
 from service.watch import Watch
 from service.wire.dialect import Dialect, Limits, Site
 from service.wire.native import Native
@@ -50,6 +51,9 @@ class Service:
         self.tallies: dict[tuple[str, int, str], Tally] = {}  # by model, version, dialect
         self.batchers: dict[tuple[str, int], Batcher] = {}
         self.routes: dict[str, Exchange] = {}  # POST path -> what answers it
+        self.tables: dict[str, TableRoute] = {}  # POST path -> what answers it where a table comes or is wanted
+        self._table_places = Places(settings.table_requests)
+        self._table_threads = ThreadPoolExecutor(2 * settings.table_requests, thread_name_prefix="table")
         self.counters = Counters(Path(settings.metrics_folder) if settings.metrics_folder else None, self.counts)
         self.audits: dict[tuple[str, int], Audit] = {}
         for one in (one for versions in loaded.models.values() for one in versions.values()):
@@ -84,8 +88,9 @@ class Service:
             event("drain_timed_out", rows=self.admission.queued_rows)
 
     def close(self) -> None:
-        """Let the worker thread end."""
+        """Let the threads end."""
         self.executor.shutdown(wait=True, cancel_futures=True)
+        self._table_threads.shutdown(wait=True, cancel_futures=True)
 
     def _add(self, one: Model) -> None:
         name, version = one.manifest.name, one.manifest.version
@@ -115,6 +120,16 @@ class Service:
                 self.routes[path] = exchange
                 if self.settings.root_path:
                     self.routes[self.settings.root_path + path] = exchange
+        self._add_tables(one, batcher, limits)
+
+    def _add_tables(self, one: Model, batcher: Batcher, limits: Limits) -> None:
+        name, version = one.manifest.name, one.manifest.version
+        tally = self.tallies[name, version, "tables"] = Tally()
+        bounds = Bounds(limits, self.settings.max_table_bytes, self.settings.timeout_s)
+        route = TableRoute(one, batcher, tally, self._table_threads, self._table_places, bounds)
+        is_newest = self.registry.newest(name) is one
+        for path in Native().paths(one, is_default=name == self.default, is_newest=is_newest):
+            self.tables[path] = self.tables[self.settings.root_path + path] = route
 
     def _watch(self, one: Model) -> Watch | None:
         if not self.settings.audit_every:

@@ -15,6 +15,8 @@ from service.exchange import Exchange, request_id_of, special
 from service.health import health
 from service.logs import event
 from service.origins import Origins
+from service.tables.formats import wants_table
+from service.tables.route import BrokenOffError
 from service.wire.dialect import Answer, Dialect, Headers
 
 Message = MutableMapping[str, Any]
@@ -49,6 +51,10 @@ class App:
         answer: Answer | None
         try:
             cors = self.origins.check(headers)
+            table = self.service.tables.get(path)
+            if table is not None and scope["method"] == "POST" and wants_table(special(headers)):
+                await table.answer(scope["query_string"], headers, receive, send, cors)
+                return
             if exchange is not None and scope["method"] == "POST":
                 answer = await self._predict(exchange, headers, receive)
             elif cors and scope["method"] == "OPTIONS":
@@ -57,7 +63,7 @@ class App:
                 answer = self._page(scope["method"], path, exchange)
         except ServiceError as error:
             cors, answer = [], self.failure(error, path, headers)
-        except CallerGoneError:
+        except (CallerGoneError, BrokenOffError):
             return
         if self.service.settings.access_log and exchange is None:
             status = answer.status if answer else None

@@ -12,6 +12,8 @@ from service.features import Arrays, codes_of, split, value_of
 from service.manifest import Feature, Signature
 from service.values import InvalidValueError
 
+MAX_EXACT = 1 << 53  # every integer up to here is a float64
+
 
 def encode_columns(signature: Signature, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> Arrays:
     """Encode columns {feature: values}; None, NaN and NaT are missing. Names not in the signature are left alone.
@@ -56,12 +58,12 @@ def _one_by_one(feature: Feature, values: Sequence[Any]) -> np.ndarray:
 
 def _encode(feature: Feature, codes: dict[str, int], row: int, value: Any) -> float:
     try:
-        return value_of(feature, codes, _json_value(value))
+        return value_of(feature, codes, json_value(value))
     except InvalidValueError as error:
         raise FeatureError(f"row {row}, feature {feature.name!r}: {error}") from error
 
 
-def _json_value(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """Return what the value would be in a request: NaN is null, a date is its ISO 8601 text."""
     if isinstance(value, np.generic):
         value = value.item()
@@ -71,9 +73,13 @@ def _json_value(value: Any) -> Any:
 
 
 def _seconds(values: np.ndarray) -> np.ndarray:
-    """Return datetime64 as seconds, cut to the microsecond as texts are; Python's division of integers rounds once."""
+    """Return datetime64 as seconds, cut to the microsecond as texts are: one correctly rounded division."""
     microseconds = values.astype("datetime64[us]").astype(np.int64)
-    seconds = np.array([ticks / 1_000_000 for ticks in microseconds.tolist()], dtype=np.float64)
+    known = microseconds[~np.isnat(values)]
+    if (np.abs(known) <= MAX_EXACT).all():  # float64 holds them exactly
+        seconds = microseconds / 1_000_000
+    else:  # Python divides integers of any size and rounds once
+        seconds = np.array([ticks / 1_000_000 for ticks in microseconds.tolist()], dtype=np.float64)
     return np.where(np.isnat(values), np.nan, seconds)
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from service import errors
 from service.admission import Ticket
 from service.batching import Batcher
 from service.errors import ServiceError
@@ -25,7 +24,10 @@ from service.wire.dialect import Answer, Call, Codec, Dialect, Headers
 REQUEST_ID = re.compile(rb"[\x21\x23-\x5b\x5d-\x7e]{1,128}")  # printable, without space, quote and backslash
 ID_HEADER = b"x-request-id"
 TIMEOUT_HEADER = b"x-request-timeout-s"
-SPECIAL = frozenset({ID_HEADER, TIMEOUT_HEADER, b"content-length", b"expect", b"origin", b"upgrade"})
+LEAST_TIMEOUT_S = 0.001
+SPECIAL = frozenset(
+    {ID_HEADER, TIMEOUT_HEADER, b"accept", b"content-length", b"content-type", b"expect", b"origin", b"upgrade"}
+)
 
 _prefix = os.urandom(4).hex()
 _numbers = itertools.count(1)
@@ -137,6 +139,6 @@ def parse_timeout(value: bytes, most_s: float) -> float:
         timeout_s = float(value)
     except ValueError:
         timeout_s = float("nan")
-    if not timeout_s > 0:
-        raise errors.ServiceError(400, "invalid_timeout", "X-Request-Timeout-S must be a number of seconds above 0.")
+    if not timeout_s >= LEAST_TIMEOUT_S:
+        raise ServiceError(400, "invalid_timeout", f"X-Request-Timeout-S takes seconds, from {LEAST_TIMEOUT_S} up.")
     return min(timeout_s, most_s)

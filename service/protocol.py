@@ -4,7 +4,7 @@ uvicorn's protocol parses (httptools) and keeps its promises about pipelining, f
 headers of a POST to a known predict path are complete and no other request of this connection is open, the request
 stays here: its body is collected, `Exchange.handle` is called as the last byte arrives, and the answer is one write.
 All requests that the loop reads in one turn are decoded in that turn and so run as one batch. Whatever is unusual
-(a pipelined request, `Expect: 100-continue`, an Origin) goes the long way through the ASGI application, which answers
+(a pipelined request, `Expect: 100-continue`, an Origin, a table) goes the long way through the ASGI application, which answers
 the same: tests send every case both ways.
 """
 
@@ -22,6 +22,7 @@ from service import errors
 from service.admission import Ticket
 from service.asgi import App
 from service.exchange import Exchange, special
+from service.tables.formats import wants_table
 from service.wire.dialect import Answer
 
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in http.HTTPStatus}
@@ -112,7 +113,7 @@ class Protocol(HttpToolsProtocol):
         cycle = self.cycle
         if exchange is not None and (cycle is None or cycle.response_complete) and self.parser.get_method() == b"POST":
             found = special(self.headers)
-            if UNUSUAL.isdisjoint(found):
+            if UNUSUAL.isdisjoint(found) and not wants_table(found):
                 self._begin(exchange, found)
                 return
         url, headers = self.url, self.headers

@@ -59,6 +59,16 @@ class Settings(BaseModel):
     max_rows: int = Field(
         100_000, ge=1, le=10_000_000, description="most rows of one request", json_schema_extra={"unit": "rows"}
     )
+    max_table_bytes: int = Field(
+        1 << 30,
+        ge=1024,
+        le=1 << 44,
+        description="largest table that is streamed, packed or unpacked",
+        json_schema_extra={"unit": "bytes"},
+    )
+    table_requests: int = Field(
+        8, ge=1, le=256, description="most tables that one worker answers at a time; beyond it requests get 429"
+    )
     queue_rows: int = Field(
         200_000,
         ge=1,

@@ -108,7 +108,7 @@ class NativeCodec:
 
     def _precise(self, body: bytes) -> Decoded:
         content = parse(body)
-        rows, columns, on_error = _fields(content)
+        rows, columns, on_error = fields(content)
         asked = self._extras.asked(content)
         if len(rows) > self._limits.max_rows:
             raise too_many_rows(len(rows), self._limits.max_rows)
@@ -160,7 +160,8 @@ def invalid_rows(encoded: Encoded) -> ServiceError:
     )
 
 
-def _fields(content: Any) -> tuple[list[Any], list[Any] | None, str]:
+def fields(content: Any) -> tuple[list[Any], list[Any] | None, str]:
+    """Return rows, columns and on_error of a request; raises 422."""
     if not isinstance(content, dict):
         raise ServiceError(422, "invalid_request", 'The body must be an object such as {"rows": [...]}.')
     for name in content:

@@ -37,8 +37,9 @@ class FastRows:
         )
         self._parser = simdjson.Parser()
         self._columns = _Columns(signature)
-        self._listed = _listed(signature)
-        self._named = _named(signature, self._columns.order)
+        self._listed = _decoder(_listed(signature))
+        self._named = _decoder(_named(signature, self._columns.order))
+        self._signature = signature
 
     def decode(self, body: bytes) -> Arrays | None:
         """Return the arrays of a body that is all good, or None."""
@@ -52,6 +53,19 @@ class FastRows:
             return (self._plain(body) if self._is_plain else None) or self._values(body)
         except (msgspec.DecodeError, ValueError, TypeError, KeyError, OverflowError):
             return None  # the precise path says why, or takes what is merely unusual
+
+    def lines(self, *, ignore_extra: bool) -> Callable[[Sequence[bytes]], Arrays | None]:
+        """Return the reading of good lines, each an object; without `ignore_extra` unknown names are forbidden."""
+        row = _named(self._signature, self._columns.order, forbid_unknown=not ignore_extra)
+        decode = msgspec.json.Decoder(row).decode
+
+        def read(lines: Sequence[bytes]) -> Arrays | None:
+            try:
+                return self._columns.arrays([_as_tuple(decode(line)) for line in lines])
+            except (msgspec.DecodeError, ValueError, TypeError, KeyError, OverflowError):
+                return None
+
+        return read
 
     def _plain(self, body: bytes) -> Arrays | None:
         if body[:1] == b"\xef":  # a byte order mark is no JSON
@@ -171,10 +185,10 @@ def _decoder(row: Any) -> Any:
 
 
 def _listed(signature: Signature) -> Any:
-    return _decoder(tuple[tuple(_json_type(feature) for feature in signature.inputs)])  # type: ignore[misc]
+    return tuple[tuple(_json_type(feature) for feature in signature.inputs)]  # type: ignore[misc]
 
 
-def _named(signature: Signature, order: Sequence[Feature]) -> Any:
+def _named(signature: Signature, order: Sequence[Feature], *, forbid_unknown: bool = True) -> Any:
     fields = [(f"f{place}", _json_type(feature)) for place, feature in enumerate(order)]
     names = {f"f{place}": feature.name for place, feature in enumerate(order)}
-    return _decoder(msgspec.defstruct("Row", fields, rename=names, forbid_unknown_fields=True, gc=False))
+    return msgspec.defstruct("Row", fields, rename=names, forbid_unknown_fields=forbid_unknown, gc=False)

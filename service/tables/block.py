@@ -1,0 +1,136 @@
+"""A block of rows of a table: what every format hands to the engine and to the writers.
+
+A table is read block by block, and a block lives until its answer is written: memory holds a few blocks, whatever the
+length of the table. Reading a block is vectorised where all of it is good; where it is not, every fault of it is found.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from service.errors import FeatureError, ServiceError, nearest
+from service.features import Arrays, Encoder, Problem, codes_of, split, value_of
+from service.manifest import Feature, Signature
+from service.tables.parameters import Parameters
+from service.values import InvalidValueError
+
+
+class Read(NamedTuple):
+    """A block's good rows as arrays, which rows of the block those are, and what is wrong with the others."""
+
+    arrays: Arrays
+    kept: Sequence[int]
+    problems: Sequence[Problem]  # rows are numbered within the block
+
+
+class Block(Protocol):
+    """Rows that were read together."""
+
+    rows: int
+
+    def read(self) -> Read:
+        """Return the rows as arrays."""
+        ...
+
+    def place(self, row: int) -> tuple[str, int]:
+        """Return where the row of the block stands in the table: ("line", 12) or ("row", 11)."""
+        ...
+
+    def names(self) -> Sequence[str]:
+        """Return the names of the columns that `cells` and `batch` hold."""
+        ...
+
+    def cells(self) -> Sequence[Sequence[str]]:
+        """Return each row as the cells of a text table."""
+        ...
+
+    def lines(self) -> Sequence[bytes]:
+        """Return each row as a JSON object."""
+        ...
+
+    def batch(self) -> Any:
+        """Return the rows as a pyarrow RecordBatch."""
+        ...
+
+
+Blocks = Iterator[Block]
+
+
+class Reading(NamedTuple):
+    """What every reader needs to know."""
+
+    encoder: Encoder
+    parameters: Parameters
+    block_rows: int
+
+    @property
+    def signature(self) -> Signature:
+        """Return the model's signature."""
+        return self.encoder.signature
+
+
+def places_of(names: Sequence[str], reading: Reading) -> list[int]:
+    """Return the place of each feature among a table's columns; raises 422 for names that do not fit."""
+    wanted = reading.encoder.names
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    missing = [name for name in wanted if name not in names]
+    extra = [name for name in names if name not in wanted]
+    if missing:
+        near = nearest(missing[0], extra)
+        raise invalid_table(f"The table has no column {', '.join(map(repr, missing[:10]))}.{near}")
+    if extra and reading.parameters.extra == "refuse":
+        near = nearest(extra[0], wanted)
+        raise invalid_table(
+            f"The model has no feature {', '.join(map(repr, extra[:10]))}; extra=ignore takes such columns along.{near}"
+        )
+    if repeated:
+        raise invalid_table(f"The table has more than one column {', '.join(map(repr, repeated[:10]))}.")
+    return [names.index(name) for name in wanted]
+
+
+def invalid_table(message: str) -> ServiceError:
+    """Return 422 for a table that as a whole is not what the model takes."""
+    return ServiceError(422, "invalid_table", message)
+
+
+class Column(NamedTuple):
+    """One feature's values: `fast` encodes all of them or raises FeatureError, `values` are their JSON values."""
+
+    fast: Callable[[], np.ndarray]
+    values: Callable[[], Sequence[Any]]
+
+
+def read_columns(signature: Signature, rows: int, columns: Sequence[Column], bad: Collection[int] = ()) -> Read:
+    """Encode one column a feature, each [rows]; rows in `bad` have no values and are left out."""
+    problems: list[Problem] = []
+    encoded = np.zeros((rows, len(columns)))
+    for place, (feature, column) in enumerate(zip(signature.inputs, columns, strict=True)):
+        try:
+            encoded[:, place] = column.fast()
+        except FeatureError:
+            found = faults(feature, column.values(), encoded[:, place])
+            problems += [problem for problem in found if problem.row not in bad]
+    problems.sort(key=lambda problem: problem.row or 0)
+    left_out = {problem.row for problem in problems}.union(bad)
+    if not left_out:
+        return Read(split(signature, encoded), range(rows), ())
+    kept = [row for row in range(rows) if row not in left_out]
+    return Read(split(signature, encoded[kept]), kept, problems)
+
+
+def faults(feature: Feature, values: Sequence[Any], encoded: np.ndarray) -> list[Problem]:
+    """Encode one by one into `encoded` [rows]; returns what is wrong with each value that the feature does not take."""
+    codes, problems = codes_of(feature), []
+    for row, value in enumerate(values):
+        try:
+            encoded[row] = value_of(feature, codes, value)
+        except InvalidValueError as error:
+            problems.append(Problem(row, feature.name, str(error)))
+    return problems
+
+
+def read_rows(encoder: Encoder, rows: Sequence[Any]) -> Read:
+    """Encode rows of JSON values one by one: objects, or lists in the signature's order."""
+    encoded = encoder.encode_rows(rows, None, None)
+    return Read(encoded.arrays, encoded.kept, encoded.errors)

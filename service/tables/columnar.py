@@ -1,0 +1,179 @@
+"""Arrow streams, Arrow files and Parquet: typed columns, encoded whole. Loaded only where pyarrow is installed.
+
+Categories, and other values of which many are equal, are made distinct by Arrow; the distinct ones go through the very
+function that encodes training columns, so a code here is a code there.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, BinaryIO
+
+import numpy as np
+import orjson
+import pyarrow as pa
+from pyarrow import ipc, parquet
+
+from service.columns import encode_column, json_value
+from service.errors import ServiceError
+from service.manifest import Feature
+from service.tables.block import Blocks, Column, Read, Reading, invalid_table, places_of, read_columns
+from service.tables.cells import cell_of
+
+REPEATING = (  # types whose values are worth making distinct
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_dictionary,
+    pa.types.is_boolean,
+    pa.types.is_integer,
+    pa.types.is_floating,
+)
+
+
+class ArrowBlock:
+    """A record batch, or a part of one."""
+
+    def __init__(self, batch: pa.RecordBatch, first: int, reading: Reading, places: Sequence[int]) -> None:
+        """Hold the batch, whose first row is row `first` of the table, and the places of the features in it."""
+        self._batch = batch
+        self._first = first
+        self._reading = reading
+        self._places = places
+        self.rows = batch.num_rows
+
+    def read(self) -> Read:
+        """Return the rows as arrays."""
+        signature = self._reading.signature
+        columns = []
+        for feature, place in zip(signature.inputs, self._places, strict=True):
+            column = self._batch.column(place)
+            columns.append(Column(partial(encode_array, feature, column), partial(json_values, column)))
+        return read_columns(signature, self.rows, columns)
+
+    def place(self, row: int) -> tuple[str, int]:
+        """Return the row's number in the table, the first one's is 0."""
+        return "row", self._first + row
+
+    def names(self) -> Sequence[str]:
+        """Return the columns' names."""
+        names: list[str] = self._batch.schema.names
+        return names
+
+    def cells(self) -> Sequence[Sequence[str]]:
+        """Return each row as text."""
+        columns = [[cell_of(value) for value in json_values(column)] for column in self._batch.columns]
+        return [list(row) for row in zip(*columns, strict=True)] if columns else [[]] * self.rows
+
+    def lines(self) -> Sequence[bytes]:
+        """Return each row as a JSON object."""
+        columns = [json_values(column) for column in self._batch.columns]
+        names = self.names()
+        return [
+            orjson.dumps(dict(zip(names, row, strict=True)), default=str, option=orjson.OPT_PASSTHROUGH_DATETIME)
+            for row in zip(*columns, strict=True)
+        ]
+
+    def batch(self) -> pa.RecordBatch:
+        """Return the batch."""
+        return self._batch
+
+
+def encode_array(feature: Feature, array: pa.Array) -> np.ndarray:
+    """Encode one column to numbers, epoch seconds or category codes, [rows] float64. Raises FeatureError."""
+    kind = array.type
+    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    is_boolean = pa.types.is_boolean(kind) and feature.value_type == "boolean"
+    if feature.kind == "numeric" and (is_number or is_boolean):
+        numbers = array.cast(pa.uint8()) if is_boolean else array
+        return encode_column(feature, _plain(numbers.cast(pa.float64(), safe=False)))
+    if feature.kind == "date" and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+        return encode_column(feature, _plain(array))
+    if any(is_kind(kind) for is_kind in REPEATING):
+        return _by_dictionary(feature, array)
+    return encode_column(feature, json_values(array))
+
+
+def json_values(array: pa.Array) -> list[Any]:
+    """Return what the values would be in JSON: missing and NaN as None, dates as texts."""
+    try:
+        if pa.types.is_timestamp(array.type):  # Python has no nanoseconds
+            array = array.cast(pa.timestamp("us", array.type.tz), safe=False)
+        return [json_value(value) for value in array.to_pylist()]
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        raise invalid_table(f"A column of {array.type} holds what JSON cannot: {_first_line(error)}.") from error
+
+
+def _plain(array: pa.Array) -> np.ndarray:
+    values: np.ndarray = array.to_numpy(zero_copy_only=False)
+    return values
+
+
+def _by_dictionary(feature: Feature, array: pa.Array) -> np.ndarray:
+    coded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+    values = json_values(coded.dictionary)
+    if array.null_count:
+        values.append(None)
+    codes = encode_column(feature, values)  # [distinct values] float64
+    indices = coded.indices.cast(pa.int64())
+    if array.null_count:
+        indices = indices.fill_null(len(values) - 1)
+    encoded: np.ndarray = codes[_plain(indices)]
+    return encoded
+
+
+def stream_blocks(file: BinaryIO, reading: Reading) -> Blocks:
+    """Read an Arrow IPC stream; raises 400 where it is broken and 422 for columns that do not fit."""
+    with _Faults("arrow_stream"), ipc.open_stream(file) as stream:
+        yield from _blocks(stream.schema, stream, reading)
+
+
+def file_blocks(file: BinaryIO, reading: Reading) -> Blocks:
+    """Read an Arrow IPC file, which needs a file that can be searched."""
+    with _Faults("arrow_file"), ipc.open_file(file) as opened:
+        batches = (opened.get_batch(place) for place in range(opened.num_record_batches))
+        yield from _blocks(opened.schema, batches, reading)
+
+
+def parquet_blocks(file: BinaryIO, reading: Reading) -> Blocks:
+    """Read a Parquet file, which needs a file that can be searched."""
+    with _Faults("parquet"), parquet.ParquetFile(file) as opened:
+        schema = opened.schema_arrow
+        names = None if reading.parameters.answer == "append" else list(reading.encoder.names)
+        places_of(schema.names, reading)
+        batches = opened.iter_batches(batch_size=reading.block_rows, columns=names)
+        yield from _blocks(schema if names is None else None, batches, reading)
+
+
+def _blocks(schema: pa.Schema | None, batches: Iterator[pa.RecordBatch], reading: Reading) -> Blocks:
+    places = None if schema is None else places_of(schema.names, reading)
+    first = 0
+    for batch in batches:
+        batch.validate(full=True)  # before anything follows the offsets that a stranger wrote
+        places = places or places_of(batch.schema.names, reading)
+        for start in range(0, batch.num_rows, reading.block_rows):
+            block = ArrowBlock(batch.slice(start, reading.block_rows), first + start, reading, places)
+            yield block
+        first += batch.num_rows
+
+
+class _Faults:
+    """Turns what Arrow raises on broken input into a refusal."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Refuse."""
+        if isinstance(error, pa.ArrowNotImplementedError):
+            raise invalid_table(f"The table has a column of a type that is not taken: {_first_line(error)}.") from error
+        if isinstance(error, pa.ArrowException | OSError | UnicodeDecodeError):
+            raise ServiceError(
+                400, "broken_table", f"The table is not {self._name}, or is cut off: {_first_line(error)}."
+            ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")

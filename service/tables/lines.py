@@ -1,0 +1,121 @@
+"""JSON Lines: an object a line, or a list in signature order. Blank lines are passed over."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any, BinaryIO
+
+import orjson
+
+from service.errors import ServiceError
+from service.features import Arrays, Problem
+from service.tables.block import Blocks, Read, Reading
+from service.tables.cells import arrow_column, cell_of
+from service.wire.rows import FastRows
+
+MAX_LINE_BYTES = 1 << 20
+
+
+class LinesBlock:
+    """Some lines. What they hold besides the features goes along where the answer is JSON Lines too."""
+
+    def __init__(self, table: "LinesTable", numbered: Sequence[tuple[int, bytes]]) -> None:
+        """Hold the lines and their numbers, the first line's is 1."""
+        self._table = table
+        self._numbers = [number for number, _ in numbered]
+        self._lines = [line for _, line in numbered]
+        self.rows = len(numbered)
+
+    def read(self) -> Read:
+        """Return the rows as arrays; what the fast reading does not take is read one by one."""
+        arrays = self._table.fast(self._lines) if self._lines else None
+        if arrays is not None:
+            return Read(arrays, range(self.rows), ())
+        return self._table.precise(self._lines)
+
+    def place(self, row: int) -> tuple[str, int]:
+        """Return the row's line."""
+        return self._table.counts, self._numbers[row]
+
+    def names(self) -> Sequence[str]:
+        """Return the features' names."""
+        return self._table.reading.encoder.names
+
+    def cells(self) -> Sequence[Sequence[str]]:
+        """Return the features' values as text."""
+        return [[cell_of(row.get(name)) for name in self.names()] for row in map(self._table.named, self._lines)]
+
+    def lines(self) -> Sequence[bytes]:
+        """Return the lines as they came, lists as objects; a line that is broken becomes an empty object."""
+        return [
+            line if line.startswith(b"{") and line.endswith(b"}") else orjson.dumps(self._table.named(line))
+            for line in self._lines
+        ]
+
+    def batch(self) -> Any:
+        """Return the features' values with their types."""
+        import pyarrow as pa
+
+        rows = list(map(self._table.named, self._lines))
+        features = self._table.reading.signature.inputs
+        arrays = [arrow_column(feature, [row.get(feature.name) for row in rows]) for feature in features]
+        return pa.RecordBatch.from_arrays(arrays, names=list(self.names()))
+
+
+class LinesTable:
+    """What all blocks of one table share."""
+
+    def __init__(self, reading: Reading, counts: str = "line") -> None:
+        """Prepare the fast reading; places are of the `line` or `row` that a block counts."""
+        self.reading = reading
+        self.counts = counts
+        self._ignores_extra = reading.parameters.extra == "ignore"
+        self._known = frozenset(reading.encoder.names)
+        rows = FastRows(reading.signature)
+        self.fast: Callable[[Sequence[bytes]], Arrays | None] = rows.lines(ignore_extra=self._ignores_extra)
+
+    def precise(self, lines: Sequence[bytes]) -> Read:
+        """Read line by line."""
+        rows, broken = [], []
+        for number, line in enumerate(lines):
+            try:
+                rows.append(self._less_extra(orjson.loads(line)))
+            except orjson.JSONDecodeError as error:
+                rows.append(None)
+                broken.append(Problem(number, None, f"the line is not JSON: {error}"))
+        encoded = self.reading.encoder.encode_rows(rows, None, None)
+        numbers = {problem.row for problem in broken}
+        problems = [problem for problem in encoded.errors if problem.row not in numbers]
+        return Read(encoded.arrays, encoded.kept, sorted([*problems, *broken], key=lambda one: one.row or 0))
+
+    def named(self, line: bytes) -> dict[str, Any]:
+        """Return a line as an object; what is none becomes an empty one."""
+        try:
+            row = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            return {}
+        if isinstance(row, list):
+            return dict(zip(self.reading.encoder.names, row, strict=False))
+        return row if isinstance(row, dict) else {}
+
+    def _less_extra(self, row: Any) -> Any:
+        if not (self._ignores_extra and isinstance(row, dict)):
+            return row
+        return {name: value for name, value in row.items() if name in self._known}
+
+
+def line_blocks(file: BinaryIO, reading: Reading) -> Blocks:
+    """Read JSON Lines; raises 400 for a line that is too long."""
+    table = LinesTable(reading)
+    numbered = _numbered(file)
+    while found := list(islice(numbered, reading.block_rows)):
+        yield LinesBlock(table, found)
+
+
+def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    number = 0
+    while line := file.readline(MAX_LINE_BYTES):
+        number += 1
+        if len(line) == MAX_LINE_BYTES:
+            raise ServiceError(400, "broken_json", f"Line {number} has more than {MAX_LINE_BYTES - 1} bytes.")
+        if stripped := line.strip():
+            yield number, stripped

@@ -1,0 +1,37 @@
+"""The native JSON body as a table, for answers that are one: it is held whole, so it has the limit of such bodies."""
+
+from collections.abc import Sequence
+from typing import Any, BinaryIO
+
+import orjson
+
+from service import errors
+from service.errors import ServiceError
+from service.tables.block import Blocks, Reading, places_of
+from service.tables.lines import LinesBlock, LinesTable
+from service.wire.native import fields, parse
+
+
+def object_blocks(file: BinaryIO, reading: Reading, limit_bytes: int) -> Blocks:
+    """Read {"rows": [...], "columns": [...]}; raises 400, 413 or 422."""
+    body = file.read(limit_bytes + 1)
+    if len(body) > limit_bytes:
+        raise errors.body_too_large(limit_bytes)
+    rows, columns, on_error = fields(parse(body))
+    if on_error != "request":
+        raise ServiceError(
+            422, "invalid_request", "Where the answer is a table, on_error is a parameter: ?on_error=row."
+        )
+    if columns is not None:
+        names = [str(name) for name in columns]
+        places_of(names, reading)
+        rows = [_named(row, names) for row in rows]
+    table = LinesTable(reading, "row")
+    numbered = [(number, orjson.dumps(row)) for number, row in enumerate(rows)]
+    for start in range(0, len(rows), reading.block_rows):
+        yield LinesBlock(table, numbered[start : start + reading.block_rows])
+
+
+def _named(row: Any, names: Sequence[str]) -> Any:
+    """Return a list in the order of `names` as an object; whatever else it is becomes null, which is no row."""
+    return dict(zip(names, row, strict=True)) if isinstance(row, list) and len(row) == len(names) else None

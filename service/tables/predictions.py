@@ -1,0 +1,103 @@
+"""The columns that a prediction adds to a table: `prediction`, `probability_<class>`, and `error` where rows may fail."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from service.errors import ServiceError
+from service.features import Problem
+from service.manifest import Manifest, class_text
+from service.tables.block import Block
+from service.tables.parameters import Parameters
+from service.wire.oip_response import labels_of
+
+MESSAGES = 5  # of one row that its error repeats
+
+
+class Answered(NamedTuple):
+    """A block, which of its rows ran, their outputs, and what was wrong with the others."""
+
+    block: Block
+    kept: Sequence[int]
+    outputs: Mapping[str, np.ndarray]  # each [rows kept, width]
+    problems: Sequence[Problem]
+
+
+class Added:
+    """The columns that an answer adds."""
+
+    def __init__(self, manifest: Manifest, parameters: Parameters) -> None:
+        """Name them."""
+        classes = manifest.signature.classes
+        prefix = parameters.prefix
+        self.manifest = manifest
+        self.has_errors = parameters.on_error == "row"
+        self.datatype, self.labels = ("FP32", ()) if classes is None else labels_of(classes)
+        self.output = "value" if classes is None else "probabilities"
+        self.prediction = f"{prefix}prediction"
+        self.probabilities = [f"{prefix}probability_{class_text(label)}" for label in classes or ()]
+        self.error = f"{prefix}error"
+        self.names = [self.prediction, *self.probabilities, *([self.error] if self.has_errors else [])]
+
+    def check(self, names: Sequence[str]) -> None:
+        """Refuse with 422 a table that has a column of such a name already."""
+        for name in self.names:
+            if name in names:
+                raise ServiceError(
+                    422,
+                    "invalid_table",
+                    f"The table has a column {name!r} already; prefix=… renames the added ones, answer=alone leaves "
+                    "out those of the table.",
+                )
+
+    def cells(self, answered: Answered) -> list[list[str]]:
+        """Return the added columns of each row as text: numbers in the shortest digits of their float32."""
+        width = len(self.names)
+        found = self._good_cells(answered.outputs) if len(answered.kept) else []
+        if len(answered.kept) == answered.block.rows:
+            return [[*row, ""] for row in found] if self.has_errors else found
+        cells = [[""] * width for _ in range(answered.block.rows)]
+        for row, good in zip(answered.kept, found, strict=True):
+            cells[row][: len(good)] = good
+        for row, sentence in sentences(answered.problems).items():
+            cells[row][-1] = sentence
+        return cells
+
+    def _good_cells(self, outputs: Mapping[str, np.ndarray]) -> list[list[str]]:
+        values = np.ascontiguousarray(outputs[self.output])
+        rows = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY).decode()[2:-2].split("],[")
+        if self.output == "value":
+            return [[digits] for digits in rows]
+        labels = [class_text(label) for label in self.labels]
+        winners = outputs["probabilities"].argmax(axis=1).tolist()
+        return [[labels[winner], *digits.split(",")] for winner, digits in zip(winners, rows, strict=True)]
+
+
+def sentences(problems: Sequence[Problem]) -> dict[int, str]:
+    """Return what is wrong with each bad row."""
+    found: dict[int, list[str]] = {}
+    for problem in problems:
+        where = "" if problem.feature is None else f"feature {problem.feature!r}: "
+        found.setdefault(problem.row or 0, []).append(where + problem.message)
+    return {row: "; ".join(messages[:MESSAGES]) for row, messages in found.items()}
+
+
+def details(block: Block, problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    """Return the problems as a refusal lists them: by the line of a text, by the row of a table."""
+    return [
+        {**dict([block.place(problem.row or 0)]), "feature": problem.feature, "message": problem.message}
+        for problem in problems
+    ]
+
+
+def refusal(block: Block, problems: Sequence[Problem], limit: int) -> ServiceError:
+    """Return 422 for a block with bad rows."""
+    first = problems[0]
+    kind, number = block.place(first.row or 0)
+    where = f"{kind} {number}" + ("" if first.feature is None else f", feature {first.feature!r}")
+    more = f" ({len(problems) - 1} more in details.)" if len(problems) > 1 else ""
+    message = f"{where}: {first.message}.".replace("..", ".").replace("?.", "?")
+    listed = details(block, problems[:limit])
+    return ServiceError(422, "invalid_rows", message + more, details=listed, truncated=len(problems) > limit)

@@ -1,0 +1,40 @@
+"""A table of any format, opened for reading or begun for writing."""
+
+from typing import BinaryIO
+
+from service.model import Model
+from service.tables.block import Blocks, Reading
+from service.tables.formats import ARROW_FILE, ARROW_STREAM, CSV, JSON, LINES, TSV, Format, pyarrow
+from service.tables.lines import line_blocks
+from service.tables.parameters import Parameters
+from service.tables.text import text_blocks
+from service.tables.writers import JsonWriter, LinesWriter, TextWriter, Writer
+
+DELIMITERS = {CSV: ",", TSV: "\t"}
+
+
+def blocks_of(file: BinaryIO, found: Format, reading: Reading) -> Blocks:
+    """Read `file` block by block; raises ServiceError where it is not such a table or does not fit the model."""
+    if found in DELIMITERS:
+        return text_blocks(file, reading, DELIMITERS[found])
+    if found == LINES:
+        return line_blocks(file, reading)
+    pyarrow(found)
+    from service.tables import columnar
+
+    readers = {ARROW_STREAM: columnar.stream_blocks, ARROW_FILE: columnar.file_blocks}
+    return readers.get(found, columnar.parquet_blocks)(file, reading)
+
+
+def writer_of(wanted: Format, model: Model, parameters: Parameters, request_id: str = "") -> Writer:
+    """Return the writer of an answer; raises 415 where its library is not installed."""
+    if wanted in DELIMITERS:
+        return TextWriter(model, parameters, DELIMITERS[wanted])
+    if wanted == LINES:
+        return LinesWriter(model, parameters)
+    if wanted == JSON:
+        return JsonWriter(model, request_id)
+    pyarrow(wanted)
+    from service.tables.columnar_writers import ColumnarWriter
+
+    return ColumnarWriter(model, parameters, wanted)
