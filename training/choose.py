@@ -1,8 +1,8 @@
 """Which plan a table gets: by validation loss, and against noise.
 
 Small tables fit every plan in full and keep the winner's network. Large ones compare short fits on a sample of the
-training rows, then fit the winner. A plan displaces the preferred one only where it is better by more than the
-standard error of the difference, paired by row: on a hundred validation rows the least of five losses is mostly luck.
+training rows, then fit the winner. A plan displaces the preferred one only where it is better by more than two standard
+errors of the difference, paired by row: on a hundred validation rows the least of three losses is mostly luck.
 """
 
 import math
@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+ERRORS = 2.0  # standard errors that a gain has to exceed
 
 
 def winner(losses: Sequence[Tensor]) -> int:
@@ -20,7 +22,7 @@ def winner(losses: Sequence[Tensor]) -> int:
         gain = preferred - other.double()  # [rows]
         error = float(gain.std()) / math.sqrt(len(gain)) if len(gain) > 1 else math.inf
         mean = float(gain.mean())
-        if mean > error and mean > least:
+        if mean > ERRORS * error and mean > least:
             best, least = number, mean
     return best
 
