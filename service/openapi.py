@@ -24,7 +24,7 @@ TIMEOUT = {
     "name": "X-Request-Timeout-S",
     "in": "header",
     "description": "Seconds in which the rows must start to run; later they are answered with 504.",
-    "schema": {"type": "number", "exclusiveMinimum": 0},
+    "schema": {"type": "number", "minimum": 0.001},
 }
 REFUSALS = {
     "400": "The body is not JSON; the position of the fault is given.",
