@@ -23,7 +23,9 @@ from service.metrics import Counters, Tally
 from service.model import Model
 from service.registry import Registry
 from service.settings import Settings
-from service.tables.route import Bounds, Places, TableRoute
+from service.tables.body import Bounds
+from service.tables.route import Places, TableRoute
+from service.tables.stream import Workshop
 from service.watch import Watch
 from service.wire.dialect import Dialect, Limits, Site
 from service.wire.native import Native
@@ -85,7 +87,7 @@ class Service:
         try:
             await asyncio.wait_for(empty.wait(), self.settings.drain_s)
         except TimeoutError:
-            event("drain_timed_out", rows=self.admission.queued_rows)
+            event("drain_timed_out", 30, rows=self.admission.queued_rows)
 
     def close(self) -> None:
         """Let the threads end."""
@@ -126,7 +128,8 @@ class Service:
         name, version = one.manifest.name, one.manifest.version
         tally = self.tallies[name, version, "tables"] = Tally()
         bounds = Bounds(limits, self.settings.max_table_bytes, self.settings.timeout_s)
-        route = TableRoute(one, batcher, tally, self._table_threads, self._table_places, bounds)
+        shop = Workshop(batcher, tally, self._table_threads, self.settings.error_limit)
+        route = TableRoute(one, shop, self._table_places, bounds)
         is_newest = self.registry.newest(name) is one
         for path in Native().paths(one, is_default=name == self.default, is_newest=is_newest):
             self.tables[path] = self.tables[self.settings.root_path + path] = route
@@ -157,7 +160,7 @@ def load(settings: Settings) -> Service:
     except OSError as error:
         raise SettingError(f"The shared folder metrics_folder cannot be used: {error}.") from error
     for refusal in loaded.refusals:
-        event("model_refused", model=refusal.name, version=refusal.version, reason=refusal.message)
+        event("model_refused", 30, model=refusal.name, version=refusal.version, reason=refusal.message)
     if settings.default_model and settings.default_model not in loaded.models:
         near = nearest(settings.default_model, list(loaded.models))
         raise SettingError(f"default_model is {settings.default_model!r}, but no such model is loaded.{near}")
