@@ -16,7 +16,7 @@ from service.health import health
 from service.logs import event
 from service.origins import Origins
 from service.tables.formats import wants_table
-from service.tables.route import BrokenOffError
+from service.tables.stream import BrokenOffError
 from service.wire.dialect import Answer, Dialect, Headers
 
 Message = MutableMapping[str, Any]

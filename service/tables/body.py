@@ -1,0 +1,72 @@
+"""The body of a request for a table: from the connection into an inlet, and out of it as blocks."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from typing import Any, BinaryIO, NamedTuple
+
+from service import errors
+from service.errors import ServiceError
+from service.tables.block import Block, Blocks, Read, Reading
+from service.tables.formats import JSON, PARQUET, Format
+from service.tables.inlet import Inlet
+from service.tables.spooled import spooled
+from service.tables.table import blocks_of
+from service.wire.dialect import Limits
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+
+
+class GoneError(Exception):
+    """The caller closed the connection."""
+
+
+class Bounds(NamedTuple):
+    """What one table may take."""
+
+    limits: Limits
+    max_bytes: int  # of a body, packed and unpacked
+    timeout_s: float  # of one block in the queue, and of a body that does not go on
+
+
+async def pump(receive: Receive, inlet: Inlet, bounds: Bounds, on_gone: Callable[[], object]) -> None:
+    """Put the body into the inlet; after its end, watch for a caller that goes away."""
+    size, is_whole = 0, False
+    while True:
+        try:
+            message = await asyncio.wait_for(receive(), None if is_whole else bounds.timeout_s)
+        except TimeoutError:
+            inlet.end(ServiceError(408, "body_stalled", f"No more of the body came for {bounds.timeout_s:g} s."))
+            is_whole = True
+            continue
+        if message["type"] == "http.disconnect":
+            on_gone()
+            return
+        if is_whole:
+            continue
+        data = message.get("body", b"")
+        size += len(data)
+        if size > bounds.max_bytes:
+            inlet.end(errors.body_too_large(bounds.max_bytes))
+            is_whole = True
+            continue
+        await inlet.put(data)
+        if not message.get("more_body"):
+            inlet.end()
+            is_whole = True
+
+
+def read_blocks(source: Format, file: BinaryIO, reading: Reading, bounds: Bounds) -> Iterator[tuple[Block, Read]]:
+    """Yield blocks with their rows as arrays; runs in a thread. Raises ServiceError."""
+    blocks: Blocks
+    if source == JSON:
+        from service.tables.objects import object_blocks
+
+        blocks = object_blocks(file, reading, bounds.limits.max_body_bytes)
+    elif source == PARQUET:
+        with spooled(file, bounds.max_bytes) as whole:
+            yield from ((block, block.read()) for block in blocks_of(whole, source, reading))
+        return
+    else:
+        blocks = blocks_of(file, source, reading)
+    yield from ((block, block.read()) for block in blocks)
