@@ -29,6 +29,12 @@ class Data:
     schema: Schema
     split: Split
     arrays: dict[str, Arrays]  # train, validation, test -> the graph's inputs
+    weight: np.ndarray | None = None  # [rows] float64, how much each row counts in the fit
+
+    @property
+    def judged(self) -> str:
+        """The part that metrics are measured on: the test rows, or the validation rows where there are none."""
+        return "test" if len(self.split.test) else "validation"
 
     @property
     def signature(self) -> Signature:
@@ -39,6 +45,13 @@ class Data:
         """Return the target of one part [rows]: class codes or float64 values."""
         rows: np.ndarray = getattr(self.split, part)
         return self.goal.y.take(rows)
+
+    def weights(self, part: str) -> np.ndarray | None:
+        """Return how much each row of one part counts [rows] float32, 1 for the mean training row; None: all alike."""
+        if self.weight is None:
+            return None
+        unit = self.weight[self.split.train].mean()
+        return (self.weight[getattr(self.split, part)] / unit).astype(np.float32)
 
     def lines(self) -> list[str]:
         """Return what was decided, for people: the goal, the split, and one line a column."""
@@ -60,12 +73,20 @@ def prepare(path: Path, settings: Settings) -> Data:
     split = _split(table, goal, settings, own_rows)
     _check_classes(goal, split)
     left_out = {settings.target, settings.split_column, *settings.drop}
-    columns, dropped = _columns(table, settings, [name for name in table.names if name not in left_out])
+    names = [name for name in table.names if name not in left_out]
+    return arrange(table, names, goal, split, settings)
+
+
+def arrange(
+    table: RawTable, names: list[str], goal: Goal, split: Split, settings: Settings, weight: np.ndarray | None = None
+) -> Data:
+    """Read the columns `names` of a table that is split already, and encode them; TableError in one sentence."""
+    columns, dropped = _columns(table, settings, names)
     schema = schemas.infer(columns, goal, split.train, rare_rows=settings.rare_rows, keep=settings.keep)
     asked = tuple(Dropped(name, "as asked") for name in settings.drop)
     schema = Schema(schema.signature, schema.dropped + dropped + asked)
     arrays = {part: schemas.encode(schema.signature, columns, getattr(split, part)) for part in Split._fields}
-    return Data(table, columns, goal, schema, split, arrays)
+    return Data(table, columns, goal, schema, split, arrays, weight)
 
 
 def _with_test(table: RawTable, settings: Settings) -> tuple[RawTable, int]:

@@ -1,6 +1,7 @@
 """The fitted network as the graph that will be served: frozen, folded, exported, and held to what was trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,10 @@ class Exported:
     proved: Exact | None  # where the arithmetic is exact
     parity: dict[str, float]  # stage -> greatest difference, in units of the scores' spread
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle without the engine, which is started anew from the graph."""
+        return _started, (self.model, self.weights, self.proved, self.parity)
+
     def run(self, arrays: Arrays) -> dict[str, np.ndarray]:
         """Return the engine's outputs [rows, width] for rows."""
         return self.runner.run([arrays])[0]
@@ -39,7 +44,8 @@ def make(data: Data, fitted: Fitted, arithmetic: str) -> Exported:
     rows, target = fitted.rows, fitted.target
     frozen = batchnorm.recompute(fitted.result.network, rows["train"])
     unfolded = freeze.unfolded_scores(frozen, rows["validation"])  # [rows, outputs] float64
-    divisor = temperature.fit(torch.from_numpy(unfolded), rows["validation"].y, target)
+    held = rows["validation"]
+    divisor = temperature.fit(torch.from_numpy(unfolded), held.y, target, held.weight)
     output = Output(data.goal.task, target.mean, target.std)
     folded = freeze.fold_network(frozen, fitted.preprocess.embedded.tolist(), output, divisor)
     arrays = Arrays(*(None if array is None else array[:PARITY_ROWS] for array in data.arrays["validation"]))
@@ -49,6 +55,10 @@ def make(data: Data, fitted: Fitted, arithmetic: str) -> Exported:
     weights = Weights(fitted.preprocess, folded, maxima)
     proved = exact.build(weights) if arithmetic == "exact" else None
     model = proved.model if proved else export.export(weights.preprocess, weights.folded).SerializeToString()
-    runner = Runner(Engine(model, EngineOptions(device="cpu")), RUN_ROWS)
-    engine_error = parity.check_engine(folded, reference, runner.run([arrays])[0])
-    return Exported(model, weights, runner, proved, {"fold": fold_error, "engine": engine_error})
+    made = _started(model, weights, proved, {"fold": fold_error})
+    engine_error = parity.check_engine(folded, reference, made.run(arrays))
+    return replace(made, parity={**made.parity, "engine": engine_error})
+
+
+def _started(model: bytes, weights: Weights, proved: Exact | None, errors: dict[str, float]) -> Exported:
+    return Exported(model, weights, Runner(Engine(model, EngineOptions(device="cpu")), RUN_ROWS), proved, errors)

@@ -154,7 +154,8 @@ class Run:
         """Mean over the members of each one's own loss: averaging first would let members lean on one another."""
         scores = self.network.member_scores(batch.x, batch.codes)  # [rows, members, outputs]
         members = scores.shape[1]
-        return self.target.losses(scores.flatten(0, 1), batch.y.repeat_interleave(members)).mean()
+        losses = self.target.losses(scores.flatten(0, 1), batch.y.repeat_interleave(members)).view(-1, members)
+        return batch.weighed(losses).mean()
 
     def best(self) -> Epoch:
         """Return the epoch of least validation loss, the first of equals."""
@@ -228,4 +229,4 @@ def scores_of(network: Network, rows: Rows) -> Tensor:
 
 def held_loss(network: Network, target: Target, rows: Rows) -> float:
     """Return the mean loss over held-out rows."""
-    return float(target.held_losses(scores_of(network, rows), rows.y).double().mean())
+    return float(rows.weighed(target.held_losses(scores_of(network, rows), rows.y)).double().mean())

@@ -54,10 +54,10 @@ class Site:
         checkpoint: Callable[[dict[str, Tensor]], None] | None = None,
     ) -> Fitted:
         """Fit as planned, to all training rows or to at most `sampled` of them, of which no epoch is shown."""
-        raws, ys = self._parts(plan.fit.seed, sampled)
+        raws, ys, weights = self._parts(plan.fit.seed, sampled)
         classes = self.data.goal.classes is not None
         preprocess = preprocesses.fit(raws["train"], ys["train"], classes=classes, encoding=plan.encoding)
-        rows = {part: encode(preprocess, self.target, raws[part], ys[part]) for part in raws}
+        rows = {part: encode(preprocess, self.target, raws[part], ys[part], weights[part]) for part in raws}
         torch.manual_seed(plan.fit.seed)
         tables = tables_of(self.data, preprocess)
         network = Network(preprocess.width, tables, self.target.outputs, plan.network)
@@ -65,15 +65,18 @@ class Site:
         result = fits.fit(network, self.target, rows["train"], rows["validation"], plan.fit, hooks, resume)
         return Fitted(preprocess, self.target, rows, result, asdict(plan))
 
-    def _parts(self, seed: int, sampled: int | None) -> tuple[dict[str, Raw], dict[str, np.ndarray]]:
-        raws, ys = {}, {}
+    def _parts(
+        self, seed: int, sampled: int | None
+    ) -> tuple[dict[str, Raw], dict[str, np.ndarray], dict[str, np.ndarray | None]]:
+        raws, ys, weights = {}, {}, {}
         for part in ("train", "validation"):
-            raw, y = Raw(*self.data.arrays[part]), self.data.y(part)
+            raw, y, weight = Raw(*self.data.arrays[part]), self.data.y(part), self.data.weights(part)
             if sampled is not None:
                 index = choose.sample(len(y), sampled, seed).numpy()
                 raw, y = Raw(*(None if array is None else array[index] for array in raw)), y[index]
-            raws[part], ys[part] = raw, y
-        return raws, ys
+                weight = None if weight is None else weight[index]
+            raws[part], ys[part], weights[part] = raw, y, weight
+        return raws, ys, weights
 
 
 def fit_table(
@@ -126,7 +129,7 @@ def chosen_on_sample(site: Site, plans: list[Plan]) -> int:
 def validation_losses(fitted: Fitted) -> Tensor:
     """Return the loss of each validation row [rows]."""
     rows = fitted.rows["validation"]
-    return fitted.target.held_losses(fits.scores_of(fitted.result.network, rows), rows.y)
+    return rows.weighed(fitted.target.held_losses(fits.scores_of(fitted.result.network, rows), rows.y))
 
 
 def say_trial(site: Site, candidate: Plan, fitted: Fitted, number: int, of: int) -> None:

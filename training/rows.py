@@ -16,20 +16,28 @@ class Rows(NamedTuple):
     x: Tensor  # [rows, width] float32
     codes: Tensor | None  # [rows, embeddings] int64
     y: Tensor  # [rows] int64 class codes or float32 standard units
+    weight: Tensor | None = None  # [rows] float32, 1 for the mean training row; None: all rows count alike
 
     def take(self, index: Tensor) -> "Rows":
         """Rows by index [n] int64."""
-        codes = None if self.codes is None else self.codes.index_select(0, index)
-        return Rows(self.x.index_select(0, index), codes, self.y.index_select(0, index))
+        codes, weight = (None if part is None else part.index_select(0, index) for part in (self.codes, self.weight))
+        return Rows(self.x.index_select(0, index), codes, self.y.index_select(0, index), weight)
 
     def to(self, device: torch.device) -> "Rows":
         """Return the same rows on another device."""
-        return Rows(self.x.to(device), None if self.codes is None else self.codes.to(device), self.y.to(device))
+        return Rows(*(None if part is None else part.to(device) for part in self))
+
+    def weighed(self, losses: Tensor) -> Tensor:
+        """Return the losses [rows, ...] times each row's weight."""
+        if self.weight is None:
+            return losses
+        return losses * self.weight.view(-1, *(1,) * (losses.dim() - 1))
 
 
-def encode(preprocess: Preprocess, target: Target, raw: Raw, y: np.ndarray) -> Rows:
-    """Encode raw feature values and y [rows] (class codes or float64 values)."""
+def encode(preprocess: Preprocess, target: Target, raw: Raw, y: np.ndarray, weight: np.ndarray | None = None) -> Rows:
+    """Encode raw feature values and y [rows] (class codes or float64 values); `weight` [rows] float32."""
     codes = None
     if raw.categorical is not None and len(preprocess.embedded):
         codes = torch.from_numpy(np.ascontiguousarray(raw.categorical[:, preprocess.embedded], dtype=np.int64))
-    return Rows(torch.from_numpy(preprocess.transform(raw)), codes, target.encode(y))
+    x = torch.from_numpy(preprocess.transform(raw))
+    return Rows(x, codes, target.encode(y), None if weight is None else torch.from_numpy(weight))

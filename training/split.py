@@ -23,13 +23,15 @@ class Split(NamedTuple):
     test: np.ndarray  # [test rows] int64
 
 
-def draw(strata: np.ndarray, seed: int, validation_share: float, test_share: float) -> Split:
+def draw(
+    strata: np.ndarray, seed: int, validation_share: float, test_share: float, least_rows: int = MIN_ROWS
+) -> Split:
     """Split len(strata) rows so that every stratum (class code; all zeros for regression) keeps its share.
 
     A stratum too small for its shares stays whole in the training rows. `test_share` 0 leaves the test empty.
     """
-    if len(strata) < MIN_ROWS:
-        raise TableError(f"{len(strata)} rows are too few to train and to test on: {MIN_ROWS} are the least.")
+    if len(strata) < least_rows:
+        raise TableError(f"{len(strata)} rows are too few to train and to test on: {least_rows} are the least.")
     random = np.random.default_rng(seed)
     order = random.permutation(len(strata))
     groups = [order[strata[order] == stratum] for stratum in np.unique(strata)]

@@ -47,6 +47,15 @@ def read(path: Path) -> RawTable:
     return RawTable(path, arrow, _sha256(path))
 
 
+def held(arrow: pa.Table, name: str) -> RawTable:
+    """Return a table that is in memory already, as if read from a file called `name`."""
+    _check(Path(name), arrow)
+    digest = hashlib.sha256()
+    for batch in arrow.to_batches():
+        digest.update(batch.serialize())
+    return RawTable(Path(name), arrow, digest.hexdigest())
+
+
 def nearest(name: str, names: list[str]) -> str:
     """Return the end of a sentence that an unknown column name is refused with."""
     found = get_close_matches(name, names, 1)

@@ -15,15 +15,23 @@ LEAST, MOST = 0.5, 2.0
 STEPS = 61  # temperatures tried, evenly spaced in their logarithm
 
 
-def fit(scores: Tensor, y: Tensor, target: Target) -> float:
-    """Return the temperature for validation `scores` [rows, outputs] and class codes y [rows]; 1 for regression."""
+def fit(scores: Tensor, y: Tensor, target: Target, weight: Tensor | None = None) -> float:
+    """Return the temperature for validation `scores` [rows, outputs] and class codes y [rows]; 1 for regression.
+
+    `weight` [rows] says how much each row counts; None: all alike.
+    """
     if target.task == "regression" or len(y) < 2:
         return 1.0
     scores = scores.double()
-    plain = target.held_losses(scores, y)  # [rows]
+
+    def losses_at(temperature: float) -> Tensor:
+        losses = target.held_losses(scores / temperature, y)  # [rows]
+        return losses if weight is None else losses * weight
+
+    plain = losses_at(1.0)
     tried = torch.logspace(math.log2(LEAST), math.log2(MOST), STEPS, base=2.0, dtype=torch.float64)
-    losses = torch.stack([target.held_losses(scores / temperature, y).mean() for temperature in tried])
+    losses = torch.stack([losses_at(temperature).mean() for temperature in tried.tolist()])
     best = float(tried[losses.argmin()])
-    gain = plain - target.held_losses(scores / best, y)  # [rows]
+    gain = plain - losses_at(best)  # [rows]
     error = float(gain.std() / len(gain) ** 0.5)
     return best if float(gain.mean()) > error else 1.0

@@ -1,0 +1,98 @@
+"""A fitted network with the graph that will serve it, and the bundle it becomes: what command and estimator share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service.features import Arrays, Encoder
+from training import bundle, exported, golden, leaks, measured, provenance, report, weights
+from training.checkpoint import Checkpoint
+from training.data import Data
+from training.exported import Exported
+from training.fitted import Fitted, fit_table
+from training.leaks import Findings
+from training.progress import Progress
+from training.settings import Settings
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a bundle goes: models/<name>/<version>/."""
+
+    models: Path
+    name: str
+    version: int
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file that --resume goes on from; hidden, so that no service takes it for a version."""
+        return self.models / self.name / ".checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Model:
+    """Fitted, folded, exported and held to parity; nothing is written yet."""
+
+    data: Data
+    settings: Settings
+    fitted: Fitted
+    made: Exported
+
+    def run(self, arrays: Arrays) -> dict[str, np.ndarray]:
+        """Return the outputs [rows, width] of the very graph and engine that will serve."""
+        return self.made.run(arrays)
+
+    def write(self, place: Place, seconds: float, findings: Findings | None = None) -> tuple[Path, dict[str, Any]]:
+        """Write the bundle; returns its folder and what bundle.json says. Raises WriteError or InvarianceError."""
+        data = self.data
+        if findings is None:
+            findings = leaks.find(data.signature, data.arrays, data.goal, data.split)
+        content = self._content(place)
+        content["provenance"] = provenance.collect(
+            data, self.settings, self.fitted, findings, self.made.parity, seconds
+        )
+        files = {
+            "model.onnx": self.made.model,
+            "golden.json": self._golden(),
+            "report.html": report.render(content, self.fitted.result.history),
+            "weights.safetensors": weights.serialise(self.made.weights),
+        }
+        return bundle.write(place.models, content, files), content
+
+    def _content(self, place: Place) -> dict[str, Any]:
+        """Return what bundle.json says, but for the provenance."""
+        data = self.data
+        outputs = {part: self.run(data.arrays[part]) for part in ("validation", data.judged)}
+        return {
+            "name": place.name,
+            "version": place.version,
+            "task": data.goal.task,
+            "signature": data.signature.model_dump(mode="json"),
+            "arithmetic": measured.arithmetic(data, self.made),
+            "metrics": measured.metrics_of(data, outputs[data.judged]),
+            "uncertainty": measured.uncertainty(data, outputs),
+        }
+
+    def _golden(self) -> bytes:
+        """Draw synthetic rows, encode them as the service will, and store the engine's bits."""
+        data, settings = self.data, self.settings
+        rows = golden.draw(data.signature, data.columns, data.split.train, settings.golden_rows, settings.seed)
+        encoded = Encoder(data.signature).encode_rows(rows)
+        assert not encoded.errors, f"the service takes the rows that are drawn: {encoded.errors[:1]}"
+        return golden.serialise(rows, self.run(encoded.arrays))
+
+
+def fit(
+    data: Data,
+    settings: Settings,
+    progress: Progress,
+    stop: Callable[[], bool] = lambda: False,
+    checkpoint: Checkpoint | None = None,
+) -> Model:
+    """Fit to the training rows, fold and export. Raises CheckpointError, SettingError, ParityError or ProofError."""
+    fitted = fit_table(data, settings, progress, stop, checkpoint)
+    progress.say("recomputing batch-norm statistics over all training rows, folding, checking")
+    return Model(data, settings, fitted, exported.make(data, fitted, settings.arithmetic))
