@@ -9,10 +9,10 @@ from training.network import NetworkSettings
 FULL_ROWS = 5_000  # training rows up to which every plan is fitted in full; more: short fits on a sample
 SAMPLE_ROWS = 20_000  # of such a sample
 NARROW_ROWS = 20_000  # training rows up to which a network has many narrow members
-PAIRED_ROWS = 100_000  # up to which it has two wide ones
 STEPS = 2_400  # optimiser steps that a fit is planned for
 TRIAL_STEPS = 1_200  # those of a short fit that only helps to choose
 EPOCHS = (20, 150)  # least and most
+SEEN_ROWS = 4_000_000  # rows seen over all epochs, beyond which the least number of epochs shrinks, to 5
 BATCH_ROWS = ((1_000, 32), (10_000, 128), (100_000, 256), (math.inf, 1_024))  # up to that many rows: batch rows
 
 
@@ -20,7 +20,7 @@ def network_settings(rows: int) -> NetworkSettings:
     """Return the network for `rows` training rows: many narrow members where rows are few, since there variance is the error."""
     if rows <= NARROW_ROWS:
         return NetworkSettings(widths=(128, 128), members=8)
-    return NetworkSettings(widths=(256, 256), members=2 if rows <= PAIRED_ROWS else 1)
+    return NetworkSettings(widths=(256, 256), members=2)
 
 
 def fit_settings(rows: int, settings: FitSettings | None = None, steps: int = STEPS) -> FitSettings:
@@ -28,7 +28,8 @@ def fit_settings(rows: int, settings: FitSettings | None = None, steps: int = ST
     settings = settings or FitSettings(weight_decay=0.1)
     batch_rows: int = next(batch for most, batch in BATCH_ROWS if rows <= most)
     epochs = math.ceil(steps / max(1, rows // batch_rows))
-    return replace(settings, batch_rows=batch_rows, epochs=min(EPOCHS[1], max(EPOCHS[0], epochs)))
+    least = max(5, min(EPOCHS[0], SEEN_ROWS // rows))
+    return replace(settings, batch_rows=batch_rows, epochs=min(EPOCHS[1], max(least, epochs)))
 
 
 def encodings(rows: int) -> tuple[str, ...]:
