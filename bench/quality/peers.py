@@ -147,7 +147,7 @@ def realmlp(split: Split) -> np.ndarray:
     held = np.arange(len(split.train), len(rows))
     frame = split.frame.fillna(split.frame.iloc[split.train].median(numeric_only=True))  # it takes no missing numbers
     names = list(split.categorical)
-    frame[names] = frame[names].fillna("missing")
+    frame[names] = frame[names].fillna("missing").astype("category")
     model.fit(frame.iloc[rows], split.y[rows], val_idxs=held, cat_col_names=names)
     return answer(model, frame.iloc[split.test], split)
 
