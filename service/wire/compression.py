@@ -7,6 +7,16 @@ from service.errors import ServiceError
 from service.wire.dialect import Headers
 
 WINDOW = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}  # deflate is the zlib container (RFC 9110)
+ALIASES = {b"x-gzip": b"gzip"}
+
+
+class EncodingError(ServiceError):
+    """415 for an encoding that is not taken; the answer says which are (RFC 9110, 15.5.16)."""
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers that go with this refusal in every dialect."""
+        return [*super().headers, (b"accept-encoding", b", ".join(WINDOW))]
 
 
 def header(headers: Headers, name: bytes) -> bytes | None:
@@ -22,8 +32,9 @@ def unpacked(body: bytes, headers: Headers, limit_bytes: int) -> bytes:
     encoding = (header(headers, b"content-encoding") or b"identity").strip().lower()
     if encoding == b"identity":
         return body
+    encoding = ALIASES.get(encoding, encoding)
     if encoding not in WINDOW:
-        raise ServiceError(
+        raise EncodingError(
             415, "unsupported_encoding", f"Content-Encoding {encoding.decode('latin-1')!r:.40} is not gzip or deflate."
         )
     engine = zlib.decompressobj(WINDOW[encoding])

@@ -74,7 +74,7 @@ class OpenInferenceCodec:
 
     def encode(self, call: Call, decoded: Decoded, outputs: Mapping[str, np.ndarray]) -> Answer:
         """Return the outputs that the request asked for."""
-        return self._writer.write(call.headers, decoded.note, outputs)
+        return self._writer.write(call, decoded.note, outputs)
 
 
 def output_names(manifest: Manifest) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from service.errors import ServiceError
 from service.manifest import Manifest
 from service.model import Model
 from service.wire.dialect import JSON, Answer, Site
-from service.wire.oip_request import MATRIX, datatype_of, takes_matrix
+from service.wire.oip_inputs import MATRIX, datatype_of, takes_matrix
 from service.wire.oip_response import labels_of
 
 EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "statistics", "batch_invariant")

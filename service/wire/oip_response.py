@@ -1,13 +1,14 @@
 """An infer answer of the Open Inference Protocol: JSON around the shortest digits, binary tensors behind it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import orjson
 
 from service.manifest import ClassLabel, Manifest, class_text
 from service.wire.compression import accepted, packed
-from service.wire.dialect import JSON, Answer, Headers
+from service.wire.dialect import JSON, Answer, Call, Headers
 from service.wire.oip_request import Wanted
 from service.wire.tensors import to_binary
 
@@ -29,11 +30,11 @@ class ResponseWriter:
         self._label_texts = [orjson.dumps(label) for label in self._labels]
         self._json: dict[str, Callable[[Outputs], bytes]] = {
             "label": self._label_json,
-            "probabilities": lambda outputs: _digits("probabilities", outputs["probabilities"]),
-            "value": lambda outputs: _digits("value", outputs["value"]),
+            "probabilities": partial(_numbers_json, "probabilities"),
+            "value": partial(_numbers_json, "value"),
         }
 
-    def write(self, headers: Headers, wanted: Wanted, outputs: Outputs) -> Answer:
+    def write(self, call: Call, wanted: Wanted, outputs: Outputs) -> Answer:
         """Return the outputs that were asked for, as asked, compressed where the client asks for that."""
         texts, tensors = [], []
         for name, is_binary in wanted.outputs:
@@ -45,28 +46,29 @@ class ResponseWriter:
             texts.append(text)
         identifier = b"" if wanted.id is None else b',"id":' + orjson.dumps(wanted.id)
         head = b"".join((self._head, identifier, b',"outputs":[', b",".join(texts), b"]}"))
+        own_id = (b"x-request-id", call.request_id.encode())
         if not tensors:
-            return compressed(Answer(200, (JSON,), head), headers)
+            return compressed(Answer(200, (JSON, own_id), head), call.headers)
         length = (b"inference-header-content-length", b"%d" % len(head))
-        return compressed(Answer(200, (OCTETS, length), b"".join((head, *tensors))), headers)
+        return compressed(Answer(200, (OCTETS, length, own_id), b"".join((head, *tensors))), call.headers)
 
     def _label_json(self, outputs: Outputs) -> bytes:
         winners = outputs["probabilities"].argmax(axis=1).tolist()
         texts = self._label_texts
         data = b",".join([texts[winner] for winner in winners])
-        return _described("label", self._label_datatype, (len(winners), 1)) + b',"data":[' + data + b"]}"
+        return b'%b,"data":[%b]}' % (_described("label", self._label_datatype, len(winners), 1), data)
 
     def _binary(self, name: str, outputs: Outputs) -> tuple[bytes, bytes]:
         elements: np.ndarray | Sequence[str]
         if name == "label":
             winners = outputs["probabilities"].argmax(axis=1)
-            datatype, shape = self._label_datatype, (len(winners), 1)
+            described = _described(name, self._label_datatype, len(winners), 1)
             elements = self._label_elements(winners)
         else:
-            elements, datatype, shape = outputs[name], "FP32", outputs[name].shape
+            elements = outputs[name]
+            described = _described(name, "FP32", *elements.shape)
         raw = to_binary(elements)
-        size = b',"parameters":{"binary_data_size":%d}}' % len(raw)
-        return _described(name, datatype, shape) + size, raw
+        return b'%b,"parameters":{"binary_data_size":%d}}' % (described, len(raw)), raw
 
     def _label_elements(self, winners: np.ndarray) -> np.ndarray | Sequence[str]:
         if self._label_datatype == "BYTES":
@@ -97,11 +99,12 @@ def compressed(answer: Answer, headers: Headers) -> Answer:
     return Answer(answer.status, (*answer.headers, *more), packed(answer.body, encoding))
 
 
-def _described(name: str, datatype: str, shape: Sequence[int]) -> bytes:
-    sizes = ",".join(map(str, shape))
-    return f'{{"name":"{name}","datatype":"{datatype}","shape":[{sizes}]'.encode()
+def _described(name: str, datatype: str, rows: int, width: int) -> bytes:
+    """Return the beginning of an output."""
+    return f'{{"name":"{name}","datatype":"{datatype}","shape":[{rows},{width}]'.encode()
 
 
-def _digits(name: str, values: np.ndarray) -> bytes:
-    flat = orjson.dumps(np.ascontiguousarray(values).reshape(-1), option=orjson.OPT_SERIALIZE_NUMPY)
-    return _described(name, "FP32", values.shape) + b',"data":' + flat + b"}"
+def _numbers_json(name: str, outputs: Outputs) -> bytes:
+    values = outputs[name]  # [rows, width] float32
+    flat = orjson.dumps(values.ravel(), option=orjson.OPT_SERIALIZE_NUMPY)
+    return b'%b,"data":%b}' % (_described(name, "FP32", *values.shape), flat)

@@ -7,7 +7,7 @@ FP16 and BF16 have no JSON form; BYTES are UTF-8 text here, each with a uint32 l
 import struct
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from math import isfinite, prod
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -31,6 +31,7 @@ DTYPES = {
 BINARY_ONLY = ("FP16", "BF16")
 DATATYPES = (*DTYPES, "BF16", "BYTES")
 MAX_ELEMENTS = 1 << 40  # a shape whose product is beyond this is a fault, not a size
+MAX_RANK = 8  # the product of a million sizes takes minutes
 
 Elements: TypeAlias = np.ndarray | list[Any]  # flat; a list holds str, or None where missing
 
@@ -44,7 +45,7 @@ def checked_shape(name: str, shape: Any) -> tuple[int, ...]:
     """Return the shape as sizes; raises 400."""
     if not isinstance(shape, list) or not shape or any(type(size) is not int or size < 0 for size in shape):
         raise refuse(f"Unable to parse 'shape' of input '{name}': it must be a list of sizes, the rows first")
-    if prod(shape) > MAX_ELEMENTS:
+    if len(shape) > MAX_RANK or max(shape) > MAX_ELEMENTS or prod(shape) > MAX_ELEMENTS:
         raise refuse(f"the shape of input '{name}' holds too many elements")
     return tuple(shape)
 
@@ -132,7 +133,14 @@ def _numbers(flat: list[Any], kinds: set[type]) -> np.ndarray:
     try:
         return np.array(flat, np.float64)
     except OverflowError:  # an integer beyond float64
-        return np.array([np.inf if abs(element) > 1 << 1023 else element for element in flat], np.float64)
+        return np.array([_float(element) for element in flat], np.float64)
+
+
+def _float(element: float) -> float:
+    try:
+        return float(element)
+    except OverflowError:
+        return np.inf if element > 0 else -np.inf
 
 
 def _integers(name: str, datatype: str, flat: list[Any], kinds: set[type]) -> Elements:
@@ -140,7 +148,7 @@ def _integers(name: str, datatype: str, flat: list[Any], kinds: set[type]) -> El
     for place, element in enumerate(flat):
         if element is None:
             continue
-        if not isfinite(element) or element != int(element):
+        if type(element) is float and not element.is_integer():
             raise refuse(f"input '{name}': element {place} is {element}, which is no {datatype}")
         if not bounds.min <= element <= bounds.max:
             raise refuse(f"input '{name}': element {place} is beyond {datatype}")
