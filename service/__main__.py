@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from service import __version__, serve_command, settings_command, verify_command
+from service import __version__, predict_command, serve_command, settings_command, verify_command
 from service.errors import USAGE, SettingError
 
 
@@ -13,7 +13,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="batchproof", description="Serve bundles and check what they promise.")
     parser.add_argument("--version", action="version", version=f"batchproof {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (serve_command, settings_command, verify_command):
+    for command in (predict_command, serve_command, settings_command, verify_command):
         command.add(commands)
     options = parser.parse_args(arguments)
     try:

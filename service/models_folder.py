@@ -69,3 +69,14 @@ def _folders(parent: Path) -> list[tuple[str, Path]]:
     except OSError as error:
         raise BundleError(f"{parent} cannot be listed: {error.strerror}") from error
     return [(name, parent / name) for name in names]
+
+
+def newest(path: Path) -> Path:
+    """Return the bundle folder meant by `path`; raises BundleError where there is none, or more than one model."""
+    found, refusals = scan(path)
+    if not found:
+        raise BundleError(refusals[0].message if refusals else f"{path} holds no bundle: no bundle.json was found")
+    names = sorted({one.name for one in found})
+    if len(names) > 1:
+        raise BundleError(f"{path} holds several models; name one of {', '.join(str(path / name) for name in names)}")
+    return found[0].folder

@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _verify_bundle(arguments: argparse.Namespace) -> int:
-    read = bundle.read(_newest(arguments.path))
+    read = bundle.read(models_folder.newest(arguments.path))
     loaded = model.load(read, _options(arguments), arguments.run_rows)
     if arguments.replay:
         return _replay(loaded.runner, arguments.replay)
@@ -122,17 +122,6 @@ def _replay(runner: Runner, path: Path) -> int:
         f"is {difference.batched}, alone it is {difference.alone} (bytes as hex)"
     )
     return 1
-
-
-def _newest(path: Path) -> Path:
-    """Return the bundle folder meant by `path`; raises BundleError where there is none, or more than one model."""
-    found, refusals = models_folder.scan(path)
-    if not found:
-        raise BundleError(refusals[0].message if refusals else f"{path} holds no bundle: no bundle.json was found")
-    names = sorted({one.name for one in found})
-    if len(names) > 1:
-        raise BundleError(f"{path} holds several models; name one of {', '.join(str(path / name) for name in names)}")
-    return found[0].folder
 
 
 def _options(arguments: argparse.Namespace) -> EngineOptions:

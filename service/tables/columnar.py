@@ -154,6 +154,8 @@ def _blocks(schema: pa.Schema | None, batches: Iterator[pa.RecordBatch], reading
             block = ArrowBlock(batch.slice(start, reading.block_rows), first + start, reading, places)
             yield block
         first += batch.num_rows
+    if first == 0 and schema is not None:  # a table without a row has columns too
+        yield ArrowBlock(pa.RecordBatch.from_pylist([], schema), 0, reading, places_of(schema.names, reading))
 
 
 class _Faults:

@@ -1,6 +1,7 @@
 """Answers as Arrow streams, Arrow files and Parquet. Loaded only where pyarrow is installed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,11 @@ import pyarrow as pa
 from pyarrow import ipc, parquet
 
 from service.model import Model
-from service.tables.formats import ARROW_FILE, ARROW_STREAM, Format
+from service.tables.formats import ARROW_FILE, ARROW_STREAM, PARQUET, Format
 from service.tables.parameters import Parameters
 from service.tables.predictions import Added, Answered, sentences
 
+ROW_GROUP_ROWS = 131_072
 TYPES = {"BOOL": pa.bool_(), "INT64": pa.int64(), "BYTES": pa.string(), "FP32": pa.float32()}
 
 
@@ -53,6 +55,8 @@ class ColumnarWriter:
         self._format = wanted
         self._drain = Drain()
         self._writer: Any = None
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_rows = 0
         self._schema = pa.schema([])
         added = [pa.float32()] * len(self._added.probabilities) + [pa.string()] * self._added.has_errors
         types = [TYPES[self._added.datatype], *added]
@@ -65,26 +69,33 @@ class ColumnarWriter:
         if self._writer is None:
             self._begin([] if own is None else list(own.schema))
         arrays = [*([] if own is None else own.columns), *columns]
-        self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+        self._add(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
         return self._drain.take()
 
     def end(self) -> bytes:
         """Return the end of the table."""
         if self._writer is None:
             self._begin([])
+        self._flush()
         self._writer.close()
         return self._drain.take()
+
+    def _add(self, batch: pa.RecordBatch) -> None:
+        """Write a batch; in Parquet many small ones become one row group."""
+        self._waiting.append(batch)
+        self._waiting_rows += batch.num_rows
+        if self._format != PARQUET or self._waiting_rows >= ROW_GROUP_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._writer.write_table(pa.Table.from_batches(self._waiting, self._schema))
+            self._waiting, self._waiting_rows = [], 0
 
     def _begin(self, own: list[pa.Field]) -> None:
         self._added.check([field.name for field in own])
         self._schema = pa.schema([*own, *self._fields])
-        file = pa.PythonFile(self._drain, mode="w")
-        if self._format == ARROW_STREAM:
-            self._writer = ipc.new_stream(file, self._schema)
-        elif self._format == ARROW_FILE:
-            self._writer = ipc.new_file(file, self._schema)
-        else:
-            self._writer = parquet.ParquetWriter(file, self._schema)
+        self._writer = _opened(pa.PythonFile(self._drain, mode="w"), self._schema, self._format)
 
     def _columns(self, answered: Answered) -> list[pa.Array]:
         rows, kept = answered.block.rows, answered.kept
@@ -107,6 +118,39 @@ class ColumnarWriter:
             )
             columns = [*columns[: len(self._fields) - 1], errors]
         return columns
+
+
+def join(paths: Sequence[Path], target: Path, written: Format) -> None:
+    """Write the tables of `paths`, all of one schema, as one."""
+    with pa.OSFile(str(target), "wb") as file:
+        writer = None
+        for path in paths:
+            for batch in _batches(path, written):
+                writer = writer or _opened(file, batch.schema, written)
+                writer.write_table(pa.Table.from_batches([batch]))
+        assert writer is not None, "a part that is not the only one has rows"
+        writer.close()
+
+
+def _batches(path: Path, written: Format) -> Iterator[pa.RecordBatch]:
+    if written == PARQUET:
+        with parquet.ParquetFile(path) as opened:
+            yield from opened.iter_batches(ROW_GROUP_ROWS)
+    elif written == ARROW_STREAM:
+        with pa.OSFile(str(path)) as file, ipc.open_stream(file) as stream:
+            yield from stream
+    else:
+        with pa.memory_map(str(path)) as file, ipc.open_file(file) as table:
+            yield from (table.get_batch(place) for place in range(table.num_record_batches))
+
+
+def _opened(file: Any, schema: pa.Schema, written: Format) -> Any:
+    if written == ARROW_STREAM:
+        return ipc.new_stream(file, schema)
+    if written == ARROW_FILE:
+        return ipc.new_file(file, schema)
+    repeating = [field.name for field in schema if not pa.types.is_floating(field.type)]  # numbers hardly repeat
+    return parquet.ParquetWriter(file, schema, use_dictionary=repeating)
 
 
 def _spread(column: pa.Array, places: pa.Array | None) -> pa.Array:

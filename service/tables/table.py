@@ -26,10 +26,15 @@ def blocks_of(file: BinaryIO, found: Format, reading: Reading) -> Blocks:
     return readers.get(found, columnar.parquet_blocks)(file, reading)
 
 
-def writer_of(wanted: Format, model: Model, parameters: Parameters, request_id: str = "") -> Writer:
-    """Return the writer of an answer; raises 415 where its library is not installed."""
+def writer_of(
+    wanted: Format, model: Model, parameters: Parameters, request_id: str = "", *, has_head: bool = True
+) -> Writer:
+    """Return the writer of an answer; raises 415 where its library is not installed.
+
+    A text table without its head goes on where another one ends.
+    """
     if wanted in DELIMITERS:
-        return TextWriter(model, parameters, DELIMITERS[wanted])
+        return TextWriter(model, parameters, DELIMITERS[wanted], has_head=has_head)
     if wanted == LINES:
         return LinesWriter(model, parameters)
     if wanted == JSON:

@@ -106,6 +106,8 @@ def text_blocks(file: BinaryIO, reading: Reading, delimiter: str) -> Blocks:
     if first is None:
         raise invalid_table("The table is empty: its first line must name the columns.")
     table = TextTable(first[1], reading)
+    found = _take(numbered, reading.block_rows)
+    yield TextBlock(table, [record for _, record in found], [line for line, _ in found])  # no row is a block too
     while found := _take(numbered, reading.block_rows):
         yield TextBlock(table, [record for _, record in found], [line for line, _ in found])
 

@@ -34,12 +34,12 @@ class TextWriter:
 
     broken: bytes | None = b"#error "  # a line that is no row of the table
 
-    def __init__(self, model: Model, parameters: Parameters, delimiter: str) -> None:
+    def __init__(self, model: Model, parameters: Parameters, delimiter: str, *, has_head: bool = True) -> None:
         """Prepare the header."""
         self._added = Added(model.manifest, parameters)
         self._appends = parameters.answer == "append"
         self._delimiter = delimiter
-        self._has_begun = False
+        self._has_begun = not has_head
 
     def write(self, answered: Answered) -> bytes:
         """Return the rows, and the header before the first ones."""

@@ -1,0 +1,1 @@
+"""Files of rows scored without a server: the same reading, the same runner, the same bits."""
