@@ -46,6 +46,11 @@ class Site:
     progress: Progress
     stop: Callable[[], bool]
 
+    @classmethod
+    def of(cls, data: Data, progress: Progress, stop: Callable[[], bool]) -> "Site":
+        """Fit the target's scale to the training rows."""
+        return cls(data, targets.fit(data.goal.task, data.y("train"), len(data.goal.classes or ())), progress, stop)
+
     def fit(
         self,
         plan: Plan,
@@ -83,30 +88,45 @@ def fit_table(
     data: Data, settings: Settings, progress: Progress, stop: Callable[[], bool], checkpoint: Checkpoint | None = None
 ) -> Fitted:
     """Fit a network to the training rows; `stop` is asked after each epoch."""
-    resume = checkpoint.load() if settings.resume and checkpoint is not None else None
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
     rows = len(data.split.train)
-    target = targets.fit(data.goal.task, data.y("train"), len(data.goal.classes or ()))
-    site = Site(data, target, progress, stop)
+    before = torch.get_num_threads()
+    torch.set_num_threads(settings.threads or min(before, rules.most_threads(rows)))
+    try:
+        return _fit_table(data, settings, Site.of(data, progress, stop), checkpoint)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _fit_table(data: Data, settings: Settings, site: Site, checkpoint: Checkpoint | None) -> Fitted:
+    rows = len(data.split.train)
+    resume = checkpoint.load() if settings.resume and checkpoint is not None else None
     plans = plan.plans(rows, network_settings_of(rows, settings), fit_settings_of(rows, settings), settings.encoding)
-    if resume is not None:
-        number = int(resume[CHOSEN])
-    elif len(plans) > 1 and rows <= rules.FULL_ROWS:
-        return fitted_in_full(site, plans)
-    else:
-        number = chosen_on_sample(site, plans)
+    if len(plans) > 1 and rows <= rules.FULL_ROWS:
+        return fitted_in_full(site, plans, resume, checkpoint)
+    number = chosen_on_sample(site, plans) if resume is None else int(resume[CHOSEN])
+    return site.fit(plans[number], resume=resume, checkpoint=marked(checkpoint, number))
+
+
+def marked(checkpoint: Checkpoint | None, number: int) -> Callable[[dict[str, Tensor]], None] | None:
+    """Return what keeps a fit's state together with the number of its plan."""
     if checkpoint is None:
-        return site.fit(plans[number])
-    marked, save = {CHOSEN: torch.tensor(number)}, checkpoint.save
-    return site.fit(plans[number], resume=resume, checkpoint=lambda state: save(state | marked))
+        return None
+    save, mark = checkpoint.save, {CHOSEN: torch.tensor(number)}
+    return lambda state: save(state | mark)
 
 
-def fitted_in_full(site: Site, plans: list[Plan]) -> Fitted:
-    """Fit every plan to all training rows and keep the winner; an interruption keeps the best of those begun."""
+def fitted_in_full(
+    site: Site, plans: list[Plan], resume: Mapping[str, Tensor] | None, checkpoint: Checkpoint | None
+) -> Fitted:
+    """Fit every plan to all training rows and keep the winner; an interruption keeps the best of those begun.
+
+    A resumed run fits the plans before the interrupted one again: they take seconds, and give the same bits.
+    """
+    begun = None if resume is None else int(resume[CHOSEN])
     fits_: list[Fitted] = []
-    for candidate in plans:
-        fits_.append(site.fit(candidate))
+    for number, candidate in enumerate(plans):
+        state = resume if number == begun else None
+        fits_.append(site.fit(candidate, resume=state, checkpoint=marked(checkpoint, number)))
         say_trial(site, candidate, fits_[-1], len(fits_), len(plans))
         if site.stop():
             break

@@ -32,6 +32,11 @@ def fit_settings(rows: int, settings: FitSettings | None = None, steps: int = ST
     return replace(settings, batch_rows=batch_rows, epochs=min(EPOCHS[1], max(least, epochs)))
 
 
+def most_threads(rows: int) -> int:
+    """Return how many CPU threads pay: batches of a small table are too small to share out."""
+    return 1 if rows <= FULL_ROWS else 64
+
+
 def encodings(rows: int) -> tuple[str, ...]:
     """Return the names of the encodings that compete, the preferred first: few rows cannot pay for bins without evidence."""
     return ("plain", "bins") if rows < 1_000 else ("bins", "tree", "plain")

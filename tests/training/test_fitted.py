@@ -79,3 +79,15 @@ def test_a_resumed_run_does_not_choose_again(data: Data, tmp_path: Path, monkeyp
     resumed = fit_table(data, replace(given, resume=True), Progress(quiet=True), lambda: False, checkpoint)
     ours, theirs = whole.result.network.state_dict(), resumed.result.network.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_resumed_run_of_a_small_table_ends_in_the_same_bits(data: Data, tmp_path: Path) -> None:
+    """Where every plan is fitted in full, the interrupted one goes on, and the choice is that of the whole run."""
+    given = settings()
+    checkpoint = Checkpoint(tmp_path / "checkpoint.safetensors", {"run": 1}, interval_s=0.0)
+    whole = fit_table(data, given, Progress(quiet=True), lambda: False)
+    fit_table(data, given, Progress(quiet=True), lambda: True, checkpoint)
+    resumed = fit_table(data, replace(given, resume=True), Progress(quiet=True), lambda: False, checkpoint)
+    assert resumed.chosen == whole.chosen
+    ours, theirs = whole.result.network.state_dict(), resumed.result.network.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
