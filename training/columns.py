@@ -45,7 +45,7 @@ def typed(name: str, arrow: pa.ChunkedArray, wanted: Kind | None = None) -> Colu
         arrow = arrow.cast(arrow.type.value_type)
     if arrow.null_count == len(arrow):
         raise TableError(f"column {name!r} has no value in any row: leave it out with --drop {name!r}.")
-    if pa.types.is_time(arrow.type):
+    if pa.types.is_time(arrow.type) or pa.types.is_string_view(arrow.type):
         arrow = arrow.cast(pa.string())
     if wanted == "categorical":
         return _categorical(name, arrow)

@@ -51,7 +51,8 @@ class Data:
         if self.weight is None:
             return None
         unit = self.weight[self.split.train].mean()
-        return (self.weight[getattr(self.split, part)] / unit).astype(np.float32)
+        rows: np.ndarray = getattr(self.split, part)
+        return np.asarray(self.weight[rows] / unit, np.float32)
 
     def lines(self) -> list[str]:
         """Return what was decided, for people: the goal, the split, and one line a column."""

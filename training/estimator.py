@@ -29,8 +29,10 @@ from training.model import Model, Place
 from training.progress import Progress, Silent
 from training.settings import SettingError, Settings, make
 
-PLAIN = ("validation_share", "rare_rows", "widths", "ensemble", "dropout", "eps", "momentum", "affine", "encoding")
-PLAIN += ("epochs", "batch_rows", "learning_rate", "weight_decay", "ema", "patience", "clip", "device", "threads")
+PLAIN = (
+    *("validation_share", "rare_rows", "widths", "ensemble", "dropout", "eps", "momentum", "affine", "encoding"),
+    *("epochs", "batch_rows", "learning_rate", "weight_decay", "ema", "patience", "clip", "device", "threads"),
+)
 COLUMNS = ("numeric", "categorical", "date", "keep")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from service.features import Arrays
-from service.manifest import ClassLabel, Feature, Signature, class_text
+from service.manifest import ClassLabel, Feature, Signature, Task, class_text
 from training import schema, split, table
 from training.columns import Column, typed
 from training.data import Data, arrange
@@ -51,7 +51,7 @@ def classes_of(y: np.ndarray, name: str) -> tuple[np.ndarray, Goal]:
     labels = tuple(_label(value) for value in classes.tolist())
     if len({class_text(label) for label in labels}) < len(labels):
         raise ValueError("y has classes that differ only in their type")
-    task = "binary" if len(labels) == 2 else "multiclass"
+    task: Task = "binary" if len(labels) == 2 else "multiclass"
     return classes, Goal(name, task, codes.astype(np.int64), labels, "a classifier was asked for")
 
 

@@ -1,5 +1,6 @@
 """Encoded rows as tensors on one device: what the network reads and what it is held to."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -20,12 +21,15 @@ class Rows(NamedTuple):
 
     def take(self, index: Tensor) -> "Rows":
         """Rows by index [n] int64."""
-        codes, weight = (None if part is None else part.index_select(0, index) for part in (self.codes, self.weight))
-        return Rows(self.x.index_select(0, index), codes, self.y.index_select(0, index), weight)
+        return self._each(lambda part: part.index_select(0, index))
 
     def to(self, device: torch.device) -> "Rows":
         """Return the same rows on another device."""
-        return Rows(*(None if part is None else part.to(device) for part in self))
+        return self._each(lambda part: part.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Rows":
+        codes, weight = (None if part is None else change(part) for part in (self.codes, self.weight))
+        return Rows(change(self.x), codes, change(self.y), weight)
 
     def weighed(self, losses: Tensor) -> Tensor:
         """Return the losses [rows, ...] times each row's weight."""
