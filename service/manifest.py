@@ -56,7 +56,8 @@ class Feature(Closed):
     missing: bool  # whether null is taken
     range: tuple[FiniteFloat, FiniteFloat] | None = None  # numeric, date: least and greatest training value
     categories: tuple[str, ...] | None = None  # categorical only
-    typical: StrictBool | StrictInt | FiniteFloat | StrictStr | None = None  # a JSON value: what explanations start from
+    # A JSON value: what explanations start from.
+    typical: StrictBool | StrictInt | FiniteFloat | StrictStr | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
