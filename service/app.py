@@ -64,7 +64,7 @@ class Service:
     @property
     def site(self) -> Site:
         """Return what a dialect's own pages may show."""
-        return Site(self.registry, self.default, self.is_ready)
+        return Site(self.registry, self.default, self.is_ready, self.counters.total)
 
     def counts(self) -> dict[str, Any]:
         """Return what this process has counted, as plain data."""

@@ -81,13 +81,21 @@ class App:
 
     def dialect_of(self, path: str) -> Dialect:
         """Return the dialect that claims `path`, else the native one."""
-        dialects = self.service.dialects
-        return next((dialect for dialect in dialects if dialect.claims(path)), dialects[0])
+        return self._claiming(self._local(path)) or self.service.dialects[0]
+
+    def _claiming(self, path: str) -> Dialect | None:
+        """Return the last dialect that claims `path`: as in the route table, a later one has it its way."""
+        return next((dialect for dialect in reversed(self.service.dialects) if dialect.claims(path)), None)
+
+    def _local(self, path: str) -> str:
+        """Return the path without the prefix that a proxy put before it."""
+        prefix = self.service.settings.root_path
+        return path.removeprefix(prefix) if path.startswith(prefix + "/") else path
 
     def _page(self, method: str, path: str, exchange: Exchange | None) -> Answer | None:
         """Answer what needs no page; None sends the request to the pages."""
-        path = path.removeprefix(self.service.settings.root_path)
-        dialect = next((dialect for dialect in self.service.dialects if dialect.claims(path)), None)
+        path = self._local(path)
+        dialect = self._claiming(path)
         is_probe = dialect is not None and path == dialect.probe_path and method in ("GET", "HEAD")
         if exchange is not None and not is_probe:
             raise ServiceError(405, "method_not_allowed", f"{method} is not taken here; POST is.", allow="POST")

@@ -20,7 +20,7 @@ dialect's shape. To serve a new dialect, add it to DIALECTS in service/app.py.
 `paths` are relative to the root; percent-decoded. A dialect's OpenAPI part is `document(model) -> {path: item}`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -88,6 +88,7 @@ class Site:
     registry: Registry
     default: str | None  # the name that plain /predict answers for
     is_ready: bool
+    counts: Callable[[], Mapping[str, Any]]  # service.metrics.Counters.total
 
 
 class Dialect(Protocol):

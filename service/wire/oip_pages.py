@@ -16,10 +16,11 @@ from service.model import Model
 from service.wire.dialect import JSON, Answer, Site
 from service.wire.oip_inputs import MATRIX, datatype_of, takes_matrix
 from service.wire.oip_response import labels_of
+from service.wire.oip_statistics import statistics
 
 EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "statistics", "batch_invariant")
 SHARED_MEMORY = ("systemsharedmemory", "cudasharedmemory", "xpusharedmemory")
-NOT_SERVED = "is not served here: models are loaded when the service starts"
+NOT_SERVED = "explicit model load / unload is not allowed: models are loaded when the service starts"
 
 
 def page(site: Site, method: str, path: str) -> Answer | None:
@@ -29,11 +30,15 @@ def page(site: Site, method: str, path: str) -> Answer | None:
         _check_method(method, "POST")
         return _json(_index(site))
     if parts[:2] == ("repository", "models") and parts[-1:] in (("load",), ("unload",)):
-        raise ServiceError(501, "not_served", f"{parts[-1]} {NOT_SERVED}")
+        _check_method(method, "POST")
+        raise ServiceError(501, "not_served", NOT_SERVED)
     if parts[:1] == ("models",) and parts[-1:] == ("infer",):
-        _model(site, parts[1:-1])
-        raise ServiceError(405, "method_not_allowed", "Method Not Allowed", allow="POST")
-    answer = PAGES[parts](site) if parts in PAGES else _of_model(site, parts[1:]) if parts[:1] == ("models",) else None
+        _model(site, parts[1:-1])  # raises for a model or version that is not there
+        return None  # the path is there, but for a slash at its end
+    if parts in PAGES:
+        answer: Answer | None = PAGES[parts](site)
+    else:
+        answer = _of_model(site, parts[1:]) if parts[:1] == ("models",) else None
     if answer is not None:
         _check_method(method, "GET")
     return answer
@@ -56,8 +61,9 @@ def _models(site: Site) -> Answer:
 
 
 def _all_stats(site: Site) -> Answer:
+    counts = site.counts()
     models = [model for versions in site.registry.models.values() for model in versions.values()]
-    return _json({"model_stats": [_stats(model) for model in models]})
+    return _json({"model_stats": [statistics(model.manifest, counts) for model in models]})
 
 
 def _no_regions(site: Site) -> Answer:
@@ -84,7 +90,7 @@ def _of_model(site: Site, parts: Sequence[str]) -> Answer | None:
     if last == "config":
         return _json(_config(model.manifest))
     if last == "stats":
-        return _json({"model_stats": [_stats(model)]})
+        return _json({"model_stats": [statistics(model.manifest, site.counts())]})
     return _json(_metadata(site, model))
 
 
@@ -171,10 +177,6 @@ def _config_type(datatype: str) -> str:
     return "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}"
 
 
-def _stats(model: Model) -> dict[str, Any]:
-    return {"name": model.manifest.name, "version": str(model.manifest.version)}
-
-
 def _index(site: Site) -> list[dict[str, str]]:
     loaded = [
         {"name": name, "version": str(version), "state": "READY", "reason": ""}
@@ -190,7 +192,8 @@ def _index(site: Site) -> list[dict[str, str]]:
 
 def _check_method(method: str, wanted: str) -> None:
     if method != wanted and not (wanted == "GET" and method == "HEAD"):
-        raise ServiceError(405, "method_not_allowed", "Method Not Allowed", allow=wanted)
+        allow = "GET, HEAD" if wanted == "GET" else wanted
+        raise ServiceError(405, "method_not_allowed", "Method Not Allowed", allow=allow)
 
 
 def _json(content: Any, status: int = 200) -> Answer:

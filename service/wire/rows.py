@@ -1,11 +1,11 @@
-"""The fast reading of `{"rows": [...]}`: all good or nothing.
+"""The fast reading of `{"rows": [...]}`, or of another key that holds the rows alone: all good or nothing.
 
 Whatever this reader accepts, the precise path (service.features.Encoder on the parsed body) accepts with the same bits;
 tests/service/test_rows.py holds the two to each other. Whatever it does not accept goes to the precise path, which
 says what is wrong or accepts the unusual. So it may refuse freely, but must never take what it has not checked.
 
 Rows of plain numbers: a SIMD parser hands all numbers over as one buffer and refuses null, strings, booleans, objects.
-It flattens, so lengths are checked row by row; and as no string but the key "rows" can be left in such a body, the
+It flattens, so lengths are checked row by row; and as no string but the key can be left in such a body, the
 count of `[` proves that rows hold no lists. Other rows: a decoder that is generated from the signature checks
 types and names while it parses, and forbids unknown ones.
 """
@@ -29,16 +29,17 @@ Take = Callable[[Sequence[tuple[Any, ...]]], Arrays]
 class FastRows:
     """The signature, arranged for reading good bodies."""
 
-    def __init__(self, signature: Signature) -> None:
-        """Generate the decoders."""
+    def __init__(self, signature: Signature, key: str = "rows") -> None:
+        """Generate the decoders of bodies whose one field is `key`."""
+        self._key = key
         self._width = len(signature.inputs)
         self._is_plain = all(
             feature.kind == "numeric" and feature.value_type != "boolean" for feature in signature.inputs
         )
         self._parser = simdjson.Parser()
         self._columns = _Columns(signature)
-        self._listed = _decoder(_listed(signature))
-        self._named = _decoder(_named(signature, self._columns.order))
+        self._listed = _decoder(_listed(signature), key)
+        self._named = _decoder(_named(signature, self._columns.order), key)
         self._signature = signature
 
     def decode(self, body: bytes) -> Arrays | None:
@@ -72,7 +73,7 @@ class FastRows:
             return None
         try:
             document: Any = self._parser.parse(body)
-            rows = document["rows"]
+            rows = document[self._key]
             numbers = np.frombuffer(rows.as_buffer(of_type="d"))
             count, width = len(rows), self._width
             if (
@@ -179,8 +180,8 @@ def _json_type(feature: Feature) -> Any:
     return kind | None if feature.missing else kind
 
 
-def _decoder(row: Any) -> Any:
-    body = msgspec.defstruct("Body", [("rows", list[row])], forbid_unknown_fields=True, gc=False)
+def _decoder(row: Any, key: str) -> Any:
+    body = msgspec.defstruct("Body", [("rows", list[row])], rename={"rows": key}, forbid_unknown_fields=True, gc=False)
     return msgspec.json.Decoder(body)
 
 

@@ -40,12 +40,13 @@ class ScoringCodec:
         return self._reader.read(call)
 
     def encode(self, call: Call, decoded: Decoded, outputs: Mapping[str, np.ndarray]) -> Answer:
-        """Return the predictions as JSON, JSON Lines or CSV."""
+        """Return the predictions as JSON, JSON Lines or CSV; the header is what Azure ML's callers trace by."""
+        own_id = (b"x-request-id", call.request_id.encode())
         if decoded.note == "csv":
-            return Answer(200, (CSV,), self._csv(outputs))
+            return Answer(200, (CSV, own_id), self._csv(outputs))
         if decoded.note == "lines":
-            return Answer(200, (LINES,), b"".join([text + b"\n" for text in self._text.each(outputs)]))
-        return Answer(200, (JSON,), b'{"predictions":[' + self._text.write(outputs) + b"]}")
+            return Answer(200, (LINES, own_id), b"".join([text + b"\n" for text in self._text.each(outputs)]))
+        return Answer(200, (JSON, own_id), b'{"predictions":[' + self._text.write(outputs) + b"]}")
 
     def _csv(self, outputs: Mapping[str, np.ndarray]) -> bytes:
         """Return a line for each row, without a header: the value, or the label and the probability of each class."""
@@ -69,7 +70,7 @@ class Scoring:
 
     def predict_paths(self) -> Sequence[str]:
         """Return the paths at which the default model answers."""
-        raise AssertionError("each platform has paths of its own")
+        return ()
 
     def codec(self, model: Model, limits: Limits) -> Codec:
         """Return the codec of one model."""
@@ -130,8 +131,12 @@ class Vertex(Scoring):
     name = "vertex"
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
-        """Take the routes from the platform's environment."""
-        self._predict = environment.get("AIP_PREDICT_ROUTE", "")
+        """Take the routes from the platform's environment.
+
+        A predict route of another protocol with a model's name in it stays that protocol's: rawPredict carries any.
+        """
+        route = environment.get("AIP_PREDICT_ROUTE", "")
+        self._predict = "" if route.startswith(("/v1/models/", "/v2/")) else route
         self.probe_path = environment.get("AIP_HEALTH_ROUTE", "")
 
     def predict_paths(self) -> Sequence[str]:
@@ -175,10 +180,6 @@ class Version1(Scoring):
         name, version = model.manifest.name, model.manifest.version
         paths = [f"/v1/models/{name}/versions/{version}:predict"]
         return [*paths, f"/v1/models/{name}:predict"] if is_newest else paths
-
-    def predict_paths(self) -> Sequence[str]:
-        """Return nothing: every path has a model's name in it."""
-        return ()
 
     def claims(self, path: str) -> bool:
         """Return whether the path is under the protocol's root."""

@@ -11,7 +11,7 @@ JSON is an object with exactly one of
 
 where a row is an object or a list in signature order; "parameters" and "params" beside it are ignored. CSV has a
 header where its first line holds the features' names, in any order; else its columns are in signature order. Each line
-of JSON Lines is a row, or an object with one of the forms above that holds one row or more.
+of JSON Lines is a row, or an object with the one field `instances` or `rows`.
 """
 
 import csv
@@ -23,11 +23,12 @@ import orjson
 
 from service import errors
 from service.errors import ServiceError
-from service.features import Encoder
+from service.features import Arrays, Encoder
 from service.texts import readers
 from service.wire.compression import header, unpacked
 from service.wire.dialect import Call, Decoded, Limits
 from service.wire.native import invalid_rows, too_many_rows
+from service.wire.rows import FastRows
 
 CSV_TYPES = ("text/csv", "application/csv")
 LINES_TYPES = ("application/jsonlines", "application/x-jsonlines", "application/x-ndjson", "application/jsonl")
@@ -49,7 +50,8 @@ class ScoringReader:
     """One model's scoring requests."""
 
     def __init__(self, encoder: Encoder, limits: Limits) -> None:
-        """Prepare the readers of text cells."""
+        """Prepare the readers of text cells, and of good rows."""
+        self._fast = FastRows(encoder.signature, "instances")
         self._encoder = encoder
         self._limits = limits
         self._readers = dict(zip(encoder.names, readers(encoder.signature.inputs), strict=True))
@@ -58,6 +60,8 @@ class ScoringReader:
         """Return the rows; `note` is the content type that the answer should have. Raises 400, 413, 415 or 422."""
         body = unpacked(call.body, call.headers, self._limits.max_body_bytes)
         kind = content_type(call, body)
+        if kind == "json" and (arrays := self._fast.decode(body)):
+            return self._decoded(arrays, rows_of(arrays), answer_type(call, kind))
         if kind == "csv":
             found = self._csv(body)
         elif kind == "lines":
@@ -69,7 +73,12 @@ class ScoringReader:
         encoded = self._encoder.encode_rows(found.rows, found.columns, self._limits.error_limit)
         if encoded.errors:
             raise invalid_rows(encoded)
-        return Decoded(encoded.arrays, len(found.rows), answer_type(call, kind))
+        return self._decoded(encoded.arrays, len(found.rows), answer_type(call, kind))
+
+    def _decoded(self, arrays: Arrays, rows: int, answer: str) -> Decoded:
+        if rows > self._limits.max_rows:
+            raise too_many_rows(rows, self._limits.max_rows)
+        return Decoded(arrays, rows, answer)
 
     def _csv(self, body: bytes) -> Rows:
         try:
@@ -88,6 +97,11 @@ class ScoringReader:
         take = [self._readers.get(name, str) for name in columns]
         rows = [[read(cell) for read, cell in zip(take, line, strict=False)] + line[len(take) :] for line in lines]
         return Rows(rows, columns)
+
+
+def rows_of(arrays: Arrays) -> int:
+    """Return how many rows the arrays hold."""
+    return len(arrays.numeric if arrays.numeric is not None else arrays.categorical)  # type: ignore[arg-type]
 
 
 def content_type(call: Call, body: bytes) -> str:
