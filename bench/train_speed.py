@@ -6,8 +6,10 @@ that lie ready. The rest is shuffling and gathering rows, clipping, averaging, t
 
 import argparse
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from statistics import median
+from typing import NamedTuple
 
 import torch
 
@@ -43,29 +45,40 @@ def made_run(chosen: argparse.Namespace) -> fits.Run:
     return fits.Run(network, Target("binary", 1), rows[0], rows[1], settings)
 
 
-def bare_epoch(run: fits.Run) -> float:
-    """Seconds of forward, backward and optimiser steps alone, over batches that lie ready."""
+class Seconds(NamedTuple):
+    """How long one epoch took."""
+
+    wall: float
+    cpu: float  # over all threads: what other work on the machine does not stretch
+
+
+def bare_epoch(run: fits.Run) -> Seconds:
+    """Time forward, backward and optimiser steps alone, over batches that lie ready."""
     size = len(run.train.y) // run.batches
-    batches = [
-        run.train.take(torch.arange(i * size, (i + 1) * size, device=run.train.y.device)) for i in range(run.batches)
-    ]
-    synchronise(run)
-    start = time.perf_counter()
-    for batch in batches:
-        run.optimizer.zero_grad(set_to_none=True)
-        run.loss(batch).backward()
-        run.optimizer.step()
-    synchronise(run)
-    return time.perf_counter() - start
+    device = run.train.y.device
+    batches = [run.train.take(torch.arange(i * size, (i + 1) * size, device=device)) for i in range(run.batches)]
+    return timed(run, lambda: [step(run, batch) for batch in batches])
 
 
-def whole_epoch(run: fits.Run) -> float:
-    """Seconds of an epoch as training runs it."""
+def step(run: fits.Run, batch: Rows) -> None:
+    """Take one bare step."""
+    run.optimizer.zero_grad(set_to_none=True)
+    run.loss(batch).backward()
+    run.optimizer.step()
+
+
+def whole_epoch(run: fits.Run) -> Seconds:
+    """Time an epoch as training runs it."""
+    return timed(run, run.epoch)
+
+
+def timed(run: fits.Run, work: Callable[[], object]) -> Seconds:
+    """Time `work`, the device's included."""
     synchronise(run)
-    start = time.perf_counter()
-    run.epoch()
+    start, start_cpu = time.perf_counter(), time.process_time()
+    work()
     synchronise(run)
-    return time.perf_counter() - start
+    return Seconds(time.perf_counter() - start, time.process_time() - start_cpu)
 
 
 def synchronise(run: fits.Run) -> None:
@@ -80,12 +93,15 @@ def main() -> None:
     run = made_run(chosen)
     bare_epoch(run), whole_epoch(run)  # the first of each warms up
     pairs = [(whole_epoch(run), bare_epoch(run)) for _ in range(chosen.rounds)]
-    whole, bare = median(pair[0] for pair in pairs), median(pair[1] for pair in pairs)
-    ratio = median(pair[0] / pair[1] for pair in pairs)
     print(
-        f"{run.batches} steps of about {chosen.rows // run.batches} rows, {torch.get_num_threads()} threads, {chosen.device}"
+        f"{run.batches} steps of {chosen.rows // run.batches} rows, {torch.get_num_threads()} threads, {chosen.device}"
     )
-    print(f"epoch {whole:.3f} s, bare steps {bare:.3f} s, ratio {ratio:.2f} (median of {chosen.rounds} rounds)")
+    for kind in Seconds._fields:
+        times = [(getattr(whole, kind), getattr(bare, kind)) for whole, bare in pairs]
+        whole, bare, ratio = (median(values) for values in zip(*((w, b, w / b) for w, b in times), strict=True))
+        print(
+            f"{kind}: epoch {whole:.3f} s, bare steps {bare:.3f} s, ratio {ratio:.2f} (medians of {chosen.rounds} rounds)"
+        )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from training.network import Network
 from training.rows import Rows
 from training.target import Target
 
+VALIDATED_ROWS = 20_000  # validation rows that an epoch is judged by, at most: more cost time and change no choice
 EVALUATED_ROWS = 8_192  # rows scored at a time: bounds the memory of hidden activations
 
 
@@ -108,7 +109,7 @@ class Run:
         torch.manual_seed(settings.seed)
         device = torch.device(settings.device)
         self.settings, self.target = settings, target
-        self.train, self.validation = train.to(device), validation.to(device)
+        self.train, self.validation = train.to(device), sampled(validation, settings.seed).to(device)
         self.network = network.to(device).train()
         silence_absent_codes(self.network, self.train.codes)
         self.average = Average(self.network, settings.average_decay)
@@ -203,6 +204,13 @@ class Run:
                 _, index, name = key.split(".")
                 moments.setdefault(int(index), {})[name] = value
         return {"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]}
+
+
+def sampled(rows: Rows, seed: int) -> Rows:
+    """Return the rows, or a seeded sample where there are more than an epoch needs to be judged."""
+    if len(rows.y) <= VALIDATED_ROWS:
+        return rows
+    return rows.take(torch.randperm(len(rows.y), generator=torch.Generator().manual_seed(seed))[:VALIDATED_ROWS])
 
 
 @torch.no_grad()
