@@ -1,10 +1,11 @@
 """The fitted network as the graph that will be served: frozen, folded, exported, and held to what was trained."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from service.engine import Engine, EngineOptions
 from service.features import Arrays
@@ -14,10 +15,20 @@ from training.data import Data
 from training.exact import Exact
 from training.fitted import Fitted
 from training.fold import Output
+from training.network import Network
 from training.weights import Weights, maxima_of
 
 RUN_ROWS = 8_192  # rows of one run of the engine while measuring
 PARITY_ROWS = 4_096  # validation rows that the stages are compared on, at most
+
+
+class NormStatistics(NamedTuple):
+    """One batch-norm layer, all members' channels: [channels] float64 each."""
+
+    running_mean: np.ndarray  # the averaged network's running statistics, at the end of training
+    running_var: np.ndarray
+    mean: np.ndarray  # recomputed over all training rows
+    var: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -29,10 +40,12 @@ class Exported:
     runner: Runner  # on the engine that serves
     proved: Exact | None  # where the arithmetic is exact
     parity: dict[str, float]  # stage -> greatest difference, in units of the scores' spread
+    temperature: float  # that the scores were divided by
+    norms: tuple[NormStatistics, ...]  # one a hidden layer
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without the engine, which is started anew from the graph."""
-        return _started, (self.model, self.weights, self.proved, self.parity)
+        return _started, (self.model, self.weights, self.proved, self.parity, self.temperature, self.norms)
 
     def run(self, arrays: Arrays) -> dict[str, np.ndarray]:
         """Return the engine's outputs [rows, width] for rows."""
@@ -55,10 +68,31 @@ def make(data: Data, fitted: Fitted, arithmetic: str) -> Exported:
     weights = Weights(fitted.preprocess, folded, maxima)
     proved = exact.build(weights) if arithmetic == "exact" else None
     model = proved.model if proved else export.export(weights.preprocess, weights.folded).SerializeToString()
-    made = _started(model, weights, proved, {"fold": fold_error})
+    norms = statistics(fitted.result.network, frozen)
+    made = _started(model, weights, proved, {"fold": fold_error}, divisor, norms)
     engine_error = parity.check_engine(folded, reference, made.run(arrays))
     return replace(made, parity={**made.parity, "engine": engine_error})
 
 
-def _started(model: bytes, weights: Weights, proved: Exact | None, errors: dict[str, float]) -> Exported:
-    return Exported(model, weights, Runner(Engine(model, EngineOptions(device="cpu")), RUN_ROWS), proved, errors)
+def statistics(trained: Network, frozen: Network) -> tuple[NormStatistics, ...]:
+    """Return what each layer's batch norm ran with in training, and what it is frozen with."""
+    return tuple(
+        NormStatistics(*(_numbers(block, name) for block in blocks for name in ("running_mean", "running_var")))
+        for blocks in zip(trained.blocks, frozen.blocks, strict=True)
+    )
+
+
+def _numbers(block: nn.Module, name: str) -> np.ndarray:
+    return block.get_buffer(f"norm.{name}").double().numpy()
+
+
+def _started(
+    model: bytes,
+    weights: Weights,
+    proved: Exact | None,
+    errors: dict[str, float],
+    divisor: float,
+    norms: tuple[NormStatistics, ...],
+) -> Exported:
+    runner = Runner(Engine(model, EngineOptions(device="cpu")), RUN_ROWS)
+    return Exported(model, weights, runner, proved, errors, divisor, norms)

@@ -54,10 +54,12 @@ class Model:
         content["provenance"] = provenance.collect(
             data, self.settings, self.fitted, findings, self.made.parity, seconds
         )
+        drawn = self._drawn()
+        facts = report.collect(data, self.fitted, self.made, content, self._fullest(drawn))
         files = {
             "model.onnx": self.made.model,
-            "golden.json": self._golden(),
-            "report.html": report.render(content, self.fitted.result.history),
+            "golden.json": self._golden(drawn),
+            "report.html": report.render(facts),
             "weights.safetensors": weights.serialise(self.made.weights),
         }
         return bundle.write(place.models, content, files), content
@@ -76,11 +78,19 @@ class Model:
             "uncertainty": measured.uncertainty(data, outputs),
         }
 
-    def _golden(self) -> bytes:
-        """Draw synthetic rows, encode them as the service will, and store the engine's bits."""
+    def _drawn(self) -> list[list[Any]]:
+        """Draw the synthetic rows of golden.json."""
         data, settings = self.data, self.settings
-        rows = golden.draw(data.signature, data.columns, data.split.train, settings.golden_rows, settings.seed)
-        encoded = Encoder(data.signature).encode_rows(rows)
+        return golden.draw(data.signature, data.columns, data.split.train, settings.golden_rows, settings.seed)
+
+    def _fullest(self, rows: list[list[Any]]) -> dict[str, Any]:
+        """Return the synthetic row with the fewest missing values, by name: an example for people."""
+        values = min(rows, key=lambda row: sum(value is None for value in row))
+        return dict(zip((feature.name for feature in self.data.signature.inputs), values, strict=True))
+
+    def _golden(self, rows: list[list[Any]]) -> bytes:
+        """Encode synthetic rows as the service will, and store the engine's bits."""
+        encoded = Encoder(self.data.signature).encode_rows(rows)
         assert not encoded.errors, f"the service takes the rows that are drawn: {encoded.errors[:1]}"
         return golden.serialise(rows, self.run(encoded.arrays))
 

@@ -1,0 +1,62 @@
+"""The parts that pages are made of: sections, figures, tables. Cells are escaped here, once."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+
+class Html(str):
+    """Text that is markup already."""
+
+    __slots__ = ()
+
+
+def cell(value: object) -> str:
+    """Return a value as markup: escaped, unless it is `Html`."""
+    return value if isinstance(value, Html) else escape(str(value))
+
+
+def section(anchor: str, title: str, *parts: str) -> str:
+    """Return a section with a heading that can be linked to."""
+    return f'<section aria-labelledby="{anchor}"><h2 id="{anchor}">{escape(title)}</h2>{"".join(parts)}</section>'
+
+
+def paragraph(text: object, look: str = "") -> str:
+    """Return a paragraph."""
+    return f'<p class="{look}">{cell(text)}</p>' if look else f"<p>{cell(text)}</p>"
+
+
+def figure(title: str, drawing: str, caption: str = "") -> str:
+    """Return a drawing under its title."""
+    told = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return f"<figure><h3>{escape(title)}</h3>{drawing}{told}</figure>"
+
+
+def pair(*figures: str) -> str:
+    """Return figures side by side where there is room."""
+    return f'<div class="pair">{"".join(figures)}</div>'
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = (), us: int = -1) -> str:
+    """Return a table; `numbers` are the columns that are set to the right, `us` the row that stands out."""
+    look = [' class="n"' if place in numbers else "" for place in range(len(head))]
+    top = "".join(f'<th scope="col"{look[place]}>{escape(text)}</th>' for place, text in enumerate(head))
+    body = ""
+    for number, row in enumerate(rows):
+        cells = "".join(f"<td{look[place]}>{cell(value)}</td>" for place, value in enumerate(row))
+        body += f'<tr class="us">{cells}</tr>' if number == us else f"<tr>{cells}</tr>"
+    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def code(text: str) -> str:
+    """Return text to be copied."""
+    return f"<pre>{escape(text)}</pre>"
+
+
+def code_word(text: object) -> Html:
+    """Return one word set as code."""
+    return Html(f"<code>{escape(str(text))}</code>")
+
+
+def folded(summary: str, *parts: str) -> str:
+    """Return parts that a reader opens."""
+    return f"<details><summary>{escape(summary)}</summary>{''.join(parts)}</details>"

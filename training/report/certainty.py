@@ -1,0 +1,69 @@
+"""How sure the answers are: reliability of probabilities, and coverage of sets and intervals."""
+
+from training.report import blocks, charts
+from training.report.charts import Axes, Line
+from training.report.facts import Facts
+from training.report.reliability import Curve, Reliability
+
+SHOWN = ("0.5", "0.8", "0.9", "0.95", "0.99")
+
+
+def section(facts: Facts) -> str:
+    """Return the section."""
+    figures = [] if facts.reliability is None else [_reliability(facts.reliability, facts.judged)]
+    found = facts.content["uncertainty"]
+    tested = found["tested"] if found else {}
+    if tested:
+        figures.append(_coverage(tested))
+    parts = [blocks.pair(*figures)] if figures else []
+    return blocks.section("certainty", "How sure it is", *parts, *_words(facts, tested))
+
+
+def _reliability(found: Reliability, judged: str) -> str:
+    told = f"expected calibration error {found.before.error:.3f} before the temperature, {found.after.error:.3f} after"
+    drawn = [Line("as stated", (0, 1), (0, 1), "guide"), _line("served", found.after, "a")]
+    if found.temperature != 1.0:
+        drawn.insert(1, _line(f"before the temperature {found.temperature:.3g}", found.before, "b"))
+    axes = Axes("Reliability", told, f"stated: {found.what}", "observed share")
+    note = "no temperature was needed" if found.temperature == 1.0 else told
+    drawing = charts.lines(axes, drawn, unit_square=True)
+    return blocks.figure("Reliability", drawing, f"{judged.capitalize()} rows in bins of equal size; {note}.")
+
+
+def _line(name: str, found: Curve, look: str) -> Line:
+    return Line(name, found.stated.tolist(), found.observed.tolist(), look, is_dotted=True)
+
+
+def _coverage(tested: dict[str, dict[str, float]]) -> str:
+    asked = [float(coverage) for coverage in tested]
+    measured = [one["coverage"] for one in tested.values()]
+    axes = Axes("Coverage", "asked against measured on the test rows", "coverage asked for", "measured")
+    ends = (min(asked), max(asked))
+    drawn = [Line("as asked", ends, ends, "guide"), Line("measured on test rows", asked, measured, "a")]
+    return blocks.figure(
+        "Coverage of sets and intervals",
+        charts.lines(axes, drawn),
+        "At least as asked is what is promised, on average over tables.",
+    )
+
+
+def _words(facts: Facts, tested: dict[str, dict[str, float]]) -> list[str]:
+    found = facts.content["uncertainty"]
+    if not found:
+        return [blocks.paragraph("There were too few validation rows to promise a coverage.", "soft")]
+    kind = "interval" if facts.signature.classes is None else "set of classes"
+    said = (
+        f'A request with "coverage": 0.9 gets a {kind} that holds the truth for at least 90 % of rows like these. '
+        f"Thresholds come from {found['calibration_rows']:,} validation rows (split-conformal)."
+    )
+    rows = [
+        (
+            f"{float(asked):.0%}",
+            f"{tested[asked]['coverage']:.1%}",
+            f"{tested[asked].get('width', tested[asked].get('size', 0)):.4g}",
+        )
+        for asked in SHOWN
+        if asked in tested
+    ]
+    head = ("asked", "measured", "mean width" if facts.signature.classes is None else "mean classes in a set")
+    return [blocks.paragraph(said), *([blocks.table(head, rows, numbers=(1, 2))] if rows else [])]

@@ -1,0 +1,232 @@
+"""Charts as inline SVG: lines, bars, intervals, a matrix of cells, dots.
+
+Colours are classes of style.css, so that they follow the reader's light or dark setting; every text from data is
+escaped; every drawing says what it shows to a reader who cannot see it.
+"""
+
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+import numpy as np
+
+from training.report.scale import Scale, around, number
+
+WIDTH, HEIGHT = 360, 220  # a phone's width: letters stay readable there, and grow with the drawing
+LEFT, RIGHT, TOP, BOTTOM = 48, 350, 10, 182  # of the plot
+ROW = 22  # height of a bar with its label
+LABEL_CHARACTERS = 18
+
+
+class Line(NamedTuple):
+    """One line of a chart; `look` is its class: a, b, c, d or guide."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    look: str = "a"
+    is_dotted: bool = False  # whether points are marked
+
+
+class Axes(NamedTuple):
+    """What the axes say."""
+
+    title: str
+    description: str
+    x: str
+    y: str
+
+
+def lines(
+    axes: Axes,
+    drawn: Sequence[Line],
+    *,
+    unit_square: bool = False,
+    x_labels: Sequence[str] = (),
+    mark: float | None = None,
+) -> str:
+    """Draw lines over common axes; `x_labels` name whole numbers 0, 1, …; `mark` is a place on x to point out."""
+    if unit_square:
+        x, y = Scale(0, 1, LEFT, RIGHT), Scale(0, 1, BOTTOM, TOP)
+    else:
+        x = around([value for line in drawn for value in line.x], LEFT, RIGHT, margin=0.02)
+        y = around([value for line in drawn for value in line.y], BOTTOM, TOP)
+    body = [_frame(axes, x, y, x_labels)]
+    if mark is not None:
+        body.append(f'<line class="mark" x1="{x.at(mark):.1f}" x2="{x.at(mark):.1f}" y1="{TOP}" y2="{BOTTOM}"/>')
+    for line in drawn:
+        points = [(x.at(a), y.at(b)) for a, b in zip(line.x, line.y, strict=True)]
+        path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
+        body.append(f'<polyline class="line {line.look}" points="{path}"/>')
+        if line.is_dotted:
+            body += [f'<circle class="dot {line.look}" cx="{a:.1f}" cy="{b:.1f}" r="3"/>' for a, b in points]
+    return svg(axes.title, axes.description, "".join(body)) + legend([(line.name, line.look) for line in drawn])
+
+
+def bars(title: str, description: str, rows: Sequence[tuple[str, float, float]], unit: str) -> str:
+    """Draw one bar a row of (label, value, spread), the spread as a whisker."""
+    left, top = 126, 6
+    x = around([value + spread for _, value, spread in rows], left, 316, margin=0.0, zero=True)
+    zero, body = x.at(0.0), []
+    for place, (label, value, spread) in enumerate(rows):
+        y = top + place * ROW
+        end = x.at(value)
+        body.append(f'<text class="label" x="{left - 8}" y="{y + 14}" text-anchor="end">{clipped(label)}</text>')
+        body.append(
+            f'<rect class="bar" x="{min(zero, end):.1f}" y="{y + 4}" width="{max(abs(end - zero), 0.5):.1f}" height="13" rx="2"/>'
+        )
+        if spread > 0:
+            low, high = x.at(value - spread), x.at(value + spread)
+            body.append(
+                f'<path class="whisker" d="M{low:.1f} {y + 10.5}H{high:.1f}M{low:.1f} {y + 7}v7M{high:.1f} {y + 7}v7"/>'
+            )
+        body.append(f'<text x="{max(end, x.at(value + spread)) + 5:.1f}" y="{y + 14}">{number(value)}</text>')
+    height = top + len(rows) * ROW + 20
+    body.append(f'<text class="unit" x="{left}" y="{height - 4}">{escape(unit)}</text>')
+    return svg(title, description, "".join(body), height)
+
+
+def cells(title: str, description: str, counts: np.ndarray, labels: Sequence[str]) -> str:
+    """Draw a confusion matrix [true, predicted]: shades are shares of the true class, and counts stand in the cells."""
+    size = len(labels)
+    left, top, side = (92, 24, 256 / size) if size <= 12 else (20, 20, 330 / size)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    body = [f'<text x="{left + side * size / 2:.1f}" y="12" text-anchor="middle">predicted</text>']
+    for (row, column), value in np.ndenumerate(counts):
+        x, y, tone = left + column * side, top + row * side, float(share[row, column])
+        look = "cell hit" if row == column else "cell miss"
+        told = f"<title>{escape(labels[row])} predicted as {escape(labels[column])}: {value} rows</title>"
+        body.append(
+            f'<rect class="{look}" x="{x:.1f}" y="{y:.1f}" width="{side - 1:.1f}" height="{side - 1:.1f}" fill-opacity="{0.06 + 0.84 * tone:.2f}">{told}</rect>'
+        )
+        if size <= 12:
+            ink = ' class="onfill"' if tone > 0.5 else ""
+            body.append(
+                f'<text{ink} x="{x + side / 2:.1f}" y="{y + side / 2 + 4:.1f}" text-anchor="middle">{value}</text>'
+            )
+    if size <= 12:
+        body += [
+            f'<text class="label" x="{left - 6}" y="{top + (row + 0.5) * side + 4:.1f}" text-anchor="end">{clipped(label, 13)}</text>'
+            for row, label in enumerate(labels)
+        ]
+    else:
+        body.append(
+            f'<text x="12" y="{top + side * size / 2:.1f}" text-anchor="middle" transform="rotate(-90 12 {top + side * size / 2:.1f})">true</text>'
+        )
+    height = round(top + size * side + 6)
+    return svg(title, description, "".join(body), height)
+
+
+def density(axes: Axes, counts: np.ndarray, x_edges: np.ndarray, y_edges: np.ndarray) -> str:
+    """Draw counts [x bins, y bins] as shaded cells, with the diagonal where the two axes are equal."""
+    x = Scale(float(x_edges[0]), float(x_edges[-1]), LEFT, RIGHT)
+    y = Scale(float(y_edges[0]), float(y_edges[-1]), BOTTOM, TOP)
+    most, body = max(1.0, float(counts.max())), [_frame(axes, x, y, ())]
+    wide, high = (RIGHT - LEFT) / counts.shape[0], (BOTTOM - TOP) / counts.shape[1]
+    for (column, row), value in np.ndenumerate(counts):
+        if value:
+            tone = 0.12 + 0.88 * (float(value) / most) ** 0.5
+            place = f'x="{LEFT + column * wide:.1f}" y="{BOTTOM - (row + 1) * high:.1f}"'
+            body.append(
+                f'<rect class="cell hit" {place} width="{wide:.1f}" height="{high:.1f}" fill-opacity="{tone:.2f}"/>'
+            )
+    low, top = max(x.low, y.low), min(x.high, y.high)
+    body.append(
+        f'<line class="line guide" x1="{x.at(low):.1f}" y1="{y.at(low):.1f}" x2="{x.at(top):.1f}" y2="{y.at(top):.1f}"/>'
+    )
+    return svg(axes.title, axes.description, "".join(body))
+
+
+def columns(axes: Axes, heights: np.ndarray, edges: np.ndarray) -> str:
+    """Draw a histogram: `heights` [bins] between `edges` [bins + 1]."""
+    x = Scale(float(edges[0]), float(edges[-1]), LEFT, RIGHT)
+    y = around(heights.tolist(), BOTTOM, TOP, zero=True)
+    body = [_frame(axes, x, y, ())]
+    for height, low, high in zip(heights.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        a, b, top = x.at(low), x.at(high), y.at(height)
+        body.append(
+            f'<rect class="bar" x="{a:.1f}" y="{top:.1f}" width="{max(b - a - 1, 0.5):.1f}" height="{BOTTOM - top:.1f}"/>'
+        )
+    return svg(axes.title, axes.description, "".join(body))
+
+
+def dots(axes: Axes, x_values: Sequence[float], y_values: Sequence[float], cross: tuple[float, float]) -> str:
+    """Draw points, and thin lines through `cross`, where all of them would lie at best."""
+    x = around([*x_values, cross[0]], LEFT, RIGHT)
+    y = around([*y_values, cross[1]], BOTTOM, TOP)
+    body = [_frame(axes, x, y, ())]
+    body.append(
+        f'<path class="line guide" d="M{x.at(cross[0]):.1f} {TOP}V{BOTTOM}M{LEFT} {y.at(cross[1]):.1f}H{RIGHT}"/>'
+    )
+    body += [
+        f'<circle class="point" cx="{x.at(a):.1f}" cy="{y.at(b):.1f}" r="2.2"/>'
+        for a, b in zip(x_values, y_values, strict=True)
+    ]
+    return svg(axes.title, axes.description, "".join(body))
+
+
+def intervals(title: str, description: str, rows: Sequence[tuple[str, float, float, float]]) -> str:
+    """Draw one line a row of (label, value, low, high): a dot within its interval, the first row in the main colour."""
+    left, top = 104, 4
+    x = around([value for _, *values in rows for value in values], left, 346, margin=0.05)
+    body = []
+    for tick in x.ticks(4):
+        body.append(
+            f'<line class="grid" x1="{x.at(tick):.1f}" x2="{x.at(tick):.1f}" y1="{top}" y2="{top + len(rows) * 26}"/>'
+        )
+        body.append(
+            f'<text class="tick" x="{x.at(tick):.1f}" y="{top + len(rows) * 26 + 14}" text-anchor="middle">{number(tick)}</text>'
+        )
+    for place, (label, value, low, high) in enumerate(rows):
+        y, look = top + place * 26 + 13, "a" if place == 0 else "guide"
+        body.append(f'<text class="label" x="{left - 8}" y="{y + 4}" text-anchor="end">{clipped(label)}</text>')
+        body.append(
+            f'<path class="span {look}" d="M{x.at(low):.1f} {y}H{x.at(high):.1f}"/><circle class="dot {look}" cx="{x.at(value):.1f}" cy="{y}" r="4.5"/>'
+        )
+    return svg(title, description, "".join(body), top + len(rows) * 26 + 20)
+
+
+def svg(title: str, description: str, body: str, height: int = HEIGHT) -> str:
+    """Wrap a drawing with what a reader who cannot see it is told."""
+    said = escape(f"{title}. {description}")
+    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{said}">{body}</svg>'
+
+
+def legend(entries: Sequence[tuple[str, str]]) -> str:
+    """Return a legend as text with a swatch an entry; none for a single line."""
+    if len(entries) < 2:
+        return ""
+    swatch = '<svg class="swatch" viewBox="0 0 22 8" aria-hidden="true"><path class="line {}" d="M1 4H21"/></svg>'
+    items = "".join(f"<li>{swatch.format(look)}{escape(name)}</li>" for name, look in entries)
+    return f'<ul class="legend">{items}</ul>'
+
+
+def clipped(text: str, most: int = LABEL_CHARACTERS) -> str:
+    """Return a label that fits, escaped; the whole of it shows when pointed at."""
+    if len(text) <= most:
+        return escape(text)
+    return f"{escape(text[: most - 1])}…<title>{escape(text)}</title>"
+
+
+def _frame(axes: Axes, x: Scale, y: Scale, x_labels: Sequence[str]) -> str:
+    body = []
+    for tick in y.ticks():
+        place = f"{y.at(tick):.1f}"
+        body.append(f'<line class="grid" x1="{LEFT}" x2="{RIGHT}" y1="{place}" y2="{place}"/>')
+        body.append(
+            f'<text class="tick" x="{LEFT - 6}" y="{float(place) + 3.5:.1f}" text-anchor="end">{number(tick)}</text>'
+        )
+    ticks = list(enumerate(x_labels)) if x_labels else [(tick, number(tick)) for tick in x.ticks()]
+    for tick, text in ticks:
+        body.append(
+            f'<text class="tick" x="{x.at(tick):.1f}" y="{BOTTOM + 15}" text-anchor="middle">{clipped(text, 12)}</text>'
+        )
+    body.append(f'<line class="axis" x1="{LEFT}" x2="{RIGHT}" y1="{BOTTOM}" y2="{BOTTOM}"/>')
+    body.append(
+        f'<text class="unit" x="{(LEFT + RIGHT) / 2}" y="{BOTTOM + 32}" text-anchor="middle">{clipped(axes.x, 48)}</text>'
+    )
+    middle = (TOP + BOTTOM) / 2
+    body.append(
+        f'<text class="unit" x="10" y="{middle}" text-anchor="middle" transform="rotate(-90 10 {middle})">{clipped(axes.y, 34)}</text>'
+    )
+    return "".join(body)

@@ -1,0 +1,96 @@
+"""Everything that the page shows, measured before a word of it is written."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from service import invariance
+from service.features import Arrays, split
+from service.manifest import Signature
+from service.probes import edge_rows, random_rows
+from service.verification import Verification
+from training import fold
+from training.columns import Column
+from training.data import Data
+from training.exported import Exported, NormStatistics
+from training.fit import Epoch
+from training.fitted import Fitted
+from training.report import influence, reliability, scoreboard
+from training.report.influence import Dependence, Importance
+from training.report.reliability import Reliability
+from training.report.scoreboard import Score
+
+PROBE_ROWS = 64  # random rows of a draw of the invariance check, beside the edges
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One bundle's facts."""
+
+    content: Mapping[str, Any]  # bundle.json, but for its file list
+    example: Mapping[str, Any]  # a synthetic row, by name
+    columns: tuple[Column, ...]
+    train: np.ndarray  # numbers of the training rows
+    missing: Mapping[str, float]  # feature -> share of training rows without a value
+    history: tuple[Epoch, ...]
+    best: int  # the epoch that was kept
+    judged: str  # the part that everything below is measured on
+    truth: np.ndarray  # [rows] class codes or values
+    outputs: Mapping[str, np.ndarray]  # of the served graph, [rows, width]
+    scores: tuple[Score, ...]
+    reliability: Reliability | None
+    importances: tuple[Importance, ...]  # the greatest first
+    dependences: tuple[Dependence, ...]  # of the most important features
+    norms: tuple[NormStatistics, ...]
+    verification: Verification
+
+    @property
+    def signature(self) -> Signature:
+        """Features, target and classes."""
+        return Signature.model_validate(self.content["signature"])
+
+
+def collect(
+    data: Data, fitted: Fitted, made: Exported, content: Mapping[str, Any], example: Mapping[str, Any]
+) -> Facts:
+    """Measure on the judged rows; rows are sampled, so that the time is bounded whatever the table."""
+    outputs = made.run(data.arrays[data.judged])
+    importances = influence.importances(data, made.run)
+    return Facts(
+        content=content,
+        example=example,
+        columns=data.columns,
+        train=data.split.train,
+        missing={column.name: float(column.take(data.split.train).is_missing.mean()) for column in data.columns},
+        history=fitted.result.history,
+        best=fitted.result.best.number,
+        judged=data.judged,
+        truth=data.y(data.judged),
+        outputs=outputs,
+        scores=scoreboard.scores(data, outputs),
+        reliability=_reliability(data, made, outputs),
+        importances=importances,
+        dependences=influence.dependences(data, made.run, importances),
+        norms=made.norms,
+        verification=_verified(data.signature, made),
+    )
+
+
+def _reliability(data: Data, made: Exported, outputs: Mapping[str, np.ndarray]) -> Reliability | None:
+    if data.goal.classes is None:
+        return None
+    before = fold.softmax(outputs["scores"].astype(np.float64) * made.temperature)
+    return reliability.of(before, outputs["probabilities"], data.y(data.judged), made.temperature)
+
+
+def _verified(signature: Signature, made: Exported) -> Verification:
+    """Run the service's own check of batch invariance on this machine."""
+
+    def draw(number: int) -> Arrays:
+        random = np.random.default_rng([1, number])
+        rows = [edge_rows(signature, random), random_rows(signature, PROBE_ROWS, random)]
+        return split(signature, np.concatenate(rows))
+
+    return invariance.verify([made.runner], draw, "report", proved=made.proved is not None).verification

@@ -1,0 +1,31 @@
+"""The page put together."""
+
+from html import escape
+from pathlib import Path
+
+from training.report import certainty, headline, listening, machinery, origin, results
+from training.report.facts import Facts
+
+STYLE = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
+SECTIONS = (
+    results.section,
+    certainty.section,
+    listening.section,
+    origin.data_section,
+    origin.training_section,
+    machinery.norms_section,
+    machinery.sameness_section,
+    machinery.serving_section,
+    origin.provenance_section,
+)
+
+
+def render(facts: Facts) -> bytes:
+    """Return report.html: one file, valid without any other, with no script in it."""
+    title = escape(f"{facts.content['name']} {facts.content['version']}")
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<title>{title} · report</title><link rel="icon" href="data:,"><style>{STYLE}</style>'
+    )
+    body = headline.header(facts) + "".join(section(facts) for section in SECTIONS)
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body><main>{body}</main></body></html>\n'.encode()

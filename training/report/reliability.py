@@ -1,0 +1,50 @@
+"""Are probabilities what they say? Stated against observed frequency, before and after the temperature."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+BINS = 10  # of equally many rows
+LEAST_ROWS = 8  # of a bin
+
+
+class Curve(NamedTuple):
+    """Bins of rising stated probability."""
+
+    stated: np.ndarray  # [bins] mean stated probability
+    observed: np.ndarray  # [bins] share of rows that were so
+    rows: np.ndarray  # [bins]
+    error: float  # expected calibration error: mean |stated - observed|, weighted by rows
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """The same rows under two temperatures."""
+
+    what: str  # which probability is looked at
+    temperature: float
+    before: Curve
+    after: Curve
+
+
+def of(before: np.ndarray, after: np.ndarray, codes: np.ndarray, temperature: float) -> Reliability:
+    """Compare probabilities [rows, classes] with true class `codes` [rows]: of class 1 of two, else of the top class."""
+    if before.shape[1] == 2:
+        return Reliability(
+            "the probability of the second class",
+            temperature,
+            curve(before[:, 1], codes == 1),
+            curve(after[:, 1].astype(np.float64), codes == 1),
+        )
+    parts = [(p.max(axis=1).astype(np.float64), p.argmax(axis=1) == codes) for p in (before, after)]
+    return Reliability("the probability of the predicted class", temperature, curve(*parts[0]), curve(*parts[1]))
+
+
+def curve(stated: np.ndarray, came_true: np.ndarray) -> Curve:
+    """Bin `stated` [rows] into bins of equally many rows and compare with `came_true` [rows] bool."""
+    bins = np.array_split(np.argsort(stated, kind="stable"), max(1, min(BINS, len(stated) // LEAST_ROWS)))
+    means = np.array([stated[rows].mean() for rows in bins])
+    shares = np.array([came_true[rows].mean() for rows in bins])
+    counts = np.array([len(rows) for rows in bins])
+    return Curve(means, shares, counts, float(np.abs(means - shares) @ counts / counts.sum()))
