@@ -4,11 +4,13 @@ An empty cell is a missing value. Everything else is read as the feature's type 
 so that the encoder refuses it with the sentence it has for such a value.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from service.manifest import Feature
 
+WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
 
@@ -34,12 +36,15 @@ def _number(cell: str) -> Any:
     if not text:
         return None
     try:
-        return float(text) if "_" not in text else cell
+        return float(text) if text.isascii() and "_" not in text else cell
     except ValueError:
         return cell
 
 
 def _whole(cell: str) -> Any:
+    text = cell.strip()
+    if WHOLE.fullmatch(text):
+        return int(text)  # a float would round what is beyond 2^53
     number = _number(cell)
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
