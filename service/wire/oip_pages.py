@@ -33,7 +33,7 @@ def page(site: Site, method: str, path: str) -> Answer | None:
         _check_method(method, "POST")
         raise ServiceError(501, "not_served", NOT_SERVED)
     if parts[:1] == ("models",) and parts[-1:] == ("infer",):
-        _model(site, parts[1:-1])  # raises for a model or version that is not there
+        model_of(site, parts[1:-1])  # raises for a model or version that is not there
         return None  # the path is there, but for a slash at its end
     if parts in PAGES:
         answer: Answer | None = PAGES[parts](site)
@@ -84,7 +84,7 @@ def _of_model(site: Site, parts: Sequence[str]) -> Answer | None:
     last = parts[-1] if len(parts) in (2, 4) else ""
     if last not in ("ready", "config", "stats", ""):
         return None
-    model = _model(site, parts[:-1] if last else parts)
+    model = model_of(site, parts[:-1] if last else parts)
     if last == "ready":
         return _json({"name": model.manifest.name, "ready": site.is_ready}, 200 if site.is_ready else 503)
     if last == "config":
@@ -94,7 +94,7 @@ def _of_model(site: Site, parts: Sequence[str]) -> Answer | None:
     return _json(_metadata(site, model))
 
 
-def _model(site: Site, parts: Sequence[str]) -> Model:
+def model_of(site: Site, parts: Sequence[str]) -> Model:
     """Return the model that [name] or [name, "versions", version] means; raises 404."""
     if len(parts) not in (1, 3) or (len(parts) == 3 and parts[1] != "versions"):
         raise ServiceError(404, "not_found", "Not Found")

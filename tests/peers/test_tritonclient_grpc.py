@@ -1,0 +1,155 @@
+"""Triton's own gRPC client against a real server; HTTP and gRPC give the same bits."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.utils import InferenceServerException
+
+from service import bundle
+from service.engine import Engine, EngineOptions
+from service.features import Encoder
+from tests.bundles import INPUTS, NUMBERS, make_bundle, random_rows, signature_of
+from tests.live import live
+
+MATRIX = np.random.default_rng(3).uniform(-1, 1, (6, len(NUMBERS)))
+ROWS = random_rows(signature_of("multiclass", INPUTS), 7, seed=5)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a model of every kind of feature, one whose rows are a matrix, and a regression."""
+    folder = tmp_path_factory.mktemp("models")
+    make_bundle(folder, "flowers")
+    make_bundle(folder, "numbers", inputs=NUMBERS)
+    make_bundle(folder, "price", task="regression", inputs=NUMBERS)
+    return folder
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def address(models: Path) -> Iterator[str]:
+    """Return the address of a server that speaks gRPC."""
+    port = free_port()
+    with live(models, "--grpc-port", str(port)):
+        yield f"127.0.0.1:{port}"
+
+
+@pytest.fixture
+def client(address: str) -> Iterator[triton.InferenceServerClient]:
+    """Return Triton's client."""
+    with triton.InferenceServerClient(address) as made:
+        yield made
+
+
+def expected(models: Path, name: str, rows: list[list[object]]) -> dict[str, np.ndarray]:
+    """Return what the engine alone gives."""
+    read = bundle.read(models / name / "1")
+    return Engine(read.model, EngineOptions(device="cpu")).run(
+        Encoder(read.manifest.signature).encode_rows(rows).arrays
+    )
+
+
+def matrix_input(values: np.ndarray) -> triton.InferInput:
+    made = triton.InferInput("features", list(values.shape), "FP64")
+    made.set_data_from_numpy(values)
+    return made
+
+
+def test_health_and_metadata(client: triton.InferenceServerClient) -> None:
+    """Live, ready, server and model metadata answer as Triton's client reads them."""
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready("flowers")
+    assert client.is_model_ready("flowers", "1")
+    assert client.get_server_metadata().name == "batchproof"
+    found = client.get_model_metadata("numbers", as_json=True)
+    assert found["inputs"] == [{"name": "features", "datatype": "FP64", "shape": ["-1", "5"]}]
+    assert [output["name"] for output in found["outputs"]] == ["label", "probabilities"]
+
+
+@pytest.mark.parametrize("name,output", [("numbers", "probabilities"), ("price", "value")])
+def test_raw_tensors_give_the_engines_bits(
+    models: Path, client: triton.InferenceServerClient, name: str, output: str
+) -> None:
+    """A matrix as raw bytes is answered by raw bytes, the engine's own."""
+    found = client.infer(name, [matrix_input(MATRIX)])
+
+    assert found.as_numpy(output).tobytes() == expected(models, name, MATRIX.tolist())[output].tobytes()
+
+
+def test_typed_contents_give_the_engines_bits(models: Path, address: str) -> None:
+    """One tensor a feature in typed contents, every datatype a feature has, is answered in typed contents."""
+    request = service_pb2.ModelInferRequest(model_name="flowers", id="seven")
+    for place, feature in enumerate(INPUTS):
+        values = [row[place] for row in ROWS]
+        one = request.inputs.add(name=feature["name"], shape=[len(ROWS), 1])
+        if feature["value_type"] in ("string", "date"):
+            one.datatype = "BYTES"
+            one.contents.bytes_contents.extend((value or "").encode() for value in values)
+        elif feature["kind"] == "numeric":
+            one.datatype = "FP64"
+            one.contents.fp64_contents.extend(np.nan if value is None else float(value) for value in values)
+        elif feature["value_type"] == "integer":
+            one.datatype = "INT64"
+            one.contents.int64_contents.extend(values)
+        else:
+            one.datatype = "BOOL"
+            one.contents.bool_contents.extend(bool(value) for value in values)
+    rows = [[*row[:-1], bool(row[-1])] for row in ROWS]
+    with grpc.insecure_channel(address) as channel:
+        found = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request)
+    label, probabilities = found.outputs
+    wanted = expected(models, "flowers", rows)["probabilities"]
+
+    assert (found.id, label.name, probabilities.name) == ("seven", "label", "probabilities")
+    assert np.array(probabilities.contents.fp32_contents, np.float32).tobytes() == wanted.tobytes()
+    assert list(label.contents.bytes_contents) == [(b"red", b"green", b"blue")[one] for one in wanted.argmax(axis=1)]
+
+
+@pytest.mark.parametrize(
+    "model,version,values,status,words",
+    [
+        ("number", "", MATRIX, "NOT_FOUND", "Did you mean 'numbers'?"),
+        ("numbers", "9", MATRIX, "NOT_FOUND", "version 9"),
+        ("numbers", "", MATRIX[:, :4], "INVALID_ARGUMENT", "unexpected shape"),
+        ("numbers", "", np.full((1, 5), np.inf), "INVALID_ARGUMENT", "finite"),
+        ("numbers", "", np.zeros((100_001, 5)), "INVALID_ARGUMENT", "at most 100000"),
+    ],
+)
+def test_refusals_have_a_status_and_a_sentence(
+    client: triton.InferenceServerClient, model: str, version: str, values: np.ndarray, status: str, words: str
+) -> None:
+    """A refused call ends with the status that clients know and says what is wrong."""
+    with pytest.raises(InferenceServerException) as refused:
+        client.infer(model, [matrix_input(values)], model_version=version)
+
+    assert refused.value.status() == f"StatusCode.{status}"
+    assert words in refused.value.message()
+
+
+def test_classification_is_refused(client: triton.InferenceServerClient) -> None:
+    """What is asked for and not served is refused, never left out in silence."""
+    outputs = [triton.InferRequestedOutput("probabilities", class_count=2)]
+
+    with pytest.raises(InferenceServerException, match="classification is not served"):
+        client.infer("numbers", [matrix_input(MATRIX)], outputs=outputs)
+
+
+def test_a_taken_port_stops_the_start(models: Path) -> None:
+    """Where the port is taken the service says so in one sentence and does not start."""
+    with socket.socket() as listener, pytest.raises(AssertionError, match="Cannot listen on 127.0.0.1 port"):
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        with live(models, "--grpc-port", str(listener.getsockname()[1])):
+            pass
