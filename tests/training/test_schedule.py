@@ -11,7 +11,7 @@ def test_the_rate_rises_to_one_and_falls_to_zero() -> None:
     assert rates[:10] == pytest.approx([0.1 * step for step in range(1, 11)])
     assert rates[10] == 1.0
     assert rates[55] == pytest.approx(0.5)
-    assert all(later < earlier for earlier, later in itertools.pairwise(rates))
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[10:]))
     assert rates[-1] < 0.001
 
 
