@@ -6,6 +6,7 @@ flattens, so the count of `[` proves how the numbers were nested: each list that
 holds one makes the count too high, which sends the body to the precise reader.
 """
 
+from math import isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,6 @@ from service.wire.oip_inputs import MATRIX
 FIELDS = 4  # name, shape, datatype, data: each is asked for below, so that no other can be among as many
 BESIDE = {"id", "parameters", "outputs"}
 FLOATS = ("FP32", "FP64")
-MAX_SQUARE = float(np.finfo(np.float32).max) ** 2
 
 
 class Found(NamedTuple):
@@ -39,7 +39,8 @@ class FastMatrix:
         if body[:1] == b"\xef":  # a byte order mark is no JSON
             return None
         try:
-            return self._read(body, self._parser.parse(body))
+            document: Any = self._parser.parse(body)
+            return self._read(body, document) if isinstance(document, simdjson.Object) else None
         except (ValueError, TypeError, KeyError, RuntimeError):  # RuntimeError: an integer of more than 64 bits
             return None
 
@@ -47,6 +48,8 @@ class FastMatrix:
         names = [name for name in document.keys() if name != "inputs"]  # noqa: SIM118 - not a dict: iterating copies
         beside = {name: _plain(document[name]) for name in names}
         (tensor,) = document["inputs"]
+        if not isinstance(tensor, simdjson.Object) or not isinstance(tensor["data"], simdjson.Array):
+            return None
         if len(document) != 1 + len(beside) or not beside.keys() <= BESIDE or len(tensor) != FIELDS:
             return None
         rows, width = tensor["shape"]
@@ -72,10 +75,11 @@ def _numbers(data: Any, rows: int, further_lists: int) -> np.ndarray | None:
 
 
 def _rounded(numbers: np.ndarray) -> np.ndarray | None:
-    """Return the numbers as FP32 holds them; None where one may be beyond."""
-    if not numbers.dot(numbers) < MAX_SQUARE:  # below, none alone is beyond; the precise reader looks at each
-        return None
-    return numbers.astype(np.float32).astype(np.float64)
+    """Return the numbers as FP32 holds them; None where one is beyond."""
+    with np.errstate(over="ignore"):
+        rounded = numbers.astype(np.float32).astype(np.float64)
+    # Squares of finite float32 are far within float64: the sum is finite if each number is.
+    return rounded if isfinite(rounded.dot(rounded)) else None
 
 
 def _plain(value: Any) -> Any:

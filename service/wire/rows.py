@@ -73,7 +73,9 @@ class FastRows:
             return None
         try:
             document: Any = self._parser.parse(body)
-            rows = document[self._key]
+            rows = document[self._key] if isinstance(document, simdjson.Object) else None
+            if not isinstance(rows, simdjson.Array):
+                return None
             numbers = np.frombuffer(rows.as_buffer(of_type="d"))
             count, width = len(rows), self._width
             if (
