@@ -18,6 +18,7 @@ from service.seal import is_intact
 
 REQUIRED = frozenset({"model.onnx", "golden.json"})
 OPTIONAL = frozenset({"report.html", "weights.safetensors"})  # hashed, never parsed here
+REPORT_BYTES = 8 << 20  # the most of a report that is sent
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,14 @@ def read(folder: Path, limits: Limits | None = None) -> Bundle:
             _check_entry(manifest, name, *files.digest(name, limits.other_bytes))
     graph_scan.check(model, manifest)
     return Bundle(folder, manifest, model, golden.parse(golden_raw, manifest))
+
+
+def report(bundle: Bundle, max_bytes: int = REPORT_BYTES) -> bytes:
+    """Read report.html anew; raises BundleError where it is no longer the file whose checksum was verified."""
+    if "report.html" not in bundle.manifest.files:
+        raise BundleError("the bundle has no report.html")
+    with opened(bundle.folder) as files:
+        return _checked(files, bundle.manifest, "report.html", max_bytes)
 
 
 def _manifest(raw: bytes) -> Manifest:

@@ -14,7 +14,7 @@ from service.app import Service
 from service.errors import ServiceError
 from service.exchange import request_id_of, special
 from service.openapi import SCHEMAS, refusal
-from service.pages import models, start
+from service.pages import models, report, start
 
 HTML = "text/html; charset=utf-8"
 DESCRIPTION = "Predictions that do not depend on what they were batched with."
@@ -39,6 +39,7 @@ def make_pages(service: Service) -> FastAPI:
         root_path=service.settings.root_path,
     )
     app.include_router(models.routes(service))
+    app.include_router(report.routes(service))
     _add_documents(app, service)
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(HTTPException, _on_http_error)

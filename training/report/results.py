@@ -7,7 +7,7 @@ from training.report import blocks, charts
 from training.report.charts import Axes
 from training.report.facts import Facts
 from training.report.scale import number
-from training.report.scoreboard import Score
+from training.report.scoreboard import Measured, Score
 
 MATRIX_CLASSES = 30  # more are told by their commonest mistakes alone
 MISTAKES = 10
@@ -17,7 +17,7 @@ BINS = 32
 def section(facts: Facts) -> str:
     """Return the section."""
     drawn = [_figure(score) for score in facts.scores]
-    rest = _classes(facts) if facts.signature.classes is not None else _values(facts)
+    figures, rest = _classes(facts) if facts.signature.classes is not None else (_values(facts), [])
     note = (
         f"Measured on {len(facts.truth):,} {facts.judged} rows with the very graph that is served. Intervals are 95 % "
         "bootstrap intervals over those rows; the linear model and the constant were fitted to the same training rows."
@@ -25,7 +25,7 @@ def section(facts: Facts) -> str:
     if facts.judged != "test":
         note += " No rows were kept for a test: the fit stopped by these, so the figures are on the bright side."
     return blocks.section(
-        "results", "Results", blocks.paragraph(note), blocks.pair(*drawn, *rest[:1]), *rest[1:], _numbers(facts)
+        "results", "Results", blocks.paragraph(note), blocks.pair(*drawn, *figures, _numbers(facts)), *rest
     )
 
 
@@ -38,16 +38,19 @@ def _figure(score: Score) -> str:
 
 
 def _numbers(facts: Facts) -> str:
-    methods = list(facts.scores[0].methods)
-    rows = []
-    for method in methods:
-        found = [score.methods[method] for score in facts.scores]
-        rows.append([method, *(f"{number(one.value)}  ({number(one.low)} to {number(one.high)})" for one in found)])
+    methods = facts.scores[0].methods
+    rows = [[method, *(_interval(score.methods[method]) for score in facts.scores)] for method in methods]
     head = ["", *(score.name for score in facts.scores)]
-    return blocks.folded("The same as numbers", blocks.table(head, rows, us=0))
+    return blocks.figure("The same as numbers", blocks.table(head, rows, us=0))
 
 
-def _classes(facts: Facts) -> list[str]:
+def _interval(found: Measured) -> blocks.Html:
+    value, low, high = (number(one) for one in found)
+    return blocks.Html(f'{value}<br><span class="soft">{low} to {high}</span>')
+
+
+def _classes(facts: Facts) -> tuple[list[str], list[str]]:
+    """Return figures, and what is told below them."""
     labels = [class_text(label) for label in facts.signature.classes or ()]
     found = facts.outputs["probabilities"].argmax(axis=1)
     counts = np.zeros((len(labels), len(labels)), np.int64)
@@ -63,7 +66,7 @@ def _classes(facts: Facts) -> list[str]:
                 "Confusion: true class by row, predicted by column", drawing, "Shade: share of the true class."
             )
         )
-    return [*parts, _mistakes(counts, labels)] if len(labels) > 3 else parts
+    return parts, [_mistakes(counts, labels)] if len(labels) > 3 else []
 
 
 def _mistakes(counts: np.ndarray, labels: list[str]) -> str:
@@ -100,9 +103,5 @@ def _values(facts: Facts) -> list[str]:
             charts.density(axes, counts, edges, edges),
             "Cells hold counts of rows; the outermost 0.2 % are left out.",
         ),
-        blocks.pair(
-            blocks.figure(
-                "Errors", residuals, f"{middle[0].upper()}{middle[1:]}; the greatest 1 % stand in the outermost bars."
-            )
-        ),
+        blocks.figure("Errors", residuals, f"{middle[0].upper()}{middle[1:]}; the greatest 1 % stand outermost."),
     ]
