@@ -1,0 +1,18 @@
+"""Ask a service for predictions from Python: rows or a frame in, predictions or a frame of the same kind out.
+
+    from service.client import Client
+
+    with Client("http://127.0.0.1:8000", "penguins") as client:
+        client.predict({"island": "Biscoe", "bill_length_mm": 47.1, ...})   # {"label": "Gentoo", "probabilities": {...}}
+        client.predict(frame)                                               # the frame and its predictions
+
+It needs nothing but the standard library, and numpy where frames are sent; `AsyncClient` needs httpx. Nothing of the
+server is loaded.
+"""
+
+from service.client.asynchronous import AsyncClient
+from service.client.blocking import Client
+from service.client.exchange import RefusedError
+from service.client.retries import Retries
+
+__all__ = ["AsyncClient", "Client", "RefusedError", "Retries"]

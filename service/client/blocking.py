@@ -1,0 +1,117 @@
+"""The client that waits for its answers, on the standard library alone."""
+
+import http.client
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, overload
+from urllib.parse import urlsplit
+
+from service.client.exchange import Request, Response, checked
+from service.client.frames import extended, is_frame, parts
+from service.client.model import ROWS_A_REQUEST, Address, Described, Prediction, Row, described, predictions
+from service.client.retries import Retries
+
+
+class Client:
+    """One model of one service, over one connection that is kept open. Not for several threads at once."""
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        version: int | None = None,
+        *,
+        timeout_s: float = 30.0,
+        retries: Retries | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Ask `model` at `url`, its newest version unless one is named; `headers` go with every request.
+
+        `timeout_s` is how long one try may take to connect, and then to send or receive anything at all.
+        """
+        found = urlsplit(url)
+        if found.scheme not in ("http", "https") or not found.hostname:
+            raise ValueError(f"{url!r} is no address such as http://127.0.0.1:8000")
+        kind = http.client.HTTPSConnection if found.scheme == "https" else http.client.HTTPConnection
+        self._connection = kind(found.hostname, found.port, timeout=timeout_s)
+        self._root = found.path.rstrip("/")
+        self._address = Address(model, version)
+        self._retries = retries or Retries()
+        self._headers = dict(headers or {})
+        self._described: Described | None = None
+
+    def __enter__(self) -> Self:
+        """Return the client."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    @property
+    def model(self) -> Described:
+        """Return what the service says of the model; it is asked once."""
+        if self._described is None:
+            self._described = described(self._send(self._address.describe()))
+        return self._described
+
+    @overload
+    def predict(self, rows: Mapping[str, Any]) -> Prediction: ...
+    @overload
+    def predict(self, rows: Sequence[Row], *, on_error: str = ...) -> list[Prediction]: ...
+    @overload
+    def predict(self, rows: Any) -> Any: ...
+
+    def predict(self, rows: Any, *, on_error: str = "request") -> Any:
+        """Return the prediction of a row, a list of them for rows, or for a frame the frame with columns more.
+
+        A row is {feature: value}, or a list in the model's order. With on_error "row" a bad row among others gets
+        {"error": ...} in its place. Raises RefusedError, or OSError where the service cannot be reached.
+        """
+        if is_frame(rows):
+            return self._predict_frame(rows)
+        if isinstance(rows, Mapping):
+            return self.predict([rows])[0]
+        found: list[Prediction] = []
+        for start in range(0, len(rows), ROWS_A_REQUEST):
+            found += predictions(self._send(self._address.rows(rows[start : start + ROWS_A_REQUEST], on_error)))
+        return found
+
+    def _predict_frame(self, frame: Any) -> Any:
+        from service.client.answers import joined
+        from service.client.tensors import packed, unpacked
+
+        model = self.model
+        requests = (self._address.tensors(*packed(part, model)) for part in parts(frame, ROWS_A_REQUEST))
+        return extended(frame, joined([unpacked(self._send(request), model) for request in requests]))
+
+    def _send(self, request: Request) -> Response:
+        tries = 0
+        while True:
+            tries += 1
+            response, failure = None, None
+            try:
+                response = self._try(request)
+            except (OSError, http.client.HTTPException) as error:
+                self._connection.close()
+                failure = error
+            status, headers = (response.status, response.headers) if response else (None, {})
+            pause_s = self._retries.pause_s(tries, status, headers)
+            if pause_s is None:
+                if response is None:
+                    raise ConnectionError(f"the service does not answer: {failure}") from failure
+                return checked(response)
+            time.sleep(pause_s)
+
+    def _try(self, request: Request) -> Response:
+        headers = {**self._headers, **request.headers}
+        self._connection.request(request.method, self._root + request.path, request.body or None, headers)
+        answer = self._connection.getresponse()
+        return Response(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())

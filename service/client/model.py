@@ -1,0 +1,70 @@
+"""One served model as a client needs to know it, and requests for it in the two protocols."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from service.client.exchange import Request, Response
+
+ROWS_A_REQUEST = 8192  # a longer list or frame goes in several requests, so that no queue is filled by one caller
+
+Row = Mapping[str, Any] | Sequence[Any]
+Prediction = dict[str, Any]
+
+
+class Feature(NamedTuple):
+    """One input column."""
+
+    name: str
+    kind: str  # numeric, categorical or date
+    value_type: str
+
+
+class Described(NamedTuple):
+    """What GET /models/<name> says."""
+
+    name: str
+    version: int
+    features: Sequence[Feature]
+    classes: Sequence[Any] | None
+
+
+class Address(NamedTuple):
+    """Where one model is: its name, and its version where not the newest is meant."""
+
+    name: str
+    version: int | None = None
+
+    @property
+    def _path(self) -> str:
+        version = "" if self.version is None else f"/versions/{self.version}"
+        return f"/models/{quote(self.name, safe='')}{version}"
+
+    def describe(self) -> Request:
+        """Return the request for the model's description."""
+        return Request("GET", self._path, b"", {})
+
+    def rows(self, rows: Sequence[Row], on_error: str) -> Request:
+        """Return the native request for some rows."""
+        body = json.dumps({"rows": list(rows), "on_error": on_error} if on_error != "request" else {"rows": list(rows)})
+        return Request("POST", f"{self._path}/predict", body.encode(), {"content-type": "application/json"})
+
+    def tensors(self, head: bytes, binary: bytes) -> Request:
+        """Return the Open Inference Protocol's request for tensors."""
+        headers = {"content-type": "application/octet-stream", "inference-header-content-length": str(len(head))}
+        return Request("POST", f"/v2{self._path}/infer", head + binary, headers)
+
+
+def described(response: Response) -> Described:
+    """Return the description of a model."""
+    content = json.loads(response.body)
+    signature = content["signature"]
+    features = [Feature(one["name"], one["kind"], one["value_type"]) for one in signature["inputs"]]
+    return Described(content["name"], content["version"], features, signature.get("classes"))
+
+
+def predictions(response: Response) -> list[Prediction]:
+    """Return the predictions of a native answer."""
+    found: list[Prediction] = json.loads(response.body)["predictions"]
+    return found
