@@ -52,7 +52,8 @@ class FastMatrix:
             return None
         if len(document) != 1 + len(beside) or not beside.keys() <= BESIDE or len(tensor) != FIELDS:
             return None
-        rows, width = tensor["shape"]
+        shape: Any = tensor["shape"]
+        rows, width = shape
         datatype = tensor["datatype"]
         if tensor["name"] != MATRIX or datatype not in FLOATS or type(rows) is not int or type(width) is not int:
             return None

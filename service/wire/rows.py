@@ -73,8 +73,11 @@ class FastRows:
             return None
         try:
             document: Any = self._parser.parse(body)
-            rows = document[self._key] if isinstance(document, simdjson.Object) else None
-            if not isinstance(rows, simdjson.Array):
+            if not isinstance(document, simdjson.Object):
+                return None
+            rows: Any = document[self._key]
+            is_list = isinstance(rows, simdjson.Array)
+            if not is_list:
                 return None
             numbers = np.frombuffer(rows.as_buffer(of_type="d"))
             count, width = len(rows), self._width

@@ -145,7 +145,7 @@ def json_rows(content: Any) -> Rows:
         raise _wrong_form(f"an object with exactly one of {', '.join(FORMS)}", near)
     (form,) = forms
     value = content[form]
-    if form in ("dataframe_split", "input_data") and isinstance(value, dict):
+    if form == "dataframe_split" or (form == "input_data" and isinstance(value, dict)):
         return _split(form, value)
     if form == "inputs" and isinstance(value, dict):
         return _columns(value)
@@ -173,9 +173,10 @@ def lines_rows(body: bytes) -> Rows:
     return Rows(rows)
 
 
-def _split(form: str, value: Mapping[str, Any]) -> Rows:
-    columns, data = value.get("columns"), value.get("data")
-    if not isinstance(columns, list) or not isinstance(data, list) or not set(value) <= {"columns", "data", "index"}:
+def _split(form: str, value: Any) -> Rows:
+    fields = value if isinstance(value, dict) else {}
+    columns, data = fields.get("columns"), fields.get("data")
+    if not isinstance(columns, list) or not isinstance(data, list) or not set(fields) <= {"columns", "data", "index"}:
         raise _wrong_form(f'{form} to be {{"columns": [...], "data": [[...], ...]}}')
     return Rows(data, columns)
 
