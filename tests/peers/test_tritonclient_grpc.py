@@ -148,8 +148,10 @@ def test_classification_is_refused(client: triton.InferenceServerClient) -> None
 
 def test_a_taken_port_stops_the_start(models: Path) -> None:
     """Where the port is taken the service says so in one sentence and does not start."""
-    with socket.socket() as listener, pytest.raises(AssertionError, match="Cannot listen on 127.0.0.1 port"):
+    with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        with live(models, "--grpc-port", str(listener.getsockname()[1])):
-            pass
+        port = listener.getsockname()[1]
+        started = live(models, "--grpc-port", str(port))
+        with pytest.raises(AssertionError, match=f"Cannot listen on 127.0.0.1 port {port}: Address already in use"):
+            started.__enter__()

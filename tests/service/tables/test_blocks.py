@@ -1,0 +1,241 @@
+"""Blocks of every format: the very arrays that rows get one by one, and every fault in its place."""
+
+import csv
+import io
+import json
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import ipc, parquet
+
+from service.columns import encode_column
+from service.errors import FeatureError, ServiceError
+from service.features import Encoder
+from service.tables.block import Block, Reading
+from service.tables.columnar import encode_array
+from service.tables.formats import ARROW_FILE, ARROW_STREAM, CSV, LINES, PARQUET, TSV, Format
+from service.tables.parameters import Parameters
+from service.tables.table import blocks_of
+from tests.bundles import INPUTS, random_rows, signature_of
+
+SIGNATURE = signature_of("multiclass", INPUTS)
+ENCODER = Encoder(SIGNATURE)
+NAMES = list(ENCODER.names)
+FORMATS = (CSV, TSV, LINES, ARROW_STREAM, ARROW_FILE, PARQUET)
+
+
+def text_of(rows: list[list[Any]], names: list[str], delimiter: str) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter)
+    writer.writerow(names)
+    for row in rows:
+        writer.writerow(
+            ["" if value is None else str(value).lower() if isinstance(value, bool) else value for value in row]
+        )
+    return text.getvalue().encode()
+
+
+def table_of(rows: list[list[Any]], names: list[str], found: Format) -> bytes:
+    """Return rows as a table of the format."""
+    if found in (CSV, TSV):
+        return text_of(rows, names, "," if found == CSV else "\t")
+    if found == LINES:
+        return b"\n".join(json.dumps(dict(zip(names, row, strict=True))).encode() for row in rows)
+    table = pa.table({name: [row[place] for row in rows] for place, name in enumerate(names)})
+    sink = io.BytesIO()
+    if found == PARQUET:
+        parquet.write_table(table, sink)
+        return sink.getvalue()
+    opened = ipc.new_stream(sink, table.schema) if found == ARROW_STREAM else ipc.new_file(sink, table.schema)
+    with opened as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def read(body: bytes, found: Format, parameters: Parameters = Parameters(), block_rows: int = 16) -> list[Block]:
+    file: BinaryIO = io.BytesIO(body)
+    return list(blocks_of(file, found, Reading(ENCODER, parameters, block_rows)))
+
+
+def arrays_of(blocks: list[Block]) -> tuple[bytes, bytes]:
+    read_blocks = [block.read() for block in blocks]
+    assert [problem for one in read_blocks for problem in one.problems] == []
+    numeric = np.concatenate([one.arrays.numeric for one in read_blocks if one.arrays.numeric is not None])
+    codes = np.concatenate([one.arrays.categorical for one in read_blocks if one.arrays.categorical is not None])
+    return numeric.tobytes(), codes.tobytes()
+
+
+@pytest.mark.parametrize("found", FORMATS, ids=lambda one: one.name)
+def test_every_format_gives_the_arrays_of_rows(found: Format) -> None:
+    """Columns in any order, in blocks of any size, are the arrays that the precise path makes of the rows."""
+    rows = random_rows(SIGNATURE, 100, seed=4)
+    wanted = ENCODER.encode_rows(rows).arrays
+    body = table_of([row[::-1] for row in rows], NAMES[::-1], found)
+
+    assert wanted.numeric is not None
+    assert wanted.categorical is not None
+    for block_rows in (1, 7, 1000):
+        found_arrays = arrays_of(read(body, found, block_rows=block_rows))
+        assert found_arrays == (wanted.numeric.tobytes(), wanted.categorical.tobytes())
+
+
+@pytest.mark.parametrize("found", FORMATS, ids=lambda one: one.name)
+def test_an_extra_column_is_refused_or_ignored(found: Format) -> None:
+    """A column that is no feature is refused by name, unless the caller says that it may be there."""
+    rows = random_rows(SIGNATURE, 5, seed=4)
+    body = table_of([[*row, "x"] for row in rows], [*NAMES, "lengt_mm"], found)
+
+    assert len(arrays_of(read(body, found, Parameters(extra="ignore")))) == 2
+    if found == LINES:
+        problems = read(body, found)[0].read().problems
+        assert {problem.message for problem in problems} == {"unknown feature; did you mean 'length_mm'?"}
+    else:
+        with pytest.raises(ServiceError, match="no feature 'lengt_mm'.*Did you mean 'length_mm'"):
+            read(body, found)
+
+
+@pytest.mark.parametrize("found", [one for one in FORMATS if one != LINES], ids=lambda one: one.name)
+def test_a_missing_column_is_refused(found: Format) -> None:
+    """A table without a feature's column is refused before any row is read."""
+    rows = random_rows(SIGNATURE, 3, seed=4)
+
+    with pytest.raises(ServiceError, match="The table has no column 'owned'"):
+        read(table_of([row[:-1] for row in rows], NAMES[:-1], found), found)
+
+
+@pytest.mark.parametrize("found", FORMATS, ids=lambda one: one.name)
+def test_bad_rows_are_named_and_good_ones_kept(found: Format) -> None:
+    """Every fault of a block is found with its row and feature; the other rows are encoded as if alone."""
+    rows = random_rows(SIGNATURE, 12, seed=2)
+    rows[3][2], rows[7][2] = None, None  # count is never missing
+    (block,) = read(table_of(rows, NAMES, found), found, block_rows=20)
+    result = block.read()
+    wanted = ENCODER.encode_rows([row for place, row in enumerate(rows) if place not in (3, 7)]).arrays
+
+    assert [(problem.row, problem.feature) for problem in result.problems] == [(3, "count"), (7, "count")]
+    assert list(result.kept) == [place for place in range(12) if place not in (3, 7)]
+    assert result.arrays.numeric is not None
+    assert wanted.numeric is not None
+    assert result.arrays.numeric.tobytes() == wanted.numeric.tobytes()
+    expected = ("line", 5) if found in (CSV, TSV) else ("line", 4) if found == LINES else ("row", 3)
+    assert block.place(3) == expected
+
+
+def test_lines_are_counted_through_quotes_and_blanks() -> None:
+    """A cell that spans lines and a blank line move the numbers of the lines behind them."""
+    rows = random_rows(SIGNATURE, 3, seed=2)
+    rows[0][1] = "on\ntwo lines"
+    head, first, rest = table_of(rows, NAMES, CSV).decode().partition("two lines")
+    body = (head + first + rest.replace("\r\n", "\r\n\r\n", 1)).encode()
+    (block,) = read(body, CSV)
+
+    assert [block.place(row) for row in range(3)] == [("line", 2), ("line", 5), ("line", 6)]
+
+
+@pytest.mark.parametrize(
+    "line,words",
+    [
+        ("1,2", "the line has 2 cells, but there are 7 columns"),
+        ("nan,Oslo,1,2020-01-01,true,1,true", "finite"),
+        ("1_0,Oslo,1,2020-01-01,true,1,true", "expected a number"),
+        ("1,Oslo,1,yesterday,true,1,true", "ISO 8601"),
+        ("1,Oslo,1,2020-01-01,maybe,1,true", "true, false or a number"),
+    ],
+)
+def test_cells_that_are_refused(line: str, words: str) -> None:
+    """Each cell that stands for no value of its feature is refused with what would be right."""
+    body = f"{','.join(NAMES)}\n30,Oslo,1,2020-01-01,true,1,true\n{line}\n".encode()
+    (block,) = read(body, CSV)
+    (problem,) = block.read().problems
+
+    assert problem.row == 1
+    assert words in problem.message
+
+
+@pytest.mark.parametrize(
+    "found,body,code",
+    [
+        (CSV, b"", "invalid_table"),
+        (CSV, b"\xff\xfe", "broken_csv"),
+        (CSV, b'length_mm,"island', "broken_csv"),
+        (CSV, b"length_mm" + b"x" * (1 << 21), "broken_csv"),
+        (LINES, b"x" * (1 << 21), "broken_json"),
+        (ARROW_STREAM, b"", "broken_table"),
+        (ARROW_STREAM, b"\xff\xff\xff\xff\x08\x00\x00\x00garbage!", "broken_table"),
+        (ARROW_FILE, b"ARROW1", "broken_table"),
+        (PARQUET, b"PAR1 no PAR1", "broken_table"),
+    ],
+)
+def test_what_is_no_table_is_refused(found: Format, body: bytes, code: str) -> None:
+    """Broken bytes are refused with a code of their own, whatever is broken."""
+    with pytest.raises(ServiceError) as refused:
+        read(body, found)
+
+    assert refused.value.code == code
+
+
+def test_a_line_holds_one_object() -> None:
+    """Lines that only together would be JSON are each refused."""
+    good = json.dumps(dict(zip(NAMES, random_rows(SIGNATURE, 1)[0], strict=True)))
+    first, last = good[:20], good[20:]
+    (block,) = read(f"{first}\n{last}\n{good}{good}\n{good}\n".encode(), LINES)
+    result = block.read()
+
+    assert list(result.kept) == [3]
+    assert [problem.row for problem in result.problems] == [0, 1, 2]
+
+
+VALUES = st.lists(
+    st.one_of(st.none(), st.sampled_from(["Oslo", "Ærø", "oslo", "", " Oslo"]), st.text(max_size=4)), max_size=30
+)
+TYPES = st.sampled_from([pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
+
+
+@given(values=VALUES, kind=TYPES, start=st.integers(0, 3))
+@settings(deadline=None, max_examples=300)
+def test_arrow_codes_are_the_codes_of_training(values: list[str | None], kind: pa.DataType, start: int) -> None:
+    """Any Arrow text column, sliced or not, gets the very codes that encode_column gives its values one by one."""
+    feature = SIGNATURE.inputs[1]
+    array = pa.array(values, pa.string())
+    array = array.dictionary_encode() if pa.types.is_dictionary(kind) else array.cast(kind)
+
+    assert encode_array(feature, array[start:]).tobytes() == encode_column(feature, values[start:]).tobytes()
+
+
+NUMBERS = st.lists(st.one_of(st.none(), st.integers(-(1 << 62), 1 << 62), st.sampled_from([1, 2, -3, 77])), max_size=20)
+
+
+@given(values=NUMBERS, place=st.sampled_from([0, 5]))
+@settings(deadline=None, max_examples=300)
+def test_arrow_integers_are_the_numbers_of_training(values: list[int | None], place: int) -> None:
+    """Integers become the numbers, or the codes, that encode_column gives them; both refuse the same columns."""
+    feature = SIGNATURE.inputs[place]
+    try:
+        wanted: bytes | None = encode_column(feature, values).tobytes()
+    except FeatureError:
+        wanted = None
+    try:
+        found: bytes | None = encode_array(feature, pa.array(values, pa.int64())).tobytes()
+    except FeatureError:
+        found = None
+
+    assert found == wanted
+
+
+@given(
+    ticks=st.lists(st.one_of(st.none(), st.integers(-(1 << 62), 1 << 62)), max_size=10),
+    unit=st.sampled_from(["s", "ms", "us", "ns"]),
+)
+@settings(deadline=None, max_examples=200)
+def test_arrow_dates_are_the_seconds_of_training(ticks: list[int | None], unit: str) -> None:
+    """Timestamps of any unit become the seconds that numpy's datetime64 of the same unit becomes."""
+    feature = SIGNATURE.inputs[3]
+    if unit in ("s", "ms"):
+        ticks = [None if one is None else one >> 32 for one in ticks]
+    values = np.array(["NaT" if one is None else one for one in ticks], f"datetime64[{unit}]")
+
+    assert encode_array(feature, pa.array(values)).tobytes() == encode_column(feature, values).tobytes()
