@@ -62,13 +62,13 @@ def test_an_unknown_encoding_names_the_known_ones() -> None:
 
 
 def test_a_bomb_is_unpacked_no_further_than_the_limit() -> None:
-    """A gigabyte of zeros in a megabyte costs no more than the limit."""
+    """64 MiB of zeros in 64 KiB cost no more than the limit."""
     engine = zlib.compressobj(9)
-    bomb = b"".join(engine.compress(bytes(1 << 20)) for _ in range(1024)) + engine.flush()
+    bomb = b"".join(engine.compress(bytes(1 << 20)) for _ in range(64)) + engine.flush()
     began_s = time.perf_counter()
     with pytest.raises(ServiceError, match="larger than the limit"):
         unpacked(bomb, [(b"content-encoding", b"deflate")], LIMIT)
-    assert time.perf_counter() - began_s < 0.5
+    assert time.perf_counter() - began_s < 0.02
 
 
 @pytest.mark.parametrize(

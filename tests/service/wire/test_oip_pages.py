@@ -3,7 +3,6 @@
 import http.client
 import json
 from collections.abc import Iterator
-from typing import Any, NamedTuple
 
 import pytest
 
@@ -11,23 +10,11 @@ from service import errors
 from service.errors import ServiceError
 from service.wire.oip import OpenInference
 from tests.bundles import NUMBERS, make_bundle
+from tests.http_client import ask
 from tests.live import Live, live
 
 BODY = json.dumps({"id": "7", "inputs": [{"name": "features", "shape": [1, 5], "datatype": "FP64", "data": [[1] * 5]}]})
 SPECIAL = "a.b_c-1"
-
-
-class Answer(NamedTuple):
-    """What came back."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def content(self) -> Any:
-        """Return the JSON."""
-        return json.loads(self.body)
 
 
 @pytest.fixture(scope="module")
@@ -39,19 +26,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     flags = ("--versions", "all", "--root-path", "/ml", "--max-body-bytes", "4096")
     with live(models, *flags) as found:
         yield found
-
-
-def ask(server: Live, method: str, path: str, body: str | bytes = b"", **headers: str) -> Answer:
-    """Send one request; header names have _ for -."""
-    connection = http.client.HTTPConnection(server.host, server.port, timeout=30)
-    try:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, path, body, named)
-        answer = connection.getresponse()
-        found = {name.lower(): value for name, value in answer.getheaders()}
-        return Answer(answer.status, found, answer.read())
-    finally:
-        connection.close()
 
 
 @pytest.mark.parametrize("prefix", ["", "/ml"])
