@@ -33,8 +33,8 @@ from service.wire.oip import OpenInference
 from service.wire.scoring import AzureMachineLearning, Invocations, Version1, Vertex
 
 DIALECTS: tuple[type[Dialect], ...] = (Native, OpenInference, Invocations, Vertex, AzureMachineLearning, Version1)
-INLINE_ROWS_ALONE = 64  # with a core to spare, larger requests than this leave the event loop
-INLINE_ROWS_SHARED = 1024  # without one, handing over costs more than it frees
+INLINE_S_ALONE = 0.0002  # with a core to spare, requests that take longer than this leave the event loop
+INLINE_S_SHARED = 0.004  # without one, handing over costs more than it frees
 
 
 class Service:
@@ -101,7 +101,7 @@ class Service:
             one.runner,
             self.admission,
             self.executor,
-            inline_rows=inline_rows(self.settings),
+            inline_s=inline_s(self.settings),
             wait_s=self.settings.batch_wait_s,
             on_failure=partial(_log_failure, name, version),
             watch=self._watch(one),
@@ -172,12 +172,12 @@ def default_name(settings: Settings, loaded: Registry) -> str | None:
     return settings.default_model or (next(iter(loaded.models)) if len(loaded.models) == 1 else None)
 
 
-def inline_rows(settings: Settings) -> int:
-    """Return the largest request that runs on the event loop."""
-    if settings.inline_rows:
-        return settings.inline_rows
+def inline_s(settings: Settings) -> float:
+    """Return the estimated time of the longest request that runs on the event loop."""
+    if settings.inline_s:
+        return settings.inline_s
     has_spare_core = len(os.sched_getaffinity(0)) > settings.workers
-    return INLINE_ROWS_ALONE if has_spare_core else INLINE_ROWS_SHARED
+    return INLINE_S_ALONE if has_spare_core else INLINE_S_SHARED
 
 
 def _load_model(settings: Settings, options: EngineOptions, bundle: Bundle) -> Model:

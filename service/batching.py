@@ -2,6 +2,7 @@
 
 Everything that is ready in one turn of the event loop runs as one batch: the first ticket asks the loop to call
 `_run_small` once the sockets that are ready now have been read. Nothing waits for a timer unless `wait_s` is set.
+What is small or large is a matter of time, not of rows: every run teaches the batcher what a row of this model takes.
 Small requests run on the event loop, where they cost no hand-over. Large ones run on one worker thread, so that the
 loop stays prompt; what arrives meanwhile forms the next batch. Late and cancelled tickets are dropped before they run.
 """
@@ -15,12 +16,17 @@ from functools import partial
 from typing import Protocol
 
 from service import errors
-from service.admission import Admission, Outputs, Reply, Ticket
+from service.admission import Admission, Lane, Outputs, Reply, Ticket
 from service.errors import EngineError, ServiceError
 from service.features import Arrays
 from service.metrics import Flow
+from service.pace import Pace
 
-BATCH_ROWS = 4096  # the most that one hand-over to the runner holds, unless a single request is larger
+# The most that one hand-over to the runner holds, unless a single request is larger. The loop has sockets to read, and
+# what the thread has taken can no longer be dropped when it is late.
+BATCH_ROWS = 4096
+LOOP_BATCH_S = 0.005
+THREAD_BATCH_S = 0.02
 
 
 class Runs(Protocol):
@@ -49,18 +55,19 @@ class Batcher:
         admission: Admission,
         executor: Executor,
         *,
-        inline_rows: int,
+        inline_s: float,
         wait_s: float = 0.0,
         on_failure: Callable[[EngineError], None] = lambda _: None,
         watch: Watches | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Run requests of up to `inline_rows` rows on the loop, larger ones on `executor` (one thread)."""
+        """Run requests of up to `inline_s` estimated seconds on the loop, larger ones on `executor` (one thread)."""
         self.flow = Flow()
+        self.pace = Pace()
         self._runner = runner
         self._admission = admission
         self._executor = executor
-        self._inline_rows = inline_rows
+        self._inline_s = inline_s
         self._wait_s = wait_s
         self._on_failure = on_failure
         self._watch = watch
@@ -75,9 +82,11 @@ class Batcher:
         """Admit one request; `reply` is called later, once, unless the ticket is cancelled. Raises 429 or 503."""
         if self._refusal is not None:
             raise self._refusal
-        self._admission.enter(rows)
-        ticket = Ticket(arrays, rows, self._clock(), timeout_s, reply)
-        if rows > self._inline_rows:
+        work_s = rows * self.pace.row_s
+        lane = self._lane(work_s)
+        self._admission.enter(rows, lane, work_s, timeout_s)
+        ticket = Ticket(arrays, rows, lane, work_s, self._clock(), timeout_s, reply)
+        if lane is self._admission.thread:
             self._large.append(ticket)
             self._start_large()
             if not ticket.is_running:
@@ -88,6 +97,12 @@ class Batcher:
                 self._call_small(self._wait_s)
         return ticket
 
+    def check_room(self, rows: float, timeout_s: float) -> None:
+        """Raise at once what `submit` would raise for about `rows` rows, so that a refusal costs no decoding."""
+        if self._refusal is not None:
+            raise self._refusal
+        self._admission.check(1, self._lane(rows * self.pace.row_s), timeout_s)
+
     def refuse(self, refusal: ServiceError) -> None:
         """Answer every later request with `refusal`; what was admitted already still runs."""
         self._refusal = refusal
@@ -97,6 +112,9 @@ class Batcher:
         if ticket.is_open:
             self._close(ticket)
             self.flow.cancelled_tickets += 1
+
+    def _lane(self, work_s: float) -> Lane:
+        return self._admission.thread if work_s > self._inline_s else self._admission.loop
 
     def _tell_late(self, ticket: Ticket) -> None:
         """Answer 504: the ticket was taken too late, or its time passed while it waited behind a long run."""
@@ -114,7 +132,7 @@ class Batcher:
 
     def _run_small(self) -> None:
         self._is_called = False
-        batch = self._take(self._small)
+        batch = self._take(self._small, LOOP_BATCH_S)
         if self._small:
             self._call_small(0.0)
         if not batch:
@@ -130,7 +148,7 @@ class Batcher:
     def _start_large(self) -> None:
         if self._is_busy:
             return
-        batch = self._take(self._large)
+        batch = self._take(self._large, THREAD_BATCH_S)
         if not batch:
             return
         self._is_busy = True
@@ -140,20 +158,20 @@ class Batcher:
 
     def _end_large(self, batch: list[Ticket], started_s: float, run: "asyncio.Future[Sequence[Outputs]]") -> None:
         self._is_busy = False
+        self._start_large()  # first, so that the thread works while the answers are written
         try:
             outputs = run.result()
         except EngineError as error:
             self._fail(batch, error)
         else:
             self._answer(batch, outputs, started_s)
-        self._start_large()
 
-    def _take(self, waiting: deque[Ticket]) -> list[Ticket]:
-        """Return the next tickets that are worth running, BATCH_ROWS rows or one larger ticket."""
+    def _take(self, waiting: deque[Ticket], most_s: float) -> list[Ticket]:
+        """Return the next tickets that are worth running: BATCH_ROWS rows and `most_s`, or one larger ticket."""
         now_s = self._clock()
         batch: list[Ticket] = []
         rows = 0
-        while waiting and (not batch or rows + waiting[0].rows <= BATCH_ROWS):
+        while waiting and (not batch or self._fits(rows + waiting[0].rows, most_s)):
             ticket = waiting.popleft()
             if not ticket.is_open:
                 continue
@@ -167,11 +185,14 @@ class Batcher:
             self.flow.queue_s += now_s - ticket.admitted_s
         return batch
 
+    def _fits(self, rows: int, most_s: float) -> bool:
+        return rows <= BATCH_ROWS and rows * self.pace.row_s <= most_s
+
     def _answer(self, batch: list[Ticket], outputs: Sequence[Outputs], started_s: float) -> None:
         seconds = self._clock() - started_s
-        rows = 0
+        rows = sum([ticket.rows for ticket in batch])
+        self.pace.ran(rows, seconds)
         for ticket, own in zip(batch, outputs, strict=True):
-            rows += ticket.rows
             if ticket.is_open:
                 self._close(ticket)
                 ticket.reply(own, None)
@@ -190,4 +211,4 @@ class Batcher:
     def _close(self, ticket: Ticket) -> None:
         ticket.is_open = False
         ticket.stop_timer()
-        self._admission.leave(ticket.rows)
+        self._admission.leave(ticket)

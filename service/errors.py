@@ -7,6 +7,7 @@ A `ServiceError` is raised where the fault is seen and turned into bytes at the 
 Other dialects keep the status and the sentence and put them into their own shape (see service/wire/dialect.py).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -103,6 +104,16 @@ def overloaded(queued_rows: int, limit_rows: int, retry_after_s: int = 1) -> Ser
         "overloaded",
         f"The queue holds {queued_rows} of at most {limit_rows} rows and has no place for this request; try again.",
         retry_after_s=retry_after_s,
+    )
+
+
+def too_busy(wait_s: float, timeout_s: float) -> ServiceError:
+    """Return 429: the rows ahead of this request would leave it too little of its deadline."""
+    return ServiceError(
+        429,
+        "overloaded",
+        f"About {wait_s:.2g} s of work is waiting, too much for a request that must run within {timeout_s:g} s; try again.",
+        retry_after_s=math.ceil(wait_s),
     )
 
 

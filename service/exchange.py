@@ -36,7 +36,7 @@ _numbers = itertools.count(1)
 class Exchange:
     """One model in one dialect."""
 
-    __slots__ = ("_batcher", "_codec", "_dialect", "_is_logged", "_tally", "_timeout_s")
+    __slots__ = ("_batcher", "_codec", "_dialect", "_is_logged", "_rows_a_byte", "_tally", "_timeout_s")
 
     def __init__(
         self,
@@ -58,6 +58,11 @@ class Exchange:
         self._batcher = batcher
         self._tally = tally
         self._timeout_s = timeout_s
+        self._rows_a_byte = 0.0  # of the last body: enough to tell a large request from a small one
+
+    def check_room(self, body_bytes: int, found: Mapping[bytes, bytes]) -> None:
+        """Raise at once what a body of this length would get after it was read: 429, 503, or 400 for its deadline."""
+        self._batcher.check_room(body_bytes * self._rows_a_byte, self._timeout_of(found))
 
     def handle(
         self, body: bytes, headers: Headers, found: Mapping[bytes, bytes], reply: Callable[[Answer], None]
@@ -67,10 +72,10 @@ class Exchange:
         request_id = request_id_of(found)
         call = Call(body, headers, request_id)
         try:
-            timeout_s = self._timeout_s
-            if TIMEOUT_HEADER in found:
-                timeout_s = parse_timeout(found[TIMEOUT_HEADER], timeout_s)
+            timeout_s = self._timeout_of(found)
+            self._batcher.check_room(len(body) * self._rows_a_byte, timeout_s)
             decoded = self._codec.decode(call)
+            self._rows_a_byte = decoded.rows / (len(body) or 1)
             self._tally.decode_s += time.perf_counter() - started_s
 
             def finish(outputs: Mapping[str, np.ndarray] | None, error: ServiceError | None) -> None:
@@ -94,6 +99,10 @@ class Exchange:
         """Return the refusal of a request that could not be read to its end."""
         self._tally.refused(error.code)
         return self._dialect.failure(error, request_id_of(special(headers)))
+
+    def _timeout_of(self, found: Mapping[bytes, bytes]) -> float:
+        given = found.get(TIMEOUT_HEADER)
+        return self._timeout_s if given is None else parse_timeout(given, self._timeout_s)
 
     def cancel(self, ticket: Ticket) -> None:
         """Forget a caller that went away."""

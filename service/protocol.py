@@ -21,11 +21,13 @@ from uvicorn.server import ServerState
 from service import errors
 from service.admission import Ticket
 from service.asgi import App
+from service.errors import ServiceError
 from service.exchange import Exchange, special
 from service.tables.formats import wants_table
 from service.wire.dialect import Answer
 
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in http.HTTPStatus}
+LONG_BODY_BYTES = 65536  # shorter bodies are there as soon as their headers
 UNUSUAL = frozenset({b"expect", b"origin", b"upgrade"})
 
 
@@ -40,6 +42,7 @@ class Turn:
         "headers",
         "keep_alive",
         "parts",
+        "refusal",
         "response_complete",
         "size",
         "ticket",
@@ -52,6 +55,7 @@ class Turn:
         self.found = found
         self.parts: list[bytes] = []
         self.size = 0  # bytes of body so far
+        self.refusal: ServiceError | None = None  # known from the headers: the body is read and dropped
         self.ticket: Ticket | None = None
         self.keep_alive = True
         self.response_complete = False
@@ -131,7 +135,8 @@ class Protocol(HttpToolsProtocol):
             return
         turn.size += len(body)
         if turn.size <= self._max_body_bytes:
-            turn.parts.append(body)
+            if turn.refusal is None:
+                turn.parts.append(body)
         elif not turn.response_complete:
             self._refuse_body(turn)
 
@@ -142,6 +147,8 @@ class Protocol(HttpToolsProtocol):
             super().on_message_complete()
         elif turn.response_complete:  # refused while it was read
             self.transport.close()
+        elif turn.refusal is not None:
+            self._answer(turn.exchange.refuse(turn.refusal, turn.headers))
         else:
             parts = turn.parts
             body = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -175,9 +182,18 @@ class Protocol(HttpToolsProtocol):
         self.cycle = turn
         if not self.parser.should_keep_alive():
             turn.keep_alive = False
-        length = found.get(b"content-length")
-        if length is not None and int(length) > self._max_body_bytes:
+        length = int(found.get(b"content-length", b"0"))
+        if length > self._max_body_bytes:
             self._refuse_body(turn)
+        elif length > LONG_BODY_BYTES:
+            self._look_for_room(turn, length)
+
+    def _look_for_room(self, turn: Turn, length: int) -> None:
+        """Let a long body that would be refused take no memory while it comes."""
+        try:
+            turn.exchange.check_room(length, turn.found)
+        except ServiceError as error:
+            turn.refusal = error
 
     def _refuse_body(self, turn: Turn) -> None:
         """Answer 413 at once; the rest of the body is read and dropped, so that the caller gets to see the answer."""

@@ -33,6 +33,7 @@ class Settings(BaseModel):
     default_model: str = Field("", description="the model that plain /predict answers for; empty: the only one")
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 for every one")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    grpc_port: int = Field(0, ge=0, le=65535, description="port of the Open Inference Protocol over gRPC; 0: none")
     root_path: str = Field("", pattern=r"^(/[^\s/?#]+)*$", description="path prefix that a proxy forwards, such as /ml")
     workers: int = Field(1, ge=1, le=256, description="processes; each has its own session")
     threads: int = Field(1, ge=0, le=256, description="engine threads of one worker; 0: one for each core")
@@ -73,18 +74,20 @@ class Settings(BaseModel):
         200_000,
         ge=1,
         le=100_000_000,
-        description="most rows admitted and not yet answered, in one worker; beyond it requests get 429",
+        description="most rows admitted and not yet answered, in one worker; beyond it requests get 429, as they do when "
+        "the estimated wait is more than half of their deadline",
         json_schema_extra={"unit": "rows"},
     )
     run_rows: int = Field(
         512, ge=1, le=65536, description="most rows of one engine run", json_schema_extra={"unit": "rows"}
     )
-    inline_rows: int = Field(
-        0,
+    inline_s: float = Field(
+        0.0,
         ge=0,
-        le=65536,
-        description="largest request that runs on the event loop instead of the worker thread; 0 chooses by the cores",
-        json_schema_extra={"unit": "rows"},
+        le=1,
+        description="longest run of one request, as estimated from earlier runs, that stays on the event loop instead of "
+        "the worker thread; 0 chooses by the cores",
+        json_schema_extra={"unit": "s"},
     )
     batch_wait_s: float = Field(
         0.0, ge=0, le=1, description="time to wait for more rows before a run", json_schema_extra={"unit": "s"}

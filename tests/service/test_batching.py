@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.admission import Admission, Outputs, Ticket
-from service.batching import BATCH_ROWS, Batcher
+from service.batching import BATCH_ROWS, LOOP_BATCH_S, Batcher
 from service.errors import EngineError, ServiceError, engine_failed
 from service.features import Arrays
+from service.pace import FIRST_ROW_S
 
 
 class Doubles:
@@ -22,6 +23,7 @@ class Doubles:
 
     def __init__(self) -> None:
         self.sizes: list[list[int]] = []
+        self.threads: list[int] = []
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Event()
@@ -31,6 +33,7 @@ class Doubles:
         """Wait at the gate, then double."""
         self.entered.set()
         assert self.gate.wait(30), "the test lets every run go"
+        self.threads.append(threading.get_ident())
         self.sizes.append([len(arrays.numeric) for arrays in requests if arrays.numeric is not None])
         if self.fails:
             raise EngineError("broken")
@@ -50,10 +53,14 @@ class Desk:
             self.runner,
             self.admission,
             self.executor,
-            inline_rows=inline_rows,
+            inline_s=(inline_rows + 0.5) * FIRST_ROW_S,
             on_failure=self.failures.append,
             clock=lambda: self.now_s,
         )
+
+    def learn(self, row_s: float) -> None:
+        """Let the batcher have seen rows that take so long."""
+        self.batcher.pace.ran(10**6, 10**6 * row_s)
 
     def ask(self, values: Sequence[float], timeout_s: float = 1.0) -> tuple[Ticket, "asyncio.Future[Any]"]:
         """Submit one column of rows; the future gets the outputs or the error."""
@@ -174,10 +181,75 @@ def test_a_batch_is_bounded() -> None:
     """No run is handed more than BATCH_ROWS rows unless one request alone is larger."""
 
     async def scene() -> None:
-        desk = Desk(limit_rows=10**9, inline_rows=BATCH_ROWS)
+        desk = Desk(limit_rows=10**9)
+        desk.learn(1e-9)
         rows = BATCH_ROWS // 2 - 1
         await asyncio.gather(*[desk.ask([0.0] * rows)[1] for _ in range(5)])
         assert [sum(sizes) for sizes in desk.runner.sizes] == [2 * rows, 2 * rows, rows]
+
+    asyncio.run(scene())
+
+
+def test_a_batch_is_bounded_in_time() -> None:
+    """What the loop runs in one turn takes LOOP_BATCH_S as far as is known, however many rows wait."""
+
+    async def scene() -> None:
+        desk = Desk(inline_rows=1000)
+        desk.learn(LOOP_BATCH_S / 4)
+        await asyncio.gather(*[desk.ask([0.0])[1] for _ in range(10)])
+        assert [len(sizes) for sizes in desk.runner.sizes] == [4, 4, 2]
+
+    asyncio.run(scene())
+
+
+def test_dear_rows_leave_the_loop() -> None:
+    """Once a model's rows were seen to take long, a single one runs on the thread."""
+
+    async def scene() -> None:
+        desk = Desk()
+        await desk.ask([1.0])[1]
+        assert desk.runner.threads[-1] == threading.get_ident()
+        desk.learn(1.0)
+        await desk.ask([1.0])[1]
+        assert desk.runner.threads[-1] != threading.get_ident()
+
+    asyncio.run(scene())
+
+
+def test_a_wait_that_would_be_too_long_is_refused_at_once() -> None:
+    """When the rows ahead take more than half of a deadline the answer is 429, and Retry-After is their time."""
+
+    async def scene() -> None:
+        desk = Desk()
+        desk.learn(1.0)
+        desk.runner.gate.clear()
+        admitted = [desk.ask([1.0] * rows, timeout_s=6.1)[1] for rows in (1, 2)]
+        with pytest.raises(ServiceError, match=r"About 3 s of work is waiting.* within 5 s") as refused:
+            desk.ask([1.0], timeout_s=5.0)
+        assert (refused.value.status, refused.value.code) == (429, "overloaded")
+        assert refused.value.retry_after_s in {3, 4}  # the estimate has the first guess in it
+        with pytest.raises(ServiceError, match="About 3 s"):
+            desk.batcher.check_room(1, 5.0)
+        patient = desk.ask([1.0], timeout_s=60.0)[1]
+        desk.runner.gate.set()
+        await asyncio.gather(*admitted, patient)
+        await desk.ask([1.0], timeout_s=0.001)[1]  # nothing waits: whatever the estimate, it is tried
+
+    asyncio.run(scene())
+
+
+def test_a_long_run_on_the_thread_refuses_nobody_on_the_loop() -> None:
+    """Small requests wait for small ones alone."""
+
+    async def scene() -> None:
+        desk = Desk(limit_rows=20_000)
+        desk.runner.gate.clear()
+        _, long = desk.ask(range(10_000), timeout_s=10.0)
+        desk.batcher.check_room(1, 0.1)
+        with pytest.raises(ServiceError, match="is waiting"):
+            desk.batcher.check_room(100, 0.1)
+        desk.runner.gate.set()
+        await asyncio.gather(long, desk.ask([1.0], timeout_s=0.1)[1])
 
     asyncio.run(scene())
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from service import exposition
-from service.admission import Admission
+from service.admission import Admission, Ticket
+from service.features import Arrays
 from service.metrics import Counters, Flow, Tally, add
 
 
@@ -97,9 +98,13 @@ def test_the_page_names_exactly_the_metrics_that_exist(root: Path) -> None:
 def test_admitted_rows_are_counted_back() -> None:
     """What enters and leaves sums to nothing."""
     admission = Admission(10)
-    for rows in (3, 4):
-        admission.enter(rows)
-    assert admission.queued_rows == 7
-    for rows in (3, 4):
-        admission.leave(rows)
-    assert admission.queued_rows == 0
+    tickets = [
+        Ticket(Arrays(None, None), rows, lane, 0.1 * rows, 0.0, 10.0, lambda *_: None)
+        for rows, lane in ((3, admission.loop), (4, admission.thread))
+    ]
+    for ticket in tickets:
+        admission.enter(ticket.rows, ticket.lane, ticket.work_s, ticket.timeout_s)
+    assert (admission.queued_rows, admission.thread.waiting_s) == (7, 0.4)
+    for ticket in tickets:
+        admission.leave(ticket)
+    assert (admission.queued_rows, admission.loop.waiting_s, admission.thread.waiting_s) == (0, 0.0, 0.0)
