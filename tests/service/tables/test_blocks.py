@@ -24,6 +24,7 @@ from tests.bundles import INPUTS, random_rows, signature_of
 
 SIGNATURE = signature_of("multiclass", INPUTS)
 ENCODER = Encoder(SIGNATURE)
+PLAIN = Parameters()
 NAMES = list(ENCODER.names)
 FORMATS = (CSV, TSV, LINES, ARROW_STREAM, ARROW_FILE, PARQUET)
 
@@ -56,7 +57,7 @@ def table_of(rows: list[list[Any]], names: list[str], found: Format) -> bytes:
     return sink.getvalue()
 
 
-def read(body: bytes, found: Format, parameters: Parameters = Parameters(), block_rows: int = 16) -> list[Block]:
+def read(body: bytes, found: Format, parameters: Parameters = PLAIN, block_rows: int = 16) -> list[Block]:
     file: BinaryIO = io.BytesIO(body)
     return list(blocks_of(file, found, Reading(ENCODER, parameters, block_rows)))
 
@@ -94,7 +95,7 @@ def test_an_extra_column_is_refused_or_ignored(found: Format) -> None:
         problems = read(body, found)[0].read().problems
         assert {problem.message for problem in problems} == {"unknown feature; did you mean 'length_mm'?"}
     else:
-        with pytest.raises(ServiceError, match="no feature 'lengt_mm'.*Did you mean 'length_mm'"):
+        with pytest.raises(ServiceError, match=r"no feature 'lengt_mm'.*Did you mean 'length_mm'"):
             read(body, found)
 
 
