@@ -2,11 +2,12 @@
 
 import re
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from training import bundle, leaks, model
+from training.board import Board
 from training.checkpoint import Checkpoint
 from training.data import Data, prepare
 from training.interruption import Interruption
@@ -14,6 +15,7 @@ from training.model import Place
 from training.progress import Progress, Silent, duration
 from training.settings import SettingError, Settings
 
+NOT_KEYED = ("models", "resume", "tensorboard", "version")  # settings that change no fit
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -38,11 +40,16 @@ def train(path: Path, settings: Settings, progress: Progress | None = None) -> T
     findings = leaks.find(data.signature, data.arrays, data.goal, data.split)
     for line in (*data.lines(), *findings.lines(data.split)):
         progress.say(line)
+    if settings.tune or settings.time_budget_s:
+        settings = tuned(data, place, settings, progress)
     checkpoint = checkpoint_of(place, data, settings)
+    if settings.tensorboard is not None:
+        progress = Board(progress, Path(settings.tensorboard) / place.name / str(place.version))
     with Interruption(progress.say) as interruption:
         made = model.fit(data, settings, progress, lambda: interruption.asked, checkpoint)
     folder, content = made.write(place, time.monotonic() - start_s, findings)
     checkpoint.remove()
+    place.journal.unlink(missing_ok=True)
     seconds = time.monotonic() - start_s
     said = ", ".join(
         f"{name} {value:.4g}" for name, value in content["metrics"].items() if name not in ("rows", "part")
@@ -63,7 +70,21 @@ def place_of(path: Path, settings: Settings) -> Place:
     return Place(models, name, version)
 
 
+def tuned(data: Data, place: Place, settings: Settings, progress: Progress) -> Settings:
+    """Search settings; Ctrl-C ends the search, not the run."""
+    from training import tuning  # Optuna is an extra
+
+    key = Checkpoint(place.checkpoint, run_of(data, replace(settings, tune=None, time_budget_s=None))).key
+    with Interruption(progress.say) as interruption:
+        return tuning.search(data, settings, place.journal, key, progress, lambda: interruption.asked)
+
+
 def checkpoint_of(place: Place, data: Data, settings: Settings) -> Checkpoint:
     """Return the run's checkpoint: --resume takes it only for the same data and settings."""
-    told = {name: value for name, value in asdict(settings).items() if name not in ("models", "resume", "version")}
-    return Checkpoint(place.checkpoint, {"data": data.table.sha256, "settings": told})
+    return Checkpoint(place.checkpoint, run_of(data, settings))
+
+
+def run_of(data: Data, settings: Settings) -> dict[str, Any]:
+    """Return what makes two runs the same run."""
+    told = {name: value for name, value in asdict(settings).items() if name not in NOT_KEYED}
+    return {"data": data.table.sha256, "settings": told}

@@ -31,6 +31,11 @@ class Place:
         """The file that --resume goes on from; hidden, so that no service takes it for a version."""
         return self.models / self.name / ".checkpoint.safetensors"
 
+    @property
+    def journal(self) -> Path:
+        """The search of settings so far; a search that was ended goes on from it."""
+        return self.models / self.name / ".tuning.journal"
+
 
 @dataclass(frozen=True)
 class Model:

@@ -15,7 +15,7 @@ from training.settings import Settings
 from training.split import Split
 
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "pyarrow", "scikit-learn", "torch")
-NOT_TOLD = ("models", "resume", "test")  # settings that say where things lie on the training host
+NOT_TOLD = ("models", "resume", "tensorboard", "test")  # settings that say where things lie on the training host
 
 
 def collect(

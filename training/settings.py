@@ -24,6 +24,7 @@ DATA = "columns"
 SPLIT = "split"
 NETWORK = "network"
 FIT = "fit"
+TUNING = "tuning"
 OUT = "bundle"
 
 GROUPS = {
@@ -31,6 +32,7 @@ GROUPS = {
     SPLIT: "Which rows train, which decide when to stop (validation), and which only measure the result (test).",
     NETWORK: "The batch-norm MLP. What is left out is chosen by rule or by validation.",
     FIT: "How the network is fitted.",
+    TUNING: "Optuna tries settings that are not given, by validation loss; needs the extra `tune`.",
     OUT: "What is written, and where.",
 }
 
@@ -71,12 +73,16 @@ class Settings:
     clip: float | None = option(None, FIT, "greatest norm of a step's gradient")
     device: str = option("auto", FIT, "where to fit", ("auto", "cpu", "cuda"))
     threads: int | None = option(None, FIT, "CPU threads of torch; results repeat to the bit for one number of threads")
+    tune: int | None = option(None, TUNING, "how many settings to try; an interrupted search goes on where it was")
+    time_budget_s: float | None = option(None, TUNING, "seconds of the search; alone, or beside --tune")
+
     resume: bool = option(False, FIT, "go on from the checkpoint that an interrupted run of the same settings left")
 
     name: str | None = option(None, OUT, "name of the model; left out: the table's file name")
     models: str = option("models", OUT, "folder that gets NAME/VERSION/")
     version: int | None = option(None, OUT, "version to write; left out: one more than the newest")
     arithmetic: str = option("float32", OUT, "exact: the same bits on every machine, proved", ("float32", "exact"))
+    tensorboard: str | None = option(None, OUT, "folder for TensorBoard logs; needs the extra `tensorboard`")
     golden_rows: int = option(64, OUT, "synthetic rows whose answers are stored to verify a host with (32 or more)")
 
 
@@ -134,6 +140,8 @@ LIMITS: dict[str, tuple[float, float]] = {
     "patience": (1, 1_000_000),
     "clip": (1e-6, 1e6),
     "threads": (1, 4096),
+    "tune": (1, 100_000),
+    "time_budget_s": (1.0, 1e9),
     "version": (1, 2**31 - 1),
     "golden_rows": (32, 10_000),
 }

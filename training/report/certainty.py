@@ -14,9 +14,9 @@ def section(facts: Facts) -> str:
     found = facts.content["uncertainty"]
     tested = found["tested"] if found else {}
     if tested:
-        figures.append(_coverage(tested))
+        figures += [_coverage(tested), _numbers(facts, tested)]
     parts = [blocks.pair(*figures)] if figures else []
-    return blocks.section("certainty", "How sure it is", *parts, *_words(facts, tested))
+    return blocks.section("certainty", "How sure it is", _words(facts), *parts)
 
 
 def _reliability(found: Reliability, judged: str) -> str:
@@ -47,23 +47,22 @@ def _coverage(tested: dict[str, dict[str, float]]) -> str:
     )
 
 
-def _words(facts: Facts, tested: dict[str, dict[str, float]]) -> list[str]:
+def _numbers(facts: Facts, tested: dict[str, dict[str, float]]) -> str:
+    head = ("asked", "measured", "mean width" if facts.signature.classes is None else "mean classes in a set")
+    rows = [
+        (f"{float(asked):.0%}", f"{one['coverage']:.1%}", f"{one.get('width', one.get('size', 0)):.4g}")
+        for asked, one in tested.items()
+        if asked in SHOWN
+    ]
+    return blocks.figure("Coverage as numbers", blocks.table(head, rows, numbers=(1, 2)))
+
+
+def _words(facts: Facts) -> str:
     found = facts.content["uncertainty"]
     if not found:
-        return [blocks.paragraph("There were too few validation rows to promise a coverage.", "soft")]
-    kind = "interval" if facts.signature.classes is None else "set of classes"
-    said = (
-        f'A request with "coverage": 0.9 gets a {kind} that holds the truth for at least 90 % of rows like these. '
+        return blocks.paragraph("There were too few validation rows to promise a coverage.", "soft")
+    kind = "an interval" if facts.signature.classes is None else "a set of classes"
+    return blocks.paragraph(
+        f'A request with "coverage": 0.9 gets {kind} that holds the truth for at least 90 % of rows like these. '
         f"Thresholds come from {found['calibration_rows']:,} validation rows (split-conformal)."
     )
-    rows = [
-        (
-            f"{float(asked):.0%}",
-            f"{tested[asked]['coverage']:.1%}",
-            f"{tested[asked].get('width', tested[asked].get('size', 0)):.4g}",
-        )
-        for asked in SHOWN
-        if asked in tested
-    ]
-    head = ("asked", "measured", "mean width" if facts.signature.classes is None else "mean classes in a set")
-    return [blocks.paragraph(said), *([blocks.table(head, rows, numbers=(1, 2))] if rows else [])]

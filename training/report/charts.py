@@ -1,4 +1,4 @@
-"""Charts as inline SVG: lines, bars, intervals, a matrix of cells, dots.
+"""Charts as inline SVG: lines, bars, intervals, columns, dots.
 
 Colours are classes of style.css, so that they follow the reader's light or dark setting; every text from data is
 escaped; every drawing says what it shows to a reader who cannot see it.
@@ -13,7 +13,7 @@ import numpy as np
 from training.report.scale import Scale, around, number
 
 WIDTH, HEIGHT = 360, 220  # a phone's width: letters stay readable there, and grow with the drawing
-LEFT, RIGHT, TOP, BOTTOM = 48, 350, 10, 182  # of the plot
+LEFT, RIGHT, TOP, BOTTOM = 56, 350, 10, 182  # of the plot
 ROW = 22  # height of a bar with its label
 LABEL_CHARACTERS = 18
 
@@ -51,7 +51,7 @@ def lines(
     else:
         x = around([value for line in drawn for value in line.x], LEFT, RIGHT, margin=0.02)
         y = around([value for line in drawn for value in line.y], BOTTOM, TOP)
-    body = [_frame(axes, x, y, x_labels)]
+    body = [frame(axes, x, y, x_labels)]
     if mark is not None:
         body.append(f'<line class="mark" x1="{x.at(mark):.1f}" x2="{x.at(mark):.1f}" y1="{TOP}" y2="{BOTTOM}"/>')
     for line in drawn:
@@ -86,62 +86,11 @@ def bars(title: str, description: str, rows: Sequence[tuple[str, float, float]],
     return svg(title, description, "".join(body), height)
 
 
-def cells(title: str, description: str, counts: np.ndarray, labels: Sequence[str]) -> str:
-    """Draw a confusion matrix [true, predicted]: shades are shares of the true class, and counts stand in the cells."""
-    size = len(labels)
-    left, top, side = (92, 24, 256 / size) if size <= 12 else (20, 20, 330 / size)
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    body = [f'<text x="{left + side * size / 2:.1f}" y="12" text-anchor="middle">predicted</text>']
-    for (row, column), value in np.ndenumerate(counts):
-        x, y, tone = left + column * side, top + row * side, float(share[row, column])
-        look = "cell hit" if row == column else "cell miss"
-        told = f"<title>{escape(labels[row])} predicted as {escape(labels[column])}: {value} rows</title>"
-        body.append(
-            f'<rect class="{look}" x="{x:.1f}" y="{y:.1f}" width="{side - 1:.1f}" height="{side - 1:.1f}" fill-opacity="{0.06 + 0.84 * tone:.2f}">{told}</rect>'
-        )
-        if size <= 12:
-            ink = ' class="onfill"' if tone > 0.5 else ""
-            body.append(
-                f'<text{ink} x="{x + side / 2:.1f}" y="{y + side / 2 + 4:.1f}" text-anchor="middle">{value}</text>'
-            )
-    if size <= 12:
-        body += [
-            f'<text class="label" x="{left - 6}" y="{top + (row + 0.5) * side + 4:.1f}" text-anchor="end">{clipped(label, 13)}</text>'
-            for row, label in enumerate(labels)
-        ]
-    else:
-        body.append(
-            f'<text x="12" y="{top + side * size / 2:.1f}" text-anchor="middle" transform="rotate(-90 12 {top + side * size / 2:.1f})">true</text>'
-        )
-    height = round(top + size * side + 6)
-    return svg(title, description, "".join(body), height)
-
-
-def density(axes: Axes, counts: np.ndarray, x_edges: np.ndarray, y_edges: np.ndarray) -> str:
-    """Draw counts [x bins, y bins] as shaded cells, with the diagonal where the two axes are equal."""
-    x = Scale(float(x_edges[0]), float(x_edges[-1]), LEFT, RIGHT)
-    y = Scale(float(y_edges[0]), float(y_edges[-1]), BOTTOM, TOP)
-    most, body = max(1.0, float(counts.max())), [_frame(axes, x, y, ())]
-    wide, high = (RIGHT - LEFT) / counts.shape[0], (BOTTOM - TOP) / counts.shape[1]
-    for (column, row), value in np.ndenumerate(counts):
-        if value:
-            tone = 0.12 + 0.88 * (float(value) / most) ** 0.5
-            place = f'x="{LEFT + column * wide:.1f}" y="{BOTTOM - (row + 1) * high:.1f}"'
-            body.append(
-                f'<rect class="cell hit" {place} width="{wide:.1f}" height="{high:.1f}" fill-opacity="{tone:.2f}"/>'
-            )
-    low, top = max(x.low, y.low), min(x.high, y.high)
-    body.append(
-        f'<line class="line guide" x1="{x.at(low):.1f}" y1="{y.at(low):.1f}" x2="{x.at(top):.1f}" y2="{y.at(top):.1f}"/>'
-    )
-    return svg(axes.title, axes.description, "".join(body))
-
-
 def columns(axes: Axes, heights: np.ndarray, edges: np.ndarray) -> str:
     """Draw a histogram: `heights` [bins] between `edges` [bins + 1]."""
     x = Scale(float(edges[0]), float(edges[-1]), LEFT, RIGHT)
     y = around(heights.tolist(), BOTTOM, TOP, zero=True)
-    body = [_frame(axes, x, y, ())]
+    body = [frame(axes, x, y, ())]
     for height, low, high in zip(heights.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True):
         a, b, top = x.at(low), x.at(high), y.at(height)
         body.append(
@@ -154,7 +103,7 @@ def dots(axes: Axes, x_values: Sequence[float], y_values: Sequence[float], cross
     """Draw points, and thin lines through `cross`, where all of them would lie at best."""
     x = around([*x_values, cross[0]], LEFT, RIGHT)
     y = around([*y_values, cross[1]], BOTTOM, TOP)
-    body = [_frame(axes, x, y, ())]
+    body = [frame(axes, x, y, ())]
     body.append(
         f'<path class="line guide" d="M{x.at(cross[0]):.1f} {TOP}V{BOTTOM}M{LEFT} {y.at(cross[1]):.1f}H{RIGHT}"/>'
     )
@@ -208,7 +157,8 @@ def clipped(text: str, most: int = LABEL_CHARACTERS) -> str:
     return f"{escape(text[: most - 1])}…<title>{escape(text)}</title>"
 
 
-def _frame(axes: Axes, x: Scale, y: Scale, x_labels: Sequence[str]) -> str:
+def frame(axes: Axes, x: Scale, y: Scale, x_labels: Sequence[str]) -> str:
+    """Return grid, ticks and the names of both axes."""
     body = []
     for tick in y.ticks():
         place = f"{y.at(tick):.1f}"

@@ -90,7 +90,7 @@ def training_section(facts: Facts) -> str:
     said = f"{told['epochs']['run']} epochs; ended because {ended.get(told['epochs']['stopped'], 'all planned epochs were run')}. "
     chosen = told["chosen"]
     widths = " and ".join(str(width) for width in chosen["network"]["widths"])
-    said += f"{chosen['network']['members']} network(s) of {widths} hidden units, encoding “{chosen['name']}”."
+    said += f"Networks: {chosen['network']['members']}, of {widths} hidden units; encoding “{chosen['name']}”."
     note = "The training loss is taken in training mode (dropout, batch statistics), the validation loss of the averaged network."
     return blocks.section(
         "training",

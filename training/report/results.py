@@ -3,7 +3,7 @@
 import numpy as np
 
 from service.manifest import class_text
-from training.report import blocks, charts
+from training.report import blocks, charts, matrix
 from training.report.charts import Axes
 from training.report.facts import Facts
 from training.report.scale import number
@@ -20,7 +20,7 @@ def section(facts: Facts) -> str:
     figures, rest = _classes(facts) if facts.signature.classes is not None else (_values(facts), [])
     note = (
         f"Measured on {len(facts.truth):,} {facts.judged} rows with the very graph that is served. Intervals are 95 % "
-        "bootstrap intervals over those rows; the linear model and the constant were fitted to the same training rows."
+        "bootstrap intervals over those rows; the constant and the linear model know the same training rows (the latter at most 10,000 of them)."
     )
     if facts.judged != "test":
         note += " No rows were kept for a test: the fit stopped by these, so the figures are on the bright side."
@@ -58,7 +58,7 @@ def _classes(facts: Facts) -> tuple[list[str], list[str]]:
     parts = []
     if len(labels) <= MATRIX_CLASSES:
         right = int(np.trace(counts))
-        drawing = charts.cells(
+        drawing = matrix.confusion(
             "Confusion matrix", f"{right} of {counts.sum()} rows are on the diagonal", counts, labels
         )
         parts.append(
@@ -100,7 +100,7 @@ def _values(facts: Facts) -> list[str]:
     return [
         blocks.figure(
             "Predicted against true",
-            charts.density(axes, counts, edges, edges),
+            matrix.density(axes, counts, edges, edges),
             "Cells hold counts of rows; the outermost 0.2 % are left out.",
         ),
         blocks.figure("Errors", residuals, f"{middle[0].upper()}{middle[1:]}; the greatest 1 % stand outermost."),

@@ -109,7 +109,7 @@ def test_it_draws_at_phone_width(pages: dict[str, Path], task: str) -> None:
 
     assert found is not None, dom[-500:]
     assert int(found[1]) <= 390
-    assert int(found[2]) == pages[task].read_text().count("<figure><h3>") - 1  # one figure is a table
+    assert int(found[2]) == pages[task].read_text().count("<svg viewBox")
     assert int(found[3]) > 60
     assert found[4] == f"{task} 1 · report"
 
