@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Self
 
 from service.tables.formats import Format
 
@@ -38,6 +38,15 @@ class Parts:
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
         _write(note, json.dumps(job).encode())
+
+    def __enter__(self) -> Self:
+        """Return the parts."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave nothing behind where nothing was finished; what was finished is kept for the next time."""
+        if not self.finished:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
     def rows(self) -> int:

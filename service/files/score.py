@@ -38,15 +38,15 @@ class Done(NamedTuple):
 
 def score(model: Model, task: Task, way: Way, progress: Progress) -> Done:
     """Score one file; raises ServiceError for a table that is refused, OSError where a file cannot be had."""
-    parts = Parts(task.target, _job(model, task, way))
-    rows_before = parts.rows
     file, found = open_source(task.source)
-    with file, ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
+    threads = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+    with file, Parts(task.target, _job(model, task, way)) as parts, threads[0] as reading, threads[1] as writing:
+        rows_before = parts.rows
         blocks = blocks_of(file, found, Reading(model.encoder, way.parameters, way.block_rows))
         skip(blocks, rows_before)
         answers = _answers(model, way, _read_ahead(blocks, reading))
         _write_parts(model, task, way, answers, parts, writing, progress)
-    parts.publish(format_of(task.target))
+        parts.publish(format_of(task.target))
     return Done(parts.rows, sum(part.bad_rows for part in parts.finished), rows_before)
 
 

@@ -1,7 +1,6 @@
 """CSV and TSV: a header that names the columns, in any order, and a line a row. UTF-8, with or without a mark."""
 
 import csv
-import io
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -18,7 +17,7 @@ from service.tables.block import Blocks, Column, Read, Reading, invalid_table, p
 from service.tables.cells import arrow_column
 from service.texts import reader_of
 
-MAX_LINE_CHARACTERS = 1 << 20
+MAX_LINE_BYTES = 1 << 20
 
 
 class TextBlock:
@@ -99,8 +98,7 @@ class TextTable:
 
 def text_blocks(file: BinaryIO, reading: Reading, delimiter: str) -> Blocks:
     """Read a text table; raises 400 for broken text and 422 for a header that does not fit."""
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-    records = csv.reader(_lines(text), delimiter=delimiter, strict=True)
+    records = csv.reader(_lines(file), delimiter=delimiter, strict=True)
     numbered = _numbered(records)
     first = next(numbered, None)
     if first is None:
@@ -112,11 +110,13 @@ def text_blocks(file: BinaryIO, reading: Reading, delimiter: str) -> Blocks:
         yield TextBlock(table, [record for _, record in found], [line for line, _ in found])
 
 
-def _lines(text: io.TextIOWrapper) -> Iterator[str]:
-    while line := text.readline(MAX_LINE_CHARACTERS):
-        if len(line) == MAX_LINE_CHARACTERS:
-            raise csv.Error(f"a line has more than {MAX_LINE_CHARACTERS - 1} characters")
-        yield line
+def _lines(file: BinaryIO) -> Iterator[str]:
+    encoding = "utf-8-sig"  # a byte order mark stands at most before the first line
+    while line := file.readline(MAX_LINE_BYTES):
+        if len(line) == MAX_LINE_BYTES:
+            raise csv.Error(f"a line has more than {MAX_LINE_BYTES - 1} bytes")
+        yield line.decode(encoding)
+        encoding = "utf-8"
 
 
 def _numbered(records: Any) -> Iterator[tuple[int, list[str]]]:

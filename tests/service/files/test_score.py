@@ -1,0 +1,223 @@
+"""Files scored without a server: the bits of the runner, whole answers or none, and jobs that go on."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import feather, ipc, parquet
+
+from service import bundle
+from service.__main__ import main
+from service.engine import Engine, EngineOptions
+from service.features import Encoder
+from service.files.progress import Progress
+from service.runner import Runner
+from tests.bundles import INPUTS, make_bundle, random_rows, signature_of
+
+ROWS = random_rows(signature_of("multiclass", INPUTS), 250, seed=9)
+NAMES = [feature["name"] for feature in INPUTS]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """Return a model's folder."""
+    return make_bundle(tmp_path / "models", "flowers").parent
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Return a Parquet file of the rows."""
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(table(), path)
+    return path
+
+
+def table() -> pa.Table:
+    return pa.table({name: [row[place] for row in ROWS] for place, name in enumerate(NAMES)})
+
+
+def expected(model: Path) -> np.ndarray:
+    """Return what the engine gives for the rows alone."""
+    read = bundle.read(model / "1")
+    encoded = Encoder(read.manifest.signature).encode_rows(ROWS)
+    (outputs,) = Runner(Engine(read.model, EngineOptions(device="cpu")), 1).run([encoded.arrays])
+    return outputs["probabilities"]
+
+
+def found(path: Path) -> np.ndarray:
+    """Return an answer's probabilities [rows, classes] float32."""
+    named: Any
+    if path.suffix == ".jsonl":
+        lines = [json.loads(line)["prediction"]["probabilities"] for line in path.read_text().splitlines()]
+        named = {f"probability_{name}": [line[name] for line in lines] for name in lines[0]}
+    elif path.suffix in (".csv", ".tsv"):
+        rows = list(csv.DictReader(io.StringIO(path.read_text()), delimiter="," if path.suffix == ".csv" else "\t"))
+        named = {name: [row[name] for row in rows] for name in rows[0]}
+    elif path.suffix == ".arrows":
+        with ipc.open_stream(path) as stream:
+            named = stream.read_all()
+    else:
+        named = parquet.read_table(path) if path.suffix == ".parquet" else feather.read_table(path)
+    columns = [np.asarray(named[f"probability_{name}"], np.float32) for name in ("red", "green", "blue")]
+    return np.stack(columns, axis=1)
+
+
+def predict(*arguments: object) -> int:
+    return main(["predict", *map(str, arguments)])
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".tsv", ".jsonl", ".arrow", ".arrows"])
+@pytest.mark.parametrize("part_rows", [60, 1000])
+def test_answers_have_the_bits_of_single_rows(model: Path, source: Path, suffix: str, part_rows: int) -> None:
+    """From Parquet to every format and on to CSV, in one part or several, no bit is changed."""
+    target, again = source.with_name(f"answers{suffix}"), source.with_name("again.csv")
+    assert predict(model, source, target, "--part-rows", part_rows) == 0
+    assert predict(model, target, again, "--extra", "ignore", "--answer", "alone") == 0
+
+    wanted = expected(model).tobytes()
+    assert found(target).tobytes() == wanted
+    assert found(again).tobytes() == wanted
+    assert sorted(path.name for path in source.parent.iterdir()) == ["again.csv", target.name, "models", "rows.parquet"]
+
+
+def test_an_interrupted_job_goes_on(
+    model: Path, source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After an interrupt no answer is there; the same command answers only the rows that are left, to the same bits."""
+    monkeypatch.setattr("service.predict_command.BLOCK_ROWS", 50)
+    target = source.with_name("answers.parquet")
+
+    def interrupt(_: Progress, rows: int) -> None:
+        if rows > 150:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Progress, "show", interrupt)
+        assert predict(model, source, target, "--part-rows", "100") == 130
+    assert not target.exists()
+    assert predict(model, source, target, "--part-rows", "100") == 0
+
+    assert "250 rows (100 were there from before)" in capsys.readouterr().err
+    assert found(target).tobytes() == expected(model).tobytes()
+
+
+def test_a_job_on_another_table_begins_anew(
+    model: Path, source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Parts of a table that has changed since are not used."""
+    monkeypatch.setattr("service.predict_command.BLOCK_ROWS", 50)
+    target = source.with_name("answers.parquet")
+    bad = table().to_pylist()
+    bad[-1]["count"] = None
+    parquet.write_table(pa.Table.from_pylist(bad, table().schema), source)
+    assert predict(model, source, target, "--part-rows", "100") == 2
+    assert "row 249, feature 'count'" in capsys.readouterr().err
+    assert target.with_name("answers.parquet.parts").exists()  # 200 rows are answered
+    parquet.write_table(table(), source)
+    assert predict(model, source, target, "--part-rows", "100") == 0
+
+    assert "from before" not in capsys.readouterr().err
+    assert found(target).tobytes() == expected(model).tobytes()
+
+
+def test_bad_rows_may_be_told_in_their_place(model: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --on-error row the bad rows are counted, and their errors stand in a column."""
+    rows = table().to_pylist()
+    rows[3]["count"] = None
+    parquet.write_table(pa.Table.from_pylist(rows, table().schema), source)
+    target = source.with_name("answers.parquet")
+
+    assert predict(model, source, target, "--on-error", "row") == 0
+    answers = parquet.read_table(target).to_pylist()
+    assert "250 rows, 1 of them bad" in capsys.readouterr().err
+    assert [place for place, row in enumerate(answers) if row["error"]] == [3]
+    assert answers[3]["prediction"] is None
+    assert "feature 'count': expected a number" in answers[3]["error"]
+
+
+def test_globs_fill_a_folder_and_pass_over_what_is_there(
+    model: Path, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each file of a glob has its answer in the folder; given again the command does nothing twice."""
+    parquet.write_table(table(), source.with_name("more.parquet"))
+    pattern, folder, file = (source.with_name(name) for name in ("*.parquet", "out", "out.csv"))
+    file.touch()
+
+    assert predict(model, pattern, file) == 2  # two answers cannot be one file
+    assert predict(model, pattern, f"{folder}/") == 0
+    assert predict(model, pattern, f"{folder}/") == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["more.parquet", "rows.parquet"]
+    assert capsys.readouterr().err.count("is there already") == 2
+
+
+def test_a_table_without_rows_has_an_answer(model: Path, source: Path) -> None:
+    """No row is no fault: the answer has all its columns."""
+    parquet.write_table(table().slice(0, 0), source)
+    target = source.with_name("answers.csv")
+
+    assert predict(model, source, target) == 0
+    assert (
+        target.read_text()
+        == ",".join([*NAMES, "prediction", *(f"probability_{c}" for c in ("red", "green", "blue"))]) + "\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments,words",
+    [
+        (["MODEL", "nothing.csv", "out.csv"], "there is no file nothing.csv"),
+        (["MODEL", "SOURCE", "out.txt"], "tables end in .csv"),
+        (["MODEL", "SOURCE", "SOURCE"], "overwritten by its own answer"),
+        (["nowhere", "SOURCE", "out.csv"], "nowhere"),
+        (["MODEL", "SOURCE", "out.csv", "--part-rows", "0"], "--part-rows takes a number from 1 up"),
+        (["MODEL", "BROKEN", "out.csv"], "is not Parquet"),
+        (["MODEL", "SOURCE", "THERE"], "--overwrite replaces it"),
+    ],
+)
+def test_refusals_are_one_sentence(
+    model: Path, source: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    """Whatever cannot be done ends with status 2 and one line that says why, and leaves nothing behind."""
+    places = {
+        "MODEL": model,
+        "SOURCE": source,
+        "BROKEN": source.with_name("broken.parquet"),
+        "THERE": source.with_name("there.csv"),
+    }
+    places["BROKEN"].write_bytes(b"no table")
+    places["THERE"].write_text("")
+    before = sorted(source.parent.rglob("*"))
+    given = [str(places.get(one, source.with_name(one) if one.startswith("out") else one)) for one in arguments]
+
+    assert predict(*given) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert sorted(source.parent.rglob("*")) == before
+
+
+class Terminal(io.StringIO):
+    """A terminal that keeps what is drawn."""
+
+    def isatty(self) -> bool:
+        """Return True."""
+        return True
+
+
+def test_the_bar_is_drawn_on_terminals_alone() -> None:
+    """On a terminal the bar shows share, rows and speed, ten times a second at most; elsewhere nothing is written."""
+    times = iter([0.0, 1.0, 1.05, 2.0])
+    drawn, piped = Terminal(), io.StringIO()
+    bar = Progress("rows.csv", 200, drawn, lambda: next(times))
+    for rows in (0, 50, 100):
+        bar.show(rows)
+    Progress("rows.csv", 200, piped).show(100)
+
+    assert piped.getvalue() == ""
+    assert drawn.getvalue().count("rows.csv") == 2
+    assert "[############            ] 50% 100 rows, 50 rows/s" in drawn.getvalue()
