@@ -4,13 +4,14 @@ import array
 import asyncio
 import contextlib
 import gc
+import importlib.util
 import os
 import socket
 import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -22,6 +23,9 @@ from service.logs import configure, event
 from service.protocol import Protocol
 from service.settings import Settings
 from service.workers import CLOSED, READY, Supervisor
+
+if TYPE_CHECKING:
+    from service.rpc.server import RpcServer
 
 BACKLOG = 2048
 SNAPSHOT_S = 1.0  # how often a worker writes its counters down for the others
@@ -42,11 +46,17 @@ class Server(uvicorn.Server):
         self._announce = announce
         self.service = service
         self._control = control
+        self._rpc: RpcServer | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, or tell the supervisor that connections are welcome."""
         await super().startup(sockets)
         loop = asyncio.get_running_loop()
+        if self.service.settings.grpc_port:
+            from service.rpc.server import RpcServer
+
+            self._rpc = RpcServer(self.service)
+            await self._rpc.start()
         self._write_counters()
         if self._control is not None:
             self._control.setblocking(False)
@@ -60,6 +70,8 @@ class Server(uvicorn.Server):
         if self._control is not None:
             asyncio.get_running_loop().remove_reader(self._control)
         await super().shutdown(sockets)
+        if self._rpc is not None:
+            await self._rpc.stop(self.service.settings.drain_s)
         await self.service.drain()
         self.service.close()
 
@@ -128,18 +140,27 @@ def config_of(application: App, settings: Settings) -> uvicorn.Config:
     )
 
 
-def bind(settings: Settings) -> socket.socket:
+def bind(settings: Settings, port: int) -> socket.socket:
     """Return the bound socket; raises SettingError where the address cannot be had."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((settings.host, settings.port))
+        listener.bind((settings.host, port))
     except OSError as error:
         listener.close()
         reason = error.strerror or str(error)
-        raise SettingError(f"Cannot listen on {settings.host} port {settings.port}: {reason}.") from error
+        raise SettingError(f"Cannot listen on {settings.host} port {port}: {reason}.") from error
     return listener
+
+
+def check_rpc(settings: Settings) -> None:
+    """Raise SettingError where gRPC is asked for and cannot be had. The workers bind its port, not the supervisor."""
+    if not settings.grpc_port:
+        return
+    if importlib.util.find_spec("grpc") is None:
+        raise SettingError("grpc_port is set, but grpcio is not installed: pip install 'batchproof[grpc]'.")
+    bind(settings, settings.grpc_port).close()
 
 
 def settle() -> None:
@@ -153,7 +174,8 @@ def serve(settings: Settings) -> int:
     """Serve until a signal; returns the exit code."""
     configure(settings.log_format, settings.log_level)
     try:
-        listener = bind(settings)
+        check_rpc(settings)
+        listener = bind(settings, settings.port)
     except SettingError as error:
         return _give_up(error)
     address = listener.getsockname()[:2]
