@@ -11,6 +11,7 @@ SAMPLE_ROWS = 20_000  # of such a sample
 NARROW_ROWS = 20_000  # training rows up to which a network has many narrow members
 STEPS = 2_400  # optimiser steps that a fit is planned for
 TRIAL_STEPS = 1_200  # those of a short fit that only helps to choose
+SHARED_ROWS = 100_000  # training rows above which a batch is large enough for several threads
 EPOCHS = (20, 150)  # least and most
 SEEN_ROWS = 4_000_000  # rows seen over all epochs, beyond which the least number of epochs shrinks, to 5
 BATCH_ROWS = ((1_000, 32), (10_000, 128), (100_000, 256), (math.inf, 1_024))  # up to that many rows: batch rows
@@ -33,8 +34,12 @@ def fit_settings(rows: int, settings: FitSettings | None = None, steps: int = ST
 
 
 def most_threads(rows: int) -> int:
-    """Return how many CPU threads pay: batches of a small table are too small to share out."""
-    return 1 if rows <= FULL_ROWS else 64
+    """Return how many CPU threads pay: a batch of 256 rows is too small to share out.
+
+    Where something else wants the cores, threads that wait for one another at every operation by spinning cost far
+    more than they ever gain: a fit of a minute on one thread took over ten on two.
+    """
+    return 1 if rows <= SHARED_ROWS else 64
 
 
 def encodings(rows: int) -> tuple[str, ...]:
