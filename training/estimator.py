@@ -31,15 +31,15 @@ from training.settings import SettingError, Settings, make
 
 PLAIN = (
     *("validation_share", "rare_rows", "widths", "ensemble", "dropout", "eps", "momentum", "affine", "encoding"),
-    *("epochs", "batch_rows", "learning_rate", "weight_decay", "ema", "patience", "clip", "device", "threads"),
+    *("epochs", "batch_rows", "learning_rate", "weight_decay", "patience", "device", "threads"),
 )
-COLUMNS = ("numeric", "categorical", "date", "keep")
+COLUMNS = ("categorical", "date", "keep")
 
 
 class BatchNormMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """What classifier and regressor share.
 
-    Every parameter is the setting of the same name of `batchproof-train`; None means: decided from the data. A share
+    Parameters are settings of `batchproof-train` by the same names; None means: decided from the data. A share
     of the rows, `validation_share`, decides when to stop and calibrates; `test_share` of them (none, unless asked
     for) only measures what the exported bundle then states. Fitting repeats to the bit for one number of threads.
     """
@@ -58,10 +58,7 @@ class BatchNormMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships n
         batch_rows: int | None = None,
         learning_rate: float | None = None,
         weight_decay: float | None = None,
-        ema: float | None = None,
         patience: int | None = None,
-        clip: float | None = None,
-        numeric: tuple[str, ...] = (),
         categorical: tuple[str, ...] = (),
         date: tuple[str, ...] = (),
         keep: tuple[str, ...] = (),
@@ -85,10 +82,7 @@ class BatchNormMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships n
         self.batch_rows = batch_rows
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
-        self.ema = ema
         self.patience = patience
-        self.clip = clip
-        self.numeric = numeric
         self.categorical = categorical
         self.date = date
         self.keep = keep
