@@ -15,6 +15,8 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Protocol
 
+import numpy as np
+
 from service import errors
 from service.admission import Admission, Lane, Outputs, Reply, Ticket
 from service.errors import EngineError, ServiceError
@@ -22,6 +24,7 @@ from service.features import Arrays
 from service.metrics import Flow
 from service.pace import Pace
 
+SATURATED = "saturated"  # the output of exact graphs, [rows, 1] bool
 # The most that one hand-over to the runner holds, unless a single request is larger. The loop has sockets to read, and
 # what the thread has taken can no longer be dropped when it is late.
 BATCH_ROWS = 4096
@@ -197,6 +200,8 @@ class Batcher:
                 self._close(ticket)
                 ticket.reply(own, None)
         self.flow.ran(rows, seconds)
+        if SATURATED in outputs[0]:
+            self.flow.saturated_rows += sum([np.count_nonzero(own[SATURATED]) for own in outputs])
         if self._watch is not None and self._watch.is_due():
             self._watch.look([ticket.arrays for ticket in batch], outputs)
 

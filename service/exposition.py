@@ -80,14 +80,16 @@ def _runs(flows: dict[str, Any]) -> Iterator[Metric]:
     sizes = HistogramMetricFamily("batchproof_run_rows", "Rows of a batch that ran together.", labels=MODEL)
     failed = CounterMetricFamily("batchproof_failed_runs", "Runs that the engine failed.", labels=MODEL)
     audits = CounterMetricFamily("batchproof_audits", "Rows run again alone, by result.", labels=(*MODEL, "result"))
+    saturated = CounterMetricFamily("batchproof_saturated_rows", "Rows beyond the range of exact grids.", labels=MODEL)
     for key, flow in flows.items():
         named = key.split("|")
         sizes.add_metric(named, _buckets(ROWS, flow["runs_by_rows"]), flow["rows"])
         failed.add_metric(named, flow["failed_runs"])
+        saturated.add_metric(named, flow["saturated_rows"])
         if "looked" in flow:
             audits.add_metric([*named, "same"], flow["looked"] - flow["violations"])
             audits.add_metric([*named, "different"], flow["violations"])
-    yield from (sizes, failed, audits)
+    yield from (sizes, failed, saturated, audits)
 
 
 def _stages(total: dict[str, Any]) -> Metric:

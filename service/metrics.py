@@ -60,7 +60,16 @@ class Tally:
 class Flow:
     """Counts of one model's batcher; the same for all dialects."""
 
-    __slots__ = ("cancelled_tickets", "failed_runs", "late_tickets", "queue_s", "rows", "run_s", "runs_by_rows")
+    __slots__ = (
+        "cancelled_tickets",
+        "failed_runs",
+        "late_tickets",
+        "queue_s",
+        "rows",
+        "run_s",
+        "runs_by_rows",
+        "saturated_rows",
+    )
 
     def __init__(self) -> None:
         """Start at zero."""
@@ -71,6 +80,7 @@ class Flow:
         self.late_tickets = 0
         self.cancelled_tickets = 0
         self.failed_runs = 0
+        self.saturated_rows = 0  # of exact models: rows with a hidden value beyond the range of its grid
 
     def ran(self, rows: int, seconds: float) -> None:
         """Count one batch."""

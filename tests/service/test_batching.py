@@ -312,3 +312,22 @@ def test_cancelling_anyone_hurts_nobody(actions: list[tuple[str, int]]) -> None:
         assert not any(callers[number][2].done() for number in gone)
 
     asyncio.run(scene())
+
+
+def test_saturated_rows_are_counted() -> None:
+    """Rows that an exact graph flags are in the counts of their model; a graph that flags nothing counts none."""
+
+    class Flags(Doubles):
+        def run(self, requests: Sequence[Arrays]) -> list[Outputs]:
+            outputs = super().run(requests)
+            return [{**own, "saturated": own["value"] > 4} for own in outputs]
+
+    async def scene() -> None:
+        desk = Desk()
+        await desk.ask([1.0, 9.0])[1]
+        assert desk.batcher.flow.saturated_rows == 0
+        desk.batcher._runner = Flags()
+        await asyncio.gather(desk.ask([1.0, 9.0, 9.0])[1], desk.ask([5.0])[1])
+        assert desk.batcher.flow.saturated_rows == 3
+
+    asyncio.run(scene())
