@@ -4,6 +4,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -105,6 +106,18 @@ def test_a_chunked_body_is_bounded_while_it_is_read(server: Live) -> None:
     assert good[0] == 200
     ((status, headers, _),) = talk(server, head + chunk * 5)  # its end never comes
     assert (status, headers["connection"]) == (413, "close")
+
+
+def test_a_long_body_that_is_refused_by_its_headers_is_read_and_dropped(tmp_path: Path) -> None:
+    """The refusal comes after the body, so that the connection goes on with the next request."""
+    make_bundle(tmp_path)
+    spaces = GOOD + b" " * 200_000
+    with live(tmp_path) as roomy:
+        raw = request(spaces, "/predict", "POST", "X-Request-Timeout-S: soon") + request(spaces)
+        refused, answered = talk(roomy, raw, 2)
+    assert (refused[0], json.loads(refused[2])["error"]["code"]) == (400, "invalid_timeout")
+    assert "connection" not in refused[1]
+    assert answered[0] == 200
 
 
 def test_a_body_in_pieces_is_one_request(server: Live) -> None:
