@@ -45,25 +45,26 @@ class FastMatrix:
             return None
 
     def _read(self, body: bytes, document: Any) -> Found | None:
-        names = [name for name in document.keys() if name != "inputs"]  # noqa: SIM118 - not a dict: iterating copies
-        beside = {name: _plain(document[name]) for name in names}
+        beside: dict[str, Any] = {}
+        if len(document) > 1:
+            names = document.keys()
+            beside = {name: _plain(document[name]) for name in names if name != "inputs"}
         (tensor,) = document["inputs"]
-        if not isinstance(tensor, simdjson.Object) or not isinstance(tensor["data"], simdjson.Array):
+        if len(document) != 1 + len(beside) or not beside.keys() <= BESIDE or not isinstance(tensor, simdjson.Object):
             return None
-        if len(document) != 1 + len(beside) or not beside.keys() <= BESIDE or len(tensor) != FIELDS:
+        data, shape, datatype = tensor["data"], tensor["shape"], tensor["datatype"]
+        if len(tensor) != FIELDS or tensor["name"] != MATRIX or datatype not in FLOATS:
             return None
-        shape: Any = tensor["shape"]
-        rows, width = shape
-        datatype = tensor["datatype"]
-        if tensor["name"] != MATRIX or datatype not in FLOATS or type(rows) is not int or type(width) is not int:
+        if not isinstance(data, simdjson.Array) or not isinstance(shape, simdjson.Array):
             return None
+        rows, width = _plain(shape)
         lists = 3 + isinstance(beside.get("outputs"), list)  # [ of inputs, shape, data and outputs
-        numbers = _numbers(tensor["data"], rows, body.count(b"[") - lists)
-        if numbers is None or width != self._width or len(numbers) != rows * width:
+        numbers = _numbers(data, rows, body.count(b"[") - lists)
+        if numbers is None or type(rows) is not int or width != self._width or len(numbers) != rows * width:
             return None
         if datatype == "FP32":
             numbers = _rounded(numbers)
-        return None if numbers is None else Found(numbers.reshape(rows, width), beside)
+        return None if numbers is None else Found(numbers.reshape(rows, self._width), beside)
 
 
 def _numbers(data: Any, rows: int, further_lists: int) -> np.ndarray | None:
