@@ -201,7 +201,7 @@ class Batcher:
                 ticket.reply(own, None)
         self.flow.ran(rows, seconds)
         if SATURATED in outputs[0]:
-            self.flow.saturated_rows += sum([np.count_nonzero(own[SATURATED]) for own in outputs])
+            self.flow.saturated_rows += sum([int(np.count_nonzero(own[SATURATED])) for own in outputs])
         if self._watch is not None and self._watch.is_due():
             self._watch.look([ticket.arrays for ticket in batch], outputs)
 
