@@ -2,7 +2,7 @@
 
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from service import bundle
 from service.engine import EngineOptions
@@ -25,8 +25,15 @@ SHARES = "rows that are repeated may be dealt to training and validation; a row 
 EXPECTED = {"check_sample_weight_equivalence_on_dense_data": SHARES}
 
 
-@parametrize_with_checks(
-    [BatchNormMLPClassifier(**QUICK), BatchNormMLPRegressor(**QUICK)], expected_failed_checks=lambda _: EXPECTED
+def checks() -> Iterator[Any]:
+    """Yield scikit-learn's checks, but for the one of array libraries, which the estimators do not claim to take."""
+    for estimator in (BatchNormMLPClassifier(**QUICK), BatchNormMLPRegressor(**QUICK)):
+        found = estimator_checks_generator(estimator, mark="xfail", expected_failed_checks=EXPECTED)
+        yield from (one for one in found if "check_array_api_input" not in str(one))
+
+
+@pytest.mark.parametrize(
+    "estimator, check", list(checks()), ids=lambda one: getattr(getattr(one, "func", one), "__name__", "")
 )
 def test_scikit_learns_checks(estimator: Any, check: Callable[[Any], None]) -> None:
     """Each of scikit-learn's checks passes, but for the one that is explained."""
