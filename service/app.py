@@ -33,7 +33,7 @@ from service.wire.oip import OpenInference
 from service.wire.scoring import AzureMachineLearning, Invocations, Version1, Vertex
 
 DIALECTS: tuple[type[Dialect], ...] = (Native, OpenInference, Invocations, Vertex, AzureMachineLearning, Version1)
-INLINE_S_ALONE = 0.0002  # with a core to spare, requests that take longer than this leave the event loop
+INLINE_S_ALONE = 0.001  # with a core to spare, requests that take longer than this leave the event loop
 INLINE_S_SHARED = 0.004  # without one, handing over costs more than it frees
 
 
