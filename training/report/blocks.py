@@ -36,6 +36,11 @@ def pair(*figures: str) -> str:
     return f'<div class="pair">{"".join(figures)}</div>'
 
 
+def trio(*figures: str) -> str:
+    """Return small figures, three side by side where there is room."""
+    return f'<div class="trio">{"".join(figures)}</div>'
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = (), us: int = -1) -> str:
     """Return a table; `numbers` are the columns that are set to the right, `us` the row that stands out."""
     look = [' class="n"' if place in numbers else "" for place in range(len(head))]
@@ -44,7 +49,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Seq
     for number, row in enumerate(rows):
         cells = "".join(f"<td{look[place]}>{cell(value)}</td>" for place, value in enumerate(row))
         body += f'<tr class="us">{cells}</tr>' if number == us else f"<tr>{cells}</tr>"
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="scroll" tabindex="0"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def code(text: str) -> str:

@@ -1,16 +1,17 @@
 """How sure the answers are: reliability of probabilities, and coverage of sets and intervals."""
 
+from service.manifest import class_text
 from training.report import blocks, charts
 from training.report.charts import Axes, Line
 from training.report.facts import Facts
-from training.report.reliability import Curve, Reliability
+from training.report.reliability import SECOND, Curve, Reliability
 
 SHOWN = ("0.5", "0.8", "0.9", "0.95", "0.99")
 
 
 def section(facts: Facts) -> str:
     """Return the section."""
-    figures = [] if facts.reliability is None else [_reliability(facts.reliability, facts.judged)]
+    figures = [] if facts.reliability is None else [_reliability(facts, facts.reliability)]
     found = facts.content["uncertainty"]
     tested = found["tested"] if found else {}
     if tested:
@@ -19,15 +20,17 @@ def section(facts: Facts) -> str:
     return blocks.section("certainty", "How sure it is", _words(facts), *parts)
 
 
-def _reliability(found: Reliability, judged: str) -> str:
+def _reliability(facts: Facts, found: Reliability) -> str:
     told = f"expected calibration error {found.before.error:.3f} before the temperature, {found.after.error:.3f} after"
     drawn = [Line("as stated", (0, 1), (0, 1), "guide"), _line("served", found.after, "a")]
     if found.temperature != 1.0:
         drawn.insert(1, _line(f"before the temperature {found.temperature:.3g}", found.before, "b"))
-    axes = Axes("Reliability", told, f"stated: {found.what}", "observed share")
+    classes = facts.signature.classes or ()
+    what = class_text(classes[1]) if found.what == SECOND else found.what
+    axes = Axes("Reliability", told, f"stated probability of {what}", "observed share")
     note = "no temperature was needed" if found.temperature == 1.0 else told
     drawing = charts.lines(axes, drawn, unit_square=True)
-    return blocks.figure("Reliability", drawing, f"{judged.capitalize()} rows in bins of equal size; {note}.")
+    return blocks.figure("Reliability", drawing, f"{facts.judged.capitalize()} rows in bins of equal size; {note}.")
 
 
 def _line(name: str, found: Curve, look: str) -> Line:
@@ -63,6 +66,6 @@ def _words(facts: Facts) -> str:
         return blocks.paragraph("There were too few validation rows to promise a coverage.", "soft")
     kind = "an interval" if facts.signature.classes is None else "a set of classes"
     return blocks.paragraph(
-        f'A request with "coverage": 0.9 gets {kind} that holds the truth for at least 90 % of rows like these. '
+        f'A request with "coverage": 0.9 gets {kind} made to hold the truth for 90 % of rows like these, on average over tables. '
         f"Thresholds come from {found['calibration_rows']:,} validation rows (split-conformal)."
     )

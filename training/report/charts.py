@@ -13,7 +13,7 @@ import numpy as np
 from training.report.scale import Scale, around, number
 
 WIDTH, HEIGHT = 360, 220  # a phone's width: letters stay readable there, and grow with the drawing
-LEFT, RIGHT, TOP, BOTTOM = 56, 350, 10, 182  # of the plot
+LEFT, RIGHT, TOP, BOTTOM = 60, 350, 10, 182  # of the plot
 ROW = 22  # height of a bar with its label
 LABEL_CHARACTERS = 18
 
@@ -49,7 +49,7 @@ def lines(
     if unit_square:
         x, y = Scale(0, 1, LEFT, RIGHT), Scale(0, 1, BOTTOM, TOP)
     else:
-        x = around([value for line in drawn for value in line.x], LEFT, RIGHT, margin=0.02)
+        x = around([value for line in drawn for value in line.x], LEFT, RIGHT, margin=0.1 if x_labels else 0.02)
         y = around([value for line in drawn for value in line.y], BOTTOM, TOP)
     body = [frame(axes, x, y, x_labels)]
     if mark is not None:
@@ -116,8 +116,8 @@ def dots(axes: Axes, x_values: Sequence[float], y_values: Sequence[float], cross
 
 def intervals(title: str, description: str, rows: Sequence[tuple[str, float, float, float]]) -> str:
     """Draw one line a row of (label, value, low, high): a dot within its interval, the first row in the main colour."""
-    left, top = 104, 4
-    x = around([value for _, *values in rows for value in values], left, 346, margin=0.05)
+    left, top, right = 86, 4, 252  # drawn small: three of them stand side by side
+    x = around([value for _, *values in rows for value in values], left, right, margin=0.05)
     body = []
     for tick in x.ticks(4):
         body.append(
@@ -132,13 +132,13 @@ def intervals(title: str, description: str, rows: Sequence[tuple[str, float, flo
         body.append(
             f'<path class="span {look}" d="M{x.at(low):.1f} {y}H{x.at(high):.1f}"/><circle class="dot {look}" cx="{x.at(value):.1f}" cy="{y}" r="4.5"/>'
         )
-    return svg(title, description, "".join(body), top + len(rows) * 26 + 20)
+    return svg(title, description, "".join(body), top + len(rows) * 26 + 20, 264)
 
 
-def svg(title: str, description: str, body: str, height: int = HEIGHT) -> str:
+def svg(title: str, description: str, body: str, height: int = HEIGHT, width: int = WIDTH) -> str:
     """Wrap a drawing with what a reader who cannot see it is told."""
     said = escape(f"{title}. {description}")
-    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{said}">{body}</svg>'
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{said}">{body}</svg>'
 
 
 def legend(entries: Sequence[tuple[str, str]]) -> str:
@@ -177,6 +177,6 @@ def frame(axes: Axes, x: Scale, y: Scale, x_labels: Sequence[str]) -> str:
     )
     middle = (TOP + BOTTOM) / 2
     body.append(
-        f'<text class="unit" x="10" y="{middle}" text-anchor="middle" transform="rotate(-90 10 {middle})">{clipped(axes.y, 34)}</text>'
+        f'<text class="unit" x="9" y="{middle}" text-anchor="middle" transform="rotate(-90 9 {middle})">{clipped(axes.y, 34)}</text>'
     )
     return "".join(body)

@@ -49,7 +49,7 @@ def _layer(number_: int, found: NormStatistics) -> str:
     axes = Axes(
         f"Layer {number_}",
         f"running means are off by {number(float(np.median(np.abs(mean))))} standard deviations in the median",
-        "running mean less recomputed, in standard deviations",
+        "running less recomputed mean, in sd",
         "running / recomputed spread",
     )
     drawing = charts.dots(axes, mean[places].tolist(), ratio[places].tolist(), (0.0, 1.0))

@@ -39,8 +39,8 @@ def _cell(x: float, y: float, side: float, look: str, tone: float, told: str) ->
 
 
 def _count(x: float, y: float, tone: float, value: int) -> str:
-    ink = ' class="onfill"' if tone > 0.5 else ""
-    return f'<text{ink} x="{x:.1f}" y="{y:.1f}" text-anchor="middle">{value}</text>'
+    ink = "onfill" if tone > 0.8 else "oncell"
+    return f'<text class="{ink}" x="{x:.1f}" y="{y:.1f}" text-anchor="middle">{value}</text>'
 
 
 def _label(x: float, y: float, text: str) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 BINS = 10  # of equally many rows
 LEAST_ROWS = 8  # of a bin
+SECOND, PREDICTED = "the second class", "the predicted class"  # whose probability is looked at
 
 
 class Curve(NamedTuple):
@@ -22,7 +23,7 @@ class Curve(NamedTuple):
 class Reliability:
     """The same rows under two temperatures."""
 
-    what: str  # which probability is looked at
+    what: str  # whose probability is looked at
     temperature: float
     before: Curve
     after: Curve
@@ -32,13 +33,13 @@ def of(before: np.ndarray, after: np.ndarray, codes: np.ndarray, temperature: fl
     """Compare probabilities [rows, classes] with true class `codes` [rows]: of class 1 of two, else of the top class."""
     if before.shape[1] == 2:
         return Reliability(
-            "the probability of the second class",
+            SECOND,
             temperature,
             curve(before[:, 1], codes == 1),
             curve(after[:, 1].astype(np.float64), codes == 1),
         )
     parts = [(p.max(axis=1).astype(np.float64), p.argmax(axis=1) == codes) for p in (before, after)]
-    return Reliability("the probability of the predicted class", temperature, curve(*parts[0]), curve(*parts[1]))
+    return Reliability(PREDICTED, temperature, curve(*parts[0]), curve(*parts[1]))
 
 
 def curve(stated: np.ndarray, came_true: np.ndarray) -> Curve:

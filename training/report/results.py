@@ -24,9 +24,8 @@ def section(facts: Facts) -> str:
     )
     if facts.judged != "test":
         note += " No rows were kept for a test: the fit stopped by these, so the figures are on the bright side."
-    return blocks.section(
-        "results", "Results", blocks.paragraph(note), blocks.pair(*drawn, *figures, _numbers(facts)), *rest
-    )
+    shown = [blocks.paragraph(note), blocks.trio(*drawn), blocks.pair(*figures, _numbers(facts)), *rest]
+    return blocks.section("results", "Results", *shown)
 
 
 def _figure(score: Score) -> str:
