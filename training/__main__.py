@@ -111,7 +111,7 @@ def _argument(entry: Field[Any]) -> dict[str, Any]:
         return {**said, "type": _whole_numbers, "metavar": "N,N"}
     choices = entry.metadata["choices"]
     if choices:
-        return {**said, "choices": choices}
+        return {**said, "metavar": "{" + ",".join(choices) + "}"}  # settings.check refuses others, in one sentence
     types = {"int": int, "float": float, "str": str}
     word = kind.split(" ")[0]
     return {

@@ -20,6 +20,7 @@ def option(default: Any, group: str, text: str, choices: tuple[str, ...] = ()) -
 
 
 TASKS: tuple[str, ...] = get_args(Task)
+ENCODINGS = ("plain", "bins", "quantile", "tree", "waves")  # training.plan says what each one is
 DATA = "columns"
 SPLIT = "split"
 NETWORK = "network"
@@ -62,7 +63,9 @@ class Settings:
     eps: float = option(1e-5, NETWORK, "batch norm: what is added to the variance")
     momentum: float = option(0.1, NETWORK, "batch norm: weight of the newest batch in the running statistics")
     affine: bool = option(True, NETWORK, "batch norm: learn a scale and a shift per channel (gamma, beta)")
-    encoding: str | None = option(None, NETWORK, "encoding of numeric columns; left out: chosen by validation loss")
+    encoding: str | None = option(
+        None, NETWORK, "encoding of numeric columns; left out: chosen by validation loss", ENCODINGS
+    )
 
     epochs: int | None = option(None, FIT, "greatest number of passes over the training rows")
     batch_rows: int | None = option(None, FIT, "rows of a training step")

@@ -35,6 +35,7 @@ def test_help() -> None:
         (GOOD, [], "no target: name the column to predict with --target COLUMN."),
         (GOOD, ["--target", "z"], "--target names 'z', but there is no such column"),
         (GOOD, ["--target", "y", "--epochs", "0"], "--epochs is 0: it must lie between 1 and 1000000."),
+        ("", ["--target", "y", "--encoding", "foo"], "use one of plain, bins, quantile, tree, waves."),
         (GOOD, ["--target", "y", "--name", "a/b"], "'a/b' cannot name a model"),
         (GOOD, ["--target", "y", "--settings", "absent.toml"], "the settings file absent.toml cannot be read"),
         (GOOD, ["--target", "y", "--resume"], "there is no checkpoint"),

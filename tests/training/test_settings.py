@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from training.settings import GROUPS, LIMITS, SettingError, Settings, make, read_file
+from training import plan
+from training.settings import ENCODINGS, GROUPS, LIMITS, SettingError, Settings, make, read_file
 
 
 def test_every_setting_has_its_help() -> None:
@@ -15,6 +16,11 @@ def test_every_setting_has_its_help() -> None:
         assert entry.metadata["help"], entry.name
         assert entry.metadata["group"] in GROUPS
     assert set(LIMITS) <= {entry.name for entry in fields(Settings)}
+
+
+def test_every_encoding_is_planned() -> None:
+    """The encodings that may be asked for are those that training.plan knows."""
+    assert tuple(plan.ENCODINGS) == ENCODINGS
 
 
 def test_file(tmp_path: Path) -> None:
@@ -60,6 +66,7 @@ def test_no_file(tmp_path: Path) -> None:
         ({"widths": [0]}, r"--widths is \(0,\): it must lie between 1 and 65536."),
         ({"widths": ["a"]}, r"--widths is \('a',\): it must be of type"),
         ({"drop": "a"}, "--drop is 'a': it must be of type"),
+        ({"encoding": "foo"}, "--encoding is 'foo': use one of plain, bins, quantile, tree, waves."),
         ({"task": "multi"}, "--task is 'multi': use one of binary, multiclass, regression."),
         ({"validation_share": 0.6, "test_share": 0.5}, "leave no rows to train on"),
         ({"numeric": ("a",), "date": ("a",)}, "column 'a' stands in both --numeric and --date: choose one."),
