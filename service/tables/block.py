@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from service.errors import FeatureError, ServiceError, nearest
-from service.features import Arrays, Encoder, Problem, codes_of, split, value_of
+from service.features import Arrays, Encoder, Problem, codes_of, value_of
 from service.manifest import Feature, Signature
 from service.tables.parameters import Parameters
 from service.values import InvalidValueError
@@ -104,19 +104,28 @@ class Column(NamedTuple):
 def read_columns(signature: Signature, rows: int, columns: Sequence[Column], bad: Collection[int] = ()) -> Read:
     """Encode one column a feature, each [rows]; rows in `bad` have no values and are left out."""
     problems: list[Problem] = []
-    encoded = np.zeros((rows, len(columns)))
-    for place, (feature, column) in enumerate(zip(signature.inputs, columns, strict=True)):
+    encoded: list[np.ndarray] = []
+    for feature, column in zip(signature.inputs, columns, strict=True):
         try:
-            encoded[:, place] = column.fast()
+            encoded.append(column.fast())
         except FeatureError:
-            found = faults(feature, column.values(), encoded[:, place])
+            encoded.append(np.zeros(rows))
+            found = faults(feature, column.values(), encoded[-1])
             problems += [problem for problem in found if problem.row not in bad]
     problems.sort(key=lambda problem: problem.row or 0)
     left_out = {problem.row for problem in problems}.union(bad)
     if not left_out:
-        return Read(split(signature, encoded), range(rows), ())
+        return Read(_arrays(signature, encoded), range(rows), ())
     kept = [row for row in range(rows) if row not in left_out]
-    return Read(split(signature, encoded[kept]), kept, problems)
+    return Read(_arrays(signature, [column[kept] for column in encoded]), kept, problems)
+
+
+def _arrays(signature: Signature, columns: Sequence[np.ndarray]) -> Arrays:
+    """Return one column a feature, each [rows] float64, as the graph's inputs."""
+    named = list(zip(signature.inputs, columns, strict=True))
+    numbers = [column for feature, column in named if feature.kind != "categorical"]
+    codes = [column.astype(np.int64) for feature, column in named if feature.kind == "categorical"]
+    return Arrays(np.stack(numbers, axis=1) if numbers else None, np.stack(codes, axis=1) if codes else None)
 
 
 def faults(feature: Feature, values: Sequence[Any], encoded: np.ndarray) -> list[Problem]:
