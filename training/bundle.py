@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,16 @@ def next_version(models: Path, name: str) -> int:
     folder = models / name
     taken = [int(child.name) for child in folder.iterdir() if child.name.isdecimal()] if folder.is_dir() else []
     return max(taken, default=0) + 1
+
+
+def check_writable(folder: Path) -> None:
+    """Raise WriteError where `folder` could not be made and written into; leaves nothing behind."""
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    try:
+        tempfile.TemporaryDirectory(dir=there, prefix=TEMPORARY).cleanup()
+    except OSError as error:
+        reason = "is a file, not a folder" if there.is_file() else f"cannot be written into: {error.strerror}"
+        raise WriteError(f"{folder} cannot be made: {there} {reason}.") from error
 
 
 def write(models: Path, content: Mapping[str, Any], files: Mapping[str, bytes]) -> Path:

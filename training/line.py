@@ -59,11 +59,15 @@ def train(path: Path, settings: Settings, progress: Progress | None = None) -> T
 
 
 def place_of(path: Path, settings: Settings) -> Place:
-    """Return where the bundle will go; SettingError where the name is none, or the version is taken."""
+    """Return where the bundle will go; SettingError where it cannot: its name, folder or version."""
     name = settings.name or re.sub(r"[^A-Za-z0-9._-]+", "-", path.name.split(".")[0]).strip(".-_")
     if not NAME.fullmatch(name):
         raise SettingError(f"{name!r} cannot name a model: use letters, digits, '.', '_' and '-' (--name).")
     models = Path(settings.models)
+    try:
+        bundle.check_writable(models / name)
+    except bundle.WriteError as error:
+        raise SettingError(f"no bundle can be written there: {error} Give another folder with --models.") from error
     version = settings.version or bundle.next_version(models, name)
     if (models / name / str(version)).exists():
         raise SettingError(f"version {version} of {name!r} exists already: bundles are never overwritten.")

@@ -66,6 +66,23 @@ def test_a_taken_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "version 3 of 't' exists already" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("blocked", ["models", "models/t"])
+def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str], blocked: str) -> None:
+    """A file where the folder should be is refused before the table is read, and nothing is left beside it."""
+    (tmp_path / blocked).parent.mkdir(exist_ok=True)
+    (tmp_path / blocked).write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    assert run(tmp_path, "", "--target", "y") == 2
+    assert f"{tmp_path / blocked} is a file, not a folder." in capsys.readouterr().err
+    assert [path for path in sorted(tmp_path.rglob("*")) if path.name != "t.csv"] == before
+
+
+def test_a_folder_that_takes_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file system that takes no new folder is refused before the table is read."""
+    assert run(tmp_path, "", "--target", "y", "--models", "/proc/models") == 2
+    assert "cannot be written into" in capsys.readouterr().err
+
+
 def test_flags_win_over_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A flag and the settings file may say the same setting: the flag holds."""
     file = tmp_path / "s.toml"
