@@ -87,7 +87,7 @@ def encode_array(feature: Feature, array: pa.Array) -> np.ndarray:
         numbers = array.cast(pa.uint8()) if is_boolean else array
         return encode_column(feature, _plain(numbers.cast(pa.float64(), safe=False)))
     if feature.kind == "date" and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
-        return encode_column(feature, _plain(array))
+        return encode_column(feature, _plain(_bounded(array)))
     if any(is_kind(kind) for is_kind in REPEATING):
         return _by_dictionary(feature, array)
     return encode_column(feature, json_values(array))
@@ -97,10 +97,20 @@ def json_values(array: pa.Array) -> list[Any]:
     """Return what the values would be in JSON: missing and NaN as None, dates as texts."""
     try:
         if pa.types.is_timestamp(array.type):  # Python has no nanoseconds
-            array = array.cast(pa.timestamp("us", array.type.tz), safe=False)
+            array = _bounded(array).cast(pa.timestamp("us", array.type.tz), safe=False)
         return [json_value(value) for value in array.to_pylist()]
     except (pa.ArrowException, ValueError, OverflowError) as error:
         raise invalid_table(f"A column of {array.type} holds what JSON cannot: {_first_line(error)}.") from error
+
+
+def _bounded(array: pa.Array) -> pa.Array:
+    """Return dates whose microseconds 64 bits hold; raises 422 for others, which would wrap around."""
+    if not pa.types.is_timestamp(array.type) or array.type.unit in ("us", "ns"):
+        return array
+    try:
+        return array.cast(pa.timestamp("us", array.type.tz))
+    except pa.ArrowInvalid as error:
+        raise invalid_table(f"A column of {array.type} holds a date beyond 64 bits of microseconds.") from error
 
 
 def _plain(array: pa.Array) -> np.ndarray:

@@ -240,3 +240,10 @@ def test_arrow_dates_are_the_seconds_of_training(ticks: list[int | None], unit: 
     values = np.array(["NaT" if one is None else one for one in ticks], f"datetime64[{unit}]")
 
     assert encode_array(feature, pa.array(values)).tobytes() == encode_column(feature, values).tobytes()
+
+
+@pytest.mark.parametrize("unit", ["s", "ms"])
+def test_dates_beyond_their_bits_are_refused(unit: str) -> None:
+    """A date whose microseconds would wrap around to another date is refused."""
+    with pytest.raises(ServiceError, match="beyond 64 bits"):
+        encode_array(SIGNATURE.inputs[3], pa.array([1 << 62], pa.timestamp(unit)))
