@@ -9,12 +9,14 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from threadpoolctl import threadpool_limits
 
 from service.features import Arrays
 from training.data import Data
 
 ROUNDS = 50  # boosting rounds without a better validation loss before trees stop
 MOST_ROUNDS = 1_000
+LEAST_SHARED = 200_000  # values in the training rows; below, one thread grows the trees
 MOST_CODES = 255  # the most categories that the trees take as categories
 
 
@@ -50,7 +52,10 @@ def trees(data: Data) -> np.ndarray:
         random_state=0,
     )
     validation = {"X_val": joined(data.arrays["validation"]), "y_val": data.y("validation")}
-    return answers(model.fit(joined(data.arrays["train"]), data.y("train"), **validation), data)
+    rows = joined(data.arrays["train"])
+    # Threads that wait for one another at every split cost a small table many times the work itself.
+    with threadpool_limits(1 if rows.size < LEAST_SHARED else None, user_api="openmp"):
+        return answers(model.fit(rows, data.y("train"), **validation), data)
 
 
 RIVALS: dict[str, Callable[[Data], np.ndarray]] = {

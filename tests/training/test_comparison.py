@@ -1,9 +1,10 @@
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from training import compare_command
+from training import compare_command, rivals
 from training.comparison import NETWORK, Score, folded, is_clear, verdict
 from training.data import prepare
 from training.rivals import RIVALS, constant
@@ -33,6 +34,25 @@ def test_constant_answers_with_the_class_shares(root: Path) -> None:
     answers = constant(data)
     assert answers.shape == (len(data.split.test), 3)
     assert answers[0] == pytest.approx(np.bincount(data.y("train")) / len(data.split.train))
+
+
+@pytest.mark.parametrize("least, threads", [(200_000, 1), (0, None)])
+def test_trees_of_a_small_table_grow_on_one_thread(
+    root: Path, monkeypatch: pytest.MonkeyPatch, least: int, threads: int | None
+) -> None:
+    """Threads are shared out from so many values on; a smaller table is given one."""
+    asked: list[int | None] = []
+
+    def record(limits: int | None, user_api: str) -> nullcontext[None]:
+        assert user_api == "openmp"
+        asked.append(limits)
+        return nullcontext()
+
+    monkeypatch.setattr(rivals, "LEAST_SHARED", least)
+    monkeypatch.setattr(rivals, "MOST_ROUNDS", 1)
+    monkeypatch.setattr(rivals, "threadpool_limits", record)
+    rivals.trees(prepare(root / "examples" / "penguins.csv", make({"target": "species"})))
+    assert asked == [threads]
 
 
 def ranked(**losses: tuple[float, ...]) -> list[Score]:
