@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from training.arguments import Arguments, number, whole_number, whole_numbers
 from training.settings import GROUPS, SettingError, Settings, flag, make, read_file, type_name
 
 FAILED = 1  # exit code: a check of ours failed; nothing was written
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the training command: one flag a setting, grouped."""
     commands = "".join(f"  {name:<8} {text}\n" for name, text in COMMANDS.items())
-    made = argparse.ArgumentParser(
+    made = Arguments(
         prog="batchproof-train",
         description=DESCRIPTION,
         epilog=EPILOG + commands,
@@ -108,11 +109,11 @@ def _argument(entry: Field[Any]) -> dict[str, Any]:
     if kind.startswith("tuple[str"):
         return {**said, "action": "append", "metavar": "COLUMN"}
     if kind.startswith("tuple[int"):
-        return {**said, "type": _whole_numbers, "metavar": "N,N"}
+        return {**said, "type": whole_numbers, "metavar": "N,N"}
     choices = entry.metadata["choices"]
     if choices:
         return {**said, "metavar": "{" + ",".join(choices) + "}"}  # settings.check refuses others, in one sentence
-    types = {"int": int, "float": float, "str": str}
+    types = {"int": whole_number, "float": number, "str": str}
     word = kind.split(" ")[0]
     return {
         **said,
@@ -122,10 +123,6 @@ def _argument(entry: Field[Any]) -> dict[str, Any]:
 
 
 METAVARS = {"target": "COLUMN", "split_column": "COLUMN", "test": "FILE", "models": "FOLDER"}
-
-
-def _whole_numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
 
 
 if __name__ == "__main__":

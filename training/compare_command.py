@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from training.arguments import Arguments, whole_number
 from training.settings import SettingError, make
 from training.table import TableError
 
@@ -47,17 +48,17 @@ def check_folds(folds: int, rows: int) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser: the columns' flags are those of training."""
-    made = argparse.ArgumentParser(
+    made = Arguments(
         prog="batchproof-train compare",
         description="Cross-validate the network with its defaults against a constant, a linear model and boosted trees.",
         argument_default=argparse.SUPPRESS,
     )
     made.add_argument("table", metavar="TABLE", type=Path, help="a CSV, TSV, Parquet or Arrow file")
     made.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
-    made.add_argument("--folds", type=int, default=5, help="rows are dealt to this many folds (%(default)s)")
+    made.add_argument("--folds", type=whole_number, default=5, help="rows are dealt to this many folds (%(default)s)")
     made.add_argument("--task", choices=("binary", "multiclass", "regression"), help="left out: inferred")
-    made.add_argument("--seed", type=int, help="seed of folds and fits (0)")
-    made.add_argument("--threads", type=int, help="CPU threads of torch")
+    made.add_argument("--seed", type=whole_number, help="seed of folds and fits (0)")
+    made.add_argument("--threads", type=whole_number, help="CPU threads of torch")
     for flag in ("numeric", "categorical", "date", "drop", "keep"):
         made.add_argument(f"--{flag}", action="append", metavar="COLUMN", help="as in training; may be repeated")
     return made

@@ -20,6 +20,7 @@ from service.runner import Runner
 from training import bundle, golden
 from training import exact as exacts
 from training import weights as weight_files
+from training.arguments import Arguments, number
 from training.bundle import WriteError
 from training.data import prepare
 from training.exact_graph import HEADROOM
@@ -47,11 +48,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's arguments."""
-    made = argparse.ArgumentParser(
+    made = Arguments(
         prog="batchproof-train exact", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("bundle", metavar="BUNDLE", type=Path, help="models/NAME/VERSION, with weights.safetensors")
-    made.add_argument("--headroom", type=float, default=HEADROOM, metavar="X",
+    made.add_argument("--headroom", type=number, default=HEADROOM, metavar="X",
                       help="hidden activations may reach X times their training maxima (default: %(default)g)")  # fmt: skip
     made.add_argument("--table", type=Path, metavar="TABLE", help="the training table: measure on its test rows")
     return made

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
+from training.arguments import Arguments
 from training.optimised import check_optimised
 from training.prove import ProofError, prove
 from training.prove.certificate import page
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's arguments."""
-    made = argparse.ArgumentParser(
+    made = Arguments(
         prog="batchproof-train prove", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("path", metavar="FILE", type=Path, help="an ONNX file, or a bundle's folder")

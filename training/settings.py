@@ -119,7 +119,9 @@ def check(settings: Settings) -> None:
         value = getattr(settings, name)
         values = value if isinstance(value, tuple) else () if value is None else (value,)
         if not all(low <= each <= high for each in values):
-            raise SettingError(f"{flag(name)} is {value}: it must lie between {low} and {high}.")
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            one = "each number" if isinstance(value, tuple) else "it"
+            raise SettingError(f"{flag(name)} is {shown}: {one} must lie between {low} and {high}.")
     if settings.validation_share + settings.test_share >= 1:
         raise SettingError("--validation-share and --test-share leave no rows to train on: their sum must be below 1.")
     _check_columns(settings)
@@ -163,6 +165,19 @@ def type_name(name: str) -> str:
     return kind.__name__ if type(kind) is type else str(kind)
 
 
+def spoken(kind: str) -> str:
+    """Return a type of `type_name` in words."""
+    words = {
+        "str": "text",
+        "int": "a whole number such as 10",
+        "float": "a number such as 0.1",
+        "bool": "true or false",
+        "tuple[int, ...]": "a list of whole numbers such as [256, 256]",
+        "tuple[str, ...]": 'a list of column names such as ["a", "b"]',
+    }
+    return words[kind.removesuffix(" | None")]
+
+
 def _check_columns(settings: Settings) -> None:
     seen: dict[str, str] = {}
     for kind in ("numeric", "categorical", "date", "drop"):
@@ -200,5 +215,6 @@ def _typed(name: str, value: Any) -> Any:
     else:
         fits = type(value).__name__ in wanted.split(" | ")
     if not fits:
-        raise SettingError(f"{flag(name)} is {value!r}: it must be of type {wanted}.")
+        shown = list(value) if isinstance(value, tuple) else value
+        raise SettingError(f"{flag(name)} is {shown!r}: it must be {spoken(wanted)}.")
     return value

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from training import plan
-from training.settings import ENCODINGS, GROUPS, LIMITS, SettingError, Settings, make, read_file
+from training.settings import ENCODINGS, GROUPS, LIMITS, SettingError, Settings, make, read_file, spoken, type_name
 
 
 def test_every_setting_has_its_help() -> None:
@@ -21,6 +21,11 @@ def test_every_setting_has_its_help() -> None:
 def test_every_encoding_is_planned() -> None:
     """The encodings that may be asked for are those that training.plan knows."""
     assert tuple(plan.ENCODINGS) == ENCODINGS
+
+
+def test_every_type_has_words() -> None:
+    """A value of a wrong type is refused in words, whichever setting it is of."""
+    assert all(spoken(type_name(entry.name)) for entry in fields(Settings))
 
 
 def test_file(tmp_path: Path) -> None:
@@ -58,14 +63,14 @@ def test_no_file(tmp_path: Path) -> None:
     "given, sentence",
     [
         ({}, "no target: name the column to predict with --target COLUMN."),
-        ({"target": 3}, "--target is 3: it must be of type str."),
-        ({"seed": "1"}, "--seed is '1': it must be of type int."),
-        ({"seed": True}, "--seed is True: it must be of type int."),
+        ({"target": 3}, "--target is 3: it must be text."),
+        ({"seed": "1"}, "--seed is '1': it must be a whole number such as 10."),
+        ({"seed": True}, "--seed is True: it must be a whole number such as 10."),
         ({"dropout": 2.0}, "--dropout is 2.0: it must lie between 0.0 and 0.95."),
         ({"dropout": float("nan")}, "--dropout is nan: it must lie between"),
-        ({"widths": [0]}, r"--widths is \(0,\): it must lie between 1 and 65536."),
-        ({"widths": ["a"]}, r"--widths is \('a',\): it must be of type"),
-        ({"drop": "a"}, "--drop is 'a': it must be of type"),
+        ({"widths": [0]}, "--widths is 0: each number must lie between 1 and 65536."),
+        ({"widths": ["a"]}, r"--widths is \['a'\]: it must be a list of whole numbers such as \[256, 256\]."),
+        ({"drop": "a"}, r"--drop is 'a': it must be a list of column names such as"),
         ({"encoding": "foo"}, "--encoding is 'foo': use one of plain, bins, quantile, tree, waves."),
         ({"task": "multi"}, "--task is 'multi': use one of binary, multiclass, regression."),
         ({"validation_share": 0.6, "test_share": 0.5}, "leave no rows to train on"),
