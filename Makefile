@@ -2,8 +2,6 @@
 PYTHON ?= python3
 SERVE_ENV := .venv-serve
 ENV := .venv
-MODELS ?= models
-PORT ?= 8000
 ENGINE ?= cpu
 IMAGE ?= batchproof:$(ENGINE)
 
@@ -14,7 +12,7 @@ help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 - /p' $(MAKEFILE_LIST)
 
 serve: $(SERVE_ENV)/ready ## Serve the bundles in models/ (MODELS=, PORT=)
-	@exec $(SERVE_ENV)/bin/python -m service serve --models $(MODELS) --port $(PORT)
+	@exec $(SERVE_ENV)/bin/python -m service serve $(if $(MODELS),--models $(MODELS)) $(if $(PORT),--port $(PORT))
 
 # Tests run side by side, one thread each: two test processes with two compute threads each would fight for two cores.
 test: check ## Run lint, types, import boundaries and every test
@@ -27,7 +25,7 @@ check: $(ENV)/ready ## Run lint, types and import boundaries only
 	$(ENV)/bin/lint-imports --no-logo
 
 train: $(ENV)/ready ## Train models/penguins/ anew from examples/penguins.csv
-	$(ENV)/bin/batchproof-train examples/penguins.csv --target species --widths 64,64 --models $(MODELS)
+	$(ENV)/bin/batchproof-train examples/penguins.csv --target species --widths 64,64 --models $(or $(MODELS),models)
 
 image: ## Build the container image (ENGINE=cpu or gpu)
 	docker build --build-arg ENGINE=$(ENGINE) $(if $(BASE),--build-arg BASE=$(BASE)) --tag $(IMAGE) .
