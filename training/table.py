@@ -1,8 +1,11 @@
 """A file of rows, read: CSV, TSV, Parquet or Arrow to one Arrow table with distinct column names and a checksum."""
 
 import hashlib
+from csv import Error as LongCellError
+from csv import reader
 from dataclasses import dataclass
 from difflib import get_close_matches
+from io import TextIOWrapper
 from pathlib import Path
 
 import pyarrow as pa
@@ -90,11 +93,49 @@ def _text(path: Path, delimiters: str) -> pa.Table:
     if header.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise TableError(f"{path} is UTF-16: save it as UTF-8.")
     delimiter = max(delimiters, key=lambda sign: header.count(sign.encode()))
-    return csv.read_csv(
-        path,
-        parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-        convert_options=csv.ConvertOptions(null_values=list(NULLS), strings_can_be_null=True),
+    ragged: list[csv.InvalidRow] = []
+
+    def refuse(row: csv.InvalidRow) -> str:
+        ragged.append(row)
+        return "error"
+
+    try:
+        return csv.read_csv(
+            path,
+            parse_options=csv.ParseOptions(
+                delimiter=delimiter,
+                newlines_in_values=True,
+                invalid_row_handler=refuse,
+            ),
+            convert_options=csv.ConvertOptions(null_values=list(NULLS), strings_can_be_null=True),
+        )
+    except pa.ArrowInvalid as error:
+        if not ragged:
+            raise
+        raise _ragged(path, delimiter, ragged[0]) from error
+
+
+def _ragged(path: Path, delimiter: str, row: csv.InvalidRow) -> TableError:
+    """Return the refusal of a row of other length: its line and the counts, and none of its values."""
+    line = _first_line_unlike(path, delimiter, row.expected_columns)
+    return TableError(
+        f"line {line} of {path} has {row.actual_columns} cells, but there are {row.expected_columns} columns."
     )
+
+
+def _first_line_unlike(path: Path, delimiter: str, columns: int) -> int:
+    """Return where the first record of other than so many cells begins; empty lines and quoted line ends count."""
+    with pa.input_stream(str(path), compression="detect") as file:
+        records = reader(TextIOWrapper(file, encoding="utf-8", errors="replace", newline=""), delimiter=delimiter)
+        line = 1
+        try:
+            for cells in records:
+                if cells and len(cells) != columns:
+                    return line
+                line = records.line_num + 1
+        except LongCellError:  # the reader gives up on a cell of 128 KiB: the fault is there or below
+            return line
+    return line
 
 
 def _check(path: Path, arrow: pa.Table) -> None:

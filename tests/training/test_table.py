@@ -51,7 +51,8 @@ def test_null_tokens(tmp_path: Path, token: str) -> None:
         ("t.csv", b"a,a\n1,2\n", r"has 2 columns named 'a': give each its own name\."),
         ("t.csv", b"a,b\n1,\xff\xfe\n", r"column 'b' of .* holds bytes that are not UTF-8: save the file as UTF-8\."),
         ("t.csv", "a,b\n1,2\n".encode("utf-16"), r"is UTF-16: save it as UTF-8\."),
-        ("t.csv", b"a,b\n1,2\n3\n", r"cannot be read: CSV parse error: .*2 columns, got 1: 3\."),
+        ("t.csv", b"a,b\n1,2\n3\n", r"line 3 of .*t.csv has 1 cells, but there are 2 columns\.$"),
+        ("t.csv", b'a;b\n\n1;"x\ny"\n1;2;3\n', r"line 5 of .*t.csv has 3 cells, but there are 2 columns\.$"),
         ("t.parquet", b"PAR1 not so", r"t.parquet cannot be read: "),
         ("t.arrow", b"ARROW1 not so", r"t.arrow cannot be read: "),
         ("t.xlsx", b"PK", r"has the ending '.xlsx': tables end in one of \.csv, "),
@@ -63,6 +64,15 @@ def test_refusals(tmp_path: Path, name: str, content: bytes, sentence: str) -> N
     path.write_bytes(content)
     with pytest.raises(TableError, match=sentence):
         read(path)
+
+
+def test_a_ragged_row_is_not_shown(tmp_path: Path) -> None:
+    """The values of a row that does not fit may be anybody's: they are in no message."""
+    path = tmp_path / "t.csv.gz"
+    path.write_bytes(gzip.compress(b"a,b\n1,2\n3,secret,4\n"))
+    with pytest.raises(TableError, match="line 3 ") as refused:
+        read(path)
+    assert "secret" not in str(refused.value)
 
 
 def test_no_file(tmp_path: Path) -> None:
