@@ -141,6 +141,13 @@ def engine_failed() -> ServiceError:
     return ServiceError(500, "engine_failed", "The engine failed on the run that held these rows.")
 
 
+def too_slow(timeout_s: float) -> ServiceError:
+    """Return 408: the request did not arrive in time."""
+    return ServiceError(
+        408, "request_timeout", f"The request's headers and body did not arrive within {timeout_s:g} s."
+    )
+
+
 def body_too_large(limit_bytes: int) -> ServiceError:
     """Return 413 for a body that is, or would become, longer than the limit."""
     return ServiceError(413, "body_too_large", f"The body is larger than the limit of {limit_bytes} bytes.")

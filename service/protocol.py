@@ -20,6 +20,7 @@ from uvicorn.server import ServerState
 
 from service import errors
 from service.admission import Ticket
+from service.arrival import Arrival
 from service.asgi import App
 from service.errors import ServiceError
 from service.exchange import Exchange, special
@@ -77,14 +78,22 @@ class Protocol(HttpToolsProtocol):
         application = config.app
         assert isinstance(application, App), "service.serve makes the configuration"
         self._routes = application.service.routes
+        self._application = application
         self._max_body_bytes = application.service.settings.max_body_bytes
+        self._has_headers = False  # of the request that is being read
         self.cycle: Any = None  # uvicorn's cycle or a Turn: what is being read
         self._turn: Turn | None = None  # the predict request that is being read or answered
         self._idle_since_s = 0.0
         self.on_closed: Callable[[], None] | None = None  # a worker tells its supervisor
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        self._arrival = Arrival(self.loop, self._application.service.settings.read_timeout_s, self._on_late)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Give the place of a caller that went away to others."""
+        self._arrival.stop()
         turn = self._turn
         if turn is not None and turn.ticket is not None:
             turn.exchange.cancel(turn.ticket)
@@ -106,6 +115,8 @@ class Protocol(HttpToolsProtocol):
         """Leave the scope to requests that need one."""
         self.url = b""
         self.headers = []
+        self._has_headers = False
+        self._arrival.begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a header; what it means is asked once, when all are there."""
@@ -113,6 +124,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Keep a predict request here or send it the long way."""
+        self._has_headers = True
         exchange = self._routes.get(self.url.decode("latin-1"))
         cycle = self.cycle
         if exchange is not None and (cycle is None or cycle.response_complete) and self.parser.get_method() == b"POST":
@@ -121,6 +133,8 @@ class Protocol(HttpToolsProtocol):
                 self._begin(exchange, found)
                 return
         url, headers = self.url, self.headers
+        if self._is_table(url, headers):
+            self._arrival.end()  # however long it is: the stream looks whether it goes on
         super().on_message_begin()
         self.url = url
         self.headers.extend(headers)
@@ -142,6 +156,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Hand the whole request over."""
+        self._arrival.end()
         turn = self._turn
         if turn is None or turn is not self.cycle:
             super().on_message_complete()
@@ -200,15 +215,38 @@ class Protocol(HttpToolsProtocol):
         turn.keep_alive = False
         turn.parts = []
         answer = turn.exchange.refuse(errors.body_too_large(self._max_body_bytes), turn.headers)
-        self._write(answer, turn)
+        self._write(answer, keep_alive=False)
         turn.response_complete = True
+
+    def _is_table(self, url: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
+        path = url.partition(b"?")[0].decode("latin-1")
+        return path in self._application.service.tables and wants_table(special(headers))
+
+    def _on_late(self) -> None:
+        """Answer 408 for a request that does not arrive, and close; a connection that never began one is just closed."""
+        cycle = self.cycle
+        is_open = cycle is not None and not cycle.response_complete
+        if self.pipeline or (is_open and not self._has_headers):
+            return  # an earlier request of this connection is still being answered
+        began = is_open and getattr(cycle, "response_started", False)
+        if self.headers and not began and (is_open or not self._has_headers):
+            self._write(self._late_answer(), keep_alive=False)
+        self.transport.close()
+
+    def _late_answer(self) -> Answer:
+        error = errors.too_slow(self._application.service.settings.read_timeout_s)
+        path = self.url.partition(b"?")[0].decode("latin-1")
+        exchange = self._routes.get(path)
+        if exchange is not None:
+            return exchange.refuse(error, self.headers)
+        return self._application.failure(error, path, self.headers)
 
     def _answer(self, answer: Answer) -> None:
         """Write the answer of the open request and go on with what was pipelined behind it."""
         turn = self._turn
         assert turn is not None, "an answer belongs to an open request"
         turn.ticket = None
-        self._write(answer, turn)
+        self._write(answer, keep_alive=turn.keep_alive)
         turn.response_complete = True
         if not turn.keep_alive:
             self.transport.close()
@@ -224,14 +262,14 @@ class Protocol(HttpToolsProtocol):
         if self.flow.write_paused:  # a caller that does not read its answers may not send more requests
             self.flow.pause_reading()
 
-    def _write(self, answer: Answer, turn: Turn) -> None:
+    def _write(self, answer: Answer, *, keep_alive: bool) -> None:
         status, headers, body = answer
         parts = [STATUS_LINES[status]]
         for name, value in self.server_state.default_headers:
             parts += (name, b": ", value, b"\r\n")
         for name, value in headers:
             parts += (name, b": ", value, b"\r\n")
-        if not turn.keep_alive:
+        if not keep_alive:
             parts.append(b"connection: close\r\n")
         parts.append(b"content-length: %d\r\n\r\n" % len(body))
         parts.append(body)

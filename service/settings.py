@@ -100,6 +100,13 @@ class Settings(BaseModel):
         description="deadline of a request that names none in X-Request-Timeout-S, and the most it may name",
         json_schema_extra={"unit": "s"},
     )
+    read_timeout_s: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="time for a request's headers and body to arrive; beyond it 408. A table has as long as it goes on",
+        json_schema_extra={"unit": "s"},
+    )
     drain_s: float = Field(
         20.0,
         ge=0,

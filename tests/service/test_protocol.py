@@ -180,3 +180,26 @@ def test_a_caller_that_leaves_hurts_nobody(server: Live) -> None:
             connection.sendall(request(GOOD)[:cut])
             connection.close()
         assert talk(server, request(GOOD))[0][0] == 200
+
+
+def until_the_end(server: Live, raw: bytes) -> bytes:
+    """Send raw bytes and read until the server closes."""
+    with socket.create_connection((server.host, server.port), timeout=30) as connection:
+        connection.sendall(raw)
+        return connection.makefile("rb").read()
+
+
+def test_what_does_not_arrive_is_given_up(tmp_path: Path) -> None:
+    """Headers or a body that stop coming get 408 and the end of the connection, on both ways; silence gets the end."""
+    make_bundle(tmp_path)
+    with live(tmp_path, "--read-timeout-s", "0.2") as server:
+        for path in ("/predict", LONG):
+            found = until_the_end(server, request(GOOD, path)[:-5])
+            assert found.startswith(b"HTTP/1.1 408 "), path
+            assert b"connection: close\r\n" in found
+            assert b"did not arrive within 0.2 s" in found
+        assert until_the_end(server, request(GOOD)[:40]).startswith(b"HTTP/1.1 408 ")
+        assert until_the_end(server, b"") == b""
+        first, second = until_the_end(server, request(GOOD) + request(GOOD)[:-5]).split(b"HTTP/1.1 ")[1:]
+        assert first.startswith(b"200 OK")
+        assert second.startswith(b"408 ")
