@@ -80,9 +80,31 @@ def test_prove_shows_the_certificate(folder: Path, capsys: pytest.CaptureFixture
 
 
 def test_prove_refuses_by_node(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A float32 bundle is not proved: the message names the first node that breaks the argument."""
-    assert prove_command.main([str(folder)]) == 1
+    """A float32 graph is not proved: the message names the first node that breaks the argument."""
+    assert prove_command.main([str(folder / "model.onnx")]) == 1
     assert "is not proved: at member0_layer0" in capsys.readouterr().err
+
+
+def test_prove_says_what_to_do_with_a_float32_bundle(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A bundle that never claimed to be exact is told how it becomes so."""
+    assert prove_command.main([str(folder)]) == 2
+    assert f"is float32; `batchproof-train exact {folder}` writes it as exact." in capsys.readouterr().err
+
+
+def test_prove_takes_the_newest_version(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """models/NAME means its newest version: here the exact one, beside the float32 one."""
+    exact_command.main([str(folder)])
+    assert prove_command.main([str(folder.parent)]) == 0
+    assert "least margin" in capsys.readouterr().out
+
+
+def test_prove_refuses_a_changed_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A bundle whose model.onnx is not the one in its manifest gets no certificate."""
+    exact_command.main([str(folder)])
+    model = folder.parent / "2" / "model.onnx"
+    model.write_bytes(model.read_bytes() + b"\x32\x00")  # an empty doc_string: the same graph
+    assert prove_command.main([str(folder.parent / "2")]) == 2
+    assert "model.onnx has " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content, words", [(None, "cannot be read"), (b"species,island\n", "is not an ONNX file")])
