@@ -25,7 +25,7 @@ check: $(ENV)/ready ## Run lint, types and import boundaries only
 	$(ENV)/bin/lint-imports --no-logo
 
 train: $(ENV)/ready ## Train models/penguins/ anew from examples/penguins.csv
-	$(ENV)/bin/batchproof-train examples/penguins.csv --target species --widths 64,64 --models $(or $(MODELS),models)
+	$(ENV)/bin/batchproof-train examples/penguins.csv --target species --widths 64,64 --arithmetic exact --models $(or $(MODELS),models)
 
 image: ## Build the container image (ENGINE=cpu or gpu)
 	docker build --build-arg ENGINE=$(ENGINE) $(if $(BASE),--build-arg BASE=$(BASE)) --tag $(IMAGE) .
