@@ -10,6 +10,7 @@ from training import bundle, leaks, model
 from training.board import Board
 from training.checkpoint import Checkpoint
 from training.data import Data, prepare
+from training.fitted import device_of
 from training.interruption import Interruption
 from training.model import Place
 from training.progress import Progress, Silent, duration
@@ -36,6 +37,7 @@ def train(path: Path, settings: Settings, progress: Progress | None = None) -> T
     """
     start_s, progress = time.monotonic(), progress or Silent()
     place = place_of(path, settings)
+    device_of(settings.device)  # refuses before a large table is read
     data = prepare(path, settings)
     findings = leaks.find(data.signature, data.arrays, data.goal, data.split)
     for line in (*data.lines(), *findings.lines(data.split)):

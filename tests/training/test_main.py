@@ -77,6 +77,13 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixt
     assert [path for path in sorted(tmp_path.rglob("*")) if path.name != "t.csv"] == before
 
 
+def test_an_absent_device(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that is not there is refused before the table is read."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert run(tmp_path, "", "--target", "y", "--device", "cuda") == 2
+    assert "torch finds no CUDA device here: use cpu or auto." in capsys.readouterr().err
+
+
 def test_a_folder_that_takes_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file system that takes no new folder is refused before the table is read."""
     assert run(tmp_path, "", "--target", "y", "--models", "/proc/models") == 2
