@@ -169,7 +169,9 @@ def load(settings: Settings) -> Service:
 
 def default_name(settings: Settings, loaded: Registry) -> str | None:
     """Return the model that plain /predict answers for, if there is one."""
-    return settings.default_model or (next(iter(loaded.models)) if len(loaded.models) == 1 else None)
+    if settings.default_model:
+        return settings.default_model
+    return next(iter(loaded.models), None) if len(loaded.names) == 1 else None  # a refusal does not choose another
 
 
 def inline_s(settings: Settings) -> float:

@@ -21,6 +21,11 @@ class Registry:
     models: Mapping[str, Mapping[int, Model]] = field(default_factory=dict)  # name -> version -> model
     refusals: tuple[Refusal, ...] = ()
 
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the models that were found, whether they loaded or were refused."""
+        return sorted({*self.models, *(one.name for one in self.refusals if one.version is not None)})
+
     def newest(self, name: str) -> Model:
         """Return the newest version that loaded; raises KeyError."""
         versions = self.models[name]

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict
 
+from service.absence import absent
 from service.app import Service
 from service.banner import row
-from service.errors import ServiceError, nearest
 from service.manifest import Signature
 from service.model import Model
 
@@ -67,14 +67,12 @@ def routes(service: Service) -> APIRouter:
 
 
 def find(service: Service, name: str, version: int | None = None) -> Model:
-    """Return a served model; raises 404 with the nearest name."""
+    """Return a served model; raises 404 with the nearest name, or 503 where it was refused."""
     versions = service.registry.models.get(name)
     if versions is None:
-        near = nearest(name, list(service.registry.models))
-        raise ServiceError(404, "unknown_model", f"There is no model {name!r}.{near}")
+        raise absent(service.registry, name, version)
     if version is not None and version not in versions:
-        served = ", ".join(map(str, sorted(versions)))
-        raise ServiceError(404, "unknown_version", f"Model {name!r} is served in version {served} alone.")
+        raise absent(service.registry, name, version)
     return versions[max(versions) if version is None else version]
 
 

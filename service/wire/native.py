@@ -7,6 +7,7 @@ import numpy as np
 import orjson
 
 from service import errors
+from service.absence import absent
 from service.errors import ServiceError
 from service.features import Encoded, Encoder, Problem
 from service.model import Model
@@ -51,15 +52,13 @@ class Native:
     def page(self, site: Site, method: str, path: str) -> Answer | None:
         """Say why a predict path does not answer."""
         parts = path.strip("/").split("/")
-        names = list(site.registry.models)
+        names = site.registry.names
         if path == "/predict" and len(names) != 1:
             which = f"name one: /models/{{name}}/predict with {', '.join(names)}" if names else "no model is loaded"
             raise ServiceError(404, "no_default_model", f"There is no default model; {which}.")
-        if len(parts) < 2 or parts[1] not in site.registry.models:
-            name = parts[1] if len(parts) > 1 else ""
-            raise ServiceError(404, "unknown_model", f"There is no model {name!r}.{errors.nearest(name, names)}")
-        versions = ", ".join(map(str, sorted(site.registry.models[parts[1]])))
-        raise ServiceError(404, "unknown_version", f"Model {parts[1]!r} is served in version {versions} alone.")
+        name = names[0] if path == "/predict" else parts[1]
+        version = parts[3] if len(parts) == 5 and parts[3].isascii() and parts[3].isdecimal() else "0"
+        raise absent(site.registry, name, int(version[:18]) if len(parts) == 5 else None)
 
     def failure(self, error: ServiceError, request_id: str) -> Answer:
         """Return the one error shape of the native routes."""
