@@ -38,6 +38,16 @@ def test_smooth_clip_is_the_formula_and_never_loses_the_order_of_values() -> Non
     assert (np.diff(x) > 0).all() or x[-1] == x[-2]
 
 
+@pytest.mark.parametrize("unit", [1e-250, 1.0, 1e300])
+@pytest.mark.parametrize("values", [[1.0, -1.0, 0.5, 0.25, -0.75], [0.0, 0.0, 0.0, 0.0, 1.0]])
+def test_the_spread_of_huge_values_does_not_overflow(unit: float, values: list[float]) -> None:
+    """A column in other units has its centre and spread in those units, up to 1e300."""
+    plain = scaling.fit(np.array(values)[:, None])
+    found = scaling.fit(np.array(values)[:, None] * unit)
+    assert found.center == pytest.approx(plain.center * unit, rel=1e-12, abs=0)
+    assert found.scale == pytest.approx(plain.scale / unit, rel=1e-12, abs=0)
+
+
 def test_bins_rise_from_zero_to_height_inside_their_edges() -> None:
     """A value between two edges fills the bins below it, its share of its own bin, and none above."""
     bins = piecewise.Piecewise(np.zeros(3, np.int64), np.array([0.0, 1.0, 3.0]), np.array([1.0, 0.5, 1.0]))

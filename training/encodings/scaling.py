@@ -46,8 +46,13 @@ def fit(numeric: np.ndarray) -> Scaling:
     A column whose quartiles coincide takes its standard deviation, one that is constant takes 1.
     The spread is the interquartile range over 1.349, which a normal distribution's standard deviation is.
     """
-    low, center, high = np.nanquantile(numeric, [0.25, 0.5, 0.75], axis=0)
-    deviation = np.nanstd(numeric, axis=0)
-    spread = np.where(high > low, (high - low) / 1.349, deviation)
-    usable = np.isfinite(spread) & (spread > np.abs(center) * 1e-15) & (spread > 1e-300)
-    return Scaling(center.astype(np.float64), 1.0 / np.where(usable, spread, 1.0))
+    # Squares of values beyond 1e100 overflow, of tiny ones vanish: such a column is measured in a power of two.
+    greatest = np.nanmax(np.abs(numeric), axis=0)
+    exponent = np.where((greatest > 1e100) | (greatest < 1e-100), np.frexp(greatest)[1], 0)
+    measured = np.ldexp(numeric, -exponent)
+    low, center, high = np.nanquantile(measured, [0.25, 0.5, 0.75], axis=0)
+    spread = np.where(high > low, (high - low) / 1.349, np.nanstd(measured, axis=0))
+    usable = np.isfinite(spread) & (spread > np.abs(center) * 1e-15)
+    usable &= np.ldexp(spread, np.minimum(exponent, 0)) > 1e-300
+    inverse = np.where(usable, np.ldexp(1.0 / np.where(usable, spread, 1.0), -exponent), 1.0)
+    return Scaling(np.ldexp(center, exponent).astype(np.float64), inverse)
