@@ -14,6 +14,7 @@ from service.model import Model
 from service.wire.dialect import JSON, Answer, Call, Codec, Decoded, Limits, Site
 from service.wire.extras import Asked, Extras
 from service.wire.predictions import PredictionText
+from service.wire.repeats import repeated_key
 from service.wire.rows import FastRows
 
 FIELDS = ("rows", "columns", "on_error", "coverage", "explain", "detail")
@@ -108,6 +109,7 @@ class NativeCodec:
     def _precise(self, body: bytes) -> Decoded:
         content = parse(body)
         rows, columns, on_error = fields(content)
+        check_distinct(body, content)
         asked = self._extras.asked(content)
         if len(rows) > self._limits.max_rows:
             raise too_many_rows(len(rows), self._limits.max_rows)
@@ -141,6 +143,14 @@ def parse(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise errors.broken_json(body, error) from error
+
+
+def check_distinct(body: bytes, content: dict[str, Any]) -> None:
+    """Raise 422 where a key is given twice in one object: which of its values is meant nobody can say."""
+    keys = len(content) + sum(len(row) for row in content["rows"] if isinstance(row, dict))
+    key = repeated_key(body, keys)
+    if key is not None:
+        raise ServiceError(422, "invalid_request", f"The key {key!r:.200} is given twice in one object.")
 
 
 def too_many_rows(rows: int, limit: int) -> ServiceError:

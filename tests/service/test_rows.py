@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.errors import ServiceError
 from service.features import Arrays, Encoder
 from service.manifest import Signature
+from service.wire.native import check_distinct
 from service.wire.rows import FastRows
 from tests.bundles import INPUTS, signature_of
 
@@ -71,6 +73,10 @@ def precise(encoder: Encoder, body: bytes) -> Arrays | None:
     try:
         content: Any = orjson.loads(body)
     except orjson.JSONDecodeError:
+        return None
+    try:
+        check_distinct(body, content)
+    except ServiceError:
         return None
     encoded = encoder.encode_rows(content["rows"])
     return None if encoded.errors else encoded.arrays
@@ -146,14 +152,26 @@ def test_flattening_hides_nothing(body: bytes) -> None:
     assert READERS["plain"][0].decode(body) is None
 
 
-def test_of_doubled_keys_the_last_counts() -> None:
-    """Both paths take the last of two equal keys, as JSON parsers do."""
-    fast, encoder = READERS["plain"]
-    body = b'{"rows":[[1,2,3]],"rows":[[4,5,6]]}'
-    found, wanted = fast.decode(body), precise(encoder, body)
-    assert found is not None
-    assert wanted is not None
-    assert same_bits(found, wanted)
+@pytest.mark.parametrize(
+    ("key", "body"),
+    [
+        ("rows", b'{"rows":[[1,2,3]],"rows":[[4,5,6]]}'),
+        ("rows", b'{"rows":[[1,2,3]],"ro\\u0077s":[[4,5,6]]}'),
+        ("x1", b'{"rows":[{"x0":1,"x1":2,"x2":3},{"x0":1,"x1":2,"x1" : 9,"x2":3}]}'),
+    ],
+)
+def test_doubled_keys_are_refused(key: str, body: bytes) -> None:
+    """Neither path takes the last of two equal keys in silence; the refusal names the key."""
+    assert READERS["plain"][0].decode(body) is None
+    with pytest.raises(ServiceError, match=f"The key '{key}' is given twice in one object"):
+        check_distinct(body, orjson.loads(body))
+
+
+def test_colons_in_texts_are_no_keys() -> None:
+    """Times of day and names with colons are read by the fast path."""
+    row = [40.5, "a:b", 3, "2020-01-01T12:00:00Z", True, 1, None]
+    for shape in (row, dict(zip([f["name"] for f in INPUTS], row, strict=True))):
+        assert READERS["mixed"][0].decode(json.dumps({"rows": [shape] * 2}).encode()) is not None
 
 
 def test_the_parser_is_free_after_a_refusal() -> None:
