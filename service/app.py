@@ -14,7 +14,7 @@ from service.agreement import agree
 from service.audit import Audit, Records
 from service.batching import Batcher
 from service.bundle import Bundle
-from service.engine import EngineOptions
+from service.engine import EngineOptions, provider_of
 from service.errors import BundleError, EngineError, SettingError, nearest
 from service.exchange import Exchange
 from service.invariance import for_bundles
@@ -154,6 +154,7 @@ def load(settings: Settings) -> Service:
     options = EngineOptions(settings.device, settings.threads)
     load_one = partial(_load_model, settings, options)
     try:
+        provider_of(options)  # no model could run on a device that is not there
         loaded = registry.load(settings.models, load_one, settings.versions, settings.pins)
     except (BundleError, EngineError) as error:
         raise SettingError(f"{error}.") from error
@@ -161,10 +162,21 @@ def load(settings: Settings) -> Service:
         raise SettingError(f"The shared folder metrics_folder cannot be used: {error}.") from error
     for refusal in loaded.refusals:
         event("model_refused", 30, model=refusal.name, version=refusal.version, reason=refusal.message)
+    if not loaded.names:
+        event("no_models", 30, what=f"no <name>/<version>/bundle.json in {settings.models}")
+    _check_pins(settings, loaded)
     if settings.default_model and settings.default_model not in loaded.models:
         near = nearest(settings.default_model, list(loaded.models))
         raise SettingError(f"default_model is {settings.default_model!r}, but no such model is loaded.{near}")
     return Service(settings, loaded)
+
+
+def _check_pins(settings: Settings, loaded: Registry) -> None:
+    """Raise SettingError for a pin without a folder; a pinned bundle that was refused is told like any other."""
+    for refusal in loaded.refusals:
+        is_pinned = settings.pins.get(refusal.name) == refusal.version
+        if is_pinned and refusal.message.startswith(f"version {refusal.version} is pinned, but "):
+            raise SettingError(f"Model {refusal.name!r}: {refusal.message}.")
 
 
 def default_name(settings: Settings, loaded: Registry) -> str | None:
