@@ -9,7 +9,7 @@ from service import errors
 from service.errors import ServiceError
 from service.tables.block import Blocks, Reading, places_of
 from service.tables.lines import LinesBlock, LinesTable
-from service.wire.native import fields, parse
+from service.wire.native import check_distinct, fields, parse
 
 
 def object_blocks(file: BinaryIO, reading: Reading, limit_bytes: int) -> Blocks:
@@ -17,7 +17,9 @@ def object_blocks(file: BinaryIO, reading: Reading, limit_bytes: int) -> Blocks:
     body = file.read(limit_bytes + 1)
     if len(body) > limit_bytes:
         raise errors.body_too_large(limit_bytes)
-    rows, columns, on_error = fields(parse(body))
+    content = parse(body)
+    rows, columns, on_error = fields(content)
+    check_distinct(body, content)
     if on_error != "request":
         raise ServiceError(
             422, "invalid_request", "Where the answer is a table, on_error is a parameter: ?on_error=row."
