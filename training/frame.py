@@ -56,8 +56,12 @@ def classes_of(y: np.ndarray, name: str) -> tuple[np.ndarray, Goal]:
 
 
 def values_of(y: np.ndarray, name: str) -> Goal:
-    """Return the goal of float64 values."""
-    return Goal(name, "regression", y.astype(np.float64), None, "a regressor was asked for")
+    """Return the goal of float64 values; ValueError where y is no number."""
+    try:
+        values = y.astype(np.float64)
+    except (ValueError, TypeError) as error:
+        raise ValueError("y holds text: a regressor takes numbers; BatchNormMLPClassifier takes classes.") from error
+    return Goal(name, "regression", values, None, "a regressor was asked for")
 
 
 def encode(signature: Signature, arrow: pa.Table) -> Arrays:

@@ -150,3 +150,15 @@ def test_a_batch_without_any_value_is_answered(frame: pd.DataFrame, fitted: Batc
     rows = frame.drop(columns="kind").head(3).assign(size=np.nan, colour=None, day=pd.NaT)
 
     assert fitted.predict_proba(rows).shape == (3, 2)
+
+
+def test_a_regressor_takes_no_text() -> None:
+    """Classes as the target of a regression are refused with what takes them."""
+    with pytest.raises(ValueError, match="y holds text: a regressor takes numbers; BatchNormMLPClassifier takes"):
+        BatchNormMLPRegressor().fit(np.arange(40.0).reshape(20, 2), np.array(list("ab") * 10))
+
+
+def test_an_unknown_encoding_is_a_value_error() -> None:
+    """A setting that the command refuses is refused by the estimator alike."""
+    with pytest.raises(ValueError, match="encoding is 'foo': use one of plain, bins, quantile, tree, waves"):
+        BatchNormMLPRegressor(encoding="foo").fit(np.arange(40.0).reshape(20, 2), np.arange(20.0))
