@@ -75,10 +75,12 @@ class Encoder:
         for name in columns:
             if not isinstance(name, str) or name not in self._known:
                 return self._unknown(None, name, [])
-        for name in self.names:
-            if (found := list(columns).count(name)) != 1:
-                return Problem(None, name, f"columns must name it once, not {found} times")
-        return None
+        given = list(columns)
+        for name in given:
+            if given.count(name) > 1:
+                return Problem(None, name, f"columns must name it once, not {given.count(name)} times")
+        absent = next((name for name in self.names if name not in given), None)
+        return None if absent is None else Problem(None, absent, "it is missing from columns")
 
     def _row(self, number: int, row: Any, columns: Sequence[str] | None, errors: list[Problem]) -> list[float] | None:
         named = self._named(number, row, columns, errors)

@@ -238,8 +238,10 @@ def _sentence(error: ValidationError, values: Mapping[str, Any], sources: Mappin
     fault = error.errors(include_url=False)[0]
     name = str(fault["loc"][0])
     source = {
-        "file": f"the settings file {path}",
+        "file": f"{name} in the settings file {path}",
         "environment": environment_name(name),
         "flag": flag_name(name),
     }.get(sources.get(name, ""), name)
-    return f"{source} is {values[name]!r}, but {name} takes {bounds(name)}: {str(fault['msg']).lower()}."
+    taken = bounds(name)
+    why = f": {str(fault['msg']).lower()}" if taken in ("text", "list") else ""  # elsewhere the bounds say it all
+    return f"{source} is {values[name]!r}, but {name} takes {taken}{why}."

@@ -73,7 +73,8 @@ class Supervisor:
 
     def _turn(self, timeout_s: float | None) -> None:
         for key, _ in self._selector.select(timeout_s):
-            if key.fileobj in self._selector.get_map():  # an earlier event of this turn may have closed it
+            # An earlier event of this turn may have closed it, and its descriptor may be another's by now.
+            if self._selector.get_map().get(key.fd) is key:
                 key.data()
 
     def _start(self, slot: int) -> None:

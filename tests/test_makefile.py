@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 )
 def test_serve_passes_what_was_given_alone(given: tuple[str, ...], ending: str) -> None:
     """A flag beats the environment and the settings file, so `make serve` passes only the flags that it was given."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("MODELS", "PORT")}
-    command = ["make", "--dry-run", "--old-file", "pyproject.toml", "serve", *given]
+    of_make = ("MODELS", "PORT", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")  # the tests themselves may run under make
+    environment = {name: value for name, value in os.environ.items() if name not in of_make}
+    command = ["make", "--no-print-directory", "--dry-run", "--old-file", "pyproject.toml", "serve", *given]
     shown = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
     assert " ".join(shown.splitlines()[-1].split()).endswith(ending)

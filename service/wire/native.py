@@ -11,12 +11,17 @@ from service.absence import absent
 from service.errors import ServiceError
 from service.features import Encoded, Encoder, Problem
 from service.model import Model
+from service.wire.compression import header, unpacked
 from service.wire.dialect import JSON, Answer, Call, Codec, Decoded, Limits, Site
 from service.wire.extras import Asked, Extras
 from service.wire.predictions import PredictionText
 from service.wire.repeats import repeated_key
 from service.wire.rows import FastRows
 
+# JSON, and what HTTP libraries send when nobody says what the body is.
+AS_JSON = frozenset({"application/json", "text/json", "text/plain", "application/octet-stream", "*/*"}) | {
+    "application/x-www-form-urlencoded"
+}
 FIELDS = ("rows", "columns", "on_error", "coverage", "explain", "detail")
 
 
@@ -93,7 +98,7 @@ class NativeCodec:
         """Read the body; raises 400 for broken JSON and 422 for anything else that is wrong."""
         arrays = self._fast.decode(call.body)
         if arrays is None:
-            return self._precise(call.body)
+            return self._slow(call)
         rows = len(arrays[0] if arrays[0] is not None else arrays[1])  # type: ignore[arg-type]
         if rows > self._limits.max_rows:
             raise too_many_rows(rows, self._limits.max_rows)
@@ -105,6 +110,14 @@ class NativeCodec:
         text = self._text.write(outputs) if note is None else self._unusual(note, outputs)
         parts = (b'{"predictions":[', text, self._middle, call.request_id.encode(), b'"}')
         return Answer(200, (JSON,), b"".join(parts))
+
+    def _slow(self, call: Call) -> Decoded:
+        """Read what the fast reader did not take: a packed body, another content type, a fault, the unusual."""
+        body = unpacked(call.body, call.headers, self._limits.max_body_bytes)
+        if body is not call.body:
+            return self.decode(call._replace(body=body, headers=()))
+        check_type(call)
+        return self._precise(body)
 
     def _precise(self, body: bytes) -> Decoded:
         content = parse(body)
@@ -135,6 +148,15 @@ class NativeCodec:
             error = {"code": "invalid_row", "message": _sentence(problems), "details": _details(problems)}
             texts[row] = orjson.dumps({"error": error})
         return b",".join(texts)
+
+
+def check_type(call: Call) -> None:
+    """Refuse, with 415, a body that says it is something that no predict route reads as JSON."""
+    stated = (header(call.headers, b"content-type") or b"").decode("latin-1").partition(";")[0].strip().lower()
+    if stated and stated not in AS_JSON and not stated.endswith("+json"):
+        raise ServiceError(
+            415, "unsupported_type", f"Content-Type {stated!r:.60} is not taken; application/json and tables are."
+        )
 
 
 def parse(body: bytes) -> Any:

@@ -166,7 +166,7 @@ def test_object_beside_columns_is_refused() -> None:
     "columns, problem",
     [
         ([*GOOD, "island"], Problem(None, "island", "columns must name it once, not 2 times")),
-        ([*list(GOOD)[1:]], Problem(None, "length_mm", "columns must name it once, not 0 times")),
+        ([*list(GOOD)[1:]], Problem(None, "length_mm", "it is missing from columns")),
         ([*list(GOOD)[1:], "length"], Problem(None, "length", "unknown feature; did you mean 'length_mm'?")),
         ([*list(GOOD)[1:], 5], Problem(None, "5", "unknown feature")),
     ],
