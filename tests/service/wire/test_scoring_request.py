@@ -135,7 +135,7 @@ def test_the_answers_type(accept: bytes, kind: bytes, answer: str) -> None:
         ({"instances": [[1]]}, b"", 422, "the row has 1 values"),
         ({"inputs": {"length_mm": 1}}, b"", 422, "one list for each feature"),
         ({"inputs": {"length_mm": [1], "count": []}}, b"", 422, "all of one length"),
-        ({"inputs": {}}, b"", 422, "columns must name it once"),
+        ({"inputs": {}}, b"", 422, "missing from columns"),
         ({"dataframe_split": {"columns": NAMES}}, b"", 422, "dataframe_split to be"),
         ({"dataframe_split": {"columns": NAMES, "data": [], "more": 1}}, b"", 422, "dataframe_split to be"),
         ({"dataframe_split": {"columns": ["a"], "data": [[1]]}}, b"", 422, "unknown feature"),
