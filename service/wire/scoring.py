@@ -91,8 +91,7 @@ class Scoring:
         """Return the refusal with the code and sentence that MLflow's clients look for."""
         code = "BAD_REQUEST" if error.status < 500 else "INTERNAL_ERROR"
         body = {"error_code": code, "message": error.message, "details": list(error.details)}
-        status = 400 if error.status == 422 else error.status
-        return Answer(status, [JSON, *error.headers, (b"x-request-id", request_id.encode())], orjson.dumps(body))
+        return _refusal(error, request_id, body)
 
     def document(self, model: Model) -> Mapping[str, Any]:
         """Return the OpenAPI items of the paths."""
@@ -165,9 +164,7 @@ class AzureMachineLearning(Scoring):
 
     def failure(self, error: ServiceError, request_id: str) -> Answer:
         """Return {"message": sentence}."""
-        status = 400 if error.status == 422 else error.status
-        headers = [JSON, *error.headers, (b"x-request-id", request_id.encode())]
-        return Answer(status, headers, orjson.dumps({"message": error.message}))
+        return _refusal(error, request_id, {"message": error.message})
 
 
 class Version1(Scoring):
@@ -198,9 +195,13 @@ class Version1(Scoring):
 
     def failure(self, error: ServiceError, request_id: str) -> Answer:
         """Return {"error": sentence}."""
-        status = 400 if error.status == 422 else error.status
-        headers = [JSON, *error.headers, (b"x-request-id", request_id.encode())]
-        return Answer(status, headers, orjson.dumps({"error": error.message}))
+        return _refusal(error, request_id, {"error": error.message})
+
+
+def _refusal(error: ServiceError, request_id: str, body: Mapping[str, Any]) -> Answer:
+    """Return a refusal in a platform's own shape; the platforms know 400 where the native routes say 422."""
+    status = 400 if error.status == 422 else error.status
+    return Answer(status, [JSON, *error.headers, (b"x-request-id", request_id.encode())], orjson.dumps(body))
 
 
 def _digit_rows(values: np.ndarray) -> list[bytes]:
