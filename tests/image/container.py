@@ -1,6 +1,6 @@
 """Build the image and run it locked down: as its own user and as root, on a read-only root, stopped by SIGTERM.
 
-Then each hosting platform is played on it: its variables, argument, folder and paths (PLATFORMS).
+Then each hosting platform is played on it (platforms.py): its variables, argument, folder, paths, bodies and limits.
 
     python tests/image/container.py FOLDER_OF_BUILD_AND_RUN_SCRIPTS
 
@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -21,44 +22,29 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from platforms import JSON, MODELS, PLATFORMS, Platform, bodies
+
 ROOT = Path(__file__).resolve().parents[2]
 TAG = "localhost/batchproof:check"
 BASE = "docker.io/library/python:3.11-slim-bookworm"
 OWN_USER = "10001"
 READY_WITHIN_S = 60.0
 STOPPED_WITHIN_S = 30.0
-MODELS = ROOT / "models"
 
 
-class Platform(NamedTuple):
-    """How a platform runs an image, and where it asks; `{port}` in an option stands for the port."""
+class Answer(NamedTuple):
+    """What came back."""
 
-    name: str
-    options: tuple[str, ...]  # of run_image.sh
-    health: str
-    predict: str
+    status: int
+    kind: str
+    body: bytes
 
-
-PLATFORMS = (
-    Platform(
-        "Vertex AI",
-        ("-e", "AIP_HTTP_PORT={port}", "-e", "AIP_HEALTH_ROUTE=/isalive", "-e", "AIP_PREDICT_ROUTE=/score-it"),
-        "/isalive",
-        "/score-it",
-    ),
-    Platform(
-        "SageMaker",
-        ("-e", "SAGEMAKER_BIND_TO_PORT={port}", "-v", f"{MODELS}:/opt/ml/model", "-u", "0", "--", "serve"),
-        "/ping",
-        "/invocations",
-    ),
-    Platform(
-        "KServe",
-        ("-e", "PORT={port}", "-v", f"{MODELS}:/mnt/models"),
-        "/v2/health/ready",
-        "/v1/models/penguins:predict",
-    ),
-)
+    @property
+    def predictions(self) -> list[Any]:
+        """Return the predictions of JSON or of JSON Lines."""
+        if self.kind == "application/jsonlines":
+            return [json.loads(line) for line in self.body.splitlines()]
+        return list(json.loads(self.body)["predictions"])
 
 
 def main() -> None:
@@ -111,25 +97,48 @@ def check_user(scripts: Path, user: str) -> None:
     with served(scripts, ("-e", f"BATCHPROOF_PORT={port}", "-u", user)) as process:
         wait_until_ready(process, port, "/health/ready")
         ready_s = time.monotonic() - began_s
-        rows = compare_with_golden(port)
-        process.send_signal(signal.SIGTERM)
-        status = process.wait(STOPPED_WITHIN_S)
-        assert status == 0, f"user {user}: exit status {status} after SIGTERM"
-    print(f"image as user {user}: ready in {ready_s:.2f} s (container set-up included), {rows} golden rows answered")
+        rows = golden("golden.json")["rows"]
+        compare_with_golden(ask(port, "/predict", 10, json.dumps({"rows": rows}).encode()))
+        stop(process, f"user {user}")
+    print(
+        f"image as user {user}: ready in {ready_s:.2f} s (container set-up included), {len(rows)} golden rows answered"
+    )
 
 
 def check_platform(scripts: Path, platform: Platform) -> None:
-    """Run the image as the platform does: probe, predict for instances, stop in time with status 0."""
-    port = free_port()
-    with served(scripts, [option.format(port=port) for option in platform.options]) as process:
-        wait_until_ready(process, port, platform.health)
-        golden = json.loads((newest_bundle() / "golden.json").read_text())
-        answer = post(port, {"instances": golden["rows"]}, platform.predict)
-        assert len(answer["predictions"]) == len(golden["rows"])
-        process.send_signal(signal.SIGTERM)
-        status = process.wait(STOPPED_WITHIN_S)
-        assert status == 0, f"{platform.name}: exit status {status} after SIGTERM"
-    print(f"image on {platform.name}: {platform.health} and {platform.predict} answered, left on SIGTERM")
+    """Run the image as the platform does: probe, predict in all its forms, refuse, each in time, and stop in time."""
+    port = platform.port or free_port()
+    with tempfile.TemporaryDirectory() as empty:
+        Path(empty).chmod(0o755)
+        options = [option.format(port=port, empty=empty) for option in platform.options]
+        with served(scripts, options) as process:
+            wait_until_ready(process, port, platform.probes[0])
+            check_answers(platform, port)
+            stop(process, platform.name)
+    paths = ", ".join((*platform.probes, platform.predict))
+    print(f"image on {platform.name}: {paths} answered ({', '.join(platform.forms)}), left on SIGTERM")
+
+
+def check_answers(platform: Platform, port: int) -> None:
+    """Hold every probe, every form of the golden rows and one refusal to their answers and time limits."""
+    for path in platform.probes:
+        answer = ask(port, path, platform.probe_within_s)
+        assert answer.status == 200, f"{platform.name}: GET {path} gave {answer.status}"
+    names = [feature["name"] for feature in golden("bundle.json")["signature"]["inputs"]]
+    known = bodies(names, golden("golden.json")["rows"])
+    for form in platform.forms:
+        kind, body = known[form]
+        compare_with_golden(ask(port, platform.predict, platform.answer_within_s, body, kind))
+    refused = ask(port, platform.predict, platform.answer_within_s, b'{"instances": [[1]]}')
+    assert refused.status == 400, f"{platform.name}: a wrong row gave {refused.status}"
+    assert "6" in json.loads(refused.body)[platform.refusal], f"{platform.name}: {refused.body!r} names no 6 features"
+
+
+def stop(process: subprocess.Popen[bytes], whose: str) -> None:
+    """Stop the image as platforms do and hold it to status 0."""
+    process.send_signal(signal.SIGTERM)
+    status = process.wait(STOPPED_WITHIN_S)
+    assert status == 0, f"{whose}: exit status {status} after SIGTERM"
 
 
 @contextlib.contextmanager
@@ -151,9 +160,10 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def newest_bundle() -> Path:
-    """Return the newest penguins bundle."""
-    return max((MODELS / "penguins").iterdir(), key=lambda folder: int(folder.name))
+def golden(name: str) -> Any:
+    """Return a file of the newest penguins bundle."""
+    newest = max((MODELS / "penguins").iterdir(), key=lambda folder: int(folder.name))
+    return json.loads((newest / name).read_text())
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], port: int, path: str) -> None:
@@ -169,24 +179,27 @@ def wait_until_ready(process: subprocess.Popen[bytes], port: int, path: str) -> 
     raise AssertionError(f"not ready after {READY_WITHIN_S} s")
 
 
-def compare_with_golden(port: int) -> int:
-    """Post the golden rows of the newest penguins bundle and compare each probability; return how many rows."""
-    golden = json.loads((newest_bundle() / "golden.json").read_text())
-    expected = memoryview(bytes.fromhex(golden["outputs"]["probabilities"]["hex"])).cast("f")
-    answer = post(port, {"rows": golden["rows"]})
-    got = [p for prediction in answer["predictions"] for p in prediction["probabilities"].values()]
+def compare_with_golden(answer: Answer) -> None:
+    """Hold each probability of an answer to the golden rows' own."""
+    assert answer.status == 200, f"status {answer.status}: {answer.body[:300]!r}"
+    expected = memoryview(bytes.fromhex(golden("golden.json")["outputs"]["probabilities"]["hex"])).cast("f")
+    got = [p for prediction in answer.predictions for p in prediction["probabilities"].values()]
     assert len(got) == len(expected)
     assert all(abs(g - e) <= 1e-5 + 1e-5 * abs(e) for g, e in zip(got, expected, strict=True))
-    return len(golden["rows"])
 
 
-def post(port: int, body: dict[str, Any], path: str = "/predict") -> Any:
-    """POST `body` and return the decoded answer."""
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=10) as response:
-        return json.load(response)
+def ask(port: int, path: str, within_s: float, body: bytes | None = None, kind: str = JSON) -> Answer:
+    """GET, or POST a body, and return the answer; it must be whole within the time."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, {"Content-Type": kind} if body else {})
+    began_s = time.monotonic()
+    try:
+        with urllib.request.urlopen(request, timeout=within_s) as response:
+            answer = Answer(response.status, response.headers.get_content_type(), response.read())
+    except urllib.error.HTTPError as error:
+        answer = Answer(error.code, error.headers.get_content_type(), error.read())
+    took_s = time.monotonic() - began_s
+    assert took_s <= within_s, f"{path} took {took_s:.2f} s"
+    return answer
 
 
 if __name__ == "__main__":
