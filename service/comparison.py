@@ -1,16 +1,14 @@
 """Rows compared by their bits: alone, at every position of batches of many sizes, and filling a whole batch."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
+from service.batches import cut
 from service.runner import Feeds, Outputs, rows_of
-
-LARGEST_FILL = 33  # rows: filled batches take the sizes up to this one in turn
-CUTS = (1, 2, 3, 5, 8, 13, 21, 34, 55)  # rows of the requests that a batch is joined from
 
 
 class Runs(Protocol):
@@ -50,15 +48,6 @@ class Tally:
         self.first = self.first or other.first
 
 
-def sizes_for(run_rows: int) -> tuple[int, ...]:
-    """Return the batch sizes to compare: small ones, both sides of powers of two, the largest run, one row more.
-
-    Sizes above `run_rows`, the largest run or the fixed row count of each, are requests that the runner cuts.
-    """
-    around = (size + step for size in (32, 64, 128, 256) for step in (-1, 0, 1))
-    return tuple(sorted({*range(1, 18), *around, run_rows, run_rows + 1}))
-
-
 def alone(runner: Runs, probes: Feeds) -> Outputs:
     """Run each probe row as a request of its own, with no companion; returns the outputs joined, [rows, ...] each."""
     each = [runner.run([take(probes, np.array([row]))])[0] for row in range(rows_of(probes))]
@@ -70,8 +59,11 @@ def compare(runner: Runs, probes: Feeds, lone: Outputs, batches: Iterable[np.nda
     tally = Tally()
     for chosen in batches:
         outputs = runner.run([take(probes, piece) for piece in cut(chosen)])
-        joined = {name: np.concatenate([piece[name] for piece in outputs]) for name in lone}
-        tally.add(_differences(joined, lone, chosen))
+        joined = _joined(outputs, lone)
+        wanted = {name: array[chosen] for name, array in lone.items()}
+        tally.compared[len(chosen)] += len(chosen)
+        if not all(_is_same(joined[name], wanted[name]) for name in lone):
+            tally.add(_differences(joined, wanted, chosen))
     return tally
 
 
@@ -81,26 +73,6 @@ def compare_row(batched: Outputs, lone: Outputs, batch_rows: int, position: int)
         if (row_bytes(wanted) != row_bytes(batched[name])).any():
             return Difference(name, batch_rows, position, position, _hex(wanted), _hex(batched[name]))
     return None
-
-
-def mixed(size: int, rows: int, turn: int) -> Iterator[np.ndarray]:
-    """Yield one batch of `size` different neighbours among `rows` probe rows; `turn` moves which rows take part."""
-    yield (np.arange(size) + turn * 7) % rows
-
-
-def filled(sizes: Sequence[int], rows: int) -> Iterator[np.ndarray]:
-    """Yield, for each probe row, a batch that it fills alone; `sizes` up to LARGEST_FILL are taken in turn."""
-    usable = [size for size in sizes if 1 < size <= LARGEST_FILL]
-    for row in range(rows):
-        yield np.full(usable[row % len(usable)], row)
-
-
-def cut(chosen: np.ndarray) -> list[np.ndarray]:
-    """Part a batch into requests of uneven sizes, as callers do; a batch of an even size stays one request."""
-    if len(chosen) % 2 == 0:
-        return [chosen]
-    ends = [end for end in np.cumsum(CUTS).tolist() if end < len(chosen)]
-    return np.split(chosen, ends)
 
 
 def take(probes: Feeds, chosen: np.ndarray) -> list[np.ndarray | None]:
@@ -131,21 +103,35 @@ def _ordered(array: np.ndarray) -> np.ndarray:
     return np.where(bits < 0, least - bits, bits)
 
 
+def _joined(outputs: Sequence[Outputs], names: Iterable[str]) -> Outputs:
+    if len(outputs) == 1:
+        return outputs[0]
+    return {name: np.concatenate([piece[name] for piece in outputs]) for name in names}
+
+
+def _is_same(found: np.ndarray, wanted: np.ndarray) -> bool:
+    """Return whether all bytes are equal; one comparison of memory, since nearly always they are."""
+    return found.dtype == wanted.dtype and found.shape == wanted.shape and found.tobytes() == wanted.tobytes()
+
+
 def _differences(found: Outputs, lone: Mapping[str, np.ndarray], chosen: np.ndarray) -> Tally:
-    tally = Tally(compared=Counter({len(chosen): len(chosen)}))
+    """Count the rows of one batch whose bytes are not those in `lone`, row by row."""
+    tally = Tally()
     changed = np.zeros(len(chosen), dtype=bool)
-    for name, array in found.items():
-        wanted = lone[name][chosen]
-        differs = np.any(row_bytes(array) != row_bytes(wanted), axis=1)
+    for name, wanted in lone.items():
+        array = found[name]
+        if is_alike := (array.dtype, array.shape) == (wanted.dtype, wanted.shape):
+            differs = np.any(row_bytes(array) != row_bytes(wanted), axis=1)
+        else:
+            differs = np.ones(len(chosen), dtype=bool)
         if not differs.any():
             continue
         changed |= differs
-        tally.ulps[name] = ulps_between(array[differs], wanted[differs])
+        tally.ulps[name] = ulps_between(array[differs], wanted[differs]) if is_alike else float(np.finfo(np.float64).max)
         if tally.first is None:
             position = int(np.argmax(differs))
-            tally.first = Difference(
-                name, len(chosen), position, int(chosen[position]), _hex(wanted[position]), _hex(array[position])
-            )
+            seen = _hex(array[position : position + 1])  # nothing where the engine gave too few rows
+            tally.first = Difference(name, len(chosen), position, int(chosen[position]), _hex(wanted[position]), seen)
     if changed.any():
         tally.changed[len(chosen)] = int(changed.sum())
     return tally

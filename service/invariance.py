@@ -1,9 +1,10 @@
 """Does a row get the same bits alone and in any batch, here? Checked through the very runners that will serve.
 
 One attempt: draw probe rows; run each alone; run batches of many sizes, joined from uneven requests, and a batch filled
-by each row; compare every row of every batch with its lone bits. The first draw runs on the calling thread, as small
-batches do while serving, the second on two worker threads side by side, as large ones may; then in turn, until the
-time is used up. Where bits differ, every run is padded to one fixed row count and the attempt is made again.
+by each row; compare every row of every batch with its lone bits. After the first draw the smaller batches run on the
+calling thread, as small ones do while serving; after the second, batches of every size and of the rows of both draws
+run on two worker threads side by side, as large ones may. That much is never left out. Then in turn, until the time is
+used up. Where bits differ, every run is padded to one fixed row count and the attempt is made again.
 """
 
 import hashlib
@@ -12,12 +13,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain, count
+from itertools import count
 
 import numpy as np
 
+from service.batches import filled, sizes_for, spread
 from service.bundle import Bundle
-from service.comparison import Tally, alone, compare, filled, mixed, sizes_for
+from service.comparison import Tally, alone, compare
 from service.probes import Draw, draws_for
 from service.runner import Feeds, Outputs, Runner, rows_of
 from service.verification import Attempt, InvarianceError, Policy, Status, Verification, attempt_of
@@ -25,6 +27,7 @@ from service.verification import Attempt, InvarianceError, Policy, Status, Verif
 TILES = (16, 32, 64)  # rows; a lone row then costs what this many cost
 LEAST_DRAWS = 2  # one for each kind of thread
 WORKERS = 2  # threads side by side
+CALLING_ROWS = 65  # the calling thread's largest batch: a larger one is no other kernel there than on a worker thread
 
 Verify = Callable[[Bundle, Runner], tuple[Runner, Verification]]
 
@@ -33,7 +36,7 @@ Verify = Callable[[Bundle, Runner], tuple[Runner, Verification]]
 class Effort:
     """How much is compared: never less than two draws over all sizes."""
 
-    budget_s: float = 0.07  # for one attempt
+    budget_s: float = 0.04  # for one attempt, where two draws take less
     rows: int = 0  # probe rows at least, whatever they cost
     keep_going: bool = False  # whether to use up the budget even after a difference, to know how many rows change
 
@@ -44,6 +47,30 @@ class Checked:
 
     runners: tuple[Runner, ...]
     verification: Verification
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Probe rows and the bits that they have alone."""
+
+    feeds: Feeds
+    lone: Outputs
+    new: range  # numbers of the rows that are to fill a batch, each for itself
+
+    @classmethod
+    def of(cls, runner: Runner, feeds: Feeds) -> "Probes":
+        """Run each row alone."""
+        return cls(feeds, alone(runner, feeds), range(rows_of(feeds)))
+
+    def with_more(self, others: "Probes") -> "Probes":
+        """Return these rows and, after them, `others`, which alone are new."""
+        before, more = rows_of(self.feeds), rows_of(others.feeds)
+        feeds = [
+            None if mine is None or theirs is None else np.concatenate([mine, theirs])
+            for mine, theirs in zip(self.feeds, others.feeds, strict=True)
+        ]
+        lone = {name: np.concatenate([mine, others.lone[name]]) for name, mine in self.lone.items()}
+        return Probes(feeds, lone, range(before, before + more))
 
 
 def for_bundles(policy: Policy = "require", effort: Effort | None = None) -> Verify:
@@ -75,7 +102,8 @@ def verify(
     attempts: list[Attempt] = []
     for tile_rows in _ways(policy):
         used = [_tiled(runner, tile_rows) for runner in runners] if tile_rows else list(runners)
-        attempts.append(attempt(used, draw, effort))
+        made, bits = attempt(used, draw, effort)
+        attempts.append(made)
         if attempts[-1].holds or policy == "report":
             break
     status = _status(attempts[-1], policy, proved=proved)
@@ -85,7 +113,7 @@ def verify(
         attempts=tuple(attempts),
         sessions=len(used),
         host=getattr(used[0].engine, "description", {}),
-        bits=bits_of(alone(used[0], draw(0))),
+        bits=bits,
         when=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=time.perf_counter() - started_s,
     )
@@ -111,25 +139,33 @@ def _status(last: Attempt, policy: Policy, *, proved: bool) -> Status:
     return "proved" if proved else "verified"
 
 
-def attempt(runners: Sequence[Runner], draw: Callable[[int], Feeds], effort: Effort | None = None) -> Attempt:
-    """Compare draws of probe rows on every runner with their lone bits on the first one."""
+def attempt(
+    runners: Sequence[Runner], draw: Callable[[int], Feeds], effort: Effort | None = None
+) -> tuple[Attempt, str]:
+    """Compare draws of probe rows on every runner with their lone bits on the first one.
+
+    Returns what was found, and a digest over the lone bits of draw 0.
+    """
     effort = effort or Effort()
     started_s = time.perf_counter()
-    tally, rows = Tally(), 0
+    tally = Tally()
+    first = probes = Probes.of(runners[0], draw(0))
+    rows = rows_of(probes.feeds)
     for number in count(1):
         begun_s = time.perf_counter()
-        probes = draw(number - 1)
-        lone = alone(runners[0], probes)
+        if number > 1:
+            fresh = Probes.of(runners[0], draw(number - 1))
+            rows += rows_of(fresh.feeds)
+            probes = first.with_more(fresh)
         for runner in runners:
-            tally.add(_over_sizes(runner, probes, lone, number, again=runner is not runners[0]))
-        rows += rows_of(probes)
+            tally.add(_over_sizes(runner, probes, number, again=runner is not runners[0]))
         now_s = time.perf_counter()
         is_late = now_s - started_s + (now_s - begun_s) > effort.budget_s  # the next draw would not fit
         is_settled = tally.first is not None and not effort.keep_going
         is_enough = number >= LEAST_DRAWS and rows >= effort.rows
         if is_settled or (is_enough and is_late):
             break
-    return attempt_of(tally, runners[0].tile_rows, rows, time.perf_counter() - started_s)
+    return attempt_of(tally, runners[0].tile_rows, rows, time.perf_counter() - started_s), bits_of(first.lone)
 
 
 def bits_of(outputs: Outputs) -> str:
@@ -141,19 +177,19 @@ def bits_of(outputs: Outputs) -> str:
     return digest.hexdigest()
 
 
-def _over_sizes(runner: Runner, probes: Feeds, lone: Outputs, number: int, *, again: bool) -> Tally:
-    """Compare over all sizes; every row alone `again` too where another runner, or another thread, runs it."""
-    rows = rows_of(probes)
+def _over_sizes(runner: Runner, probes: Probes, number: int, *, again: bool) -> Tally:
+    """Compare over all sizes; every new row alone `again` too where another runner, or another thread, runs it."""
+    rows = rows_of(probes.feeds)
     on_workers = number % 2 == 0
-    # Requests that are cut into several runs are cut alike on every thread: one kind of thread will do for them.
-    sizes = [size for size in sizes_for(runner.run_rows) if on_workers or size <= max(runner.run_rows, 257)]
-    batches = [*chain.from_iterable(mixed(size, rows, size + number) for size in sizes), *filled(sizes, rows)]
+    sizes = [size for size in sizes_for(runner.run_rows) if on_workers or size <= CALLING_ROWS]
+    batches = [*(spread(size, rows, size + number) for size in sizes), *filled(sizes, probes.new)]
     if again or on_workers:
-        batches += [np.array([row]) for row in range(rows)]
+        batches += [np.array([row]) for row in probes.new]
     if not on_workers:
-        return compare(runner, probes, lone, batches)
+        return compare(runner, probes.feeds, probes.lone, batches)
     tally = Tally()
     with ThreadPoolExecutor(WORKERS) as pool:
-        for part in pool.map(lambda k: compare(runner, probes, lone, batches[k::WORKERS]), range(WORKERS)):
-            tally.add(part)
+        parts = (batches[worker::WORKERS] for worker in range(WORKERS))
+        for found in pool.map(lambda part: compare(runner, probes.feeds, probes.lone, part), parts):
+            tally.add(found)
     return tally

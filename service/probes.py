@@ -9,7 +9,7 @@ from service.features import Arrays, Encoder, split
 from service.manifest import Feature, Signature
 
 GOLDEN_ROWS = 32  # how many of the golden rows take part: the engine's golden check has run them all
-RANDOM_ROWS = 32  # of each draw
+RANDOM_ROWS = 32  # of each draw but the first, which has the golden rows and the edges
 MIXED_ROWS = 16  # rows whose every feature stands at some edge
 RARE = 0.05  # share of random cells that are missing, and of those that are unseen
 
@@ -17,16 +17,15 @@ Draw = Callable[[int], Arrays]  # number of the draw -> probe rows, the same one
 
 
 def draws_for(bundle: Bundle, seed: int = 0) -> Draw:
-    """Return a source of probe rows: draw 0 has the golden rows and the edges, every draw new random rows."""
+    """Return a source of probe rows: draw 0 has the golden rows and the edges, every later draw new random rows."""
     signature = bundle.manifest.signature
     golden = Encoder(signature).encode_rows(bundle.golden.rows[:GOLDEN_ROWS]).arrays
 
     def draw(number: int) -> Arrays:
         random = np.random.default_rng([seed, number])
-        table = random_rows(signature, RANDOM_ROWS, random)
         if number:
-            return split(signature, table)
-        edges = split(signature, np.concatenate([edge_rows(signature, random), table]))
+            return split(signature, random_rows(signature, RANDOM_ROWS, random))
+        edges = split(signature, edge_rows(signature, random))
         return Arrays(_stacked(golden.numeric, edges.numeric), _stacked(golden.categorical, edges.categorical))
 
     return draw

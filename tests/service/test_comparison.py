@@ -1,45 +1,13 @@
-"""Comparison by bits: NaNs, zeros and single last places count, at every size, position and filling."""
+"""Comparison by bits: NaNs, zeros and single last places count, whatever the batch."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from service.comparison import alone, compare, cut, filled, mixed, row_bytes, sizes_for, ulps_between
-from service.runner import Runner
+from service.comparison import alone, compare, row_bytes, ulps_between
+from service.runner import Feeds, Outputs, Runner
 from tests.varying import Stand, rows_like
-
-PROMISED = {*range(1, 18), 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257}
-
-
-@pytest.mark.parametrize("run_rows", [1, 16, 40, 512])
-def test_sizes_are_the_promised_ones(run_rows: int) -> None:
-    """Every size to 17, the neighbours of 32 to 256, the largest run and one row more, which is cut."""
-    sizes = sizes_for(run_rows)
-
-    assert PROMISED | {run_rows, run_rows + 1} == set(sizes)
-    assert sizes == tuple(sorted(set(sizes)))
-    assert sizes[0] == 1
-
-
-@pytest.mark.parametrize("size", range(1, 200, 7))
-def test_cut_keeps_all_rows_in_order(size: int) -> None:
-    """The requests that a batch is joined from are its rows, in order, none empty."""
-    pieces = cut(np.arange(size))
-
-    assert np.array_equal(np.concatenate(pieces), np.arange(size))
-    assert all(len(piece) for piece in pieces)
-
-
-def test_odd_batches_are_joined_from_several_requests() -> None:
-    """The code that joins and splits takes part."""
-    assert [len(piece) for piece in cut(np.arange(17))] == [1, 2, 3, 5, 6]
-
-
-def test_each_row_fills_a_batch() -> None:
-    """Every probe row is the whole of some batch of several rows."""
-    batches = list(filled(sizes_for(64), 10))
-
-    assert [set(batch.tolist()) for batch in batches] == [{row} for row in range(10)]
-    assert all(len(batch) > 1 for batch in batches)
 
 
 @pytest.mark.parametrize(
@@ -79,10 +47,31 @@ def test_one_changed_row_is_found_at_its_position(position: int) -> None:
 
     runner = Runner(Stand(fault), 64)
     probes = rows_like(3)(0)
-    tally = compare(runner, probes, alone(runner, probes), (b for size in (16, 17, 18) for b in mixed(size, 40, 1)))
+    batches = [(np.arange(size) + 7) % 40 for size in (16, 17, 18)]
+    tally = compare(runner, probes, alone(runner, probes), batches)
 
     assert tally.first is not None
     assert (tally.first.output, tally.first.batch_rows, tally.first.position) == ("y", 17, position)
     assert tally.first.probe == (position + 7) % 40
     assert tally.first.alone != tally.first.batched
     assert (dict(tally.compared), dict(tally.changed)) == ({16: 16, 17: 17, 18: 18}, {17: 1})
+
+
+def test_other_type_is_a_difference() -> None:
+    """An output that comes back in another type is not the same, even where its numbers are."""
+
+    class Widened(Runner):
+        """A runner that gives several rows as float64."""
+
+        def run(self, requests: Sequence[Feeds]) -> list[Outputs]:
+            """Run, and widen."""
+            outputs = super().run(requests)
+            return [{"y": one["y"].astype(np.float64 if len(one["y"]) > 1 else np.float32)} for one in outputs]
+
+    runner = Widened(Stand(), 64)
+    probes = rows_like(3)(0)
+
+    tally = compare(runner, probes, alone(runner, probes), [np.arange(1), np.arange(4)])
+
+    assert (dict(tally.compared), dict(tally.changed)) == ({1: 1, 4: 4}, {4: 4})
+    assert tally.ulps == {"y": np.finfo(np.float64).max}

@@ -11,6 +11,7 @@ import pytest
 from service import bundle, invariance
 from service.engine import Engine, EngineOptions, cpu_features
 from service.invariance import Effort, bits_of, verify
+from service.probes import draws_for
 from service.runner import Feeds, Outputs, Runner
 from service.verification import InvarianceError
 from tests.bundles import make_bundle, reseal
@@ -132,6 +133,68 @@ def test_report_policy_serves_as_is() -> None:
 
     assert (checked.runners, checked.verification.status) == ((runner,), "reported")
     assert checked.verification.as_dict()["rows_changed"] > 0
+
+
+class Recorder:
+    """An engine that keeps the rows of each run, as bytes, and the thread it was on."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.runs: list[tuple[threading.Thread, list[bytes]]] = []
+
+    def run(self, feeds: Feeds) -> Outputs:
+        """Run, and keep."""
+        self.runs.append((threading.current_thread(), rows_as_bytes(feeds)))
+        return self.engine.run(feeds)
+
+
+def rows_as_bytes(feeds: Feeds) -> list[bytes]:
+    present = [array for array in feeds if array is not None]
+    return [b"".join(array[row].tobytes() for array in present) for row in range(len(present[0]))]
+
+
+def test_least_effort_covers_what_is_promised(tmp_path: Path) -> None:
+    """However little time there is: every row alone and filling a batch; every size on workers, those to 65 here too.
+
+    Each size from 8 has rows of every kind: golden ones, edges and random ones.
+    """
+    read = bundle.read(make_bundle(tmp_path))
+    recorder = Recorder(Engine(read.model, EngineOptions(device="cpu")))
+    draw = draws_for(read)
+    found = verify([Runner(recorder, 300)], draw, effort=QUICK).verification
+    first, later = (rows_as_bytes(draw(number)) for number in (0, 1))
+    kinds = [set(first[:32]), set(first[32:]), set(later)]
+    probes = set.union(*kinds)
+    here = threading.current_thread()
+    promised = {*range(1, 18), 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 300}
+
+    assert {rows[0] for _, rows in recorder.runs if len(rows) == 1} == probes
+    assert {rows[0] for _, rows in recorder.runs if len(rows) > 1 and len(set(rows)) == 1} == probes
+    assert {len(rows) for thread, rows in recorder.runs if thread is not here} == promised
+    assert {len(rows) for thread, rows in recorder.runs if thread is here} == {size for size in promised if size <= 65}
+    for size in (size for size in promised if size >= 8):
+        seen = set.union(*(set(rows) for _, rows in recorder.runs if len(rows) == size and len(set(rows)) > 1))
+        assert all(seen & kind for kind in kinds), size
+    assert probes <= set.union(*(set(rows) for _, rows in recorder.runs if len(rows) == 300))
+    # Every row of every batch was compared: whole batches, of each promised size and of 301 rows, which are cut.
+    assert {one.batch_rows for one in found.attempts[0].sizes} == promised | {301}
+    assert all(one.compared % one.batch_rows == 0 for one in found.attempts[0].sizes)
+
+
+def test_probes_have_the_promised_values(tmp_path: Path) -> None:
+    """Zeros of both signs, missing and unseen values, range ends and far values are among the rows of draw 0."""
+    read = bundle.read(make_bundle(tmp_path))
+    drawn = draws_for(read)(0)
+    assert drawn.numeric is not None
+    assert drawn.categorical is not None
+    zeros = np.signbit(drawn.numeric[drawn.numeric == 0])
+
+    assert {bool(sign) for sign in zeros} == {True, False}
+    assert np.isnan(drawn.numeric).any()
+    assert np.nanmax(np.abs(drawn.numeric)) == np.finfo(np.float64).max
+    inputs = [feature for feature in read.manifest.signature.inputs if feature.kind == "categorical"]
+    for column, feature in enumerate(inputs):
+        assert len(feature.categories or ()) + 1 in drawn.categorical[:, column]
 
 
 class Swapped(Runner):
