@@ -2,6 +2,7 @@
 
 import json
 
+from service import samples
 from service.app import Service
 from service.model import Model
 
@@ -17,7 +18,7 @@ def text(service: Service, host: str, port: int) -> str:
 
 
 def example(service: Service, base: str) -> str | None:
-    """Return a curl command with a real row of the default model, or of the first one."""
+    """Return a curl command with an example row for the default model, or of the first one."""
     names = list(service.registry.models)
     if not names:
         return None
@@ -28,10 +29,9 @@ def example(service: Service, base: str) -> str | None:
 
 
 def row(model: Model) -> dict[str, object]:
-    """Return the golden row with the fewest missing values, by name."""
-    names = [feature.name for feature in model.manifest.signature.inputs]
-    fullest = min(model.bundle.golden.rows, key=lambda values: sum(value is None for value in values))
-    return dict(zip(names, fullest, strict=True))
+    """Return an example row by name."""
+    signature = model.manifest.signature
+    return samples.named(signature, samples.rows(signature, model.bundle.golden.rows)[0])
 
 
 def _names(service: Service) -> str:

@@ -2,12 +2,14 @@
 
 What the schema accepts the predict routes accept, and what it refuses they refuse with 422; a test holds the two
 together on generated bodies. So a schema says no more than JSON types, names and presence: categories that were not
-listed and numbers beyond the training range are taken, and are told in descriptions.
+listed and numbers beyond the training range are taken, and are told in descriptions. One thing it cannot say: which
+kind of value stands where in a list whose order `columns` gives.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
+from service import samples
 from service.manifest import Feature, Manifest, Signature, class_text
 from service.model import Model
 
@@ -29,11 +31,13 @@ TIMEOUT = {
 REFUSALS = {
     "400": "The body is not JSON; the position of the fault is given.",
     "403": "A page of a foreign origin called.",
+    "408": "The body did not arrive in time.",
     "413": "The body is larger than the limit.",
+    "415": "The body says that it is neither JSON nor a table that is read here.",
     "422": "Rows or fields are wrong; each fault is listed with its row and feature.",
-    "429": "The queue has no place; Retry-After says when to try again.",
+    "429": "Too much work waits; Retry-After says when to try again.",
     "500": "The engine failed.",
-    "503": "The service is shutting down.",
+    "503": "The service is shutting down, or the model was refused or withdrawn; the message says which.",
     "504": "The deadline passed before the rows could run.",
 }
 SCHEMAS: Json = {
@@ -85,8 +89,7 @@ def operation(model: Model, path: str) -> Json:
         "tags": ["predict"],
         "operationId": "predict" + path.replace("/", "_").replace(".", "_").replace("-", "_"),
         "summary": f"Predict {manifest.signature.target} with {name} version {version}",
-        "description": "One prediction for each row, in order. A row gets the same bits alone and in any batch. "
-        "Lists of values may also come in another order, which the field `columns` then gives.",
+        "description": "One prediction for each row, in order. A row gets the same bits alone and in any batch.",
         "parameters": [REQUEST_ID, TIMEOUT],
         "requestBody": {
             "required": True,
@@ -115,13 +118,29 @@ def request_schema(manifest: Manifest) -> Json:
         "required": ["rows"],
         "additionalProperties": False,
         "properties": {
-            "rows": {"type": "array", "items": {"anyOf": [named_row(signature), listed_row(signature)]}},
+            "rows": {
+                "type": "array",
+                "items": {"anyOf": [named_row(signature), reordered_row(signature)]},
+                "description": "What to predict for: objects {feature: value}, or lists of values in signature order, "
+                "or in that of `columns`. null is a missing value.",
+            },
+            "columns": {
+                "type": "array",
+                "items": {"enum": [feature.name for feature in signature.inputs]},
+                "uniqueItems": True,
+                "minItems": len(signature.inputs),
+                "maxItems": len(signature.inputs),
+                "description": "The order of the values where rows are lists; every feature once.",
+            },
             "on_error": {
                 "enum": ["request", "row"],
                 "description": 'With "row", good rows are answered and each bad row gets its error in its place.',
             },
             **further_fields(manifest),
         },
+        "if": {"required": ["columns"]},
+        "then": {"properties": {"rows": {"items": {"type": "array"}}}},
+        "else": {"properties": {"rows": {"items": {"anyOf": [{"type": "object"}, listed_row(signature)]}}}},
     }
 
 
@@ -130,7 +149,7 @@ def further_fields(manifest: Manifest) -> Json:
     fields: Json = {
         "explain": {
             "type": "boolean",
-            "description": "With true, what each feature contributes to the score (docs/explanations.md).",
+            "description": "With true, how much each feature adds to the score, beside the prediction.",
         }
     }
     if manifest.uncertainty is not None:
@@ -138,10 +157,13 @@ def further_fields(manifest: Manifest) -> Json:
             "type": "number",
             "exclusiveMinimum": 0,
             "maximum": manifest.uncertainty.coverages[-1],
-            "description": "The share of truths that an interval, or a set of classes, shall hold.",
+            "description": "Adds a set of classes, or an interval, made to hold the truth for this share of rows.",
         }
     if manifest.arithmetic.kind == "exact":
-        fields["detail"] = {"type": "boolean", "description": "With true, whether the row was beyond the exact range."}
+        fields["detail"] = {
+            "type": "boolean",
+            "description": "With true, adds whether the row went beyond the range of exact arithmetic.",
+        }
     return fields
 
 
@@ -167,6 +189,11 @@ def listed_row(signature: Signature) -> Json:
     }
 
 
+def reordered_row(signature: Signature) -> Json:
+    """Return the schema of a row [value, ...] in the order of `columns`, which no schema can hold its values to."""
+    return {"type": "array", "minItems": len(signature.inputs), "maxItems": len(signature.inputs)}
+
+
 def value_schema(feature: Feature) -> Json:
     """Return the schema of one value."""
     kinds = {
@@ -183,7 +210,7 @@ def value_schema(feature: Feature) -> Json:
         listed = ", ".join(feature.categories[:20]) + (", …" if len(feature.categories) > 20 else "")
         schema["description"] = f"in training: {listed}; any other value is taken as unseen"
     elif feature.range is not None:
-        schema["description"] = f"in training from {feature.range[0]:g} to {feature.range[1]:g}"
+        schema["description"] = f"in training from {feature.range[0]:.10g} to {feature.range[1]:.10g}"
     return schema
 
 
@@ -218,13 +245,17 @@ def prediction_schema(signature: Signature) -> Json:
 
 def examples(model: Model) -> Json:
     """Return request examples from the golden rows."""
-    names = [feature.name for feature in model.manifest.signature.inputs]
-    rows = model.bundle.golden.rows[:EXAMPLE_ROWS]
+    signature = model.manifest.signature
+    rows = samples.rows(signature, model.bundle.golden.rows, EXAMPLE_ROWS)
+    by_name = [samples.named(signature, row) for row in rows]
+    names = [feature.name for feature in signature.inputs]
+    backwards = {"columns": names[::-1], "rows": [row[::-1] for row in rows]}
     return {
-        "named": {"summary": "Rows by name", "value": {"rows": [dict(zip(names, row, strict=True)) for row in rows]}},
+        "named": {"summary": "Rows by name", "value": {"rows": by_name}},
         "listed": {"summary": "Rows in signature order", "value": {"rows": rows}},
+        "ordered": {"summary": "Rows in an order of your own", "value": backwards},
         "partial": {
             "summary": "Errors in the place of bad rows",
-            "value": {"rows": [dict(zip(names, rows[0], strict=True))], "on_error": "row"},
+            "value": {"rows": by_name[:1], "on_error": "row"},
         },
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from service import samples
 from service.features import Arrays, Encoder
 from training import bundle, exported, golden, leaks, measured, provenance, report, weights
 from training.checkpoint import Checkpoint
@@ -60,7 +61,7 @@ class Model:
             data, self.settings, self.fitted, findings, self.made.parity, seconds
         )
         drawn = self._drawn()
-        facts = report.collect(data, self.fitted, self.made, content, self._fullest(drawn))
+        facts = report.collect(data, self.fitted, self.made, content, self._example(drawn))
         files = {
             "model.onnx": self.made.model,
             "golden.json": self._golden(drawn),
@@ -88,10 +89,10 @@ class Model:
         data, settings = self.data, self.settings
         return golden.draw(data.signature, data.columns, data.split.train, settings.golden_rows, settings.seed)
 
-    def _fullest(self, rows: list[list[Any]]) -> dict[str, Any]:
-        """Return the synthetic row with the fewest missing values, by name: an example for people."""
-        values = min(rows, key=lambda row: sum(value is None for value in row))
-        return dict(zip((feature.name for feature in self.data.signature.inputs), values, strict=True))
+    def _example(self, rows: list[list[Any]]) -> dict[str, Any]:
+        """Return a synthetic row by name, as an example for people."""
+        signature = self.data.signature
+        return samples.named(signature, samples.rows(signature, rows)[0])
 
     def _golden(self, rows: list[list[Any]]) -> bytes:
         """Encode synthetic rows as the service will, and store the engine's bits."""

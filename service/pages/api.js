@@ -15,26 +15,30 @@ const resolve = (api, schema) => {
 
 const kindOf = (api, schema) => {
   const found = resolve(api, schema);
+  if (found.enum && found.enum.length > 4) return typeof found.enum[0];
   if (found.enum) return found.enum.map((value) => JSON.stringify(value)).join(" | ");
   if (found.anyOf) return found.anyOf.map((one) => kindOf(api, one)).join(" or ");
-  if (found.type === "array" && found.items) return `list of ${kindOf(api, found.items)}`;
+  if (found.type === "array") return found.items ? `list of ${kindOf(api, found.items)}` : "list";
   return [found.type || "any"].flat().join(" or ");
 };
 
 const table = (heads, rows) =>
-  make("div", { className: "scroll" },
+  make("div", { className: "scroll stacked" },
     make("table", {},
       make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", { textContent: head, scope: "col" })))),
       make("tbody", {}, ...rows.map((cells) => make("tr", {}, ...cells.map((cell) => make("td", {}, cell)))))));
 
 const code = (text) => make("code", { textContent: text });
 
+// Text with words between backticks set as code.
+const prose = (text) => make("span", {}, ...(text || "").split("`").map((part, place) => (place % 2 ? code(part) : part)));
+
 const fieldsOf = (api, schema) => {
   const found = resolve(api, schema);
   return Object.entries(found.properties || {}).map(([name, part]) => [
     code(name),
     kindOf(api, part) + ((found.required || []).includes(name) ? "" : " (optional)"),
-    resolve(api, part).description || "",
+    prose(resolve(api, part).description),
   ]);
 };
 
@@ -79,14 +83,14 @@ const form = (path, verb, media) => {
 const content = (api, path, verb, operation) => {
   const media = operation.requestBody?.content?.["application/json"];
   const parts = [];
-  if (operation.description) parts.push(make("p", { textContent: operation.description }));
+  if (operation.description) parts.push(make("p", {}, prose(operation.description)));
   const section = (title, heads, rows) => { if (rows.length) parts.push(make("h3", { textContent: title }), table(heads, rows)); };
-  section("Parameters", ["Name", "In", "Meaning"], (operation.parameters || []).map((one) => [code(one.name), one.in, one.description || ""]));
+  section("Parameters", ["Name", "In", "Meaning"], (operation.parameters || []).map((one) => [code(one.name), one.in, prose(one.description)]));
   if (media) {
     section("Body", ["Field", "Type", "Meaning"], fieldsOf(api, media.schema));
     section("A row", ["Feature", "Type", "Meaning"], rowFieldsOf(api, media.schema));
   }
-  section("Answers", ["Status", "Meaning"], Object.entries(operation.responses).map(([status, one]) => [code(status), one.description || ""]));
+  section("Answers", ["Status", "Meaning"], Object.entries(operation.responses).map(([status, one]) => [code(status), prose(one.description)]));
   if (verb === "get" || media) parts.push(...form(path, verb.toUpperCase(), media));
   return parts;
 };

@@ -19,9 +19,7 @@ def page(service: Service, base: str) -> str:
 def _models(service: Service) -> str:
     if not service.registry.models:
         return '<h2>Models</h2><p class="bad">No model is loaded.</p>'
-    heads = "".join(
-        f'<th scope="col">{head}</th>' for head in ("Model", "Version", "Predicts", "Batch invariance", "Report")
-    )
+    heads = "".join(f'<th scope="col">{head}</th>' for head in ("Model", "Predicts", "Batch invariance", "Report"))
     rows = "".join(_row(service.registry.newest(name)) for name in service.registry.models)
     return (
         f'<h2>Models</h2><div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
@@ -34,8 +32,7 @@ def _row(model: Model) -> str:
     grade = "bad" if status in ("reported", "failed", "unverified") else "good"
     name = escape(manifest.name)
     cells = (
-        f'<a href="models/{name}">{name}</a>',
-        str(manifest.version),
+        f'<a href="models/{name}">{name}</a> <span class="soft">{manifest.version}</span>',
         f"{escape(manifest.signature.target)}, {manifest.task}",
         f'<span class="{grade}">{escape(status)}</span>',
         f'<a href="models/{name}/report">read</a>' if "report.html" in manifest.files else "none",

@@ -1,0 +1,23 @@
+"""The API page in a browser: what its script makes of the service's own description."""
+
+import html
+import re
+import subprocess
+from pathlib import Path
+
+from tests.live import live
+
+
+def test_the_page_reads_as_prose(tmp_path: Path, penguins_bundle: Path) -> None:
+    """Every field of a body has its meaning beside it, words of code are set as code, examples hold real categories."""
+    with live(penguins_bundle.parents[1]) as server:
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
+        command = ["chromium", *flags, "--virtual-time-budget=5000", "--dump-dom", f"{server.url}/docs"]
+        page = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+    body = page[page.index("<h3>Body</h3>") : page.index("<h3>A row</h3>")]
+    rows = re.findall(r"<tr><td><code>(\w+)</code></td><td>(.*?)</td><td><span>(.*?)</span></td></tr>", body)
+    assert {"rows", "columns", "on_error"} <= {name for name, _, _ in rows}
+    assert [name for name, _, meaning in rows if not meaning] == []
+    assert "<code>columns</code>" in body[body.index("rows") :]
+    assert "`" not in html.unescape(page)
