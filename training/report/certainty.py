@@ -5,6 +5,7 @@ from training.report import blocks, charts
 from training.report.charts import Axes, Line
 from training.report.facts import Facts
 from training.report.reliability import SECOND, Curve, Reliability
+from training.report.scale import percent
 
 SHOWN = ("0.5", "0.8", "0.9", "0.95", "0.99")
 
@@ -53,7 +54,7 @@ def _coverage(tested: dict[str, dict[str, float]]) -> str:
 def _numbers(facts: Facts, tested: dict[str, dict[str, float]]) -> str:
     head = ("asked", "measured", "mean width" if facts.signature.classes is None else "mean classes in a set")
     rows = [
-        (f"{float(asked):.0%}", f"{one['coverage']:.1%}", f"{one.get('width', one.get('size', 0)):.4g}")
+        (percent(float(asked), 0), percent(one["coverage"]), f"{one.get('width', one.get('size', 0)):.4g}")
         for asked, one in tested.items()
         if asked in SHOWN
     ]

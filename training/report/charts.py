@@ -4,18 +4,25 @@ Colours are classes of style.css, so that they follow the reader's light or dark
 escaped; every drawing says what it shows to a reader who cannot see it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import NamedTuple
 
 import numpy as np
 
-from training.report.scale import Scale, around, number
+from training.report.scale import TICKS, Scale, around, number
 
 WIDTH, HEIGHT = 360, 220  # a phone's width: letters stay readable there, and grow with the drawing
 LEFT, RIGHT, TOP, BOTTOM = 60, 350, 10, 182  # of the plot
 ROW = 22  # height of a bar with its label
-LABEL_CHARACTERS = 18
+LABEL_CHARACTERS = 17
+CHARACTER = 7  # the width of one, about
+SIGNS = {  # of a point, by look: told apart without colour too
+    "a": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0",
+    "b": "M-3.5-3.5h7v7h-7z",
+    "c": "M0-4.5L4.5 3.5h-9z",
+    "d": "M0-5L5 0L0 5L-5 0z",
+}
 
 
 class Line(NamedTuple):
@@ -35,6 +42,9 @@ class Axes(NamedTuple):
     description: str
     x: str
     y: str
+    ticks: int = TICKS  # on x, about
+    text: Callable[[float], str] = number  # of a tick on x
+    is_whole: bool = False  # whether x has whole numbers alone
 
 
 def lines(
@@ -42,16 +52,15 @@ def lines(
     drawn: Sequence[Line],
     *,
     unit_square: bool = False,
-    x_labels: Sequence[str] = (),
     mark: float | None = None,
 ) -> str:
-    """Draw lines over common axes; `x_labels` name whole numbers 0, 1, …; `mark` is a place on x to point out."""
+    """Draw lines over common axes; `mark` is a place on x to point out."""
     if unit_square:
         x, y = Scale(0, 1, LEFT, RIGHT), Scale(0, 1, BOTTOM, TOP)
     else:
-        x = around([value for line in drawn for value in line.x], LEFT, RIGHT, margin=0.1 if x_labels else 0.02)
+        x = around([value for line in drawn for value in line.x], LEFT, RIGHT, margin=0.02)
         y = around([value for line in drawn for value in line.y], BOTTOM, TOP)
-    body = [frame(axes, x, y, x_labels)]
+    body = [frame(axes, x, y)]
     if mark is not None:
         body.append(f'<line class="mark" x1="{x.at(mark):.1f}" x2="{x.at(mark):.1f}" y1="{TOP}" y2="{BOTTOM}"/>')
     for line in drawn:
@@ -65,7 +74,7 @@ def lines(
 
 def bars(title: str, description: str, rows: Sequence[tuple[str, float, float]], unit: str) -> str:
     """Draw one bar a row of (label, value, spread), the spread as a whisker."""
-    left, top = 126, 6
+    left, top = gutter([label for label, _, _ in rows]), 6
     x = around([value + spread for _, value, spread in rows], left, 316, margin=0.0, zero=True)
     zero, body = x.at(0.0), []
     for place, (label, value, spread) in enumerate(rows):
@@ -90,7 +99,7 @@ def columns(axes: Axes, heights: np.ndarray, edges: np.ndarray) -> str:
     """Draw a histogram: `heights` [bins] between `edges` [bins + 1]."""
     x = Scale(float(edges[0]), float(edges[-1]), LEFT, RIGHT)
     y = around(heights.tolist(), BOTTOM, TOP, zero=True)
-    body = [frame(axes, x, y, ())]
+    body = [frame(axes, x, y)]
     for height, low, high in zip(heights.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True):
         a, b, top = x.at(low), x.at(high), y.at(height)
         body.append(
@@ -103,7 +112,7 @@ def dots(axes: Axes, x_values: Sequence[float], y_values: Sequence[float], cross
     """Draw points, and thin lines through `cross`, where all of them would lie at best."""
     x = around([*x_values, cross[0]], LEFT, RIGHT)
     y = around([*y_values, cross[1]], BOTTOM, TOP)
-    body = [frame(axes, x, y, ())]
+    body = [frame(axes, x, y)]
     body.append(
         f'<path class="line guide" d="M{x.at(cross[0]):.1f} {TOP}V{BOTTOM}M{LEFT} {y.at(cross[1]):.1f}H{RIGHT}"/>'
     )
@@ -123,9 +132,7 @@ def intervals(title: str, description: str, rows: Sequence[tuple[str, float, flo
         body.append(
             f'<line class="grid" x1="{x.at(tick):.1f}" x2="{x.at(tick):.1f}" y1="{top}" y2="{top + len(rows) * 26}"/>'
         )
-        body.append(
-            f'<text class="tick" x="{x.at(tick):.1f}" y="{top + len(rows) * 26 + 14}" text-anchor="middle">{number(tick)}</text>'
-        )
+        body.append(label_below(x.at(tick), top + len(rows) * 26 + 14, number(tick)))
     for place, (label, value, low, high) in enumerate(rows):
         y, look = top + place * 26 + 13, "a" if place == 0 else "guide"
         body.append(f'<text class="label" x="{left - 8}" y="{y + 4}" text-anchor="end">{clipped(label)}</text>')
@@ -141,13 +148,30 @@ def svg(title: str, description: str, body: str, height: int = HEIGHT, width: in
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{said}">{body}</svg>'
 
 
-def legend(entries: Sequence[tuple[str, str]]) -> str:
-    """Return a legend as text with a swatch an entry; none for a single line."""
+def legend(entries: Sequence[tuple[str, str]], *, with_signs: bool = False) -> str:
+    """Return a legend as text with a swatch an entry, a line or a sign; none for a single entry."""
     if len(entries) < 2:
         return ""
-    swatch = '<svg class="swatch" viewBox="0 0 22 8" aria-hidden="true"><path class="line {}" d="M1 4H21"/></svg>'
-    items = "".join(f"<li>{swatch.format(look)}{escape(name)}</li>" for name, look in entries)
+    items = ""
+    for name, look in entries:
+        drawn = sign(look, 11, 5) if with_signs else f'<path class="line {look}" d="M1 5H21"/>'
+        items += f'<li><svg class="swatch" viewBox="0 0 22 10" aria-hidden="true">{drawn}</svg>{escape(name)}</li>'
     return f'<ul class="legend">{items}</ul>'
+
+
+def sign(look: str, x: float, y: float) -> str:
+    """Return a point in the shape and colour of its look."""
+    return f'<path class="dot {look}" transform="translate({x:.1f} {y:.1f})" d="{SIGNS[look]}"/>'
+
+
+def label_below(x: float, y: float, text: str) -> str:
+    """Return the text of a tick on x."""
+    return f'<text class="tick" x="{x:.1f}" y="{y}" text-anchor="middle">{escape(text)}</text>'
+
+
+def gutter(labels: Sequence[str]) -> int:
+    """Return where a chart begins that has these labels at its left."""
+    return 14 + CHARACTER * min(LABEL_CHARACTERS - 1, max(map(len, labels), default=0))
 
 
 def clipped(text: str, most: int = LABEL_CHARACTERS) -> str:
@@ -157,7 +181,7 @@ def clipped(text: str, most: int = LABEL_CHARACTERS) -> str:
     return f"{escape(text[: most - 1])}…<title>{escape(text)}</title>"
 
 
-def frame(axes: Axes, x: Scale, y: Scale, x_labels: Sequence[str]) -> str:
+def frame(axes: Axes, x: Scale, y: Scale) -> str:
     """Return grid, ticks and the names of both axes."""
     body = []
     for tick in y.ticks():
@@ -166,11 +190,8 @@ def frame(axes: Axes, x: Scale, y: Scale, x_labels: Sequence[str]) -> str:
         body.append(
             f'<text class="tick" x="{LEFT - 6}" y="{float(place) + 3.5:.1f}" text-anchor="end">{number(tick)}</text>'
         )
-    ticks = list(enumerate(x_labels)) if x_labels else [(tick, number(tick)) for tick in x.ticks()]
-    for tick, text in ticks:
-        body.append(
-            f'<text class="tick" x="{x.at(tick):.1f}" y="{BOTTOM + 15}" text-anchor="middle">{clipped(text, 12)}</text>'
-        )
+    ticks = [tick for tick in x.ticks(axes.ticks) if not axes.is_whole or float(tick).is_integer()]
+    body += [label_below(x.at(tick), BOTTOM + 15, axes.text(tick)) for tick in ticks]
     body.append(f'<line class="axis" x1="{LEFT}" x2="{RIGHT}" y1="{BOTTOM}" y2="{BOTTOM}"/>')
     body.append(
         f'<text class="unit" x="{(LEFT + RIGHT) / 2}" y="{BOTTOM + 32}" text-anchor="middle">{clipped(axes.x, 48)}</text>'

@@ -17,7 +17,7 @@ from training.data import Data
 ROWS = 1_000  # judged rows at most
 REPEATS = 3
 CELLS = 2_000_000  # rows times features that are run at most: wide tables get fewer rows
-TOP = 4  # features whose dependence is shown
+TOP = 5  # features whose dependence is shown
 GRID = 25
 GRID_ROWS = 200
 SHOWN_CLASSES = 4

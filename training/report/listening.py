@@ -1,16 +1,14 @@
 """What the model listens to: importance of features, and the answer along each of the most important ones."""
 
-import numpy as np
-
-from training.report import blocks, charts
+from training.report import blocks, charts, levels
 from training.report.charts import Axes, Line
 from training.report.facts import Facts
 from training.report.influence import REPEATS, ROWS, Dependence
-from training.report.scale import number
+from training.report.scale import TICKS, day, number
 
 SHOWN = 20
+DAYS = 3  # ticks of an axis of dates, about
 LOOKS = ("a", "b", "c", "d")
-MANY = 6  # categories; more are drawn as bars
 
 
 def section(facts: Facts) -> str:
@@ -36,26 +34,20 @@ def section(facts: Facts) -> str:
 
 
 def _dependence(facts: Facts, found: Dependence) -> str:
-    name = found.feature.name
-    what = "mean value" if facts.signature.classes is None else "mean probability"
+    name, classes = found.feature.name, facts.signature.classes
+    what = f"mean {facts.signature.target}" if classes is None else "mean probability"
+    if classes is not None and len(found.lines) == 1:
+        what += f" of {found.lines[0]}"
     title = f"Along {name}"
-    if len(found.labels) > MANY:
-        rows = [(label, float(answer), 0.0) for label, answer in zip(found.labels, found.answers[:, 0], strict=True)]
-        return blocks.figure(title, charts.bars(title, what, rows, f"{what} of {found.lines[0]}"))
-    grid = np.arange(len(found.labels)) if found.labels else found.grid
+    told = f"from {number(float(found.answers.min()))} to {number(float(found.answers.max()))}"
+    if found.labels:
+        return blocks.figure(
+            title, levels.points(Axes(title, told, what, ""), found.labels, found.answers, found.lines)
+        )
     drawn = [
-        Line(line, grid.tolist(), found.answers[:, place].tolist(), LOOKS[place], is_dotted=bool(found.labels))
+        Line(line, found.grid.tolist(), found.answers[:, place].tolist(), LOOKS[place])
         for place, line in enumerate(found.lines)
     ]
-    of = f" of {found.lines[0]}" if len(found.lines) == 1 and facts.signature.classes else ""
-    axes = Axes(
-        title,
-        f"from {number(float(found.answers.min()))} to {number(float(found.answers.max()))}",
-        _unit(found),
-        what + of,
-    )
-    return blocks.figure(title, charts.lines(axes, drawn, x_labels=found.labels))
-
-
-def _unit(found: Dependence) -> str:
-    return f"{found.feature.name} (seconds since 1970)" if found.feature.kind == "date" else found.feature.name
+    is_date = found.feature.kind == "date"
+    axes = Axes(title, told, name, what, ticks=DAYS if is_date else TICKS, text=day if is_date else number)
+    return blocks.figure(title, charts.lines(axes, drawn))

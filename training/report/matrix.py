@@ -1,5 +1,6 @@
 """Shaded cells as inline SVG: a confusion matrix, and counts over two numbers."""
 
+import math
 from collections.abc import Sequence
 from html import escape
 
@@ -51,11 +52,11 @@ def density(axes: Axes, counts: np.ndarray, x_edges: np.ndarray, y_edges: np.nda
     """Draw counts [x bins, y bins] as shaded cells, with the diagonal where the two axes are equal."""
     x = Scale(float(x_edges[0]), float(x_edges[-1]), LEFT, RIGHT)
     y = Scale(float(y_edges[0]), float(y_edges[-1]), BOTTOM, TOP)
-    most, body = max(1.0, float(counts.max())), [frame(axes, x, y, ())]
+    most, body = max(1.0, float(counts.max())), [frame(axes, x, y)]
     wide, high = (RIGHT - LEFT) / counts.shape[0], (BOTTOM - TOP) / counts.shape[1]
     for (column, row), value in np.ndenumerate(counts):
         if value:
-            tone = 0.12 + 0.88 * (float(value) / most) ** 0.5
+            tone = 0.12 + 0.88 * math.log1p(float(value)) / math.log1p(most)
             place = f'x="{LEFT + column * wide:.1f}" y="{BOTTOM - (row + 1) * high:.1f}"'
             body.append(
                 f'<rect class="cell hit" {place} width="{wide:.1f}" height="{high:.1f}" fill-opacity="{tone:.2f}"/>'

@@ -6,7 +6,7 @@ from service.manifest import Feature
 from training.report import blocks, charts
 from training.report.charts import Axes, Line
 from training.report.facts import Facts
-from training.report.scale import number
+from training.report.scale import day, number, percent
 
 MOST_FEATURES = 200  # lines of a table
 NAMED = 6  # categories
@@ -35,7 +35,7 @@ def data_section(facts: Facts) -> str:
 
 def _feature(facts: Facts, feature: Feature) -> tuple[object, ...]:
     missing = facts.missing[feature.name]
-    share = f"{missing:.1%}" if missing else ("never" if not feature.missing else "0 %")
+    share = percent(missing) if missing else ("never" if not feature.missing else "0 %")
     return (
         blocks.Html(f"<b>{blocks.cell(feature.name)}</b>"),
         f"{feature.kind}, {feature.value_type}",
@@ -52,14 +52,10 @@ def _values(feature: Feature) -> str:
     if feature.range is None:
         return "no value seen"
     if feature.kind == "date":
-        return " to ".join(_day(seconds) for seconds in feature.range)
+        return " to ".join(day(seconds) for seconds in feature.range)
+    if feature.value_type == "integer":
+        return " to ".join(f"{value:,.0f}" for value in feature.range)
     return " to ".join(number(value) for value in feature.range)
-
-
-def _day(seconds: float) -> str:
-    from datetime import UTC, datetime, timedelta
-
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)).date().isoformat()
 
 
 def _dropped(facts: Facts) -> str:
@@ -79,11 +75,15 @@ def training_section(facts: Facts) -> str:
     ]
     best = facts.history[facts.best - 1]
     axes = Axes(
-        "Loss by epoch", f"best validation loss {best.validation_loss:.4g} in epoch {facts.best}", "epoch", "loss"
+        "Loss by epoch",
+        f"best validation loss {best.validation_loss:.4g} in epoch {facts.best}",
+        "epoch",
+        "loss",
+        is_whole=True,
     )
     curves = blocks.figure("Loss by epoch", charts.lines(axes, drawn, mark=facts.best), f"Epoch {facts.best} was kept.")
     rates = charts.lines(
-        Axes("Learning rate", "after each epoch", "epoch", "learning rate"),
+        Axes("Learning rate", "after each epoch", "epoch", "learning rate", is_whole=True),
         [Line("learning rate", x, [epoch.learning_rate for epoch in facts.history], "c")],
     )
     ended = {"early": "no epoch was better for long", "interrupted": "it was interrupted"}

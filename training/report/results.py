@@ -6,7 +6,7 @@ from service.manifest import class_text
 from training.report import blocks, charts, matrix
 from training.report.charts import Axes
 from training.report.facts import Facts
-from training.report.scale import number
+from training.report.scale import number, percent
 from training.report.scoreboard import Measured, Score
 
 MATRIX_CLASSES = 30  # more are told by their commonest mistakes alone
@@ -30,10 +30,10 @@ def section(facts: Facts) -> str:
 
 def _figure(score: Score) -> str:
     rows = [(method, *measured) for method, measured in score.methods.items() if np.isfinite(measured.value)]
-    better = "less is better" if score.is_loss else "more is better"
+    better = "Less is better." if score.is_loss else "More is better."
     told = "; ".join(f"{label} {number(value)}" for label, value, _, _ in rows)
     drawing = charts.intervals(score.name, told, rows)
-    return blocks.figure(f"{score.name}{f' ({score.unit})' if score.unit else ''}, {better}", drawing)
+    return blocks.figure(f"{score.name}{f' ({score.unit})' if score.unit else ''}", drawing, better)
 
 
 def _numbers(facts: Facts) -> str:
@@ -44,8 +44,9 @@ def _numbers(facts: Facts) -> str:
 
 
 def _interval(found: Measured) -> blocks.Html:
-    value, low, high = (number(one) for one in found)
-    return blocks.Html(f'{value}<br><span class="soft">{low} to {high}</span>')
+    nothing = 0.1 * (found.high - found.low)
+    value, low, high = (number(one if abs(one) > nothing else 0.0) for one in found)
+    return blocks.Html(f'{value}<br><span class="range">{low} to {high}</span>')
 
 
 def _classes(facts: Facts) -> tuple[list[str], list[str]]:
@@ -73,7 +74,7 @@ def _mistakes(counts: np.ndarray, labels: list[str]) -> str:
     order = np.argsort(-wrong, axis=None, kind="stable")[:MISTAKES]
     places = [divmod(int(place), len(labels)) for place in order]
     rows = [
-        (labels[a], labels[b], wrong[a, b], f"{wrong[a, b] / counts[a].sum():.1%}") for a, b in places if wrong[a, b]
+        (labels[a], labels[b], wrong[a, b], percent(wrong[a, b] / counts[a].sum())) for a, b in places if wrong[a, b]
     ]
     head = ("true class", "taken for", "rows", "of the class")
     return blocks.folded("The commonest mistakes", blocks.table(head, rows, numbers=(2, 3)))

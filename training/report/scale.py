@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
 
-TICKS = 5  # about
+TICKS = 6  # about
 
 
 class Scale(NamedTuple):
@@ -52,6 +53,16 @@ def number(value: float) -> str:
             unit = 1e3 if sign == "k" else size
             return f"{value / unit:.4g}{sign}"
     return f"{value + 0.0:.4g}"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """Return a share as text: 0.897 is 89.7 %."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def day(seconds: float) -> str:
+    """Return the day of a moment, in seconds since 1970, as 2024-02-29."""
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)).date().isoformat()
 
 
 def thinned(values: np.ndarray, most: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from training.data import Data
 from training.split import Split
 
 RESAMPLES = 400
-JUDGED_ROWS = 5_000  # at most, of the rows that are resampled
+RESAMPLED_ROWS = 5_000  # of a resample at most
 LINEAR_ROWS = 10_000  # training rows of the linear model at most
 SEED = 7
 MIDDLE = (0.025, 0.975)  # quantiles of the interval: 95 %
@@ -42,19 +42,15 @@ def scores(data: Data, outputs: Mapping[str, np.ndarray]) -> tuple[Score, ...]:
     """Score all methods on the same rows and the same resamples of them."""
     y = data.y(data.judged)
     random = np.random.default_rng(SEED)
-    rows = np.sort(random.permutation(len(y))[:JUDGED_ROWS])
     served = outputs["value"][:, 0] if data.goal.classes is None else outputs["probabilities"]
     answers = {"This model": served, "Linear model": linear(data), "Constant": rivals.constant(_judged(data))}
-    draws = random.integers(0, len(rows), (RESAMPLES, len(rows)))
+    draws = random.integers(0, len(y), (RESAMPLES, min(len(y), RESAMPLED_ROWS)))
     return tuple(
         Score(
             name,
             unit,
             is_loss,
-            {
-                method: _measured(metric, answer[rows].astype(np.float64), y[rows], draws)
-                for method, answer in answers.items()
-            },
+            {method: _measured(metric, answer.astype(np.float64), y, draws) for method, answer in answers.items()},
         )
         for name, unit, is_loss, metric in _metrics(data)
     )
@@ -93,9 +89,11 @@ def _judged(data: Data) -> Data:
 
 
 def _measured(metric: Metric, answers: np.ndarray, y: np.ndarray, draws: np.ndarray) -> Measured:
-    found = [metric(answers[draw], y[draw]) for draw in draws]
-    low, high = np.nanquantile(found, MIDDLE)
-    return Measured(metric(answers, y), float(low), float(high))
+    """Measure on all rows, and resample; resamples of fewer rows than there are spread more by the root of the ratio."""
+    value = metric(answers, y)
+    found = np.array([metric(answers[draw], y[draw]) for draw in draws])
+    low, high = value + (np.nanquantile(found, MIDDLE) - value) * np.sqrt(draws.shape[1] / len(y))
+    return Measured(value, float(low), float(high))
 
 
 def _metrics(data: Data) -> list[tuple[str, str, bool, Metric]]:

@@ -53,6 +53,18 @@ def test_scores_stand_beside_simpler_ones(model: Model) -> None:
         assert all(one.low <= one.value <= one.high for one in score.methods.values())
 
 
+def test_scores_are_of_all_rows(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resamples of a few rows change neither the value, which is of all rows, nor by much the width of its interval."""
+    outputs = model.run(model.data.arrays["test"])
+    whole = scoreboard.scores(model.data, outputs)[0].methods["This model"]
+    monkeypatch.setattr(scoreboard, "RESAMPLED_ROWS", 30)
+    sampled = scoreboard.scores(model.data, outputs)[0].methods["This model"]
+
+    error = outputs["value"][:, 0] - model.data.y("test")
+    assert sampled.value == whole.value == pytest.approx(float(np.sqrt(np.mean(error**2))), rel=1e-6)
+    assert sampled.high - sampled.low == pytest.approx(whole.high - whole.low, rel=0.3)
+
+
 def test_reliability_of_honest_and_of_boastful_probabilities() -> None:
     """Outcomes drawn from the stated probabilities lie on the diagonal; doubled log-odds do not."""
     random = np.random.default_rng(0)
