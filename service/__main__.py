@@ -1,26 +1,43 @@
 """The command line: `batchproof serve`, `batchproof settings`, ..."""
 
-import argparse
+import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
-from service import __version__, predict_command, serve_command, settings_command, verify_command
+from service import __version__
+from service.arguments import Arguments
+from service.collection import paused
 from service.errors import USAGE, SettingError
+
+COMMANDS = ("predict", "serve", "settings", "verify")  # each a module service.<name>_command
+# Both cost a tenth of a start and are of no use here: threads for NumPy's matrix products, of which there are none but
+# small ones, and a search through all that is installed for plug-ins that watch validation.
+UNUSED = {"OPENBLAS_NUM_THREADS": "1", "PYDANTIC_DISABLE_PLUGINS": "__all__"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="batchproof", description="Serve bundles and check what they promise.")
-    parser.add_argument("--version", action="version", version=f"batchproof {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (predict_command, serve_command, settings_command, verify_command):
-        command.add(commands)
-    options = parser.parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for name, value in UNUSED.items():
+        os.environ.setdefault(name, value)
+    with paused():
+        options = _parser(given[:1]).parse_args(given)
     try:
         return int(options.run(options))
     except SettingError as error:
         print(f"batchproof: {error}", file=sys.stderr)
         return USAGE
+
+
+def _parser(first: Sequence[str]) -> Arguments:
+    """Return the parser with the command named `first`, or with all: each imports what it needs."""
+    parser = Arguments(prog="batchproof", description="Serve bundles and check what they promise.")
+    parser.add_argument("--version", action="version", version=f"batchproof {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in [one for one in COMMANDS if one in first] or COMMANDS:
+        import_module(f"service.{name}_command").add(commands)
+    return parser
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ SLACK = 1e-9  # 0.9 asked for is 0.9 stored, however either was computed
 class Conformal(BaseModel):
     """The thresholds of one model, as bundle.json holds them in `uncertainty`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     method: Literal["split-conformal"]
     calibration_rows: Annotated[int, Field(ge=1)]

@@ -38,7 +38,8 @@ class Tensor(NamedTuple):
 class Closed(BaseModel):
     """A frozen model that refuses unknown fields and silent conversions."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    # Built when first used: Manifest's schema holds those of its parts.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, defer_build=True)
 
 
 class Feature(Closed):

@@ -3,7 +3,6 @@
 import array
 import asyncio
 import contextlib
-import gc
 import importlib.util
 import os
 import socket
@@ -18,6 +17,7 @@ import uvicorn
 from service import app, banner, exchange
 from service.app import Service
 from service.asgi import App
+from service.collection import paused, settle
 from service.errors import STARTUP_FAILED, SettingError
 from service.logs import configure, event
 from service.protocol import Protocol
@@ -163,13 +163,6 @@ def check_rpc(settings: Settings) -> None:
     bind(settings, settings.grpc_port).close()
 
 
-def settle() -> None:
-    """Keep what was loaded out of every later collection: collections are what the tail latency is made of."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-
-
 def serve(settings: Settings) -> int:
     """Serve until a signal; returns the exit code."""
     configure(settings.log_format, settings.log_level)
@@ -200,7 +193,8 @@ def _serve_here(
     is_first: bool = True,
 ) -> int:
     try:
-        service = app.load(settings)
+        with paused():
+            service = app.load(settings)
     except SettingError as error:
         return _give_up(error)
     announce = partial(_announce, service, address, is_first=is_first)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from service import settings
+from service.collection import paused
 from service.settings import Settings
 
 
@@ -37,6 +38,7 @@ def flags(options: argparse.Namespace) -> dict[str, Any]:
 def run(options: argparse.Namespace) -> int:
     """Serve until told to stop."""
     loaded = settings.load(flags(options), file=options.settings)
-    from service.serve import serve
+    with paused():
+        from service.serve import serve
 
     return serve(loaded.settings)
