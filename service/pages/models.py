@@ -40,10 +40,19 @@ class ModelDetail(ModelSummary):
     example: dict[str, Any]
 
 
+class Refused(BaseModel):
+    """A bundle that is not served, and why; without a version where its folder has no number."""
+
+    name: str
+    version: int | None
+    message: str
+
+
 class ModelList(BaseModel):
-    """Every served model."""
+    """Every served model, and what was refused."""
 
     models: list[ModelSummary]
+    refused: list[Refused]
 
 
 def routes(service: Service) -> APIRouter:
@@ -53,7 +62,8 @@ def routes(service: Service) -> APIRouter:
 
     @router.get("/models", summary="List the models")
     def list_models() -> ModelList:
-        return ModelList(models=[ModelSummary(**summary(service, known[name][max(known[name])])) for name in known])
+        served = [ModelSummary(**summary(service, known[name][max(known[name])])) for name in known]
+        return ModelList(models=served, refused=[Refused(**one.__dict__) for one in service.registry.refusals])
 
     @router.get("/models/{name}", summary="Describe a model's newest version")
     def describe_newest(name: str) -> ModelDetail:

@@ -31,7 +31,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples" / "README.md"]
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 THIS_SUITE = "make test"
 VARYING = {"engine", "request_id"}
 VARYING_TRAINED = VARYING | {"sha256"}
@@ -186,14 +185,6 @@ def test_commands_of_page(page: Path, reader: Reader) -> None:
     """Every command of a page succeeds, in order, and prints what the page shows."""
     for command in commands(page):
         reader.follow(command)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_of_page(page: Path) -> None:
-    """Every relative link leads to a file."""
-    targets = LINK.findall(page.read_text())
-
-    assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
 def test_readme_has_the_two_commands() -> None:

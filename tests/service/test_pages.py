@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from service import app
 from service.asgi import App
 from service.errors import ServiceError
+from service.models_folder import Refusal
 from service.openapi import request_schema
 from service.settings import Settings
 from service.wire.dialect import Call, Limits
@@ -72,6 +74,16 @@ def test_models_say_everything(service: app.Service) -> None:
     assert get(service, "/models/flowers/versions/1").json() == detail
     assert get(service, "/models").json()["models"][0]["name"] == "flowers"
     assert get(service, "/predict", "POST", json=detail["example"]).status_code == 200
+
+
+def test_models_lists_what_was_refused(service: app.Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bundle that did not load stands beside the models, with the reason."""
+    refusal = Refusal("flowers", 2, "model.onnx is damaged")
+    monkeypatch.setattr(service, "registry", replace(service.registry, refusals=(refusal,)))
+    listed = get(service, "/models").json()
+
+    assert listed["refused"] == [{"name": "flowers", "version": 2, "message": "model.onnx is damaged"}]
+    assert [model["name"] for model in listed["models"]] == ["flowers"]
 
 
 @pytest.mark.parametrize(
