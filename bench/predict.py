@@ -1,9 +1,15 @@
 """Scoring a Parquet file, beside the bare onnxruntime loop on arrays that are ready.
 
-    python -m bench.predict [--rows 1000000] [--rounds 3] [--threads 1]
+    python -m bench.predict [--rows 1000000] [--rounds 5] [--threads 1]
 
-Both have one engine thread and take turns in one process; the file is read, encoded, answered with all its columns
-and written again. The loop gets the better one of two batch sizes. The share is the middle one of the rounds.
+The loop has its arrays in memory, runs the engine on one slice after another and drops the outputs; it gets the better
+one of two slice sizes. The file pass is all of `batchproof predict` but the start of the process and the loading and
+checking of the model: it opens a Parquet file (one row group, snappy, as pyarrow writes it), decodes and encodes it,
+runs the same engine session, and writes every column and the predictions to another Parquet file, synced to the disk.
+Both have `--threads` engine threads; the file pass has a thread that reads and one that writes beside them, so it needs
+a second core to come near the loop. The two take turns in one process, the order changing from round to round, and the
+share is that of the medians. `cpu us` are microseconds of CPU time a row, in all threads, and `cores` how many the file
+pass got: where other work holds the cores it cannot have the 1.3 or so that it needs, and the share says little.
 """
 
 import argparse
@@ -11,7 +17,10 @@ import io
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,25 +30,34 @@ from bench.make_model import CATEGORIES, MIXED, REFERENCE, Shape, build, write_b
 from service import bundle, model
 from service.engine import EngineOptions
 from service.features import Arrays
+from service.files.output import Way
 from service.files.plan import Task
 from service.files.progress import Progress
-from service.files.score import Way, score
+from service.files.score import score
 from service.invariance import for_bundles
 from service.model import Model
-from service.predict_command import BLOCK_ROWS, PART_ROWS, RUN_ROWS
+from service.predict_command import PART_ROWS, RUN_ROWS, block_rows
 from service.tables.parameters import Parameters
 
 LOOP_ROWS = (512, 4096)  # of one run of the bare loop
 
 
+class Cost(NamedTuple):
+    """What one pass over the rows took."""
+
+    wall_s: float
+    cpu_s: float
+
+
 def main() -> None:
     """Measure both shapes of model and print a line for each."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
-    print(f"{'model':10} {'loop rows/s':>12} {'file rows/s':>12} {'share':>6}")
+    heads = ("loop rows/s", "file rows/s", "share", "loop cpu us", "file cpu us", "cores")
+    print(f"{'model':10}" + "".join(f"{head:>13}" for head in heads))
     with tempfile.TemporaryDirectory() as folder:
         for shape in (REFERENCE, MIXED):
             print(_line(shape, Path(folder), chosen.rows, chosen.rounds, chosen.threads), flush=True)
@@ -50,15 +68,27 @@ def _line(shape: Shape, folder: Path, rows: int, rounds: int, threads: int) -> s
     found = bundle.read(folder / shape.name / "1")
     loaded = model.load(found, EngineOptions("cpu", threads), RUN_ROWS, for_bundles("require"))
     arrays = _arrays(shape, rows)
-    source = folder / f"{shape.name}.parquet"
+    source, target = folder / f"{shape.name}.parquet", folder / f"{shape.name}-answered.parquet"
     parquet.write_table(_table(shape, arrays), source)
-    loops, files, shares = [], [], []
-    for _ in range(rounds):
-        loops.append(max(_loop(loaded, arrays, size) for size in LOOP_ROWS))
-        files.append(_file(loaded, source, folder / f"{shape.name}-answered.parquet", rows))
-        shares.append(files[-1] / loops[-1])
-    middle = [statistics.median(values) for values in (loops, files, shares)]
-    return f"{shape.name:10} {middle[0]:12,.0f} {middle[1]:12,.0f} {middle[2]:6.2f}"
+    taken: dict[str, list[Cost]] = {"loop": [], "file": []}
+    for turn in range(rounds):
+        for name in sorted(taken, reverse=turn % 2 == 0):
+            if name == "file":
+                taken[name].append(_cost(partial(_file, loaded, source, target)))
+            else:
+                taken[name].append(min(_cost(partial(_loop, loaded, arrays, size)) for size in LOOP_ROWS))
+    loop, file = (Cost(*map(statistics.median, zip(*taken[name], strict=True))) for name in ("loop", "file"))
+    cores = statistics.median(one.cpu_s / one.wall_s for one in taken["file"])
+    return (
+        f"{shape.name:10}{rows / loop.wall_s:13,.0f}{rows / file.wall_s:13,.0f}{loop.wall_s / file.wall_s:13.2f}"
+        f"{1e6 * loop.cpu_s / rows:13.2f}{1e6 * file.cpu_s / rows:13.2f}{cores:13.2f}"
+    )
+
+
+def _cost(do: Callable[[], None]) -> Cost:
+    wall_s, cpu_s = time.perf_counter(), time.process_time()
+    do()
+    return Cost(time.perf_counter() - wall_s, time.process_time() - cpu_s)
 
 
 def _arrays(shape: Shape, rows: int) -> Arrays:
@@ -77,21 +107,15 @@ def _table(shape: Shape, arrays: Arrays) -> pa.Table:
     return pa.table(columns, names=names)
 
 
-def _loop(loaded: Model, arrays: Arrays, size: int) -> float:
-    """Return the rows a second of the engine alone."""
+def _loop(loaded: Model, arrays: Arrays, size: int) -> None:
     rows = len(arrays.numeric) if arrays.numeric is not None else 0
-    begun_s = time.perf_counter()
     for start in range(0, rows, size):
         loaded.engine.run([None if array is None else array[start : start + size] for array in arrays])
-    return rows / (time.perf_counter() - begun_s)
 
 
-def _file(loaded: Model, source: Path, target: Path, rows: int) -> float:
-    """Return the rows a second from file to file."""
-    begun_s = time.perf_counter()
-    progress = Progress(source.name, rows, io.StringIO())
-    score(loaded, Task(source, target), Way(Parameters(), BLOCK_ROWS, PART_ROWS), progress)
-    return rows / (time.perf_counter() - begun_s)
+def _file(loaded: Model, source: Path, target: Path) -> None:
+    way = Way(Parameters(), block_rows(len(loaded.encoder.names)), PART_ROWS)
+    score(loaded, Task(source, target), way, Progress(source.name, None, io.StringIO()))
 
 
 if __name__ == "__main__":

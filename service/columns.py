@@ -35,7 +35,7 @@ def encode_column(feature: Feature, values: Sequence[Any] | np.ndarray) -> np.nd
     """Encode one column to numbers, epoch seconds or category codes, [rows] float64. Raises FeatureError."""
     if isinstance(values, np.ndarray):
         if feature.kind == "numeric" and values.dtype.kind in "fiu":
-            return _checked(feature, values.astype(np.float64))
+            return _checked(feature, values.astype(np.float64, copy=False))
         if feature.kind == "date" and values.dtype.kind == "M":
             return _checked(feature, _seconds(values))
         return _one_by_one(feature, values.tolist())
@@ -84,6 +84,8 @@ def _seconds(values: np.ndarray) -> np.ndarray:
 
 
 def _checked(feature: Feature, numbers: np.ndarray) -> np.ndarray:
+    if np.isfinite(numbers).all():
+        return numbers
     bad = np.isinf(numbers) | (np.isnan(numbers) & (not feature.missing))
     if bad.any():
         row = int(np.argmax(bad))

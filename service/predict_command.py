@@ -25,6 +25,7 @@ from service.tables.parameters import Parameters
 
 INTERRUPTED = 130
 BLOCK_ROWS = 16_384
+BLOCK_VALUES = 1 << 19  # a block of a wide model has fewer rows: some twenty blocks are held at a time
 PART_ROWS = 4_000_000
 RUN_ROWS = int(Settings.model_fields["run_rows"].default)
 
@@ -94,11 +95,12 @@ def _load(options: argparse.Namespace) -> Model:
 
 
 def _score_all(loaded: Model, tasks: list[Task], options: argparse.Namespace) -> None:
+    from service.files.output import Way
     from service.files.progress import Progress
-    from service.files.score import Way, score
+    from service.files.score import score
 
     parameters = Parameters(options.extra, options.answer, options.on_error, options.prefix)
-    way = Way(parameters, BLOCK_ROWS, options.part_rows)
+    way = Way(parameters, block_rows(len(loaded.encoder.names)), options.part_rows)
     for task in tasks:
         task.target.parent.mkdir(parents=True, exist_ok=True)
         progress = Progress(task.source.name, _total_rows(task.source), sys.stderr)
@@ -113,6 +115,11 @@ def _score_all(loaded: Model, tasks: list[Task], options: argparse.Namespace) ->
         bad = f", {done.bad_rows} of them bad" if done.bad_rows else ""
         before = f" ({done.rows_before} were there from before)" if done.rows_before else ""
         print(f"{task.source} -> {task.target}: {done.rows} rows{bad}{before}, {seconds:.2f} s", file=sys.stderr)
+
+
+def block_rows(features: int) -> int:
+    """Return how many rows of a model with so many features are read, run and written together."""
+    return min(BLOCK_ROWS, max(BLOCK_VALUES // features, RUN_ROWS))
 
 
 def _total_rows(source: Path) -> int | None:

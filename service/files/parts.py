@@ -8,10 +8,10 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
 
+from service.errors import ServiceError
 from service.tables.formats import Format
 
 
@@ -43,9 +43,13 @@ class Parts:
         """Return the parts."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Leave nothing behind where nothing was finished; what was finished is kept for the next time."""
-        if not self.finished:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Keep what was finished for the next time, unless there is none.
+
+        A table that was refused with 422 is refused each time: its parts, and those of an answer of no part, go.
+        """
+        is_refused = isinstance(error, ServiceError) and error.status == 422
+        if is_refused or not self.finished:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
@@ -53,16 +57,12 @@ class Parts:
         """Return how many rows of the table are answered."""
         return sum(part.rows for part in self.finished)
 
-    @contextmanager
-    def next_file(self) -> Iterator[BinaryIO]:
-        """Give the file of the next part; it is there for good once `finish` was called after it."""
-        with self._unfinished().open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+    def next_file(self) -> BinaryIO:
+        """Return the file of the next part, which is the caller's to close."""
+        return self._unfinished().open("wb")
 
     def finish(self, rows: int, bad_rows: int) -> None:
-        """Name the part that was written."""
+        """Name the part that was written, is on the disk and is closed: from here on it is there for good."""
         path = self._path(len(self.finished))
         self._unfinished().replace(path)
         _write(path.with_suffix(".json"), json.dumps({"rows": rows, "bad_rows": bad_rows}).encode())

@@ -19,6 +19,7 @@ from service.manifest import Feature
 from service.tables.block import Blocks, Column, Read, Reading, invalid_table, places_of, read_columns
 from service.tables.cells import cell_of
 
+BUFFER_BYTES = 1 << 18  # of one column of a Parquet file
 REPEATING = (  # types whose values are worth making distinct
     pa.types.is_string,
     pa.types.is_large_string,
@@ -146,7 +147,8 @@ def file_blocks(file: BinaryIO, reading: Reading) -> Blocks:
 
 def parquet_blocks(file: BinaryIO, reading: Reading) -> Blocks:
     """Read a Parquet file, which needs a file that can be searched."""
-    with _Faults("parquet"), parquet.ParquetFile(file) as opened:
+    # Column chunks are read piece by piece: a row group may be larger than memory.
+    with _Faults("parquet"), parquet.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER_BYTES) as opened:
         schema = opened.schema_arrow
         names = None if reading.parameters.answer == "append" else list(reading.encoder.names)
         places_of(schema.names, reading)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -14,20 +14,25 @@ from service.tables.parameters import Parameters
 from service.tables.predictions import Added, Answered, sentences
 
 ROW_GROUP_ROWS = 131_072
+ROW_GROUP_BYTES = 128 << 20  # of a wide table before it is compressed
 TYPES = {"BOOL": pa.bool_(), "INT64": pa.int64(), "BYTES": pa.string(), "FP32": pa.float32()}
 
 
 class Drain:
-    """A file that is written by Arrow and emptied by us."""
+    """A file that is written by Arrow and emptied by us, into another file where there is one."""
 
     closed = False
 
-    def __init__(self) -> None:
+    def __init__(self, file: BinaryIO | None) -> None:
         """Begin empty."""
+        self._file = file
         self._parts: list[bytes] = []
 
     def write(self, data: Any) -> int:
-        """Keep a copy: Arrow reuses its buffers."""
+        """Pass the bytes on, or keep a copy: Arrow reuses its buffers."""
+        if self._file is not None:
+            # A writer that was given up ends its table when it is collected, and the file is closed by then.
+            return len(data) if self._file.closed else self._file.write(data)
         self._parts.append(bytes(data))
         return len(self._parts[-1])
 
@@ -48,15 +53,16 @@ class ColumnarWriter:
 
     broken: bytes | None = None
 
-    def __init__(self, model: Model, parameters: Parameters, wanted: Format) -> None:
-        """Begin when the first block says what the columns are."""
+    def __init__(self, model: Model, parameters: Parameters, wanted: Format, file: BinaryIO | None = None) -> None:
+        """Begin when the first block says what the columns are; with a `file` nothing is left to return as bytes."""
         self._added = Added(model.manifest, parameters)
         self._appends = parameters.answer == "append"
         self._format = wanted
-        self._drain = Drain()
+        self._drain = Drain(file)
         self._writer: Any = None
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = 0
+        self._waiting_bytes = 0
         self._schema = pa.schema([])
         added = [pa.float32()] * len(self._added.probabilities) + [pa.string()] * self._added.has_errors
         types = [TYPES[self._added.datatype], *added]
@@ -84,13 +90,15 @@ class ColumnarWriter:
         """Write a batch; in Parquet many small ones become one row group."""
         self._waiting.append(batch)
         self._waiting_rows += batch.num_rows
-        if self._format != PARQUET or self._waiting_rows >= ROW_GROUP_ROWS:
+        self._waiting_bytes += batch.nbytes
+        is_full = self._waiting_rows >= ROW_GROUP_ROWS or self._waiting_bytes >= ROW_GROUP_BYTES
+        if self._format != PARQUET or is_full:
             self._flush()
 
     def _flush(self) -> None:
         if self._waiting:
             self._writer.write_table(pa.Table.from_batches(self._waiting, self._schema))
-            self._waiting, self._waiting_rows = [], 0
+            self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
 
     def _begin(self, own: list[pa.Field]) -> None:
         self._added.check([field.name for field in own])

@@ -27,11 +27,17 @@ def blocks_of(file: BinaryIO, found: Format, reading: Reading) -> Blocks:
 
 
 def writer_of(
-    wanted: Format, model: Model, parameters: Parameters, request_id: str = "", *, has_head: bool = True
+    wanted: Format,
+    model: Model,
+    parameters: Parameters,
+    request_id: str = "",
+    *,
+    has_head: bool = True,
+    file: BinaryIO | None = None,
 ) -> Writer:
     """Return the writer of an answer; raises 415 where its library is not installed.
 
-    A text table without its head goes on where another one ends.
+    A text table without its head goes on where another one ends. Arrow writes into `file` by itself where there is one.
     """
     if wanted in DELIMITERS:
         return TextWriter(model, parameters, DELIMITERS[wanted], has_head=has_head)
@@ -42,4 +48,4 @@ def writer_of(
     pyarrow(wanted)
     from service.tables.columnar_writers import ColumnarWriter
 
-    return ColumnarWriter(model, parameters, wanted)
+    return ColumnarWriter(model, parameters, wanted, file)

@@ -14,9 +14,11 @@ from pyarrow import feather, ipc, parquet
 from service import bundle
 from service.__main__ import main
 from service.engine import Engine, EngineOptions
+from service.errors import EngineError
 from service.features import Encoder
 from service.files.progress import Progress
-from service.runner import Runner
+from service.predict_command import block_rows
+from service.runner import Runner, rows_of
 from tests.bundles import INPUTS, make_bundle, random_rows, signature_of
 
 ROWS = random_rows(signature_of("multiclass", INPUTS), 250, seed=9)
@@ -85,12 +87,9 @@ def test_answers_have_the_bits_of_single_rows(model: Path, source: Path, suffix:
     assert sorted(path.name for path in source.parent.iterdir()) == ["again.csv", target.name, "models", "rows.parquet"]
 
 
-def test_an_interrupted_job_goes_on(
-    model: Path, source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """After an interrupt no answer is there; the same command answers only the rows that are left, to the same bits."""
+def interrupted(model: Path, source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin to answer in blocks of 50 rows and parts of 100, and stop after 200 rows."""
     monkeypatch.setattr("service.predict_command.BLOCK_ROWS", 50)
-    target = source.with_name("answers.parquet")
 
     def interrupt(_: Progress, rows: int) -> None:
         if rows > 150:
@@ -99,10 +98,18 @@ def test_an_interrupted_job_goes_on(
     with monkeypatch.context() as patched:
         patched.setattr(Progress, "show", interrupt)
         assert predict(model, source, target, "--part-rows", "100") == 130
+
+
+def test_an_interrupted_job_goes_on(
+    model: Path, source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What ran before an interrupt is kept, but is no answer; the same command answers the rest, to the same bits."""
+    target = source.with_name("answers.parquet")
+    interrupted(model, source, target, monkeypatch)
     assert not target.exists()
     assert predict(model, source, target, "--part-rows", "100") == 0
 
-    assert "250 rows (100 were there from before)" in capsys.readouterr().err
+    assert "250 rows (200 were there from before)" in capsys.readouterr().err
     assert found(target).tobytes() == expected(model).tobytes()
 
 
@@ -110,19 +117,70 @@ def test_a_job_on_another_table_begins_anew(
     model: Path, source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Parts of a table that has changed since are not used."""
-    monkeypatch.setattr("service.predict_command.BLOCK_ROWS", 50)
     target = source.with_name("answers.parquet")
-    bad = table().to_pylist()
-    bad[-1]["count"] = None
-    parquet.write_table(pa.Table.from_pylist(bad, table().schema), source)
-    assert predict(model, source, target, "--part-rows", "100") == 2
-    assert "row 249, feature 'count'" in capsys.readouterr().err
+    parquet.write_table(table().slice(0, 249), source)
+    interrupted(model, source, target, monkeypatch)
     assert target.with_name("answers.parquet.parts").exists()  # 200 rows are answered
     parquet.write_table(table(), source)
     assert predict(model, source, target, "--part-rows", "100") == 0
 
     assert "from before" not in capsys.readouterr().err
     assert found(target).tobytes() == expected(model).tobytes()
+
+
+@pytest.mark.parametrize("row", [3, 249])
+def test_a_refused_table_leaves_nothing_behind(
+    model: Path, source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], row: int
+) -> None:
+    """A bad row, in the first block or behind finished parts, is refused each time: no part is kept for another try."""
+    monkeypatch.setattr("service.predict_command.BLOCK_ROWS", 50)
+    bad = table().to_pylist()
+    bad[row]["count"] = None
+    parquet.write_table(pa.Table.from_pylist(bad, table().schema), source)
+
+    assert predict(model, source, source.with_name("answers.parquet"), "--part-rows", "100") == 2
+    assert f"row {row}, feature 'count'" in capsys.readouterr().err
+    assert sorted(path.name for path in source.parent.iterdir()) == ["models", "rows.parquet"]
+
+
+def test_an_engine_that_fails_leaves_the_finished_parts(
+    model: Path, source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was answered before the engine failed is kept for the next try, since the table is not to blame."""
+    monkeypatch.setattr("service.predict_command.BLOCK_ROWS", 50)
+    run, blocks = Runner.run, iter(range(6))
+
+    def fail(runner: Runner, requests: Any) -> Any:
+        if rows_of(requests[0]) == 50 and next(blocks) == 3:
+            raise EngineError("no more")
+        return run(runner, requests)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Runner, "run", fail)
+        assert predict(model, source, source.with_name("answers.parquet"), "--part-rows", "100") == 2
+    assert "no more" in capsys.readouterr().err
+    assert [path.name for path in source.parent.glob("*.parts/0*.parquet")] == ["000000.parquet"]
+
+
+@pytest.mark.parametrize("limit,groups", [("ROW_GROUP_ROWS", 3), ("ROW_GROUP_BYTES", 5)])
+def test_row_groups_are_bounded(
+    model: Path, source: Path, monkeypatch: pytest.MonkeyPatch, limit: str, groups: int
+) -> None:
+    """A row group is written once it has its rows, or its bytes: an answer is not held until its end."""
+    monkeypatch.setattr("service.predict_command.BLOCK_ROWS", 50)
+    monkeypatch.setattr(f"service.tables.columnar_writers.{limit}", 100)
+    target = source.with_name("answers.parquet")
+
+    assert predict(model, source, target) == 0
+    assert parquet.read_metadata(target).num_row_groups == groups
+    assert found(target).tobytes() == expected(model).tobytes()
+
+
+def test_a_wide_block_has_fewer_rows() -> None:
+    """A block holds a bounded number of values: memory does not grow with the number of features."""
+    assert block_rows(1) == block_rows(32) == 16_384
+    assert 512 <= block_rows(1000) <= 524
+    assert block_rows(100_000) == 512
 
 
 def test_bad_rows_may_be_told_in_their_place(model: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
