@@ -90,6 +90,7 @@ def synchronise(run: fits.Run) -> None:
 def main() -> None:
     """Measure in turn and print the medians and their ratio."""
     chosen = arguments()
+    torch.set_num_threads(min(torch.get_num_threads(), rules.most_threads(chosen.rows)))  # as training does
     run = made_run(chosen)
     bare_epoch(run), whole_epoch(run)  # the first of each warms up
     pairs = [(whole_epoch(run), bare_epoch(run)) for _ in range(chosen.rounds)]

@@ -13,9 +13,9 @@ from service.runner import Runner
 from training import batchnorm, exact, export, freeze, parity, temperature
 from training.data import Data
 from training.exact import Exact
-from training.fitted import Fitted
 from training.fold import Output
 from training.network import Network
+from training.site import Fitted
 from training.weights import Weights, maxima_of
 
 RUN_ROWS = 8_192  # rows of one run of the engine while measuring

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from training import schedule
 from training.averaging import Average
-from training.network import Network
+from training.network import Block, Network
 from training.rows import Rows
 from training.target import Target
 
@@ -85,7 +85,7 @@ def fit(
     if len(train.y) < 2 or len(validation.y) < 1:
         raise ValueError(f"fitting needs 2 training rows and 1 validation row, got {len(train.y)}, {len(validation.y)}")
     devices = [torch.device(settings.device)] if settings.device.startswith("cuda") else []
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(devices, enabled=bool(devices)):  # on the CPU nothing draws from torch's own generator
         run = Run(network, target, train, validation, settings)
         if resume is not None:
             run.restore(resume)
@@ -106,8 +106,9 @@ class Run:
 
     def __init__(self, network: Network, target: Target, train: Rows, validation: Rows, settings: FitSettings) -> None:
         """Put rows and network on the device and seed everything that draws numbers."""
-        torch.manual_seed(settings.seed)
         device = torch.device(settings.device)
+        if device.type == "cuda":
+            torch.cuda.manual_seed(settings.seed)
         self.settings, self.target = settings, target
         self.train, self.validation = train.to(device), sampled(validation, settings.seed).to(device)
         self.network = network.to(device).train()
@@ -117,6 +118,10 @@ class Run:
             self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
         self.shuffler = torch.Generator().manual_seed(settings.seed)
+        self.masks = torch.Generator().manual_seed(settings.seed)
+        for block in self.network.blocks:
+            assert isinstance(block, Block), "a network is made of blocks"
+            block.dropout.generator = self.masks
         self.batches = max(1, len(train.y) // max(2, settings.batch_rows))  # never one of fewer than 2 rows
         self.history: list[Epoch] = []
         self.best_network = copy.deepcopy(self.average.network)
@@ -183,7 +188,7 @@ class Run:
         state["history"] = torch.tensor(self.history, dtype=torch.float64)
         state["average.steps"] = torch.tensor(self.average.steps)
         state["random.shuffler"] = self.shuffler.get_state()
-        state["random.torch"] = torch.get_rng_state()
+        state["random.masks"] = self.masks.get_state()
         return {key: value.detach().cpu().clone() for key, value in state.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -195,7 +200,7 @@ class Run:
         self.history = [Epoch(int(row[0]), *row[1:]) for row in state["history"].tolist()]
         self.average.steps = int(state["average.steps"])
         self.shuffler.set_state(state["random.shuffler"])
-        torch.set_rng_state(state["random.torch"])
+        self.masks.set_state(state["random.masks"])
 
     def _optimizer_state(self, state: Mapping[str, Tensor]) -> dict[str, object]:
         moments: dict[int, dict[str, Tensor]] = {}

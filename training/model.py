@@ -13,10 +13,11 @@ from training import bundle, exported, golden, leaks, measured, provenance, repo
 from training.checkpoint import Checkpoint
 from training.data import Data
 from training.exported import Exported
-from training.fitted import Fitted, fit_table
+from training.fitted import fit_table
 from training.leaks import Findings
 from training.progress import Progress
 from training.settings import Settings
+from training.site import Fitted
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.dropout import Dropout
+
 
 @dataclass(frozen=True)
 class NetworkSettings:
@@ -30,13 +32,24 @@ class Members(nn.Module):
     The first layer's input, [rows, inputs], is the same for all members.
     """
 
-    def __init__(self, members: int, inputs: int, outputs: int, *, shared: bool, bias: bool) -> None:
+    def __init__(
+        self,
+        members: int,
+        inputs: int,
+        outputs: int,
+        generator: torch.Generator | None = None,
+        *,
+        shared: bool,
+        bias: bool,
+    ) -> None:
         """Draw weights and bias uniformly within 1 / sqrt(inputs), as torch's Linear does."""
         super().__init__()
         self.shared = shared or members == 1
         bound = inputs**-0.5
-        self.weight = nn.Parameter(torch.empty(members, outputs, inputs).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(members, outputs).uniform_(-bound, bound)) if bias else None
+        weight = torch.empty(members, outputs, inputs).uniform_(-bound, bound, generator=generator)
+        self.weight = nn.Parameter(weight)
+        offset = torch.empty(members, outputs).uniform_(-bound, bound, generator=generator) if bias else None
+        self.bias = None if offset is None else nn.Parameter(offset)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply each member's weights to its own inputs."""
@@ -54,14 +67,22 @@ class Members(nn.Module):
 class Block(nn.Module):
     """Linear -> BatchNorm1d -> ReLU -> Dropout."""
 
-    def __init__(self, inputs: int, outputs: int, settings: NetworkSettings, *, first: bool) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        settings: NetworkSettings,
+        generator: torch.Generator | None = None,
+        *,
+        first: bool,
+    ) -> None:
         """Make the block; `first` blocks read what all members share."""
         super().__init__()
-        self.linear = Members(settings.members, inputs, outputs, shared=first, bias=False)
+        self.linear = Members(settings.members, inputs, outputs, generator, shared=first, bias=False)
         self.norm = nn.BatchNorm1d(
             settings.members * outputs, eps=settings.eps, momentum=settings.momentum, affine=settings.affine
         )
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """[rows, inputs] -> [rows, members * outputs]."""
@@ -76,19 +97,32 @@ class Network(nn.Module):
     [members, outputs, inputs], `head.weight` [members, outputs, width], `head.bias` [members, outputs].
     """
 
-    def __init__(self, inputs: int, tables: Sequence[tuple[int, int]], outputs: int, settings: NetworkSettings) -> None:
-        """Make a network for `inputs` columns of x and one table (codes, dimensions) an embedded column."""
+    def __init__(
+        self,
+        inputs: int,
+        tables: Sequence[tuple[int, int]],
+        outputs: int,
+        settings: NetworkSettings,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Make a network for `inputs` columns of x and one table (codes, dimensions) an embedded column.
+
+        Initial weights come from `generator`, or from torch's own where it is None.
+        """
         super().__init__()
         self.settings = settings
         self.outputs = outputs
-        self.embeddings = nn.ModuleList(nn.Embedding(codes, dimensions) for codes, dimensions in tables)
+        self.embeddings = nn.ModuleList(
+            nn.Embedding(codes, dimensions, _weight=torch.randn(codes, dimensions, generator=generator))
+            for codes, dimensions in tables
+        )
         width = inputs + sum(dimensions for _, dimensions in tables)
         blocks = []
         for index, outputs_here in enumerate(settings.widths):
-            blocks.append(Block(width, outputs_here, settings, first=index == 0))
+            blocks.append(Block(width, outputs_here, settings, generator, first=index == 0))
             width = outputs_here
         self.blocks = nn.ModuleList(blocks)
-        self.head = Members(settings.members, width, outputs, shared=not blocks, bias=True)
+        self.head = Members(settings.members, width, outputs, generator, shared=not blocks, bias=True)
 
     def joined(self, x: Tensor, codes: Tensor | None) -> Tensor:
         """Return the first layer's input for x [rows, inputs] and codes [rows, embeddings] int64."""

@@ -39,6 +39,5 @@ def plans(rows: int, network: NetworkSettings, fit: FitSettings, encoding: str |
 def shortened(plan: Plan, rows: int) -> Plan:
     """Return the plan of a trial on `rows` training rows: one member, fewer steps."""
     fit = rules.fit_settings(rows, plan.fit, steps=rules.TRIAL_STEPS)
-    return replace(
-        plan, network=replace(plan.network, members=1), fit=replace(fit, epochs=min(fit.epochs, plan.fit.epochs))
-    )
+    epochs, patience = min(fit.epochs, plan.fit.epochs), min(fit.patience, plan.fit.patience)
+    return replace(plan, network=replace(plan.network, members=1), fit=replace(fit, epochs=epochs, patience=patience))

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from training.data import Data
-from training.fitted import Fitted
 from training.leaks import Findings
 from training.settings import Settings
+from training.site import Fitted
 from training.split import Split
 
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "pyarrow", "scikit-learn", "torch")

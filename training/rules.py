@@ -14,6 +14,7 @@ TRIAL_STEPS = 1_200  # those of a short fit that only helps to choose
 SHARED_ROWS = 100_000  # training rows above which a batch is large enough for several threads
 EPOCHS = (20, 150)  # least and most
 SEEN_ROWS = 4_000_000  # rows seen over all epochs, beyond which the least number of epochs shrinks, to 5
+PATIENCE = (5, 12)  # epochs without a better validation loss before stopping, least and most
 BATCH_ROWS = ((1_000, 32), (10_000, 128), (100_000, 256), (math.inf, 1_024))  # up to that many rows: batch rows
 
 
@@ -25,12 +26,18 @@ def network_settings(rows: int) -> NetworkSettings:
 
 
 def fit_settings(rows: int, settings: FitSettings | None = None, steps: int = STEPS) -> FitSettings:
-    """Return batch rows and epochs for `rows` training rows; other given settings are kept."""
+    """Return batch rows, epochs and patience for `rows` training rows; other given settings are kept."""
     settings = settings or FitSettings(weight_decay=0.1)
     batch_rows: int = next(batch for most, batch in BATCH_ROWS if rows <= most)
     epochs = math.ceil(steps / max(1, rows // batch_rows))
     least = max(5, min(EPOCHS[0], SEEN_ROWS // rows))
-    return replace(settings, batch_rows=batch_rows, epochs=min(EPOCHS[1], max(least, epochs)))
+    epochs = min(EPOCHS[1], max(least, epochs))
+    return replace(settings, batch_rows=batch_rows, epochs=epochs, patience=patience(epochs))
+
+
+def patience(epochs: int) -> int:
+    """Return how many epochs without a better validation loss end a fit that is planned for `epochs`: a third of them."""
+    return min(PATIENCE[1], max(PATIENCE[0], math.ceil(epochs / 3)))
 
 
 def most_threads(rows: int) -> int:

@@ -2,7 +2,9 @@ from itertools import pairwise
 
 from training import plan, rules
 from training.fit import FitSettings
+from training.fitted import fit_settings_of
 from training.network import NetworkSettings
+from training.settings import Settings
 
 SIZES = (2, 50, 999, 1_000, 5_000, 20_001, 200_000, 5_000_000)
 
@@ -31,3 +33,14 @@ def test_every_named_encoding_exists() -> None:
 def test_embeddings_widen_slowly() -> None:
     """Four dimensions at least, twenty-four at most."""
     assert [rules.dimensions(codes) for codes in (3, 100, 10**6)] == [4, 9, 24]
+
+
+def test_patience_is_a_third_of_the_plan() -> None:
+    """Of a short plan at least 5 epochs, of a long one at most 12; what is asked for is taken."""
+    assert [rules.patience(epochs) for epochs in (1, 15, 16, 20, 22, 36, 150)] == [5, 5, 6, 7, 8, 12, 12]
+    assert fit_settings_of(30_000, Settings(epochs=30)).patience == 10
+    assert fit_settings_of(30_000, Settings(epochs=30, patience=25)).patience == 25
+    short = plan.shortened(
+        plan.Plan("bins", plan.ENCODINGS["bins"], NetworkSettings(), FitSettings(patience=3)), 20_000
+    )
+    assert short.fit.patience == 3

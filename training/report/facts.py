@@ -17,11 +17,11 @@ from training.columns import Column
 from training.data import Data
 from training.exported import Exported, NormStatistics
 from training.fit import Epoch
-from training.fitted import Fitted
 from training.report import influence, reliability, scoreboard
 from training.report.influence import Dependence, Importance
 from training.report.reliability import Reliability
 from training.report.scoreboard import Score
+from training.site import Fitted
 
 PROBE_ROWS = 64  # random rows of a draw of the invariance check, beside the edges
 

@@ -1,0 +1,37 @@
+"""Dropout whose draws are cheap on a CPU: four values share one 64-bit draw.
+
+A value is dropped with probability p, the others are scaled by 1 / (1 - p), so that the mean stays (Srivastava 2014).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+LEVELS = 2**16  # of a draw of 16 bits: p is rounded to the nearest multiple of 1 / LEVELS
+DRAWS = 4  # such draws in an int64
+
+
+class Dropout(nn.Module):
+    """Switch values off at random while training; the identity in eval mode.
+
+    On the CPU masks come from `generator`, or from torch's own where it is None; on a GPU they are torch's own.
+    """
+
+    def __init__(self, share: float) -> None:
+        """Drop each value with probability `share`."""
+        super().__init__()
+        self.share = share
+        self.generator: torch.Generator | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x of any shape, masked and scaled."""
+        if not self.training or self.share == 0.0:
+            return x
+        return functional.dropout(x, self.share) if x.is_cuda else x * self.mask(x)
+
+    def mask(self, x: Tensor) -> Tensor:
+        """Draw 0 or 1 / (1 - p) for each value of x."""
+        dropped = round(self.share * LEVELS)  # of the LEVELS possible draws
+        words = torch.empty(-(-x.numel() // DRAWS), dtype=torch.int64).random_(-(2**63), None, generator=self.generator)
+        draws = words.view(torch.int16)[: x.numel()].view(x.shape)
+        return (draws >= dropped - LEVELS // 2).to(x.dtype).mul_(LEVELS / (LEVELS - dropped))
