@@ -99,7 +99,7 @@ def _score_all(loaded: Model, tasks: list[Task], options: argparse.Namespace) ->
     from service.files.progress import Progress
     from service.files.score import score
 
-    parameters = Parameters(options.extra, options.answer, options.on_error, options.prefix)
+    parameters = Parameters(options.extra, options.answer, options.on_error, options.prefix, are_flags=True)
     way = Way(parameters, block_rows(len(loaded.encoder.names)), options.part_rows)
     for task in tasks:
         task.target.parent.mkdir(parents=True, exist_ok=True)

@@ -81,8 +81,9 @@ def places_of(names: Sequence[str], reading: Reading) -> list[int]:
         raise invalid_table(f"The table has no column {', '.join(map(repr, missing[:10]))}.{near}")
     if extra and reading.parameters.extra == "refuse":
         near = nearest(extra[0], wanted)
+        ignore = reading.parameters.spelled("extra", "ignore")
         raise invalid_table(
-            f"The model has no feature {', '.join(map(repr, extra[:10]))}; extra=ignore takes such columns along.{near}"
+            f"The model has no feature {', '.join(map(repr, extra[:10]))}; {ignore} takes such columns along.{near}"
         )
     if repeated:
         raise invalid_table(f"The table has more than one column {', '.join(map(repr, repeated[:10]))}.")

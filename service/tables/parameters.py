@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl
 
 from service.errors import ServiceError, nearest
@@ -21,11 +22,16 @@ class Parameters:
     answer: str = "append"  # or "alone": without the columns of the table
     on_error: str = "stop"  # or "row": a bad row gets its error in the answer
     prefix: str = ""  # before the names of added columns
+    are_flags: bool = False  # whether they came from a command line, which spells them in another way
+
+    def spelled(self, name: str, value: str) -> str:
+        """Return how the caller would ask for `value`."""
+        return f"--{name.replace('_', '-')} {value}" if self.are_flags else f"{name}={value}"
 
 
 def parse(query: bytes) -> Parameters:
     """Return the parameters of a query string; raises 400 for an unknown name or value."""
-    values: dict[str, str] = {}
+    values: dict[str, Any] = {}
     for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name != "prefix" and value not in CHOICES.get(name, (value,)):
             options = " or ".join(CHOICES[name])

@@ -39,16 +39,18 @@ class Added:
         self.prediction = f"{prefix}prediction"
         self.probabilities = [f"{prefix}probability_{class_text(label)}" for label in classes or ()]
         self.error = f"{prefix}error"
+        self._ways_out = parameters.spelled("prefix", "…"), parameters.spelled("answer", "alone")
         self.names = [self.prediction, *self.probabilities, *([self.error] if self.has_errors else [])]
 
     def check(self, names: Sequence[str]) -> None:
         """Refuse with 422 a table that has a column of such a name already."""
         for name in self.names:
             if name in names:
+                rename, alone = self._ways_out
                 raise ServiceError(
                     422,
                     "invalid_table",
-                    f"The table has a column {name!r} already; prefix=… renames the added ones, answer=alone leaves "
+                    f"The table has a column {name!r} already; {rename} renames the added ones, {alone} leaves "
                     "out those of the table.",
                 )
 

@@ -56,10 +56,14 @@ class TableRoute:
 
     def __init__(self, model: Model, shop: Workshop, places: Places, bounds: Bounds) -> None:
         """Read and write in threads of the shop, two for each place."""
-        self._model = model
         self._shop = shop
         self._places = places
         self._bounds = bounds
+        self.made_by(model)
+
+    def made_by(self, model: Model) -> None:
+        """Answer from now on with what `model` says of itself: its fingerprint may have changed, its bits have not."""
+        self._model = model
         described = {"name": model.manifest.name, "version": model.manifest.version, **model.fingerprint}
         self._model_header = (b"x-model", orjson.dumps(described))
 

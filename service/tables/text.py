@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import count, islice
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -112,10 +112,17 @@ def text_blocks(file: BinaryIO, reading: Reading, delimiter: str) -> Blocks:
 
 def _lines(file: BinaryIO) -> Iterator[str]:
     encoding = "utf-8-sig"  # a byte order mark stands at most before the first line
-    while line := file.readline(MAX_LINE_BYTES):
+    for number in count(1):
+        line = file.readline(MAX_LINE_BYTES)
+        if not line:
+            return
         if len(line) == MAX_LINE_BYTES:
-            raise csv.Error(f"a line has more than {MAX_LINE_BYTES - 1} bytes")
-        yield line.decode(encoding)
+            raise _broken(number, f"a line has more than {MAX_LINE_BYTES - 1} bytes")
+        try:
+            text = line.decode(encoding)
+        except UnicodeDecodeError as error:
+            raise _broken(number, str(error)) from error
+        yield text
         encoding = "utf-8"
 
 
@@ -127,8 +134,12 @@ def _numbered(records: Any) -> Iterator[tuple[int, list[str]]]:
             if record:
                 yield before + 1, record
             before = records.line_num
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ServiceError(400, "broken_csv", f"Line {before + 1} is not CSV in UTF-8: {error}.") from error
+    except csv.Error as error:
+        raise _broken(before + 1, str(error)) from error
+
+
+def _broken(line: int, why: str) -> ServiceError:
+    return ServiceError(400, "broken_csv", f"Line {line} is not CSV in UTF-8: {why}.")
 
 
 def _take(numbered: Iterator[tuple[int, list[str]]], rows: int) -> list[tuple[int, list[str]]]:

@@ -183,6 +183,16 @@ def test_a_wide_block_has_fewer_rows() -> None:
     assert block_rows(100_000) == 512
 
 
+def test_refusals_name_the_flags(model: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a refusal tells to do is spelled as the command line takes it."""
+    parquet.write_table(table().append_column("prediction", pa.array(["mine"] * len(ROWS))), source)
+
+    assert predict(model, source, source.with_name("out.csv")) == 2
+    assert "; --extra ignore takes such columns along" in capsys.readouterr().err
+    assert predict(model, source, source.with_name("out.csv"), "--extra", "ignore") == 2
+    assert "; --prefix … renames the added ones, --answer alone leaves" in capsys.readouterr().err
+
+
 def test_bad_rows_may_be_told_in_their_place(model: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With --on-error row the bad rows are counted, and their errors stand in a column."""
     rows = table().to_pylist()

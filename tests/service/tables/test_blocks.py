@@ -247,3 +247,20 @@ def test_dates_beyond_their_bits_are_refused(unit: str) -> None:
     """A date whose microseconds would wrap around to another date is refused."""
     with pytest.raises(ServiceError, match="beyond 64 bits"):
         encode_array(SIGNATURE.inputs[3], pa.array([1 << 62], pa.timestamp(unit)))
+
+
+@pytest.mark.parametrize("line", [1, 2, 5, 9])
+@pytest.mark.parametrize("fault", [b"\xff", b"x" * (1 << 20)], ids=["byte", "length"])
+def test_what_is_no_text_is_told_by_its_own_line(line: int, fault: bytes) -> None:
+    """A byte that is not UTF-8, or a line without end, has its own line, also inside a record of several lines."""
+    rows = [[f"{name}"] for name in ("a", "b", "c", '"d', "e", "f", "g", 'h"', "i")]
+    lines = [
+        ",".join([*NAMES, "note"]).encode(),
+        *[b"33.5,Oslo,3,2020-01-01,true,2,false," + row[0].encode() for row in rows],
+    ]
+    lines[5:9] = [b"e", b"f", b"g", b'h"']
+    lines[line - 1] += fault
+
+    with pytest.raises(ServiceError, match=f"^Line {line} is not CSV in UTF-8") as refused:
+        read(b"\n".join(lines), CSV, Parameters(extra="ignore"))
+    assert refused.value.code == "broken_csv"
