@@ -15,8 +15,8 @@ from training.report.scale import TICKS, Scale, around, number
 WIDTH, HEIGHT = 360, 220  # a phone's width: letters stay readable there, and grow with the drawing
 LEFT, RIGHT, TOP, BOTTOM = 60, 350, 10, 182  # of the plot
 ROW = 22  # height of a bar with its label
-LABEL_CHARACTERS = 17
-CHARACTER = 7  # the width of one, about
+LABEL_CHARACTERS = 20
+CHARACTER = 6.5  # the width of one, about
 SIGNS = {  # of a point, by look: told apart without colour too
     "a": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0",
     "b": "M-3.5-3.5h7v7h-7z",
@@ -169,9 +169,9 @@ def label_below(x: float, y: float, text: str) -> str:
     return f'<text class="tick" x="{x:.1f}" y="{y}" text-anchor="middle">{escape(text)}</text>'
 
 
-def gutter(labels: Sequence[str]) -> int:
+def gutter(labels: Sequence[str]) -> float:
     """Return where a chart begins that has these labels at its left."""
-    return 14 + CHARACTER * min(LABEL_CHARACTERS - 1, max(map(len, labels), default=0))
+    return 14 + CHARACTER * min(LABEL_CHARACTERS, max(map(len, labels), default=0))
 
 
 def clipped(text: str, most: int = LABEL_CHARACTERS) -> str:

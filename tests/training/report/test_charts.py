@@ -71,7 +71,7 @@ def test_short_labels_leave_their_room_to_the_chart() -> None:
     first = [min(float(x) for x in re.findall(r"translate\(([\d.]+) ", drawing)) for drawing in (narrow, wide)]
     assert first[0] < 60
     assert first[1] > 110
-    assert "a label that is …<title>a label that is far too long</title>" in wide
+    assert "a label that is far…<title>a label that is far too long</title>" in wide
 
 
 def test_shares_are_written_with_a_space() -> None:
