@@ -46,14 +46,20 @@ def result(op: str, operands: list[np.ndarray], attributes: Mapping[str, Any], r
     if op in UNARY:
         return operands[0].copy() if op == "Identity" else UNARY[op](operands[0])
     if op in SUMS:
-        return permuted_sum(SUMS[op](*operands), random).reshape(len(operands[0]), -1)
+        return permuted_sum(SUMS[op](operands, attributes), random)
     return OTHERS[op](operands, attributes)
 
 
-def gemm_terms(a: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> list[np.ndarray]:
-    """Return the products of a Gemm and its bias, each [rows, out]."""
-    products = [a[:, k, None] * weight[k] for k in range(len(weight))]
-    return [*products, np.broadcast_to(bias, products[0].shape)]
+def product_terms(a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
+    """Return the products whose sum is a [.., m, k] times b [.., k, n], each [.., m, n]."""
+    return [a[..., :, k, None] * b[..., k, None, :] for k in range(a.shape[-1])]
+
+
+def gemm_terms(operands: list[np.ndarray], known: Mapping[str, Any]) -> list[np.ndarray]:
+    """Return the products of a Gemm and its bias."""
+    a, b = (part.T if known.get(name) else part for part, name in zip(operands[:2], ("transA", "transB"), strict=True))
+    products = product_terms(a, b)
+    return [*products, np.broadcast_to(operands[2], products[0].shape)]
 
 
 def permuted_sum(terms: list[np.ndarray], random: np.random.Generator) -> np.ndarray:
@@ -69,12 +75,18 @@ def permuted_sum(terms: list[np.ndarray], random: np.random.Generator) -> np.nda
     return sum(partial[1:], partial[0])
 
 
-SUMS = {"Gemm": gemm_terms, "ReduceSum": lambda a, axes: list(np.moveaxis(a, 1, 0))}
+SUMS: dict[str, Callable[[list[np.ndarray], Mapping[str, Any]], list[np.ndarray]]] = {
+    "Gemm": gemm_terms,
+    "MatMul": lambda operands, _: product_terms(*operands),
+    "ReduceSum": lambda operands, _: [part[:, None] for part in np.moveaxis(operands[0], 1, 0)],
+}
 OTHERS: dict[str, Callable[[list[np.ndarray], Mapping[str, Any]], Any]] = {
     "Where": lambda operands, _: np.where(*operands),
-    "Clip": lambda operands, _: np.clip(*operands),
+    "Clip": lambda operands, _: np.clip(*operands, *[None] * (3 - len(operands))),
     "Cast": lambda operands, known: operands[0].astype(helper.tensor_dtype_to_np_dtype(known["to"])),
     "Gather": lambda operands, known: np.take(*operands, axis=known.get("axis", 0)),
     "Concat": lambda operands, known: np.concatenate(operands, axis=known["axis"]),
-    "ReduceMax": lambda operands, known: operands[0].max(axis=tuple(known["axes"]), keepdims=True),
+    "ReduceMax": lambda operands, known: operands[0].max(axis=tuple(known["axes"]), keepdims=bool(known["keepdims"])),
+    "Reshape": lambda operands, _: operands[0].reshape(operands[1]),
+    "Unsqueeze": lambda operands, _: np.expand_dims(operands[0], tuple(operands[1])),
 }

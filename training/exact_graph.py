@@ -1,34 +1,20 @@
 """The folded network as a graph in exact arithmetic: integers carried in float64, Clip and Round between the layers.
 
-A hidden layer is three nodes: Gemm (its result in steps of the next layer's grid already), Clip to [0, 2^bits], which
-does ReLU's work, and Round. A row of which any hidden activation met the upper limit is flagged by the output
-`saturated`: it left the range that training saw by more than the headroom.
+A hidden layer is three nodes: a product (its result in steps of the next layer's grid already), Clip from 0, which
+does ReLU's work, and Round. `exact_layers` has them. Where a hidden activation may leave the range that it was given
+(training's maxima times the headroom), the output `saturated` flags the rows of which one did.
 """
-
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from training.exact_layers import Carried, Maxima, emit_layers
 from training.exact_softmax import emit_softmax
 from training.fold import Folded, Layer
 from training.graph import Graph, TensorProto
-from training.grids import channel_scale, choose_bits, power_at_least, quantise
+from training.grids import choose_bits, power_at_least
 from training.preprocess import Preprocess
 
 HEADROOM = 8.0  # hidden activations may reach this many times what the training rows reached
-
-Maxima = Sequence[Sequence[np.ndarray]]  # a member, a hidden layer: [channels] greatest activation in training
-
-
-@dataclass(frozen=True)
-class Carried:
-    """A tensor of integers that stands for activations: a_k = 2^-bits · scale_k · A_k."""
-
-    name: str  # [rows, channels] float64
-    bits: int
-    scale: np.ndarray  # [channels], powers of two
-    peak: np.ndarray  # [channels], greatest |A_k|
 
 
 def exact_graph(folded: Folded, preprocess: Preprocess, maxima: Maxima, headroom: float = HEADROOM) -> Graph:
@@ -36,16 +22,16 @@ def exact_graph(folded: Folded, preprocess: Preprocess, maxima: Maxima, headroom
     graph = Graph()
     numeric, categorical = preprocess.declare(graph)
     first = emit_first(graph, folded, preprocess, numeric, categorical)
-    scores, flags = emit_members(graph, folded, first, maxima, headroom)
-    emit_outputs(graph, folded, emit_sum(graph, scores))
-    emit_saturated(graph, first, flags)
+    scores, flags = emit_layers(graph, folded.members, first, maxima, headroom)
+    emit_outputs(graph, folded, scores)
+    emit_saturated(graph, scores, flags)
     return graph
 
 
 def emit_first(
     graph: Graph, folded: Folded, preprocess: Preprocess, numeric: str | None, categorical: str | None
 ) -> Carried:
-    """Append preprocessing, embeddings and the rounding of both to the first layer's input grid."""
+    """Append preprocessing, embeddings and the rounding of both to the first layer's input grid; [rows, in]."""
     x, bounds = preprocess.emit(graph, numeric, categorical)
     limits = [bounds, *(np.abs(table).max(axis=0) for table in folded.embeddings)]
     greatest = np.concatenate(limits)  # [in]
@@ -63,7 +49,8 @@ def emit_first(
         parts.append(emit_embedding(graph, categorical, column, stored))
         start += table.shape[1]
     name = graph.add("Concat", parts, "input", axis=1) if len(parts) > 1 else parts[0]
-    return Carried(name, bits, scale, np.rint(greatest * steps))
+    peak = np.rint(greatest * steps)
+    return Carried(name, bits, scale, -peak, peak)
 
 
 def emit_embedding(graph: Graph, categorical: str, column: int, table: np.ndarray) -> str:
@@ -80,67 +67,6 @@ def emit_embedding(graph: Graph, categorical: str, column: int, table: np.ndarra
     ]
     clipped = graph.add("Clip", [codes, *limits], f"codes_clipped_{column}")
     return graph.add("Gather", [graph.constant(f"embeddings_{column}", table), clipped], f"embedding_{column}", axis=0)
-
-
-def emit_members(
-    graph: Graph, folded: Folded, first: Carried, maxima: Maxima, headroom: float
-) -> tuple[list[str], list[str]]:
-    """Append all networks, depth by depth; returns their scores [rows, outputs] float64 and a flag each depth.
-
-    The members' layers of one depth share the bits of their grid, so that one maximum over all of them is one flag.
-    """
-    carried = [first] * len(folded.members)
-    flags = []
-    for depth, greatest in enumerate(zip(*maxima, strict=True)):
-        scales = [channel_scale(member, headroom) for member in greatest]
-        following = [member.layers[depth + 1] for member in folded.members]
-        choices = [choose_bits(*each) for each in zip(following, scales, greatest, strict=True)]
-        bits = round(float(np.median(choices)))
-        steps = [
-            emit_affine(graph, f"member{number}_layer{depth}", member.layers[depth], a, np.ldexp(scale, -bits))
-            for number, (member, a, scale) in enumerate(zip(folded.members, carried, scales, strict=True))
-        ]
-        carried = [emit_hidden(graph, step, bits, scale) for step, scale in zip(steps, scales, strict=True)]
-        flags.append(emit_flag(graph, steps, bits))
-    scores = []
-    for number, (member, a) in enumerate(zip(folded.members, carried, strict=True)):
-        last, name = member.layers[-1], f"member{number}_layer{len(member.layers) - 1}"
-        scores.append(emit_affine(graph, name, last, a, np.ones(len(last.bias))))
-    return scores, flags
-
-
-def emit_affine(graph: Graph, name: str, layer: Layer, carried: Carried, unit: np.ndarray) -> str:
-    """Append one affine map; returns [rows, out] float64 in `unit` [out]."""
-    stored = quantise(layer, carried.bits, carried.scale, carried.peak, unit)
-    operands = [
-        carried.name,
-        graph.constant(f"{name}_weight", stored.weight),
-        graph.constant(f"{name}_bias", stored.bias),
-    ]
-    return graph.add("Gemm", operands, name)
-
-
-def emit_hidden(graph: Graph, steps: str, bits: int, scale: np.ndarray) -> Carried:
-    """Append Clip and Round of a hidden layer's result `steps` [rows, channels]."""
-    limit = 2.0**bits
-    limits = [graph.constant(f"{steps}_least", 0.0), graph.constant(f"{steps}_most", limit)]
-    rounded = graph.add("Round", [graph.add("Clip", [steps, *limits], f"{steps}_clipped")], f"{steps}_rounded")
-    return Carried(rounded, bits, scale, np.full(len(scale), limit))
-
-
-def emit_flag(graph: Graph, steps: list[str], bits: int) -> str:
-    """Append whether a row passes the limit of one depth in any member; returns [rows, 1] bool."""
-    greatest = graph.add("Max", steps, "depth_max") if len(steps) > 1 else steps[0]  # [rows, channels]
-    greatest = graph.add("ReduceMax", [greatest], "hidden_max", axes=[1], keepdims=1)  # [rows, 1]
-    return graph.add("Greater", [greatest, graph.constant("hidden_limit", 2.0**bits)], "hidden_saturated")
-
-
-def emit_sum(graph: Graph, totals: list[str]) -> str:
-    """Append the sum of the members' scores, one after the other."""
-    total = totals[0]
-    for other in totals[1:]:
-        total = graph.add("Add", [total, other], "members_sum")
-    return total
 
 
 def emit_outputs(graph: Graph, folded: Folded, scores: str) -> None:
@@ -162,12 +88,15 @@ def emit_output(graph: Graph, name: str, source: str, width: int) -> None:
     graph.settle(name, single, TensorProto.FLOAT, width)
 
 
-def emit_saturated(graph: Graph, first: Carried, flags: list[str]) -> None:
-    """Append the output `saturated` [rows, 1] bool: whether any hidden activation met its upper limit."""
-    if not flags:  # no hidden layer: nothing is limited, and no input can be above its own peak
-        greatest = graph.add("ReduceMax", [first.name], "input_max", axes=[1], keepdims=1)
-        flags = [graph.add("Greater", [greatest, graph.constant("input_most", float(first.peak.max()))], "never")]
-    flag = flags[0]
+def emit_saturated(graph: Graph, scores: str, flags: list[str]) -> None:
+    """Append the output `saturated` [rows, 1] bool: whether a hidden activation of the row met its upper limit."""
+    if not flags:  # nothing is limited: no score is above the greatest float64. The engine has this maximum already
+        greatest = graph.add("ReduceMax", [scores], "score_greatest", axes=[1], keepdims=1)
+        never = graph.add("Greater", [greatest, graph.constant("score_limit", np.finfo(np.float64).max)], "never")
+        graph.output("saturated", never, TensorProto.BOOL, 1)
+        return
+    flag = flags[0]  # [rows]
     for other in flags[1:]:
         flag = graph.add("Or", [flag, other], "any_saturated")
-    graph.output("saturated", flag, TensorProto.BOOL, 1)
+    column = graph.add("Unsqueeze", [flag, graph.constant("flag_axis", np.array([1]))], "saturated_column")
+    graph.output("saturated", column, TensorProto.BOOL, 1)

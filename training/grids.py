@@ -47,6 +47,12 @@ def channel_scale(maxima: np.ndarray, headroom: float) -> np.ndarray:
     return power_at_least(headroom * np.maximum(maxima, least))
 
 
+def reach_of(layer: Layer, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Return the greatest result [out] of a layer whose inputs lie between low and high [in]."""
+    top: np.ndarray = np.maximum(layer.weight * low, layer.weight * high).sum(axis=1) + layer.bias
+    return top
+
+
 def choose_bits(layer: Layer, scale: np.ndarray, maxima: np.ndarray) -> int:
     """Return the bits of the inputs' grid that balance both rounding errors of a layer.
 

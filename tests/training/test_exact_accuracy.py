@@ -43,8 +43,9 @@ def test_the_reference_is_the_folded_network() -> None:
 
 
 def test_rows_beyond_the_headroom_are_flagged() -> None:
-    """With a headroom of three quarters, exactly the rows that exceed a channel's scale are flagged."""
+    """Where an input may drive a depth far beyond its headroom, exactly the rows that exceed a channel's scale are flagged."""
     net = make_net("multiclass", widths=(16,))
+    net.folded.members[0].layers[0].weight[:, net.preprocess.width - 1] += 1e4  # of a category: its maxima were without
     found = run(net, headroom=0.75)
     limit = channel_scale(net.maxima[0][0], 0.75)
     layer = net.folded.members[0].layers[0]
@@ -53,6 +54,18 @@ def test_rows_beyond_the_headroom_are_flagged() -> None:
     assert 0 < wanted.sum() < len(wanted)
     assert np.array_equal(found["saturated"][:, 0], wanted)
     assert accuracy(net.scores(), net.folded.output, found, 1.0)["saturated_share"] == wanted.mean()
+
+
+def test_a_depth_that_cannot_pass_its_headroom_by_far_is_not_limited() -> None:
+    """With room for all that the weights can make of any input, no row saturates, and the scores are the network's."""
+    net = make_net("multiclass", widths=(16,))
+    limit = channel_scale(net.maxima[0][0], 0.5)
+    layer = net.folded.members[0].layers[0]
+    hidden = net.folded.inputs(net.x, net.raw.categorical) @ layer.weight.T + layer.bias
+    assert (hidden > limit).any()
+    found = run(net, headroom=0.5)
+    assert not found["saturated"].any()
+    assert accuracy(net.scores(), net.folded.output, found, 0.5)["score_error"] < 1e-5
 
 
 def test_accuracy_speaks_of_unsaturated_rows_only() -> None:

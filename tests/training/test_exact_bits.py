@@ -16,7 +16,12 @@ from training.optimised import LEVELS, check_optimised
 from training.preprocess import Raw
 from training.prove import ProofError
 
-TASKS = ["binary", "multiclass", "regression"]
+SHAPES = {  # members, widths, headroom: alone and stacked, with and without depths that may saturate
+    "binary": (1, (40, 24), 8.0),
+    "multiclass": (2, (40, 24), 8.0),
+    "regression": (3, (20, 16, 12), 0.01),
+}
+TASKS = list(SHAPES)
 ROWS = 600
 Case = tuple[Net, onnx.ModelProto, Raw, dict[str, bytes]]
 
@@ -24,8 +29,9 @@ Case = tuple[Net, onnx.ModelProto, Raw, dict[str, bytes]]
 @cache
 def case(task: str) -> Case:
     """Return a network, its exact graph, rows to try it on and the bits that each row gives alone."""
-    net = make_net(task, widths=(40, 24), members=2, seed=3)
-    model = exact_graph(net.folded, net.preprocess, net.maxima).model("exact")
+    members, widths, headroom = SHAPES[task]
+    net = make_net(task, widths=widths, members=members, seed=3)
+    model = exact_graph(net.folded, net.preprocess, net.maxima, headroom).model("exact")
     raw = difficult_rows()
     engine = make_engine(model)
     alone = [engine.run([part[row : row + 1] for part in raw]) for row in range(ROWS)]
@@ -102,14 +108,10 @@ def test_the_order_of_summation_matters_off_the_grid(*, rounded: bool) -> None:
     net, certified, raw, _ = case("multiclass")
     model = onnx.ModelProto()
     model.CopyFrom(certified)
-    model.graph.output.append(
-        onnx.helper.make_tensor_value_info("member0_layer1", onnx.TensorProto.DOUBLE, ["rows", None])
-    )
+    model.graph.output.append(onnx.helper.make_tensor_value_info("layer1", onnx.TensorProto.DOUBLE, [2, 24, "rows"]))
     if not rounded:
-        next(node for node in model.graph.node if node.name == "member0_layer0_rounded").op_type = "Identity"
-    found = [
-        evaluate(model, net.arrays(raw), np.random.default_rng(seed))["member0_layer1"].tobytes() for seed in range(2)
-    ]
+        next(node for node in model.graph.node if node.name == "layer0_rounded").op_type = "Identity"
+    found = [evaluate(model, net.arrays(raw), np.random.default_rng(seed))["layer1"].tobytes() for seed in range(2)]
     assert (found[0] == found[1]) == rounded
 
 

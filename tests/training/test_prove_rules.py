@@ -35,7 +35,21 @@ CONSTANTS = {
     "to": np.array([3]),
     "low": np.array(0),
     "high": np.array(5),
+    "square": np.arange(16.0).reshape(4, 4),
+    "bias": np.arange(4.0),
+    "column_bias": np.arange(4.0)[:, None],
+    "parts": np.array([2, 2, -1]),
+    "joined": np.array([4, -1]),
+    "inside": np.array([2, -1, 2]),
+    "stack": np.arange(12.0).reshape(2, 3, 2),
+    "wild": np.full((2, 3, 2), np.inf),
+    "fine": np.full((2, 3, 2), 1.0 / 3.0),
 }
+COLUMNS: list[Node] = [  # [rows, 4] -> [4, rows], integers
+    ("Gemm", ["square", "_", "column_bias"], {"transB": 1}),
+    ("Clip", ["_", "zero", "eight"], {}),
+    ("Round", ["_"], {}),
+]
 
 
 def run(*nodes: Node) -> Box:
@@ -169,6 +183,69 @@ def test_refusals(nodes: list[Node], words: str) -> None:
     """What breaks a rule is refused in words that say why."""
     with pytest.raises(ProofError, match=words):
         run(*nodes)
+
+
+@pytest.mark.parametrize(
+    "nodes, shape, rows",
+    [
+        ([("Gemm", ["_", "square", "bias"], {})], (1, 4), 0),
+        ([("Gemm", ["square", "_", "column_bias"], {"transB": 1})], (4, 1), 1),
+        ([*COLUMNS, ("Gemm", ["square", "_", "column_bias"], {})], (4, 1), 1),
+        ([*COLUMNS, ("Gemm", ["_", "square", "bias"], {"transA": 1})], (1, 4), 0),
+        ([*COLUMNS, ("Reshape", ["_", "parts"], {})], (2, 2, 1), 2),
+        ([*COLUMNS, ("Reshape", ["_", "parts"], {}), ("MatMul", ["stack", "_"], {})], (2, 3, 1), 2),
+        ([*COLUMNS, ("Reshape", ["_", "parts"], {}), ("Reshape", ["_", "joined"], {})], (4, 1), 1),
+        ([*COLUMNS, ("Add", ["_", "column_bias"], {})], (4, 1), 1),
+        ([*COLUMNS, ("ReduceMax", ["_"], {"axes": [0], "keepdims": 0})], (1,), 0),
+        ([*COLUMNS, ("ReduceMax", ["_"], {"axes": [0], "keepdims": 0}), ("Unsqueeze", ["_", "axis1"], {})], (1, 1), 0),
+    ],
+)
+def test_products_tell_where_the_rows_are(nodes: list[Node], shape: tuple[int, ...], rows: int) -> None:
+    """The row axis is followed through products, Reshape and maxima, wherever it goes."""
+    box = run(("Round", ["c"], {}), *nodes)
+    assert (box.low.shape, box.rows) == (shape, rows)
+
+
+@pytest.mark.parametrize(
+    "nodes, words",
+    [
+        ([("Gemm", ["square", "_", "column_bias"], {})], "mix them"),
+        ([("Gemm", ["_", "square", "bias"], {"transA": 1})], "mix them"),
+        ([("Gemm", ["_", "_", "bias"], {"transB": 1})], "must be constant"),
+        ([("Gemm", ["square", "_", "bias"], {"transB": 1})], "bias has a length along the row axis"),
+        ([("Gemm", ["_", "square", "column_bias"], {})], "bias has a length along the row axis"),
+        ([*COLUMNS, ("Gemm", ["square", "_", "column_bias"], {"transB": 1})], "mix them"),
+        ([*COLUMNS, ("Add", ["_", "bias"], {})], "length along the row axis"),
+        ([*COLUMNS, ("Add", ["_", "n4"], {})], "row axes do not meet"),
+        ([*COLUMNS, ("ReduceMax", ["_"], {"axes": [1]})], "mix rows"),
+        ([*COLUMNS, ("Transpose", ["_"], {"perm": [1, 0]})], "not the first"),
+        ([*COLUMNS, ("Gather", ["_", "columns"], {"axis": 0})], "not the first"),
+        ([*COLUMNS, ("Slice", ["_", "from", "to", "axis0"], {})], "not the first"),
+        ([*COLUMNS, ("Unsqueeze", ["_", "axis0"], {})], "not the first"),
+        ([*COLUMNS, ("Squeeze", ["_", "axis0"], {})], "not the first"),
+        ([*COLUMNS, ("Expand", ["_", "keep"], {})], "not the first"),
+        ([*COLUMNS, ("Concat", ["_", "_"], {"axis": 1})], "mix rows"),
+        ([*COLUMNS, ("Concat", ["_", "n4"], {"axis": 0})], "another row axis"),
+        ([*COLUMNS, ("Reshape", ["_", "rows"], {})], "does not keep the row axis"),
+        ([*COLUMNS, ("Reshape", ["_", "parts"], {}), ("Reshape", ["_", "inside"], {})], "does not keep the row axis"),
+        ([("MatMul", ["_", "square"], {})], "must be constant"),
+        ([*COLUMNS, ("MatMul", ["square", "_"], {})], r"\[k, out, in\]"),
+        ([*COLUMNS, ("Reshape", ["_", "parts"], {}), ("MatMul", ["wild", "_"], {})], "constant and finite"),
+        ([*COLUMNS, ("Reshape", ["_", "parts"], {}), ("MatMul", ["fine", "_"], {})], r"more than 2\^53"),
+        (
+            [*COLUMNS, ("Reshape", ["_", "parts"], {}), ("MatMul", ["stack", "_"], {}), ("Add", ["_", "one"], {})],
+            "behind it",
+        ),
+        (
+            [*COLUMNS, ("Mul", ["_", "eight"], {}), ("Reshape", ["_", "parts"], {}), ("MatMul", ["stack", "_"], {})],
+            "factor",
+        ),
+    ],
+)
+def test_products_that_mix_rows_or_can_be_merged_are_refused(nodes: list[Node], words: str) -> None:
+    """A product along the rows, a constant along them, or arithmetic that engines take into a MatMul is refused."""
+    with pytest.raises(ProofError, match=words):
+        run(("Round", ["c"], {}), *nodes)
 
 
 @pytest.mark.parametrize("guard", [["IsNaN"], ["IsNaN", "Not"]])

@@ -1,6 +1,6 @@
 """What is known of a tensor before any row was seen: the box it lies in, the grid it lies on, whether it may be NaN.
 
-A tensor that has a row axis is described by one row: its arrays have length 1 along axis 0. An operator that would
+A tensor that has a row axis is described by one row: its arrays have length 1 along that axis. An operator that would
 mix rows has no meaning on such an array and is refused, so a proof also says that no row can see another.
 """
 
@@ -32,11 +32,17 @@ class Box:
     high: np.ndarray
     exponent: np.ndarray  # int64, each value is an integer multiple of 2^exponent
     nan: np.ndarray  # bool, whether the value may be NaN
-    rowed: bool  # whether axis 0 is the row axis
+    rows: int | None  # which axis is the row axis; None: the tensor is the same for every row
     name: str = ""
     covers: frozenset[str] = frozenset()  # of a bool tensor: true wherever one of these tensors is NaN
     spares: frozenset[str] = frozenset()  # of a bool tensor: false wherever one of these tensors is NaN
     rounds: str = ""  # of a result of Round: the tensor that was rounded to the nearest integer
+    maker: str = ""  # the operator that computed it; data movement leaves it as it was
+
+    @property
+    def rowed(self) -> bool:
+        """Whether the tensor has a row axis."""
+        return self.rows is not None
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -60,7 +66,10 @@ class Box:
 
     def moved(self, move: Callable[[np.ndarray], np.ndarray]) -> "Box":
         """Return the box of the tensor's elements in other places; what is known of conditions is lost."""
-        return Box(move(self.low), move(self.high), move(self.exponent), move(self.nan), self.rowed, self.name)
+        return replace(
+            Box(move(self.low), move(self.high), move(self.exponent), move(self.nan), self.rows, self.name),
+            maker=self.maker,
+        )
 
     def called(self, name: str) -> "Box":
         """Return the same box for the tensor `name`."""
@@ -71,7 +80,7 @@ def of_constant(value: np.ndarray, name: str) -> Box:
     """Describe a constant tensor; NaN and infinities in it are kept and met where they are used."""
     nan = np.isnan(value) if value.dtype.kind == "f" else np.zeros(value.shape, bool)
     known = np.where(nan, np.zeros((), value.dtype), value)
-    return Box(known, known, grid_of(value), nan, rowed=False, name=name)
+    return Box(known, known, grid_of(value), nan, rows=None, name=name)
 
 
 def of_input(width: int, dtype: np.dtype[Any], name: str) -> Box:
@@ -86,7 +95,7 @@ def of_input(width: int, dtype: np.dtype[Any], name: str) -> Box:
         np.full(shape, high, dtype),
         np.full(shape, exponent, np.int64),
         np.full(shape, dtype.kind == "f"),
-        rowed=True,
+        rows=0,
         name=name,
     )
 
@@ -111,4 +120,4 @@ def power(exponent: np.ndarray) -> np.ndarray:
 def merged(boxes: Sequence[Box], merge: Callable[[list[np.ndarray]], np.ndarray]) -> Box:
     """Return the box of several tensors laid together."""
     low, high = merge([box.low for box in boxes]), merge([box.high for box in boxes])
-    return Box(low, high, merge([box.exponent for box in boxes]), merge([box.nan for box in boxes]), boxes[0].rowed)
+    return Box(low, high, merge([box.exponent for box in boxes]), merge([box.nan for box in boxes]), boxes[0].rows)

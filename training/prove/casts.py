@@ -30,7 +30,7 @@ def to_float(call: Call, a: Box, to: np.dtype[Any]) -> Box:
     if to not in (np.dtype(np.float64), np.dtype(np.float32)):
         raise call.refuse(f"Cast to {to}: only float64, float32, integers and booleans are known")
     exponent = a.exponent if to == np.float64 else np.maximum(a.exponent, FLOAT32_FINEST)
-    return numeric(a.low.astype(to), a.high.astype(to), exponent, a.nan, rowed=a.rowed)
+    return numeric(a.low.astype(to), a.high.astype(to), exponent, a.nan, rows=a.rows)
 
 
 def to_integer(call: Call, a: Box, to: np.dtype[Any]) -> Box:
@@ -40,4 +40,4 @@ def to_integer(call: Call, a: Box, to: np.dtype[Any]) -> Box:
     if (low < info.min).any() or (high >= float(info.max)).any():
         raise call.refuse(f"values from {low.min():g} to {high.max():g} may not fit {to}")
     zero = np.zeros(a.low.shape, np.int64)
-    return numeric(np.trunc(low).astype(to), np.trunc(high).astype(to), zero, a.nan, rowed=a.rowed)
+    return numeric(np.trunc(low).astype(to), np.trunc(high).astype(to), zero, a.nan, rows=a.rows)

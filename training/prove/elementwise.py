@@ -14,14 +14,16 @@ from training.prove.call import Call, Rule
 
 def add(call: Call) -> Box:
     """Sum of two tensors."""
+    need_finished(call)
     a, b = broadcast(call)
     low, high = a.low + b.low, a.high + b.high
     clash = ((a.low == -np.inf) & (b.high == np.inf)) | ((a.high == np.inf) & (b.low == -np.inf))
-    return numeric(low, high, np.minimum(a.exponent, b.exponent), a.nan | b.nan | clash, rowed=a.rowed)
+    return numeric(low, high, np.minimum(a.exponent, b.exponent), a.nan | b.nan | clash, rows=a.rows)
 
 
 def sub(call: Call) -> Box:
     """Difference of two tensors; x - Round(x) is at most a half."""
+    need_finished(call)
     difference = add(call.on(call.boxes[0], neg(call.on(call.boxes[1]))))
     if not call.boxes[1].rounds or call.boxes[1].rounds != call.boxes[0].name:
         return difference
@@ -31,6 +33,7 @@ def sub(call: Call) -> Box:
 
 def mul(call: Call) -> Box:
     """Product of two tensors; of a tensor with itself, its square."""
+    need_finished(call)
     a, b = broadcast(call)
     corners = np.stack([a.low * b.low, a.low * b.high, a.high * b.low, a.high * b.high])
     corners = np.where(np.isnan(corners), np.zeros((), a.dtype), corners)  # 0 * inf: the product may be 0 or NaN
@@ -39,11 +42,12 @@ def mul(call: Call) -> Box:
     if call.boxes[0].name == call.boxes[1].name:
         low, clash = np.maximum(low, np.zeros((), a.dtype)), np.zeros_like(clash)
     exponent = np.clip(a.exponent + b.exponent, FINEST, ZERO_GRID)
-    return numeric(low, corners.max(axis=0), exponent, a.nan | b.nan | clash, rowed=a.rowed)
+    return numeric(low, corners.max(axis=0), exponent, a.nan | b.nan | clash, rows=a.rows)
 
 
 def div(call: Call) -> Box:
     """Quotient of two tensors; the divisor must stay away from zero, whose sign is not determined."""
+    need_finished(call)
     a, b = broadcast(call)
     if holds_zero(b).any():
         raise call.refuse("the divisor may be zero, and the sign of a zero depends on the engine")
@@ -55,7 +59,14 @@ def div(call: Call) -> Box:
     corners = np.where(np.isnan(corners), np.zeros((), a.dtype), corners)
     clash = holds_infinity(a) & holds_infinity(b)
     exponent = np.where(is_power(b), np.clip(a.exponent - b.exponent, FINEST, ZERO_GRID), FINEST)
-    return numeric(corners.min(axis=0), corners.max(axis=0), exponent, a.nan | b.nan | clash, rowed=a.rowed)
+    return numeric(corners.min(axis=0), corners.max(axis=0), exponent, a.nan | b.nan | clash, rows=a.rows)
+
+
+def need_finished(call: Call) -> None:
+    """Refuse arithmetic on a MatMul's own result: engines merge an Add behind it, or a factor, into the product."""
+    for box in call.boxes:
+        if box.maker == "MatMul":
+            raise call.refuse(f"{box.name} is a MatMul: engines take a sum or a factor behind it into its sums")
 
 
 def sqrt(call: Call) -> Box:
@@ -63,13 +74,13 @@ def sqrt(call: Call) -> Box:
     (a,) = call.boxes
     if (a.low < 0).any():
         raise call.refuse(f"the root of a value as low as {a.low.min():g}")
-    return numeric(np.sqrt(a.low), np.sqrt(a.high), np.full_like(a.exponent, FINEST), a.nan, rowed=a.rowed)
+    return numeric(np.sqrt(a.low), np.sqrt(a.high), np.full_like(a.exponent, FINEST), a.nan, rows=a.rows)
 
 
 def neg(call: Call) -> Box:
     """Negation."""
     (a,) = call.boxes
-    return numeric(-a.high, -a.low, a.exponent, a.nan, rowed=a.rowed)
+    return numeric(-a.high, -a.low, a.exponent, a.nan, rows=a.rows)
 
 
 def absolute(call: Call) -> Box:
@@ -77,20 +88,20 @@ def absolute(call: Call) -> Box:
     (a,) = call.boxes
     ends = np.stack([np.abs(a.low), np.abs(a.high)])
     low = np.where(holds_zero(a), np.zeros((), a.dtype), ends.min(axis=0))
-    return numeric(low, ends.max(axis=0), a.exponent, a.nan, rowed=a.rowed)
+    return numeric(low, ends.max(axis=0), a.exponent, a.nan, rows=a.rows)
 
 
 def nearest(call: Call) -> Box:
     """Nearest integer, half to even."""
     (a,) = call.boxes
-    box = numeric(np.rint(a.low), np.rint(a.high), np.maximum(a.exponent, 0), a.nan, rowed=a.rowed)
+    box = numeric(np.rint(a.low), np.rint(a.high), np.maximum(a.exponent, 0), a.nan, rows=a.rows)
     return replace(box, rounds=a.name)
 
 
 def floor(call: Call) -> Box:
     """Greatest integer that is not above."""
     (a,) = call.boxes
-    return numeric(np.floor(a.low), np.floor(a.high), np.maximum(a.exponent, 0), a.nan, rowed=a.rowed)
+    return numeric(np.floor(a.low), np.floor(a.high), np.maximum(a.exponent, 0), a.nan, rows=a.rows)
 
 
 def clip(call: Call) -> Box:
@@ -116,7 +127,7 @@ def extreme(op: str) -> Rule:
             if box.nan.any():
                 raise call.refuse(f"NaN may arrive in {box.name or 'an input'}: guard it by IsNaN and Where first")
             low, high = function(result.low, box.low), function(result.high, box.high)
-            result = numeric(low, high, np.minimum(result.exponent, box.exponent), result.nan, rowed=result.rowed)
+            result = numeric(low, high, np.minimum(result.exponent, box.exponent), result.nan, rows=result.rows)
         return result
 
     return rule
@@ -129,7 +140,7 @@ def where(call: Call) -> Box:
     nan_a = a.nan & (not (whole_shape and call.boxes[1].name in call.boxes[0].spares))
     nan_b = b.nan & (not (whole_shape and call.boxes[2].name in call.boxes[0].covers))
     exponent = np.minimum(a.exponent, b.exponent)
-    return numeric(np.minimum(a.low, b.low), np.maximum(a.high, b.high), exponent, nan_a | nan_b, rowed=a.rowed)
+    return numeric(np.minimum(a.low, b.low), np.maximum(a.high, b.high), exponent, nan_a | nan_b, rows=a.rows)
 
 
 def is_nan(call: Call) -> Box:
@@ -162,40 +173,42 @@ def negated(call: Call) -> Box:
     return truth(a, a.spares, a.covers)
 
 
-def numeric(low: np.ndarray, high: np.ndarray, exponent: np.ndarray, nan: np.ndarray, *, rowed: bool) -> Box:
+def numeric(low: np.ndarray, high: np.ndarray, exponent: np.ndarray, nan: np.ndarray, *, rows: int | None) -> Box:
     """Make a box, with unknown ends (inf - inf) widened and integers on the unit grid."""
     if low.dtype.kind == "f":
         low = np.where(np.isnan(low), np.asarray(-np.inf, low.dtype), low)
         high = np.where(np.isnan(high), np.asarray(np.inf, high.dtype), high)
-    return Box(low, high, np.broadcast_to(exponent, low.shape), np.broadcast_to(nan, low.shape), rowed)
+    return Box(low, high, np.broadcast_to(exponent, low.shape), np.broadcast_to(nan, low.shape), rows)
 
 
 def truth(a: Box, covers: frozenset[str] = frozenset(), spares: frozenset[str] = frozenset()) -> Box:
     """Make the box of a condition on the elements of `a`."""
     off, on = np.zeros(a.low.shape, bool), np.ones(a.low.shape, bool)
-    return Box(off, on, np.zeros(a.low.shape, np.int64), off, a.rowed, covers=covers, spares=spares)
+    return Box(off, on, np.zeros(a.low.shape, np.int64), off, a.rows, covers=covers, spares=spares)
 
 
 def broadcast(call: Call) -> list[Box]:
     """Bring operands to one shape; the row axis must meet the row axis and nothing else."""
-    ranks = {box.low.ndim for box in call.boxes if box.rowed}
-    if len(ranks) > 1:
+    places = {(box.low.ndim, box.rows) for box in call.boxes if box.rowed}  # the rank, and which axis
+    if len(places) > 1:
         raise call.refuse("operands whose row axes do not meet: the result would mix rows")
+    rank, rows = next(iter(places), (0, None))
     for box in call.boxes:
-        if ranks and not box.rowed and not leaves_rows(box.low.shape, max(ranks)):
+        if rows is not None and not box.rowed and not leaves_rows(box.low.shape, rank, rows):
             raise call.refuse(f"the constant {box.name} has a length along the row axis")
     shape = np.broadcast_shapes(*(box.low.shape for box in call.boxes))
-    return [spread(box, shape, rowed=bool(ranks)) for box in call.boxes]
+    return [spread(box, shape, rows) for box in call.boxes]
 
 
-def leaves_rows(shape: tuple[int, ...], rank: int) -> bool:
-    """Whether a constant of `shape` broadcasts to a tensor of `rank` axes without touching its row axis."""
-    return len(shape) < rank or (len(shape) == rank and shape[0] == 1)
+def leaves_rows(shape: tuple[int, ...], rank: int, rows: int) -> bool:
+    """Whether a constant of `shape` broadcasts to a tensor of `rank` axes without touching its axis `rows`."""
+    place = rows - (rank - len(shape))  # shapes meet at their last axes
+    return len(shape) <= rank and (place < 0 or shape[place] == 1)
 
 
-def spread(box: Box, shape: tuple[int, ...], *, rowed: bool) -> Box:
+def spread(box: Box, shape: tuple[int, ...], rows: int | None) -> Box:
     """Broadcast a box; a condition's facts hold for tensors of its own shape only."""
-    wide = replace(box.moved(lambda part: np.broadcast_to(part, shape)), rowed=rowed)
+    wide = replace(box.moved(lambda part: np.broadcast_to(part, shape)), rows=rows)
     return replace(wide, covers=box.covers, spares=box.spares) if box.low.shape == shape else wide
 
 

@@ -1,5 +1,9 @@
-"""Class 2: pure data movement. Values stay what they are; the row axis stays axis 0 and whole."""
+"""Class 2: pure data movement. Values stay what they are, and each row stays whole.
 
+Tensors whose row axis is the last one come from products; they may be reshaped in front of it and laid side by side.
+"""
+
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +20,7 @@ def identity(call: Call) -> Box:
 def gather(call: Call) -> Box:
     """Columns of a tensor by constant indices, or rows of a constant table by codes proved to be in range."""
     data, indices = call.boxes
+    need_rows_first(call)
     axis = normal(call.attributes.get("axis", 0), data.low.ndim)
     keep_rows(call, data, axis)
     check_range(call, indices, data.low.shape[axis])
@@ -34,7 +39,7 @@ def rows_of_table(table: Box, codes: Box) -> Box:
     def read(code: tuple[int, int]) -> Box:
         part = slice(code[0], code[1] + 1)
         low, high = table.low[part].min(axis=0), table.high[part].max(axis=0)
-        return Box(low, high, table.exponent[part].min(axis=0), np.asarray(table.nan[part].any(axis=0)), codes.rowed)
+        return Box(low, high, table.exponent[part].min(axis=0), np.asarray(table.nan[part].any(axis=0)), codes.rows)
 
     ranges = [(int(low), int(high)) for low, high in zip(codes.low.flat, codes.high.flat, strict=True)]
     known = {code: read(code) for code in set(ranges)}
@@ -52,8 +57,8 @@ def check_range(call: Call, indices: Box, size: int) -> None:
 def concat(call: Call) -> Box:
     """Tensors side by side, each with the row axis or none."""
     axis = normal(call.attributes["axis"], call.boxes[0].low.ndim)
-    if len({box.rowed for box in call.boxes}) > 1:
-        raise call.refuse("a constant cannot stand beside a tensor of rows")
+    if len({box.rows for box in call.boxes}) > 1:
+        raise call.refuse("a constant, or a tensor with another row axis, cannot stand beside a tensor of rows")
     for box in call.boxes:
         keep_rows(call, box, axis)
     return merged(call.boxes, lambda parts: np.concatenate(parts, axis=axis))
@@ -64,6 +69,8 @@ def reshape(call: Call) -> Box:
     data, shape = call.boxes
     if not shape.constant or call.attributes.get("allowzero"):
         raise call.refuse("the shape must be constant, and 0 mean the axis itself")
+    if data.rows:
+        return reshape_before_rows(call, data, shape.low.tolist())
     wanted = [data.low.shape[i] if length == 0 else length for i, length in enumerate(shape.low.tolist())]
     if data.rowed:
         per_row = int(np.prod(data.low.shape[1:]))
@@ -75,9 +82,19 @@ def reshape(call: Call) -> Box:
     return data.moved(lambda part: part.reshape(wanted))
 
 
+def reshape_before_rows(call: Call, data: Box, shape: list[int]) -> Box:
+    """Give the axes before a last row axis another shape: as many elements in each row, and the rows last as before."""
+    before, last = shape[:-1], shape[-1]
+    whole = min(before, default=0) > 0 and int(np.prod(before)) == data.low.size
+    if data.rows != data.low.ndim - 1 or last != -1 or not whole:
+        raise call.refuse(f"the shape {shape} does not keep the row axis, which is the last one")
+    return replace(data.moved(lambda part: part.reshape([*before, 1])), rows=len(before))
+
+
 def expand(call: Call) -> Box:
     """Repeat a tensor along axes that are not the rows."""
     data, shape = call.boxes
+    need_rows_first(call)
     if not shape.constant:
         raise call.refuse("the shape must be constant")
     wanted = np.broadcast_shapes(data.low.shape, tuple(shape.low.tolist()))
@@ -89,6 +106,7 @@ def expand(call: Call) -> Box:
 def unsqueeze(call: Call) -> Box:
     """Add axes of length 1, behind the rows."""
     data, axes = call.boxes
+    need_rows_first(call)
     places = tuple(normal(axis, data.low.ndim + axes.low.size) for axis in axes.low.tolist())
     for place in places:
         keep_rows(call, data, place)
@@ -99,6 +117,7 @@ def squeeze(call: Call) -> Box:
     """Drop named axes of length 1, not the rows."""
     if len(call.boxes) < 2 or not call.boxes[1].constant:
         raise call.refuse("the axes must be constant: without them a single row would lose its row axis")
+    need_rows_first(call)
     data = call.boxes[0]
     places = tuple(normal(axis, data.low.ndim) for axis in call.boxes[1].low.tolist())
     for place in places:
@@ -109,6 +128,7 @@ def squeeze(call: Call) -> Box:
 def transpose(call: Call) -> Box:
     """Axes in another order, the rows first as before."""
     (data,) = call.boxes
+    need_rows_first(call)
     order: Any = call.attributes.get("perm", tuple(reversed(range(data.low.ndim))))
     if data.rowed and order[0] != 0:
         raise call.refuse("the row axis must stay first")
@@ -118,6 +138,7 @@ def transpose(call: Call) -> Box:
 def slices(call: Call) -> Box:
     """Cut a part out of a tensor, along axes that are not the rows."""
     data, *rest = call.boxes
+    need_rows_first(call)
     if len(rest) < 3 or not all(box.constant for box in rest):
         raise call.refuse("starts, ends and axes must be constant")
     starts, ends, axes = (box.low.tolist() for box in rest[:3])
@@ -131,9 +152,16 @@ def slices(call: Call) -> Box:
     return data.moved(lambda part: part[tuple(cut)])
 
 
+def need_rows_first(call: Call) -> None:
+    """Refuse an operand whose row axis is another than the first."""
+    for box in call.boxes:
+        if box.rows:
+            raise call.refuse(f"the row axis of {box.name} is not the first, the only place known here")
+
+
 def keep_rows(call: Call, box: Box, axis: int) -> None:
     """Refuse an operation along the row axis."""
-    if box.rowed and axis == 0:
+    if axis == box.rows:
         raise call.refuse("works along the row axis: the result would mix rows")
 
 

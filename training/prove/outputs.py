@@ -21,8 +21,8 @@ def check_outputs(graph: onnx.GraphProto, boxes: Mapping[str, Box]) -> None:
         box = boxes.get(value.name)
         if box is None or value.name not in writers:
             raise ProofError(value.name, "no node writes this output")
-        if not box.rowed:
-            raise ProofError(value.name, "an output without a row axis")
+        if box.rows != 0:
+            raise ProofError(value.name, "an output whose first axis is not the row axis")
         if not box.finite:
             raise ProofError(value.name, "NaN or an infinity may come out: its bits are the processor's own")
         if box.dtype.kind == "f":

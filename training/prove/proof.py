@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,8 @@ class Proof:
             box = self.derive(node.op_type, name, boxes, attributes)
         except (ValueError, IndexError, KeyError) as error:
             raise ProofError(name, f"{node.op_type} does not fit its operands: {error}") from error
-        self.define(node.output[0], box)
+        moved = CLASSES[node.op_type] == "movement"
+        self.define(node.output[0], box if moved else replace(box, maker=node.op_type))
 
     def derive(self, op: str, name: str, boxes: list[Box], attributes: dict[str, Any]) -> Box:
         """Apply the rule of the operator's class."""

@@ -6,7 +6,7 @@ and blocking, threads, vector width and split-K cannot change the result. Strass
 are ruled out by nothing in the file: no engine in use computes small dense products that way.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,42 +48,75 @@ class Obligation:
 
 
 def gemm(call: Call) -> tuple[Box, Obligation]:
-    """Affine map by a constant matrix: x [rows, in] -> [rows, out]."""
-    a, weight, bias = checked_operands(call)
-    w, grid = weight.low, weight.exponent  # [in, out]
-    if call.attributes.get("transB", 0):
-        w, grid = w.T, grid.T
-    units = np.minimum((a.exponent.T + grid).min(axis=0), bias.exponent.reshape(-1))  # [out]
-    reach = (a.magnitude @ np.abs(w))[0] + bias.magnitude.reshape(-1)  # [out]
-    bits = check_bound(call, reach, units, len(w) + 1)
-    ends = np.stack([a.low.T * w, a.high.T * w])  # [2, in, out]
-    low = ends.min(axis=0).sum(axis=0) + bias.low.reshape(-1)
-    high = ends.max(axis=0).sum(axis=0) + bias.low.reshape(-1)
-    rows = (1, len(units))
-    box = Box(low.reshape(rows), high.reshape(rows), units.reshape(rows), np.zeros(rows, bool), rowed=True)
-    return box, obligation(call, "Gemm", a, units, len(w) + 1, bits)
+    """Affine map by a constant matrix: x [rows, in] -> [rows, out], or with the rows last, W [out, in] x [in, rows]."""
+    a, b, bias = checked_operands(call)
+    rows = 0 if a.rowed else 1  # the row axis of the result
+    x, weight = (a, b) if a.rowed else (b, a)
+    turned = [bool(call.attributes.get(name, 0)) for name in ("transA", "transB")]
+    if x.low.ndim != 2 or x.rows != (rows ^ turned[rows]):
+        raise call.refuse("the product would run along the rows of its operand, and mix them")
+    values, grid = (part.T if turned[1 - rows] != bool(rows) else part for part in (weight.low, weight.exponent))
+    if bias.low.ndim > 1 - rows and bias.low.shape[bias.low.ndim - 2 + rows] != 1:
+        raise call.refuse("the bias has a length along the row axis")
+    outputs = values.shape[1]
+    wide = bias.moved(lambda part: np.broadcast_to(part, (outputs, 1) if rows else (1, outputs)).reshape(outputs))
+    sums, bits = products(call, x.moved(lambda part: part.reshape(-1)), values, grid, wide)
+    found = replace(sums.moved(lambda part: np.expand_dims(part, rows)), rows=rows)
+    return found, obligation(call, "Gemm", x, sums.exponent, len(values) + 1, bits)
+
+
+def matmul(call: Call) -> tuple[Box, Obligation]:
+    """Products of several constant matrices, each with its own part of a row: W [k, out, in] x [k, in, rows]."""
+    weight, x = call.boxes
+    need_weights(call, weight)
+    need_exact_input(call, x)
+    if x.rows != 2 or weight.low.ndim != 3 or weight.low.shape[0] != x.low.shape[0]:
+        raise call.refuse("known are products of a constant [k, out, in] and a tensor [k, in, rows] of as many parts")
+    if x.maker in ("Mul", "Div"):
+        raise call.refuse(f"{x.name} was multiplied: engines take the factor into the product")
+    values, grid = (part.swapaxes(1, 2) for part in (weight.low, weight.exponent))  # [k, in, out]
+    shape = (len(values), values.shape[2])
+    nothing = Box(np.zeros(shape), np.zeros(shape), np.full(shape, ZERO_GRID), np.zeros(shape, bool), None)
+    sums, bits = products(call, x.moved(lambda part: part[:, :, 0]), values, grid, nothing)
+    found = replace(sums.moved(lambda part: part[:, :, None]), rows=2)
+    return found, obligation(call, "MatMul", x, sums.exponent, values.shape[1], bits)
+
+
+def products(call: Call, x: Box, weight: np.ndarray, grid: np.ndarray, bias: Box) -> tuple[Box, float]:
+    """Return what is known of Σ_in x [.., in] · weight [.., in, out] + bias [.., out], and its bound's bits.
+
+    grid [.., in, out] holds the exponents of the weights' grids.
+    """
+    units = np.minimum((x.exponent[..., None] + grid).min(axis=-2), bias.exponent)  # [.., out]
+    reach = (x.magnitude[..., None, :] @ np.abs(weight))[..., 0, :] + bias.magnitude  # [.., out]
+    bits = check_bound(call, reach, units, weight.shape[-2] + 1)
+    ends = np.stack([x.low[..., None] * weight, x.high[..., None] * weight])  # [2, .., in, out]
+    low, high = ends.min(axis=0).sum(axis=-2) + bias.low, ends.max(axis=0).sum(axis=-2) + bias.low
+    return Box(low, high, units, np.zeros(low.shape, bool), None), bits
 
 
 def checked_operands(call: Call) -> tuple[Box, Box, Box]:
-    """Refuse a Gemm that is not x W + b with constant, finite W and b and finite x."""
+    """Refuse a Gemm that is not x W + b, or W x + b, with constant, finite W and b and finite x."""
     if call.attributes.get("alpha", 1.0) != 1.0 or call.attributes.get("beta", 1.0) != 1.0:
         raise call.refuse(
             "alpha and beta must be 1: another factor is rounded before or after the sum, as engines like"
         )
-    if call.attributes.get("transA", 0):
-        raise call.refuse("the first operand is transposed: the product would mix rows")
     if len(call.boxes) != 3 or not call.boxes[2].name:
         raise call.refuse("no bias: engines merge a following Add into the product")
-    a, weight, bias = call.boxes
-    for box in (weight, bias):
-        if not box.constant or not box.finite:
-            raise call.refuse(f"{box.name} must be constant and finite")
-    need_exact_input(call, a)
-    if weight.dtype != np.float64 or bias.dtype != np.float64:
+    a, b, bias = call.boxes
+    x, weight = (a, b) if a.rowed else (b, a)
+    need_weights(call, weight)
+    need_weights(call, bias)
+    need_exact_input(call, x)
+    return a, b, bias
+
+
+def need_weights(call: Call, box: Box) -> None:
+    """Refuse weights or a bias that are not constant, finite and float64."""
+    if not box.constant or not box.finite:
+        raise call.refuse(f"{box.name} must be constant and finite")
+    if box.dtype != np.float64:
         raise call.refuse("weights and bias must be float64")
-    if bias.low.ndim > 1 and bias.low.shape[0] != 1:
-        raise call.refuse("the bias has a length along the row axis")
-    return a, weight, bias
 
 
 def reduce_sum(call: Call) -> tuple[Box, Obligation]:
@@ -100,7 +133,7 @@ def reduce_sum(call: Call) -> tuple[Box, Obligation]:
     terms = int(np.prod([a.low.shape[place] for place in places]))
     bits = check_bound(call, a.magnitude.sum(axis=places, keepdims=keep), units, terms)
     low, high = (part.sum(axis=places, keepdims=keep) for part in (a.low, a.high))
-    box = Box(low, high, units, np.zeros(low.shape, bool), rowed=a.rowed)
+    box = Box(low, high, units, np.zeros(low.shape, bool), rows_left(a, places, keep=keep))
     return box, obligation(call, "ReduceSum", a, units, terms, bits)
 
 
@@ -118,7 +151,12 @@ def reduce_max(call: Call) -> tuple[Box, None]:
     keep = bool(call.attributes.get("keepdims", 1))
     low, high = (part.max(axis=places, keepdims=keep) for part in (a.low, a.high))
     exponent = a.exponent.min(axis=places, keepdims=keep)
-    return Box(low, high, exponent, np.zeros(low.shape, bool), rowed=a.rowed), None
+    return Box(low, high, exponent, np.zeros(low.shape, bool), rows_left(a, places, keep=keep)), None
+
+
+def rows_left(a: Box, places: tuple[int, ...], *, keep: bool) -> int | None:
+    """Return the row axis once the axes `places` are gone, or kept with length 1."""
+    return a.rows if keep or a.rows is None else a.rows - sum(place < a.rows for place in places)
 
 
 def need_exact_input(call: Call, a: Box) -> None:
@@ -149,4 +187,4 @@ def obligation(call: Call, op: str, a: Box, units: np.ndarray, terms: int, bits:
     return Obligation(call.node, op, terms, units.size, exponents, bits, span, int(a.exponent.min()))
 
 
-RULES = {"Gemm": gemm, "ReduceSum": reduce_sum, "ReduceMax": reduce_max}
+RULES = {"Gemm": gemm, "MatMul": matmul, "ReduceSum": reduce_sum, "ReduceMax": reduce_max}
