@@ -56,3 +56,13 @@ def test_a_dead_link_is_seen(tmp_path: Path) -> None:
 
     assert links(page) == [(tmp_path / "gone.md", ""), (page, "a-heading-of-two")]
     assert anchors(page) == {"a-heading-of-two"}
+
+
+def test_the_list_of_decisions_is_whole() -> None:
+    """DESIGN.md lists each of its decisions at its head, in the order in which they stand, and each has its date."""
+    text = (ROOT / "DESIGN.md").read_text()
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    listed = re.findall(r"^  - \[(.+)\]\(#", text, re.MULTILINE)
+
+    assert listed == [heading.partition(": ")[2] for heading in headings]
+    assert [heading for heading in headings if not re.match(r"\d{4}-\d\d-\d\d: ", heading)] == []
