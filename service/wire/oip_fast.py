@@ -6,8 +6,7 @@ flattens, so the count of `[` proves how the numbers were nested: each list that
 holds one makes the count too high, which sends the body to the precise reader.
 """
 
-from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import simdjson
@@ -16,14 +15,7 @@ from service.wire.oip_inputs import MATRIX
 
 FIELDS = 4  # name, shape, datatype, data: each is asked for below, so that no other can be among as many
 BESIDE = {"id", "parameters", "outputs"}
-FLOATS = ("FP32", "FP64")
-
-
-class Found(NamedTuple):
-    """The rows, and what the request says besides."""
-
-    numbers: np.ndarray  # [rows, features] float64, all finite
-    beside: dict[str, Any]
+FP32_SQUARES = 3.4e38**2  # numbers whose squares add up to less are within FP32, each of them
 
 
 class FastMatrix:
@@ -34,8 +26,11 @@ class FastMatrix:
         self._width = width
         self._parser = simdjson.Parser()
 
-    def read(self, body: bytes) -> Found | None:
-        """Return the rows of a body that is all good, or None."""
+    def read(self, body: bytes) -> tuple[np.ndarray, dict[str, Any]] | None:
+        """Return the rows of a body that is all good and what it says besides, or None.
+
+        The rows are [rows, features] float64, all finite.
+        """
         if body[:1] == b"\xef":  # a byte order mark is no JSON
             return None
         try:
@@ -44,44 +39,49 @@ class FastMatrix:
         except (ValueError, TypeError, KeyError, RuntimeError):  # RuntimeError: an integer of more than 64 bits
             return None
 
-    def _read(self, body: bytes, document: Any) -> Found | None:
-        beside: dict[str, Any] = {}
-        if len(document) > 1:
-            names = document.keys()
-            beside = {name: _plain(document[name]) for name in names if name != "inputs"}
-        (tensor,) = document["inputs"]
-        if len(document) != 1 + len(beside) or not beside.keys() <= BESIDE or not isinstance(tensor, simdjson.Object):
-            return None
-        data, shape, datatype = tensor["data"], tensor["shape"], tensor["datatype"]
-        if len(tensor) != FIELDS or tensor["name"] != MATRIX or datatype not in FLOATS:
-            return None
+    def _read(self, body: bytes, document: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        """Do as `read`; raises ValueError or TypeError, or what the parser raises, where the body is unusual."""
+        beside = _beside(document) if len(document) > 1 else {}
+        tensor, *others = document["inputs"]
+        if others or len(tensor) != FIELDS or tensor["name"] != MATRIX:
+            raise ValueError("not the matrix alone")
+        data, shape = tensor["data"], tensor["shape"]
         if not isinstance(data, simdjson.Array) or not isinstance(shape, simdjson.Array):
-            return None
-        rows, width = _plain(shape)
+            raise TypeError("no lists")
+        rows, width = shape.as_list()
+        if type(rows) is not int or type(width) is not int or width != self._width:
+            raise ValueError("another shape")
         lists = 3 + isinstance(beside.get("outputs"), list)  # [ of inputs, shape, data and outputs
         numbers = _numbers(data, rows, body.count(b"[") - lists)
-        if numbers is None or type(rows) is not int or width != self._width or len(numbers) != rows * width:
-            return None
-        if datatype == "FP32":
+        if len(numbers) != rows * width:
+            raise ValueError("another length")
+        if tensor["datatype"] == "FP32":
             numbers = _rounded(numbers)
-        return None if numbers is None else Found(numbers.reshape(rows, self._width), beside)
+        elif tensor["datatype"] != "FP64":
+            raise ValueError("another datatype")
+        return numbers.reshape(rows, width), beside
 
 
-def _numbers(data: Any, rows: int, further_lists: int) -> np.ndarray | None:
-    """Return the numbers of a list, flat or of `rows` lists of one length; None for any other nesting."""
-    numbers = np.frombuffer(data.as_buffer(of_type="d"))
-    if further_lists == 0:
-        return numbers
-    is_nested = len(data) == rows == further_lists and len(set(map(len, data))) == 1
-    return numbers if is_nested else None
+def _beside(document: Any) -> dict[str, Any]:
+    """Return what stands beside `inputs`; raises ValueError where that is unusual, or a name comes twice."""
+    beside = {name: _plain(document[name]) for name in document.keys() if name != "inputs"}  # noqa: SIM118 - no dict
+    if len(document) != 1 + len(beside) or not beside.keys() <= BESIDE:
+        raise ValueError("another field, or one twice")
+    return beside
 
 
-def _rounded(numbers: np.ndarray) -> np.ndarray | None:
-    """Return the numbers as FP32 holds them; None where one is beyond."""
-    with np.errstate(over="ignore"):
-        rounded = numbers.astype(np.float32).astype(np.float64)
-    # Squares of finite float32 are far within float64: the sum is finite if each number is.
-    return rounded if isfinite(rounded.dot(rounded)) else None
+def _numbers(data: Any, rows: int, further_lists: int) -> np.ndarray:
+    """Return the numbers of a list, flat or of `rows` lists of one length; raises ValueError for any other nesting."""
+    if further_lists and (len(data) != rows or rows != further_lists or len(set(map(len, data))) != 1):
+        raise ValueError("another nesting")
+    return np.frombuffer(data.as_buffer(of_type="d"))
+
+
+def _rounded(numbers: np.ndarray) -> np.ndarray:
+    """Return finite numbers as FP32 holds them; raises ValueError where one may be beyond."""
+    if not np.vdot(numbers, numbers) < FP32_SQUARES:  # unlike dot, no warning where the sum is infinite
+        raise ValueError("beyond FP32")
+    return numbers.astype(np.float32).astype(np.float64)
 
 
 def _plain(value: Any) -> Any:

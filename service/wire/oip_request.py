@@ -16,13 +16,15 @@ import orjson
 from service import errors
 from service.features import Arrays
 from service.manifest import Manifest
-from service.wire.compression import header, unpacked
+from service.wire.compression import unpacked
 from service.wire.dialect import Call, Decoded, Limits
-from service.wire.oip_fast import FastMatrix
+from service.wire.oip_fast import FIELDS, FastMatrix
 from service.wire.oip_inputs import MATRIX, Inputs, Tensor
+from service.wire.repeats import check_keys
 from service.wire.tensors import checked_datatype, checked_shape, from_binary, from_json, refuse
 
 LENGTH = b"inference-header-content-length"
+ENCODING = b"content-encoding"
 LENGTH_DIGITS = re.compile(rb"-?[0-9]{1,18}")
 
 
@@ -46,18 +48,29 @@ class RequestReader:
         self._limits = limits
 
     def read(self, call: Call) -> Decoded:
-        """Return the rows and what was asked for; raises 400, 413 or 415."""
-        body = unpacked(call.body, call.headers, self._limits.max_body_bytes)
-        stated = header(call.headers, LENGTH)
+        """Return the rows and what was asked for; raises 400, 413, 415 or 422."""
+        body, stated = call.body, None
+        for name, value in call.headers:
+            if name == LENGTH:
+                stated = value
+            elif name == ENCODING:
+                body = unpacked(call.body, call.headers, self._limits.max_body_bytes)
         if stated is None and self._fast is not None and (found := self._fast.read(body)):
-            wanted = self._wanted(found.beside) if found.beside else self._default
-            return self._decoded(Arrays(found.numbers, None), len(found.numbers), wanted)
+            numbers, beside = found
+            wanted = self._beside(body, beside) if beside else self._default
+            return self._decoded(Arrays(numbers, None), len(numbers), wanted)
         length = len(body) if stated is None else header_length(stated, len(body))
         if length == 0 and stated is not None:
             return self._raw(body)
         content = content_of(body[:length])
+        check_keys(body[:length], keys_of(content))
         arrays, rows = self._inputs.arrays(self._tensors(content, memoryview(body)[length:]))
         return self._decoded(arrays, rows, self._wanted(content))
+
+    def _beside(self, body: bytes, beside: Mapping[str, Any]) -> Wanted:
+        """Return what a request read fast wants; the names of its objects were looked at there, but for `beside`."""
+        check_keys(body, 1 + FIELDS + keys_of(beside))
+        return self._wanted(beside)
 
     def _decoded(self, arrays: Arrays, rows: int, wanted: Wanted) -> Decoded:
         if rows > self._limits.max_rows:
@@ -161,6 +174,17 @@ def content_of(raw: bytes) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise refuse("the request must be a JSON object with 'inputs'")
     return content
+
+
+def keys_of(content: Mapping[str, Any]) -> int:
+    """Return how many keys a request's objects have, where they are the protocol's."""
+    inputs, outputs = (content.get(name) for name in ("inputs", "outputs"))
+    listed = [one for many in (inputs, outputs) if isinstance(many, list) for one in many if isinstance(one, dict)]
+    keys = len(content)
+    for one in [content, *listed]:
+        parameters = one.get("parameters")
+        keys += len(parameters) if isinstance(parameters, dict) else 0
+    return keys + sum(map(len, listed))
 
 
 def _with_tokens(raw: bytes, error: orjson.JSONDecodeError) -> Any:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from service.errors import ServiceError
+
 LONG_BODY_BYTES = 16384
 
 
@@ -16,17 +18,26 @@ class _RepeatedError(Exception):
     """A key that came twice, on its way out of the parser."""
 
 
+def check_keys(body: bytes, keys: int, start: str = "The") -> None:
+    """Raise 422 where one object of `body`, JSON whose parsed objects have so many keys in all, has a key twice.
+
+    Which of its values is meant nobody can say. `keys` may leave out objects that should not be there: that costs a
+    second reading and hides nothing. `start` opens the sentence.
+    """
+    try:
+        key = _found(body, keys)
+    except RecursionError as error:
+        raise ServiceError(422, "invalid_request", f"{start} JSON is nested too deep to be read.") from error
+    if key is not None:
+        raise ServiceError(422, "invalid_request", f"{start} key {key!r:.200} is given twice in one object.")
+
+
 def repeated_key(body: bytes, keys: int) -> str | None:
     """Return a key that is repeated in one object of `body`, JSON whose parsed objects have so many keys in all."""
-    if count(body, b":") == keys:
-        return None
     try:
-        json.loads(body, object_pairs_hook=_check, parse_int=str, parse_float=str)
-    except _RepeatedError as error:
-        return str(error)
+        return _found(body, keys)
     except RecursionError:
         return None  # no row is nested: this one is refused for what it is
-    return None
 
 
 def count(body: bytes, byte: bytes) -> int:
@@ -34,6 +45,17 @@ def count(body: bytes, byte: bytes) -> int:
     if len(body) < LONG_BODY_BYTES:
         return body.count(byte)
     return int(np.count_nonzero(np.frombuffer(body, np.uint8) == ord(byte)))
+
+
+def _found(body: bytes, keys: int) -> str | None:
+    """Do as `repeated_key`; raises RecursionError for a body that is nested too deep."""
+    if count(body, b":") == keys:
+        return None
+    try:
+        json.loads(body, object_pairs_hook=_check, parse_int=str, parse_float=str)
+    except _RepeatedError as error:
+        return str(error)
+    return None
 
 
 def _check(pairs: list[tuple[str, Any]]) -> None:

@@ -28,6 +28,7 @@ from service.texts import readers
 from service.wire.compression import header, unpacked
 from service.wire.dialect import Call, Decoded, Limits
 from service.wire.native import invalid_rows, too_many_rows
+from service.wire.repeats import check_keys
 from service.wire.rows import FastRows
 
 CSV_TYPES = ("text/csv", "application/csv")
@@ -67,7 +68,9 @@ class ScoringReader:
         elif kind == "lines":
             found = lines_rows(body)
         else:
-            found = json_rows(_parsed(body))
+            content = _parsed(body)
+            check_keys(body, keys_of(content))
+            found = json_rows(content)
         if len(found.rows) > self._limits.max_rows:
             raise too_many_rows(len(found.rows), self._limits.max_rows)
         encoded = self._encoder.encode_rows(found.rows, found.columns, self._limits.error_limit)
@@ -164,6 +167,7 @@ def lines_rows(body: bytes) -> Rows:
             content = orjson.loads(line)
         except orjson.JSONDecodeError as error:
             raise ServiceError(400, "broken_json", f"Line {number} is not JSON: {error}.") from error
+        check_keys(line, keys_of(content), f"Line {number}: the")
         if isinstance(content, dict) and len(content) == 1 and next(iter(content)) in ("instances", "rows"):
             rows += json_rows(content).rows
         else:
@@ -171,6 +175,19 @@ def lines_rows(body: bytes) -> Rows:
     if not rows:
         raise ServiceError(422, "invalid_request", "The body holds no row.")
     return Rows(rows)
+
+
+def keys_of(content: Any) -> int:
+    """Return how many keys the objects of a parsed body or line have, where they are what they should be."""
+    if not isinstance(content, dict):
+        return 0
+    keys = len(content)
+    for value in content.values():
+        if isinstance(value, list):
+            keys += sum([len(row) for row in value if isinstance(row, dict)])
+        elif isinstance(value, dict):
+            keys += len(value)
+    return keys
 
 
 def _split(form: str, value: Any) -> Rows:

@@ -116,6 +116,48 @@ def test_wrong_nesting_reaches_no_reader(numbers: RequestReader, body: bytes) ->
         ask(numbers, body)
 
 
+TENSOR = '"name":"features","shape":[1,5],"datatype":"FP64"'
+
+
+@pytest.mark.parametrize(
+    "key, body",
+    [
+        ("id", f'{{"id":"a","id":"b","inputs":[{{{TENSOR},"data":[1,2,3,4,5]}}]}}'),
+        ("inputs", f'{{"inputs":[],"inputs":[{{{TENSOR},"data":[1,2,3,4,5]}}]}}'),
+        ("inputs", f'{{"\\u0069nputs":[],"inputs":[{{{TENSOR},"data":[1,2,3,4,5]}}]}}'),
+        ("data", f'{{"inputs":[{{{TENSOR},"data":[1,2,3,4,5],"data":[5,4,3,2,1]}}]}}'),
+        ("shape", f'{{"inputs":[{{"shape":[1,5],{TENSOR},"data":[1,2,3,4,5]}}]}}'),
+        ("x", f'{{"inputs":[{{{TENSOR},"data":[1,2,3,4,5]}}],"parameters":{{"x":1,"x":2}}}}'),
+        ("x", f'{{"inputs":[{{{TENSOR},"data":[1,2,3,4,5]}}],"parameters":{{"y":{{"x":1,"x":2}}}}}}'),
+        ("x", f'{{"inputs":[{{{TENSOR},"data":[1,2,3,4,5],"parameters":{{"x":1,"x":2}}}}]}}'),
+        ("name", f'{{"inputs":[{{{TENSOR},"data":[1,2,3,4,5]}}],"outputs":[{{"name":"label","name":"label"}}]}}'),
+        ("id", f'{{"inputs":[{{{TENSOR},"data":[NaN,2,3,4,5]}}],"id":"a","id":"b"}}'),
+    ],
+)
+def test_repeated_keys_are_refused(numbers: RequestReader, key: str, body: str) -> None:
+    """Of two equal keys neither is taken: the key is named, whichever reader the body would go to."""
+    for length in [(), ((b"inference-header-content-length", b"%d" % len(body)),)]:
+        with pytest.raises(ServiceError, match=f"The key '{key}' is given twice in one object") as caught:
+            ask(numbers, body.encode(), *length)
+        assert (caught.value.status, caught.value.code) == (422, "invalid_request")
+
+
+def test_repeated_keys_cannot_hide_in_depth(numbers: RequestReader) -> None:
+    """A body that is nested too deep to look for repeated keys is refused."""
+    deep = "[" * 1000 + "]" * 1000
+    body = f'{{"inputs":[{{{TENSOR},"data":[1,2,3,4,5]}}],"parameters":{{"x":{deep}}},"id":"a","id":"b"}}'
+    with pytest.raises(ServiceError, match="nested too deep"):
+        ask(numbers, body.encode())
+
+
+def test_colons_in_texts_are_no_keys(numbers: RequestReader, mixed: RequestReader) -> None:
+    """Texts with colons, in an id, a parameter and a BYTES element, are read."""
+    further = {"id": "a:b", "parameters": {"x": {"a:b": ":"}}, "outputs": [{"name": "label"}]}
+    assert ask(numbers, {"inputs": [MATRIX], **further}).note.id == "a:b"
+    tensors = [{**one, "data": [":"] * 4} if one["name"] == "island" else one for one in COLUMNS]
+    assert ask(mixed, {"inputs": tensors}).rows == len(ROWS)
+
+
 def test_columns_are_the_encoders_rows(mixed: RequestReader) -> None:
     """One tensor a feature, JSON, binary and both mixed, gives the arrays that JSON rows give."""
     wanted = Encoder(signature_of()).encode_rows(

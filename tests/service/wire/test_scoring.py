@@ -112,6 +112,15 @@ def test_refusals_have_the_platforms_shape(
     assert answer.headers["x-request-id"]
 
 
+@pytest.mark.parametrize("path", [*DOORS, "/v2/models/flowers/infer"])
+def test_a_repeated_key_is_a_wrong_body(server: Live, path: str) -> None:
+    """Every protocol refuses it with 400, in its own shape, by the key's name."""
+    key = "inputs" if path.startswith("/v2") else "instances"
+    answer = ask(server, "POST", path, f'{{"{key}": [], "{key}": []}}')
+    field = "error" if path.startswith("/v") else "message"
+    assert (answer.status, answer.content[field]) == (400, f"The key '{key}' is given twice in one object.")
+
+
 def test_the_request_id_comes_back(server: Live) -> None:
     """The id that the caller gave is in the answer's header, as Azure ML's callers expect."""
     answer = ask(server, "POST", "/score", {"input_data": VALUES}, X_Request_Id="trace-1")

@@ -170,6 +170,47 @@ def test_refusals(body: Any, kind: bytes, status: int, sentence: str) -> None:
     assert caught.value.status == status
 
 
+ROW = json.dumps(NAMED[0])
+TWICE = ROW[:-1] + ', "owned": false}'
+
+
+@pytest.mark.parametrize(
+    "key, start, body, kind",
+    [
+        ("instances", "The", f'{{"instances": [], "instances": [{ROW}]}}', b""),
+        ("instances", "The", f'{{"in\\u0073tances": [], "instances": [{ROW}]}}', b""),
+        ("owned", "The", f'{{"instances": [{ROW}, {TWICE}]}}', b""),
+        ("owned", "The", f'{{"dataframe_records": [{TWICE}]}}', b""),
+        ("a", "The", f'{{"instances": [{ROW}], "parameters": {{"a": 1, "a": 2}}}}', b""),
+        ("a", "The", f'{{"instances": [{ROW}], "parameters": {{"b": {{"a": 1, "a": 2}}}}}}', b""),
+        ("owned", "The", '{"inputs": {"owned": [true], "owned": [false]}}', b""),
+        ("data", "The", '{"dataframe_split": {"columns": [], "data": [], "data": []}}', b""),
+        ("data", "The", '{"input_data": {"columns": [], "data": [], "data": []}}', b""),
+        ("owned", "Line 2: the", f"{ROW}\n{TWICE}", LINES),
+        ("owned", "Line 1: the", f'{{"instances": [{TWICE}]}}', LINES),
+    ],
+)
+def test_repeated_keys_are_refused(key: str, start: str, body: str, kind: bytes) -> None:
+    """Of two equal keys neither is taken: the key is named, and the line where lines are sent."""
+    with pytest.raises(ServiceError, match=f"^{start} key '{key}' is given twice in one object") as caught:
+        ask(body, kind or b"application/json")
+    assert (caught.value.status, caught.value.code) == (422, "invalid_request")
+
+
+def test_repeated_keys_cannot_hide_in_depth() -> None:
+    """A body that is nested too deep to look for repeated keys is refused."""
+    deep = "[" * 1000 + "]" * 1000
+    with pytest.raises(ServiceError, match="nested too deep"):
+        ask(f'{{"instances": [{ROW}], "parameters": {{"a": {deep}, "a": 1}}}}')
+
+
+def test_colons_in_texts_are_no_keys() -> None:
+    """Texts with colons are read, and so are objects that are not looked into."""
+    row = {**NAMED[0], "island": "a:b"}
+    assert ask({"instances": [row], "parameters": {"x": {"y": {"z": ":"}}}}).rows == 1
+    assert ask(json.dumps(row), LINES).rows == 1
+
+
 def test_faults_are_listed_up_to_the_limit() -> None:
     """A refusal lists as many faults as the setting says, and says that there are more."""
     with pytest.raises(ServiceError) as caught:
