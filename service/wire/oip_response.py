@@ -1,7 +1,7 @@
 """An infer answer of the Open Inference Protocol: JSON around the shortest digits, binary tensors behind it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import orjson
@@ -99,6 +99,7 @@ def compressed(answer: Answer, headers: Headers) -> Answer:
     return Answer(answer.status, (*answer.headers, *more), packed(answer.body, encoding))
 
 
+@lru_cache(256)
 def _described(name: str, datatype: str, rows: int, width: int) -> bytes:
     """Return the beginning of an output."""
     return f'{{"name":"{name}","datatype":"{datatype}","shape":[{rows},{width}]'.encode()
