@@ -18,6 +18,8 @@ from training.settings import Settings
 from training.split import Split
 from training.table import RawTable, TableError, nearest, read
 
+MOST = 1e100  # size of a feature's value: sums of squares of greater ones overflow
+
 
 @dataclass(frozen=True)
 class Data:
@@ -142,8 +144,17 @@ def _columns(table: RawTable, settings: Settings, names: list[str]) -> tuple[tup
         if column is None:
             dropped.append(Dropped(name, f"{arrow.type} values are no numbers, text or dates"))
         else:
+            _check_range(column)
             columns.append(column)
     return tuple(columns), tuple(dropped)
+
+
+def _check_range(column: Column) -> None:
+    if column.kind == "numeric" and (far := np.nanmax(np.abs(column.values))) > MOST:
+        raise TableError(
+            f"column {column.name!r} holds a value of size {far:.3g}, and {MOST:g} is the most that training takes: "
+            "leave such a cell empty if it stands for a missing value, or drop the column."
+        )
 
 
 def _wanted(name: str, settings: Settings) -> Kind | None:

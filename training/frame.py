@@ -12,7 +12,7 @@ from service.manifest import ClassLabel, Feature, Signature, Task, class_text
 from training import schema, split, table
 from training.columns import Column, typed
 from training.data import Data, arrange
-from training.goal import MOST_CLASSES, Goal
+from training.goal import MOST_CLASSES, Goal, check_size
 from training.settings import Settings
 from training.table import TableError
 
@@ -61,6 +61,8 @@ def values_of(y: np.ndarray, name: str) -> Goal:
         values = y.astype(np.float64)
     except (ValueError, TypeError) as error:
         raise ValueError("y holds text: a regressor takes numbers; BatchNormMLPClassifier takes classes.") from error
+    if np.ptp(values / 2) > 0:  # scikit-learn's estimators take a constant
+        check_size(name, values)
     return Goal(name, "regression", values, None, "a regressor was asked for")
 
 

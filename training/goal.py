@@ -10,6 +10,8 @@ from training.table import TableError
 
 FEW_VALUES = 10  # a whole-number target with at most so many distinct values is taken for classes
 MOST_CLASSES = 1000
+STEP = 2.0**-20  # least spread of a target in units of its greatest value: eight steps of float32
+SIZES = (1e-30, 1e30)  # of a target's greatest value: answers are float32, and so are squares of errors in their units
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,23 @@ def _values(column: Column, reason: str) -> Goal:
         raise TableError(
             f"the target {column.name!r} is {column.values[0]:g} in every row: there is nothing to predict."
         )
+    check_size(column.name, column.values)
     return Goal(column.name, "regression", column.values, None, reason)
+
+
+def check_size(name: str, y: np.ndarray) -> None:
+    """Refuse values [rows] that float32 answers could not tell from 0, from infinity or from one another: TableError."""
+    greatest, spread = float(np.abs(y).max()), float(np.ptp(y / 2)) * 2  # halves: a difference must not overflow
+    if not SIZES[0] <= greatest <= SIZES[1]:
+        raise TableError(
+            f"the target {name!r} has values of size {greatest:.3g}, and answers are 32-bit floats: "
+            f"give it in a unit in which the greatest lies between {SIZES[0]:g} and {SIZES[1]:g}."
+        )
+    if spread < greatest * STEP:
+        raise TableError(
+            f"the target {name!r} varies by {spread:.3g} around {greatest:.10g}, and answers are 32-bit floats, "
+            "which cannot tell such values apart: subtract their mean."
+        )
 
 
 def _classes(column: Column) -> tuple[tuple[ClassLabel, ...], np.ndarray]:

@@ -77,9 +77,10 @@ def _leaks(signature: Signature, arrays: dict[str, Arrays], y: dict[str, np.ndar
 def _told(x: np.ndarray, y: np.ndarray, held_x: np.ndarray, held_y: np.ndarray, *, classes: bool) -> float:
     """Share of a constant guess's error on held-out rows that a small tree on one column removes."""
     step = max(1, len(x) // TREE_ROWS)
-    limit = np.finfo(np.float32).max  # trees compare in float32
-    x, held_x = (np.clip(values[:, None].astype(np.float64), -limit, limit) for values in (x[::step], held_x))
-    y = y[::step]
+    x, y = x[::step].astype(np.float64), y[::step]
+    # Trees compare and sum in float32: a column is measured in a power of two, which moves no comparison.
+    exponent = np.frexp(np.nanmax(np.abs(x), initial=0.0))[1]
+    x, held_x = (np.clip(np.ldexp(values[:, None], -exponent), -2.0, 2.0) for values in (x, held_x.astype(np.float64)))
     leaf = max(3, len(x) // 1000)
     if classes:
         tree = DecisionTreeClassifier(max_leaf_nodes=LEAVES, min_samples_leaf=leaf, random_state=0).fit(x, y)

@@ -93,3 +93,12 @@ def test_a_class_without_training_rows(tmp_path: Path) -> None:
     path.write_text("\n".join(["x,part,y", *rows]) + "\n")
     with pytest.raises(TableError, match=r"class 'r' is in no training row: it cannot be learnt."):
         data(path, split_column="part")
+
+
+@pytest.mark.parametrize("far", [1e300, -1.7e308])
+def test_a_far_value_is_refused_with_its_column(tmp_path: Path, far: float) -> None:
+    """A value whose square overflows, as a marker of missing values may be, names its column and what to do."""
+    path = tmp_path / "far.csv"
+    path.write_text("x,far,y\n" + "".join(f"{row},{far if row == 7 else row},{row % 2}\n" for row in range(50)))
+    with pytest.raises(TableError, match=r"column 'far' holds a value of size 1.*, and 1e\+100 is the most"):
+        prepare(path, make({"target": "y"}))

@@ -63,3 +63,18 @@ def test_refusals(values: list[Any], task: Any, sentence: str) -> None:
     """A target that cannot be predicted is refused in one sentence."""
     with pytest.raises(TableError, match=sentence):
         goal(values, task)
+
+
+@pytest.mark.parametrize(
+    "values, said",
+    [
+        ([1e300, -1e300, 3.0], r"has values of size 1e\+300, and answers are 32-bit floats: give it in a unit"),
+        ([1.7e308, -1.7e308, 3.0], r"has values of size 1.7e\+308, and answers"),
+        ([1e-300, 2e-300, 3e-320], "has values of size 2e-300, and answers"),
+        ([1e16, 1e16 + 2, 1e16 + 4], r"varies by 4 around 1e\+16, and answers are 32-bit floats, which cannot tell"),
+    ],
+)
+def test_values_that_no_answer_can_state_are_refused(values: list[float], said: str) -> None:
+    """A target that float32 takes for 0, infinity or a constant is one sentence that names it."""
+    with pytest.raises(TableError, match=f"the target 'y' {said}"):
+        goal(values)

@@ -4,6 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from training.__main__ import COMMANDS, main, parser
@@ -122,3 +125,14 @@ def test_a_wrong_flag_is_told_before_torch_loads(root: Path) -> None:
         "import sys; from training.__main__ import main; assert main(['t.csv']) == 2; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True, capture_output=True)
+
+
+def test_extreme_values_train(tmp_path: Path) -> None:
+    """The greatest features, denormal ones, the ends of int64 and the greatest target end in a bundle, without a warning."""
+    random = np.random.default_rng(0)
+    x = np.clip(random.normal(size=90) / 3, -1.0, 1.0)
+    whole = random.choice([-(2**63), 2**63 - 1, 0], 90)
+    table = pa.table({"great": x * 1e100, "small": x * 1e-310, "whole": whole, "y": x * 1e30})
+    pq.write_table(table, tmp_path / "extreme.parquet")
+    given = ["--target", "y", "--epochs", "1", "--widths", "4", "--ensemble", "1", "--models", str(tmp_path)]
+    assert main([str(tmp_path / "extreme.parquet"), *given]) == 0

@@ -54,5 +54,5 @@ def fit(numeric: np.ndarray) -> Scaling:
     spread = np.where(high > low, (high - low) / 1.349, np.nanstd(measured, axis=0))
     usable = np.isfinite(spread) & (spread > np.abs(center) * 1e-15)
     usable &= np.ldexp(spread, np.minimum(exponent, 0)) > 1e-300
-    inverse = np.where(usable, np.ldexp(1.0 / np.where(usable, spread, 1.0), -exponent), 1.0)
+    inverse = np.ldexp(1.0 / np.where(usable, spread, 1.0), np.where(usable, -exponent, 0))
     return Scaling(np.ldexp(center, exponent).astype(np.float64), inverse)
