@@ -5,10 +5,12 @@ from typing import Any
 
 from service.manifest import Manifest
 from service.wire.oip_pages import inputs_of, outputs_of
+from service.wire.refusals import refusals
 from service.wire.tensors import DATATYPES
 
 PARAMETERS: dict[str, Any] = {"type": "object", "additionalProperties": True}
 ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+ENCODINGS = "The content encoding is not gzip or deflate"
 
 
 def paths_of(manifest: Manifest, paths: Sequence[str]) -> dict[str, Any]:
@@ -19,24 +21,10 @@ def paths_of(manifest: Manifest, paths: Sequence[str]) -> dict[str, Any]:
         "requestBody": {"required": True, "content": {"application/json": {"schema": _request(manifest)}}},
         "responses": {
             "200": {"description": "The outputs", "content": {"application/json": {"schema": _response(manifest)}}},
-            **{
-                status: {"description": text, "content": {"application/json": {"schema": ERROR}}}
-                for status, text in REFUSALS.items()
-            },
+            **refusals(ERROR, "The request is not one of the protocol, or its tensors do not fit the model", ENCODINGS),
         },
     }
     return {path: {"post": operation} for path in paths}
-
-
-REFUSALS = {
-    "400": "The request is not one of the protocol, or its tensors do not fit the model",
-    "413": "The body is too large",
-    "415": "The content encoding is not gzip or deflate",
-    "429": "The queue is full",
-    "500": "The engine failed",
-    "503": "The service is not ready or is shutting down",
-    "504": "The deadline passed before the rows could run",
-}
 
 
 def _tensor(required: list[str]) -> dict[str, Any]:

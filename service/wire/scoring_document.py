@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from service.wire.refusals import refusals
 from service.wire.scoring_request import FORMS
 
 TITLES = {
@@ -11,20 +12,10 @@ TITLES = {
     "azure": "Score (Azure ML)",
     "v1": "Score (KServe version 1, TensorFlow Serving)",
 }
-REFUSALS = {
-    "400": "The body or a row is wrong",
-    "413": "The body is too large",
-    "415": "The content type or encoding is not taken",
-    "429": "The queue is full",
-    "500": "The engine failed",
-    "503": "The service is not ready or is shutting down",
-    "504": "The deadline passed before the rows could run",
-}
 
 
 def paths_of(name: str, paths: Sequence[str]) -> dict[str, Any]:
     """Return {path: item}."""
-    error = {"application/json": {"schema": {"type": "object"}}}
     operation = {
         "summary": TITLES[name],
         "tags": ["Scoring platforms"],
@@ -34,7 +25,7 @@ def paths_of(name: str, paths: Sequence[str]) -> dict[str, Any]:
         },
         "responses": {
             "200": {"description": "One prediction for each row", "content": {"application/json": {"schema": ANSWER}}},
-            **{status: {"description": text, "content": error} for status, text in REFUSALS.items()},
+            **refusals({"type": "object"}, "The body or a row is wrong", "The content type or encoding is not taken"),
         },
     }
     return {path: {"post": operation} for path in paths}
