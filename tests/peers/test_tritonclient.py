@@ -12,24 +12,9 @@ import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
-from service import bundle
-from service.engine import Engine, EngineOptions
-from service.features import Encoder
-from tests.bundles import INPUTS, NUMBERS, make_bundle, random_rows, signature_of
+from tests.bundles import INPUTS
 from tests.live import Live, live
-
-ROWS = random_rows(signature_of("multiclass", INPUTS), 7, seed=5)
-MATRIX = np.random.default_rng(3).uniform(-1, 1, (6, len(NUMBERS)))
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a model of every kind of feature and one whose rows are a matrix."""
-    folder = tmp_path_factory.mktemp("models")
-    make_bundle(folder, "flowers")
-    make_bundle(folder, "numbers", inputs=NUMBERS)
-    make_bundle(folder, "price", task="regression", inputs=NUMBERS)
-    return folder
+from tests.peers.rows import MATRIX, ROWS, Expected
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +29,6 @@ def client(server: Live) -> Iterator[triton.InferenceServerClient]:
     """Return Triton's own client."""
     with triton.InferenceServerClient(f"{server.host}:{server.port}") as made:
         yield made
-
-
-def expected(models: Path, name: str, rows: list[list[Any]]) -> dict[str, np.ndarray]:
-    """Return what the engine alone gives for the rows."""
-    read = bundle.read(models / name / "1")
-    encoded = Encoder(read.manifest.signature).encode_rows(rows)
-    assert not encoded.errors
-    return Engine(read.model, EngineOptions(device="cpu")).run(encoded.arrays)
 
 
 def matrix_input(values: np.ndarray, datatype: str, *, binary: bool) -> triton.InferInput:
@@ -87,7 +64,7 @@ def column(feature: dict[str, Any], values: list[Any]) -> tuple[str, np.ndarray]
 @pytest.mark.parametrize("binary_in", [True, False])
 @pytest.mark.parametrize("binary_out", [True, False, None])
 def test_a_matrix_gives_the_engines_bits(
-    models: Path, client: triton.InferenceServerClient, *, binary_in: bool, binary_out: bool | None
+    expected: Expected, client: triton.InferenceServerClient, *, binary_in: bool, binary_out: bool | None
 ) -> None:
     """JSON and binary in both directions, and the default outputs, carry the same bits as the engine alone."""
     outputs = (
@@ -96,7 +73,7 @@ def test_a_matrix_gives_the_engines_bits(
         else [triton.InferRequestedOutput(name, binary_data=binary_out) for name in ("label", "probabilities")]
     )
     found = client.infer("numbers", [matrix_input(MATRIX, "FP64", binary=binary_in)], outputs=outputs)
-    wanted = expected(models, "numbers", MATRIX.tolist())["probabilities"]
+    wanted = expected("numbers", MATRIX.tolist())["probabilities"]
     assert found.as_numpy("probabilities").tobytes() == wanted.tobytes()
     labels = found.as_numpy("label")[:, 0]
     assert [text.decode() if isinstance(text, bytes) else text for text in labels] == [
@@ -105,35 +82,32 @@ def test_a_matrix_gives_the_engines_bits(
 
 
 @pytest.mark.parametrize("dtype", ["FP16", "FP32", "FP64", "INT8", "INT64", "UINT16", "BF16"])
-def test_every_numeric_datatype_is_taken(models: Path, client: triton.InferenceServerClient, dtype: str) -> None:
+def test_every_numeric_datatype_is_taken(expected: Expected, client: triton.InferenceServerClient, dtype: str) -> None:
     """A binary tensor of any numeric datatype is the row of its exact values."""
     exact = np.array([[1.0, 0.0, 1.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0, 1.0]])
     kinds = {"FP16": np.float16, "FP32": np.float32, "FP64": np.float64, "INT8": np.int8, "INT64": np.int64}
     values = exact.astype({**kinds, "UINT16": np.uint16, "BF16": ml_dtypes.bfloat16}[dtype])
     found = client.infer("numbers", [matrix_input(values, dtype, binary=True)])
-    assert (
-        found.as_numpy("probabilities").tobytes()
-        == expected(models, "numbers", exact.tolist())["probabilities"].tobytes()
-    )
+    assert found.as_numpy("probabilities").tobytes() == expected("numbers", exact.tolist())["probabilities"].tobytes()
 
 
 @pytest.mark.parametrize("binary", [True, False])
-def test_one_tensor_a_feature(models: Path, client: triton.InferenceServerClient, *, binary: bool) -> None:
+def test_one_tensor_a_feature(expected: Expected, client: triton.InferenceServerClient, *, binary: bool) -> None:
     """Numbers, categories, dates and missing values as tensors of their own give the engine's bits."""
     owned = next(place for place, feature in enumerate(INPUTS) if feature["name"] == "owned")
     rows = [[False if place == owned and value is None else value for place, value in enumerate(row)] for row in ROWS]
     found = client.infer("flowers", column_inputs(binary=binary))
-    assert found.as_numpy("probabilities").tobytes() == expected(models, "flowers", rows)["probabilities"].tobytes()
+    assert found.as_numpy("probabilities").tobytes() == expected("flowers", rows)["probabilities"].tobytes()
 
 
-def test_a_regression_answers_a_value(models: Path, client: triton.InferenceServerClient) -> None:
+def test_a_regression_answers_a_value(expected: Expected, client: triton.InferenceServerClient) -> None:
     """The one output is `value`, [rows, 1] FP32."""
     found = client.infer("price", [matrix_input(MATRIX, "FP64", binary=True)])
-    assert found.as_numpy("value").tobytes() == expected(models, "price", MATRIX.tolist())["value"].tobytes()
+    assert found.as_numpy("value").tobytes() == expected("price", MATRIX.tolist())["value"].tobytes()
 
 
 @pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
-def test_compression_both_ways(models: Path, client: triton.InferenceServerClient, algorithm: str) -> None:
+def test_compression_both_ways(expected: Expected, client: triton.InferenceServerClient, algorithm: str) -> None:
     """Compressed requests and answers hold the same bits."""
     many = np.tile(MATRIX, (100, 1))
     found = client.infer(
@@ -142,7 +116,7 @@ def test_compression_both_ways(models: Path, client: triton.InferenceServerClien
         request_compression_algorithm=algorithm,
         response_compression_algorithm=algorithm,
     )
-    wanted = expected(models, "numbers", many.tolist())["probabilities"]
+    wanted = expected("numbers", many.tolist())["probabilities"]
     assert found.as_numpy("probabilities").tobytes() == wanted.tobytes()
 
 
@@ -205,7 +179,7 @@ def test_refusals_reach_the_client(client: triton.InferenceServerClient, change:
         client.infer(**request)
 
 
-def test_the_asyncio_client(models: Path, server: Live) -> None:
+def test_the_asyncio_client(expected: Expected, server: Live) -> None:
     """Concurrent requests of the asyncio client each get their own rows."""
 
     async def ask() -> list[np.ndarray]:
@@ -215,4 +189,4 @@ def test_the_asyncio_client(models: Path, server: Live) -> None:
             return [found.as_numpy("probabilities") for found in await asyncio.gather(*asked)]
 
     together = np.concatenate(asyncio.run(ask()))
-    assert together.tobytes() == expected(models, "numbers", MATRIX.tolist())["probabilities"].tobytes()
+    assert together.tobytes() == expected("numbers", MATRIX.tolist())["probabilities"].tobytes()

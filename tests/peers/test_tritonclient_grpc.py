@@ -11,24 +11,9 @@ import tritonclient.grpc as triton
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
-from service import bundle
-from service.engine import Engine, EngineOptions
-from service.features import Encoder
-from tests.bundles import INPUTS, NUMBERS, make_bundle, random_rows, signature_of
+from tests.bundles import INPUTS
 from tests.live import live
-
-MATRIX = np.random.default_rng(3).uniform(-1, 1, (6, len(NUMBERS)))
-ROWS = random_rows(signature_of("multiclass", INPUTS), 7, seed=5)
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a model of every kind of feature, one whose rows are a matrix, and a regression."""
-    folder = tmp_path_factory.mktemp("models")
-    make_bundle(folder, "flowers")
-    make_bundle(folder, "numbers", inputs=NUMBERS)
-    make_bundle(folder, "price", task="regression", inputs=NUMBERS)
-    return folder
+from tests.peers.rows import MATRIX, ROWS, Expected
 
 
 def free_port() -> int:
@@ -52,14 +37,6 @@ def client(address: str) -> Iterator[triton.InferenceServerClient]:
         yield made
 
 
-def expected(models: Path, name: str, rows: list[list[object]]) -> dict[str, np.ndarray]:
-    """Return what the engine alone gives."""
-    read = bundle.read(models / name / "1")
-    return Engine(read.model, EngineOptions(device="cpu")).run(
-        Encoder(read.manifest.signature).encode_rows(rows).arrays
-    )
-
-
 def matrix_input(values: np.ndarray) -> triton.InferInput:
     made = triton.InferInput("features", list(values.shape), "FP64")
     made.set_data_from_numpy(values)
@@ -80,15 +57,15 @@ def test_health_and_metadata(client: triton.InferenceServerClient) -> None:
 
 @pytest.mark.parametrize("name,output", [("numbers", "probabilities"), ("price", "value")])
 def test_raw_tensors_give_the_engines_bits(
-    models: Path, client: triton.InferenceServerClient, name: str, output: str
+    expected: Expected, client: triton.InferenceServerClient, name: str, output: str
 ) -> None:
     """A matrix as raw bytes is answered by raw bytes, the engine's own."""
     found = client.infer(name, [matrix_input(MATRIX)])
 
-    assert found.as_numpy(output).tobytes() == expected(models, name, MATRIX.tolist())[output].tobytes()
+    assert found.as_numpy(output).tobytes() == expected(name, MATRIX.tolist())[output].tobytes()
 
 
-def test_typed_contents_give_the_engines_bits(models: Path, address: str) -> None:
+def test_typed_contents_give_the_engines_bits(expected: Expected, address: str) -> None:
     """One tensor a feature in typed contents, every datatype a feature has, is answered in typed contents."""
     request = service_pb2.ModelInferRequest(model_name="flowers", id="seven")
     for place, feature in enumerate(INPUTS):
@@ -110,7 +87,7 @@ def test_typed_contents_give_the_engines_bits(models: Path, address: str) -> Non
     with grpc.insecure_channel(address) as channel:
         found = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request)
     label, probabilities = found.outputs
-    wanted = expected(models, "flowers", rows)["probabilities"]
+    wanted = expected("flowers", rows)["probabilities"]
 
     assert (found.id, label.name, probabilities.name) == ("seven", "label", "probabilities")
     assert np.array(probabilities.contents.fp32_contents, np.float32).tobytes() == wanted.tobytes()
