@@ -29,7 +29,7 @@ def _models(service: Service) -> str:
 def _row(model: Model) -> str:
     manifest = model.manifest
     status = str(model.fingerprint["invariance"])
-    grade = "bad" if status in ("reported", "failed", "unverified") else "good"
+    grade = "good" if status in ("proved", "verified", "tiled") else "bad"
     name = escape(manifest.name)
     cells = (
         f'<a href="models/{name}">{name}</a> <span class="soft">{manifest.version}</span>',
