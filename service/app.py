@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -52,14 +52,34 @@ class Service:
         self.records = Records(Path(settings.audit_folder) if settings.audit_folder else None)
         self.tallies: dict[tuple[str, int, str], Tally] = {}  # by model, version, dialect
         self.batchers: dict[tuple[str, int], Batcher] = {}
+        self._exchanges: dict[tuple[str, int], list[Exchange]] = {}
+        self._limits = Limits(settings.max_rows, settings.error_limit, settings.max_body_bytes)
         self.routes: dict[str, Exchange] = {}  # POST path -> what answers it
         self.tables: dict[str, TableRoute] = {}  # POST path -> what answers it where a table comes or is wanted
         self._table_places = Places(settings.table_requests)
         self._table_threads = ThreadPoolExecutor(2 * settings.table_requests, thread_name_prefix="table")
         self.counters = Counters(Path(settings.metrics_folder) if settings.metrics_folder else None, self.counts)
         self.audits: dict[tuple[str, int], Audit] = {}
+        self.tell_violation: Callable[[str, int], None] = lambda _name, _version: None  # to the other workers
         for one in (one for versions in loaded.models.values() for one in versions.values()):
             self._add(one)
+
+    def violated(self, name: str, version: int) -> None:
+        """Say in fingerprints that this model, here or in another worker, broke its promise; serve it no more if so told.
+
+        A model that is not served here, or was seen so before, changes nothing.
+        """
+        one = self.registry.models.get(name, {}).get(version)
+        if one is None or one.is_violated:
+            return
+        self.registry = self.registry.violated(name, version)
+        one = self.registry.models[name][version]
+        for exchange in self._exchanges[name, version]:
+            exchange.made_by(one, self._limits)
+        for path in Native().paths(one, is_default=name == self.default, is_newest=self.registry.newest(name) is one):
+            self.tables[path].made_by(one)
+        if self.settings.invariance != "report":
+            self._withdraw(name, version)
 
     @property
     def site(self) -> Site:
@@ -96,7 +116,6 @@ class Service:
 
     def _add(self, one: Model) -> None:
         name, version = one.manifest.name, one.manifest.version
-        limits = Limits(self.settings.max_rows, self.settings.error_limit, self.settings.max_body_bytes)
         batcher = Batcher(
             one.runner,
             self.admission,
@@ -107,27 +126,29 @@ class Service:
             watch=self._watch(one),
         )
         self.batchers[name, version] = batcher
+        exchanges = self._exchanges[name, version] = []
         is_newest = self.registry.newest(name) is one
         for dialect in self.dialects:
             tally = self.tallies[name, version, dialect.name] = Tally()
             exchange = Exchange(
                 dialect,
-                dialect.codec(one, limits),
+                dialect.codec(one, self._limits),
                 batcher,
                 tally,
                 self.settings.timeout_s,
                 is_logged=self.settings.access_log,
             )
+            exchanges.append(exchange)
             for path in dialect.paths(one, is_default=name == self.default, is_newest=is_newest):
                 self.routes[path] = exchange
                 if self.settings.root_path:
                     self.routes[self.settings.root_path + path] = exchange
-        self._add_tables(one, batcher, limits)
+        self._add_tables(one, batcher)
 
-    def _add_tables(self, one: Model, batcher: Batcher, limits: Limits) -> None:
+    def _add_tables(self, one: Model, batcher: Batcher) -> None:
         name, version = one.manifest.name, one.manifest.version
         tally = self.tallies[name, version, "tables"] = Tally()
-        bounds = Bounds(limits, self.settings.max_table_bytes, self.settings.timeout_s)
+        bounds = Bounds(self._limits, self.settings.max_table_bytes, self.settings.timeout_s)
         shop = Workshop(batcher, tally, self._table_threads, self.settings.error_limit)
         route = TableRoute(one, shop, self._table_places, bounds)
         is_newest = self.registry.newest(name) is one
@@ -137,13 +158,18 @@ class Service:
     def _watch(self, one: Model) -> Watch | None:
         if not self.settings.audit_every:
             return None
-        on_violation = partial(self._withdraw, one) if self.settings.invariance != "report" else lambda: None
-        audit = self.audits[one.manifest.name, one.manifest.version] = Audit(self.settings.audit_every)
-        return Watch(one, audit, self.records, on_violation)
-
-    def _withdraw(self, one: Model) -> None:
-        """Answer for this model no more: its promise was seen broken."""
         name, version = one.manifest.name, one.manifest.version
+        audit = self.audits[name, version] = Audit(self.settings.audit_every)
+        return Watch(one, audit, self.records, partial(self._on_violation, name, version))
+
+    def _on_violation(self, name: str, version: int) -> None:
+        """Hear of a violation that this worker saw."""
+        if not self.registry.models[name][version].is_violated:
+            self.violated(name, version)
+            self.tell_violation(name, version)
+
+    def _withdraw(self, name: str, version: int) -> None:
+        """Answer for this model no more: its promise was seen broken."""
         self.is_ready = False
         self.batchers[name, version].refuse(errors.withdrawn(name))
         event("model_withdrawn", 40, model=name, version=version)

@@ -127,7 +127,9 @@ def _differences(found: Outputs, lone: Mapping[str, np.ndarray], chosen: np.ndar
         if not differs.any():
             continue
         changed |= differs
-        tally.ulps[name] = ulps_between(array[differs], wanted[differs]) if is_alike else float(np.finfo(np.float64).max)
+        tally.ulps[name] = (
+            ulps_between(array[differs], wanted[differs]) if is_alike else float(np.finfo(np.float64).max)
+        )
         if tally.first is None:
             position = int(np.argmax(differs))
             seen = _hex(array[position : position + 1])  # nothing where the engine gave too few rows

@@ -19,7 +19,8 @@ from service.batching import Batcher
 from service.errors import ServiceError
 from service.logs import event
 from service.metrics import Tally
-from service.wire.dialect import Answer, Call, Codec, Dialect, Headers
+from service.model import Model
+from service.wire.dialect import Answer, Call, Codec, Dialect, Headers, Limits
 
 REQUEST_ID = re.compile(rb"[\x21\x23-\x5b\x5d-\x7e]{1,128}")  # printable, without space, quote and backslash
 ID_HEADER = b"x-request-id"
@@ -59,6 +60,10 @@ class Exchange:
         self._tally = tally
         self._timeout_s = timeout_s
         self._rows_a_byte = 0.0  # of the last body: enough to tell a large request from a small one
+
+    def made_by(self, model: Model, limits: Limits) -> None:
+        """Answer from now on with what `model` says of itself: its fingerprint may have changed, its bits have not."""
+        self._codec = self._dialect.codec(model, limits)
 
     def check_room(self, body_bytes: int, found: Mapping[bytes, bytes]) -> None:
         """Raise at once what a body of this length would get after it was read: 429, 503, or 400 for its deadline."""

@@ -26,6 +26,7 @@ class Model:
     encoder: Encoder = field(repr=False)
     decoder: Decoder = field(repr=False)
     verification: Verification | None
+    is_violated: bool = False  # whether a row's bits were seen to depend on its batch since it was loaded
 
     @property
     def manifest(self) -> Manifest:
@@ -41,8 +42,14 @@ class Model:
             "arithmetic": self.manifest.arithmetic.kind,
             "engine": description["engine"],
             "device": description["device"],
-            "invariance": self.verification.status if self.verification else "unverified",
+            "invariance": self._invariance,
         }
+
+    @property
+    def _invariance(self) -> str:
+        if self.is_violated:
+            return "violated"
+        return self.verification.status if self.verification else "unverified"
 
 
 def load(bundle: Bundle, options: EngineOptions, run_rows: int, verify: Verify | None = None) -> Model:

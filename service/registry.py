@@ -1,7 +1,7 @@
 """models/<name>/<version>/ to loaded models: the newest version, every one, or a pinned one; refusals by name."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +30,12 @@ class Registry:
         """Return the newest version that loaded; raises KeyError."""
         versions = self.models[name]
         return versions[max(versions)]
+
+    def violated(self, name: str, version: int) -> "Registry":
+        """Return these models, of which one was seen to break its promise."""
+        versions = self.models[name]
+        changed = {**versions, version: replace(versions[version], is_violated=True)}
+        return replace(self, models={**self.models, name: changed})
 
 
 def load(

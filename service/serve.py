@@ -22,7 +22,7 @@ from service.errors import STARTUP_FAILED, SettingError
 from service.logs import configure, event
 from service.protocol import Protocol
 from service.settings import Settings
-from service.workers import CLOSED, READY, Supervisor
+from service.workers import CLOSED, MESSAGE_BYTES, READY, VIOLATED, Supervisor
 
 if TYPE_CHECKING:
     from service.rpc.server import RpcServer
@@ -61,6 +61,7 @@ class Server(uvicorn.Server):
         if self._control is not None:
             self._control.setblocking(False)
             loop.add_reader(self._control, self._take_connection)
+            self.service.tell_violation = self._tell_violation
             self._control.send(READY)
         self._announce()
 
@@ -84,13 +85,17 @@ class Server(uvicorn.Server):
     def _take_connection(self) -> None:
         assert self._control is not None, "only a worker is given connections"
         try:
-            message, ancillary, _, _ = self._control.recvmsg(1, socket.CMSG_SPACE(array.array("i").itemsize))
+            space = socket.CMSG_SPACE(array.array("i").itemsize)
+            message, ancillary, _, _ = self._control.recvmsg(MESSAGE_BYTES, space)
         except BlockingIOError:
             return
         if not message:  # the supervisor is gone
             asyncio.get_running_loop().remove_reader(self._control)
             self.should_exit = True
             return
+        if message.startswith(VIOLATED):
+            name, _, version = message.removeprefix(VIOLATED).decode().partition("/")
+            self.service.violated(name, int(version))
         descriptors = array.array("i")
         for _, _, data in ancillary:
             descriptors.frombytes(data)
@@ -114,6 +119,15 @@ class Server(uvicorn.Server):
         assert self._control is not None, "only a worker tells"
         with contextlib.suppress(BlockingIOError, BrokenPipeError):  # gone or busy: what is lost is some evenness
             self._control.send(CLOSED)
+
+    def _tell_violation(self, name: str, version: int) -> None:
+        assert self._control is not None, "only a worker tells"
+        try:
+            self._control.send(VIOLATED + f"{name}/{version}".encode())
+        except BlockingIOError:
+            asyncio.get_running_loop().call_later(SNAPSHOT_S, self._tell_violation, name, version)
+        except BrokenPipeError:
+            return  # the supervisor is gone, and the others go too
 
     def _write_counters(self) -> None:
         self.service.counters.write()

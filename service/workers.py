@@ -4,6 +4,9 @@ Neither a shared listening socket nor SO_REUSEPORT spreads a few long connection
 first, the second what a hash says. Here 4 connections on 2 workers are 2 and 2. A connection is handed over once, as a
 file descriptor; its requests never pass through the supervisor, which imports no engine and holds no model.
 
+What one worker's audit saw of a model, the supervisor tells all others, and later the ones that take a dead one's place:
+they share the host, and a promise broken in one of them holds in none. Messages keep their bounds (SOCK_SEQPACKET).
+
 A worker that dies takes only its own connections with it and is replaced at once. A worker that cannot start stops the
 service. Workers tell of closed connections, and that they are ready, over the socket they get connections by; when the
 supervisor is gone they see its end and stop.
@@ -16,12 +19,14 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from service.errors import STARTUP_FAILED
 from service.logs import event
 
 READY, CLOSED, CONNECTION = b"R", b"c", b"f"
+VIOLATED = b"v"  # then the model as NAME/VERSION
+MESSAGE_BYTES = 512
 KILL_AFTER_S = 5.0  # beyond drain_s, a worker that still runs is killed
 ACCEPTS = 64  # connections taken in one turn
 
@@ -37,6 +42,7 @@ class Worker:
     control: socket.socket
     is_ready: bool = False
     connections: int = 0
+    untold: list[bytes] = field(default_factory=list)  # what it is still to be told
 
 
 class Supervisor:
@@ -53,6 +59,7 @@ class Supervisor:
         self._is_accepting = False
         self._is_stopping = False
         self._exit_code = 0
+        self._violations: list[bytes] = []
 
     def run(self) -> int:
         """Supervise until a signal; returns the exit code."""
@@ -78,13 +85,13 @@ class Supervisor:
                 key.data()
 
     def _start(self, slot: int) -> None:
-        ours, theirs = socket.socketpair()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
         if pid == 0:
             self._become_worker(ours, theirs, slot)
         theirs.close()
         ours.setblocking(False)
-        worker = self._workers[slot] = Worker(slot, pid, ours)
+        worker = self._workers[slot] = Worker(slot, pid, ours, untold=list(self._violations))
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._on_word(worker))
 
     def _become_worker(self, ours: socket.socket, theirs: socket.socket, slot: int) -> None:
@@ -106,17 +113,40 @@ class Supervisor:
             os._exit(code)
 
     def _on_word(self, worker: Worker) -> None:
-        try:
-            words = worker.control.recv(4096)
-        except ConnectionResetError:
-            words = b""
-        if not words:
-            self._on_end(worker)
-            return
-        if READY in words:
-            worker.is_ready = True
-        worker.connections -= words.count(CLOSED)
+        for _ in range(ACCEPTS):
+            try:
+                word = worker.control.recv(MESSAGE_BYTES)
+            except BlockingIOError:
+                break
+            except ConnectionResetError:
+                word = b""
+            if not word:
+                self._on_end(worker)
+                return
+            self._hear(worker, word)
+        self._tell(worker)
         self._accept_if_possible()
+
+    def _hear(self, worker: Worker, word: bytes) -> None:
+        if word == READY:
+            worker.is_ready = True
+        elif word == CLOSED:
+            worker.connections -= 1
+        elif word.startswith(VIOLATED) and word not in self._violations:
+            self._violations.append(word)
+            for other in self._workers.values():
+                if other is not worker:
+                    other.untold.append(word)
+                    self._tell(other)
+
+    def _tell(self, worker: Worker) -> None:
+        """Pass on what a worker that takes messages has not been told; one that is busy is told when it speaks."""
+        while worker.is_ready and worker.untold:
+            try:
+                worker.control.send(worker.untold[0])
+            except OSError:  # its place will be full for a moment only, or it has just died
+                return
+            worker.untold.pop(0)
 
     def _on_end(self, worker: Worker) -> None:
         self._selector.unregister(worker.control)

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,33 @@ def test_report_policy_goes_on(loaded: Model, tmp_path: Path, caplog: pytest.Log
 
     assert len(logged(caplog, "invariance_violated")) == 2
     assert service.is_ready
+    assert readiness(service)["models"][0]["invariance"] == "violated"
+
+
+@pytest.mark.parametrize("policy", ["report", "require"])
+def test_violation_is_told_once(loaded: Model, tmp_path: Path, policy: str) -> None:
+    """The other workers are told of the first violation of a model, and not of what they told themselves."""
+    service = served(loaded, Leaking, tmp_path, policy)
+    told: list[tuple[str, int]] = []
+    service.tell_violation = lambda name, version: told.append((name, version))
+    ask(service, 2)
+    with suppress(ServiceError):  # it is withdrawn under `require`
+        ask(service, 2)
+    service.violated("flowers", 1)
+    service.violated("grasses", 1)
+
+    assert told == [("flowers", 1)]
+
+
+def test_violation_elsewhere_withdraws_the_model(loaded: Model, tmp_path: Path) -> None:
+    """What another worker saw ends the serving here too."""
+    service = served(loaded, Runner, tmp_path)
+    service.violated("flowers", 1)
+
+    with pytest.raises(ServiceError) as refused:
+        ask(service, 1)
+    assert refused.value.code == "withdrawn"
+    assert not service.is_ready
 
 
 def test_sound_model_goes_on(loaded: Model, tmp_path: Path) -> None:
