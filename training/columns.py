@@ -51,7 +51,7 @@ def typed(name: str, arrow: pa.ChunkedArray, wanted: Kind | None = None) -> Colu
         return _categorical(name, arrow)
     if value_type := _number_type(arrow.type):
         if wanted == "date":
-            raise TableError(f"column {name!r} holds numbers, not ISO 8601 dates: leave --date {name!r} out.")
+            raise TableError(f"column {name!r} holds numbers, not ISO 8601 dates: do not name it in --date.")
         return _numeric(name, arrow, value_type)
     if pa.types.is_temporal(arrow.type) and not pa.types.is_duration(arrow.type):
         return Column(name, "date", "date", _ticks(arrow))

@@ -6,6 +6,7 @@ the service; each row's prediction depends on that row alone.
 
 import re
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,7 +23,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from training import bundle, frame, model
+from training import bundle, frame, model, parameters
 from training.goal import Goal
 from training.line import NAME
 from training.model import Model, Place
@@ -36,7 +37,7 @@ PLAIN = (
 COLUMNS = ("categorical", "date", "keep")
 
 
-class BatchNormMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn ships no types
     """What classifier and regressor share.
 
     Parameters are settings of `batchproof-train` by the same names; None means: decided from the data. A share
@@ -111,9 +112,10 @@ class BatchNormMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships n
             rows, y, weight = rows.take(kept), y[kept], weight[kept]
         names = rows.column_names
         target = name if isinstance(name, str) and name and name not in names else _unused(names)
-        settings = self._settings(target)
-        data = frame.data_of(rows, self._goal(y, target), settings, weight)
-        self.model_: Model = model.fit(data, settings, Progress() if self.verbose else Silent())
+        with parameters.named():
+            settings = self._settings(target)
+            data = frame.data_of(rows, self._goal(y, target), settings, weight)
+            self.model_: Model = model.fit(data, settings, Progress() if self.verbose else Silent())
         self.fit_seconds_ = time.monotonic() - start_s
         return self
 
@@ -131,8 +133,9 @@ class BatchNormMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships n
         written, _ = self.model_.write(place, self.fit_seconds_)
         return written
 
+    @abstractmethod
     def _goal(self, y: np.ndarray, name: str) -> Goal:
-        raise NotImplementedError
+        """Return what y [rows] asks for, under the target's name."""
 
     def _checked(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:  # noqa: N803
         """Return the rows as an Arrow table, and y [rows]; keeps the feature names and their number."""
@@ -157,7 +160,8 @@ class BatchNormMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships n
             rows = X
         else:
             rows = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
-        return self.model_.run(frame.encode(self.model_.data.signature, self._named(frame.arrow_of(rows))))
+        with parameters.named():
+            return self.model_.run(frame.encode(self.model_.data.signature, self._named(frame.arrow_of(rows))))
 
     def _named(self, arrow: Any) -> Any:
         """Give columns of an array the names that they had as a data frame in training, and the other way round."""

@@ -52,7 +52,7 @@ def infer(columns: Iterable[Column], goal: Goal, train: np.ndarray, *, rare_rows
         else:
             dropped.append(Dropped(column.name, reason))
     if not features:
-        raise TableError("no column is left to predict from: --keep COLUMN holds on to one.")
+        raise TableError("no column is left to predict from: name one in --keep to hold on to it.")
     return Schema(Signature(inputs=tuple(features), target=goal.name, classes=goal.classes), tuple(dropped))
 
 

@@ -86,7 +86,7 @@ def test_no_table_value() -> None:
         ([1.5], "categorical", "column 'c' holds fractions: they cannot be read as categories."),
         ([date(2024, 1, 1)], "categorical", "column 'c' holds date32.day. values: they cannot be read as categories."),
         (["1", "one"], "numeric", "column 'c' holds 'one', which is no finite number, but --numeric asks so."),
-        ([1, 2], "date", "column 'c' holds numbers, not ISO 8601 dates: leave --date 'c' out."),
+        ([1, 2], "date", "column 'c' holds numbers, not ISO 8601 dates: do not name it in --date."),
         (["2024-02-30"], "date", "column 'c' holds '2024-02-30', which is no ISO 8601 date: "),
     ],
 )

@@ -105,7 +105,7 @@ def test_rare_only() -> None:
 
 def test_nothing_left() -> None:
     """A table without a usable column is refused."""
-    with pytest.raises(TableError, match=r"no column is left to predict from: --keep COLUMN holds on to one\."):
+    with pytest.raises(TableError, match=r"no column is left to predict from: name one in --keep to hold on to it\."):
         schema(column("c", [1.0] * ROWS))
 
 
