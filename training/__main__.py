@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import Field, fields
 from importlib import import_module
@@ -67,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
 
 def train(given: argparse.Namespace) -> int:
     """Train as asked; every fault of the table or of a setting becomes one sentence."""
+    start_s = time.monotonic()  # loading torch and scikit-learn counts: the person waits for it too
     values = vars(given)
     path, quiet, file = values.pop("table"), values.pop("quiet", False), values.pop("settings", None)
     # torch takes seconds to load: a wrong flag is told before that.
@@ -83,7 +85,7 @@ def train(given: argparse.Namespace) -> int:
     from training.table import TableError
 
     try:
-        run(path, settings, Progress(quiet=quiet))
+        run(path, settings, Progress(quiet=quiet), start_s)
     except (TableError, SettingError, CheckpointError) as error:
         return _refused(error, USAGE)
     except (ParityError, ProofError, WriteError) as error:

@@ -30,12 +30,12 @@ class Trained:
     seconds: float
 
 
-def train(path: Path, settings: Settings, progress: Progress | None = None) -> Trained:
-    """Train on the table at `path` and write a bundle.
+def train(path: Path, settings: Settings, progress: Progress | None = None, start_s: float | None = None) -> Trained:
+    """Train on the table at `path` and write a bundle; its seconds count from `start_s` of time.monotonic, or from now.
 
     Raises TableError, SettingError, CheckpointError, ParityError, ProofError or WriteError; then nothing was written.
     """
-    start_s, progress = time.monotonic(), progress or Silent()
+    start_s, progress = time.monotonic() if start_s is None else start_s, progress or Silent()
     place = place_of(path, settings)
     device_of(settings.device)  # refuses before a large table is read
     data = prepare(path, settings)

@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from training import line
 from training.__main__ import COMMANDS, main, parser
 from training.parity import ParityError
 from training.settings import GROUPS
@@ -136,3 +139,20 @@ def test_extreme_values_train(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "extreme.parquet")
     given = ["--target", "y", "--epochs", "1", "--widths", "4", "--ensemble", "1", "--models", str(tmp_path)]
     assert main([str(tmp_path / "extreme.parquet"), *given]) == 0
+
+
+def test_the_seconds_told_are_the_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`wrote … in` counts from the command's start, loading of libraries included, not from the first look at the table."""
+    started = time.monotonic()
+    monkeypatch.setattr("training.__main__.time.monotonic", lambda: started - 3600)
+    train = line.train
+
+    def as_called(*given: Any) -> object:
+        monkeypatch.undo()
+        return train(*given)
+
+    monkeypatch.setattr(line, "train", as_called)
+    assert run(tmp_path, GOOD, "--target", "y", "--epochs", "1", "--widths", "4", "--ensemble", "1") == 0
+    assert " in 60 min " in capsys.readouterr().out
