@@ -12,6 +12,7 @@ from typing import Any
 from service import samples
 from service.manifest import Feature, Manifest, Signature, class_text
 from service.model import Model
+from service.tables import document
 
 Json = dict[str, Any]
 EXAMPLE_ROWS = 2
@@ -85,22 +86,29 @@ def operation(model: Model, path: str) -> Json:
     """Return the description of one predict route."""
     manifest = model.manifest
     name, version = manifest.name, manifest.version
+    rows = example_rows(model)
     return {
         "tags": ["predict"],
         "operationId": "predict" + path.replace("/", "_").replace(".", "_").replace("-", "_"),
         "summary": f"Predict {manifest.signature.target} with {name} version {version}",
         "description": "One prediction for each row, in order. A row gets the same bits alone and in any batch.",
-        "parameters": [REQUEST_ID, TIMEOUT],
+        "parameters": [REQUEST_ID, TIMEOUT, *document.parameters()],
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": request_schema(manifest), "examples": examples(model)}},
+            "content": {
+                "application/json": {"schema": request_schema(manifest), "examples": examples(model)},
+                **document.requests(model, rows),
+            },
         },
         "responses": {
             "200": {
-                "description": "The predictions.",
-                "content": {"application/json": {"schema": response_schema(manifest.signature)}},
+                "description": "The predictions, in the format that Accept names first, or else in that of the body.",
+                "content": {
+                    "application/json": {"schema": response_schema(manifest.signature)},
+                    **document.answers(model, rows),
+                },
             },
-            **{status: refusal(text) for status, text in REFUSALS.items()},
+            **{status: refusal(text) for status, text in sorted({**REFUSALS, **document.REFUSALS}.items())},
         },
     }
 
@@ -243,10 +251,14 @@ def prediction_schema(signature: Signature) -> Json:
     return {"anyOf": [{"type": "object", **prediction}, fault]}
 
 
+def example_rows(model: Model) -> list[list[Any]]:
+    """Return the rows of all examples, in signature order."""
+    return samples.rows(model.manifest.signature, model.bundle.golden.rows, EXAMPLE_ROWS)
+
+
 def examples(model: Model) -> Json:
     """Return request examples from the golden rows."""
-    signature = model.manifest.signature
-    rows = samples.rows(signature, model.bundle.golden.rows, EXAMPLE_ROWS)
+    signature, rows = model.manifest.signature, example_rows(model)
     by_name = [samples.named(signature, row) for row in rows]
     names = [feature.name for feature in signature.inputs]
     backwards = {"columns": names[::-1], "rows": [row[::-1] for row in rows]}
