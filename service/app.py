@@ -185,7 +185,7 @@ def load(settings: Settings) -> Service:
     except (BundleError, EngineError) as error:
         raise SettingError(f"{error}.") from error
     except OSError as error:
-        raise SettingError(f"The shared folder metrics_folder cannot be used: {error}.") from error
+        raise SettingError(f"The shared folder metrics_folder cannot be used: {errors.reason(error)}.") from error
     for refusal in loaded.refusals:
         event("model_refused", 30, model=refusal.name, version=refusal.version, reason=refusal.message)
     if not loaded.names:

@@ -143,13 +143,24 @@ def replay(runner: Runs, record: Mapping[str, Any]) -> Difference | None:
     return compare_row({name: array[row : row + 1] for name, array in outputs.items()}, alone, sum(sizes), position)
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """Return the record in the file; raises ValueError where it holds something else, OSError."""
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is not a record of a violation: it is not JSON") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f'{path} is not a record of a violation: its field format is not "{FORMAT}"')
+    return content
+
+
 def requests_of(record: Mapping[str, Any]) -> list[list[np.ndarray | None]]:
     """Return the requests of a record as arrays again; raises ValueError where it is not a record."""
     if record.get("format") != FORMAT:
         raise ValueError(f'it is not a record of a violation: its field format is not "{FORMAT}"')
     try:
         return [[_array(plain) for plain in feeds] for feeds in record["requests"]]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"the record's requests cannot be read: {error!r}") from error
 
 

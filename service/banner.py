@@ -6,12 +6,14 @@ from service import samples
 from service.app import Service
 from service.model import Model
 
+REFUSALS = 5  # lines of them
+
 
 def text(service: Service, host: str, port: int) -> str:
     """Return the lines."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
     base = f"http://{shown}:{port}{service.settings.root_path}"
-    lines = [f"Batchproof serves {_names(service)} at {base}", f"  API page  {base}/docs"]
+    lines = [f"Batchproof serves {_names(service)} at {base}", *_refused(service), f"  API page  {base}/docs"]
     if command := example(service, base):
         lines += ["  try it", command]
     return "\n".join(lines)
@@ -36,4 +38,13 @@ def row(model: Model) -> dict[str, object]:
 
 def _names(service: Service) -> str:
     models = [f"{name} {max(versions)}" for name, versions in service.registry.models.items()]
-    return ", ".join(models) or "no model (see the log)"
+    if models or service.registry.refusals:
+        return ", ".join(models) or "no model"
+    return f"no model (there is no NAME/VERSION/bundle.json in {service.settings.models})"
+
+
+def _refused(service: Service) -> list[str]:
+    refusals = service.registry.refusals
+    shown = [f"  refused   {one.name} {one.version or ''}".rstrip() + f": {one.message}" for one in refusals[:REFUSALS]]
+    more = len(refusals) - len(shown)
+    return [*shown, f"  refused   {more} more: see the log"] if more else shown

@@ -85,6 +85,11 @@ def nearest(wanted: str, known: Sequence[str]) -> str:
     return f" Did you mean {found[0]!r}?" if found else ""
 
 
+def reason(error: OSError) -> str:
+    """Return what went wrong with which file, in words."""
+    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+
+
 def broken_json(body: bytes, error: ValueError) -> ServiceError:
     """Return 400 with the position of the fault; `error` is orjson's or the standard library's."""
     line = getattr(error, "lineno", 1)

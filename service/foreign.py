@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from service.errors import EngineError
+from service.errors import EngineError, nearest
 from service.runner import Feeds, Outputs
 
 TYPE_NAMES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(string)": "string"}
@@ -102,6 +102,7 @@ def prepare(session: Session, dims: Mapping[str, int] | None = None, integers_be
     Raises ValueError with a sentence where no batch can be made, EngineError where the graph does not run.
     """
     dims = dims or {}
+    _check_known(dims, session.inputs)
     inputs = [_input(node, dims) for node in session.inputs]
     if all(one.is_constant for one in inputs):
         shapes = ", ".join(f"{name} {list(shape)}" for name, _, shape in session.inputs)
@@ -139,6 +140,21 @@ def _first(foreign: Foreign, rows: int) -> Outputs:
         return foreign.run([None if array is None else array[:rows] for array in foreign.draw(1)])
     except EngineError as error:
         raise EngineError(f"a batch of {rows} random rows: {error}") from error
+
+
+def _check_known(dims: Mapping[str, int], nodes: Sequence[Node]) -> None:
+    """Raise ValueError for a length of an axis that is not there or not free."""
+    free = [
+        label
+        for name, _, shape in nodes
+        for axis, length in enumerate(shape)
+        if not isinstance(length, int) or length < 0
+        for label in (f"{name}.{axis}", *([length] if isinstance(length, str) else []))
+    ]
+    for name in dims:
+        if name not in free:
+            there = f"free are {', '.join(dict.fromkeys(free))}" if free else "no axis is free"
+            raise ValueError(f"--dim {name}: the graph has no such free axis; {there}.{nearest(name, free)}")
 
 
 def _input(node: Node, dims: Mapping[str, int]) -> Input:

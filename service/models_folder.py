@@ -1,6 +1,8 @@
 """Which folders under the models folder may be bundles: finished ones, by name and version, newest first."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,3 +82,14 @@ def newest(path: Path) -> Path:
     if len(names) > 1:
         raise BundleError(f"{path} holds several models; name one of {', '.join(str(path / name) for name in names)}")
     return found[0].folder
+
+
+@contextmanager
+def naming(folder: Path) -> Iterator[None]:
+    """Have refusals of the bundle in `folder` say which one it is, where they do not yet."""
+    try:
+        yield
+    except BundleError as error:
+        if str(folder) in str(error):
+            raise
+        raise BundleError(f"{folder}: {error}") from error

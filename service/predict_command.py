@@ -89,9 +89,10 @@ def _open_tasks(options: argparse.Namespace) -> list[Task]:
 
 
 def _load(options: argparse.Namespace) -> Model:
-    found = bundle.read(models_folder.newest(options.model))
+    folder = models_folder.newest(options.model)
     engine = EngineOptions(device=options.device, threads=options.threads)
-    return model.load(found, engine, RUN_ROWS, for_bundles(options.invariance))
+    with models_folder.naming(folder):
+        return model.load(bundle.read(folder), engine, RUN_ROWS, for_bundles(options.invariance))
 
 
 def _score_all(loaded: Model, tasks: list[Task], options: argparse.Namespace) -> None:

@@ -202,8 +202,16 @@ def unit(name: str) -> str:
 
 def default_text(name: str) -> str:
     """Return the default as it would be written."""
-    value = Settings.model_fields[name].default
-    return str(value).lower() if isinstance(value, bool) else str(value) if value not in ("", (), {}) else "none"
+    return text(Settings.model_fields[name].default)
+
+
+def text(value: Any) -> str:
+    """Return a setting's value as it would be written; "none" stands for an empty one."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        value = [f"{key}={one}" for key, one in value.items()]
+    return (",".join(value) if isinstance(value, list | tuple) else str(value)) or "none"
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -211,7 +219,9 @@ def _read_file(path: Path) -> dict[str, Any]:
 
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise SettingError(f"The settings file {path} cannot be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingError(f"The settings file {path} cannot be read: {error}.") from error
     for name in content:
         _check_known(name, f"the settings file {path}")

@@ -23,6 +23,6 @@ def run(options: argparse.Namespace) -> int:
     loaded = settings.load(flags(options), file=options.settings)
     for name, source in loaded.sources.items():
         unit = settings.unit(name)
-        value = str(getattr(loaded.settings, name)) + (f" {unit}" if unit else "")
+        value = settings.text(getattr(loaded.settings, name)) + (f" {unit}" if unit else "")
         print(f"{name:16} {value:24} {source:12} {settings.environment_name(name)}")
     return 0

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from service import bundle, foreign, model, models_folder
-from service.audit import replay
+from service.audit import read_record, replay
 from service.engine import Engine, EngineOptions
-from service.errors import BundleError, EngineError
+from service.errors import BundleError, EngineError, reason
 from service.features import Arrays
 from service.invariance import Effort, verify
 from service.probes import draws_for
@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, help="models/NAME, models/NAME/VERSION, or any FILE.onnx with a batch axis")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--threads", type=_count, default=1, help="of one run; 0: one for each core")
-    parser.add_argument("--rows", type=_count, default=0, help="compare at least this many probe rows")
+    parser.add_argument("--rows", type=_positive, default=0, help="compare at least this many probe rows")
     parser.add_argument("--run-rows", type=_positive, default=RUN_ROWS, help="the largest run (default %(default)s)")
     parser.add_argument("--policy", choices=("require", "tile", "report"), default="require", help="as when serving")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
@@ -57,14 +57,21 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.path.is_dir():
             return _verify_bundle(arguments)
         return _verify_file(arguments)
-    except (BundleError, EngineError, OSError, ValueError) as error:
+    except OSError as error:
+        print(f"batchproof verify: {reason(error)}", file=sys.stderr)
+        return 2
+    except (BundleError, EngineError, ValueError) as error:
         print(f"batchproof verify: {error}", file=sys.stderr)
         return 2
 
 
 def _verify_bundle(arguments: argparse.Namespace) -> int:
-    read = bundle.read(models_folder.newest(arguments.path))
-    loaded = model.load(read, _options(arguments), arguments.run_rows)
+    if arguments.dim:
+        raise ValueError("--dim is for FILE.onnx: a bundle's inputs have no free axis but the rows")
+    folder = models_folder.newest(arguments.path)
+    with models_folder.naming(folder):
+        read = bundle.read(folder)
+        loaded = model.load(read, _options(arguments), arguments.run_rows)
     if arguments.replay:
         return _replay(loaded.runner, arguments.replay)
     manifest = read.manifest
@@ -113,7 +120,7 @@ def _found(
 
 
 def _replay(runner: Runner, path: Path) -> int:
-    difference = replay(runner, json.loads(path.read_bytes()))
+    difference = replay(runner, read_record(path))
     if difference is None:
         print("not reproduced: on this host, with these options, the row gets the same bits in its batch and alone")
         return 0

@@ -66,7 +66,7 @@ def test_a_wrong_setting_is_one_sentence(
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
     """A settings file that is not there is no empty file."""
-    with pytest.raises(SettingError, match="cannot be read"):
+    with pytest.raises(SettingError, match=r"none\.toml cannot be read: No such file or directory\.$"):
         settings.load({}, {}, tmp_path / "none.toml")
 
 
@@ -83,8 +83,19 @@ def test_settings_prints_every_value_and_its_source(capsys: pytest.CaptureFixtur
     assert set(lines) == set(Settings.model_fields)
     assert "81" in lines["port"]
     assert "flag" in lines["port"]
-    assert "True" in lines["access_log"]
+    assert lines["access_log"].split()[1] == "true"
+    assert lines["default_model"].split()[1] == "none"
     assert "BATCHPROOF_HOST" in lines["host"]
+
+
+@pytest.mark.parametrize(
+    "name, written", [("pins", "a=1,b=2"), ("allowed_origins", "https://a.example,https://b.example"), ("models", "m")]
+)
+def test_settings_prints_what_can_be_written(name: str, written: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A value is printed as a flag or an environment variable takes it."""
+    assert main(["settings", settings.flag_name(name), written]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines[name].split()[1] == written
 
 
 def test_the_page_is_what_the_code_says(root: Path) -> None:

@@ -213,7 +213,15 @@ def test_several_models_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--threads", "-1"], ["--rows", "x"], ["--run-rows", "0"], ["--dim", "n"], ["--session-config", "="]]
+    "arguments",
+    [
+        ["--threads", "-1"],
+        ["--rows", "x"],
+        ["--rows", "0"],
+        ["--run-rows", "0"],
+        ["--dim", "n"],
+        ["--session-config", "="],
+    ],
 )
 def test_wrong_argument_is_refused(tmp_path: Path, arguments: list[str]) -> None:
     """Arguments are checked before anything runs: exit status 2."""
@@ -221,6 +229,63 @@ def test_wrong_argument_is_refused(tmp_path: Path, arguments: list[str]) -> None
         verify(tmp_path, *arguments)
 
     assert left.value.code == 2
+
+
+def test_length_of_no_axis_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A length for an axis that the graph does not have, or that a bundle cannot have, is no length to pass over."""
+    file = save(graph([helper.make_node("Relu", ["x"], ["y"])], {}, ["rows", "width", 3]), tmp_path / "x.onnx")
+
+    assert verify(file, "--dim", "widht=3") == 2
+    assert capsys.readouterr().err == (
+        "batchproof verify: --dim widht: the graph has no such free axis; free are x.0, rows, x.1, width. "
+        "Did you mean 'width'?\n"
+    )
+    assert verify(file, "--dim", "width=3", "--dim", "x.2=3") == 2
+    assert verify(file, "--dim", "x.1=3") == 0
+    assert verify(make_bundle(tmp_path), "--dim", "width=3") == 2
+    assert "--dim is for FILE.onnx" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"species,island\n", "is not a record of a violation: it is not JSON"),
+        (b"\xff", "is not a record of a violation: it is not JSON"),
+        (b"[1]", "is not a record of a violation: its field format is not"),
+        (b"{}", "is not a record of a violation: its field format is not"),
+        (b'{"format": "batchproof-violation", "requests": [[{"dtype": "float64", "shape": [1], "hex": "zz"}]]}',
+         "the record's requests cannot be read"),
+        (None, "No such file or directory"),
+    ],
+)  # fmt: skip
+def test_replay_of_something_else_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, said: str
+) -> None:
+    """A file that is no record, or is not there, is one sentence that names it."""
+    record = tmp_path / "record"
+    if content is not None:
+        record.write_bytes(content)
+
+    assert verify(make_bundle(tmp_path), "--replay", record) == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1
+    assert "Errno" not in told
+    assert str(record) in told or "requests cannot be read" in told
+
+
+@pytest.mark.parametrize("command", [["verify", "{}"], ["predict", "{}", "{rows}", "{out}"]])
+def test_refusal_of_a_bundle_names_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    """A checksum that does not fit says whose it is: the newest version was meant without being named."""
+    folder = make_bundle(tmp_path, version=3)
+    (folder / "model.onnx").write_bytes(b"other")
+    rows = tmp_path / "rows.csv"
+    rows.write_text("length_mm\n1\n")
+
+    assert main([part.format(folder.parent, rows=rows, out=tmp_path / "out.csv") for part in command]) == 2
+    assert f"{folder}: model.onnx has 5 bytes" in capsys.readouterr().err
 
 
 def test_replay_of_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
