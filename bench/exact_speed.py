@@ -2,16 +2,20 @@
 
     python -m bench.exact_speed models/NAME/VERSION ... [--rows 1,32,1024] [--threads 1]
 
-Each bundle needs its weights.safetensors. Times are the least of many, interleaved, so that a busy host slows both.
+Each bundle needs its weights.safetensors; `reference` in the place of a folder is the network of the other benchmarks.
+Times are processor time, medians of many blocks taken in turns: what other programs take from the cores is not in
+them, and what shares a core's caches and units with others slows both.
 """
 
 import argparse
 import json
 import time
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
+from bench.make_exact import reference
 from service.engine import Engine, EngineOptions
 from training import weights as weight_files
 from training.exact import build
@@ -19,43 +23,54 @@ from training.export import export
 from training.weights import Weights
 
 SECONDS = 3.0  # spent on each pair of timings
+BLOCK_ROWS = 64  # least rows between two readings of the clock: a reading takes as long as the shortest node
 
 
 def main() -> None:
     """Print one line a bundle and number of rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundles", nargs="+", type=Path)
+    parser.add_argument("bundles", nargs="+", metavar="BUNDLE")
     parser.add_argument("--rows", default="1,32,1024")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     print(f"{'bundle':<28} {'rows':>5} {'float32 µs':>11} {'exact µs':>10} {'ratio':>6} {'more, µs':>9}")
-    for folder in given.bundles:
-        task = json.loads((folder / "bundle.json").read_text())["task"]
-        weights = weight_files.read(folder / "weights.safetensors", task)
+    for bundle in given.bundles:
+        weights = reference()[0] if bundle == "reference" else read(Path(bundle))
+        name = f"{'reference' if bundle == 'reference' else Path(bundle).parent.name} {shape(weights)}"
         for rows in map(int, given.rows.split(",")):
             single, exact = compare(weights, rows, given.threads)
-            name = f"{folder.parent.name} {shape(weights)}"
             print(
                 f"{name:<28} {rows:>5} {single:>11.1f} {exact:>10.1f} {exact / single:>6.2f} {exact - single:>9.1f}",
                 flush=True,
             )
 
 
+def read(folder: Path) -> Weights:
+    """Read a bundle's network."""
+    return weight_files.read(folder / "weights.safetensors", json.loads((folder / "bundle.json").read_text())["task"])
+
+
 def compare(weights: Weights, rows: int, threads: int) -> tuple[float, float]:
-    """Return the least time of a run of `rows` rows in microseconds: float32, exact."""
+    """Return the median processor time of a run of `rows` rows in microseconds: float32, exact."""
     options = EngineOptions(device="cpu", threads=threads)
     models = (export(weights.preprocess, weights.folded).SerializeToString(), build(weights).model)
     engines = [Engine(model, options) for model in models]
     feeds = draw(weights, rows)
-    least = [np.inf, np.inf]
+    taken: list[list[float]] = [[], []]
     end = time.perf_counter() + SECONDS
     while time.perf_counter() < end:
-        for index, engine in enumerate(engines):
-            for _ in range(5):
-                start = time.perf_counter()
-                engine.run(feeds)
-                least[index] = min(least[index], time.perf_counter() - start)
-    return least[0] * 1e6, least[1] * 1e6
+        for engine, times in zip(engines, taken, strict=True):
+            times.append(block(engine, feeds, max(1, BLOCK_ROWS // rows)))
+    return median(taken[0]) * 1e6, median(taken[1]) * 1e6
+
+
+def block(engine: Engine, feeds: list[np.ndarray | None], runs: int) -> float:
+    """Return the processor time of one run in seconds, the mean of `runs` after one that fills the caches."""
+    engine.run(feeds)
+    start = time.process_time()
+    for _ in range(runs):
+        engine.run(feeds)
+    return (time.process_time() - start) / runs
 
 
 def draw(weights: Weights, rows: int) -> list[np.ndarray | None]:
@@ -63,7 +78,8 @@ def draw(weights: Weights, rows: int) -> list[np.ndarray | None]:
     random = np.random.default_rng(0)
     preprocess = weights.preprocess
     columns = len(preprocess.fill)
-    numeric = preprocess.fill + random.normal(size=(rows, columns)) * np.abs(preprocess.fill) if columns else None
+    spread = np.where(preprocess.fill == 0.0, 1.0, np.abs(preprocess.fill))
+    numeric = preprocess.fill + random.normal(size=(rows, columns)) * spread if columns else None
     codes = random.integers(0, 3, (rows, preprocess.categorical)) if preprocess.categorical else None
     return [numeric, codes]
 

@@ -21,8 +21,8 @@ from training.weights import Weights, maxima_of
 SAMPLE_ROWS = 4096
 
 
-def write_exact(work: Path) -> None:
-    """Write work/exact/reference/1: proved from its file, its accuracy measured on the drawn rows."""
+def reference() -> tuple[Weights, np.ndarray]:
+    """Return the reference network and the rows [rows, 32] float64 that its scaling and maxima come from."""
     numeric = arrays_of(REFERENCE, rows_of(REFERENCE, SAMPLE_ROWS, seed=3))["numeric"]  # [rows, 32] float64
     none = np.zeros(0, np.int64)
     preprocess = Preprocess(0, np.zeros(REFERENCE.numeric), none, none, scaling.fit(numeric))
@@ -30,7 +30,12 @@ def write_exact(work: Path) -> None:
     member = Member(tuple(Layer(weight.astype(np.float64), bias.astype(np.float64)) for weight, bias in layers(sizes)))
     folded = Folded((), (), (member,), Output("multiclass"))
     x = preprocess.transform(Raw(numeric, None)).astype(np.float64)
-    weights = Weights(preprocess, folded, maxima_of(folded, x, None))
+    return Weights(preprocess, folded, maxima_of(folded, x, None)), numeric
+
+
+def write_exact(work: Path) -> None:
+    """Write work/exact/reference/1: proved from its file, its accuracy measured on the drawn rows."""
+    weights, numeric = reference()
     built = exact.build(weights)
     runner = Runner(Engine(built.model, EngineOptions(device="cpu")), run_rows=512)
     stated = exact.arithmetic(built, weights, runner, Arrays(numeric, None))
