@@ -1,6 +1,7 @@
 """The FastAPI application of the pages: same errors and same OpenAPI document as the predict routes in front of it."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,14 @@ def _add_documents(app: FastAPI, service: Service) -> None:
     add("/docs/page.js", file("api.js", "text/javascript; charset=utf-8"))
     add("/docs/style.css", file("style.css", "text/css; charset=utf-8"))
     add("/openapi.json", lambda _: JSONResponse(document))
+    add("/swagger.json", partial(_swagger, document))
+
+
+def _swagger(document: dict[str, Any], request: Request) -> Response:
+    """Answer where Azure ML's callers ask for the document, in OpenAPI 3 alone; a refusal has the shape that they know."""
+    if request.query_params.get("version", "3") != "3":
+        return JSONResponse({"message": "This document is OpenAPI 3; ask for version=3."}, 404)
+    return JSONResponse(document)
 
 
 def openapi(app: FastAPI, service: Service) -> dict[str, Any]:

@@ -60,7 +60,7 @@ PLATFORMS = (
             *("-e", f"AZUREML_MODEL_DIR={AZURE_FOLDER}", "-v", "{empty}:/models"),
             *("-v", f"{MODELS / 'penguins' / '1'}:{AZURE_FOLDER}"),
         ),
-        ("/health/ready", "/health/live", "/"),
+        ("/health/ready", "/health/live", "/", "/swagger.json?version=3"),
         "/score",
         ("input_data", "input_data of rows", "instances"),
         "message",
