@@ -29,6 +29,7 @@ from service.errors import ServiceError
 from service.model import Model
 from service.wire.dialect import Answer, Call, Codec, Dialect, Headers, Limits
 from service.wire.native import Native
+from service.wire.npy import file_of
 from service.wire.oip import OpenInference
 from service.wire.scoring import Invocations
 from tests.bundles import INPUTS, NUMBERS, make_bundle, random_rows, signature_of
@@ -68,18 +69,27 @@ VALUES: Sequence[Any] = (
 TOKENS = (
     *(b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"\\ud800", b"NaN", b"Infinity", b"-", b"1e999", b"null", b"\n"),
     *(b"\r\n", b"\x00", b"\xff", b"\xef\xbb\xbf", b"[" * 2000, b"9" * 400, b'"features"', b'"inputs":', b'"data":'),
-    *(b'"binary_data_size":', b'"shape":[1,5],', b"\xff\xff\xff\xff", b"\x08\x00\x00\x00"),
+    *(
+        b'"binary_data_size":',
+        b'"shape":[1,5],',
+        b"\xff\xff\xff\xff",
+        b"\x08\x00\x00\x00",
+        b"\x93NUMPY\x01\x00",
+        b"'<f8'",
+        b"(9, 9)",
+    ),
 )
 HEADER_VALUES = {
     b"content-type": (
         b"application/json",
         b"text/csv",
         b"application/jsonlines",
+        b"application/x-npy",
         b"text/csv; charset=latin-1",
         b";",
         b"*/*",
     ),
-    b"accept": (b"text/csv", b"application/jsonlines", b"application/json;q=0", b"\xff", b","),
+    b"accept": (b"text/csv", b"application/jsonlines", b"application/x-npy", b"application/json;q=0", b"\xff", b","),
     b"accept-encoding": (b"gzip", b"deflate;q=0, gzip", b"br", b"gzip;q=x", b",;,"),
     b"content-encoding": (b"gzip", b"deflate", b"br", b"identity", b"gzip, deflate", b"", b"\xff"),
     b"inference-header-content-length": (
@@ -159,7 +169,10 @@ def row_bodies(inputs: Sequence[dict[str, Any]], rows: Sequence[Sequence[Any]]) 
     lines = "\n".join(json.dumps(row) for row in named)
     found.append(Request(lines.encode(), [(b"content-type", b"application/jsonlines")]))
     table = "\n".join(",".join("" if cell is None else str(cell) for cell in row) for row in [names, *rows])
-    return [*found, Request(table.encode(), [(b"content-type", b"text/csv"), (b"accept", b"text/csv")])]
+    found.append(Request(table.encode(), [(b"content-type", b"text/csv"), (b"accept", b"text/csv")]))
+    numbers = np.array([[cell if type(cell) in (int, float) else 0 for cell in row] for row in rows], np.float32)
+    npy = b"application/x-npy"
+    return [*found, Request(file_of(numbers), [(b"content-type", npy), (b"accept", npy)])]
 
 
 def infer_bodies(inputs: Sequence[dict[str, Any]], rows: Sequence[Sequence[Any]]) -> list[Request]:

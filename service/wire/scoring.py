@@ -1,7 +1,7 @@
 """The scoring contracts of cloud platforms, each at its own paths: SageMaker and MLflow, Vertex AI, Azure ML, KServe.
 
 They share one reading of rows (service/wire/scoring_request.py) and one answer, {"predictions": [...]} with the native
-prediction of each row in order, or CSV or JSON Lines where the client asks for it. Only paths, health pages and the
+prediction of each row in order, or CSV, JSON Lines or a NumPy array file where the client asks for it. Only paths, health pages and the
 shape of a refusal differ. All of them are alive at once; service/platforms.py says what their environments set.
 """
 
@@ -16,6 +16,7 @@ import service
 from service import errors
 from service.errors import ServiceError
 from service.model import Model
+from service.wire import npy
 from service.wire.dialect import JSON, Answer, Call, Codec, Decoded, Limits, Site
 from service.wire.predictions import PredictionText
 from service.wire.scoring_request import ScoringReader
@@ -23,6 +24,7 @@ from service.wire.scoring_request import ScoringReader
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
 CSV = (b"content-type", b"text/csv; charset=utf-8")
 LINES = (b"content-type", b"application/jsonlines")
+NPY = (b"content-type", b"application/x-npy")
 
 
 class ScoringCodec:
@@ -40,10 +42,12 @@ class ScoringCodec:
         return self._reader.read(call)
 
     def encode(self, call: Call, decoded: Decoded, outputs: Mapping[str, np.ndarray]) -> Answer:
-        """Return the predictions as JSON, JSON Lines or CSV; the header is what Azure ML's callers trace by."""
+        """Return the predictions in the form that is asked for; the header is what Azure ML's callers trace by."""
         own_id = (b"x-request-id", call.request_id.encode())
         if decoded.note == "csv":
             return Answer(200, (CSV, own_id), self._csv(outputs))
+        if decoded.note == "npy":
+            return Answer(200, (NPY, own_id), npy.file_of(outputs["value" if self._is_value else "probabilities"]))
         if decoded.note == "lines":
             return Answer(200, (LINES, own_id), b"".join([text + b"\n" for text in self._text.each(outputs)]))
         return Answer(200, (JSON, own_id), b'{"predictions":[' + self._text.write(outputs) + b"]}")

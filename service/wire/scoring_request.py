@@ -1,4 +1,4 @@
-"""The bodies that scoring platforms send: JSON with instances or data frames, CSV, and JSON Lines.
+"""The bodies that scoring platforms send: JSON with instances or data frames, CSV, JSON Lines, NumPy array files.
 
 JSON is an object with exactly one of
 
@@ -11,7 +11,7 @@ JSON is an object with exactly one of
 
 where a row is an object or a list in signature order; "parameters" and "params" beside it are ignored. CSV has a
 header where its first line holds the features' names, in any order; else its columns are in signature order. Each line
-of JSON Lines is a row, or an object with the one field `instances` or `rows`.
+of JSON Lines is a row, or an object with the one field `instances` or `rows`. An array file is service/wire/npy.py's.
 """
 
 import csv
@@ -25,6 +25,7 @@ from service import errors
 from service.errors import ServiceError
 from service.features import Arrays, Encoder
 from service.texts import readers
+from service.wire import npy
 from service.wire.compression import header, unpacked
 from service.wire.dialect import Call, Decoded, Limits
 from service.wire.native import invalid_rows, too_many_rows
@@ -33,6 +34,7 @@ from service.wire.rows import FastRows
 
 CSV_TYPES = ("text/csv", "application/csv")
 LINES_TYPES = ("application/jsonlines", "application/x-jsonlines", "application/x-ndjson", "application/jsonl")
+NPY_TYPES = ("application/x-npy",)
 JSON_TYPES = ("application/json", "text/json", "application/json-p", "")
 # Sent by HTTP libraries when nobody says what the body is: it is looked at instead.
 UNSAID = ("application/octet-stream", "application/x-www-form-urlencoded", "text/plain", "*/*")
@@ -62,6 +64,9 @@ class ScoringReader:
         body = unpacked(call.body, call.headers, self._limits.max_body_bytes)
         kind = content_type(call, body)
         if kind == "json" and (arrays := self._fast.decode(body)):
+            return self._decoded(arrays, rows_of(arrays), answer_type(call, kind))
+        if kind == "npy":
+            arrays = npy.arrays_of(self._encoder.signature, body)
             return self._decoded(arrays, rows_of(arrays), answer_type(call, kind))
         if kind == "csv":
             found = self._csv(body)
@@ -108,22 +113,24 @@ def rows_of(arrays: Arrays) -> int:
 
 
 def content_type(call: Call, body: bytes) -> str:
-    """Return what the body is, "json", "lines" or "csv"; raises 415 for a type that is none of them."""
+    """Return what the body is, "json", "lines", "npy" or "csv"; raises 415 for a type that is none of them."""
     stated = (header(call.headers, b"content-type") or b"").decode("latin-1").lower()
     name, _, parameters = stated.partition(";")
     name = name.strip()
     charset = parameters.partition("charset=")[2].split(";")[0].strip(' "')
     if charset not in ("", "utf-8", "utf8", "us-ascii"):
         raise ServiceError(415, "unsupported_type", f"The charset {charset!r:.40} is not taken; UTF-8 is.")
+    if name in UNSAID and body.startswith(npy.MAGIC):
+        return "npy"
     if name in UNSAID:
         return "json" if body.lstrip()[:1] in (b"{", b"[") else "csv"
-    for kind, names in (("json", JSON_TYPES), ("lines", LINES_TYPES), ("csv", CSV_TYPES)):
+    for kind, names in (("json", JSON_TYPES), ("lines", LINES_TYPES), ("csv", CSV_TYPES), ("npy", NPY_TYPES)):
         if name in names:
             return kind
     raise ServiceError(
         415,
         "unsupported_type",
-        f"Content-Type {name!r:.60} is not taken; application/json, application/jsonlines and text/csv are.",
+        f"Content-Type {name!r:.60} is not taken; application/json, application/jsonlines, text/csv and application/x-npy are.",
     )
 
 
@@ -132,6 +139,8 @@ def answer_type(call: Call, kind: str) -> str:
     accept = (header(call.headers, b"accept") or b"").decode("latin-1").lower().split(",")[0].split(";")[0].strip()
     if accept in CSV_TYPES:
         return "csv"
+    if accept in NPY_TYPES:
+        return "npy"
     if accept in LINES_TYPES or (kind == "lines" and accept not in JSON_TYPES[:1]):
         return "lines"
     return "json"

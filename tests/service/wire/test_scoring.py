@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.wire.npy import file_of
 from tests.bundles import CLASSES, NUMBERS, make_bundle
 from tests.fuzz import binary_tensor, joined
 from tests.http_client import ask
@@ -37,7 +38,7 @@ def predictions(server: Live) -> Any:
 
 
 def test_every_door_gives_the_same_bits(server: Live, predictions: Any) -> None:
-    """Native, scoring and infer routes, JSON, CSV, JSON Lines and binary, answer the same rows with the same bits."""
+    """Native, scoring and infer routes, JSON, CSV, JSON Lines, array files and binary, answer the same rows with the same bits."""
     wanted = np.array([[one["probabilities"][label] for label in LABELS] for one in predictions], np.float32)
     found: dict[str, Any] = {}
     for path in DOORS:
@@ -56,6 +57,10 @@ def test_every_door_gives_the_same_bits(server: Live, predictions: Any) -> None:
         server, "POST", "/invocations", "\n".join(map(json.dumps, VALUES)), Content_Type="application/jsonlines"
     )
     assert [json.loads(line) for line in lines.body.splitlines()] == predictions
+    npy = {"Content_Type": "application/x-npy", "Accept": "application/x-npy"}
+    array = ask(server, "POST", "/invocations", file_of(np.array(VALUES)), **npy)
+    assert array.headers["content-type"] == "application/x-npy"
+    found["npy"] = np.load(io.BytesIO(array.body), allow_pickle=False)
     matrix = {"name": "features", "shape": [5, 5], "datatype": "FP64", "data": np.ravel(VALUES).tolist()}
     asked = ask(server, "POST", "/v2/models/flowers/infer", {"inputs": [matrix]}).content
     found["infer"] = np.reshape(asked["outputs"][1]["data"], (5, 3))

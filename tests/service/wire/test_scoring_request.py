@@ -4,6 +4,7 @@ import gzip
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from service.errors import ServiceError
 from service.features import Encoder
 from service.wire.dialect import Call, Decoded, Limits
+from service.wire.npy import file_of
 from service.wire.scoring_request import ScoringReader
 from tests.bundles import INPUTS, NUMBERS, random_rows, signature_of
 
@@ -113,6 +115,7 @@ def test_the_fast_reading_refuses_nothing_and_changes_nothing(rows: list[list[An
         (b"text/csv", b"application/json", "csv"),
         (b"text/csv;q=0.9, application/json", b"application/json", "csv"),
         (b"application/jsonlines", b"application/json", "lines"),
+        (b"application/x-npy", CSV, "npy"),
         (b"image/png", b"application/json", "json"),
     ],
 )
@@ -209,6 +212,17 @@ def test_colons_in_texts_are_no_keys() -> None:
     row = {**NAMED[0], "island": "a:b"}
     assert ask({"instances": [row], "parameters": {"x": {"y": {"z": ":"}}}}).rows == 1
     assert ask(json.dumps(row), LINES).rows == 1
+
+
+@pytest.mark.parametrize("kind", [b"application/x-npy", b"application/octet-stream"])
+def test_an_array_file_is_the_same_rows(kind: bytes) -> None:
+    """NumPy's array file, by its type or by its first bytes, gives the arrays that JSON rows give; JSON is answered."""
+    rows = [[0.5, 1, 2, 3, 4], [-1, 0, 1e-3, 7, 8]]
+    wanted = NUMBER_READER.read(Call(json.dumps({"rows": rows}).encode(), [], "id")).arrays.numeric
+    found = NUMBER_READER.read(Call(file_of(np.array(rows)), [(b"content-type", kind)], "id"))
+    assert wanted is not None
+    assert found.arrays.numeric is not None
+    assert (found.arrays.numeric.tobytes(), found.rows, found.note) == (wanted.tobytes(), 2, "json")
 
 
 def test_faults_are_listed_up_to_the_limit() -> None:
