@@ -1,6 +1,7 @@
 """The benchmark's own arithmetic: what the generators read, time and sum up. Nothing here asserts a speed."""
 
 import http.server
+import importlib.util
 import json
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from bench import chart, history, loads, open_loop, overload
+from bench import chart, contenders, history, loads, open_loop, overload
 from bench.bodies import WrongAnswer, native, oip, parse_oip
 from bench.connection import Broken, Connection, payload
 from bench.make_model import MIXED, REFERENCE, Shape, build, rows_of, write_bundle
@@ -216,3 +217,14 @@ def test_charts_are_svg() -> None:
 
     assert "a < b" in [element.text for element in ET.fromstring(drawn).iter()]
     assert "s & t" in [element.text for element in ET.fromstring(plotted).iter()]
+
+
+def test_start_compiles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A measured start finds the bytecode of every module, whatever was edited since the last one."""
+    module = tmp_path / "service" / "wire" / "new.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("VALUE = 1\n")
+    monkeypatch.setattr(contenders, "ROOT", tmp_path)
+    contenders.serve(tmp_path / "models", 1)
+
+    assert Path(importlib.util.cache_from_source(str(module))).exists()
