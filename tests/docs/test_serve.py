@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 # Tables and the other protocols have pages and shapes of their own.
-ELSEWHERE = ("tables/", "rpc/", "client/", "wire/oip", "wire/scoring", "wire/tensors.py")
+ELSEWHERE = ("tables/", "rpc/", "client/", "wire/oip", "wire/scoring", "wire/tensors.py", "wire/npy.py")
 
 ERRORS = ("ServiceError", "EncodingError")
 
