@@ -63,6 +63,7 @@ class Reading(NamedTuple):
     encoder: Encoder
     parameters: Parameters
     block_rows: int
+    max_bytes: int | None = None  # that a stranger's table may unpack to
 
     @property
     def signature(self) -> Signature:

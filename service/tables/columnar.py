@@ -4,6 +4,7 @@ Categories, and other values of which many are equal, are made distinct by Arrow
 function that encodes training columns, so a code here is a code there.
 """
 
+import io
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, BinaryIO
@@ -11,13 +12,16 @@ from typing import Any, BinaryIO
 import numpy as np
 import orjson
 import pyarrow as pa
-from pyarrow import ipc, parquet
+from pyarrow import compute, ipc, parquet
 
 from service.columns import encode_column, json_value
 from service.errors import ServiceError
 from service.manifest import Feature
 from service.tables.block import Blocks, Column, Read, Reading, invalid_table, places_of, read_columns
+from service.tables.bounds import Unpacking
 from service.tables.cells import cell_of
+from service.tables.messages import CheckedMessages
+from service.tables.pages import check_pages
 
 BUFFER_BYTES = 1 << 18  # of one column of a Parquet file
 REPEATING = (  # types whose values are worth making distinct
@@ -134,40 +138,85 @@ def _by_dictionary(feature: Feature, array: pa.Array) -> np.ndarray:
 
 def stream_blocks(file: BinaryIO, reading: Reading) -> Blocks:
     """Read an Arrow IPC stream; raises 400 where it is broken and 422 for columns that do not fit."""
-    with _Faults("arrow_stream"), ipc.open_stream(file) as stream:
-        yield from _blocks(stream.schema, stream, reading)
+    unpacking = Unpacking(reading.max_bytes)
+    checked = io.BufferedReader(CheckedMessages(file, unpacking)) if unpacking.is_bounded else file
+    with _Faults("arrow_stream"), ipc.open_stream(checked) as stream:
+        yield from _blocks(stream.schema, stream, reading, unpacking)
 
 
 def file_blocks(file: BinaryIO, reading: Reading) -> Blocks:
     """Read an Arrow IPC file, which needs a file that can be searched."""
     with _Faults("arrow_file"), ipc.open_file(file) as opened:
         batches = (opened.get_batch(place) for place in range(opened.num_record_batches))
-        yield from _blocks(opened.schema, batches, reading)
+        yield from _blocks(opened.schema, batches, reading, Unpacking(reading.max_bytes))
 
 
 def parquet_blocks(file: BinaryIO, reading: Reading) -> Blocks:
     """Read a Parquet file, which needs a file that can be searched."""
-    # Column chunks are read piece by piece: a row group may be larger than memory.
-    with _Faults("parquet"), parquet.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER_BYTES) as opened:
+    unpacking = Unpacking(reading.max_bytes)
+    with _Faults("parquet"), _parquet_file(file, unpacking) as opened:
         schema = opened.schema_arrow
-        names = None if reading.parameters.answer == "append" else list(reading.encoder.names)
+        if unpacking.is_bounded:
+            check_pages(file, opened.metadata, unpacking)
+            fixed = sum(kind.byte_width for kind in schema.types if pa.types.is_fixed_size_binary(kind))
+            unpacking.check(fixed * reading.block_rows)
         places_of(schema.names, reading)
+        names = schema.names if reading.parameters.answer == "append" else list(reading.encoder.names)
         batches = opened.iter_batches(batch_size=reading.block_rows, columns=names)
-        yield from _blocks(schema if names is None else None, batches, reading)
+        yield from _blocks(pa.schema([schema.field(name) for name in names]), batches, reading, unpacking)
 
 
-def _blocks(schema: pa.Schema | None, batches: Iterator[pa.RecordBatch], reading: Reading) -> Blocks:
-    places = None if schema is None else places_of(schema.names, reading)
+def _parquet_file(file: BinaryIO, unpacking: Unpacking) -> parquet.ParquetFile:
+    """Open a file whose column chunks are read piece by piece: a row group may be larger than memory.
+
+    A stranger's texts stay what they are in the file, an index into a page of distinct ones: a short page may name one
+    long text for every row.
+    """
+    ways = {"pre_buffer": False, "buffer_size": BUFFER_BYTES}
+    if not unpacking.is_bounded:
+        return parquet.ParquetFile(file, **ways)
+    with parquet.ParquetFile(file) as opened:
+        texts = [field.name for field in opened.schema_arrow if _is_text(field.type)]
+    return parquet.ParquetFile(file, read_dictionary=texts, **ways)
+
+
+def _is_text(kind: Any) -> bool:
+    return kind in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
+
+
+def _check_texts(batch: pa.RecordBatch, unpacking: Unpacking) -> None:
+    """Refuse a block whose texts, each written out, are too large."""
+    total = 0
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type) and _is_text(column.type.value_type):
+            total += compute.sum(compute.binary_length(column.dictionary).take(column.indices)).as_py() or 0
+        elif pa.types.is_string_view(column.type) or pa.types.is_binary_view(column.type):
+            views = np.frombuffer(column.buffers()[1], np.int32)[4 * column.offset :]  # each begins with its length
+            total += int(views[: 4 * len(column) : 4].sum(dtype=np.int64))
+    unpacking.check(total)
+
+
+def _blocks(schema: pa.Schema, batches: Iterator[pa.RecordBatch], reading: Reading, unpacking: Unpacking) -> Blocks:
+    places = places_of(schema.names, reading)
     first = 0
     for batch in batches:
         batch.validate(full=True)  # before anything follows the offsets that a stranger wrote
-        places = places or places_of(batch.schema.names, reading)
         for start in range(0, batch.num_rows, reading.block_rows):
-            block = ArrowBlock(batch.slice(start, reading.block_rows), first + start, reading, places)
-            yield block
+            part = batch.slice(start, reading.block_rows)
+            if unpacking.is_bounded:
+                _check_texts(part, unpacking)
+            yield ArrowBlock(_as_in(schema, part), first + start, reading, places)
         first += batch.num_rows
-    if first == 0 and schema is not None:  # a table without a row has columns too
-        yield ArrowBlock(pa.RecordBatch.from_pylist([], schema), 0, reading, places_of(schema.names, reading))
+    if first == 0:  # a table without a row has columns too
+        yield ArrowBlock(pa.RecordBatch.from_pylist([], schema), 0, reading, places)
+
+
+def _as_in(schema: pa.Schema, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the batch with the types of the table's own schema."""
+    if batch.schema.types == schema.types:
+        return batch
+    columns = zip(batch.columns, schema.types, strict=True)
+    return pa.RecordBatch.from_arrays([column.cast(kind) for column, kind in columns], schema=schema)
 
 
 class _Faults:

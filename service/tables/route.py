@@ -87,7 +87,7 @@ class TableRoute:
                 pyarrow(found)
         inlet = Inlet(asyncio.get_running_loop())
         file = opened(inlet, call.encoding, self._bounds.max_bytes)
-        reading = Reading(self._model.encoder, call.parameters, BLOCK_ROWS)
+        reading = Reading(self._model.encoder, call.parameters, BLOCK_ROWS, self._bounds.max_bytes)
         blocks = read_blocks(call.source, file, reading, self._bounds)
         stream = Stream(
             self._shop, call, blocks, inlet, writer_of(call.target, self._model, call.parameters, call.request_id)
