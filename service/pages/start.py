@@ -32,7 +32,7 @@ def _row(model: Model) -> str:
     grade = "good" if status in ("proved", "verified", "tiled") else "bad"
     name = escape(manifest.name)
     cells = (
-        f'<a href="models/{name}">{name}</a> <span class="soft">{manifest.version}</span>',
+        f'<a href="models/{name}">{name}</a> <span class="soft">version {manifest.version}</span>',
         f"{escape(manifest.signature.target)}, {manifest.task}",
         f'<span class="{grade}">{escape(status)}</span>',
         f'<a href="models/{name}/report">read</a>' if "report.html" in manifest.files else "none",
@@ -42,8 +42,7 @@ def _row(model: Model) -> str:
 
 def _refusals(service: Service) -> str:
     lines = "".join(
-        f'<p><span class="bad">Refused</span> {escape(refusal.name)} {refusal.version or ""}: '
-        f"{escape(refusal.message)}</p>"
+        f'<p><span class="bad">{escape(refusal.name)} {refusal.version or ""}</span> {escape(refusal.message)}</p>'
         for refusal in service.registry.refusals
     )
     return f"<h2>Refused</h2>{lines}" if lines else ""

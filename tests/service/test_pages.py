@@ -66,6 +66,24 @@ def test_the_start_page_shows_what_is_served(service: app.Service) -> None:
     assert "curl http://here/predict" in text
 
 
+@pytest.mark.parametrize(("status", "look"), [("tiled", "good"), ("reported", "bad"), ("violated", "bad")])
+def test_what_is_not_known_to_hold_stands_out(
+    service: app.Service, monkeypatch: pytest.MonkeyPatch, status: str, look: str
+) -> None:
+    """The start page shows in the colour of success only what was found to hold."""
+    monkeypatch.setitem(service.registry.newest("flowers").fingerprint, "invariance", status)
+
+    assert f'<span class="{look}">{status}</span>' in get(service, "/").text
+
+
+def test_the_start_page_says_what_was_refused(service: app.Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each refused bundle with the reason, as text."""
+    refusal = Refusal("loans", 3, "its folder says <b>loans</b>")
+    monkeypatch.setattr(service, "registry", replace(service.registry, refusals=(refusal,)))
+
+    assert '<span class="bad">loans 3</span> its folder says &lt;b&gt;loans&lt;/b&gt;' in get(service, "/").text
+
+
 def test_models_say_everything(service: app.Service) -> None:
     """Signature, ranges, metrics, provenance, versions and a row that can be sent back."""
     detail = get(service, "/models/flowers").json()
