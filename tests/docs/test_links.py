@@ -64,5 +64,5 @@ def test_the_list_of_decisions_is_whole() -> None:
     headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
     listed = re.findall(r"^  - \[(.+)\]\(#", text, re.MULTILINE)
 
-    assert listed == [heading.partition(": ")[2] for heading in headings]
+    assert listed == [heading.partition(": ")[2] for heading in headings], "a new decision needs its line in the list"
     assert [heading for heading in headings if not re.match(r"\d{4}-\d\d-\d\d: ", heading)] == []
