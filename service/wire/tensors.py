@@ -43,7 +43,7 @@ def refuse(message: str) -> ServiceError:
 
 def checked_shape(name: str, shape: Any) -> tuple[int, ...]:
     """Return the shape as sizes; raises 400."""
-    if not isinstance(shape, list) or not shape or any(type(size) is not int or size < 0 for size in shape):
+    if not isinstance(shape, list) or set(map(type, shape)) != {int} or min(shape) < 0:
         raise refuse(f"Unable to parse 'shape' of input '{name}': it must be a list of sizes, the rows first")
     if len(shape) > MAX_RANK or max(shape) > MAX_ELEMENTS or prod(shape) > MAX_ELEMENTS:
         raise refuse(f"the shape of input '{name}' holds too many elements")
@@ -68,7 +68,9 @@ def from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> El
     if datatype == "BOOL":
         return _only(name, datatype, flat, kinds, {bool, type(None)})
     _only(name, datatype, flat, kinds, {int, float, type(None)})
-    if datatype.startswith("FP"):
+    if datatype == "FP64":
+        return _numbers(flat, kinds)
+    if datatype == "FP32":
         # The declared type rounds: an FP32 element has the value it would have as four bytes.
         with np.errstate(over="ignore"):
             return _numbers(flat, kinds).astype(DTYPES[datatype])
@@ -103,21 +105,24 @@ def to_binary(elements: np.ndarray | Sequence[str]) -> bytes:
 
 
 def _flat(name: str, shape: tuple[int, ...], data: Any) -> list[Any]:
-    mismatch = refuse(f"Unable to parse 'data': Shape does not match true shape of 'data' field of input '{name}'")
     if not isinstance(data, list):
         raise refuse(f"input '{name}' needs 'data', a list, or the parameter binary_data_size")
     if not data or not isinstance(data[0], list):
-        if len(data) != prod(shape) or any(type(element) is list for element in data):
-            raise mismatch
+        if len(data) != prod(shape) or list in map(type, data):
+            raise _mismatch(name)
         return data
     flat = data
     for size in shape[1:]:  # nested: every level has exactly the size that the shape says
         if any(type(part) is not list or len(part) != size for part in flat):
-            raise mismatch
+            raise _mismatch(name)
         flat = list(chain.from_iterable(flat))
     if len(data) != shape[0] or len(flat) != prod(shape):
-        raise mismatch
+        raise _mismatch(name)
     return flat
+
+
+def _mismatch(name: str) -> ServiceError:
+    return refuse(f"Unable to parse 'data': Shape does not match true shape of 'data' field of input '{name}'")
 
 
 def _only(name: str, datatype: str, flat: list[Any], kinds: set[type], allowed: set[type]) -> list[Any]:
