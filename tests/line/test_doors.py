@@ -169,6 +169,11 @@ def invocations_csv(house: House) -> np.ndarray:
     return matrix(post(house, "/invocations", text_table(), "text/csv").json()["predictions"])
 
 
+def invocations_array(house: House) -> np.ndarray:
+    answer = post(house, "/invocations", {"instances": OBJECTS}, accept="application/x-npy").content
+    return np.asarray(np.load(io.BytesIO(answer), allow_pickle=False))
+
+
 def table_csv(house: House) -> np.ndarray:
     return from_csv(post(house, "/predict", text_table(), "text/csv").content)
 
@@ -247,6 +252,7 @@ DOORS: dict[str, Callable[[House], np.ndarray]] = {
     "/invocations, instances": scoring("/invocations", "instances"),
     "/invocations, records": scoring("/invocations", "dataframe_records"),
     "/invocations, CSV": invocations_csv,
+    "/invocations, array file": invocations_array,
     "/score": scoring("/score", "input_data"),
     "/v1": scoring("/v1/models/flowers:predict", "instances"),
     "Vertex AI": scoring("/vertex", "instances"),
