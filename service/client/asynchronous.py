@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, overload
 
-from service.client.exchange import Request, Response, checked
-from service.client.frames import extended, is_frame, parts
-from service.client.model import ROWS_A_REQUEST, Address, Described, Prediction, Row, described, predictions
+from service.client.exchange import Request, Response, settled
+from service.client.frames import is_frame
+from service.client.model import Address, Described, Prediction, Row, described, predictions
 from service.client.retries import Retries
 
 
@@ -66,20 +66,15 @@ class AsyncClient:
             return await self._predict_frame(rows)
         if isinstance(rows, Mapping):
             return (await self.predict([rows]))[0]
-        found: list[Prediction] = []
-        for start in range(0, len(rows), ROWS_A_REQUEST):
-            request = self._address.rows(rows[start : start + ROWS_A_REQUEST], on_error)
-            found += predictions(await self._send(request))
-        return found
+        answers = [await self._send(one) for one in self._address.requests(rows, on_error)]
+        return [prediction for answer in answers for prediction in predictions(answer)]
 
     async def _predict_frame(self, frame: Any) -> Any:
-        from service.client.answers import joined
-        from service.client.tensors import packed, unpacked
+        from service.client import framed
 
         model = await self.model()
-        requests = [self._address.tensors(*packed(part, model)) for part in parts(frame, ROWS_A_REQUEST)]
-        answers = [unpacked(await self._send(request), model) for request in requests]
-        return extended(frame, joined(answers))
+        answers = [await self._send(one) for one in framed.requests(self._address, frame, model)]
+        return framed.extended(frame, answers, model)
 
     async def _send(self, request: Request) -> Response:
         tries = 0
@@ -90,12 +85,10 @@ class AsyncClient:
                 response = await self._try(request)
             except self._failures as error:
                 failure = error
-            status, headers = (response.status, response.headers) if response else (None, {})
-            pause_s = self._retries.pause_s(tries, status, headers)
+            pause_s = settled(self._retries, tries, response, failure)
             if pause_s is None:
-                if response is None:
-                    raise ConnectionError(f"the service does not answer: {failure}") from failure
-                return checked(response)
+                assert response is not None, "what is settled has an answer"
+                return response
             await asyncio.sleep(pause_s)
 
     async def _try(self, request: Request) -> Response:

@@ -7,9 +7,9 @@ from types import TracebackType
 from typing import Any, Self, overload
 from urllib.parse import urlsplit
 
-from service.client.exchange import Request, Response, checked
-from service.client.frames import extended, is_frame, parts
-from service.client.model import ROWS_A_REQUEST, Address, Described, Prediction, Row, described, predictions
+from service.client.exchange import Request, Response, settled
+from service.client.frames import is_frame
+from service.client.model import Address, Described, Prediction, Row, described, predictions
 from service.client.retries import Retries
 
 
@@ -79,18 +79,15 @@ class Client:
             return self._predict_frame(rows)
         if isinstance(rows, Mapping):
             return self.predict([rows])[0]
-        found: list[Prediction] = []
-        for start in range(0, len(rows), ROWS_A_REQUEST):
-            found += predictions(self._send(self._address.rows(rows[start : start + ROWS_A_REQUEST], on_error)))
-        return found
+        answers = [self._send(one) for one in self._address.requests(rows, on_error)]
+        return [prediction for answer in answers for prediction in predictions(answer)]
 
     def _predict_frame(self, frame: Any) -> Any:
-        from service.client.answers import joined
-        from service.client.tensors import packed, unpacked
+        from service.client import framed
 
         model = self.model
-        requests = (self._address.tensors(*packed(part, model)) for part in parts(frame, ROWS_A_REQUEST))
-        return extended(frame, joined([unpacked(self._send(request), model) for request in requests]))
+        answers = [self._send(one) for one in framed.requests(self._address, frame, model)]
+        return framed.extended(frame, answers, model)
 
     def _send(self, request: Request) -> Response:
         tries = 0
@@ -102,12 +99,10 @@ class Client:
             except (OSError, http.client.HTTPException) as error:
                 self._connection.close()
                 failure = error
-            status, headers = (response.status, response.headers) if response else (None, {})
-            pause_s = self._retries.pause_s(tries, status, headers)
+            pause_s = settled(self._retries, tries, response, failure)
             if pause_s is None:
-                if response is None:
-                    raise ConnectionError(f"the service does not answer: {failure}") from failure
-                return checked(response)
+                assert response is not None, "what is settled has an answer"
+                return response
             time.sleep(pause_s)
 
     def _try(self, request: Request) -> Response:

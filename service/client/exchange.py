@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from service.client.retries import Retries
+
 
 class Request(NamedTuple):
     """A request, ready to be sent."""
@@ -47,3 +49,17 @@ def checked(response: Response) -> Response:
         error = {"message": error}
     message = error.get("message", f"the service answered with status {response.status}")
     raise RefusedError(response.status, error.get("code", ""), message, error.get("details", []))
+
+
+def settled(retries: Retries, tries: int, response: Response | None, failure: Exception | None) -> float | None:
+    """Return how long to wait before asking again, or None where the answer is there and is taken.
+
+    Raises RefusedError for an answer that is a refusal, and ConnectionError where there is none and no try is left.
+    """
+    status, headers = (response.status, response.headers) if response else (None, {})
+    pause_s = retries.pause_s(tries, status, headers)
+    if pause_s is None:
+        if response is None:
+            raise ConnectionError(f"the service does not answer: {failure}") from failure
+        checked(response)
+    return pause_s

@@ -1,7 +1,7 @@
 """One served model as a client needs to know it, and requests for it in the two protocols."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -44,6 +44,11 @@ class Address(NamedTuple):
     def describe(self) -> Request:
         """Return the request for the model's description."""
         return Request("GET", self._path, b"", {})
+
+    def requests(self, rows: Sequence[Row], on_error: str) -> Iterator[Request]:
+        """Yield the native requests for any number of rows."""
+        for start in range(0, len(rows), ROWS_A_REQUEST):
+            yield self.rows(rows[start : start + ROWS_A_REQUEST], on_error)
 
     def rows(self, rows: Sequence[Row], on_error: str) -> Request:
         """Return the native request for some rows."""

@@ -11,6 +11,7 @@ from service.client import frames
 from service.client.exchange import Response
 from service.client.model import Described, Feature
 
+LENGTH_HEADER = "inference-header-content-length"
 DTYPES = {"FP32": "<f4", "INT64": "<i8", "BOOL": "?"}
 
 
@@ -33,7 +34,7 @@ def packed(frame: Any, model: Described) -> tuple[bytes, bytes]:
 
 def unpacked(response: Response, model: Described) -> dict[str, np.ndarray]:
     """Return the columns that an answer adds: `prediction`, and `probability_<class>` float32."""
-    length = int(response.headers["inference-header-content-length"])
+    length = int(response.headers[LENGTH_HEADER])
     described = json.loads(response.body[:length])["outputs"]
     found, at = {}, length
     for one in described:
@@ -42,9 +43,21 @@ def unpacked(response: Response, model: Described) -> dict[str, np.ndarray]:
         at += size
     if model.classes is None:
         return {"prediction": found["value"][:, 0]}
-    texts = [str(label).lower() if isinstance(label, bool) else str(label) for label in model.classes]
+    texts = [class_text(label) for label in model.classes]
     probabilities = {f"probability_{text}": found["probabilities"][:, place] for place, text in enumerate(texts)}
     return {"prediction": found["label"][:, 0], **probabilities}
+
+
+def class_text(label: Any) -> str:
+    """Return a class as the service writes it in names."""
+    return str(label).lower() if isinstance(label, bool) else str(label)
+
+
+def dates(values: np.ndarray) -> np.ndarray:
+    """Return datetime64 [rows] as ISO 8601 texts, None where missing."""
+    texts = np.datetime_as_string(values.astype("datetime64[us]")).astype(object)
+    texts[np.isnat(values)] = None
+    return texts
 
 
 def _matrix(frame: Any, features: list[Feature]) -> tuple[dict[str, Any], bytes]:
@@ -59,9 +72,7 @@ def _tensor(feature: Feature, values: np.ndarray) -> tuple[dict[str, Any], bytes
     if values.dtype.kind in "iuf":
         return _described(feature.name, "FP64", _numbers(values)[:, None])
     if values.dtype.kind == "M":
-        texts = np.datetime_as_string(values.astype("datetime64[us]")).astype(object)
-        texts[np.isnat(values)] = None
-        values = texts
+        values = dates(values)
     listed = [None if value is None or value != value else value for value in values.tolist()]  # noqa: PLR0124 - NaN
     if all(value is None or isinstance(value, str) for value in listed) and feature.value_type in ("string", "date"):
         return _bytes(feature.name, listed)

@@ -16,7 +16,8 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from service.client import AsyncClient, Client, RefusedError, Retries
+from service.client import AsyncClient, Client, RefusedError, Retries, framed
+from service.client.model import Address
 from service.client.retries import AGAIN
 from tests.bundles import INPUTS, NUMBERS, make_bundle, random_rows, signature_of
 from tests.live import Live, live
@@ -53,11 +54,13 @@ def test_more_rows_than_one_request_holds(server: Live, monkeypatch: pytest.Monk
     """Long lists and frames go in several requests, and come back as one."""
     with Client(server.url, "flowers") as client:
         whole, frame = client.predict(OBJECTS), client.predict(pl.DataFrame(OBJECTS))
-        monkeypatch.setattr("service.client.blocking.ROWS_A_REQUEST", 7)
+        for module in ("model", "framed"):
+            monkeypatch.setattr(f"service.client.{module}.ROWS_A_REQUEST", 7)
         assert client.predict(OBJECTS) == whole
         assert client.predict(pl.DataFrame(OBJECTS)).equals(frame)
 
 
+@pytest.mark.usefixtures("protocol")
 @pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame])
 def test_a_frame_comes_back_with_columns_more(server: Live, make: Callable[[Any], Any]) -> None:
     """A frame comes back as its kind, its own columns first, missing values among them, to the bits of rows."""
@@ -84,6 +87,7 @@ def test_a_frame_of_numbers_and_a_regression(server: Live, make: Callable[[Any],
     assert np.asarray(found["prediction"]).tolist() == [np.float32(one["value"]) for one in wanted]
 
 
+@pytest.mark.usefixtures("protocol")
 def test_dates_of_frames_are_instants(server: Live) -> None:
     """Datetimes of pandas with a time zone, of pandas without, and of polars mean what their text means."""
     texts = ["2020-02-29T12:30:00.25Z", None, "2001-01-01T00:00:00Z"]
@@ -96,6 +100,40 @@ def test_dates_of_frames_are_instants(server: Live) -> None:
         wanted = client.predict(pl.DataFrame(rows))["probability_red"].to_list()
         for frame in (aware, naive, pl.from_pandas(naive)):
             assert list(client.predict(frame)["probability_red"]) == wanted
+
+
+@pytest.fixture(params=[0, 1000], ids=["binary", "json"])
+def protocol(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Send frames of any length in one protocol; returns the number of rows from which the binary one is taken."""
+    monkeypatch.setattr("service.client.framed.BINARY_ROWS", request.param)
+    return int(request.param)
+
+
+@pytest.mark.parametrize("name,inputs", [("flowers", INPUTS), ("numbers", NUMBERS), ("price", NUMBERS)])
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame])
+def test_both_protocols_give_the_same_frame(
+    server: Live, monkeypatch: pytest.MonkeyPatch, make: Callable[[Any], Any], name: str, inputs: Any
+) -> None:
+    """Whichever protocol is taken, the answer has the same columns, types and bits; short frames take the native one."""
+    rows = random_rows(signature_of("multiclass", inputs), 40, seed=3)
+    names = [feature["name"] for feature in inputs]
+    frame = make([dict(zip(names, row, strict=True)) for row in rows])
+    with Client(server.url, name) as client:
+        assert [one.path for one in framed.requests(Address(name), frame, client.model)] == [f"/models/{name}/predict"]
+        short = client.predict(frame)
+        monkeypatch.setattr("service.client.framed.BINARY_ROWS", 40)
+        assert [one.path for one in framed.requests(Address(name), frame, client.model)] == [f"/v2/models/{name}/infer"]
+        assert short.equals(client.predict(frame))
+
+
+@pytest.mark.usefixtures("protocol")
+def test_what_no_model_takes_is_refused_in_both(server: Live) -> None:
+    """An infinite number, and a frame without a feature, are refusals of the service."""
+    frame = pd.DataFrame(OBJECTS[:3])
+    with Client(server.url, "flowers") as client:
+        for wrong in (frame.assign(length_mm=np.inf), frame.drop(columns="count")):
+            with pytest.raises(RefusedError):
+                client.predict(wrong)
 
 
 def test_a_pandas_index_stays(server: Live) -> None:
