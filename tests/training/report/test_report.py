@@ -22,8 +22,10 @@ onload = () => {
   const page = document.getElementById("page").contentDocument;
   const drawn = [...page.querySelectorAll("figure > svg")].filter(one => one.getBoundingClientRect().height > 60);
   const shapes = page.querySelectorAll("svg rect, svg polyline, svg circle, svg path").length;
+  const words = [...page.querySelectorAll("table:not(details *) td")].filter(one => one.textContent.length > 4);
+  const narrow = Math.floor(Math.min(...words.map(one => one.getBoundingClientRect().width)));
   document.getElementById("found").textContent =
-    `width=${page.documentElement.scrollWidth} charts=${drawn.length} shapes=${shapes} title=${page.title}`;
+    `width=${page.documentElement.scrollWidth} charts=${drawn.length} shapes=${shapes} narrow=${narrow} title=${page.title}`;
 };
 </script>"""
 
@@ -105,13 +107,16 @@ def test_it_draws_at_phone_width(pages: dict[str, Path], task: str) -> None:
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--window-size=1200,4100"]
     command = ["chromium", *flags, f"--user-data-dir={probe.parent / 'profile'}", "--dump-dom", probe.as_uri()]
     dom = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
-    found = re.search(r"width=(\d+) charts=(\d+) shapes=(\d+) title=([^<]*)", dom.partition('id="found"')[2])
+    found = re.search(
+        r"width=(\d+) charts=(\d+) shapes=(\d+) narrow=(\d+) title=([^<]*)", dom.partition('id="found"')[2]
+    )
 
     assert found is not None, dom[-500:]
     assert int(found[1]) <= 390
     assert int(found[2]) == pages[task].read_text().count("<svg viewBox")
     assert int(found[3]) > 60
-    assert found[4] == f"{task} 1 · report"
+    assert int(found[4]) > 30, "a word is not set one letter a line"
+    assert found[5] == f"{task} 1 · report"
 
 
 def test_no_row_is_told(pages: dict[str, Path]) -> None:
