@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.bundles import INPUTS, NUMBERS, make_bundle, random_rows, signature_of
-from tests.fuzz import HEADER_VALUES, Mutator, Request, Seed, outcome, run, seeds, stop_slow
+from tests.fuzz import HEADER_VALUES, Mutator, Request, Seed, TooSlowError, outcome, run, seeds, stop_slow
 from tests.live import live
 
 PATHS = {"native": "/models/{}/predict", "oip": "/v2/models/{}/infer", "invocations": "/invocations"}
@@ -27,10 +27,10 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> list[Seed]:
 
 @pytest.fixture
 def alarm() -> Iterator[None]:
-    """Let an input that takes longer than a second fail."""
-    before = signal.signal(signal.SIGALRM, stop_slow)
+    """Let an input that takes more than a second of processor time fail."""
+    before = signal.signal(signal.SIGPROF, stop_slow)
     yield
-    signal.signal(signal.SIGALRM, before)
+    signal.signal(signal.SIGPROF, before)
 
 
 def test_good_requests_are_answered(pool: list[Seed]) -> None:
@@ -46,6 +46,17 @@ def test_mutants_are_refused_or_answered(pool: list[Seed], alarm: None) -> None:
     found = run(iter(Mutator(7, pool)), 10_000, lambda seed, error: findings.append(f"{seed.request}: {error!r}"))
     assert findings == []
     assert found.total() == 10_000
+
+
+def test_an_input_that_takes_too_long_is_a_finding(
+    pool: list[Seed], alarm: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decoder that goes on and on is stopped by its own processor time and reported."""
+    monkeypatch.setattr("tests.fuzz.LIMIT_S", 0.05)
+    monkeypatch.setattr("tests.fuzz.outcome", lambda seed: next(one for one in itertools.count() if one < 0))
+    findings: list[BaseException] = []
+    found = run(iter(pool), 1, lambda seed, error: findings.append(error))
+    assert (found["finding"], type(findings[0])) == (1, TooSlowError)
 
 
 HEADER = st.sampled_from(list(HEADER_VALUES)).flatmap(
