@@ -5,10 +5,12 @@ import asyncio
 import contextlib
 import importlib.util
 import os
+import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +82,18 @@ class Server(uvicorn.Server):
         """Begin to stop; a second interrupt does not wait for connections."""
         self.service.is_ready = False
         super().handle_exit(sig, frame)
-        self._captured_signals.clear()  # the stop is graceful: exit code 0, not death by signal
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGTERM and SIGINT, gracefully: the exit code is 0, not death by signal.
+
+        Who stops a process may say so twice: from here to the end of the process a second SIGTERM changes nothing.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.handle_exit)
+        yield
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def _take_connection(self) -> None:
         assert self._control is not None, "only a worker is given connections"

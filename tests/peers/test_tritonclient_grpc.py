@@ -12,14 +12,8 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from tests.bundles import INPUTS
-from tests.live import live
+from tests.live import free_port, live
 from tests.peers.rows import MATRIX, ROWS, Expected
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

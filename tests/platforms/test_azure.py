@@ -4,7 +4,8 @@ from pathlib import Path
 
 from tests.bundles import NUMBERS, make_bundle
 from tests.http_client import ask
-from tests.platforms.hosted import free_port, hosted
+from tests.live import free_port
+from tests.platforms.hosted import hosted
 
 NAMES = [feature["name"] for feature in NUMBERS]
 ROWS = [[0.1, 0.2, 0.3, None, 0.5], [1, 2, 3, 4, 5]]

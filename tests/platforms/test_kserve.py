@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tests.bundles import NUMBERS, make_bundle
 from tests.http_client import ask
-from tests.live import ROOT
-from tests.platforms.hosted import free_port, hosted
+from tests.live import ROOT, free_port
+from tests.platforms.hosted import hosted
 
 VALUES = [[0.1, 0.2, 0.3, 0.4, 0.5]]
 

@@ -12,8 +12,8 @@ import pytest
 
 from tests.bundles import NUMBERS, make_bundle
 from tests.http_client import ask
-from tests.live import Live
-from tests.platforms.hosted import free_port, hosted, seconds_of
+from tests.live import Live, free_port
+from tests.platforms.hosted import hosted, seconds_of
 
 ROWS = [[0.1 * place + row for place in range(len(NUMBERS))] for row in range(3)]
 

@@ -8,8 +8,8 @@ import pytest
 
 from tests.bundles import INPUTS, make_bundle, random_rows, signature_of
 from tests.http_client import ask
-from tests.live import ROOT
-from tests.platforms.hosted import free_port, hosted
+from tests.live import ROOT, free_port
+from tests.platforms.hosted import hosted
 
 NAMES = [feature["name"] for feature in INPUTS]
 ROWS = [dict(zip(NAMES, row, strict=True)) for row in random_rows(signature_of(), 5)]

@@ -1,7 +1,6 @@
 """gRPC with several workers: one port for all of them, one queue with HTTP in each, and calls that end in peace."""
 
 import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 
 from service.rpc.messages import SERVICE, classes
 from tests.bundles import NUMBERS, make_bundle, random_rows, signature_of
-from tests.live import Live, live
+from tests.live import Live, free_port, live
 
 MESSAGES = classes()
 ROWS = random_rows(signature_of("multiclass", NUMBERS), 3, seed=5)
@@ -25,12 +24,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     make_bundle(folder, inputs=NUMBERS)
     return folder
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture
