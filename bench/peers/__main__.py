@@ -44,6 +44,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.peers", description="Measure beside other model servers.")
     parser.add_argument("work", type=Path, help="folder for bundles, virtual environments, logs and results")
     parser.add_argument("--only", nargs="+", default=list(PEERS), choices=list(PEERS), metavar="PEER")
+    parser.add_argument("--loads", nargs="+", default=list(LOADS), choices=list(LOADS), metavar="LOAD")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each load")
     parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args(arguments)
@@ -55,7 +56,7 @@ def main(arguments: list[str]) -> None:
     requests = own(reference)
     contenders = [floor(requests), *(batchproof(requests, reference, workers) for workers in (1, 2))]
     contenders += _peers(work, chosen.only)
-    plan = rounds.Plan(LOADS, (), chosen.seconds, chosen.rounds)
+    plan = rounds.Plan(tuple(chosen.loads), (), chosen.seconds, chosen.rounds)
     measured = rounds.run(contenders, plan, work / "logs", lambda line: print(line, flush=True))
     history.append(work / "peers.jsonl", history.entry(measured, {}, ROOT))
     (work / "peers.svg").write_text(chart.bars("Batchproof and its peers on this machine", report.panels(measured)))
