@@ -206,9 +206,6 @@ def serve(settings: Settings) -> int:
 
         def work(control: socket.socket, slot: int) -> int:
             exchange.reseed()
-            if settings.pin_workers:
-                cores = sorted(os.sched_getaffinity(0))
-                os.sched_setaffinity(0, {cores[slot % len(cores)]})
             return _serve_here(shared, address, control=control, is_first=slot == 0)
 
         return Supervisor(listener, settings.workers, work, settings.drain_s).run()

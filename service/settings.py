@@ -36,9 +36,6 @@ class Settings(BaseModel):
     grpc_port: int = Field(0, ge=0, le=65535, description="port of the Open Inference Protocol over gRPC; 0: none")
     root_path: str = Field("", pattern=r"^(/[^\s/?#]+)*$", description="path prefix that a proxy forwards, such as /ml")
     workers: int = Field(1, ge=1, le=256, description="processes; each has its own session")
-    pin_workers: bool = Field(
-        False, description="keep each of several workers to a core of its own, where nothing else needs the cores"
-    )
     threads: int = Field(1, ge=0, le=256, description="engine threads of one worker; 0: one for each core")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where models run")
     invariance: Literal["require", "tile", "report"] = Field(

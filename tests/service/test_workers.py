@@ -167,17 +167,3 @@ def test_an_event_of_what_was_closed_in_the_same_turn_is_dropped() -> None:
     for end in (*pairs[0], *pairs[1], supervisor._listener):
         end.close()
     supervisor._selector.close()
-
-
-def test_pinned_workers_keep_to_a_core_each(tmp_path: Path) -> None:
-    """With pin_workers each worker may run on one core, in the order of the cores that the service may use."""
-    make_bundle(tmp_path / "models")
-    cores = sorted(os.sched_getaffinity(0))
-    with live(tmp_path / "models", "--workers", "2", "--pin-workers") as server:
-        found = [os.sched_getaffinity(pid) for pid in workers_of(server)]
-    assert found == [{cores[0]}, {cores[1 % len(cores)]}]
-
-
-def test_workers_may_run_anywhere_unless_pinned(server: Live) -> None:
-    """By default a worker may run on every core that the service may use."""
-    assert [os.sched_getaffinity(pid) for pid in workers_of(server)] == [os.sched_getaffinity(0)] * 2
