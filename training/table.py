@@ -1,6 +1,7 @@
 """A file of rows, read: CSV, TSV, Parquet or Arrow to one Arrow table with distinct column names and a checksum."""
 
 import hashlib
+from codecs import getincrementaldecoder
 from csv import Error as LongCellError
 from csv import reader
 from dataclasses import dataclass
@@ -92,6 +93,11 @@ def _text(path: Path, delimiters: str) -> pa.Table:
         header = file.read(65_536).split(b"\n")[0]
     if header.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise TableError(f"{path} is UTF-16: save it as UTF-8.")
+    try:
+        getincrementaldecoder("utf-8")().decode(header)  # whose last character may be cut off
+    except UnicodeDecodeError as error:
+        byte = header[error.start]
+        raise TableError(f"the column names of {path} are not UTF-8 (byte 0x{byte:02x}): save it as UTF-8.") from error
     delimiter = max(delimiters, key=lambda sign: header.count(sign.encode()))
     ragged: list[csv.InvalidRow] = []
 

@@ -79,3 +79,11 @@ def test_no_file(tmp_path: Path) -> None:
     """A file that is not there is refused by its name."""
     with pytest.raises(TableError, match=r"there is no file .*absent.csv\."):
         read(tmp_path / "absent.csv")
+
+
+def test_column_names_in_another_encoding_are_named(tmp_path: Path) -> None:
+    """A header that is not UTF-8 is refused in one sentence that says what to do."""
+    path = tmp_path / "latin.csv"
+    path.write_bytes("Größe,b\n1,2\n".encode("latin-1"))
+    with pytest.raises(TableError, match=r"column names of .*latin\.csv are not UTF-8 \(byte 0xf6\): save it as UTF-8"):
+        read(path)
