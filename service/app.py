@@ -124,6 +124,7 @@ class Service:
             wait_s=self.settings.batch_wait_s,
             on_failure=partial(_log_failure, name, version),
             watch=self._watch(one),
+            give_way=None if has_spare_core(self.settings) else os.sched_yield,
         )
         self.batchers[name, version] = batcher
         exchanges = self._exchanges[name, version] = []
@@ -216,8 +217,12 @@ def inline_s(settings: Settings) -> float:
     """Return the estimated time of the longest request that runs on the event loop."""
     if settings.inline_s:
         return settings.inline_s
-    has_spare_core = len(os.sched_getaffinity(0)) > settings.workers
-    return INLINE_S_ALONE if has_spare_core else INLINE_S_SHARED
+    return INLINE_S_ALONE if has_spare_core(settings) else INLINE_S_SHARED
+
+
+def has_spare_core(settings: Settings) -> bool:
+    """Return whether this machine has a core more than the workers take."""
+    return len(os.sched_getaffinity(0)) > settings.workers
 
 
 def _load_model(settings: Settings, options: EngineOptions, bundle: Bundle) -> Model:

@@ -48,6 +48,7 @@ class Desk:
         self.admission = Admission(limit_rows)
         self.now_s = 0.0
         self.failures: list[EngineError] = []
+        self.ways_given: list[int] = []  # after how many runs, each time
         self.executor = ThreadPoolExecutor(1)
         self.batcher = Batcher(
             self.runner,
@@ -55,6 +56,7 @@ class Desk:
             self.executor,
             inline_s=(inline_rows + 0.5) * FIRST_ROW_S,
             on_failure=self.failures.append,
+            give_way=lambda: self.ways_given.append(len(self.runner.sizes)),
             clock=lambda: self.now_s,
         )
 
@@ -105,6 +107,22 @@ def test_large_requests_leave_the_loop_free() -> None:
         _, small = desk.ask([1.0])
         await asyncio.gather(first, small, *waiting)
         assert sorted(desk.runner.sizes, key=len) == [[9], [1], [20, 20]] or [20, 20] in desk.runner.sizes
+
+    asyncio.run(scene())
+
+
+def test_others_get_the_core_between_runs_of_the_loop() -> None:
+    """Way is given once after each run on the loop, when its callers have their answers; the thread needs none."""
+
+    async def scene() -> None:
+        desk = Desk()
+        await desk.ask(range(9))[1]
+        for _ in range(2):
+            replies = [desk.ask([float(number)])[1] for number in range(3)]
+            await turn()
+            assert all(reply.done() for reply in replies)
+        assert desk.runner.sizes == [[9], [1, 1, 1], [1, 1, 1]]
+        assert desk.ways_given == [2, 3]
 
     asyncio.run(scene())
 
