@@ -191,19 +191,10 @@ def load(settings: Settings) -> Service:
         event("model_refused", 30, model=refusal.name, version=refusal.version, reason=refusal.message)
     if not loaded.names:
         event("no_models", 30, what=f"no <name>/<version>/bundle.json in {settings.models}")
-    _check_pins(settings, loaded)
     if settings.default_model and settings.default_model not in loaded.models:
         near = nearest(settings.default_model, list(loaded.models))
         raise SettingError(f"default_model is {settings.default_model!r}, but no such model is loaded.{near}")
     return Service(settings, loaded)
-
-
-def _check_pins(settings: Settings, loaded: Registry) -> None:
-    """Raise SettingError for a pin without a folder; a pinned bundle that was refused is told like any other."""
-    for refusal in loaded.refusals:
-        is_pinned = settings.pins.get(refusal.name) == refusal.version
-        if is_pinned and refusal.message.startswith(f"version {refusal.version} is pinned, but "):
-            raise SettingError(f"Model {refusal.name!r}: {refusal.message}.")
 
 
 def default_name(settings: Settings, loaded: Registry) -> str | None:

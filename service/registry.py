@@ -49,7 +49,7 @@ def load(
 
     With `newest`, where the newest version is refused the next older one that loads is served in its place, and the
     refusal stays on record. A `pinned` version {name: version} is served alone: nothing takes its place.
-    Raises BundleError only where `root` is no folder.
+    Raises BundleError where `root` is no folder, and where it has no folder for a pinned version.
     """
     pinned = pinned or {}
     found, refusals = scan(root)
@@ -65,11 +65,10 @@ def load(
             refusals.append(Refusal(one.name, one.version, str(error)))
         else:
             models.setdefault(loaded.manifest.name, {})[loaded.manifest.version] = loaded
-    refusals += [
-        Refusal(name, version, f"version {version} is pinned, but {root} has no folder {name}/{version}")
-        for name, version in pinned.items()
-        if version not in models.get(name, {}) and not any((one.name, one.version) == (name, version) for one in found)
-    ]
+    for name, version in pinned.items():
+        is_loaded = version in models.get(name, {})  # a bundle folder given directly has its version inside
+        if not is_loaded and not any((one.name, one.version) == (name, version) for one in found):
+            raise BundleError(f"Model {name!r}: version {version} is pinned, but {root} has no folder {name}/{version}")
     return Registry(models, tuple(refusals))
 
 

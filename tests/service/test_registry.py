@@ -60,12 +60,9 @@ def test_pinned_version_is_served_alone(models: Path) -> None:
 
 
 def test_pin_that_is_not_there_is_refused_by_name(models: Path) -> None:
-    """Where the pinned version is missing, nothing takes its place, and it is on record."""
-    loaded = registry.load(models, load_one, pinned={"a": 7})
-    assert served(loaded) == {"b": [1]}
-    (refusal,) = loaded.refusals
-    assert (refusal.name, refusal.version) == ("a", 7)
-    assert refusal.message.startswith("version 7 is pinned, but ")
+    """Where the pinned version is missing, nothing takes its place and nothing is served."""
+    with pytest.raises(BundleError, match=r"^Model 'a': version 7 is pinned, but .* has no folder a/7$"):
+        registry.load(models, load_one, pinned={"a": 7})
 
 
 def test_bad_bundle_takes_no_good_one_down(models: Path) -> None:
