@@ -1,6 +1,6 @@
 """The native JSON body as a table, for answers that are one: it is held whole, so it has the limit of such bodies."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
 import orjson
@@ -9,6 +9,7 @@ from service import errors
 from service.errors import ServiceError
 from service.tables.block import Blocks, Reading, places_of
 from service.tables.lines import LinesBlock, LinesTable
+from service.wire.extras import Asked
 from service.wire.native import check_distinct, fields, parse
 
 
@@ -20,10 +21,7 @@ def object_blocks(file: BinaryIO, reading: Reading, limit_bytes: int) -> Blocks:
     content = parse(body)
     rows, columns, on_error = fields(content)
     check_distinct(body, content)
-    if on_error != "request":
-        raise ServiceError(
-            422, "invalid_request", "Where the answer is a table, on_error is a parameter: ?on_error=row."
-        )
+    _check_asked(content, on_error)
     if columns is not None:
         names = [str(name) for name in columns]
         places_of(names, reading)
@@ -32,6 +30,18 @@ def object_blocks(file: BinaryIO, reading: Reading, limit_bytes: int) -> Blocks:
     numbered = [(number, orjson.dumps(row)) for number, row in enumerate(rows)]
     for start in range(0, len(rows), reading.block_rows):
         yield LinesBlock(table, numbered[start : start + reading.block_rows])
+
+
+def _check_asked(content: Mapping[str, Any], on_error: str) -> None:
+    """Raise 422 for fields that mean something to a JSON answer alone: the caller is to know that they do nothing here."""
+    if on_error != "request":
+        raise ServiceError(
+            422, "invalid_request", "Where the answer is a table, on_error is a parameter: ?on_error=row."
+        )
+    for name, none in Asked()._asdict().items():
+        if content.get(name, none) is not none:
+            sentence = f"Where the answer is a table, {name} has no column; ask for it with an answer in JSON."
+            raise ServiceError(422, "invalid_request", sentence)
 
 
 def _named(row: Any, names: Sequence[str]) -> Any:

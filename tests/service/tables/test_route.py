@@ -241,6 +241,19 @@ def test_parameters_are_refused_by_name(server: Live, query: str, words: str) ->
     assert words in found.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("field,value", [("coverage", 0.9), ("explain", True), ("detail", True)])
+@pytest.mark.parametrize("target", ["text/csv", "application/jsonlines", "application/vnd.apache.parquet"])
+def test_what_a_table_cannot_hold_is_refused(server: Live, field: str, value: object, target: str) -> None:
+    """A JSON body that asks for more than a table's columns is told so by the field's name, and false asks for nothing."""
+    content = {"rows": [[33.5, "Oslo", 3, "2020-01-01", True, 2, False]]}
+    headers = {"content-type": "application/json", "accept": target}
+    found = post(server, json.dumps({**content, field: value}), **headers)
+
+    assert (found.status_code, found.json()["error"]["code"]) == (422, "invalid_request")
+    assert f"Where the answer is a table, {field} has no column" in found.json()["error"]["message"]
+    assert post(server, json.dumps({**content, "explain": False}), **headers).status_code == 200
+
+
 def test_without_pyarrow_its_formats_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the extra is not installed a request is refused with 415 and the name of the extra."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)  # type: ignore[arg-type]
