@@ -1,15 +1,19 @@
 """Cells of a text table to the JSON values that they stand for, feature by feature.
 
-An empty cell is a missing value. Everything else is read as the feature's type asks; what cannot be is left as text,
-so that the encoder refuses it with the sentence it has for such a value.
+Some cells are missing values. Everything else is read as the feature's type asks; what cannot be is left as text, so
+that the encoder refuses it with the sentence it has for such a value.
 """
 
+import math
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from service.manifest import Feature
 
+# Cells that are missing values wherever a text is read, for training too. JSON has null: there they are texts.
+MISSING = frozenset({"", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "none", "#N/A", "?"})
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
@@ -27,18 +31,19 @@ def reader_of(feature: Feature) -> Callable[[str], Any]:
         return _number
     if feature.value_type == "integer":
         return _whole
-    # An empty text may be a category of its own; then it is not missing.
-    return _text if "" not in (feature.categories or ()) else str
+    # Typed tables may have taught the model a category that is spelled like a missing value: then it is that category.
+    return partial(_text, MISSING.difference(feature.categories or ()))
 
 
 def _number(cell: str) -> Any:
     text = cell.strip()
-    if not text:
+    if text in MISSING:
         return None
     try:
-        return float(text) if text.isascii() and "_" not in text else cell
+        number = float(text) if text.isascii() and "_" not in text else cell
     except ValueError:
         return cell
+    return None if isinstance(number, float) and math.isnan(number) else number  # NaN has many spellings
 
 
 def _whole(cell: str) -> Any:
@@ -50,9 +55,9 @@ def _whole(cell: str) -> Any:
 
 
 def _boolean(cell: str) -> Any:
-    text = cell.strip().lower()
-    return BOOLEANS.get(text, cell) if text else None
+    text = cell.strip()
+    return None if text in MISSING else BOOLEANS.get(text.lower(), cell)
 
 
-def _text(cell: str) -> Any:
-    return cell or None
+def _text(missing: frozenset[str], cell: str) -> str | None:
+    return None if cell in missing else cell

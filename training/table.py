@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv, feather, parquet
 
-NULLS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "none", "#N/A", "?")  # missing, in text files
+from service.texts import MISSING
+
 DELIMITERS = {".csv": ",;\t|", ".tsv": "\t", ".tab": "\t", ".txt": "\t,;|"}  # the commonest in the header wins
 PARQUET = (".parquet", ".pq")
 ARROW = (".arrow", ".feather", ".ipc")
@@ -113,7 +114,7 @@ def _text(path: Path, delimiters: str) -> pa.Table:
                 newlines_in_values=True,
                 invalid_row_handler=refuse,
             ),
-            convert_options=csv.ConvertOptions(null_values=list(NULLS), strings_can_be_null=True),
+            convert_options=csv.ConvertOptions(null_values=sorted(MISSING), strings_can_be_null=True),
         )
     except pa.ArrowInvalid as error:
         if not ragged:

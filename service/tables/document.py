@@ -17,7 +17,7 @@ from service.tables.table import DELIMITERS, blocks_of, writer_of
 
 Json = dict[str, Any]
 WORDS = {
-    CSV: "UTF-8; the first line names the columns, in any order; an empty cell is missing",
+    CSV: "UTF-8; the first line names the columns, in any order; an empty cell or NA is missing",
     TSV: "as CSV, with tabs",
     LINES: "an object a line, or a list in signature order",
 }

@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 
 from service.columns import encode_column
-from service.errors import FeatureError, ServiceError
+from service.errors import ServiceError
 from service.features import Problem
 from service.manifest import Feature
 from service.tables.block import Blocks, Column, Read, Reading, invalid_table, places_of, read_columns
@@ -157,23 +157,15 @@ def _numbers(feature: Feature, take: Callable[[str], Any], cells: Sequence[str])
     """Encode plain numbers at once and all others one by one, [rows] float64. Raises FeatureError."""
     try:
         numbers = np.fromiter(map(float, cells), np.float64, len(cells))
-    except ValueError:  # an empty cell, or no number
-        return encode_column(feature, _taken(take, cells))
+    except ValueError:  # a missing value, or no number
+        return encode_column(feature, [take(cell) for cell in cells])
     if not np.isfinite(numbers).all() or any("_" in cell for cell in cells):
-        raise FeatureError("a cell is not plainly a number")
+        return encode_column(feature, [take(cell) for cell in cells])
     return numbers
 
 
 def _distinct(feature: Feature, take: Callable[[str], Any], cells: Sequence[str]) -> np.ndarray:
     """Encode cells of which many are equal, [rows] float64: each distinct one once. Raises FeatureError."""
     found = list(dict.fromkeys(cells))
-    codes = dict(zip(found, encode_column(feature, _taken(take, found)).tolist(), strict=True))
+    codes = dict(zip(found, encode_column(feature, [take(cell) for cell in found]).tolist(), strict=True))
     return np.fromiter(map(codes.__getitem__, cells), np.float64, len(cells))
-
-
-def _taken(take: Callable[[str], Any], cells: Sequence[str]) -> list[Any]:
-    """Return the JSON values of cells; raises FeatureError for the text nan, which only columns of numbers have."""
-    values = [take(cell) for cell in cells]
-    if any(value != value for value in values):  # noqa: PLR0124 - true of NaN alone
-        raise FeatureError("nan is no number, and an empty cell is what is missing")
-    return values

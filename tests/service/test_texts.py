@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from service.manifest import Feature
-from service.texts import reader_of
+from service.texts import MISSING, reader_of
 
 
 def feature(kind: str, value_type: str, **more: Any) -> Feature:
@@ -18,6 +18,7 @@ BOOLEAN = feature("numeric", "boolean")
 WHOLE = feature("categorical", "integer", categories=["1"])
 TEXT = feature("categorical", "string", categories=["a"])
 WITH_EMPTY = feature("categorical", "string", categories=["", "a"])
+WITH_NA = feature("categorical", "string", categories=["NA", "a"])
 TRUTH = feature("categorical", "boolean", categories=["true"])
 DATE = feature("date", "date")
 
@@ -32,7 +33,9 @@ DATE = feature("date", "date")
         (NUMBER, "1_000", "1_000"),
         (NUMBER, "\uff11", "\uff11"),
         (NUMBER, "1,5", "1,5"),
-        (NUMBER, "NA", "NA"),
+        (NUMBER, " NA ", None),
+        (NUMBER, "-NAN", None),
+        (NUMBER, "none at all", "none at all"),
         (BOOLEAN, "True", True),
         (BOOLEAN, "0", False),
         (BOOLEAN, "", None),
@@ -49,6 +52,9 @@ DATE = feature("date", "date")
         (TEXT, " a", " a"),
         (TEXT, "", None),
         (WITH_EMPTY, "", ""),
+        (WITH_NA, "NA", "NA"),
+        (WITH_NA, "null", None),
+        (TEXT, "na", "na"),
         (TRUTH, "TRUE", True),
         (DATE, "2020-02-29", "2020-02-29"),
         (DATE, "", None),
@@ -59,3 +65,12 @@ def test_cells(one: Feature, cell: str, value: Any) -> None:
     found = reader_of(one)(cell)
     assert found == value
     assert type(found) is type(value)
+
+
+@pytest.mark.parametrize("cell", sorted(MISSING))
+@pytest.mark.parametrize(
+    "one", [NUMBER, BOOLEAN, WHOLE, TEXT, TRUTH, DATE], ids=lambda one: f"{one.kind} {one.value_type}"
+)
+def test_missing_cells(one: Feature, cell: str) -> None:
+    """Every spelling of a missing value is null for every type of feature."""
+    assert reader_of(one)(cell) is None

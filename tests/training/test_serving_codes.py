@@ -1,6 +1,8 @@
 """Training and serving read the same values to the same arrays: the columns of a table against its rows as JSON."""
 
+import io
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,12 @@ import pytest
 from pyarrow import parquet
 
 from service.columns import encode_columns
-from service.features import Encoder
+from service.features import Arrays, Encoder
+from service.tables.block import Reading
+from service.tables.formats import CSV, PARQUET, Format
+from service.tables.parameters import Parameters
+from service.tables.table import blocks_of
+from service.texts import MISSING
 from training.data import Data, prepare
 from training.settings import Settings
 
@@ -60,3 +67,72 @@ def test_rows_served_are_the_rows_trained_on(data: Data, records: list[dict[str,
     for trained, served, tabled in zip(data.arrays[part], encoded.arrays, columns, strict=True):
         np.testing.assert_array_equal(served, trained)
         np.testing.assert_array_equal(tabled, trained)
+
+
+def served(data: Data, body: bytes, found: Format) -> Arrays:
+    """Return the arrays that the service reads from a table, of all of its rows."""
+    reading = Reading(Encoder(data.signature), Parameters(extra="ignore"), 100_000)
+    (block,) = blocks_of(io.BytesIO(body), found, reading)
+    read = block.read()
+    assert list(read.problems) == []
+    return read.arrays
+
+
+def check_alike(data: Data, arrays: Arrays) -> None:
+    for part in ("train", "validation", "test"):
+        for trained, read in zip(data.arrays[part], arrays, strict=True):
+            assert (read is None) == (trained is None)
+            if read is not None:
+                np.testing.assert_array_equal(read[getattr(data.split, part)], trained)
+
+
+def text_of(spellings: list[str]) -> str:
+    """Return a CSV table in which every kind of column is missing in every spelling."""
+    kinds = ("number", "count", "truth", "text", "day", "moment", "whole", "flag")
+    rng = np.random.default_rng(3)
+    lines = [",".join([*kinds, "y"])]
+    for row in range(ROWS):
+        cells = [spellings[row // 3 % len(spellings)] if row % 3 == 0 else value_of(kind, rng) for kind in kinds]
+        lines.append(",".join([*map(str, cells), str(rng.normal())]))
+    return "\n".join(lines) + "\n"
+
+
+def test_missing_cells_are_missing_on_both_sides(tmp_path: Path) -> None:
+    """Whatever training reads as a missing value of a text table, serving the same table reads so too, bit for bit."""
+    body = text_of(sorted(MISSING))
+    path = tmp_path / "t.csv"
+    path.write_text(body)
+    data = prepare(path, Settings(target="y", categorical=("whole", "flag")))
+
+    assert {feature.name: feature.kind for feature in data.signature.inputs} == {
+        **dict.fromkeys(("number", "count", "truth"), "numeric"),
+        **dict.fromkeys(("text", "whole", "flag"), "categorical"),
+        **dict.fromkeys(("day", "moment"), "date"),
+    }
+    assert all(feature.missing for feature in data.signature.inputs)
+    check_alike(data, served(data, body.encode(), CSV))
+
+
+def test_nan_has_many_spellings_on_both_sides(tmp_path: Path) -> None:
+    """What training reads as NaN in a column of numbers is a missing number when serving."""
+    body = "a,y\n" + "".join(
+        f"{'NAN' if row % 5 == 0 else '-nan' if row % 7 == 0 else row + 0.5},{row}\n" for row in range(60)
+    )
+    path = tmp_path / "t.csv"
+    path.write_text(body)
+    data = prepare(path, Settings(target="y"))
+
+    check_alike(data, served(data, body.encode(), CSV))
+
+
+def test_a_typed_text_is_never_missing(tmp_path: Path) -> None:
+    """A Parquet text such as NA is a category on both sides; the model then takes a CSV cell of that spelling for it."""
+    words, path = ["NA", "null", "b", None], tmp_path / "t.parquet"
+    table = pa.table({"a": [words[row % 4] for row in range(80)], "y": [row % 4 + row % 3 / 10 for row in range(80)]})
+    parquet.write_table(table, path)
+    data = prepare(path, Settings(target="y"))
+    text = "a\n" + "".join(f"{'?' if word is None else word}\n" for word in table["a"].to_pylist())
+
+    assert data.signature.inputs[0].categories == ("NA", "b", "null")
+    check_alike(data, served(data, path.read_bytes(), PARQUET))
+    check_alike(data, served(data, text.encode(), CSV))

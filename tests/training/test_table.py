@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import feather, parquet
 
+from service.texts import MISSING
 from training.table import TableError, read
 
 TEXT = "a,b\n1,x\n2,NA\n"
@@ -35,7 +36,7 @@ def test_delimiters_and_compression(tmp_path: Path) -> None:
     assert read(path).arrow.to_pydict() == {"a": [1], "b": ["x\ny"]}
 
 
-@pytest.mark.parametrize("token", ["", "NA", "NaN", "null", "?", "N/A"])
+@pytest.mark.parametrize("token", sorted(MISSING))
 def test_null_tokens(tmp_path: Path, token: str) -> None:
     """The usual ways to write nothing are missing values, in numbers and in text."""
     path = tmp_path / "t.csv"
