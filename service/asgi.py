@@ -5,24 +5,24 @@ document, is imported when the first page is asked for: a prediction does not ne
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from service import errors
+from service.access import Message, Receive, Scope, Send, logged, tell
 from service.app import Service
 from service.errors import ServiceError
-from service.exchange import Exchange, request_id_of, special
+from service.exchange import ID_HEADER, Exchange, identified, request_id_of, special
 from service.health import health
 from service.logs import event
 from service.origins import Origins
+from service.tables.body import GoneError
 from service.tables.formats import wants_table
+from service.tables.route import TableRoute
 from service.tables.stream import BrokenOffError
 from service.wire.dialect import Answer, Dialect, Headers
 
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 Pages = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -45,39 +45,65 @@ class App:
         if scope["type"] != "http":
             await _refuse_protocol(scope, receive, send)
             return
-        headers: Headers = scope["headers"]
-        path: str = scope["path"]
-        exchange = self.service.routes.get(path)
+        scope["headers"] = identified(scope["headers"])
+        if self.service.settings.access_log and self._prediction(scope) is None:
+            await logged(self._answer, scope, receive, send)
+        else:
+            await self._answer(scope, receive, send)
+
+    def refuse(self, error: ServiceError, method: str, path: str, headers: Headers) -> Answer:
+        """Return, and log, the refusal of a request that is not read to its end."""
+        headers = identified(headers)
+        started_s = time.perf_counter()
+        answer = self._failure(error, path, headers)
+        if self.service.settings.access_log:
+            tell(method, path, headers, answer.status, started_s, code=error.code)
+        return answer
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> dict[str, Any]:
+        """Answer one request; returns what the log may say of it: `rows` of a table, `code` of a refusal."""
+        headers, path = scope["headers"], scope["path"]
+        exchange = self._prediction(scope)
         answer: Answer | None
+        further: dict[str, Any] = {}
         try:
             cors = self.origins.check(headers)
-            table = self.service.tables.get(path)
-            if table is not None and scope["method"] == "POST" and wants_table(special(headers)):
-                await table.answer(scope["query_string"], headers, receive, send, cors)
-                return
-            if exchange is not None and scope["method"] == "POST":
+            if exchange is not None:
                 answer = await self._predict(exchange, headers, receive)
+            elif table := self._table(scope):
+                return {"rows": await table.answer(scope["query_string"], headers, receive, send, cors)}
             elif cors and scope["method"] == "OPTIONS":
                 answer = self.origins.preflight()
             else:
-                answer = self._page(scope["method"], path, exchange)
+                cors = [*cors, (ID_HEADER, request_id_of(special(headers)).encode())]
+                answer = self._page(scope["method"], path)
         except ServiceError as error:
-            cors, answer = [], self.failure(error, path, headers)
-        except (CallerGoneError, BrokenOffError):
-            return
-        if self.service.settings.access_log and exchange is None:
-            status = answer.status if answer else None
-            event(
-                "request", method=scope["method"], path=path, status=status, request_id=request_id_of(special(headers))
-            )
+            cors, further = [], {"code": error.code}
+            answer = exchange.refuse(error, headers) if exchange else self._failure(error, path, headers)
+        except (CallerGoneError, GoneError, BrokenOffError):
+            return further
         if answer is None:
             await (await self._load_pages())(scope, receive, _with_headers(send, cors))
         else:
             await _send(send, answer, cors)
+        return further
 
-    def failure(self, error: ServiceError, path: str, headers: Headers) -> Answer:
+    def _prediction(self, scope: Scope) -> Exchange | None:
+        """Return the exchange that answers, counts and logs this request, if one does."""
+        is_one = scope["method"] == "POST" and self._table(scope) is None
+        return self.service.routes.get(scope["path"]) if is_one else None
+
+    def _table(self, scope: Scope) -> TableRoute | None:
+        """Return what answers where a table comes or is wanted."""
+        is_one = scope["method"] == "POST" and wants_table(special(scope["headers"]))
+        return self.service.tables.get(scope["path"]) if is_one else None
+
+    def _failure(self, error: ServiceError, path: str, headers: Headers) -> Answer:
         """Return a refusal in the shape of the dialect that the path belongs to."""
-        return self.dialect_of(path).failure(error, request_id_of(special(headers)))
+        dialect, request_id = self.dialect_of(path), request_id_of(special(headers))
+        if error.status >= 500:
+            event("request_failed", 40, request_id=request_id, route=dialect.name, code=error.code)
+        return dialect.failure(error, request_id)
 
     def dialect_of(self, path: str) -> Dialect:
         """Return the dialect that claims `path`, else the native one."""
@@ -92,12 +118,13 @@ class App:
         prefix = self.service.settings.root_path
         return path.removeprefix(prefix) if path.startswith(prefix + "/") else path
 
-    def _page(self, method: str, path: str, exchange: Exchange | None) -> Answer | None:
+    def _page(self, method: str, path: str) -> Answer | None:
         """Answer what needs no page; None sends the request to the pages."""
+        is_predict_route = path in self.service.routes
         path = self._local(path)
         dialect = self._claiming(path)
         is_probe = dialect is not None and path == dialect.probe_path and method in ("GET", "HEAD")
-        if exchange is not None and not is_probe:
+        if is_predict_route and not is_probe:
             raise ServiceError(405, "method_not_allowed", f"{method} is not taken here; POST is.", allow="POST")
         if answer := health(self.service, method, path):
             return answer

@@ -86,7 +86,7 @@ class Exchange:
             def finish(outputs: Mapping[str, np.ndarray] | None, error: ServiceError | None) -> None:
                 if outputs is None:
                     assert error is not None, "a reply has outputs or an error"
-                    self._refuse(error, request_id, reply)
+                    reply(self._refused(error, request_id, started_s))
                     return
                 encoding_s = time.perf_counter()
                 answer = self._codec.encode(call, decoded, outputs)
@@ -97,13 +97,12 @@ class Exchange:
 
             return self._batcher.submit(decoded.arrays, decoded.rows, timeout_s, finish)
         except ServiceError as error:
-            self._refuse(error, request_id, reply)
+            reply(self._refused(error, request_id, started_s))
             return None
 
     def refuse(self, error: ServiceError, headers: Headers) -> Answer:
-        """Return the refusal of a request that could not be read to its end."""
-        self._tally.refused(error.code)
-        return self._dialect.failure(error, request_id_of(special(headers)))
+        """Return the refusal of a request that is not read to its end."""
+        return self._refused(error, request_id_of(special(headers)), time.perf_counter())
 
     def _timeout_of(self, found: Mapping[bytes, bytes]) -> float:
         given = found.get(TIMEOUT_HEADER)
@@ -114,18 +113,18 @@ class Exchange:
         self._batcher.cancel(ticket)
         self._tally.cancelled()
 
-    def _refuse(self, error: ServiceError, request_id: str, reply: Callable[[Answer], None]) -> None:
+    def _refused(self, error: ServiceError, request_id: str, started_s: float) -> Answer:
         self._tally.refused(error.code)
         if error.status >= 500:
             event("request_failed", 40, request_id=request_id, route=self._dialect.name, code=error.code)
+        answer = self._dialect.failure(error, request_id)
         if self._is_logged:
-            self._log(request_id, error.status, None, code=error.code)
-        reply(self._dialect.failure(error, request_id))
+            self._log(request_id, answer.status, started_s, code=error.code)
+        return answer
 
-    def _log(self, request_id: str, status: int, started_s: float | None, **named: Any) -> None:
-        if started_s is not None:
-            named["seconds"] = round(time.perf_counter() - started_s, 6)
-        event("request", request_id=request_id, route=self._dialect.name, status=status, **named)
+    def _log(self, request_id: str, status: int, started_s: float, **named: Any) -> None:
+        seconds = round(time.perf_counter() - started_s, 6)
+        event("request", request_id=request_id, route=self._dialect.name, status=status, **named, seconds=seconds)
 
 
 def special(headers: Headers) -> dict[bytes, bytes]:
@@ -139,6 +138,11 @@ def request_id_of(found: Mapping[bytes, bytes]) -> str:
     if given is not None and REQUEST_ID.fullmatch(given):
         return given.decode("ascii")
     return f"{_prefix}-{next(_numbers):x}"
+
+
+def identified(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Return the headers with the request's id in them, so that whoever asks later is told the same one."""
+    return [*headers, (ID_HEADER, request_id_of(special(headers)).encode())]
 
 
 def reseed() -> None:

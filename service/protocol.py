@@ -239,7 +239,7 @@ class Protocol(HttpToolsProtocol):
         exchange = self._routes.get(path)
         if exchange is not None:
             return exchange.refuse(error, self.headers)
-        return self._application.failure(error, path, self.headers)
+        return self._application.refuse(error, self.parser.get_method().decode("latin-1"), path, self.headers)
 
     def _answer(self, answer: Answer) -> None:
         """Write the answer of the open request and go on with what was pipelined behind it."""

@@ -14,6 +14,7 @@ from service import __version__
 from service.app import Service
 from service.errors import ServiceError
 from service.exchange import request_id_of, special
+from service.logs import event
 from service.openapi import SCHEMAS, refusal
 from service.pages import models, report, start
 
@@ -143,5 +144,7 @@ def _on_invalid_path(request: Request, error: Exception) -> Response:
 
 def _refusal(request: Request, error: ServiceError) -> Response:
     request_id = request_id_of(special(request.scope["headers"]))
+    if error.status >= 500:
+        event("request_failed", 40, request_id=request_id, route="pages", code=error.code)
     headers = {name.decode(): value.decode() for name, value in error.headers}
     return Response(error.as_json(request_id), error.status, headers, "application/json")

@@ -69,19 +69,20 @@ class TableRoute:
 
     async def answer(
         self, query: bytes, headers: Headers, receive: Receive, send: Send, further: Sequence[tuple[bytes, bytes]]
-    ) -> None:
-        """Answer one request; raises ServiceError while nothing is sent."""
+    ) -> int:
+        """Answer one request and return its rows; raises ServiceError while nothing is sent, and GoneError."""
         try:
             call = Call(query, headers, self._bounds.timeout_s)
             with self._places:
-                await self._answer(call, receive, send, further)
+                return await self._answer(call, receive, send, further)
         except ServiceError as error:
             self._shop.tally.refused(error.code)
             raise
         except GoneError:
             self._shop.tally.cancelled()
+            raise
 
-    async def _answer(self, call: Call, receive: Receive, send: Send, further: Sequence[tuple[bytes, bytes]]) -> None:
+    async def _answer(self, call: Call, receive: Receive, send: Send, further: Sequence[tuple[bytes, bytes]]) -> int:
         for found in (call.source, call.target):
             if found.needs_pyarrow:
                 pyarrow(found)
@@ -97,7 +98,7 @@ class TableRoute:
         assert task is not None, "requests are tasks"
         filling = asyncio.create_task(pump(receive, inlet, self._bounds, task.cancel))
         try:
-            await stream.run(start, send)
+            return await stream.run(start, send)
         except asyncio.CancelledError:
             if filling.done():  # it saw the caller go
                 task.uncancel()

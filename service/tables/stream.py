@@ -54,8 +54,8 @@ class Stream:
         self._writer = writer
         self._rows = 0
 
-    async def run(self, start: Callable[[], Awaitable[None]], send: Send) -> None:
-        """Answer block by block; raises ServiceError while nothing is sent, BrokenOffError later."""
+    async def run(self, start: Callable[[], Awaitable[None]], send: Send) -> int:
+        """Answer block by block and return the rows; raises ServiceError while nothing is sent, BrokenOffError later."""
         answers = self._answers()
         first = await anext(answers)
         await start()
@@ -74,6 +74,7 @@ class Stream:
         self._shop.tally.ok_requests += 1
         self._shop.tally.ok_rows += self._rows
         await send({"type": "http.response.body", "body": b""})
+        return self._rows
 
     async def _put_rest(self, answers: AsyncIterator[bytes], outlet: Outlet) -> ServiceError | None:
         try:
