@@ -40,12 +40,14 @@ class Server(uvicorn.Server):
         self,
         config: uvicorn.Config,
         service: Service,
-        announce: Callable[[], None],
+        address: tuple[str, int],
+        greet: Callable[[], None],
         control: socket.socket | None = None,
     ) -> None:
-        """Serve `service`, `announce` once connections are taken; a worker gets its connections over `control`."""
+        """Serve `service` at `address`, `greet` once connections are taken; a worker gets its own over `control`."""
         super().__init__(config)
-        self._announce = announce
+        self._address = address
+        self._greet = greet
         self.service = service
         self._control = control
         self._rpc: RpcServer | None = None
@@ -65,11 +67,13 @@ class Server(uvicorn.Server):
             loop.add_reader(self._control, self._take_connection)
             self.service.tell_violation = self._tell_violation
             self._control.send(READY)
-        self._announce()
+        self._tell_state()
+        self._greet()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what was admitted, then close."""
         self.service.is_ready = False
+        self._tell_state()
         if self._control is not None:
             asyncio.get_running_loop().remove_reader(self._control)
         await super().shutdown(sockets)
@@ -141,6 +145,12 @@ class Server(uvicorn.Server):
             asyncio.get_running_loop().call_later(SNAPSHOT_S, self._tell_violation, name, version)
         except BrokenPipeError:
             return  # the supervisor is gone, and the others go too
+
+    def _tell_state(self) -> None:
+        """Log whether requests are taken."""
+        host, port = self._address
+        state = "ready" if self.service.is_ready else "not_ready"
+        event(state, host=host, port=port, pid=os.getpid(), models=list(self.service.registry.models))
 
     def _write_counters(self) -> None:
         self.service.counters.write()
@@ -224,20 +234,16 @@ def _serve_here(
             service = app.load(settings)
     except SettingError as error:
         return _give_up(error)
-    announce = partial(_announce, service, address, is_first=is_first)
-    server = Server(config_of(App(service), settings), service, announce, control)
+    greet = partial(_greet, service, address) if is_first else lambda: None
+    server = Server(config_of(App(service), settings), service, address, greet, control)
     settle()
     server.run([listener] if listener else [])
     return 0
 
 
-def _announce(service: Service, address: tuple[str, int], *, is_first: bool) -> None:
-    host, port = address
-    state = "ready" if service.is_ready else "not_ready"
-    event(state, host=host, port=port, pid=os.getpid(), models=list(service.registry.models))
-    if is_first:
-        sys.stdout.write(banner.text(service, host, port) + "\n")
-        sys.stdout.flush()
+def _greet(service: Service, address: tuple[str, int]) -> None:
+    sys.stdout.write(banner.text(service, *address) + "\n")
+    sys.stdout.flush()
 
 
 def _give_up(error: SettingError) -> int:
