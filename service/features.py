@@ -14,6 +14,7 @@ from service.values import InvalidValueError, code_of, number_of
 
 DEFAULT_ERRORS = 20
 NAME_CHARACTERS = 200  # of an unknown name that are repeated to the caller
+LISTED_NAMES = 10  # of features that one sentence names
 
 
 class Arrays(NamedTuple):
@@ -79,8 +80,9 @@ class Encoder:
         for name in given:
             if given.count(name) > 1:
                 return Problem(None, name, f"columns must name it once, not {given.count(name)} times")
-        absent = next((name for name in self.names if name not in given), None)
-        return None if absent is None else Problem(None, absent, "it is missing from columns")
+        absent = [name for name in self.names if name not in given]
+        also = f", as {'is' if len(absent) == 2 else 'are'} {listed(absent[1:])}" if absent[1:] else ""
+        return Problem(None, absent[0], f"it is missing from columns{also}") if absent else None
 
     def _row(self, number: int, row: Any, columns: Sequence[str] | None, errors: list[Problem]) -> list[float] | None:
         named = self._named(number, row, columns, errors)
@@ -122,6 +124,13 @@ class Encoder:
     def _arrays(self, encoded: list[list[float]]) -> Arrays:
         table = np.array(encoded, dtype=np.float64).reshape(len(encoded), len(self.names))
         return split(self.signature, table)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names in quotes, and how many more there are."""
+    shown = ", ".join(repr(name[:NAME_CHARACTERS]) for name in names[:LISTED_NAMES])
+    more = len(names) - LISTED_NAMES
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def split(signature: Signature, table: np.ndarray) -> Arrays:

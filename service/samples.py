@@ -1,10 +1,13 @@
 """Rows that are shown to people as examples: golden rows, the plainest first."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from service.manifest import Feature, Signature
 from service.values import category_text
+
+BRIEF = 2  # features that a brief example shows
 
 
 def rows(signature: Signature, golden: Sequence[Sequence[Any]], most: int = 1) -> list[list[Any]]:
@@ -19,6 +22,22 @@ def rows(signature: Signature, golden: Sequence[Sequence[Any]], most: int = 1) -
 def named(signature: Signature, row: Sequence[Any]) -> dict[str, Any]:
     """Return a row in signature order as {feature: value}."""
     return dict(zip((feature.name for feature in signature.inputs), row, strict=True))
+
+
+def brief(signature: Signature) -> str:
+    """Return the body of a request in so few characters that a sentence can hold it: its first features alone."""
+    shown = {feature.name: _plain(feature) for feature in signature.inputs[:BRIEF]}
+    text = json.dumps({"rows": [shown]}, ensure_ascii=False)
+    return text if len(signature.inputs) <= BRIEF else text.removesuffix("}]}") + ", ...}]}"
+
+
+def _plain(feature: Feature) -> Any:
+    """Return a value that the feature takes."""
+    if feature.typical is not None:
+        return feature.typical
+    first = (feature.categories or ("text",))[0]
+    values = {"boolean": True, "string": first, "date": "2024-02-29"}
+    return values.get(feature.value_type, 1)
 
 
 def _known(feature: Feature, value: Any) -> Any:

@@ -19,7 +19,7 @@ def object_blocks(file: BinaryIO, reading: Reading, limit_bytes: int) -> Blocks:
     if len(body) > limit_bytes:
         raise errors.body_too_large(limit_bytes)
     content = parse(body)
-    rows, columns, on_error = fields(content)
+    rows, columns, on_error = fields(content, reading.signature)
     check_distinct(body, content)
     _check_asked(content, on_error)
     if columns is not None:

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from service import errors
+from service import errors, samples
 from service.absence import absent
 from service.errors import ServiceError
 from service.features import Encoded, Encoder, Problem
+from service.manifest import Signature
 from service.model import Model
 from service.wire.compression import header, unpacked
 from service.wire.dialect import JSON, Answer, Call, Codec, Decoded, Limits, Site
@@ -121,7 +122,7 @@ class NativeCodec:
 
     def _precise(self, body: bytes) -> Decoded:
         content = parse(body)
-        rows, columns, on_error = fields(content)
+        rows, columns, on_error = fields(content, self._encoder.signature)
         check_distinct(body, content)
         asked = self._extras.asked(content)
         if len(rows) > self._limits.max_rows:
@@ -188,17 +189,18 @@ def invalid_rows(encoded: Encoded) -> ServiceError:
     )
 
 
-def fields(content: Any) -> tuple[list[Any], list[Any] | None, str]:
-    """Return rows, columns and on_error of a request; raises 422."""
+def fields(content: Any, signature: Signature) -> tuple[list[Any], list[Any] | None, str]:
+    """Return rows, columns and on_error of a request; raises 422, with an example where there are no rows."""
     if not isinstance(content, dict):
-        raise ServiceError(422, "invalid_request", 'The body must be an object such as {"rows": [...]}.')
+        raise ServiceError(422, "invalid_request", f"The body must be an object such as {samples.brief(signature)}.")
+    rows, columns, on_error = content.get("rows"), content.get("columns"), content.get("on_error", "request")
+    example = "" if "rows" in content else f" Rows go in a list: {samples.brief(signature)}."
     for name in content:
         if name not in FIELDS:
-            near = errors.nearest(name, FIELDS)
+            near = errors.nearest(name, FIELDS) + example
             raise ServiceError(422, "invalid_request", f"Unknown field {name!r}; known are {', '.join(FIELDS)}.{near}")
-    rows, columns, on_error = content.get("rows"), content.get("columns"), content.get("on_error", "request")
     if not isinstance(rows, list):
-        raise ServiceError(422, "invalid_request", "rows must be a list of rows.")
+        raise ServiceError(422, "invalid_request", f"rows must be a list of rows.{example}")
     if "columns" in content and not isinstance(columns, list):
         raise ServiceError(422, "invalid_request", "columns must be a list of feature names.")
     if on_error not in ("request", "row"):

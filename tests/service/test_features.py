@@ -14,7 +14,7 @@ from service.errors import FeatureError
 from service.features import Encoder, Problem
 from service.manifest import Feature, Signature
 from service.values import category_text
-from tests.bundles import random_rows, signature_of
+from tests.bundles import INPUTS, random_rows, signature_of
 
 ENCODER = Encoder(signature_of())
 GOOD = {
@@ -167,6 +167,8 @@ def test_object_beside_columns_is_refused() -> None:
     [
         ([*GOOD, "island"], Problem(None, "island", "columns must name it once, not 2 times")),
         ([*list(GOOD)[1:]], Problem(None, "length_mm", "it is missing from columns")),
+        (list(GOOD)[2:], Problem(None, "length_mm", "it is missing from columns, as is 'island'")),
+        (list(GOOD)[3:], Problem(None, "length_mm", "it is missing from columns, as are 'island', 'count'")),
         ([*list(GOOD)[1:], "length"], Problem(None, "length", "unknown feature; did you mean 'length_mm'?")),
         ([*list(GOOD)[1:], 5], Problem(None, "5", "unknown feature")),
     ],
@@ -175,6 +177,14 @@ def test_wrong_columns_are_refused(columns: list[Any], problem: Problem) -> None
     """Columns name every feature once, and no other."""
     encoded = ENCODER.encode_rows([list(GOOD.values())], columns)
     assert (encoded.errors, encoded.kept) == ([problem], [])
+
+
+def test_many_missing_columns_are_counted() -> None:
+    """A sentence names so many missing features as can be read, and says how many more there are."""
+    inputs = [{**INPUTS[0], "name": f"f{place}"} for place in range(30)]
+    ((row, feature, message),) = Encoder(signature_of(inputs=inputs)).encode_rows([[1]], ["f29"]).errors
+    assert (row, feature) == (None, "f0")
+    assert message.endswith("as are 'f1', 'f2', 'f3', 'f4', 'f5', 'f6', 'f7', 'f8', 'f9', 'f10' and 18 more")
 
 
 def test_every_problem_is_found_up_to_the_limit() -> None:

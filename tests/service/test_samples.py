@@ -1,6 +1,9 @@
 """Example rows: what people are shown can be sent, and holds no value that was made up to test the service."""
 
+import json
+
 from service import samples
+from service.features import Encoder
 from tests.bundles import INPUTS, signature_of
 
 TYPICAL = {"island": "Ærø", "grade": 2}
@@ -24,3 +27,11 @@ def test_names_are_the_signatures() -> None:
     """A row by name has every feature, in the order of the signature."""
     assert list(samples.named(SIGNATURE, GAPS).items())[1] == ("island", "Oslo")
     assert list(samples.named(SIGNATURE, GAPS)) == [feature.name for feature in SIGNATURE.inputs]
+
+
+def test_a_brief_example_is_taken_by_the_model() -> None:
+    """A brief example shows the first features, says that there are more, and is a body that works where there are not."""
+    assert samples.brief(SIGNATURE) == '{"rows": [{"length_mm": 1, "island": "Ærø", ...}]}'
+    for one in INPUTS:
+        signature = signature_of(inputs=[one])
+        assert not Encoder(signature).encode_rows(json.loads(samples.brief(signature))["rows"]).errors

@@ -10,7 +10,7 @@ from service import bundle, model
 from service.engine import EngineOptions
 from service.errors import ServiceError
 from service.wire.dialect import Call, Codec, Limits
-from service.wire.native import Native
+from service.wire.native import FIELDS, Native
 from tests.bundles import make_bundle, random_rows, signature_of
 
 BODY = json.dumps({"rows": random_rows(signature_of(), 3)}).encode()
@@ -64,3 +64,25 @@ def test_what_libraries_send_unasked_is_taken(codec: Codec, stated: bytes) -> No
     """JSON needs no content type, and what curl says by itself is no fault."""
     headers = [(b"content-type", stated)] if stated else []
     assert codec.decode(Call(b"\n" + BODY, headers, "id")).rows == 3
+
+
+EXAMPLE = '{"rows": [{"length_mm": 1, "island": "Oslo", ...}]}.'
+
+
+@pytest.mark.parametrize(
+    "body, sentence",
+    [
+        ("[[1]]", f"The body must be an object such as {EXAMPLE}"),
+        ("{}", f"rows must be a list of rows. Rows go in a list: {EXAMPLE}"),
+        ('{"sepal": 1}', f"Unknown field 'sepal'; known are {', '.join(FIELDS)}. Rows go in a list: {EXAMPLE}"),
+        ('{"row": []}', f"Did you mean 'rows'? Rows go in a list: {EXAMPLE}"),
+        ('{"rows": 1}', "rows must be a list of rows."),
+        ('{"rows": [], "sepal": 1}', f"Unknown field 'sepal'; known are {', '.join(FIELDS)}."),
+    ],
+)
+def test_a_body_without_rows_is_shown_one_with_rows(codec: Codec, body: str, sentence: str) -> None:
+    """A bare row or list, or another name for the rows, is refused with an example of the model's own features."""
+    with pytest.raises(ServiceError) as refused:
+        codec.decode(Call(body.encode(), [], "id"))
+    assert refused.value.status == 422
+    assert refused.value.message.endswith(sentence)
