@@ -68,7 +68,7 @@ def _job(model: Model, task: Task, way: Way) -> dict[str, Any]:
 def _answers(model: Model, way: Way, found: Iterator[tuple[Block, Read]]) -> Iterator[Answered]:
     for block, read in found:
         if read.problems and way.parameters.on_error == "stop":
-            raise refusal(block, read.problems, ERROR_LIMIT)
+            raise refusal(block, read.problems, ERROR_LIMIT, way.parameters)
         outputs: dict[str, np.ndarray] = {}
         if len(read.kept):
             (outputs,) = model.runner.run([read.arrays])

@@ -94,12 +94,20 @@ def details(block: Block, problems: Sequence[Problem]) -> list[dict[str, Any]]:
     ]
 
 
-def refusal(block: Block, problems: Sequence[Problem], limit: int) -> ServiceError:
+def refusal(block: Block, problems: Sequence[Problem], limit: int, parameters: Parameters) -> ServiceError:
     """Return 422 for a block with bad rows."""
     first = problems[0]
     kind, number = block.place(first.row or 0)
     where = f"{kind} {number}" + ("" if first.feature is None else f", feature {first.feature!r}")
-    more = f" ({len(problems) - 1} more in details.)" if len(problems) > 1 else ""
     message = f"{where}: {first.message}.".replace("..", ".").replace("?.", "?")
     listed = details(block, problems[:limit])
+    more = _more(len(problems) - 1, parameters)
     return ServiceError(422, "invalid_rows", message + more, details=listed, truncated=len(problems) > limit)
+
+
+def _more(problems: int, parameters: Parameters) -> str:
+    """Return where the other problems are told: in the details of an answer, or by a command that is given anew."""
+    if not parameters.are_flags:
+        return f" ({problems} more in details.)" if problems else ""
+    found = f" {problems} more were found;" if problems else ""
+    return f"{found} {parameters.spelled('on_error', 'row')} answers the good rows and says what is wrong with the bad ones."

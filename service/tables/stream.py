@@ -105,7 +105,7 @@ class Stream:
 
     async def _answer(self, block: Block, read: Read) -> bytes:
         if read.problems and self._call.parameters.on_error == "stop":
-            raise refusal(block, read.problems, self._shop.error_limit)
+            raise refusal(block, read.problems, self._shop.error_limit, self._call.parameters)
         rows = len(read.kept)
         outputs: Mapping[str, np.ndarray] = {}
         if rows:
