@@ -4,6 +4,8 @@ import ast
 import re
 from pathlib import Path
 
+from service.wire.native import FIELDS
+
 ROOT = Path(__file__).resolve().parents[2]
 # Tables and the other protocols have pages and shapes of their own.
 ELSEWHERE = ("tables/", "rpc/", "client/", "wire/oip", "wire/scoring", "wire/tensors.py", "wire/npy.py")
@@ -23,6 +25,13 @@ def refusals() -> set[tuple[str, str]]:
                 if isinstance(status, ast.Constant) and isinstance(code, ast.Constant):
                     found.add((str(status.value), str(code.value)))
     return found
+
+
+def test_every_field_is_explained() -> None:
+    """The page names each field that a request may have."""
+    page = (ROOT / "docs" / "serve.md").read_text()
+
+    assert {name for name in FIELDS if f'"{name}"' not in page} == set()
 
 
 def test_every_refusal_is_explained() -> None:
