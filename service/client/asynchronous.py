@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, overload
 
+from service.client.dialogue import Dialogue, Result, Steps
 from service.client.exchange import Request, Response, settled
-from service.client.frames import is_frame
-from service.client.model import Address, Described, Prediction, Row, described, predictions
+from service.client.model import Described, Prediction, Row
 from service.client.retries import Retries
 
 
@@ -17,21 +17,23 @@ class AsyncClient:
     def __init__(
         self,
         url: str,
-        model: str,
+        model: str | None = None,
         version: int | None = None,
         *,
         timeout_s: float = 30.0,
         retries: Retries | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Ask `model` at `url`, its newest version unless one is named; `headers` go with every request."""
+        """Ask `model` at `url`, its newest version unless one is named; `headers` go with every request.
+
+        Without `model` it is the service's default model, as for `Client`.
+        """
         import httpx
 
         self._http = httpx.AsyncClient(base_url=url, timeout=timeout_s, headers=dict(headers or {}))
         self._failures: type[Exception] = httpx.TransportError
-        self._address = Address(model, version)
+        self._dialogue = Dialogue(model, version)
         self._retries = retries or Retries()
-        self._described: Described | None = None
 
     async def __aenter__(self) -> Self:
         """Return the client."""
@@ -49,9 +51,7 @@ class AsyncClient:
 
     async def model(self) -> Described:
         """Return what the service says of the model; it is asked once."""
-        if self._described is None:
-            self._described = described(await self._send(self._address.describe()))
-        return self._described
+        return await self._run(self._dialogue.model())
 
     @overload
     async def predict(self, rows: Mapping[str, Any]) -> Prediction: ...
@@ -62,19 +62,16 @@ class AsyncClient:
 
     async def predict(self, rows: Any, *, on_error: str = "request") -> Any:
         """Return what `Client.predict` returns."""
-        if is_frame(rows):
-            return await self._predict_frame(rows)
-        if isinstance(rows, Mapping):
-            return (await self.predict([rows]))[0]
-        answers = [await self._send(one) for one in self._address.requests(rows, on_error)]
-        return [prediction for answer in answers for prediction in predictions(answer)]
+        return await self._run(self._dialogue.predict(rows, on_error))
 
-    async def _predict_frame(self, frame: Any) -> Any:
-        from service.client import framed
-
-        model = await self.model()
-        answers = [await self._send(one) for one in framed.requests(self._address, frame, model)]
-        return framed.extended(frame, answers, model)
+    async def _run(self, steps: Steps[Result]) -> Result:
+        try:
+            request = next(steps)
+            while True:
+                request = steps.send(await self._send(request))
+        except StopIteration as done:
+            result: Result = done.value
+            return result
 
     async def _send(self, request: Request) -> Response:
         tries = 0

@@ -7,9 +7,9 @@ from types import TracebackType
 from typing import Any, Self, overload
 from urllib.parse import urlsplit
 
+from service.client.dialogue import Dialogue, Result, Steps
 from service.client.exchange import Request, Response, settled
-from service.client.frames import is_frame
-from service.client.model import Address, Described, Prediction, Row, described, predictions
+from service.client.model import Described, Prediction, Row
 from service.client.retries import Retries
 
 
@@ -19,7 +19,7 @@ class Client:
     def __init__(
         self,
         url: str,
-        model: str,
+        model: str | None = None,
         version: int | None = None,
         *,
         timeout_s: float = 30.0,
@@ -28,6 +28,7 @@ class Client:
     ) -> None:
         """Ask `model` at `url`, its newest version unless one is named; `headers` go with every request.
 
+        Without `model` it is the service's default model: the only one, or the one that `default_model` names.
         `timeout_s` is how long one try may take to connect, and then to send or receive anything at all.
         """
         found = urlsplit(url)
@@ -36,10 +37,9 @@ class Client:
         kind = http.client.HTTPSConnection if found.scheme == "https" else http.client.HTTPConnection
         self._connection = kind(found.hostname, found.port, timeout=timeout_s)
         self._root = found.path.rstrip("/")
-        self._address = Address(model, version)
+        self._dialogue = Dialogue(model, version)
         self._retries = retries or Retries()
         self._headers = dict(headers or {})
-        self._described: Described | None = None
 
     def __enter__(self) -> Self:
         """Return the client."""
@@ -58,9 +58,7 @@ class Client:
     @property
     def model(self) -> Described:
         """Return what the service says of the model; it is asked once."""
-        if self._described is None:
-            self._described = described(self._send(self._address.describe()))
-        return self._described
+        return self._run(self._dialogue.model())
 
     @overload
     def predict(self, rows: Mapping[str, Any]) -> Prediction: ...
@@ -75,19 +73,16 @@ class Client:
         A row is {feature: value}, or a list in the model's order. With on_error "row" a bad row among others gets
         {"error": ...} in its place. Raises RefusedError, or OSError where the service cannot be reached.
         """
-        if is_frame(rows):
-            return self._predict_frame(rows)
-        if isinstance(rows, Mapping):
-            return self.predict([rows])[0]
-        answers = [self._send(one) for one in self._address.requests(rows, on_error)]
-        return [prediction for answer in answers for prediction in predictions(answer)]
+        return self._run(self._dialogue.predict(rows, on_error))
 
-    def _predict_frame(self, frame: Any) -> Any:
-        from service.client import framed
-
-        model = self.model
-        answers = [self._send(one) for one in framed.requests(self._address, frame, model)]
-        return framed.extended(frame, answers, model)
+    def _run(self, steps: Steps[Result]) -> Result:
+        try:
+            request = next(steps)
+            while True:
+                request = steps.send(self._send(request))
+        except StopIteration as done:
+            result: Result = done.value
+            return result
 
     def _send(self, request: Request) -> Response:
         tries = 0

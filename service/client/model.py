@@ -5,9 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from service.client.exchange import Request, Response
+from service.client.exchange import RefusedError, Request, Response
 
 ROWS_A_REQUEST = 8192  # a longer list or frame goes in several requests, so that no queue is filled by one caller
+
+LIST = Request("GET", "/models", b"", {})
 
 Row = Mapping[str, Any] | Sequence[Any]
 Prediction = dict[str, Any]
@@ -67,6 +69,17 @@ def described(response: Response) -> Described:
     signature = content["signature"]
     features = [Feature(one["name"], one["kind"], one["value_type"]) for one in signature["inputs"]]
     return Described(content["name"], content["version"], features, signature.get("classes"))
+
+
+def default_of(response: Response) -> str:
+    """Return the name of the default model; raises RefusedError, as the service would, where there is none."""
+    models = json.loads(response.body)["models"]
+    for model in models:
+        if model["default"]:
+            return str(model["name"])
+    names = ", ".join(model["name"] for model in models)
+    which = f"name one: {names}" if names else "no model is served"
+    raise RefusedError(404, "no_default_model", f"There is no default model; {which}.", [])
 
 
 def predictions(response: Response) -> list[Prediction]:

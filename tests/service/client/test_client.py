@@ -29,12 +29,18 @@ QUICK = Retries(most=3, first_pause_s=0.001, longest_pause_s=0.5)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """Serve a model of every kind of feature, one of numbers, and a regression."""
-    models = tmp_path_factory.mktemp("models")
-    make_bundle(models, "flowers")
-    make_bundle(models, "numbers", inputs=NUMBERS)
-    make_bundle(models, "price", task="regression", inputs=NUMBERS)
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a model of every kind of feature, one of numbers, and a regression."""
+    folder = tmp_path_factory.mktemp("models")
+    make_bundle(folder, "flowers")
+    make_bundle(folder, "numbers", inputs=NUMBERS)
+    make_bundle(folder, "price", task="regression", inputs=NUMBERS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(models: Path) -> Iterator[Live]:
+    """Serve all of them."""
     with live(models) as found:
         yield found
 
@@ -248,6 +254,38 @@ def test_pauses(status: int) -> None:
     assert retries.pause_s(1, status, {"retry-after": "1"}) == 1.0
     assert retries.pause_s(1, status, {"retry-after": "2"}) is None
     assert retries.pause_s(1, 400, {}) is None
+
+
+async def predicted(client: AsyncClient, rows: Any) -> Any:
+    async with client:
+        return await client.predict(rows)
+
+
+def test_without_a_name_it_is_the_default_model(models: Path) -> None:
+    """Rows and frames of both clients go to the model that the service answers /predict for."""
+    with live(models, "--default-model", "flowers") as found, Client(found.url) as client:
+        wanted = client.predict(OBJECTS)
+        assert set(wanted[0]["probabilities"]) == {"red", "green", "blue"}
+        assert client.model.name == "flowers"
+        assert "probability_red" in client.predict(pl.DataFrame(OBJECTS)).columns
+        assert asyncio.run(predicted(AsyncClient(found.url), OBJECTS)) == wanted
+        with (
+            Client(found.url, version=2) as later,
+            pytest.raises(RefusedError, match="'flowers' is served in version 1"),
+        ):
+            later.predict(OBJECTS)
+
+
+def test_without_a_name_and_a_default_the_names_are_told(server: Live) -> None:
+    """Where the service has no default model both clients refuse, with the names to choose from."""
+    for rows in (OBJECTS, pl.DataFrame(OBJECTS)):
+        with Client(server.url) as client, pytest.raises(RefusedError) as refused:
+            client.predict(rows)
+        with pytest.raises(RefusedError) as refused_too:
+            asyncio.run(predicted(AsyncClient(server.url), rows))
+        for one in (refused, refused_too):
+            assert str(one.value) == "There is no default model; name one: flowers, numbers, price."
+            assert one.value.code == "no_default_model"
 
 
 def test_it_needs_nothing_of_the_server(root: Path) -> None:
