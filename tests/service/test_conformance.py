@@ -1,11 +1,9 @@
 """The live service against its own OpenAPI document, attacked by schemathesis."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from service.tables.formats import IN_REQUESTS
+from tests.attack import attack
 from tests.bundles import make_bundle
 from tests.live import live
 
@@ -33,21 +31,8 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
     """Whatever is generated from the document is answered as the document says, and nothing is a server error."""
     make_bundle(tmp_path / "models")
     (tmp_path / "no_tables.py").write_text(HOOK.format(tables=[one.media_type for one in IN_REQUESTS]))
-    environment = {**os.environ, "SCHEMATHESIS_HOOKS": "no_tables"}
     with live(tmp_path / "models") as server:
-        command = [sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json"]
-        # A generated deadline of a millisecond would rightly be met with 504: the deadline is fixed here.
-        options = ["--header", "X-Request-Timeout-S: 10", "--seed", "1", "--max-examples", "25", "--no-color"]
         # It holds an unknown header to be a fault, which HTTP ignores; tests/service/test_pages.py has the check for bodies.
-        options += ["--exclude-checks", "negative_data_rejection"]
-        scope = ["--phases", "examples,coverage,fuzzing", "--include-path-regex", "^/(predict|models|health)"]
-        ended = subprocess.run(
-            [*command, *options, *scope],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+        options = ("--exclude-checks", "negative_data_rejection")
+        hooks = {"SCHEMATHESIS_HOOKS": "no_tables"}
+        attack(server, "^/(predict|models|health)", tmp_path, *options, environment=hooks)
