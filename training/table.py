@@ -2,20 +2,24 @@
 
 import hashlib
 from codecs import getincrementaldecoder
+from collections import deque
 from csv import Error as LongCellError
 from csv import reader
 from dataclasses import dataclass
 from difflib import get_close_matches
-from io import TextIOWrapper
+from io import BufferedReader, BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv, feather, parquet
 
+from service.errors import ServiceError
+from service.tables.records import MAX_LINE_BYTES, SIGNS, Records
 from service.texts import MISSING
 
-DELIMITERS = {".csv": ",;\t|", ".tsv": "\t", ".tab": "\t", ".txt": "\t,;|"}  # the commonest in the header wins
+DELIMITERS = {".csv": SIGNS, ".tsv": "\t", ".tab": "\t", ".txt": "\t,;|"}  # the commonest in the header wins
+PART_BYTES = 1 << 20  # of a text that is looked through
 PARQUET = (".parquet", ".pq")
 ARROW = (".arrow", ".feather", ".ipc")
 
@@ -89,17 +93,10 @@ def _stream_or_file(path: Path) -> pa.Table:
         return reader.read_all()
 
 
-def _text(path: Path, delimiters: str) -> pa.Table:
-    with pa.input_stream(str(path), compression="detect") as file:
-        header = file.read(65_536).split(b"\n")[0]
-    if header.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise TableError(f"{path} is UTF-16: save it as UTF-8.")
-    try:
-        getincrementaldecoder("utf-8")().decode(header)  # whose last character may be cut off
-    except UnicodeDecodeError as error:
-        byte = header[error.start]
-        raise TableError(f"the column names of {path} are not UTF-8 (byte 0x{byte:02x}): save it as UTF-8.") from error
-    delimiter = max(delimiters, key=lambda sign: header.count(sign.encode()))
+def _text(path: Path, signs: str) -> pa.Table:
+    _check_utf8(path, signs)
+    with _opened(path) as file:
+        delimiter = Records(BytesIO(file.read(MAX_LINE_BYTES - 1)), signs).delimiter
     ragged: list[csv.InvalidRow] = []
 
     def refuse(row: csv.InvalidRow) -> str:
@@ -122,6 +119,27 @@ def _text(path: Path, delimiters: str) -> pa.Table:
         raise _ragged(path, delimiter, ragged[0]) from error
 
 
+def _opened(path: Path) -> BufferedReader:
+    """Open a file, unpacked where it is packed."""
+    return BufferedReader(pa.input_stream(str(path), compression="detect"))
+
+
+def _check_utf8(path: Path, signs: str) -> None:
+    """Refuse bytes that are no text, in the service's words: its reader knows their line and column."""
+    decoder = getincrementaldecoder("utf-8")()
+    try:
+        with _opened(path) as file:
+            while part := file.read(PART_BYTES):
+                decoder.decode(part)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        try:
+            with _opened(path) as file:
+                deque(Records(file, signs), maxlen=0)
+        except ServiceError as refusal:
+            raise TableError(f"{path}: {refusal.message}") from error
+
+
 def _ragged(path: Path, delimiter: str, row: csv.InvalidRow) -> TableError:
     """Return the refusal of a row of other length: its line and the counts, and none of its values."""
     line = _first_line_unlike(path, delimiter, row.expected_columns)
@@ -132,7 +150,7 @@ def _ragged(path: Path, delimiter: str, row: csv.InvalidRow) -> TableError:
 
 def _first_line_unlike(path: Path, delimiter: str, columns: int) -> int:
     """Return where the first record of other than so many cells begins; empty lines and quoted line ends count."""
-    with pa.input_stream(str(path), compression="detect") as file:
+    with _opened(path) as file:
         records = reader(TextIOWrapper(file, encoding="utf-8", errors="replace", newline=""), delimiter=delimiter)
         line = 1
         try:
@@ -152,8 +170,6 @@ def _check(path: Path, arrow: pa.Table) -> None:
             raise TableError(f"{path} has {names.count(name)} columns named {name!r}: give each its own name.")
         if len(name) > 1000:
             raise TableError(f"column {number} of {path} has a name of {len(name)} characters: 1000 are the most.")
-        if arrow.column(number - 1).type == pa.binary() and path.suffix not in PARQUET + ARROW:
-            raise TableError(f"column {name!r} of {path} holds bytes that are not UTF-8: save the file as UTF-8.")
     if arrow.num_rows == 0:
         raise TableError(f"{path} has a header but no rows.")
 

@@ -28,6 +28,7 @@ class Block(Protocol):
     """Rows that were read together."""
 
     rows: int
+    csv_delimiter: str  # of an answer in CSV: the table's own where it is CSV
 
     def read(self) -> Read:
         """Return the rows as arrays."""

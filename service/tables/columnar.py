@@ -38,6 +38,8 @@ REPEATING = (  # types whose values are worth making distinct
 class ArrowBlock:
     """A record batch, or a part of one."""
 
+    csv_delimiter = ","
+
     def __init__(self, batch: pa.RecordBatch, first: int, reading: Reading, places: Sequence[int]) -> None:
         """Hold the batch, whose first row is row `first` of the table, and the places of the features in it."""
         self._batch = batch

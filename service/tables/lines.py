@@ -18,6 +18,8 @@ MAX_LINE_BYTES = 1 << 20
 class LinesBlock:
     """Some lines. What they hold besides the features goes along where the answer is JSON Lines too."""
 
+    csv_delimiter = ","
+
     def __init__(self, table: "LinesTable", numbered: Sequence[tuple[int, bytes]]) -> None:
         """Hold the lines and their numbers, the first line's is 1."""
         self._table = table

@@ -7,16 +7,17 @@ from service.tables.block import Blocks, Reading
 from service.tables.formats import ARROW_FILE, ARROW_STREAM, CSV, JSON, LINES, TSV, Format, pyarrow
 from service.tables.lines import line_blocks
 from service.tables.parameters import Parameters
+from service.tables.records import SIGNS
 from service.tables.text import text_blocks
 from service.tables.writers import JsonWriter, LinesWriter, TextWriter, Writer
 
-DELIMITERS = {CSV: ",", TSV: "\t"}
+DELIMITERS = {CSV: ",", TSV: "\t"}  # of answers, and CSV goes by its table
 
 
 def blocks_of(file: BinaryIO, found: Format, reading: Reading) -> Blocks:
     """Read `file` block by block; raises ServiceError where it is not such a table or does not fit the model."""
     if found in DELIMITERS:
-        return text_blocks(file, reading, DELIMITERS[found])
+        return text_blocks(file, reading, SIGNS if found == CSV else DELIMITERS[found])
     if found == LINES:
         return line_blocks(file, reading)
     pyarrow(found)
@@ -40,7 +41,7 @@ def writer_of(
     A text table without its head goes on where another one ends. Arrow writes into `file` by itself where there is one.
     """
     if wanted in DELIMITERS:
-        return TextWriter(model, parameters, DELIMITERS[wanted], has_head=has_head)
+        return TextWriter(model, parameters, None if wanted == CSV else DELIMITERS[wanted], has_head=has_head)
     if wanted == LINES:
         return LinesWriter(model, parameters)
     if wanted == JSON:

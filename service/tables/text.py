@@ -1,34 +1,32 @@
 """CSV and TSV: a header that names the columns, in any order, and a line a row. UTF-8, with or without a mark."""
 
-import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import count, islice
+from itertools import islice
 from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
 
 from service.columns import encode_column
-from service.errors import ServiceError
 from service.features import Problem
 from service.manifest import Feature
 from service.tables.block import Blocks, Column, Read, Reading, invalid_table, places_of, read_columns
 from service.tables.cells import arrow_column
+from service.tables.records import Record, Records
 from service.texts import reader_of
-
-MAX_LINE_BYTES = 1 << 20
 
 
 class TextBlock:
     """Records of a text table."""
 
-    def __init__(self, table: "TextTable", records: list[list[str]], lines: list[int]) -> None:
-        """Hold records and the line that each begins at."""
+    def __init__(self, table: "TextTable", records: Sequence[Record]) -> None:
+        """Hold records."""
         self._table = table
-        self._records = records
-        self._lines = lines
+        self._records = [record.cells for record in records]
+        self._lines = [record.line for record in records]
         self.rows = len(records)
+        self.csv_delimiter = table.csv_delimiter
 
     def read(self) -> Read:
         """Return the rows as arrays."""
@@ -86,9 +84,10 @@ class TextBlock:
 class TextTable:
     """What all blocks of one text table share."""
 
-    def __init__(self, header: list[str], reading: Reading) -> None:
+    def __init__(self, header: list[str], reading: Reading, csv_delimiter: str) -> None:
         """Find the features among the header's names; raises 422."""
         self.header = header
+        self.csv_delimiter = csv_delimiter
         self.reading = reading
         self.places = places_of(header, reading)
         takes = {feature.name: reader_of(feature) for feature in reading.signature.inputs}
@@ -96,54 +95,27 @@ class TextTable:
         self.all_takes: list[Callable[[str], Any]] = [takes.get(name, str) for name in header]
 
 
-def text_blocks(file: BinaryIO, reading: Reading, delimiter: str) -> Blocks:
-    """Read a text table; raises 400 for broken text and 422 for a header that does not fit."""
-    records = csv.reader(_lines(file), delimiter=delimiter, strict=True)
-    numbered = _numbered(records)
-    first = next(numbered, None)
+def text_blocks(file: BinaryIO, reading: Reading, signs: str) -> Blocks:
+    """Read a text table whose cells one of `signs` parts; raises 400 for broken text and 422 for a header that does not fit."""
+    records = Records(file, signs)
+    rows = iter(records)
+    first = next(rows, None)
     if first is None:
         raise invalid_table("The table is empty: its first line must name the columns.")
-    table = TextTable(first[1], reading)
-    found = _take(numbered, reading.block_rows)
-    yield TextBlock(table, [record for _, record in found], [line for line, _ in found])  # no row is a block too
-    while found := _take(numbered, reading.block_rows):
-        yield TextBlock(table, [record for _, record in found], [line for line, _ in found])
+    _check_parted(first.cells, reading, signs)
+    table = TextTable(first.cells, reading, records.delimiter if len(signs) > 1 else ",")
+    yield TextBlock(table, list(islice(rows, reading.block_rows)))  # no row is a block too
+    while found := list(islice(rows, reading.block_rows)):
+        yield TextBlock(table, found)
 
 
-def _lines(file: BinaryIO) -> Iterator[str]:
-    encoding = "utf-8-sig"  # a byte order mark stands at most before the first line
-    for number in count(1):
-        line = file.readline(MAX_LINE_BYTES)
-        if not line:
-            return
-        if len(line) == MAX_LINE_BYTES:
-            raise _broken(number, f"a line has more than {MAX_LINE_BYTES - 1} bytes")
-        try:
-            text = line.decode(encoding)
-        except UnicodeDecodeError as error:
-            raise _broken(number, str(error)) from error
-        yield text
-        encoding = "utf-8"
-
-
-def _numbered(records: Any) -> Iterator[tuple[int, list[str]]]:
-    """Yield the records that are not blank, each with the line that it begins at."""
-    before = 0
-    try:
-        for record in records:
-            if record:
-                yield before + 1, record
-            before = records.line_num
-    except csv.Error as error:
-        raise _broken(before + 1, str(error)) from error
-
-
-def _broken(line: int, why: str) -> ServiceError:
-    return ServiceError(400, "broken_csv", f"Line {line} is not CSV in UTF-8: {why}.")
-
-
-def _take(numbered: Iterator[tuple[int, list[str]]], rows: int) -> list[tuple[int, list[str]]]:
-    return list(islice(numbered, rows))
+def _check_parted(header: Sequence[str], reading: Reading, signs: str) -> None:
+    """Raise 422 for a header that another sign parts: it looks like one long name."""
+    names = reading.encoder.names
+    if len(header) == 1 < len(names) and header[0] not in names:
+        known = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
+        wanted = " or ".join(known[sign] for sign in signs)
+        raise invalid_table(f"The table has one column, {header[0]!r:.200}: its names must be parted by {wanted}.")
 
 
 def _column(feature: Feature, take: Callable[[str], Any], cells: Sequence[str]) -> Column:

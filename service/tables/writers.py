@@ -34,8 +34,8 @@ class TextWriter:
 
     broken: bytes | None = b"#error "  # a line that is no row of the table
 
-    def __init__(self, model: Model, parameters: Parameters, delimiter: str, *, has_head: bool = True) -> None:
-        """Prepare the header."""
+    def __init__(self, model: Model, parameters: Parameters, delimiter: str | None, *, has_head: bool = True) -> None:
+        """Prepare the header; without a `delimiter` it is that of the table."""
         self._added = Added(model.manifest, parameters)
         self._appends = parameters.answer == "append"
         self._delimiter = delimiter
@@ -49,19 +49,19 @@ class TextWriter:
             rows = [[*own, *new] for own, new in zip(answered.block.cells(), added, strict=True)]
         head = [] if self._has_begun else [self._header(answered.block.names() if self._appends else ())]
         self._has_begun = True
-        return self._text([*head, *rows])
+        return self._text([*head, *rows], self._delimiter or answered.block.csv_delimiter)
 
     def end(self) -> bytes:
         """Return the header where there was no row."""
-        return b"" if self._has_begun else self._text([self._added.names])
+        return b"" if self._has_begun else self._text([self._added.names], self._delimiter or ",")
 
     def _header(self, names: Sequence[str]) -> list[str]:
         self._added.check(names)
         return [*names, *self._added.names]
 
-    def _text(self, rows: Sequence[Sequence[str]]) -> bytes:
+    def _text(self, rows: Sequence[Sequence[str]], delimiter: str) -> bytes:
         text = io.StringIO()
-        csv.writer(text, delimiter=self._delimiter, lineterminator="\n").writerows(rows)
+        csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows)
         return text.getvalue().encode()
 
 

@@ -1,12 +1,14 @@
 """Files to Arrow tables, and one sentence for each way in which a file cannot be used."""
 
 import gzip
+from io import BytesIO
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from pyarrow import feather, parquet
 
+from service.tables.records import SIGNS, Records
 from service.texts import MISSING
 from training.table import TableError, read
 
@@ -50,8 +52,8 @@ def test_null_tokens(tmp_path: Path, token: str) -> None:
         ("t.csv", b"", r"t.csv is empty\."),
         ("t.csv", b"a,b\n", r"has a header but no rows\."),
         ("t.csv", b"a,a\n1,2\n", r"has 2 columns named 'a': give each its own name\."),
-        ("t.csv", b"a,b\n1,\xff\xfe\n", r"column 'b' of .* holds bytes that are not UTF-8: save the file as UTF-8\."),
-        ("t.csv", "a,b\n1,2\n".encode("utf-16"), r"is UTF-16: save it as UTF-8\."),
+        ("t.csv", b"a,b\n1,\xff\xfe\n", r"t.csv: Line 2, column 'b', is not UTF-8 \(byte 0xff\)"),
+        ("t.csv", "a,b\n1,2\n".encode("utf-16"), r"t.csv: The table is UTF-16: convert it with iconv "),
         ("t.csv", b"a,b\n1,2\n3\n", r"line 3 of .*t.csv has 1 cells, but there are 2 columns\.$"),
         ("t.csv", b'a;b\n\n1;"x\ny"\n1;2;3\n', r"line 5 of .*t.csv has 3 cells, but there are 2 columns\.$"),
         ("t.parquet", b"PAR1 not so", r"t.parquet cannot be read: "),
@@ -82,9 +84,59 @@ def test_no_file(tmp_path: Path) -> None:
         read(tmp_path / "absent.csv")
 
 
-def test_column_names_in_another_encoding_are_named(tmp_path: Path) -> None:
-    """A header that is not UTF-8 is refused in one sentence that says what to do."""
-    path = tmp_path / "latin.csv"
-    path.write_bytes("Größe,b\n1,2\n".encode("latin-1"))
-    with pytest.raises(TableError, match=r"column names of .*latin\.csv are not UTF-8 \(byte 0xf6\): save it as UTF-8"):
+LATIN = "Zürich,2\n".encode("latin-1")
+
+
+@pytest.mark.parametrize(
+    "content, where",
+    [
+        (b"a,b\n" + LATIN, "Line 2, column 'a'"),
+        ("Größe,b\n1,2\n".encode("latin-1"), "Line 1, name 1 of the columns"),
+        (b"a,b\n" + b"Bern,1\n" * 400_000 + LATIN, "Line 400002, column 'a'"),
+        (b"a,b\n" + LATIN.replace(b",2", b",2,3"), "Line 2, column 'a'"),
+        (b"a;b\n1;" + LATIN.replace(b",", b";"), "Line 2, column 'b'"),
+        (b'a,b\n1,"two\nlines, ' + LATIN.rstrip() + b'"\n', "Line 3, column 'b'"),
+    ],
+    ids=["cell", "name", "late", "ragged", "semicolons", "quoted"],
+)
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz"])
+def test_another_encoding_is_told_by_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, where: str, ending: str
+) -> None:
+    """Bytes that are not UTF-8 are refused by file, line and column, wherever they are, with what to do."""
+    path = tmp_path / f"latin{ending}"
+    path.write_bytes(gzip.compress(content, 1) if ending.endswith("gz") else content)
+    with pytest.raises(TableError) as refused:
         read(path)
+
+    sentence = str(refused.value)
+    assert sentence.startswith(f"{path}: {where}, is not UTF-8 (byte 0xf")
+    assert "iconv -f latin1 -t utf-8" in sentence
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "a;b;c",
+        "a\tb\tc",
+        "a|b|c",
+        "a,b,c",
+        '"x;y;z",b,c',
+        '"x,y\nz,w";b;c',
+        "\n\na;b",
+        "a",
+        "a;b,c",
+        "a,b;c;d",
+        'a 5";b;c',
+    ],
+)
+def test_delimiters_are_those_of_serving(tmp_path: Path, head: str) -> None:
+    """Training and serving part the names of a header at the same places."""
+    body = f"{head}\n".encode()
+    names = next(iter(Records(BytesIO(body), SIGNS))).cells
+    delimiter = Records(BytesIO(body), SIGNS).delimiter
+    path = tmp_path / "t.csv"
+    path.write_bytes(body + delimiter.join("1" * len(names)).encode() + b"\n")
+
+    assert read(path).names == names

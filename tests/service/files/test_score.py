@@ -289,3 +289,39 @@ def test_the_bar_is_drawn_on_terminals_alone() -> None:
     assert piped.getvalue() == ""
     assert drawn.getvalue().count("rows.csv") == 2
     assert "[############            ] 50% 100 rows, 50 rows/s" in drawn.getvalue()
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_an_answer_is_parted_as_its_table(model: Path, source: Path, delimiter: str) -> None:
+    """A CSV file of another delimiter has the bits of any other, and so has its answer, which is parted alike."""
+    path, target = source.with_name("rows.csv"), source.with_name("answers.csv")
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows([NAMES, *ROWS])
+    path.write_text(text.getvalue())
+    assert predict(model, path, target, "--part-rows", 60) == 0
+
+    lines = list(csv.reader(io.StringIO(target.read_text()), delimiter=delimiter))
+    assert [line[: len(NAMES)] for line in lines] == list(
+        csv.reader(io.StringIO(path.read_text()), delimiter=delimiter)
+    )
+    assert np.array([line[-3:] for line in lines[1:]], np.float32).tobytes() == expected(model).tobytes()
+
+
+def test_a_tab_separated_answer_in_csv_has_commas(model: Path, source: Path) -> None:
+    """Formats go by the endings: a TSV file asked for as CSV is parted by commas."""
+    path, target = source.with_name("rows.tsv"), source.with_name("answers.csv")
+    assert predict(model, source, path, "--answer", "append", "--prefix", "x_") == 0
+    assert predict(model, path, target, "--extra", "ignore") == 0
+
+    assert found(target).tobytes() == expected(model).tobytes()
+
+
+def test_names_parted_by_another_sign_are_told(model: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A table whose header looks like one long name is refused with what its ending asks for."""
+    path = source.with_name("rows.tsv")
+    path.write_text(",".join(NAMES) + "\n")
+
+    assert predict(model, path, source.with_name("answers.csv")) == 2
+    assert "one column, 'length_mm,island,count,seen,adult,grade,owned': its names must be parted by a tab." in (
+        capsys.readouterr().err
+    )

@@ -262,6 +262,8 @@ def test_what_is_no_text_is_told_by_its_own_line(line: int, fault: bytes) -> Non
     lines[5:9] = [b"e", b"f", b"g", b'h"']
     lines[line - 1] += fault
 
-    with pytest.raises(ServiceError, match=f"^Line {line} is not CSV in UTF-8") as refused:
+    where = {1: ", name 8 of the columns,", 9: ""}.get(line, ", column 'note',")  # behind a quote is no column
+    sentence = f"Line {line}{where} is not UTF-8" if fault == b"\xff" else f"Line {line} is not CSV in UTF-8"
+    with pytest.raises(ServiceError, match=f"^{sentence}") as refused:
         read(b"\n".join(lines), CSV, Parameters(extra="ignore"))
     assert refused.value.code == "broken_csv"

@@ -1,0 +1,138 @@
+"""Records of a text table: UTF-8 lines, parted by the sign that the first of them shows, each with its line number.
+
+Training reads its text files with a faster parser. It takes the sign, and the words for bytes that are no text, from here.
+"""
+
+import codecs
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from itertools import chain, count
+from typing import BinaryIO, NamedTuple
+
+from service.errors import ServiceError
+
+SIGNS = ",;\t|"  # that may part the cells of CSV, the first one where two are as common
+MAX_LINE_BYTES = 1 << 20
+HEAD_CHARACTERS = 1 << 17  # of names that are looked at for the sign: a longer cell is no CSV either
+QUOTED = re.compile(r'(^|[,;\t|])"(?:[^"]|"")*+"')
+UNCLOSED = re.compile(r'(?:^|[,;\t|])"')
+NO_TEXT = re.compile("[\udc80-\udcff]")  # what a byte that is not UTF-8 is decoded to
+
+
+class Record(NamedTuple):
+    """The cells of a row, or the names of the columns, and the line that they begin at."""
+
+    line: int
+    cells: list[str]
+
+
+class Records:
+    """The records of a file that are not blank, the header among them."""
+
+    def __init__(self, file: BinaryIO, signs: str) -> None:
+        """Find which of `signs` parts the cells; raises ServiceError as iterating does."""
+        self._lines = _Lines(file)
+        lines = iter(self._lines)
+        head = _head(lines)
+        self.delimiter = delimiter_of("".join(head), signs)
+        self._reader = csv.reader(chain(head, lines), delimiter=self.delimiter, strict=True)
+
+    def __iter__(self) -> Iterator[Record]:
+        """Yield each record; raises 400 with the line, and the column where it is known, of what is no CSV in UTF-8."""
+        header: Sequence[str] = ()
+        line = 1
+        try:
+            for cells in self._reader:
+                if self._lines.fault is not None:
+                    self._lines.fault.check(cells, header)
+                if cells:
+                    header = header or cells
+                    yield Record(line, cells)
+                line = self._reader.line_num + 1
+        except csv.Error as error:
+            fault = self._lines.fault
+            raise broken(line, str(error)) if fault is None else fault.refusal("") from error
+
+
+def delimiter_of(head: str, signs: str = SIGNS) -> str:
+    """Return the one of `signs` that is commonest in the names of columns `head`, what is in quotes left out.
+
+    Where two are as common, or there is none, it is the first of them.
+    """
+    return max(signs, key=_bare(head).count)
+
+
+def broken(line: int, why: str) -> ServiceError:
+    """Return 400 for a text that is no CSV."""
+    return ServiceError(400, "broken_csv", f"Line {line} is not CSV in UTF-8: {why}.")
+
+
+class _Fault(NamedTuple):
+    """A line that is not UTF-8."""
+
+    line: int
+    byte: int
+
+    def check(self, cells: Sequence[str], header: Sequence[str]) -> None:
+        """Refuse the record that the line is in; columns beyond the header have no name."""
+        column = next((place for place, cell in enumerate(cells) if NO_TEXT.search(cell)), None)
+        if column is None:
+            return
+        where = f"column {header[column]!r:.200}" if column < len(header) else f"cell {column + 1}"
+        if not header:
+            where = f"name {column + 1} of the columns"
+        raise self.refusal(f", {where},")
+
+    def refusal(self, where: str) -> ServiceError:
+        """Return 400 that says what to do."""
+        return ServiceError(
+            400,
+            "broken_csv",
+            f"Line {self.line}{where} is not UTF-8 (byte 0x{self.byte:02x}): convert the table with "
+            "iconv -f latin1 -t utf-8, or from the encoding that it has.",
+        )
+
+
+class _Lines:
+    """The lines of a file as text. One that is not UTF-8 is given on with its bytes marked: its column is not known yet."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.fault: _Fault | None = None  # the first one
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the lines with their ends; raises 400 for one without an end, and for UTF-16."""
+        encoding = "utf-8-sig"  # a byte order mark stands at most before the first line
+        for number in count(1):
+            line = self._file.readline(MAX_LINE_BYTES)
+            if not line:
+                return
+            if number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise ServiceError(400, "broken_csv", "The table is UTF-16: convert it with iconv -f utf-16 -t utf-8.")
+            if len(line) == MAX_LINE_BYTES:
+                raise broken(number, f"a line has more than {MAX_LINE_BYTES - 1} bytes")
+            try:
+                text = line.decode(encoding)
+            except UnicodeDecodeError as error:
+                self.fault = self.fault or _Fault(number, line[error.start])
+                text = line.decode(encoding, "surrogateescape")
+            yield text
+            encoding = "utf-8"
+
+
+def _head(lines: Iterator[str]) -> list[str]:
+    """Take the lines to the end of the first record that is not blank: a name in quotes may have several."""
+    taken: list[str] = []
+    characters, opening = 0, ""
+    for line in lines:
+        taken.append(line)
+        characters += len(line)
+        opening = '"' if UNCLOSED.search(_bare(opening + line)) else ""  # of the quote that goes on in the next line
+        if characters > HEAD_CHARACTERS or (line.strip("\r\n") and not opening):
+            break
+    return taken
+
+
+def _bare(head: str) -> str:
+    return QUOTED.sub(r"\1", head.lstrip("\r\n"))
