@@ -11,6 +11,12 @@ PATTERN = re.compile(
     r"(?:[Tt ](\d{2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?(?:([Zz])|([+-])(\d{2}):?(\d{2})?)?)?",
     re.ASCII,
 )
+DAY_FIRST = re.compile(r"\s*\d{1,2}([./-])\d{1,2}\1\d{2}(?:\d{2})?\b.*", re.ASCII)
+
+
+def ends_in_year(text: str) -> bool:
+    """Return whether a text looks like a date that is written as 29.02.2024 or 2/29/24."""
+    return DAY_FIRST.fullmatch(text) is not None
 
 
 def epoch_seconds(text: str) -> float:
@@ -20,7 +26,8 @@ def epoch_seconds(text: str) -> float:
     """
     found = PATTERN.fullmatch(text)
     if found is None:
-        raise ValueError("it is not in that form")
+        hint = ", write 2024-02-29 for 29.02.2024 and 2/29/2024" if ends_in_year(text) else ""
+        raise ValueError(f"it is not in that form{hint}")
     year, month, day, hour, minute, second, fraction, _, sign, offset_hour, offset_minute = found.groups()
     days = date(int(year), int(month), int(day)).toordinal() - EPOCH_DAY
     seconds = days * DAY_S + _clock(hour, minute, second or "0")

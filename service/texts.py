@@ -15,6 +15,7 @@ from service.manifest import Feature
 # Cells that are missing values wherever a text is read, for training too. JSON has null: there they are texts.
 MISSING = frozenset({"", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "none", "#N/A", "?"})
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+COMMA = re.compile(r"\s*[+-]?(?:[0-9][0-9.]*)?,[0-9][0-9.,]*(?:[eE][+-]?[0-9]+)?\s*", re.ASCII)
 BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
 
@@ -33,6 +34,11 @@ def reader_of(feature: Feature) -> Callable[[str], Any]:
         return _whole
     # Typed tables may have taught the model a category that is spelled like a missing value: then it is that category.
     return partial(_text, MISSING.difference(feature.categories or ()))
+
+
+def has_comma(text: str) -> bool:
+    """Return whether a text is a number but for a comma in it, of decimals or of thousands."""
+    return COMMA.fullmatch(text) is not None
 
 
 def _number(cell: str) -> Any:

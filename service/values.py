@@ -5,6 +5,7 @@ from typing import Any
 
 from service.dates import epoch_seconds
 from service.manifest import Feature
+from service.texts import has_comma
 
 WANTED = {
     "float": "a number",
@@ -28,6 +29,8 @@ def number_of(feature: Feature, value: Any) -> float:
         return _seconds(value)
     if isinstance(value, bool) and feature.value_type != "boolean":
         raise InvalidValueError(_wanted(feature, value))
+    if isinstance(value, str) and has_comma(value):
+        raise InvalidValueError(f"expected {_type(feature)}, got a decimal comma: write 3.14 for 3,14, 1234 for 1,234")
     if not isinstance(value, int | float):
         raise InvalidValueError(_wanted(feature, value))
     try:

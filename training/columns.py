@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from service.dates import epoch_seconds
+from service.dates import ends_in_year, epoch_seconds
 from service.manifest import Kind, ValueType
+from service.texts import has_comma
 from training.table import TableError
 
 TICKS_PER_S = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -102,9 +103,27 @@ def _text(name: str, arrow: pa.ChunkedArray, wanted: Kind | None) -> Column:
     seconds = _dates(name, levels, must=wanted == "date")
     if seconds is not None:
         return Column(name, "date", "date", _looked_up(places, seconds))
-    numbers = all(_is_number(level) for level in levels)
-    hint = f"text that reads as numbers: --numeric {name!r} takes it so" if numbers else ""
-    return Column(name, "categorical", "string", places, tuple(levels), hint)
+    _check_commas(name, levels)
+    return Column(name, "categorical", "string", places, tuple(levels), _hint(name, levels))
+
+
+def _check_commas(name: str, levels: list[str]) -> None:
+    """Refuse numbers with decimal commas: as categories they would tell the network nothing of their size."""
+    comma = next((level for level in levels if has_comma(level)), None)
+    if comma is not None and all(has_comma(level) or _is_number(level) for level in levels):
+        raise TableError(
+            f"column {name!r} holds numbers with a decimal comma, such as {comma[:40]!r}: write 3.14 for 3,14 and 1234 for "
+            f"1,234, or name it in --categorical {name!r} to read it as text."
+        )
+
+
+def _hint(name: str, levels: list[str]) -> str:
+    """Return what the owner of a column of text may want to know."""
+    if all(_is_number(level) for level in levels):
+        return f"text that reads as numbers: --numeric {name!r} takes it so"
+    if all(ends_in_year(level) for level in levels):
+        return "dates read as text: write 2024-02-29 for 29.02.2024 and 2/29/2024"
+    return ""
 
 
 def _categorical(name: str, arrow: pa.ChunkedArray) -> Column:
@@ -141,7 +160,10 @@ def _looked_up(places: np.ndarray, values: list[float]) -> np.ndarray:
 def _floats(name: str, levels: list[str]) -> list[float]:
     for level in levels:
         if not _is_number(level):
-            raise TableError(f"column {name!r} holds {level[:40]!r}, which is no finite number, but --numeric asks so.")
+            hint = ": write 3.14 for 3,14 and 1234 for 1,234." if has_comma(level) else "."
+            raise TableError(
+                f"column {name!r} holds {level[:40]!r}, which is no finite number, but --numeric asks so{hint}"
+            )
     return [float(level) for level in levels]
 
 

@@ -50,7 +50,7 @@ def infer(columns: Iterable[Column], goal: Goal, train: np.ndarray, *, rare_rows
         if reason is None:
             features.append(feature)
         else:
-            dropped.append(Dropped(column.name, reason))
+            dropped.append(Dropped(column.name, f"{reason} ({column.note})" if column.note else reason))
     if not features:
         raise TableError("no column is left to predict from: name one in --keep to hold on to it.")
     return Schema(Signature(inputs=tuple(features), target=goal.name, classes=goal.classes), tuple(dropped))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.dates import epoch_seconds
+from service.dates import ends_in_year, epoch_seconds
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,16 @@ def test_agrees_with_the_standard_library(when: datetime, offset_min: int) -> No
     zoned = when.replace(tzinfo=timezone(timedelta(minutes=offset_min)))
     naive_microseconds = (when.replace(tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
     assert epoch_seconds(zoned.isoformat()) == (naive_microseconds - offset_min * 60_000_000) / 1_000_000
+
+
+@pytest.mark.parametrize(
+    "text, is_one",
+    [("29.02.2024", True), ("2/29/24", True), ("29-2-2024 12:30", True), ("2024-02-29", False), ("1.2.3", False),
+     ("10.0.0.2024", False), ("12.5", False)],
+)  # fmt: skip
+def test_dates_of_other_forms_are_seen(text: str, *, is_one: bool) -> None:
+    """A date that ends in its year is told from other texts, and its refusal says how to write it."""
+    assert ends_in_year(text) is is_one
+    if is_one:
+        with pytest.raises(ValueError, match=r"write 2024-02-29 for 29\.02\.2024"):
+            epoch_seconds(text)

@@ -13,7 +13,7 @@ from service.columns import encode_column, encode_columns
 from service.errors import FeatureError
 from service.features import Encoder, Problem
 from service.manifest import Feature, Signature
-from service.values import category_text
+from service.values import WANTED, category_text
 from tests.bundles import INPUTS, random_rows, signature_of
 
 ENCODER = Encoder(signature_of())
@@ -91,6 +91,8 @@ def test_no_rows_keep_the_width() -> None:
     "name, value, message",
     [
         ("length_mm", "41", "expected a number, got a string"),
+        ("length_mm", "3,14", "expected a number, got a decimal comma: write 3.14 for 3,14, 1234 for 1,234"),
+        ("length_mm", "3, 14", "expected a number, got a string"),
         ("length_mm", True, "expected a number, got a boolean"),
         ("length_mm", [1], "expected a number, got a list"),
         ("length_mm", math.nan, "expected a finite number within float64"),
@@ -112,7 +114,7 @@ def test_no_rows_keep_the_width() -> None:
         (
             "seen",
             "29.2.2024",
-            "expected an ISO 8601 date such as 2024-02-29 or 2024-02-29T12:30:00Z: it is not in that form",
+            f"expected {WANTED['date']}: it is not in that form, write 2024-02-29 for 29.02.2024 and 2/29/2024",
         ),
     ],
 )

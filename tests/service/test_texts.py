@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from service.manifest import Feature
-from service.texts import MISSING, reader_of
+from service.texts import MISSING, has_comma, reader_of
 
 
 def feature(kind: str, value_type: str, **more: Any) -> Feature:
@@ -74,3 +74,23 @@ def test_cells(one: Feature, cell: str, value: Any) -> None:
 def test_missing_cells(one: Feature, cell: str) -> None:
     """Every spelling of a missing value is null for every type of feature."""
     assert reader_of(one)(cell) is None
+
+
+@pytest.mark.parametrize(
+    "text, is_one",
+    [
+        ("3,14", True),
+        ("-1.234,5", True),
+        ("1,234.5", True),
+        (" ,5 ", True),
+        ("2,5e-3", True),
+        ("3.14", False),
+        ("1,", False),
+        ("1, 2", False),
+        ("a,1", False),
+        ("", False),
+    ],
+)
+def test_numbers_with_commas_are_seen(text: str, *, is_one: bool) -> None:
+    """A number of another country, with a comma of decimals or thousands, is told from other texts."""
+    assert has_comma(text) is is_one

@@ -94,3 +94,22 @@ def test_refusals(values: list[Any], wanted: Any, sentence: str) -> None:
     """A column that cannot be read, or not as asked, is refused by name."""
     with pytest.raises(TableError, match=sentence):
         column(values, wanted)
+
+
+def test_decimal_commas_are_no_categories() -> None:
+    """Numbers with decimal commas are refused with what to do, not taken for text; who wants the text says so."""
+    with pytest.raises(TableError, match=r"column 'c' holds numbers with a decimal comma, such as '3,14': write 3\.14"):
+        column(["2", "3,14", None])
+    with pytest.raises(TableError, match=r"'3,14', which is no finite number, but --numeric asks so: write 3\.14"):
+        column(["3,14"], "numeric")
+
+    assert column(["2", "3,14", None], "categorical").levels == ("2", "3,14")
+    assert column(["a", "3,14"]).kind == "categorical"
+
+
+def test_dates_of_other_forms_are_noted() -> None:
+    """Dates that are not ISO 8601 stay text, and the line of their column says how to write them."""
+    assert (
+        column(["29.02.2024", "1.3.2024"]).note == "dates read as text: write 2024-02-29 for 29.02.2024 and 2/29/2024"
+    )
+    assert column(["29.02.2024", "soon"]).note == ""

@@ -121,3 +121,11 @@ def test_lines() -> None:
         "  word  categorical  6 categories: a, b, c, d, e, …",
         "  day   date         2024-01-01T00:00:00 to 2024-01-28T00:00:00",
     ]
+
+
+def test_a_dropped_column_keeps_its_note() -> None:
+    """Dates of another form that look like names of rows are dropped with the way to write them."""
+    days = column("when", [f"{1 + row % 28}.{1 + row % 12}.{2000 + row}" for row in range(ROWS)])
+    (dropped,) = schema(days, varied()).dropped
+    assert dropped.reason.startswith("like an identifier: ")
+    assert "write 2024-02-29 for 29.02.2024" in dropped.reason
