@@ -10,6 +10,7 @@ from service.errors import ServiceError
 from service.features import Arrays, Problem
 from service.tables.block import Blocks, Read, Reading
 from service.tables.cells import arrow_column, cell_of
+from service.wire.repeats import repeated_key
 from service.wire.rows import FastRows
 
 MAX_LINE_BYTES = 1 << 20
@@ -30,7 +31,7 @@ class LinesBlock:
     def read(self) -> Read:
         """Return the rows as arrays; what the fast reading does not take is read one by one."""
         arrays = self._table.fast(self._lines) if self._lines else None
-        if arrays is not None:
+        if arrays is not None and self._table.are_distinct(self._lines):
             return Read(arrays, range(self.rows), ())
         return self._table.precise(self._lines)
 
@@ -79,15 +80,30 @@ class LinesTable:
         """Read line by line."""
         rows, broken = [], []
         for number, line in enumerate(lines):
-            try:
-                rows.append(self._less_extra(orjson.loads(line)))
-            except orjson.JSONDecodeError as error:
-                rows.append(None)
-                broken.append(Problem(number, None, f"the line is not JSON: {error}"))
+            row, fault = self._parsed(line)
+            rows.append(row)
+            if fault is not None:
+                broken.append(Problem(number, None, fault))
         encoded = self.reading.encoder.encode_rows(rows, None, None)
         numbers = {problem.row for problem in broken}
         problems = [problem for problem in encoded.errors if problem.row not in numbers]
         return Read(encoded.arrays, encoded.kept, sorted([*problems, *broken], key=lambda one: one.row or 0))
+
+    def are_distinct(self, lines: Sequence[bytes]) -> bool:
+        """Return whether no line that the fast reading took, an object with every feature, has a key twice."""
+        width = len(self._known)  # a line with no more colons than that hides nothing, and is not read again
+        return all(line.count(b":") == width or repeated_key(line, len(orjson.loads(line))) is None for line in lines)
+
+    def _parsed(self, line: bytes) -> tuple[Any, str | None]:
+        """Return the row of a line, or None and what is wrong with it."""
+        try:
+            row = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            return None, _unreadable(line, error)
+        key = repeated_key(line, len(row) if isinstance(row, dict) else 0)
+        if key is not None:
+            return None, f"the key {key!r:.200} is given twice in one object"
+        return self._less_extra(row), None
 
     def named(self, line: bytes) -> dict[str, Any]:
         """Return a line as an object; what is none becomes an empty one."""
@@ -103,6 +119,17 @@ class LinesTable:
         if not (self._ignores_extra and isinstance(row, dict)):
             return row
         return {name: value for name, value in row.items() if name in self._known}
+
+
+def _unreadable(line: bytes, error: ValueError) -> str:
+    """Return why a line is not JSON."""
+    try:
+        line.decode()
+    except UnicodeDecodeError as found:
+        return (
+            f"the line is not UTF-8 (byte 0x{line[found.start]:02x}): convert the table with iconv -f latin1 -t utf-8"
+        )
+    return f"the line is not JSON: {error}"
 
 
 def line_blocks(file: BinaryIO, reading: Reading) -> Blocks:

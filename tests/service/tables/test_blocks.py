@@ -267,3 +267,49 @@ def test_what_is_no_text_is_told_by_its_own_line(line: int, fault: bytes) -> Non
     with pytest.raises(ServiceError, match=f"^{sentence}") as refused:
         read(b"\n".join(lines), CSV, Parameters(extra="ignore"))
     assert refused.value.code == "broken_csv"
+
+
+def lines_of(*lines: str | bytes, extra: str = "ignore") -> tuple[list[tuple[int | None, str]], list[int]]:
+    """Return what is wrong with which of the lines, and which are kept."""
+    body = b"\n".join(line.encode() if isinstance(line, str) else line for line in lines)
+    (block,) = read(body, LINES, Parameters(extra=extra))
+    result = block.read()
+    return [(problem.row, problem.message) for problem in result.problems], list(result.kept)
+
+
+GOOD = '"island":"Oslo","count":3,"seen":"2020-01-01T12:30:00Z","adult":true,"grade":2,"owned":false}'
+
+
+@pytest.mark.parametrize("extra", ["ignore", "refuse"])
+def test_a_key_that_comes_twice_is_refused_in_its_line(extra: str) -> None:
+    """Which of two values of a key is meant nobody can say: the line is refused by the key's name, others are not."""
+    one, two = '{"length_mm":1,' + GOOD, '{"length_mm":1,"length_mm":2,' + GOOD
+    escaped = '{"length_mm":1,"length\\u005fmm":2,' + GOOD
+    hidden = two.replace("T12:30:00Z", "")
+    sentence = "the key 'length_mm' is given twice in one object"
+
+    assert lines_of(one, one, extra=extra) == ([], [0, 1])
+    assert lines_of(one, two, hidden, escaped, one, extra=extra) == ([(place, sentence) for place in (1, 2, 3)], [0, 4])
+
+
+def test_a_key_twice_is_found_among_extra_columns() -> None:
+    """Columns that go along unread are read for it too, and nested objects in them."""
+    told = '{"note":"a: b","length_mm":1,' + GOOD
+    twice = '{"note":1,"note":2,"length_mm":1,' + GOOD
+    nested = '{"note":{"x":1,"x":2},"length_mm":1,' + GOOD
+
+    assert lines_of(told, twice, nested) == (
+        [
+            (1, "the key 'note' is given twice in one object"),
+            (2, "the key 'x' is given twice in one object"),
+        ],
+        [0],
+    )
+
+
+def test_a_line_of_another_encoding_is_told() -> None:
+    """A line of JSON that is not UTF-8 is refused with the byte and what to do, and the others are kept."""
+    (found,), kept = lines_of('{"length_mm":1,' + GOOD, b'{"note":"\xe9",' + GOOD.encode())
+
+    assert found == (1, "the line is not UTF-8 (byte 0xe9): convert the table with iconv -f latin1 -t utf-8")
+    assert kept == [0]
