@@ -15,6 +15,8 @@ import service
 from service import awaiting
 from service.app import Service
 from service.errors import ServiceError
+from service.exchange import ID_HEADER, request_id_of
+from service.logs import event
 from service.metrics import Tally
 from service.model import Model
 from service.rpc.messages import SERVICE, classes
@@ -29,6 +31,8 @@ STATUS = {
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
+ROUTE = "grpc"  # in metrics and in the log
+ID = ID_HEADER.decode()
 METHODS = ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer")
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
@@ -73,10 +77,35 @@ class RpcServer:
             "ModelInfer": self._infer,
         }
         return grpc.unary_unary_rpc_method_handler(
-            partial(_guarded, answers[name]),
+            partial(self._answer, name, answers[name]),
             request_deserializer=self._messages[f"{name}Request"].FromString,
             response_serializer=self._messages[f"{name}Response"].SerializeToString,
         )
+
+    async def _answer(self, name: str, answer: Handler, request: Any, context: Any) -> Any:
+        """Answer, or tell the refusal as the status that the protocol's clients know; log as HTTP does."""
+        started_s = time.perf_counter()
+        given = {key: value for key, value in context.invocation_metadata() or () if key == ID}
+        request_id = request_id_of({ID_HEADER: str(given[ID]).encode()} if given else {})
+        context.set_trailing_metadata(((ID, request_id),))
+        try:
+            answered = await answer(request, context)
+        except ServiceError as error:
+            if error.status >= 500:
+                event("request_failed", 40, request_id=request_id, route=ROUTE, code=error.code)
+            self._log(request_id, name, error.status, started_s, code=error.code)
+            if error.retry_after_s is not None:
+                context.set_trailing_metadata(((ID, request_id), ("retry-after", str(error.retry_after_s))))
+            await context.abort(STATUS.get(error.status, grpc.StatusCode.INVALID_ARGUMENT), error.message)
+        self._log(request_id, name, 200, started_s)
+        return answered
+
+    def _log(self, request_id: str, name: str, status: int, started_s: float, **further: Any) -> None:
+        """Log one call where every request is; `status` is that of HTTP."""
+        if self._service.settings.access_log:
+            seconds = round(time.perf_counter() - started_s, 6)
+            named = {"method": name, "status": status, **further, "seconds": seconds}
+            event("request", request_id=request_id, route=ROUTE, **named)
 
     async def _server_live(self, request: Any, context: Any) -> Any:
         return self._messages["ServerLiveResponse"](live=True)
@@ -105,7 +134,7 @@ class RpcServer:
         started_s = time.perf_counter()
         model = self._model(request.model_name, request.model_version)
         key = (model.manifest.name, model.manifest.version)
-        tally = self._service.tallies.setdefault((*key, "grpc"), Tally())
+        tally = self._service.tallies.setdefault((*key, ROUTE), Tally())
         try:
             tensors = self._tensors_of(key, model)
             arrays, rows, wanted = tensors.read(request)
@@ -129,13 +158,3 @@ class RpcServer:
 
     def _model(self, name: str, version: str) -> Model:
         return model_of(self._service.site, [name, "versions", version] if version else [name])
-
-
-async def _guarded(answer: Handler, request: Any, context: Any) -> Any:
-    """Answer, or tell the refusal as the status that the protocol's clients know."""
-    try:
-        return await answer(request, context)
-    except ServiceError as error:
-        if error.retry_after_s is not None:
-            context.set_trailing_metadata((("retry-after", str(error.retry_after_s)),))
-        await context.abort(STATUS.get(error.status, grpc.StatusCode.INVALID_ARGUMENT), error.message)
