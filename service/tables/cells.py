@@ -1,6 +1,7 @@
 """JSON values to the cells of a text table, and to typed columns of an Arrow table."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -8,7 +9,11 @@ import orjson
 from service.errors import FeatureError
 from service.features import codes_of, value_of
 from service.manifest import Feature
+from service.tables.block import invalid_table
+from service.texts import WHOLE
 from service.values import InvalidValueError
+
+MAX_EXACT = 1 << 53  # every integer up to here is a float64
 
 
 def cell_of(value: Any) -> str:
@@ -18,13 +23,35 @@ def cell_of(value: Any) -> str:
     return "" if value is None else orjson.dumps(value, default=str).decode().strip('"')
 
 
+def json_of(take: Callable[[str], Any], cell: str) -> Any:
+    """Return the JSON value of a text table's cell, a whole number as it is written; what is no number stays text."""
+    value = take(cell)
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return cell
+    return int(cell) if WHOLE.fullmatch(cell.strip()) and isinstance(whole(value), int) else value
+
+
+def whole(value: Any) -> Any:
+    """Return a float that is a whole number as an integer, so that it is written as 181: pandas knows no missing integer.
+
+    Whatever else it is stays: -0.0 too, which no integer is.
+    """
+    if not isinstance(value, float) or not value.is_integer() or abs(value) > MAX_EXACT:
+        return value
+    return value if value == 0 and math.copysign(1, value) < 0 else int(value)
+
+
 def arrow_type(feature: Feature) -> Any:
     """Return the Arrow type of a feature's column where the table itself has no types."""
     import pyarrow as pa
 
-    if feature.kind == "numeric":
+    if feature.value_type == "boolean":
+        return pa.bool_()
+    if feature.kind == "numeric":  # the next block may hold a fraction, also where all training values were whole
         return pa.float64()
-    return {"integer": pa.int64(), "boolean": pa.bool_()}.get(feature.value_type, pa.string())
+    return pa.int64() if feature.value_type == "integer" else pa.string()
 
 
 def arrow_column(feature: Feature, values: Sequence[Any]) -> Any:
@@ -44,4 +71,16 @@ def _fitting(feature: Feature, codes: dict[str, int], value: Any, wanted: Any) -
         return None
     if value is None or feature.kind == "date":
         return value
+    if wanted == pa.bool_() and feature.kind == "numeric":
+        return _boolean(feature, number)
     return number if wanted == pa.float64() else int(value) if wanted == pa.int64() else value
+
+
+def _boolean(feature: Feature, number: float) -> bool:
+    """Return what was true, false, 1 or 0; raises 422 for other numbers, which a column of true and false cannot hold."""
+    if number not in (0.0, 1.0):
+        raise invalid_table(
+            f"The feature {feature.name!r} holds a number that is neither true nor false, and its column in the answer is "
+            "boolean: ask for the predictions alone, or for a text format."
+        )
+    return number == 1.0

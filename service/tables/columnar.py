@@ -19,7 +19,7 @@ from service.errors import ServiceError
 from service.manifest import Feature
 from service.tables.block import Blocks, Column, Read, Reading, invalid_table, places_of, read_columns
 from service.tables.bounds import Unpacking
-from service.tables.cells import cell_of
+from service.tables.cells import cell_of, whole
 from service.tables.messages import CheckedMessages
 from service.tables.pages import check_pages
 
@@ -68,21 +68,28 @@ class ArrowBlock:
 
     def cells(self) -> Sequence[Sequence[str]]:
         """Return each row as text."""
-        columns = [[cell_of(value) for value in json_values(column)] for column in self._batch.columns]
+        columns = [[cell_of(value) for value in values] for values in self._values()]
         return [list(row) for row in zip(*columns, strict=True)] if columns else [[]] * self.rows
 
     def lines(self) -> Sequence[bytes]:
         """Return each row as a JSON object."""
-        columns = [json_values(column) for column in self._batch.columns]
         names = self.names()
         return [
             orjson.dumps(dict(zip(names, row, strict=True)), default=str, option=orjson.OPT_PASSTHROUGH_DATETIME)
-            for row in zip(*columns, strict=True)
+            for row in zip(*self._values(), strict=True)
         ]
 
     def batch(self) -> pa.RecordBatch:
         """Return the batch."""
         return self._batch
+
+    def _values(self) -> list[list[Any]]:
+        """Return each column's JSON values; a feature of whole numbers has them also where its column is of floats."""
+        integers = {feature.name for feature in self._reading.signature.inputs if feature.value_type == "integer"}
+        return [
+            list(map(whole, json_values(column))) if name in integers else json_values(column)
+            for name, column in zip(self.names(), self._batch.columns, strict=True)
+        ]
 
 
 def encode_array(feature: Feature, array: pa.Array) -> np.ndarray:

@@ -12,7 +12,7 @@ from service.columns import encode_column
 from service.features import Problem
 from service.manifest import Feature
 from service.tables.block import Blocks, Column, Read, Reading, invalid_table, places_of, read_columns
-from service.tables.cells import arrow_column
+from service.tables.cells import arrow_column, json_of
 from service.tables.records import Record, Records
 from service.texts import reader_of
 
@@ -61,7 +61,7 @@ class TextBlock:
         """Return each row as a JSON object; columns that are no features stay text."""
         header, takes = self._table.header, self._table.all_takes
         return [
-            orjson.dumps({name: take(cell) for name, take, cell in zip(header, takes, record, strict=True)})
+            orjson.dumps({name: json_of(take, cell) for name, take, cell in zip(header, takes, record, strict=True)})
             for record in self.cells()
         ]
 

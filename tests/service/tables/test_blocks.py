@@ -191,6 +191,57 @@ def test_a_line_holds_one_object() -> None:
     assert [problem.row for problem in result.problems] == [0, 1, 2]
 
 
+TEXTS = f"{','.join(NAMES)},note\n41,Oslo,3,2020-01-01,true,2,NA,007\n-0,NA,4.5,NA,0,1,false,NA\n".encode()
+
+
+def test_cells_keep_their_types_in_json() -> None:
+    """Whole numbers stay whole in JSON Lines, truth stays truth, missing cells are null, other columns stay text."""
+    (block,) = read(TEXTS, CSV, Parameters(extra="ignore"))
+    first, second = block.lines()
+
+    assert first == (
+        b'{"length_mm":41,"island":"Oslo","count":3,"seen":"2020-01-01","adult":true,"grade":2,"owned":null,"note":"007"}'
+    )
+    assert second == (
+        b'{"length_mm":-0.0,"island":null,"count":4.5,"seen":null,"adult":false,"grade":1,"owned":false,"note":"NA"}'
+    )
+
+
+def test_a_cell_that_is_no_number_stays_text_in_json() -> None:
+    """What was refused is in the answer as it came, and not as a null that hides it."""
+    (block,) = read(TEXTS.replace(b"41,", b"1e999,"), CSV, Parameters(extra="ignore"))
+
+    assert block.lines()[0].startswith(b'{"length_mm":"1e999",')
+
+
+def test_cells_keep_their_types_through_a_typed_table() -> None:
+    """Text to Arrow to text: truth is boolean in between, and whole numbers come back as they were written."""
+    (block,) = read(TEXTS, CSV, Parameters(extra="ignore"))
+    batch, sink = block.batch(), io.BytesIO()
+    parquet.write_table(pa.Table.from_batches([batch]), sink)
+    (again,) = read(sink.getvalue(), PARQUET, Parameters(extra="ignore"))
+
+    assert [str(kind) for kind in batch.schema.types] == [
+        "double", "string", "double", "string", "bool", "int64", "bool", "string",
+    ]  # fmt: skip
+    assert [list(row) for row in again.cells()] == [
+        ["41.0", "Oslo", "3", "2020-01-01", "true", "2", "", "007"],
+        ["-0.0", "", "4.5", "", "false", "1", "false", "NA"],
+    ]
+    assert [json.loads(line)["count"] for line in again.lines()] == [3, 4.5]
+    assert b'"count":3,' in again.lines()[0]
+
+
+def test_a_number_that_is_no_truth_has_no_place_in_a_typed_answer() -> None:
+    """A feature of true and false takes other numbers in JSON; a boolean column that cannot hold them is refused."""
+    row = dict(zip(NAMES, random_rows(SIGNATURE, 1)[0], strict=True))
+    blocks = [read(json.dumps({**row, "adult": value}).encode(), LINES)[0] for value in (1, False, 0.5)]
+
+    assert [block.batch()["adult"].to_pylist() for block in blocks[:2]] == [[True], [False]]
+    with pytest.raises(ServiceError, match="'adult' holds a number that is neither true nor false"):
+        blocks[2].batch()
+
+
 VALUES = st.lists(
     st.one_of(st.none(), st.sampled_from(["Oslo", "Ærø", "oslo", "", " Oslo"]), st.text(max_size=4)), max_size=30
 )
