@@ -90,9 +90,12 @@ class LinesTable:
         return Read(encoded.arrays, encoded.kept, sorted([*problems, *broken], key=lambda one: one.row or 0))
 
     def are_distinct(self, lines: Sequence[bytes]) -> bool:
-        """Return whether no line that the fast reading took, an object with every feature, has a key twice."""
+        """Return whether no line that the fast reading took, an object with every feature, has a key twice.
+
+        The fast reading passes over extra columns, and so over what is no text in them: such a line is read again too.
+        """
         width = len(self._known)  # a line with no more colons than that hides nothing, and is not read again
-        return all(line.count(b":") == width or repeated_key(line, len(orjson.loads(line))) is None for line in lines)
+        return all(line.count(b":") == width or self._parsed(line)[1] is None for line in lines)
 
     def _parsed(self, line: bytes) -> tuple[Any, str | None]:
         """Return the row of a line, or None and what is wrong with it."""

@@ -362,5 +362,7 @@ def test_a_line_of_another_encoding_is_told() -> None:
     """A line of JSON that is not UTF-8 is refused with the byte and what to do, and the others are kept."""
     (found,), kept = lines_of('{"length_mm":1,' + GOOD, b'{"note":"\xe9",' + GOOD.encode())
 
-    assert found == (1, "the line is not UTF-8 (byte 0xe9): convert the table with iconv -f latin1 -t utf-8")
+    sentence = "the line is not UTF-8 (byte 0xe9): convert the table with iconv -f latin1 -t utf-8"
+    assert found == (1, sentence)
+    assert lines_of(b'{"note":"\xe9","length_mm":1,' + GOOD.encode()) == ([(0, sentence)], [])
     assert kept == [0]
