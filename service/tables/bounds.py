@@ -13,6 +13,7 @@ class Unpacking:
         """Allow `max_bytes` in all; None: a file of our own, which may have any size."""
         self._max_bytes = max_bytes
         self._bytes = 0
+        self._values = 0
 
     @property
     def is_bounded(self) -> bool:
@@ -34,4 +35,19 @@ class Unpacking:
                 "batch_too_large",
                 f"A record batch, a page or a block of rows unpacks to {piece_bytes} bytes; at most {PIECE_BYTES} are "
                 "taken: write smaller ones.",
+            )
+
+    def add_values(self, values: int) -> None:
+        """Count values that are about to be read; raises 413."""
+        self._values += values
+        self.check_values(self._values)
+
+    def check_values(self, values: int) -> None:
+        """Refuse with 413 a table of so many values: a run of equal ones has next to no bytes, whatever its length.
+
+        Written out each takes a byte at least, so a table that has its size as text has no more than that.
+        """
+        if self._max_bytes is not None and values > self._max_bytes:
+            raise ServiceError(
+                413, "too_many_values", f"The table has {values} values or more; at most {self._max_bytes} are taken."
             )

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import orjson
 import pyarrow as pa
-from pyarrow import compute, ipc, parquet
+from pyarrow import ipc, parquet
 
 from service.columns import encode_column, json_value
 from service.errors import ServiceError
@@ -20,6 +20,7 @@ from service.manifest import Feature
 from service.tables.block import Blocks, Column, Read, Reading, invalid_table, places_of, read_columns
 from service.tables.bounds import Unpacking
 from service.tables.cells import cell_of, whole
+from service.tables.expansion import check_flat, check_texts, is_text
 from service.tables.messages import CheckedMessages
 from service.tables.pages import check_pages
 
@@ -171,6 +172,7 @@ def parquet_blocks(file: BinaryIO, reading: Reading) -> Blocks:
             unpacking.check(fixed * reading.block_rows)
         places_of(schema.names, reading)
         names = schema.names if reading.parameters.answer == "append" else list(reading.encoder.names)
+        unpacking.check_values(opened.metadata.num_rows * len(names))
         batches = opened.iter_batches(batch_size=reading.block_rows, columns=names)
         yield from _blocks(pa.schema([schema.field(name) for name in names]), batches, reading, unpacking)
 
@@ -185,35 +187,23 @@ def _parquet_file(file: BinaryIO, unpacking: Unpacking) -> parquet.ParquetFile:
     if not unpacking.is_bounded:
         return parquet.ParquetFile(file, **ways)
     with parquet.ParquetFile(file) as opened:
-        texts = [field.name for field in opened.schema_arrow if _is_text(field.type)]
+        texts = [field.name for field in opened.schema_arrow if is_text(field.type)]
     return parquet.ParquetFile(file, read_dictionary=texts, **ways)
-
-
-def _is_text(kind: Any) -> bool:
-    return kind in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
-
-
-def _check_texts(batch: pa.RecordBatch, unpacking: Unpacking) -> None:
-    """Refuse a block whose texts, each written out, are too large."""
-    total = 0
-    for column in batch.columns:
-        if pa.types.is_dictionary(column.type) and _is_text(column.type.value_type):
-            total += compute.sum(compute.binary_length(column.dictionary).take(column.indices)).as_py() or 0
-        elif pa.types.is_string_view(column.type) or pa.types.is_binary_view(column.type):
-            views = np.frombuffer(column.buffers()[1], np.int32)[4 * column.offset :]  # each begins with its length
-            total += int(views[: 4 * len(column) : 4].sum(dtype=np.int64))
-    unpacking.check(total)
 
 
 def _blocks(schema: pa.Schema, batches: Iterator[pa.RecordBatch], reading: Reading, unpacking: Unpacking) -> Blocks:
     places = places_of(schema.names, reading)
+    if unpacking.is_bounded:
+        appends = reading.parameters.answer == "append"
+        check_flat([field for field in schema if appends or field.name in reading.encoder.names])
     first = 0
     for batch in batches:
+        unpacking.add_values(batch.num_rows * len(schema))
         batch.validate(full=True)  # before anything follows the offsets that a stranger wrote
         for start in range(0, batch.num_rows, reading.block_rows):
             part = batch.slice(start, reading.block_rows)
             if unpacking.is_bounded:
-                _check_texts(part, unpacking)
+                check_texts(part, unpacking)
             yield ArrowBlock(_as_in(schema, part), first + start, reading, places)
         first += batch.num_rows
     if first == 0:  # a table without a row has columns too

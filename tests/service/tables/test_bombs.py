@@ -4,6 +4,7 @@ import io
 import struct
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import ipc, parquet
@@ -43,13 +44,16 @@ def packed(table: pa.Table, **ways: Any) -> bytes:
     return sink.getvalue()
 
 
-def rows_of(body: bytes, found: Format, max_bytes: int | None = LIMIT) -> int:
+def rows_of(body: bytes, found: Format, max_bytes: int | None = LIMIT, answer: str = "append") -> int:
     """Return the rows of a table that a stranger sent; raises ServiceError."""
-    reading = Reading(Encoder(SIGNATURE), Parameters(extra="ignore"), 2048, max_bytes)
+    reading = Reading(Encoder(SIGNATURE), Parameters(extra="ignore", answer=answer), 2048, max_bytes)
     return sum(block.rows for block in blocks_of(io.BytesIO(body), found, reading))
 
 
 LONG = "a" * (PIECE_BYTES + 1)
+BYTES = pa.DictionaryArray.from_arrays(
+    pa.array([0] * ROWS, pa.int8()), pa.array([b"a" * (1 << 17)], pa.binary(1 << 17))
+)
 NAMED = pa.DictionaryArray.from_arrays(pa.array([0] * ROWS, pa.int8()), ["a" * (1 << 17)])
 
 
@@ -60,6 +64,7 @@ NAMED = pa.DictionaryArray.from_arrays(pa.array([0] * ROWS, pa.int8()), ["a" * (
         (ARROW_STREAM, stream(table_with(pa.array([LONG]), 1), "lz4")),
         (ARROW_STREAM, stream(table_with(pa.DictionaryArray.from_arrays([0], [LONG]), 1), "zstd")),
         (ARROW_STREAM, stream(table_with(NAMED))),
+        (ARROW_STREAM, stream(table_with(BYTES))),
         (PARQUET, packed(table_with(pa.array([LONG]), 1), use_dictionary=False)),
         (PARQUET, packed(table_with(pa.array([LONG]), 1), use_dictionary=True)),
         (PARQUET, packed(table_with(pa.array([LONG]), 1), use_dictionary=False, data_page_version="2.0")),
@@ -67,7 +72,19 @@ NAMED = pa.DictionaryArray.from_arrays(pa.array([0] * ROWS, pa.int8()), ["a" * (
         (PARQUET, packed(table_with(NAMED.cast(pa.string())))),
         (PARQUET, packed(table_with(pa.array([None] * ROWS, pa.binary(1 << 20))))),
     ],
-    ids=["zstd", "lz4", "dictionary", "named", "page", "dictionary page", "page v2", "list", "one text", "fixed"],
+    ids=[
+        "zstd",
+        "lz4",
+        "dictionary",
+        "named",
+        "named bytes",
+        "page",
+        "dictionary page",
+        "page v2",
+        "list",
+        "one text",
+        "fixed",
+    ],
 )
 def test_a_bomb_is_refused(found: Format, body: bytes) -> None:
     """A piece of a small body that would take more than PIECE_BYTES is refused with 413, whatever hides it."""
@@ -88,6 +105,74 @@ def test_many_pieces_have_a_bound_together(found: Format) -> None:
     with pytest.raises(ServiceError) as refused:
         rows_of(body, found, 1_000_000)
     assert refused.value.status == 413
+
+
+SHORT = pa.array(["a" * (1 << 17)])
+ZEROS = pa.array([0] * ROWS, pa.int32())
+NESTED = {
+    "runs": pa.RunEndEncodedArray.from_arrays(pa.array([ROWS], pa.int32()), SHORT),
+    "struct": pa.StructArray.from_arrays([pa.DictionaryArray.from_arrays(ZEROS, SHORT)], ["x"]),
+    "views": pa.ListViewArray.from_arrays(ZEROS, pa.array([1 << 17] * ROWS, pa.int32()), pa.nulls(1 << 17, pa.int8())),
+    "texts of an extension": pa.ExtensionArray.from_storage(
+        pa.opaque(pa.dictionary(pa.int32(), pa.string()), "t", "v"), pa.DictionaryArray.from_arrays(ZEROS, SHORT)
+    ),
+    "dictionary of views": pa.DictionaryArray.from_arrays(ZEROS, SHORT.cast(pa.string_view())),
+    "nulls": pa.FixedSizeListArray.from_arrays(pa.nulls(ROWS << 12), 1 << 12),
+}
+
+
+@pytest.mark.parametrize("column", NESTED.values(), ids=NESTED)
+def test_nested_columns_of_strangers_are_not_written_out(column: pa.Array) -> None:
+    """A column that may name one long value for every row is refused by its name, and left alone where nobody asks."""
+    body = stream(table_with(column))
+    assert len(body) < PIECE_BYTES / 100
+
+    with pytest.raises(ServiceError, match=r"The column 'note' is of type .*: lists, structs, runs"):
+        rows_of(body, ARROW_STREAM)
+    assert rows_of(body, ARROW_STREAM, answer="alone") == rows_of(body, ARROW_STREAM, None) == ROWS
+
+
+def test_texts_in_lists_are_refused_before_they_are_unpacked() -> None:
+    """A list in Parquet may name a long text of a short page many times: it is refused by the type of its column."""
+    body = packed(table_with(pa.array([["a" * (1 << 17)]] * ROWS)))
+    assert len(body) < PIECE_BYTES / 100
+
+    with pytest.raises(ServiceError, match="The column 'note' is of type list<"):
+        rows_of(body, PARQUET)
+    assert rows_of(body, PARQUET, answer="alone") == ROWS
+
+
+def runs(rows: int) -> bytes:
+    """Return a Parquet file of so many equal rows, which has some bytes a page."""
+    (row,) = random_rows(SIGNATURE, 1, seed=2)
+    columns = {name: pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), [value])
+               for name, value in zip(NAMES, row, strict=True)}  # fmt: skip
+    return packed(pa.table(columns), row_group_size=rows)
+
+
+def test_runs_are_read_in_blocks() -> None:
+    """Millions of rows in a few bytes are read block by block: memory does not grow with their number."""
+    body, most = runs(3_000_000), 0
+    assert len(body) < 200_000
+    reading = Reading(Encoder(SIGNATURE), Parameters(), 2048, LIMIT)
+    before = pa.total_allocated_bytes()
+    for block in blocks_of(io.BytesIO(body), PARQUET, reading):
+        assert block.rows <= 2048
+        most = max(most, pa.total_allocated_bytes() - before)
+
+    assert most < 4_000_000  # of 7 columns, each with 1 byte a value where all of it is held: 21 000 000
+
+
+@pytest.mark.parametrize("found", [ARROW_STREAM, PARQUET], ids=lambda one: one.name)
+def test_values_without_bytes_have_a_bound(found: Format) -> None:
+    """A table has at most as many values as it may have bytes, also where its values have none."""
+    rows = 200_000
+    body = runs(rows) if found == PARQUET else stream(pa.table({name: pa.nulls(rows) for name in NAMES}))
+
+    assert rows_of(body, found, rows * len(NAMES)) == rows
+    with pytest.raises(ServiceError, match=f"The table has {rows * len(NAMES)} values or more") as refused:
+        rows_of(body, found, rows * len(NAMES) - 1)
+    assert (refused.value.status, refused.value.code) == (413, "too_many_values")
 
 
 @pytest.mark.parametrize("compression", ["zstd", "lz4", None])
