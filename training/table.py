@@ -103,16 +103,15 @@ def _text(path: Path, signs: str) -> pa.Table:
         ragged.append(row)
         return "error"
 
+    parsing = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=refuse)
+    ways = {"null_values": sorted(MISSING), "strings_can_be_null": True}
     try:
-        return csv.read_csv(
-            path,
-            parse_options=csv.ParseOptions(
-                delimiter=delimiter,
-                newlines_in_values=True,
-                invalid_row_handler=refuse,
-            ),
-            convert_options=csv.ConvertOptions(null_values=sorted(MISSING), strings_can_be_null=True),
-        )
+        found = csv.read_csv(path, parse_options=parsing, convert_options=csv.ConvertOptions(**ways))
+        times = {field.name: pa.string() for field in found.schema if pa.types.is_time(field.type)}
+        if not times:
+            return found
+        # A time of day is a category: the text that serving reads, 12:30, and not 12:30:00.
+        return csv.read_csv(path, parse_options=parsing, convert_options=csv.ConvertOptions(column_types=times, **ways))
     except pa.ArrowInvalid as error:
         if not ragged:
             raise

@@ -54,7 +54,7 @@ class ArrowBlock:
         signature = self._reading.signature
         columns = []
         for feature, place in zip(signature.inputs, self._places, strict=True):
-            column = self._batch.column(place)
+            column = as_trained(self._batch.column(place))
             columns.append(Column(partial(encode_array, feature, column), partial(json_values, column)))
         return read_columns(signature, self.rows, columns)
 
@@ -91,6 +91,13 @@ class ArrowBlock:
             list(map(whole, json_values(column))) if name in integers else json_values(column)
             for name, column in zip(self.names(), self._batch.columns, strict=True)
         ]
+
+
+def as_trained(array: pa.Array) -> pa.Array:
+    """Return a column with the type that training reads it as: decimals are floats, times of day are texts."""
+    if pa.types.is_decimal(array.type):
+        return array.cast(pa.float64(), safe=False)
+    return array.cast(pa.string()) if pa.types.is_time(array.type) else array
 
 
 def encode_array(feature: Feature, array: pa.Array) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 import io
 import json
+from datetime import date, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +138,34 @@ def test_a_typed_text_is_never_missing(tmp_path: Path) -> None:
     assert data.signature.inputs[0].categories == ("NA", "b", "null")
     check_alike(data, served(data, path.read_bytes(), PARQUET))
     check_alike(data, served(data, text.encode(), CSV))
+
+
+def test_times_of_day_are_the_texts_of_their_cells(tmp_path: Path) -> None:
+    """A time in CSV is the category that its cell spells, in training as in serving."""
+    body = "at,y\n" + "".join(f"{8 + row % 5:02}:30,{row % 5 + row / 100}\n" for row in range(80))
+    path = tmp_path / "t.csv"
+    path.write_text(body)
+    data = prepare(path, Settings(target="y"))
+
+    assert data.signature.inputs[0].categories == ("08:30", "09:30", "10:30", "11:30", "12:30")
+    check_alike(data, served(data, body.encode(), CSV))
+
+
+TYPED = {
+    "decimals": pa.array([None if row % 9 == 0 else Decimal(row % 7) / 8 for row in range(80)], pa.decimal128(9, 4)),
+    "times": pa.array([None if row % 9 == 0 else time(row % 7, 30) for row in range(80)], pa.time32("s")),
+    "long times": pa.array([time(row % 7, 30) for row in range(80)], pa.time64("us")),
+    "small floats": pa.array(np.arange(80, dtype=np.float16) / 3),
+    "numbered texts": pa.array(["a", "b", None, "d"] * 20).dictionary_encode(),
+    "days": pa.array([date(2020, 1, row % 28 + 1) for row in range(80)], pa.date64()),
+}
+
+
+@pytest.mark.parametrize("column", TYPED.values(), ids=TYPED)
+def test_typed_columns_are_served_as_they_were_trained(tmp_path: Path, column: pa.Array) -> None:
+    """Whatever type of Parquet column training takes, serving takes too, to the same arrays."""
+    path = tmp_path / "t.parquet"
+    parquet.write_table(pa.table({"a": column, "y": [row % 7 + row / 100 for row in range(80)]}), path)
+    data = prepare(path, Settings(target="y"))
+
+    check_alike(data, served(data, path.read_bytes(), PARQUET))
