@@ -6,10 +6,12 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
+
+if TYPE_CHECKING:  # it takes seconds to load
+    from torch import Tensor
 
 INTERVAL_S = 10.0  # a checkpoint may cost more than a short epoch: at most so often
 
@@ -28,8 +30,10 @@ class Checkpoint:
         self._interval_s = interval_s
         self._last_s = -interval_s
 
-    def save(self, state: Mapping[str, Tensor]) -> None:
+    def save(self, state: Mapping[str, "Tensor"]) -> None:
         """Replace the file, unless it was replaced a moment ago."""
+        from safetensors.torch import save
+
         now = time.monotonic()
         if now - self._last_s < self._interval_s:
             return
@@ -42,7 +46,7 @@ class Checkpoint:
         part.replace(self.path)
         self._last_s = time.monotonic()
 
-    def load(self) -> dict[str, Tensor]:
+    def load(self) -> "dict[str, Tensor]":
         """Return the saved state; CheckpointError where there is none, or where it is another run's."""
         if not self.path.exists():
             raise CheckpointError(f"there is no checkpoint {self.path} to resume from: leave --resume out.")

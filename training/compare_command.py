@@ -15,7 +15,6 @@ USAGE = 2  # exit code: what was asked for cannot be done
 def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     given = parser().parse_args(arguments)
-    from training.comparison import compare, verdict  # torch takes seconds to load: --help need not wait
     from training.data import prepare
 
     try:
@@ -23,6 +22,9 @@ def main(arguments: Sequence[str]) -> int:
         settings = make(values)
         data = prepare(given.table, settings)
         check_folds(given.folds, len(data.goal.y))
+        # torch takes seconds to load: a fault of the table is told before that.
+        from training.comparison import compare, verdict
+
         unit = "RMSE" if data.goal.classes is None else "log loss"
         print(f"{given.table.name}: {len(data.goal.y)} rows, {data.goal.task}, {given.folds} folds", flush=True)
         scores = compare(data, settings, given.folds, lambda line: print(line, file=sys.stderr, flush=True))

@@ -25,8 +25,8 @@ from sklearn.utils.validation import (
 
 from training import bundle, frame, model, parameters
 from training.goal import Goal
-from training.line import NAME
-from training.model import Model, Place
+from training.model import Model
+from training.place import NAME, Place
 from training.progress import Progress, Silent
 from training.settings import SettingError, Settings, make
 

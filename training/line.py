@@ -1,23 +1,22 @@
-"""The line from a table to a bundle: prepare -> fit -> freeze -> fold -> export -> check -> measure -> write."""
+"""The line from a table to a bundle: prepare -> fit -> freeze -> fold -> export -> check -> measure -> write.
 
-import re
+What loads torch or scikit-learn is imported where it is first needed: that takes seconds, and most faults of a table
+show in its header.
+"""
+
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from training import bundle, leaks, model
-from training.board import Board
 from training.checkpoint import Checkpoint
 from training.data import Data, prepare
-from training.fitted import device_of
 from training.interruption import Interruption
-from training.model import Place
+from training.place import Place, place_of
 from training.progress import Progress, Silent, duration
-from training.settings import SettingError, Settings
+from training.settings import Settings
 
 NOT_KEYED = ("models", "resume", "tensorboard", "version")  # settings that change no fit
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,18 @@ def train(path: Path, settings: Settings, progress: Progress | None = None, star
     """
     start_s, progress = time.monotonic() if start_s is None else start_s, progress or Silent()
     place = place_of(path, settings)
-    device_of(settings.device)  # refuses before a large table is read
+    if settings.device == "cuda":
+        from training.fitted import device_of
+
+        device_of(settings.device)  # refuses before a large table is read
     data = prepare(path, settings)
+    return trained(data, place, settings, progress, start_s)
+
+
+def trained(data: Data, place: Place, settings: Settings, progress: Progress, start_s: float) -> Trained:
+    """Train on a prepared table; see `train`."""
+    from training import leaks, model
+
     findings = leaks.find(data.signature, data.arrays, data.goal, data.split)
     for line in (*data.lines(), *findings.lines(data.split)):
         progress.say(line)
@@ -46,6 +55,8 @@ def train(path: Path, settings: Settings, progress: Progress | None = None, star
         settings = tuned(data, place, settings, progress)
     checkpoint = checkpoint_of(place, data, settings)
     if settings.tensorboard is not None:
+        from training.board import Board
+
         progress = Board(progress, Path(settings.tensorboard) / place.name / str(place.version))
     with Interruption(progress.say) as interruption:
         made = model.fit(data, settings, progress, lambda: interruption.asked, checkpoint)
@@ -58,22 +69,6 @@ def train(path: Path, settings: Settings, progress: Progress | None = None, star
     )
     progress.say(f"test rows: {said}\nwrote {folder} in {duration(seconds)}")
     return Trained(folder, data, content["metrics"], seconds)
-
-
-def place_of(path: Path, settings: Settings) -> Place:
-    """Return where the bundle will go; SettingError where it cannot: its name, folder or version."""
-    name = settings.name or re.sub(r"[^A-Za-z0-9._-]+", "-", path.name.split(".")[0]).strip(".-_")
-    if not NAME.fullmatch(name):
-        raise SettingError(f"{name!r} cannot name a model: use letters, digits, '.', '_' and '-' (--name).")
-    models = Path(settings.models)
-    try:
-        bundle.check_writable(models / name)
-    except bundle.WriteError as error:
-        raise SettingError(f"no bundle can be written there: {error} Give another folder with --models.") from error
-    version = settings.version or bundle.next_version(models, name)
-    if (models / name / str(version)).exists():
-        raise SettingError(f"version {version} of {name!r} exists already: bundles are never overwritten.")
-    return Place(models, name, version)
 
 
 def tuned(data: Data, place: Place, settings: Settings, progress: Progress) -> Settings:

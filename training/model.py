@@ -15,28 +15,10 @@ from training.data import Data
 from training.exported import Exported
 from training.fitted import fit_table
 from training.leaks import Findings
+from training.place import Place
 from training.progress import Progress
 from training.settings import Settings
 from training.site import Fitted
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a bundle goes: models/<name>/<version>/."""
-
-    models: Path
-    name: str
-    version: int
-
-    @property
-    def checkpoint(self) -> Path:
-        """The file that --resume goes on from; hidden, so that no service takes it for a version."""
-        return self.models / self.name / ".checkpoint.safetensors"
-
-    @property
-    def journal(self) -> Path:
-        """The search of settings so far; a search that was ended goes on from it."""
-        return self.models / self.name / ".tuning.journal"
 
 
 @dataclass(frozen=True)

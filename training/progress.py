@@ -2,9 +2,10 @@
 
 import sys
 import time
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from training.fit import Epoch
+if TYPE_CHECKING:  # it loads torch, which takes seconds
+    from training.fit import Epoch
 
 BAR_CELLS = 24
 PLAIN_LINES = 20  # of a fit, at most about so many on something that is no terminal
@@ -29,7 +30,7 @@ class Progress:
         self.stream.write(line + "\n")
         self.stream.flush()
 
-    def epoch(self, epoch: Epoch, epochs: int) -> None:
+    def epoch(self, epoch: "Epoch", epochs: int) -> None:
         """Show one finished epoch of `epochs` planned ones."""
         if epoch.number == 1:
             self._start_s = time.monotonic() - epoch.seconds
@@ -56,7 +57,7 @@ class Silent(Progress):
     def say(self, line: str) -> None:
         """Say nothing."""
 
-    def epoch(self, epoch: Epoch, epochs: int) -> None:
+    def epoch(self, epoch: "Epoch", epochs: int) -> None:
         """Show nothing."""
 
 
