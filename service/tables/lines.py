@@ -94,8 +94,10 @@ class LinesTable:
 
         The fast reading passes over extra columns, and so over what is no text in them: such a line is read again too.
         """
-        width = len(self._known)  # a line with no more colons than that hides nothing, and is not read again
-        return all(line.count(b":") == width or self._parsed(line)[1] is None for line in lines)
+        width = len(self._known)  # a line with no more keys than that hides none, and is not read again
+        return all(
+            line.count(b":") == width or _most_keys(line) == width or self._parsed(line)[1] is None for line in lines
+        )
 
     def _parsed(self, line: bytes) -> tuple[Any, str | None]:
         """Return the row of a line, or None and what is wrong with it."""
@@ -103,7 +105,8 @@ class LinesTable:
             row = orjson.loads(line)
         except orjson.JSONDecodeError as error:
             return None, _unreadable(line, error)
-        key = repeated_key(line, len(row) if isinstance(row, dict) else 0)
+        keys = len(row) if isinstance(row, dict) else 0
+        key = None if _most_keys(line) == keys else repeated_key(line, keys)
         if key is not None:
             return None, f"the key {key!r:.200} is given twice in one object"
         return self._less_extra(row), None
@@ -122,6 +125,11 @@ class LinesTable:
         if not (self._ignores_extra and isinstance(row, dict)):
             return row
         return {name: value for name, value in row.items() if name in self._known}
+
+
+def _most_keys(line: bytes) -> int:
+    """Return how many keys a line of JSON can have: each ends in a quote, and a colon, maybe after white space."""
+    return sum(map(line.count, (b'":', b" :", b"\t:", b"\r:")))
 
 
 def _unreadable(line: bytes, error: ValueError) -> str:

@@ -20,11 +20,7 @@ UNCLOSED = re.compile(r'(?:^|[,;\t|])"')
 NO_TEXT = re.compile("[\udc80-\udcff]")  # what a byte that is not UTF-8 is decoded to
 
 
-class Record(NamedTuple):
-    """The cells of a row, or the names of the columns, and the line that they begin at."""
-
-    line: int
-    cells: list[str]
+Record = tuple[int, list[str]]  # the line that it begins at, and its cells: of a row, or the names of the columns
 
 
 class Records:
@@ -41,15 +37,15 @@ class Records:
     def __iter__(self) -> Iterator[Record]:
         """Yield each record; raises 400 with the line, and the column where it is known, of what is no CSV in UTF-8."""
         header: Sequence[str] = ()
-        line = 1
+        line, lines, reader = 1, self._lines, self._reader
         try:
-            for cells in self._reader:
-                if self._lines.fault is not None:
-                    self._lines.fault.check(cells, header)
+            for cells in reader:
+                if lines.fault is not None:
+                    lines.fault.check(cells, header)
                 if cells:
                     header = header or cells
-                    yield Record(line, cells)
-                line = self._reader.line_num + 1
+                    yield line, cells
+                line = reader.line_num + 1
         except csv.Error as error:
             fault = self._lines.fault
             raise broken(line, str(error)) if fault is None else fault.refusal("") from error

@@ -23,8 +23,8 @@ class TextBlock:
     def __init__(self, table: "TextTable", records: Sequence[Record]) -> None:
         """Hold records."""
         self._table = table
-        self._records = [record.cells for record in records]
-        self._lines = [record.line for record in records]
+        self._records = [cells for _, cells in records]
+        self._lines = [line for line, _ in records]
         self.rows = len(records)
         self.csv_delimiter = table.csv_delimiter
 
@@ -102,8 +102,9 @@ def text_blocks(file: BinaryIO, reading: Reading, signs: str) -> Blocks:
     first = next(rows, None)
     if first is None:
         raise invalid_table("The table is empty: its first line must name the columns.")
-    _check_parted(first.cells, reading, signs)
-    table = TextTable(first.cells, reading, records.delimiter if len(signs) > 1 else ",")
+    _, header = first
+    _check_parted(header, reading, signs)
+    table = TextTable(header, reading, records.delimiter if len(signs) > 1 else ",")
     yield TextBlock(table, list(islice(rows, reading.block_rows)))  # no row is a block too
     while found := list(islice(rows, reading.block_rows)):
         yield TextBlock(table, found)

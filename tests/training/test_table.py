@@ -134,7 +134,7 @@ def test_another_encoding_is_told_by_its_place(
 def test_delimiters_are_those_of_serving(tmp_path: Path, head: str) -> None:
     """Training and serving part the names of a header at the same places."""
     body = f"{head}\n".encode()
-    names = next(iter(Records(BytesIO(body), SIGNS))).cells
+    _, names = next(iter(Records(BytesIO(body), SIGNS)))
     delimiter = Records(BytesIO(body), SIGNS).delimiter
     path = tmp_path / "t.csv"
     path.write_bytes(body + delimiter.join("1" * len(names)).encode() + b"\n")

@@ -34,7 +34,7 @@ def test_the_header_may_begin_late_and_have_lines() -> None:
     """Blank lines before the names, and line ends in quotes among them, do not hide what parts them."""
     records = Records(io.BytesIO(b'\xef\xbb\xbf\r\n\n"a,\nb,";c\r\n1;"2,3"\r\n'), SIGNS)
 
-    assert [tuple(record) for record in records] == [(3, ["a,\nb,", "c"]), (5, ["1", "2,3"])]
+    assert list(records) == [(3, ["a,\nb,", "c"]), (5, ["1", "2,3"])]
 
 
 def test_a_quote_without_end_is_refused() -> None:
