@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training.arguments import Arguments, whole_number
-from training.settings import SettingError, make
+from training.settings import ENCODINGS, SettingError, make
 from training.table import TableError
 
 USAGE = 2  # exit code: what was asked for cannot be done
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser: the columns' flags are those of training."""
     made = Arguments(
         prog="batchproof-train compare",
-        description="Cross-validate the network with its defaults against a constant, a linear model and boosted trees.",
+        description="Cross-validate the network, with its defaults but for what is given, against a constant, a linear model and boosted trees.",
         argument_default=argparse.SUPPRESS,
     )
     made.add_argument("table", metavar="TABLE", type=Path, help="a CSV, TSV, Parquet or Arrow file")
@@ -60,6 +60,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--folds", type=whole_number, default=5, help="rows are dealt to this many folds (%(default)s)")
     made.add_argument("--task", choices=("binary", "multiclass", "regression"), help="left out: inferred")
     made.add_argument("--seed", type=whole_number, help="seed of folds and fits (0)")
+    made.add_argument(
+        "--epochs", type=whole_number, help="greatest number of passes of the network; few for a quick look"
+    )
+    made.add_argument("--ensemble", type=whole_number, help="networks whose scores are averaged; 1 for a quick look")
+    made.add_argument("--encoding", metavar="{" + ",".join(ENCODINGS) + "}", help="left out: chosen by validation loss")
     made.add_argument("--threads", type=whole_number, help="CPU threads of torch")
     for flag in ("numeric", "categorical", "date", "drop", "keep"):
         made.add_argument(f"--{flag}", action="append", metavar="COLUMN", help="as in training; may be repeated")

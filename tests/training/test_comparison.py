@@ -15,6 +15,9 @@ def score(method: str, *losses: float) -> Score:
     return Score(method, losses, 1.0)
 
 
+SCORES = [score(NETWORK, 1.0, 1.0), score(next(iter(RIVALS)), 2.0, 2.0)]
+
+
 def test_every_row_is_tested_once(root: Path) -> None:
     """Each fold splits all rows in three, its test rows are no other fold's, and classes keep their shares."""
     data = prepare(root / "examples" / "penguins.csv", make({"target": "species"}))
@@ -109,6 +112,20 @@ def test_the_command_prints_every_method_and_advice(root: Path, capsys: pytest.C
     printed = capsys.readouterr().out
     assert all(name in printed for name in (NETWORK, *RIVALS, "log loss"))
     assert printed.strip().endswith(".")
+
+
+def test_a_light_run_fits_the_network_as_asked(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--epochs, --ensemble and --encoding mean what they mean in training."""
+    seen = []
+    monkeypatch.setattr("training.comparison.compare", lambda _, settings, *__: seen.append(settings) or SCORES)
+    table = str(root / "examples" / "penguins.csv")
+    light = ["--epochs", "5", "--ensemble", "1", "--encoding", "plain"]
+    assert compare_command.main([table, "--target", "species", *light]) == 0
+    assert (seen[0].epochs, seen[0].ensemble, seen[0].encoding) == (5, 1, "plain")
+    assert compare_command.main([table, "--target", "species", "--epochs", "0"]) == 2
+    assert "--epochs is 0: it must lie between 1 and 1000000." in capsys.readouterr().err
 
 
 def test_bad_requests_are_sentences(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
