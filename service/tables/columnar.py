@@ -85,12 +85,23 @@ class ArrowBlock:
         return self._batch
 
     def _values(self) -> list[list[Any]]:
-        """Return each column's JSON values; a feature of whole numbers has them also where its column is of floats."""
-        integers = {feature.name for feature in self._reading.signature.inputs if feature.value_type == "integer"}
+        """Return each column's JSON values as they are written."""
+        features = {feature.name: feature for feature in self._reading.signature.inputs}
         return [
-            list(map(whole, json_values(column))) if name in integers else json_values(column)
-            for name, column in zip(self.names(), self._batch.columns, strict=True)
+            _written(column, features.get(name)) for name, column in zip(self.names(), self._batch.columns, strict=True)
         ]
+
+
+def _written(column: pa.Array, feature: Feature | None) -> list[Any]:
+    """Return JSON values: whole numbers where the feature's were whole in training, the short digits of a float32.
+
+    A feature has the digits of its float64, which is what the model reads: shorter ones would be read as another number.
+    """
+    values = json_values(column)
+    if feature is None:
+        is_short = column.type == pa.float32()
+        return [value and float(str(np.float32(value))) for value in values] if is_short else values
+    return list(map(whole, values)) if feature.value_type == "integer" else values
 
 
 def as_trained(array: pa.Array) -> pa.Array:

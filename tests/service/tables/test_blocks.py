@@ -232,6 +232,20 @@ def test_cells_keep_their_types_through_a_typed_table() -> None:
     assert b'"count":3,' in again.lines()[0]
 
 
+def test_short_floats_have_short_digits_beside_the_features() -> None:
+    """A float32 column that goes along has its own digits; a feature has those of the number that the model reads."""
+    rows = random_rows(SIGNATURE, 3, seed=4)
+    columns: dict[str, Any] = {name: [row[place] for row in rows] for place, name in enumerate(NAMES)}
+    short = pa.array([0.1, None, -0.0], pa.float32())
+    table = pa.table({**columns, "length_mm": short, "prediction": short})
+    sink = io.BytesIO()
+    parquet.write_table(table, sink)
+    (block,) = read(sink.getvalue(), PARQUET, Parameters(extra="ignore"))
+
+    assert [[row[0], row[-1]] for row in block.cells()] == [["0.10000000149011612", "0.1"], ["", ""], ["-0.0", "-0.0"]]
+    assert [json.loads(line)["prediction"] for line in block.lines()] == [0.1, None, -0.0]
+
+
 def test_a_number_that_is_no_truth_has_no_place_in_a_typed_answer() -> None:
     """A feature of true and false takes other numbers in JSON; a boolean column that cannot hold them is refused."""
     row = dict(zip(NAMES, random_rows(SIGNATURE, 1)[0], strict=True))
