@@ -1,5 +1,6 @@
 """What each column becomes: a feature with its range or categories, taken from the training rows, or dropped and why."""
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -86,6 +87,12 @@ def text(level: object) -> str:
     return str(level).lower() if isinstance(level, bool) else str(level)
 
 
+def spelt(category: str) -> str:
+    """Return a category as a list of them shows it: quoted as in JSON where it would not read as one word or phrase."""
+    plain = category.isprintable() and category == category.strip() and category not in ("", "…")
+    return category if plain and not set(category) & set(',"') else json.dumps(category, ensure_ascii=False)
+
+
 def _counts_rows(values: np.ndarray) -> bool:
     """Whether whole numbers rise by a steady step, give or take the rows that went to other parts of the split."""
     steps = np.diff(values)
@@ -136,7 +143,7 @@ def _detail(feature: Feature, column: Column) -> str:
     note = f" ({column.note})" if column.note else ""
     if feature.kind == "categorical":
         names = feature.categories or ()
-        shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+        shown = ", ".join(map(spelt, names[:5])) + (", …" if len(names) > 5 else "")
         rare = len(column.levels) - len(names)
         merged = f", {rare} rare ones as unseen" if rare > 0 else ""
         return f"{len(names)} categories: {shown}{merged}{missing}{note}"

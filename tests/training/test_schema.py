@@ -123,6 +123,15 @@ def test_lines() -> None:
     ]
 
 
+def test_categories_with_commas_are_quoted() -> None:
+    """A list of categories shows where each begins and ends; those that are plain words or phrases stay bare."""
+    words = ["a, b", 'say "c"', " d", "e f", "…"]
+    columns = [column("word", words * (ROWS // len(words)))]
+    assert schema(*columns).lines(columns) == [
+        r'''  word  categorical  5 categories: " d", "a, b", e f, "say \"c\"", "…"'''
+    ]
+
+
 def test_a_dropped_column_keeps_its_note() -> None:
     """Dates of another form that look like names of rows are dropped with the way to write them."""
     days = column("when", [f"{1 + row % 28}.{1 + row % 12}.{2000 + row}" for row in range(ROWS)])
