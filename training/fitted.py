@@ -37,6 +37,7 @@ def fit_table(
     with on_threads(rules.most_threads(rules.SAMPLE_ROWS)):
         workers = allowed if plans[0].fit.device == "cpu" else 1
         number = chosen_on_sample(site, plans, workers) if resume is None else int(resume[CHOSEN])
+    say_chosen(site, plans, number)
     with on_threads(threads):
         return site.fit(plans[number], resume=resume, checkpoint=marked(checkpoint, number))
 
@@ -75,7 +76,19 @@ def fitted_in_full(
         say_trial(site, candidate, fits_[-1].result.best.validation_loss, len(fits_), len(plans))
         if site.stop():
             break
-    return fits_[choose.winner([validation_losses(fitted) for fitted in fits_])]
+    number = choose.winner([validation_losses(fitted) for fitted in fits_])
+    say_chosen(site, plans[: len(fits_)], number)
+    return fits_[number]
+
+
+def say_chosen(site: Site, plans: list[Plan], number: int) -> None:
+    """Tell which of several plans won, and the network that goes with it."""
+    if len(plans) < 2:
+        return
+    chosen = plans[number]
+    widths, members = ",".join(map(str, chosen.network.widths)), chosen.network.members
+    networks = f"an ensemble of {members} networks" if members > 1 else "one network"
+    site.progress.say(f"chosen by validation loss: encoding {chosen.name!r}, {networks} of widths {widths}")
 
 
 def network_settings_of(rows: int, settings: Settings) -> NetworkSettings:

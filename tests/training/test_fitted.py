@@ -1,3 +1,4 @@
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +40,25 @@ def test_bins_are_chosen_where_they_are_clearly_better(data: Data) -> None:
     """On steps of one column bins win on validation, although few rows prefer plain values."""
     assert rules.encodings(len(data.split.train))[0] == "plain"
     assert fitted_name(data, settings()) == "bins"
+
+
+@pytest.mark.parametrize("full_rows", [rules.FULL_ROWS, 100])
+def test_the_winner_is_told_in_one_line(data: Data, monkeypatch: pytest.MonkeyPatch, full_rows: int) -> None:
+    """Where plans competed, the winning encoding and the networks it is fitted with stand in one line."""
+    monkeypatch.setattr(rules, "FULL_ROWS", full_rows)
+    told = io.StringIO()
+    fitted = fit_table(data, settings(ensemble=2), Progress(told, quiet=True), lambda: False)
+    told_last = [line for line in told.getvalue().splitlines() if line.startswith("chosen")]
+    name = fitted.chosen["name"]
+    assert told_last == [f"chosen by validation loss: encoding {name!r}, an ensemble of 2 networks of widths 16"]
+
+
+@pytest.mark.parametrize("given, stop", [({"encoding": "plain"}, False), ({}, True)])
+def test_where_nothing_competed_no_winner_is_told(data: Data, given: dict[str, str], *, stop: bool) -> None:
+    """A given encoding, or a stop during the first fit, is no choice by validation loss."""
+    told = io.StringIO()
+    fit_table(data, settings(**given), Progress(told, quiet=True), lambda: stop)
+    assert "chosen" not in told.getvalue()
 
 
 def test_a_sample_chooses_the_same(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
