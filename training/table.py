@@ -1,6 +1,7 @@
 """A file of rows, read: CSV, TSV, Parquet or Arrow to one Arrow table with distinct column names and a checksum."""
 
 import hashlib
+import re
 from codecs import getincrementaldecoder
 from collections import deque
 from csv import Error as LongCellError
@@ -22,6 +23,8 @@ DELIMITERS = {".csv": SIGNS, ".tsv": "\t", ".tab": "\t", ".txt": "\t,;|"}  # the
 PART_BYTES = 1 << 20  # of a text that is looked through
 PARQUET = (".parquet", ".pq")
 ARROW = (".arrow", ".feather", ".ipc")
+
+RAGGED = re.compile(r"CSV parse error: (?:Row #\d+: )?Expected (\d+) columns, got (\d+)")  # what Arrow says of it
 
 
 class TableError(ValueError):
@@ -97,13 +100,8 @@ def _text(path: Path, signs: str) -> pa.Table:
     _check_utf8(path, signs)
     with _opened(path) as file:
         delimiter = Records(BytesIO(file.read(MAX_LINE_BYTES - 1)), signs).delimiter
-    ragged: list[csv.InvalidRow] = []
-
-    def refuse(row: csv.InvalidRow) -> str:
-        ragged.append(row)
-        return "error"
-
-    parsing = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=refuse)
+    # No invalid_row_handler: one of Arrow's threads lets go of it, at times when Python has ended, which aborts.
+    parsing = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     ways = {"null_values": sorted(MISSING), "strings_can_be_null": True}
     try:
         found = csv.read_csv(path, parse_options=parsing, convert_options=csv.ConvertOptions(**ways))
@@ -113,9 +111,9 @@ def _text(path: Path, signs: str) -> pa.Table:
         # A time of day is a category: the text that serving reads, 12:30, and not 12:30:00.
         return csv.read_csv(path, parse_options=parsing, convert_options=csv.ConvertOptions(column_types=times, **ways))
     except pa.ArrowInvalid as error:
-        if not ragged:
-            raise
-        raise _ragged(path, delimiter, ragged[0]) from error
+        if counts := RAGGED.match(str(error)):
+            raise _ragged(path, delimiter, *map(int, counts.groups())) from error
+        raise
 
 
 def _opened(path: Path) -> BufferedReader:
@@ -139,12 +137,10 @@ def _check_utf8(path: Path, signs: str) -> None:
             raise TableError(f"{path}: {refusal.message}") from error
 
 
-def _ragged(path: Path, delimiter: str, row: csv.InvalidRow) -> TableError:
+def _ragged(path: Path, delimiter: str, columns: int, cells: int) -> TableError:
     """Return the refusal of a row of other length: its line and the counts, and none of its values."""
-    line = _first_line_unlike(path, delimiter, row.expected_columns)
-    return TableError(
-        f"line {line} of {path} has {row.actual_columns} cells, but there are {row.expected_columns} columns."
-    )
+    line = _first_line_unlike(path, delimiter, columns)
+    return TableError(f"line {line} of {path} has {cells} cells, but there are {columns} columns.")
 
 
 def _first_line_unlike(path: Path, delimiter: str, columns: int) -> int:
