@@ -14,7 +14,7 @@ from training.settings import GROUPS, SettingError, Settings, flag, make, read_f
 
 FAILED = 1  # exit code: a check of ours failed; nothing was written
 USAGE = 2  # exit code: what was asked for cannot be done; nothing was written
-QUIT = 130  # exit code: a second Ctrl-C; nothing was written
+QUIT = 130  # exit code: Ctrl-C where there is nothing to export yet, or a second one; nothing was written
 
 COMMANDS = {  # each is the module training/<name>_command.py with a function main(arguments) -> exit code
     "prove": "prove from model.onnx alone that an exact bundle is exact",
@@ -41,10 +41,14 @@ Other commands, each with its own --help:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given and given[0] in COMMANDS:
-        code: int = import_module(f"training.{given[0]}_command").main(given[1:])
-        return code
-    return train(parser().parse_args(given))
+    try:
+        if given and given[0] in COMMANDS:
+            code: int = import_module(f"training.{given[0]}_command").main(given[1:])
+            return code
+        return train(parser().parse_args(given))
+    except KeyboardInterrupt:
+        print("\nbatchproof-train: stopped; no bundle was written", file=sys.stderr)
+        return QUIT
 
 
 def parser() -> argparse.ArgumentParser:
@@ -90,9 +94,6 @@ def train(given: argparse.Namespace) -> int:
         return _refused(error, USAGE)
     except (ParityError, ProofError, WriteError) as error:
         return _refused(error, FAILED)
-    except KeyboardInterrupt:
-        print("\nbatchproof-train: stopped; no bundle was written", file=sys.stderr)
-        return QUIT
     return 0
 
 

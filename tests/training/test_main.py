@@ -122,6 +122,20 @@ def test_exit_codes(
     assert (str(fault) or "no bundle was written") in capsys.readouterr().err
 
 
+def test_every_command_ends_at_ctrl_c(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while the table is read, torch loads or methods are compared is one sentence, never a traceback."""
+
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.data.prepare", fail)
+    (tmp_path / "t.csv").write_text(GOOD)
+    assert main(["compare", str(tmp_path / "t.csv"), "--target", "y"]) == 130
+    assert capsys.readouterr().err == "\nbatchproof-train: stopped; no bundle was written\n"
+
+
 def test_a_wrong_flag_is_told_before_torch_loads(root: Path) -> None:
     """Help and refused settings need no torch, which takes seconds to load."""
     code = (
