@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from pyarrow import csv, feather, parquet
 
 from service.errors import ServiceError
+from service.features import listed
 from service.tables.records import MAX_LINE_BYTES, SIGNS, Records
 from service.texts import MISSING
 
@@ -71,7 +72,7 @@ def held(arrow: pa.Table, name: str) -> RawTable:
 def nearest(name: str, names: list[str]) -> str:
     """Return the end of a sentence that an unknown column name is refused with."""
     found = get_close_matches(name, names, 1)
-    return f"did you mean {found[0]!r}?" if found else f"the columns are {', '.join(names[:20])}."
+    return f"did you mean {found[0]!r}?" if found else f"the columns are {listed(names)}."
 
 
 def _arrow(path: Path) -> pa.Table:

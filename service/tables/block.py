@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from service.errors import FeatureError, ServiceError, nearest
-from service.features import Arrays, Encoder, Problem, codes_of, value_of
+from service.features import Arrays, Encoder, Problem, codes_of, listed, value_of
 from service.manifest import Feature, Signature
 from service.tables.parameters import Parameters
 from service.values import InvalidValueError
@@ -80,15 +80,13 @@ def places_of(names: Sequence[str], reading: Reading) -> list[int]:
     extra = [name for name in names if name not in wanted]
     if missing:
         near = nearest(missing[0], extra)
-        raise invalid_table(f"The table has no column {', '.join(map(repr, missing[:10]))}.{near}")
+        raise invalid_table(f"The table has no column {listed(missing)}.{near}")
     if extra and reading.parameters.extra == "refuse":
         near = nearest(extra[0], wanted)
         ignore = reading.parameters.spelled("extra", "ignore")
-        raise invalid_table(
-            f"The model has no feature {', '.join(map(repr, extra[:10]))}; {ignore} takes such columns along.{near}"
-        )
+        raise invalid_table(f"The model has no feature {listed(extra)}; {ignore} takes such columns along.{near}")
     if repeated:
-        raise invalid_table(f"The table has more than one column {', '.join(map(repr, repeated[:10]))}.")
+        raise invalid_table(f"The table has more than one column {listed(repeated)}.")
     return [names.index(name) for name in wanted]
 
 

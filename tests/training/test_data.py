@@ -80,7 +80,7 @@ def test_other_columns_in_the_test_file(tmp_path: Path) -> None:
     """A test file without one of the columns is refused."""
     other = tmp_path / "u.csv"
     other.write_text("number,y\n1,2\n")
-    with pytest.raises(TableError, match=r"u.csv has no column 'word': the columns are number, y\."):
+    with pytest.raises(TableError, match=r"u.csv has no column 'word': the columns are 'number', 'y'\."):
         data(write(tmp_path / "t.csv"), test=str(other))
 
 
