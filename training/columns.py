@@ -12,6 +12,7 @@ from service.manifest import Kind, ValueType
 from service.texts import has_comma
 from training.table import TableError
 
+MOST_STRAYS = 0.1  # share of the distinct values of a column of numbers that may be no number, to be told of it
 TICKS_PER_S = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 MICROSECONDS = 10**6
 
@@ -108,11 +109,11 @@ def _text(name: str, arrow: pa.ChunkedArray, wanted: Kind | None) -> Column:
 
 
 def _check_commas(name: str, levels: list[str]) -> None:
-    """Refuse numbers with decimal commas: as categories they would tell the network nothing of their size."""
+    """Refuse numbers with commas: as categories they would tell the network nothing of their size."""
     comma = next((level for level in levels if has_comma(level)), None)
     if comma is not None and all(has_comma(level) or _is_number(level) for level in levels):
         raise TableError(
-            f"column {name!r} holds numbers with a decimal comma, such as {comma[:40]!r}: write 3.14 for 3,14 and 1234 for "
+            f"column {name!r} holds numbers with commas, such as {comma[:40]!r}: write 3.14 for 3,14 and 1234 for "
             f"1,234, or name it in --categorical {name!r} to read it as text."
         )
 
@@ -123,6 +124,12 @@ def _hint(name: str, levels: list[str]) -> str:
         return f"text that reads as numbers: --numeric {name!r} takes it so"
     if all(ends_in_year(level) for level in levels):
         return "dates read as text: write 2024-02-29 for 29.02.2024 and 2/29/2024"
+    others = [level for level in levels if not _is_number(level)]
+    if len(others) <= MOST_STRAYS * len(levels):
+        return (
+            f"all but {len(others)} of {len(levels)} distinct values are numbers: with a number, or nothing, in place of "
+            f"{others[0][:40]!r} it is read as numbers"
+        )
     return ""
 
 

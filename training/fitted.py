@@ -88,7 +88,8 @@ def say_chosen(site: Site, plans: list[Plan], number: int) -> None:
     chosen = plans[number]
     widths, members = ",".join(map(str, chosen.network.widths)), chosen.network.members
     networks = f"an ensemble of {members} networks" if members > 1 else "one network"
-    site.progress.say(f"chosen by validation loss: encoding {chosen.name!r}, {networks} of widths {widths}")
+    loss = "whose validation loss is clearly lower" if number else "since no other has a clearly lower validation loss"
+    site.progress.say(f"chosen: encoding {chosen.name!r}, {loss}; {networks} of widths {widths}")
 
 
 def network_settings_of(rows: int, settings: Settings) -> NetworkSettings:

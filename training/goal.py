@@ -34,10 +34,12 @@ def find(column: Column, wanted: Task | None) -> Goal:
     """Return the goal that the target column states; TableError where it cannot be predicted."""
     missing = column.is_missing
     if missing.any():
-        row = int(np.flatnonzero(missing)[0]) + 1
+        count, first = int(missing.sum()), int(np.flatnonzero(missing)[0]) + 1
+        rows = f"row {first}" if count == 1 else f"{count} rows, the first of them row {first}"
+        what = "no value" if column.kind == "categorical" else "no finite value"
         raise TableError(
-            f"the target {column.name!r} has no finite value in {missing.sum()} rows (the first is row {row}): "
-            "fill them in or take those rows out."
+            f"the target {column.name!r} has {what} in {rows} (counted from 1, without a header): "
+            "fill it in or take such rows out."
         )
     task, reason = (wanted, "as asked") if wanted else infer(column)
     if task == "regression":

@@ -91,7 +91,7 @@ def test_no_rows_keep_the_width() -> None:
     "name, value, message",
     [
         ("length_mm", "41", "expected a number, got a string"),
-        ("length_mm", "3,14", "expected a number, got a decimal comma: write 3.14 for 3,14, 1234 for 1,234"),
+        ("length_mm", "3,14", "expected a number, got a number with a comma: write 3.14 for 3,14, 1234 for 1,234"),
         ("length_mm", "3, 14", "expected a number, got a string"),
         ("length_mm", True, "expected a number, got a boolean"),
         ("length_mm", [1], "expected a number, got a list"),

@@ -98,13 +98,23 @@ def test_refusals(values: list[Any], wanted: Any, sentence: str) -> None:
 
 def test_decimal_commas_are_no_categories() -> None:
     """Numbers with decimal commas are refused with what to do, not taken for text; who wants the text says so."""
-    with pytest.raises(TableError, match=r"column 'c' holds numbers with a decimal comma, such as '3,14': write 3\.14"):
+    with pytest.raises(TableError, match=r"column 'c' holds numbers with commas, such as '3,14': write 3\.14"):
         column(["2", "3,14", None])
     with pytest.raises(TableError, match=r"'3,14', which is no finite number, but --numeric asks so: write 3\.14"):
         column(["3,14"], "numeric")
 
     assert column(["2", "3,14", None], "categorical").levels == ("2", "3,14")
     assert column(["a", "3,14"]).kind == "categorical"
+
+
+def test_a_few_strays_among_numbers_are_noted() -> None:
+    """A column that a few values keep from being numbers is text, and its owner is told which value to mend."""
+    noted = column([*map(str, range(29)), "12 EUR", "13", None])
+    assert (noted.kind, noted.levels[29]) == ("categorical", "12 EUR")
+    assert noted.note.startswith(
+        "all but 1 of 30 distinct values are numbers: with a number, or nothing, in place of '12 EUR'"
+    )
+    assert not column([*map(str, range(8)), "12 EUR"]).note
 
 
 def test_dates_of_other_forms_are_noted() -> None:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from training import rules
+from training import choose, rules
 from training.checkpoint import Checkpoint
 from training.data import Data, prepare
 from training.fitted import fit_table
@@ -49,8 +49,18 @@ def test_the_winner_is_told_in_one_line(data: Data, monkeypatch: pytest.MonkeyPa
     told = io.StringIO()
     fitted = fit_table(data, settings(ensemble=2), Progress(told, quiet=True), lambda: False)
     told_last = [line for line in told.getvalue().splitlines() if line.startswith("chosen")]
-    name = fitted.chosen["name"]
-    assert told_last == [f"chosen by validation loss: encoding {name!r}, an ensemble of 2 networks of widths 16"]
+    assert fitted.chosen["name"] == "bins"
+    won = "whose validation loss is clearly lower"
+    assert told_last == [f"chosen: encoding 'bins', {won}; an ensemble of 2 networks of widths 16"]
+
+
+def test_a_preferred_plan_is_told_with_its_reason(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the first plan is kept although another's loss may be a little lower, the line says why."""
+    monkeypatch.setattr(choose, "winner", lambda _: 0)
+    told = io.StringIO()
+    fit_table(data, settings(), Progress(told, quiet=True), lambda: False)
+    kept = "since no other has a clearly lower validation loss"
+    assert f"chosen: encoding 'plain', {kept}; one network of widths 16\n" in told.getvalue()
 
 
 @pytest.mark.parametrize("given, stop", [({"encoding": "plain"}, False), ({}, True)])

@@ -49,8 +49,12 @@ def test_asked_for() -> None:
 @pytest.mark.parametrize(
     "values, task, sentence",
     [
-        (["a", None, "b"], None, "the target 'y' has no finite value in 1 rows .the first is row 2.: fill them in or"),
-        ([1.5, float("inf")], None, "the target 'y' has no finite value in 1 rows .the first is row 2."),
+        (
+            ["a", None, "b"],
+            None,
+            "the target 'y' has no value in row 2 .counted from 1, without a header.: fill it in or",
+        ),
+        ([1.5, float("inf")], None, "the target 'y' has no finite value in row 2 .counted"),
         (["a", "a"], None, "the target 'y' is 'a' in every row: there is nothing to predict."),
         ([2.5, 2.5], "regression", "the target 'y' is 2.5 in every row: there is nothing to predict."),
         (["a", "b"], "regression", "the target 'y' is text: it has classes, and no values for a regression."),

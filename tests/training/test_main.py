@@ -50,7 +50,11 @@ def test_help() -> None:
         ("x,x,y\n1,2,3\n", ["--target", "y"], "has 2 columns named 'x'"),
         (b"x,y\n\xff,1\n", ["--target", "y"], "Line 2, column 'x', is not UTF-8 (byte 0xff)"),
         (GOOD.replace(",1\n", ",0\n"), ["--target", "y"], "is 0 in every row: there is nothing to predict."),
-        (GOOD.replace(",1\n", ",inf\n"), ["--target", "y"], "has no finite value in 20 rows (the first is row 2)"),
+        (
+            GOOD.replace(",1\n", ",inf\n"),
+            ["--target", "y"],
+            "has no finite value in 20 rows, the first of them row 2 (counted from 1",
+        ),
         ("x,e,y\n" + "1,,0\n2,,1\n" * 9, ["--target", "y"], "column 'e' has no value in any row"),
     ],
 )
