@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from service.errors import BundleError
@@ -31,8 +32,9 @@ def scan(root: Path) -> tuple[list[Found], list[Refusal]]:
     """List the bundles under `root`: a folder of models, the folder of one model, or one bundle.
 
     `root` itself may be a link, nothing below it. Hidden folders and those without a bundle.json (still being copied)
-    are passed over. Raises BundleError where `root` cannot be listed.
+    are passed over. Raises BundleError where `root` is no folder, or cannot be listed.
     """
+    _check(root)
     root = Path(os.path.realpath(root))
     if (root / "bundle.json").exists():
         return [Found(root.name, None, root)], []
@@ -49,6 +51,21 @@ def scan(root: Path) -> tuple[list[Found], list[Refusal]]:
         found += versions
         refusals += refused
     return found, refusals
+
+
+def _check(root: Path) -> None:
+    """Raise BundleError where there is no such folder: it names the first part that is missing, and what is there."""
+    if root.is_file():
+        raise BundleError(f"{root} is a file; a model or a bundle is a folder")
+    absent = next((path for path in (*reversed(root.parents), root) if not path.exists()), None)
+    if absent is None:
+        return
+    names = [name for name, _ in _folders(absent.parent)]
+    versions = [name for name in names if name.isdecimal()] if absent.name.isdecimal() else []
+    near = get_close_matches(absent.name, names, n=1)
+    there = f"; the versions there: {', '.join(sorted(versions, key=int))}" if versions else ""
+    there = f"; the nearest name there is {near[0]!r}" if near and not versions else there
+    raise BundleError(f"there is no model or bundle {absent}{there}")
 
 
 def _versions(model: Path) -> tuple[list[Found], list[Refusal]]:

@@ -19,6 +19,7 @@ from service.errors import USAGE, BundleError, EngineError, ServiceError
 from service.files.plan import PlanError, Task, format_of, plan
 from service.invariance import for_bundles
 from service.model import Model
+from service.sentence import behind, ended
 from service.settings import Settings
 from service.tables.formats import PARQUET, pyarrow
 from service.tables.parameters import Parameters
@@ -66,10 +67,10 @@ def run(options: argparse.Namespace) -> int:
         print("\nbatchproof predict: interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
     except ServiceError as error:
-        print(f"batchproof predict: {error.message}", file=sys.stderr)
+        print(behind("batchproof predict", error.message), file=sys.stderr)
         return USAGE
     except (PlanError, BundleError, EngineError, OSError) as error:
-        print(f"batchproof predict: {str(error).rstrip('.')}.", file=sys.stderr)
+        print(f"batchproof predict: {ended(str(error))}", file=sys.stderr)
         return USAGE
     return 0
 
@@ -109,7 +110,7 @@ def _score_all(loaded: Model, tasks: list[Task], options: argparse.Namespace) ->
         try:
             done = score(loaded, task, way, progress)
         except ServiceError as error:
-            raise PlanError(f"{task.source}: {error.message}") from error
+            raise PlanError(behind(task.source, error.message)) from error
         finally:
             progress.clear()
         seconds = time.monotonic() - started_s

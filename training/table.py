@@ -17,6 +17,7 @@ from pyarrow import csv, feather, parquet
 
 from service.errors import ServiceError
 from service.features import listed
+from service.sentence import behind
 from service.tables.records import MAX_LINE_BYTES, SIGNS, Records
 from service.texts import MISSING
 
@@ -135,7 +136,7 @@ def _check_utf8(path: Path, signs: str) -> None:
             with _opened(path) as file:
                 deque(Records(file, signs), maxlen=0)
         except ServiceError as refusal:
-            raise TableError(f"{path}: {refusal.message}") from error
+            raise TableError(behind(path, refusal.message)) from error
 
 
 def _ragged(path: Path, delimiter: str, columns: int, cells: int) -> TableError:

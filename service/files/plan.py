@@ -72,11 +72,16 @@ def _paths(text: str) -> Iterator[Path]:
     if path.is_file():
         yield path
         return
+    if path.is_dir():
+        raise PlanError(
+            f"{text} is a folder; a table is a file, or several are a glob in quotes such as '{path / '*.csv'}'"
+        )
     has_pattern = not set("*?[").isdisjoint(text)
-    found = sorted(map(Path, glob(text, recursive=True))) if has_pattern else []  # noqa: PTH207 - absolute ones too
+    matches = sorted(map(Path, glob(text, recursive=True))) if has_pattern else []  # noqa: PTH207 - absolute ones too
+    found = [match for match in matches if match.is_file()]
     if not found:
         raise PlanError(f"there is no file {text}")
-    yield from (path for path in found if path.is_file())
+    yield from found
 
 
 def _check(task: Task) -> None:

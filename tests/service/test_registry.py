@@ -1,6 +1,7 @@
 """From a models folder to what is served: versions, pins, half-copied folders, and refusals that harm no one else."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -146,10 +147,19 @@ def test_one_model_and_one_bundle_can_be_given(models: Path, tmp_path: Path) -> 
     assert served(registry.load(tmp_path / "bundle", load_one)) == {"a": [2]}
 
 
-def test_root_that_cannot_be_listed_is_refused(tmp_path: Path) -> None:
-    """A models folder that is not there stops the start with one sentence."""
-    with pytest.raises(BundleError, match="cannot be listed: No such file or directory"):
-        registry.load(tmp_path / "none", load_one)
+@pytest.mark.parametrize(
+    "path, sentence",
+    [
+        ("none", "there is no model or bundle MODELS/none$"),
+        ("aa/1", "there is no model or bundle MODELS/aa; the nearest name there is 'a'$"),
+        ("a/9", "there is no model or bundle MODELS/a/9; the versions there: 1, 2, 10$"),
+        ("a/2/bundle.json", "MODELS/a/2/bundle.json is a file; a model or a bundle is a folder$"),
+    ],
+)
+def test_a_root_that_is_no_folder_is_refused(models: Path, path: str, sentence: str) -> None:
+    """A model that is not there stops the start with one sentence: what is missing, and what is there instead."""
+    with pytest.raises(BundleError, match=sentence.replace("MODELS", re.escape(str(models)))):
+        registry.load(models / path, load_one)
 
 
 def test_limits_reach_the_reader(models: Path) -> None:

@@ -239,9 +239,12 @@ def test_a_table_without_rows_has_an_answer(model: Path, source: Path) -> None:
     "arguments,words",
     [
         (["MODEL", "nothing.csv", "out.csv"], "there is no file nothing.csv"),
+        (["MODEL", "MODEL", "out.csv"], "is a folder; a table is a file, or several are a glob in quotes such as '"),
+        (["MODEL", "FOLDERS", "out.csv"], "there is no file "),
         (["MODEL", "SOURCE", "out.txt"], "tables end in .csv"),
         (["MODEL", "SOURCE", "SOURCE"], "overwritten by its own answer"),
-        (["nowhere", "SOURCE", "out.csv"], "nowhere"),
+        (["nowhere", "SOURCE", "out.csv"], "predict: there is no model or bundle nowhere"),
+        (["MODEL", "FOREIGN", "out.csv"], "Foreign.csv: the table has no column"),
         (["MODEL", "SOURCE", "out.csv", "--part-rows", "0"], "--part-rows takes a number from 1 up"),
         (["MODEL", "BROKEN", "out.csv"], "is not Parquet"),
         (["MODEL", "SOURCE", "THERE"], "--overwrite replaces it"),
@@ -256,7 +259,10 @@ def test_refusals_are_one_sentence(
         "SOURCE": source,
         "BROKEN": source.with_name("broken.parquet"),
         "THERE": source.with_name("there.csv"),
+        "FOREIGN": source.with_name("Foreign.csv"),
+        "FOLDERS": source.with_name("mod*"),
     }
+    places["FOREIGN"].write_text("a,b\n1,2\n")
     places["BROKEN"].write_bytes(b"no table")
     places["THERE"].write_text("")
     before = sorted(source.parent.rglob("*"))
