@@ -30,7 +30,7 @@ def json_of(take: Callable[[str], Any], cell: str) -> Any:
         return value
     if not math.isfinite(value):
         return cell
-    return int(cell) if WHOLE.fullmatch(cell.strip()) and isinstance(whole(value), int) else value
+    return int(cell.strip()) if WHOLE.fullmatch(cell.strip()) and isinstance(whole(value), int) else value
 
 
 def whole(value: Any) -> Any:

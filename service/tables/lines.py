@@ -1,6 +1,6 @@
 """JSON Lines: an object a line, or a list in signature order. Blank lines are passed over."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, BinaryIO
 
@@ -10,6 +10,7 @@ from service.errors import ServiceError
 from service.features import Arrays, Problem
 from service.tables.block import Blocks, Read, Reading
 from service.tables.cells import arrow_column, cell_of
+from service.tables.keys import LineColumns
 from service.wire.repeats import repeated_key
 from service.wire.rows import FastRows
 
@@ -17,7 +18,7 @@ MAX_LINE_BYTES = 1 << 20
 
 
 class LinesBlock:
-    """Some lines. What they hold besides the features goes along where the answer is JSON Lines too."""
+    """Some lines. What they hold besides the features goes along: as a column where the answer has columns."""
 
     csv_delimiter = ","
 
@@ -26,42 +27,58 @@ class LinesBlock:
         self._table = table
         self._numbers = [number for number, _ in numbered]
         self._lines = [line for _, line in numbered]
+        self._unreadable: frozenset[int] = frozenset()  # rows whose line is no JSON, or has a key twice
         self.rows = len(numbered)
+        table.columns.begin(map(table.named, self._lines))
 
     def read(self) -> Read:
         """Return the rows as arrays; what the fast reading does not take is read one by one."""
         arrays = self._table.fast(self._lines) if self._lines else None
         if arrays is not None and self._table.are_distinct(self._lines):
             return Read(arrays, range(self.rows), ())
-        return self._table.precise(self._lines)
+        found, self._unreadable = self._table.precise(self._lines)
+        return found
 
     def place(self, row: int) -> tuple[str, int]:
         """Return the row's line."""
         return self._table.counts, self._numbers[row]
 
     def names(self) -> Sequence[str]:
-        """Return the features' names."""
-        return self._table.reading.encoder.names
+        """Return the names that the first line gave, those of all features among them."""
+        return self._table.columns.names
 
     def cells(self) -> Sequence[Sequence[str]]:
-        """Return the features' values as text."""
-        return [[cell_of(row.get(name)) for name in self.names()] for row in map(self._table.named, self._lines)]
+        """Return the values as text; raises 422 for a key that is no column."""
+        return [[cell_of(row.get(name)) for name in self.names()] for row in self._rows()]
 
     def lines(self) -> Sequence[bytes]:
-        """Return the lines as they came, lists as objects; a line that is broken becomes an empty object."""
+        """Return the lines as they came, lists as objects; a line that is unreadable becomes an empty object."""
         return [
             line if line.startswith(b"{") and line.endswith(b"}") else orjson.dumps(self._table.named(line))
-            for line in self._lines
+            for line in self._readable()
         ]
 
     def batch(self) -> Any:
-        """Return the features' values with their types."""
+        """Return the features' values with their types, and text for all others; raises 422 for a key that is no column."""
         import pyarrow as pa
 
-        rows = list(map(self._table.named, self._lines))
-        features = self._table.reading.signature.inputs
-        arrays = [arrow_column(feature, [row.get(feature.name) for row in rows]) for feature in features]
+        rows = self._rows()
+        features = {feature.name: feature for feature in self._table.reading.signature.inputs}
+        arrays = []
+        for name in self.names():
+            values = [row.get(name) for row in rows]
+            arrays.append(arrow_column(features[name], values) if name in features else pa.array(values, pa.string()))
         return pa.RecordBatch.from_arrays(arrays, names=list(self.names()))
+
+    def _rows(self) -> list[Mapping[str, Any]]:
+        """Return each line's values by column, those that are no feature's as text; raises 422 for a key that is none."""
+        named, columns = self._table.named, self._table.columns
+        return [columns.row(line, named(line), self.place(row)) for row, line in enumerate(self._readable())]
+
+    def _readable(self) -> Sequence[bytes]:
+        if not self._unreadable:
+            return self._lines
+        return [b"{}" if row in self._unreadable else line for row, line in enumerate(self._lines)]
 
 
 class LinesTable:
@@ -73,11 +90,12 @@ class LinesTable:
         self.counts = counts
         self._ignores_extra = reading.parameters.extra == "ignore"
         self._known = frozenset(reading.encoder.names)
+        self.columns = LineColumns(reading)
         rows = FastRows(reading.signature)
         self.fast: Callable[[Sequence[bytes]], Arrays | None] = rows.lines(ignore_extra=self._ignores_extra)
 
-    def precise(self, lines: Sequence[bytes]) -> Read:
-        """Read line by line."""
+    def precise(self, lines: Sequence[bytes]) -> tuple[Read, frozenset[int]]:
+        """Read line by line; the rows beside it have a line that is no JSON, or has a key twice."""
         rows, broken = [], []
         for number, line in enumerate(lines):
             row, fault = self._parsed(line)
@@ -85,9 +103,10 @@ class LinesTable:
             if fault is not None:
                 broken.append(Problem(number, None, fault))
         encoded = self.reading.encoder.encode_rows(rows, None, None)
-        numbers = {problem.row for problem in broken}
+        numbers = frozenset(problem.row or 0 for problem in broken)
         problems = [problem for problem in encoded.errors if problem.row not in numbers]
-        return Read(encoded.arrays, encoded.kept, sorted([*problems, *broken], key=lambda one: one.row or 0))
+        found = Read(encoded.arrays, encoded.kept, sorted([*problems, *broken], key=lambda one: one.row or 0))
+        return found, numbers
 
     def are_distinct(self, lines: Sequence[bytes]) -> bool:
         """Return whether no line that the fast reading took, an object with every feature, has a key twice.

@@ -1,6 +1,6 @@
 """The columns that a prediction adds to a table: `prediction`, `probability_<class>`, and `error` where rows may fail."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ import orjson
 from service.errors import ServiceError
 from service.features import Problem
 from service.manifest import Manifest, class_text
-from service.tables.block import Block
+from service.tables.block import Block, invalid_table
 from service.tables.parameters import Parameters
 from service.wire.oip_response import labels_of
 
@@ -42,17 +42,30 @@ class Added:
         self._ways_out = parameters.spelled("prefix", "…"), parameters.spelled("answer", "alone")
         self.names = [self.prediction, *self.probabilities, *([self.error] if self.has_errors else [])]
 
-    def check(self, names: Sequence[str]) -> None:
+    @property
+    def keys(self) -> list[str]:
+        """Return the keys that a line of JSON Lines may get."""
+        return [self.prediction, *([self.error] if self.has_errors else [])]
+
+    def check(self, names: Collection[str]) -> None:
         """Refuse with 422 a table that has a column of such a name already."""
-        for name in self.names:
-            if name in names:
-                rename, alone = self._ways_out
-                raise ServiceError(
-                    422,
-                    "invalid_table",
-                    f"The table has a column {name!r} already; {rename} renames the added ones, {alone} leaves "
-                    "out those of the table.",
-                )
+        self._check("The table has a column", names, self.names)
+
+    def check_keys(self, names: Collection[str], place: tuple[str, int] | None = None) -> None:
+        """Do so where the answer is JSON Lines: `names` are those of the line at `place`, or of the table's columns."""
+        self._check(
+            "The table has a column" if place is None else f"{place[0].capitalize()} {place[1]} has a key",
+            names,
+            self.keys,
+        )
+
+    def _check(self, start: str, names: Collection[str], added: Sequence[str]) -> None:
+        taken = next((name for name in added if name in names), None)
+        if taken is not None:
+            rename, alone = self._ways_out
+            raise invalid_table(
+                f"{start} {taken!r} already; {rename} renames the added ones, {alone} leaves out those of the table."
+            )
 
     def cells(self, answered: Answered) -> list[list[str]]:
         """Return the added columns of each row as text: numbers in the shortest digits of their float32."""

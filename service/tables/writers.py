@@ -8,6 +8,7 @@ from typing import Protocol
 import orjson
 
 from service.model import Model
+from service.tables.block import Block
 from service.tables.parameters import Parameters
 from service.tables.predictions import Added, Answered, details, sentences
 from service.wire.predictions import PredictionText
@@ -73,18 +74,22 @@ class LinesWriter:
     def __init__(self, model: Model, parameters: Parameters) -> None:
         """Prepare the text of predictions."""
         self._text = PredictionText(model.manifest)
+        self._added = Added(model.manifest, parameters)
         self._appends = parameters.answer == "append"
-        self._prediction = b"," + orjson.dumps(f"{parameters.prefix}prediction") + b":"
-        self._error = b"," + orjson.dumps(f"{parameters.prefix}error") + b":"
+        self._spelled = [*map(orjson.dumps, self._added.keys), b"\\"]  # a backslash may spell any of them otherwise
+        self._prediction = b"," + orjson.dumps(self._added.prediction) + b":"
+        self._error = b"," + orjson.dumps(self._added.error) + b":"
 
     def write(self, answered: Answered) -> bytes:
         """Return one line a row."""
         texts = prediction_texts(self._text, answered)
         if not self._appends:
             return b"".join([text + b"\n" for text in texts])
+        own = answered.block.lines()
+        self._check(answered.block, own)
         bad = sentences(answered.problems)
         parts = []
-        for row, (line, text) in enumerate(zip(answered.block.lines(), texts, strict=True)):
+        for row, (line, text) in enumerate(zip(own, texts, strict=True)):
             key, value = (self._error, text[9:-1]) if row in bad else (self._prediction, text)  # inside {"error":…}
             parts += [line[:-1], key if len(line) > 2 else key[1:], value, b"}\n"]
         return b"".join(parts)
@@ -92,6 +97,16 @@ class LinesWriter:
     def end(self) -> bytes:
         """Return nothing: lines need no end."""
         return b""
+
+    def _check(self, block: Block, lines: Sequence[bytes]) -> None:
+        """Raise 422 where the block's columns, or one of its lines, have an added key already."""
+        self._added.check_keys(block.names())
+        whole = b"".join(lines)
+        if not any(spelled in whole for spelled in self._spelled):
+            return
+        for row, line in enumerate(lines):
+            if any(spelled in line for spelled in self._spelled):
+                self._added.check_keys(orjson.loads(line), block.place(row))
 
 
 class JsonWriter:

@@ -66,7 +66,7 @@ class FastRows:
         def read(lines: Sequence[bytes]) -> Arrays | None:
             try:
                 return self._columns.arrays([_as_tuple(decode(line)) for line in lines])
-            except (msgspec.DecodeError, ValueError, TypeError, KeyError, OverflowError):
+            except (msgspec.DecodeError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
                 return None
 
         return read

@@ -1,0 +1,69 @@
+"""The columns that JSON Lines are given where the answer has columns: the keys of the first line that is a row.
+
+Keys that are no features keep the very text of their value: any line may bring a value of another type, and a number of
+twenty digits is no float64.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+import orjson
+
+from service.tables.block import Reading, invalid_table
+
+DECODE = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class LineColumns:
+    """Which columns there are, and each line's values in them."""
+
+    def __init__(self, reading: Reading) -> None:
+        """Begin without a column."""
+        self.names: tuple[str, ...] = ()
+        self._features = reading.encoder.names
+        self._known = frozenset(self._features)
+        self._takes_extra = reading.parameters.extra == "ignore"
+        self._alone = reading.parameters.spelled("answer", "alone")
+
+    def begin(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Take the keys of the first of `rows` that has any, and the features that it lacks behind them.
+
+        Nothing happens where that was done: a table has one header.
+        """
+        if not self.names:
+            first = next(filter(None, rows), {})
+            keys = [key for key in first if self._takes_extra or key in self._known]
+            self.names = tuple(dict.fromkeys([*keys, *self._features]))
+
+    def row(self, line: bytes, row: dict[str, Any], place: tuple[str, int]) -> Mapping[str, Any]:
+        """Return what `line`, parsed to `row`, has for each column: text where it is no feature, None for null.
+
+        Raises 422 for a key that is no column. Where such keys are refused the row is refused already.
+        """
+        if not self._takes_extra or row.keys() <= self._known:
+            return row
+        stray = next((key for key in row if key not in self.names), None)
+        if stray is not None:
+            kind, number = place
+            raise invalid_table(
+                f"{kind.capitalize()} {number} has the key {stray!r:.200}, and the answer has no column for it: the "
+                f"first {kind} names the columns. JSON Lines as the answer takes every key along, {self._alone} none."
+            )
+        return {**row, **self._texts(line, place)}
+
+    def _texts(self, line: bytes, place: tuple[str, int]) -> Mapping[str, str | None]:
+        try:
+            values = DECODE(line)
+        except RecursionError as error:
+            kind, number = place
+            raise invalid_table(f"{kind.capitalize()} {number} is nested too deep to be read.") from error
+        return {key: _text(raw) for key, raw in values.items() if key not in self._known}
+
+
+def _text(raw: msgspec.Raw) -> str | None:
+    """Return a text as it is, and what else JSON has as it is written there."""
+    written = bytes(raw)
+    if written.startswith(b'"'):
+        return str(orjson.loads(written))
+    return None if written == b"null" else written.decode()
