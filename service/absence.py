@@ -1,6 +1,9 @@
 """Why a model or a version does not answer: it was refused, or it is not there."""
 
+from collections.abc import Sequence
+
 from service.errors import ServiceError, nearest
+from service.features import listed
 from service.registry import Registry
 
 
@@ -11,6 +14,15 @@ def absent(registry: Registry, name: str, version: int | None = None) -> Service
             which = name if refusal.version is None else f"{name} version {refusal.version}"
             return ServiceError(503, "model_refused", f"{which} was refused: {refusal.message.rstrip('.')}.")
     if name not in registry.models:
-        return ServiceError(404, "unknown_model", f"There is no model {name!r}.{nearest(name, registry.names)}")
+        return unknown_model(name, registry.names)
     served = ", ".join(map(str, sorted(registry.models[name])))
     return ServiceError(404, "unknown_version", f"Model {name!r} is served in version {served} alone.")
+
+
+def unknown_model(name: str, names: Sequence[str]) -> ServiceError:
+    """Return 404 with the nearest of `names`, else with all of them, a long list cut."""
+    start = f"There is no model {name!r:.100}"
+    if near := nearest(name, names):
+        return ServiceError(404, "unknown_model", f"{start}.{near}")
+    there = "none is served" if not names else f"there {'is' if len(names) == 1 else 'are'} {listed(names)}"
+    return ServiceError(404, "unknown_model", f"{start}; {there}.")

@@ -21,7 +21,9 @@ from service.tables.body import GoneError
 from service.tables.formats import wants_table
 from service.tables.route import TableRoute
 from service.tables.stream import BrokenOffError
+from service.wire.compression import ENCODING_HEADER, unpacked
 from service.wire.dialect import Answer, Dialect, Headers
+from service.wire.query import check_query
 
 Pages = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -69,6 +71,8 @@ class App:
         try:
             cors = self.origins.check(headers)
             if exchange is not None:
+                if scope["query_string"] and path in self.service.tables:
+                    check_query(scope["query_string"])
                 answer = await self._predict(exchange, headers, receive)
             elif table := self._table(scope):
                 return {"rows": await table.answer(scope["query_string"], headers, receive, send, cors)}
@@ -136,12 +140,16 @@ class App:
         return answer
 
     async def _predict(self, exchange: Exchange, headers: Headers, receive: Receive) -> Answer:
+        found = special(headers)
         try:
             body = await read_body(receive, headers, self._max_body_bytes)
+            if ENCODING_HEADER in found:
+                exchange.check_room(len(body), found)  # an overload is told before the work of unpacking
+                body = unpacked(body, headers, self._max_body_bytes)
         except ServiceError as error:
             return exchange.refuse(error, headers)
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        ticket = exchange.handle(body, headers, special(headers), answered.set_result)
+        ticket = exchange.handle(body, headers, found, answered.set_result)
         try:
             return await answered
         except asyncio.CancelledError:

@@ -8,7 +8,8 @@ Other dialects keep the status and the sentence and put them into their own shap
 """
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -16,6 +17,7 @@ import orjson
 
 STARTUP_FAILED = 3  # exit code: the service could not start; a supervisor does not try again
 USAGE = 2  # exit code: a wrong setting or argument
+NO_NUMBER = re.compile(r"(NaN|Infinity|nan|inf)\b")
 
 
 class ServiceError(Exception):
@@ -79,10 +81,10 @@ class FeatureError(Exception):
     """Columns that do not fit the signature: the sentence names the row and the feature."""
 
 
-def nearest(wanted: str, known: Sequence[str]) -> str:
-    """Return " Did you mean 'x'?" for the most similar known name, or nothing."""
+def nearest(wanted: str, known: Sequence[str], spelled: Callable[[str], str] = str) -> str:
+    """Return " Did you mean 'x'?" for the most similar known name, as it is `spelled` there, or nothing."""
     found = get_close_matches(wanted, known, n=1)
-    return f" Did you mean {found[0]!r}?" if found else ""
+    return f" Did you mean {spelled(found[0])!r}?" if found else ""
 
 
 def reason(error: OSError) -> str:
@@ -90,16 +92,31 @@ def reason(error: OSError) -> str:
     return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
 
 
-def broken_json(body: bytes, error: ValueError) -> ServiceError:
-    """Return 400 with the position of the fault; `error` is orjson's or the standard library's."""
+def broken_json(body: bytes, error: ValueError, hint: str = "") -> ServiceError:
+    """Return 400 with the position of the fault; `hint` says what else the body may be.
+
+    `error` is orjson's or the standard library's.
+    """
     line = getattr(error, "lineno", 1)
     column = getattr(error, "colno", 1)
-    what = str(getattr(error, "msg", error)) if body.strip() else "the body is empty"
     position = getattr(error, "pos", 0)
     detail = {"line": line, "column": column, "position": position}
-    return ServiceError(
-        400, "broken_json", f"The body is not JSON: {what} (line {line}, column {column}).", details=[detail]
-    )
+    sentence = f"The body is not JSON: {json_fault(body, error)} (line {line}, column {column}){hint}."
+    return ServiceError(400, "broken_json", sentence, details=[detail])
+
+
+def json_fault(body: bytes, error: ValueError) -> str:
+    """Return what keeps `body` from being JSON, in words that say what to do where the parser's do not."""
+    if not body.strip():
+        return "the body is empty"
+    if body.startswith(b"\x1f\x8b"):
+        return "it looks like gzip, which needs Content-Encoding: gzip"
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as found:
+        return f"it is not UTF-8 at byte {found.start}"
+    token = NO_NUMBER.match(text, getattr(error, "pos", 0))
+    return f"{token[0]} is no JSON, write null for a missing value" if token else str(getattr(error, "msg", error))
 
 
 def overloaded(queued_rows: int, limit_rows: int, retry_after_s: int = 1) -> ServiceError:

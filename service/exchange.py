@@ -20,15 +20,18 @@ from service.errors import ServiceError
 from service.logs import event
 from service.metrics import Tally
 from service.model import Model
+from service.wire.compression import ENCODING_HEADER
 from service.wire.dialect import Answer, Call, Codec, Dialect, Headers, Limits
 
 REQUEST_ID = re.compile(rb"[\x21\x23-\x5b\x5d-\x7e]{1,128}")  # printable, without space, quote and backslash
 ID_HEADER = b"x-request-id"
 TIMEOUT_HEADER = b"x-request-timeout-s"
 LEAST_TIMEOUT_S = 0.001
-SPECIAL = frozenset(
-    {ID_HEADER, TIMEOUT_HEADER, b"accept", b"content-length", b"content-type", b"expect", b"origin", b"upgrade"}
-)
+SPECIAL = frozenset({ID_HEADER, TIMEOUT_HEADER, ENCODING_HEADER, b"expect", b"origin", b"upgrade"}) | {
+    b"accept",
+    b"content-length",
+    b"content-type",
+}
 
 _prefix = os.urandom(4).hex()
 _numbers = itertools.count(1)
@@ -90,9 +93,10 @@ class Exchange:
                     return
                 encoding_s = time.perf_counter()
                 answer = self._codec.encode(call, decoded, outputs)
-                self._tally.answered(decoded.rows, encoding_s, started_s)
+                rows = decoded.rows - decoded.added
+                self._tally.answered(rows, encoding_s, started_s)
                 if self._is_logged:
-                    self._log(request_id, answer.status, started_s, rows=decoded.rows)
+                    self._log(request_id, answer.status, started_s, rows=rows)
                 reply(answer)
 
             return self._batcher.submit(decoded.arrays, decoded.rows, timeout_s, finish)

@@ -141,8 +141,9 @@ def request_schema(manifest: Manifest) -> Json:
                 "description": "The order of the values where rows are lists; every feature once.",
             },
             "on_error": {
-                "enum": ["request", "row"],
-                "description": 'With "row", good rows are answered and each bad row gets its error in its place.',
+                "enum": ["stop", "row", "request"],
+                "description": 'With "stop" a bad row refuses the request. '
+                'With "row", good rows are answered and each bad row gets its error in its place.',
             },
             **further_fields(manifest),
         },

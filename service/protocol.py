@@ -4,7 +4,7 @@ uvicorn's protocol parses (httptools) and keeps its promises about pipelining, f
 headers of a POST to a known predict path are complete and no other request of this connection is open, the request
 stays here: its body is collected, `Exchange.handle` is called as the last byte arrives, and the answer is one write.
 All requests that the loop reads in one turn are decoded in that turn and so run as one batch. Whatever is unusual
-(a pipelined request, `Expect: 100-continue`, an Origin, a table) goes the long way through the ASGI application, which answers
+(a pipelined request, `Expect: 100-continue`, an Origin, a packed body, a table) goes the long way through the ASGI application, which answers
 the same: tests send every case both ways.
 """
 
@@ -25,11 +25,12 @@ from service.asgi import App
 from service.errors import ServiceError
 from service.exchange import Exchange, special
 from service.tables.formats import wants_table
+from service.wire.compression import ENCODING_HEADER
 from service.wire.dialect import Answer
 
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in http.HTTPStatus}
 LONG_BODY_BYTES = 65536  # shorter bodies are there as soon as their headers
-UNUSUAL = frozenset({b"expect", b"origin", b"upgrade"})
+UNUSUAL = frozenset({ENCODING_HEADER, b"expect", b"origin", b"upgrade"})
 
 
 class Turn:

@@ -27,6 +27,7 @@ from service import bundle, model
 from service.engine import EngineOptions
 from service.errors import ServiceError
 from service.model import Model
+from service.wire.compression import unpacked
 from service.wire.dialect import Answer, Call, Codec, Dialect, Headers, Limits
 from service.wire.native import Native
 from service.wire.npy import file_of
@@ -299,7 +300,8 @@ def outcome(seed: Seed) -> str:
     target, request = seed
     call = Call(request.body, request.headers, "fuzz-1")
     try:
-        decoded = target.codec.decode(call)
+        body = unpacked(request.body, request.headers, LIMITS.max_body_bytes)
+        decoded = target.codec.decode(call._replace(body=body))
     except ServiceError as error:
         if not 400 <= error.status < 500:
             raise

@@ -34,7 +34,7 @@ def object_blocks(file: BinaryIO, reading: Reading, limit_bytes: int) -> Blocks:
 
 def _check_asked(content: Mapping[str, Any], on_error: str) -> None:
     """Raise 422 for fields that mean something to a JSON answer alone: the caller is to know that they do nothing here."""
-    if on_error != "request":
+    if on_error == "row":
         raise ServiceError(
             422, "invalid_request", "Where the answer is a table, on_error is a parameter: ?on_error=row."
         )

@@ -12,6 +12,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "answer": ("append", "alone"),
     "on_error": ("stop", "row"),
 }
+ALIASES = {("on_error", "request"): "stop"}  # as the field of a JSON body may be called too
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Parameters:
 def parse(query: bytes) -> Parameters:
     """Return the parameters of a query string; raises 400 for an unknown name or value."""
     values: dict[str, Any] = {}
-    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+    for name, given in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        value = ALIASES.get((name, given), given)
         if name != "prefix" and value not in CHOICES.get(name, (value,)):
             options = " or ".join(CHOICES[name])
             raise ServiceError(400, "invalid_parameter", f"The parameter {name} is {value!r:.40}; it takes {options}.")

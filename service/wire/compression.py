@@ -8,6 +8,7 @@ from service.wire.dialect import Headers
 
 WINDOW = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}  # deflate is the zlib container (RFC 9110)
 ALIASES = {b"x-gzip": b"gzip"}
+ENCODING_HEADER = b"content-encoding"
 
 
 class EncodingError(ServiceError):
@@ -28,8 +29,11 @@ def header(headers: Headers, name: bytes) -> bytes | None:
 
 
 def unpacked(body: bytes, headers: Headers, limit_bytes: int) -> bytes:
-    """Return the body as it was before Content-Encoding; raises 400, 413 or 415."""
-    encoding = (header(headers, b"content-encoding") or b"identity").strip().lower()
+    """Return the body as it was before Content-Encoding; raises 400, 413 or 415.
+
+    The ASGI application does so before a dialect sees the body: no dialect's reading looks at the header.
+    """
+    encoding = (header(headers, ENCODING_HEADER) or b"identity").strip().lower()
     if encoding == b"identity":
         return body
     encoding = ALIASES.get(encoding, encoding)

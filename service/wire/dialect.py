@@ -48,8 +48,9 @@ class Decoded(NamedTuple):
     """A request's good rows, how many they are, and what `encode` must remember about it."""
 
     arrays: Arrays
-    rows: int
+    rows: int  # that run
     note: Any = None
+    added: int = 0  # of these rows, those that the caller did not send and is not told of
 
 
 class Answer(NamedTuple):

@@ -12,7 +12,7 @@ from service.errors import ServiceError
 from service.features import Encoded, Encoder, Problem
 from service.manifest import Signature
 from service.model import Model
-from service.wire.compression import header, unpacked
+from service.wire.compression import header
 from service.wire.dialect import JSON, Answer, Call, Codec, Decoded, Limits, Site
 from service.wire.extras import Asked, Extras
 from service.wire.predictions import PredictionText
@@ -23,6 +23,7 @@ from service.wire.rows import FastRows
 AS_JSON = frozenset({"application/json", "text/json", "text/plain", "application/octet-stream", "*/*"}) | {
     "application/x-www-form-urlencoded"
 }
+NO_CSV = (b"", b"{", b"[", b"\x1f", b"\xef")  # how JSON begins, and gzip, and a byte order mark
 FIELDS = ("rows", "columns", "on_error", "coverage", "explain", "detail")
 
 
@@ -99,7 +100,8 @@ class NativeCodec:
         """Read the body; raises 400 for broken JSON and 422 for anything else that is wrong."""
         arrays = self._fast.decode(call.body)
         if arrays is None:
-            return self._slow(call)
+            check_type(call)
+            return self._precise(call.body)
         rows = len(arrays[0] if arrays[0] is not None else arrays[1])  # type: ignore[arg-type]
         if rows > self._limits.max_rows:
             raise too_many_rows(rows, self._limits.max_rows)
@@ -112,15 +114,8 @@ class NativeCodec:
         parts = (b'{"predictions":[', text, self._middle, call.request_id.encode(), b'"}')
         return Answer(200, (JSON,), b"".join(parts))
 
-    def _slow(self, call: Call) -> Decoded:
-        """Read what the fast reader did not take: a packed body, another content type, a fault, the unusual."""
-        body = unpacked(call.body, call.headers, self._limits.max_body_bytes)
-        if body is not call.body:
-            return self.decode(call._replace(body=body, headers=()))
-        check_type(call)
-        return self._precise(body)
-
     def _precise(self, body: bytes) -> Decoded:
+        """Read what the fast reader did not take: a fault, the unusual."""
         content = parse(body)
         rows, columns, on_error = fields(content, self._encoder.signature)
         check_distinct(body, content)
@@ -133,7 +128,8 @@ class NativeCodec:
         arrays, run_rows = self._extras.expand(asked, encoded.arrays, len(encoded.kept), self._limits.max_rows)
         if not encoded.errors and asked == Asked():
             return Decoded(arrays, run_rows)
-        return Decoded(arrays, run_rows, Unusual(len(rows), encoded.kept, encoded.errors, asked))
+        note = Unusual(len(rows), encoded.kept, encoded.errors, asked)
+        return Decoded(arrays, run_rows, note, run_rows - len(encoded.kept))
 
     def _unusual(self, note: Unusual, outputs: Mapping[str, np.ndarray]) -> bytes:
         """Put each bad row's error in its place among the predictions, and what was asked for into the others."""
@@ -165,7 +161,8 @@ def parse(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise errors.broken_json(body, error) from error
+        hint = "" if body.lstrip()[:1] in NO_CSV else "; for a table send Content-Type: text/csv"
+        raise errors.broken_json(body, error, hint) from error
 
 
 def check_distinct(body: bytes, content: dict[str, Any]) -> None:
@@ -193,7 +190,7 @@ def fields(content: Any, signature: Signature) -> tuple[list[Any], list[Any] | N
     """Return rows, columns and on_error of a request; raises 422, with an example where there are no rows."""
     if not isinstance(content, dict):
         raise ServiceError(422, "invalid_request", f"The body must be an object such as {samples.brief(signature)}.")
-    rows, columns, on_error = content.get("rows"), content.get("columns"), content.get("on_error", "request")
+    rows, columns, on_error = content.get("rows"), content.get("columns"), content.get("on_error", "stop")
     example = "" if "rows" in content else f" Rows go in a list: {samples.brief(signature)}."
     for name in content:
         if name not in FIELDS:
@@ -203,8 +200,8 @@ def fields(content: Any, signature: Signature) -> tuple[list[Any], list[Any] | N
         raise ServiceError(422, "invalid_request", f"rows must be a list of rows.{example}")
     if "columns" in content and not isinstance(columns, list):
         raise ServiceError(422, "invalid_request", "columns must be a list of feature names.")
-    if on_error not in ("request", "row"):
-        raise ServiceError(422, "invalid_request", 'on_error must be "request" or "row".')
+    if on_error not in ("stop", "request", "row"):
+        raise ServiceError(422, "invalid_request", 'on_error must be "stop", which is also called "request", or "row".')
     return rows, columns, on_error
 
 

@@ -1,6 +1,6 @@
 """An infer request of the Open Inference Protocol: JSON, binary tensors, and both mixed.
 
-bytes -> uncompressed -> JSON part and binary part -> tensors -> the model's arrays (service/wire/oip_inputs.py).
+bytes -> JSON part and binary part -> tensors -> the model's arrays (service/wire/oip_inputs.py).
 
 Source: the protocol's REST specification and its binary data extension; the sentences are the ones that clients of
 Triton know.
@@ -16,7 +16,7 @@ import orjson
 from service import errors
 from service.features import Arrays
 from service.manifest import Manifest
-from service.wire.compression import unpacked
+from service.wire.compression import header
 from service.wire.dialect import Call, Decoded, Limits
 from service.wire.oip_fast import FIELDS, FastMatrix
 from service.wire.oip_inputs import MATRIX, Inputs, Tensor
@@ -24,7 +24,6 @@ from service.wire.repeats import check_keys
 from service.wire.tensors import checked_datatype, checked_shape, from_binary, from_json, refuse
 
 LENGTH = b"inference-header-content-length"
-ENCODING = b"content-encoding"
 LENGTH_DIGITS = re.compile(rb"-?[0-9]{1,18}")
 
 
@@ -48,13 +47,8 @@ class RequestReader:
         self._limits = limits
 
     def read(self, call: Call) -> Decoded:
-        """Return the rows and what was asked for; raises 400, 413, 415 or 422."""
-        body, stated = call.body, None
-        for name, value in call.headers:
-            if name == LENGTH:
-                stated = value
-            elif name == ENCODING:
-                body = unpacked(call.body, call.headers, self._limits.max_body_bytes)
+        """Return the rows and what was asked for; raises 400 or 422."""
+        body, stated = call.body, header(call.headers, LENGTH)
         if stated is None and self._fast is not None and (found := self._fast.read(body)):
             numbers, beside = found
             wanted = self._beside(body, beside) if beside else self._default
@@ -192,8 +186,8 @@ def _with_tokens(raw: bytes, error: orjson.JSONDecodeError) -> Any:
         content = json.loads(raw.decode())
         if b"\\u" in raw:  # half of a surrogate pair is no text that an answer could hold
             json.dumps(content, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):
-        raise errors.broken_json(raw, error) from error
+    except (ValueError, RecursionError) as found:  # the parser of tokens knows the fault that is none of them
+        raise errors.broken_json(raw, found if isinstance(found, json.JSONDecodeError) else error) from error
     return content
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 
 import service
-from service import errors
+from service.absence import unknown_model
 from service.errors import ServiceError
 from service.model import Model
 from service.wire import npy
@@ -190,8 +190,7 @@ class Version1(Scoring):
         """List the models, and say of one whether it is ready."""
         name = path.removeprefix("/v1/models").strip("/").split("/")[0].split(":")[0]
         if name and name not in site.registry.models:
-            near = errors.nearest(name, list(site.registry.models))
-            raise ServiceError(404, "unknown_model", f"There is no model {name!r:.100}.{near}")
+            raise unknown_model(name, list(site.registry.models))
         if method not in ("GET", "HEAD"):
             return None
         content = {"name": name, "ready": site.is_ready} if name else {"models": list(site.registry.models)}

@@ -26,9 +26,9 @@ from service.errors import ServiceError
 from service.features import Arrays, Encoder
 from service.texts import readers
 from service.wire import npy
-from service.wire.compression import header, unpacked
+from service.wire.compression import header
 from service.wire.dialect import Call, Decoded, Limits
-from service.wire.native import invalid_rows, too_many_rows
+from service.wire.native import invalid_rows, parse, too_many_rows
 from service.wire.repeats import check_keys
 from service.wire.rows import FastRows
 
@@ -60,8 +60,8 @@ class ScoringReader:
         self._readers = dict(zip(encoder.names, readers(encoder.signature.inputs), strict=True))
 
     def read(self, call: Call) -> Decoded:
-        """Return the rows; `note` is the content type that the answer should have. Raises 400, 413, 415 or 422."""
-        body = unpacked(call.body, call.headers, self._limits.max_body_bytes)
+        """Return the rows; `note` is the content type that the answer should have. Raises 400, 415 or 422."""
+        body = call.body
         kind = content_type(call, body)
         if kind == "json" and (arrays := self._fast.decode(body)):
             return self._decoded(arrays, rows_of(arrays), answer_type(call, kind))
@@ -73,7 +73,7 @@ class ScoringReader:
         elif kind == "lines":
             found = lines_rows(body)
         else:
-            content = _parsed(body)
+            content = parse(body)
             check_keys(body, keys_of(content))
             found = json_rows(content)
         if len(found.rows) > self._limits.max_rows:
@@ -175,7 +175,10 @@ def lines_rows(body: bytes) -> Rows:
         try:
             content = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            raise ServiceError(400, "broken_json", f"Line {number} is not JSON: {error}.") from error
+            fault = errors.json_fault(line, error)
+            raise ServiceError(
+                400, "broken_json", f"Line {number} is not JSON: {fault} (column {error.colno})."
+            ) from error
         check_keys(line, keys_of(content), f"Line {number}: the")
         if isinstance(content, dict) and len(content) == 1 and next(iter(content)) in ("instances", "rows"):
             rows += json_rows(content).rows
@@ -216,10 +219,3 @@ def _columns(value: Mapping[str, Any]) -> Rows:
 
 def _wrong_form(wanted: str, near: str = "") -> ServiceError:
     return ServiceError(422, "invalid_request", f"Expected {wanted}.{near}")
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise errors.broken_json(body, error) from error

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.absence import absent
+from service.absence import absent, unknown_model
 from service.app import default_name
 from service.models_folder import Refusal
 from service.registry import Registry
@@ -17,6 +17,7 @@ from service.settings import Settings
         ("penguins", 2, 503, "penguins version 2 was refused: too new."),
         ("penguins", 3, 404, "Model 'penguins' is served in version 1 alone."),
         ("banks", None, 404, "There is no model 'banks'. Did you mean 'bank'?"),
+        ("nix", None, 404, "There is no model 'nix'; there are 'bank', 'penguins'."),
     ],
 )
 def test_a_refused_model_says_why(name: str, version: int | None, status: int, message: str) -> None:
@@ -24,6 +25,15 @@ def test_a_refused_model_says_why(name: str, version: int | None, status: int, m
     refusals = (Refusal("bank", 1, "model.onnx is damaged"), Refusal("penguins", 2, "too new."))
     error = absent(Registry({"penguins": {1: None}}, refusals), name, version)  # type: ignore[dict-item]
     assert (error.status, error.message) == (status, message)
+
+
+def test_what_there_is_is_told_in_few_words() -> None:
+    """One model, none, and more than a sentence should list."""
+    assert unknown_model("nix", ["bank"]).message == "There is no model 'nix'; there is 'bank'."
+    assert unknown_model("nix", []).message == "There is no model 'nix'; none is served."
+    many = unknown_model("n" * 1000, [f"model{number:03}" for number in range(500)]).message
+    assert many.endswith(" more.")
+    assert len(many) < 400
 
 
 def test_a_refusal_does_not_change_the_default() -> None:

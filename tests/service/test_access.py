@@ -2,6 +2,7 @@
 
 import json
 import socket
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,13 +48,13 @@ def id_in(answer: Answer) -> str:
 
 CASES: dict[str, tuple[str, str, Any, dict[str, str], int]] = {
     "prediction": ("POST", "/predict", GOOD, {}, 200),
-    "prediction, the long way": ("POST", "/predict?long", GOOD, {}, 200),
+    "prediction, the long way": ("POST", "/predict?", GOOD, {}, 200),
     "own id": ("POST", "/predict", GOOD, {"x_request_id": "mine"}, 200),
     "own id that is none": ("GET", "/models", b"", {"x_request_id": '"quoted"'}, 200),
     "wrong row": ("POST", "/predict", {"rows": [[1]]}, {}, 422),
     "wrong row of a protocol that says 400": ("POST", "/invocations", {"instances": [[1]]}, {}, 400),
     "too large": ("POST", "/predict", b" " * 5000, {}, 413),
-    "too large, the long way": ("POST", "/predict?long", b" " * 5000, {}, 413),
+    "too large, the long way": ("POST", "/predict?", b" " * 5000, {}, 413),
     "wrong method": ("GET", "/predict", b"", {}, 405),
     "wrong method of a page": ("PUT", "/models", b"", {}, 405),
     "wrong method of a probe": ("POST", "/health/live", b"", {}, 405),
@@ -98,11 +99,30 @@ def test_lines_of_refusals_say_why_and_those_of_rows_how_many(server: Live) -> N
     assert [line.get("code") for line in lines] == [None, None, "invalid_table", "body_too_large", "method_not_allowed"]
 
 
+def test_rows_are_those_that_the_caller_sent(server: Live) -> None:
+    """The rows that run for an explanation are counted neither in the log nor in the metric."""
+    before = answered_rows(server)
+    ask(server, "POST", "/predict", {**GOOD, "explain": True})
+    after = answered_rows(server)
+    (line,) = [one for one in lines_until(server, "explained") if one.get("route") == "native"]
+
+    assert line["rows"] == len(GOOD["rows"])
+    assert after - before == len(GOOD["rows"])
+
+
+def answered_rows(server: Live) -> float:
+    """Return batchproof_rows_total of the native route."""
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    (line,) = [one for one in lines if one.startswith("batchproof_rows_total") and 'route="native"' in one]
+    return float(line.rpartition(" ")[2])
+
+
 @pytest.mark.parametrize(
     "sent",
     [
         "POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\n{",
-        "POST /predict?long HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\n{",
+        "POST /predict? HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\n{",
         "GET /models HTTP/1.1\r\nHost: here\r\nAccept: te",
     ],
 )

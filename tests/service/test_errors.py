@@ -1,6 +1,7 @@
 """The one error shape."""
 
 import orjson
+import pytest
 
 from service import errors
 from service.errors import ServiceError
@@ -32,6 +33,25 @@ def test_broken_json_has_its_position() -> None:
         error = errors.broken_json(body, found)
     assert (error.status, error.details[0]["line"]) == (400, 2)
     assert "the body is empty" in errors.broken_json(b" ", ValueError("x")).message
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        (b"\x1f\x8b\x08\x00", "it looks like gzip, which needs Content-Encoding: gzip"),
+        ('{"rows": [["é"]]}'.encode("latin-1"), "it is not UTF-8 at byte 12"),
+        ('{"é": [NaN]}'.encode(), "NaN is no JSON, write null for a missing value"),
+        (b"[1, Infinity]", "Infinity is no JSON, write null for a missing value"),
+        (b"[-Infinity]", "Infinity is no JSON, write null for a missing value"),
+        (b"[nan]", "nan is no JSON, write null for a missing value"),
+        (b'["NaN", 1,]', "trailing comma is not allowed"),
+    ],
+)
+def test_broken_json_is_told_in_words_that_help(body: bytes, fault: str) -> None:
+    """What the parser says is replaced where it does not say what to do."""
+    with pytest.raises(orjson.JSONDecodeError) as found:
+        orjson.loads(body)
+    assert errors.json_fault(body, found.value) == fault
 
 
 def test_the_nearest_name_is_offered() -> None:

@@ -46,7 +46,7 @@ def request(body: bytes, path: str = "/predict", method: str = "POST", *headers:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-LONG = "/predict?long"  # a query is unusual, so the request takes the long way
+LONG = "/predict?"  # no route is spelled so, which sends the request the long way
 CASES = {
     "good": (GOOD, ()),
     "own id": (GOOD, ("X-Request-Id: mine-1",)),
@@ -73,6 +73,37 @@ def test_both_ways_answer_the_same(server: Live, case: str) -> None:
     assert made.sub(b"", short[2]) == made.sub(b"", long[2])
     kept = ("content-type", "allow", "retry-after")
     assert [short[1].get(name) for name in kept] == [long[1].get(name) for name in kept]
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("coverage=0.9", 'coverage is no parameter, but a field of the JSON body: {"rows": [...], "coverage": ...}.'),
+        ("extra=ignore&explain=true", "explain is no parameter"),
+        ("extras=ignore", "Did you mean 'extra'?"),
+        ("on_error=skip", "it takes stop or row"),
+        ("nix", "Unknown parameter 'nix'"),
+    ],
+)
+def test_parameters_of_json_are_refused(server: Live, query: str, said: str) -> None:
+    """What would add to the answer, and what is unknown, is not passed over: the field of the body is named."""
+    ((status, _, body),) = talk(server, request(GOOD, f"/predict?{query}"))
+    error = json.loads(body)["error"]
+    assert (status, error["code"]) == (400, "invalid_parameter")
+    assert said in error["message"]
+
+
+def test_parameters_of_tables_change_no_json(server: Live) -> None:
+    """The routes are documented with them: they pass, and a bad row still refuses the request."""
+    both = json.dumps({"rows": [ROW, {}]}).encode()
+    assert talk(server, request(GOOD, "/predict?on_error=row&prefix=a_"))[0][0] == 200
+    assert talk(server, request(both, "/predict?on_error=row"))[0][0] == 422
+
+
+def test_other_protocols_take_any_query(server: Live) -> None:
+    """Gateways in front of a platform's route may add what they like."""
+    body = json.dumps({"instances": [ROW]}).encode()
+    assert talk(server, request(body, "/invocations?api-version=1"))[0][0] == 200
 
 
 def test_statuses(server: Live) -> None:

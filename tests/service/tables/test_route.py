@@ -241,6 +241,14 @@ def test_parameters_are_refused_by_name(server: Live, query: str, words: str) ->
     assert words in found.json()["error"]["message"]
 
 
+def test_a_bad_row_stops_a_table_in_both_words(server: Live) -> None:
+    """What the body of a JSON request may call "request" is taken here too, beside "stop"."""
+    found = [post(server, HEAD + BAD, f"?on_error={word}") for word in ("stop", "request")]
+
+    assert [one.status_code for one in found] == [422, 422]
+    assert [one.json()["error"]["code"] for one in found] == ["invalid_rows"] * 2
+
+
 @pytest.mark.parametrize("field,value", [("coverage", 0.9), ("explain", True), ("detail", True)])
 @pytest.mark.parametrize("target", ["text/csv", "application/jsonlines", "application/vnd.apache.parquet"])
 def test_what_a_table_cannot_hold_is_refused(server: Live, field: str, value: object, target: str) -> None:

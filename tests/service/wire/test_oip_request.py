@@ -29,7 +29,7 @@ RAW = np.array(VALUES).tobytes()
 def reader(folder: Path, inputs: list[dict[str, Any]]) -> RequestReader:
     """Return the reader of a model with these features."""
     manifest = bundle.read(make_bundle(folder, inputs=inputs)).manifest
-    return RequestReader(manifest, output_names(manifest), Limits(max_rows=10, max_body_bytes=10_000))
+    return RequestReader(manifest, output_names(manifest), Limits(max_rows=10))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The bodies of scoring platforms: every form is the same rows, and each fault has its own refusal."""
 
-import gzip
 import json
 from typing import Any
 
@@ -18,7 +17,7 @@ from tests.bundles import INPUTS, NUMBERS, random_rows, signature_of
 
 NAMES = [feature["name"] for feature in INPUTS]
 ENCODER = Encoder(signature_of())
-READER = ScoringReader(ENCODER, Limits(max_rows=20, max_body_bytes=10_000, error_limit=3))
+READER = ScoringReader(ENCODER, Limits(max_rows=20, error_limit=3))
 NUMBER_READER = ScoringReader(Encoder(signature_of(inputs=NUMBERS)), Limits())
 ROWS = random_rows(signature_of(), 6, seed=4)
 NAMED = [dict(zip(NAMES, row, strict=True)) for row in ROWS]
@@ -230,9 +229,3 @@ def test_faults_are_listed_up_to_the_limit() -> None:
     with pytest.raises(ServiceError) as caught:
         ask({"instances": [{}] * 5})
     assert (len(caught.value.details), caught.value.truncated) == (3, True)
-
-
-def test_a_compressed_body() -> None:
-    """A compressed CSV body is the body."""
-    packed = gzip.compress("\n".join(CSV_LINES).encode())
-    assert_rows(ask(packed, CSV, (b"content-encoding", b"gzip")), ROWS)
