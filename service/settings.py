@@ -224,7 +224,9 @@ def _read_file(path: Path) -> dict[str, Any]:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingError(f"The settings file {path} cannot be read: {error}.") from error
     for name in content:
-        _check_known(name, f"the settings file {path}")
+        if name not in Settings.model_fields:
+            near = nearest(name, list(Settings.model_fields))
+            raise SettingError(f"Unknown setting {name!r} in the settings file {path}.{near}")
     return content
 
 
@@ -233,14 +235,11 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, str]:
     for key, value in environment.items():
         if key.startswith(PREFIX) and key != FILE_NAME:
             name = key.removeprefix(PREFIX).lower()
-            _check_known(name, "the environment")
+            if name not in Settings.model_fields:
+                near = nearest(name, list(Settings.model_fields), environment_name)
+                raise SettingError(f"Unknown setting {key!r} in the environment.{near}")
             values[name] = value
     return values
-
-
-def _check_known(name: str, where: str) -> None:
-    if name not in Settings.model_fields:
-        raise SettingError(f"Unknown setting {name!r} in {where}.{nearest(name, list(Settings.model_fields))}")
 
 
 def _sentence(error: ValidationError, values: Mapping[str, Any], sources: Mapping[str, str], path: Path | None) -> str:
