@@ -54,13 +54,13 @@ class AsyncClient:
         return await self._run(self._dialogue.model())
 
     @overload
-    async def predict(self, rows: Mapping[str, Any]) -> Prediction: ...
+    async def predict(self, rows: Mapping[str, Any], *, on_error: str = ...) -> Prediction: ...
     @overload
     async def predict(self, rows: Sequence[Row], *, on_error: str = ...) -> list[Prediction]: ...
     @overload
-    async def predict(self, rows: Any) -> Any: ...
+    async def predict(self, rows: Any, *, on_error: str = ...) -> Any: ...
 
-    async def predict(self, rows: Any, *, on_error: str = "request") -> Any:
+    async def predict(self, rows: Any, *, on_error: str = "stop") -> Any:
         """Return what `Client.predict` returns."""
         return await self._run(self._dialogue.predict(rows, on_error))
 

@@ -61,17 +61,18 @@ class Client:
         return self._run(self._dialogue.model())
 
     @overload
-    def predict(self, rows: Mapping[str, Any]) -> Prediction: ...
+    def predict(self, rows: Mapping[str, Any], *, on_error: str = ...) -> Prediction: ...
     @overload
     def predict(self, rows: Sequence[Row], *, on_error: str = ...) -> list[Prediction]: ...
     @overload
-    def predict(self, rows: Any) -> Any: ...
+    def predict(self, rows: Any, *, on_error: str = ...) -> Any: ...
 
-    def predict(self, rows: Any, *, on_error: str = "request") -> Any:
+    def predict(self, rows: Any, *, on_error: str = "stop") -> Any:
         """Return the prediction of a row, a list of them for rows, or for a frame the frame with columns more.
 
-        A row is {feature: value}, or a list in the model's order. With on_error "row" a bad row among others gets
-        {"error": ...} in its place. Raises RefusedError, or OSError where the service cannot be reached.
+        A row is {feature: value}, or a list in the model's order. With on_error "row" instead of "stop" a bad row gets
+        {"error": ...} in its place; for a frame that is a ValueError. Raises RefusedError, TypeError for what is no
+        rows, or OSError where the service cannot be reached.
         """
         return self._run(self._dialogue.predict(rows, on_error))
 

@@ -3,12 +3,12 @@
 A client brings the carrying alone: `Client` sends and waits, `AsyncClient` sends and awaits.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from service.client.exchange import Request, Response
 from service.client.frames import is_frame
-from service.client.model import LIST, Address, Described, default_of, described, predictions
+from service.client.model import LIST, STOP, Address, Described, default_of, described, predictions
 
 Result = TypeVar("Result")
 Steps = Generator[Request, Response, Result]
@@ -31,11 +31,16 @@ class Dialogue:
         return self._described
 
     def predict(self, rows: Any, on_error: str) -> Steps[Any]:
-        """Return the prediction of a row, a list of them for rows, or for a frame the frame with columns more."""
+        """Return the prediction of a row, a list of them for rows, or for a frame the frame with columns more.
+
+        Raises TypeError for what is none of these, and ValueError for an `on_error` that cannot be had.
+        """
         if is_frame(rows):
+            _check_whole(on_error)
             return (yield from self._predict_frame(rows))
         if isinstance(rows, Mapping):
-            return (yield from self.predict([rows], "request"))[0]
+            return (yield from self.predict([rows], on_error))[0]
+        _check_rows(rows)
         address = yield from self._find()
         found = []
         for request in address.requests(rows, on_error):
@@ -56,3 +61,21 @@ class Dialogue:
         if self._address is None:
             self._address = Address(default_of((yield LIST)), self._version)
         return self._address
+
+
+def _check_whole(on_error: str) -> None:
+    """Raise ValueError where bad rows of a frame should stay in it: a frame is answered whole or not at all."""
+    if on_error not in STOP:
+        raise ValueError(
+            f"on_error={on_error!r} is for rows, and a frame is answered whole; send its rows as a list of "
+            "{feature: value}, missing values as None"
+        )
+
+
+def _check_rows(rows: Any) -> None:
+    """Raise TypeError for what is no list of rows; a text would be taken for a row of each letter."""
+    if isinstance(rows, str | bytes | bytearray) or not isinstance(rows, Sequence):
+        raise TypeError(
+            "predict takes a row {feature: value}, a list of rows, or a frame of pandas or polars, "
+            f"not {type(rows).__name__}"
+        )

@@ -21,7 +21,7 @@ def requests(address: Address, frame: Any, model: Described) -> Iterator[Request
     """Yield the requests for a frame, one where it has no row."""
     for part in frames.parts(frame, ROWS_A_REQUEST):
         rows = _plain(part, model) if len(part) < BINARY_ROWS else None
-        yield address.tensors(*tensors.packed(part, model)) if rows is None else address.rows(rows, "request")
+        yield address.tensors(*tensors.packed(part, model)) if rows is None else address.rows(rows, "stop")
 
 
 def extended(frame: Any, responses: Sequence[Response], model: Described) -> Any:

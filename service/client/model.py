@@ -10,6 +10,7 @@ from service.client.exchange import RefusedError, Request, Response
 ROWS_A_REQUEST = 8192  # a longer list or frame goes in several requests, so that no queue is filled by one caller
 
 LIST = Request("GET", "/models", b"", {})
+STOP = ("stop", "request")  # both words mean that one bad row refuses the request, as it is without the field
 
 Row = Mapping[str, Any] | Sequence[Any]
 Prediction = dict[str, Any]
@@ -54,7 +55,8 @@ class Address(NamedTuple):
 
     def rows(self, rows: Sequence[Row], on_error: str) -> Request:
         """Return the native request for some rows."""
-        body = json.dumps({"rows": list(rows), "on_error": on_error} if on_error != "request" else {"rows": list(rows)})
+        content = {"rows": list(rows)} | ({} if on_error in STOP else {"on_error": on_error})
+        body = json.dumps(content)
         return Request("POST", f"{self._path}/predict", body.encode(), {"content-type": "application/json"})
 
     def tensors(self, head: bytes, binary: bytes) -> Request:

@@ -172,6 +172,44 @@ def test_refusals_carry_the_services_words(server: Live) -> None:
     assert ("label" in kept[0], "error" in kept[1]) == (True, True)
 
 
+def test_a_bad_row_alone_may_stay_too(server: Live) -> None:
+    """One row is asked as any number of them is."""
+    bad = {**OBJECTS[0], "count": None}
+    with Client(server.url, "flowers") as client:
+        assert client.predict(bad, on_error="row")["error"]["code"] == "invalid_row"
+        for word in ("stop", "request"):
+            with pytest.raises(RefusedError, match="feature 'count'"):
+                client.predict(bad, on_error=word)
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame])
+def test_a_frame_is_answered_whole(server: Live, make: Callable[[Any], Any]) -> None:
+    """A frame has no place for what is wrong with a row, so that asking for it is an error and not passed over."""
+    with Client(server.url, "flowers") as client:
+        with pytest.raises(ValueError, match="on_error='row' is for rows, and a frame is answered whole"):
+            client.predict(make(OBJECTS), on_error="row")
+        assert len(client.predict(make(OBJECTS), on_error="stop")) == len(OBJECTS)
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind"),
+    [
+        ("abc", "str"),
+        (b"abc", "bytes"),
+        (3, "int"),
+        (None, "NoneType"),
+        (np.zeros((2, 7)), "ndarray"),
+        (iter([]), "list_"),
+    ],
+)
+def test_what_is_no_rows_is_told_what_is(rows: Any, kind: str) -> None:
+    """Before anything is sent, a text, a number or an array is refused with what is taken."""
+    with pytest.raises(TypeError, match=rf"takes a row .* or a frame of pandas or polars, not {kind}"):
+        Client("http://127.0.0.1:9", "flowers").predict(rows)
+    with pytest.raises(TypeError, match=kind):
+        asyncio.run(predicted(AsyncClient("http://127.0.0.1:9", "flowers"), rows))
+
+
 @contextmanager
 def scripted(*answers: tuple[int, str]) -> Iterator[tuple[str, list[int]]]:
     """Serve the answers (status, Retry-After) one after another, then a prediction; yields address and statuses."""
@@ -254,6 +292,12 @@ def test_pauses(status: int) -> None:
     assert retries.pause_s(1, status, {"retry-after": "1"}) == 1.0
     assert retries.pause_s(1, status, {"retry-after": "2"}) is None
     assert retries.pause_s(1, 400, {}) is None
+
+
+def test_the_page_says_how_long_the_defaults_try(root: Path) -> None:
+    """The sum of the pauses before the client gives up is what docs/client.md says."""
+    pauses = [Retries().pause_s(tries, None, {}) or 0.0 for tries in range(1, Retries().most + 1)]
+    assert f"pauses of {sum(pauses):.1f} s in all" in (root / "docs" / "client.md").read_text(encoding="utf-8")
 
 
 async def predicted(client: AsyncClient, rows: Any) -> Any:
