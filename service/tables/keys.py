@@ -21,6 +21,7 @@ class LineColumns:
     def __init__(self, reading: Reading) -> None:
         """Begin without a column."""
         self.names: tuple[str, ...] = ()
+        self._held: frozenset[str] = frozenset()  # of the names
         self._features = reading.encoder.names
         self._known = frozenset(self._features)
         self._takes_extra = reading.parameters.extra == "ignore"
@@ -35,6 +36,7 @@ class LineColumns:
             first = next(filter(None, rows), {})
             keys = [key for key in first if self._takes_extra or key in self._known]
             self.names = tuple(dict.fromkeys([*keys, *self._features]))
+            self._held = frozenset(self.names)
 
     def row(self, line: bytes, row: dict[str, Any], place: tuple[str, int]) -> Mapping[str, Any]:
         """Return what `line`, parsed to `row`, has for each column: text where it is no feature, None for null.
@@ -43,7 +45,7 @@ class LineColumns:
         """
         if not self._takes_extra or row.keys() <= self._known:
             return row
-        stray = next((key for key in row if key not in self.names), None)
+        stray = next((key for key in row if key not in self._held), None)
         if stray is not None:
             kind, number = place
             raise invalid_table(
