@@ -30,7 +30,9 @@ def number_of(feature: Feature, value: Any) -> float:
     if isinstance(value, bool) and feature.value_type != "boolean":
         raise InvalidValueError(_wanted(feature, value))
     if isinstance(value, str) and has_comma(value):
-        raise InvalidValueError(f"expected {_type(feature)}, got a number with a comma: write 3.14 for 3,14, 1234 for 1,234")
+        raise InvalidValueError(
+            f"expected {_type(feature)}, got a number with a comma: write 3.14 for 3,14, 1234 for 1,234"
+        )
     if not isinstance(value, int | float):
         raise InvalidValueError(_wanted(feature, value))
     try:
