@@ -48,7 +48,7 @@ def test_help() -> None:
         ("", ["--target", "y"], "t.csv is empty."),
         ("x,y\n", ["--target", "y"], "has a header but no rows."),
         ("x,x,y\n1,2,3\n", ["--target", "y"], "has 2 columns named 'x'"),
-        (b"x,y\n\xff,1\n", ["--target", "y"], "Line 2, column 'x', is not UTF-8 (byte 0xff)"),
+        (b"x,y\n\xff,1\n", ["--target", "y"], "line 2, column 'x', is not UTF-8 (byte 0xff)"),
         (GOOD.replace(",1\n", ",0\n"), ["--target", "y"], "is 0 in every row: there is nothing to predict."),
         (
             GOOD.replace(",1\n", ",inf\n"),
