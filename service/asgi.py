@@ -7,6 +7,7 @@ document, is imported when the first page is asked for: a prediction does not ne
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from service import errors
@@ -48,10 +49,12 @@ class App:
             await _refuse_protocol(scope, receive, send)
             return
         scope["headers"] = identified(scope["headers"])
-        if self.service.settings.access_log and self._prediction(scope) is None:
-            await logged(self._answer, scope, receive, send)
+        route = self._route(scope)
+        answering = partial(self._answer, route)
+        if self.service.settings.access_log and not isinstance(route, Exchange):
+            await logged(answering, scope, receive, send)
         else:
-            await self._answer(scope, receive, send)
+            await answering(scope, receive, send)
 
     def refuse(self, error: ServiceError, method: str, path: str, headers: Headers) -> Answer:
         """Return, and log, the refusal of a request that is not read to its end."""
@@ -62,20 +65,21 @@ class App:
             tell(method, path, headers, answer.status, started_s, code=error.code)
         return answer
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> dict[str, Any]:
+    async def _answer(
+        self, route: Exchange | TableRoute | None, scope: Scope, receive: Receive, send: Send
+    ) -> dict[str, Any]:
         """Answer one request; returns what the log may say of it: `rows` of a table, `code` of a refusal."""
         headers, path = scope["headers"], scope["path"]
-        exchange = self._prediction(scope)
         answer: Answer | None
         further: dict[str, Any] = {}
         try:
             cors = self.origins.check(headers)
-            if exchange is not None:
+            if isinstance(route, Exchange):
                 if scope["query_string"] and path in self.service.tables:
                     check_query(scope["query_string"])
-                answer = await self._predict(exchange, headers, receive)
-            elif table := self._table(scope):
-                return {"rows": await table.answer(scope["query_string"], headers, receive, send, cors)}
+                answer = await self._predict(route, headers, receive)
+            elif route is not None:
+                return {"rows": await route.answer(scope["query_string"], headers, receive, send, cors)}
             elif cors and scope["method"] == "OPTIONS":
                 answer = self.origins.preflight()
             else:
@@ -83,7 +87,9 @@ class App:
                 answer = self._page(scope["method"], path)
         except ServiceError as error:
             cors, further = [], {"code": error.code}
-            answer = exchange.refuse(error, headers) if exchange else self._failure(error, path, headers)
+            answer = (
+                route.refuse(error, headers) if isinstance(route, Exchange) else self._failure(error, path, headers)
+            )
         except (CallerGoneError, GoneError, BrokenOffError):
             return further
         if answer is None:
@@ -92,15 +98,13 @@ class App:
             await _send(send, answer, cors)
         return further
 
-    def _prediction(self, scope: Scope) -> Exchange | None:
-        """Return the exchange that answers, counts and logs this request, if one does."""
-        is_one = scope["method"] == "POST" and self._table(scope) is None
-        return self.service.routes.get(scope["path"]) if is_one else None
-
-    def _table(self, scope: Scope) -> TableRoute | None:
-        """Return what answers where a table comes or is wanted."""
-        is_one = scope["method"] == "POST" and wants_table(special(scope["headers"]))
-        return self.service.tables.get(scope["path"]) if is_one else None
+    def _route(self, scope: Scope) -> Exchange | TableRoute | None:
+        """Return what answers, counts and logs a prediction, or answers where a table comes or is wanted."""
+        if scope["method"] != "POST":
+            return None
+        path = scope["path"]
+        table = self.service.tables.get(path)
+        return table if table and wants_table(special(scope["headers"])) else self.service.routes.get(path)
 
     def _failure(self, error: ServiceError, path: str, headers: Headers) -> Answer:
         """Return a refusal in the shape of the dialect that the path belongs to."""
