@@ -114,6 +114,14 @@ def _linear(graph: Graph, rng: np.random.Generator, x: str, width: int, outputs:
     return graph.add("Gemm", [x, weight, bias], name)
 
 
+def make_kinds(models: Path) -> Path:
+    """Write a model of every kind of feature, one whose rows are a matrix, and a regression; returns `models`."""
+    make_bundle(models, "flowers")
+    make_bundle(models, "numbers", inputs=NUMBERS)
+    make_bundle(models, "price", task="regression", inputs=NUMBERS)
+    return models
+
+
 def make_bundle(
     models: Path,
     name: str = "flowers",

@@ -9,18 +9,14 @@ import pytest
 from service import bundle
 from service.engine import Engine, EngineOptions
 from service.features import Encoder
-from tests.bundles import NUMBERS, make_bundle
+from tests.bundles import make_kinds
 from tests.peers.rows import Expected
 
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a model of every kind of feature, one whose rows are a matrix, and a regression."""
-    folder = tmp_path_factory.mktemp("models")
-    make_bundle(folder, "flowers")
-    make_bundle(folder, "numbers", inputs=NUMBERS)
-    make_bundle(folder, "price", task="regression", inputs=NUMBERS)
-    return folder
+    return make_kinds(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import pytest
 from service.client import AsyncClient, Client, RefusedError, Retries, framed
 from service.client.model import Address
 from service.client.retries import AGAIN
-from tests.bundles import INPUTS, NUMBERS, make_bundle, random_rows, signature_of
+from tests.bundles import INPUTS, NUMBERS, make_kinds, random_rows, signature_of
 from tests.live import Live, live
 
 NAMES = [feature["name"] for feature in INPUTS]
@@ -31,11 +31,7 @@ QUICK = Retries(most=3, first_pause_s=0.001, longest_pause_s=0.5)
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a model of every kind of feature, one of numbers, and a regression."""
-    folder = tmp_path_factory.mktemp("models")
-    make_bundle(folder, "flowers")
-    make_bundle(folder, "numbers", inputs=NUMBERS)
-    make_bundle(folder, "price", task="regression", inputs=NUMBERS)
-    return folder
+    return make_kinds(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")
