@@ -120,11 +120,11 @@ def _check_commas(name: str, levels: list[str]) -> None:
 
 def _hint(name: str, levels: list[str]) -> str:
     """Return what the owner of a column of text may want to know."""
-    if all(_is_number(level) for level in levels):
+    others = [level for level in levels if not _is_number(level)]
+    if not others:
         return f"text that reads as numbers: --numeric {name!r} takes it so"
     if all(ends_in_year(level) for level in levels):
         return "dates read as text: write 2024-02-29 for 29.02.2024 and 2/29/2024"
-    others = [level for level in levels if not _is_number(level)]
     if len(others) <= MOST_STRAYS * len(levels):
         return (
             f"all but {len(others)} of {len(levels)} distinct values are numbers: with a number, or nothing, in place of "
