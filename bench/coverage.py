@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from statistics import mean
 
-from training.line import train
+from training.pipeline import train
 from training.settings import make
 
 COVERAGES = ("0.8", "0.9", "0.95")

@@ -16,11 +16,11 @@ from statistics import median
 import numpy as np
 
 from bench.make_exact import reference
-from service.engine import Engine, EngineOptions
-from training import weights as weight_files
-from training.exact import build
-from training.export import export
-from training.weights import Weights
+from service.inference.engine import Engine, EngineOptions
+from training.export.exact.build import build
+from training.export.float32 import export
+from training.network import weights as weight_files
+from training.network.weights import Weights
 
 SECONDS = 3.0  # spent on each pair of timings
 BLOCK_ROWS = 64  # least rows between two readings of the clock: a reading takes as long as the shortest node

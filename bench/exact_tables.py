@@ -20,11 +20,11 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from service import bundle
-from service.engine import Engine, EngineOptions
+from service.bundle import reader as bundle
+from service.inference.engine import Engine, EngineOptions
 from tests.permuted import evaluate
-from training.line import Trained, train
-from training.optimised import LEVELS
+from training.export.exact.optimiser import LEVELS
+from training.pipeline import Trained, train
 from training.settings import make
 
 SIZES = (*range(1, 18), 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 1024, 4096)

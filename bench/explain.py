@@ -15,14 +15,16 @@ from statistics import median
 
 import numpy as np
 
-from service import bundle, explain, model
-from service.engine import EngineOptions
-from service.explain import Contributions
-from service.features import Arrays
-from service.model import Model
-from service.wire.dialect import Call, Codec, Limits
-from service.wire.extras import baseline_of
-from service.wire.native import Native
+from service.bundle import reader as bundle
+from service.features import attribution as explain
+from service.features.arrays import Arrays
+from service.features.attribution import Contributions
+from service.inference import model
+from service.inference.engine import EngineOptions
+from service.inference.model import Model
+from service.protocols.interface import Call, Codec, Limits
+from service.protocols.native.options import baseline_of
+from service.protocols.native.protocol import Native
 
 ROUNDS = 60
 ROWS = 16  # rows whose errors are looked at

@@ -12,8 +12,8 @@ import time
 
 import numpy as np
 
-from service.engine import Engine, EngineOptions
-from training.graph import Graph, TensorProto
+from service.inference.engine import Engine, EngineOptions
+from training.preprocessing.onnx_graph import Graph, TensorProto
 
 SECONDS = 1.0  # spent on each comparison
 

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 
 from bench.heatmap import heatmap
-from service.engine import Engine, EngineOptions, cpu_features
-from service.features import Arrays
-from service.runner import Runner
-from training.exact import build
-from training.export import export
-from training.fold import Folded, Member, Norm, Output, fold_block, fold_head
-from training.preprocess import Encoding, Raw, fit
-from training.weights import Weights, maxima_of
+from service.features.arrays import Arrays
+from service.inference.engine import Engine, EngineOptions, cpu_features
+from service.inference.runner import Runner
+from training.export.exact.build import build
+from training.export.float32 import export
+from training.network.fold import Folded, Member, Norm, Output, fold_block, fold_head
+from training.network.weights import Weights, maxima_of
+from training.preprocessing.preprocess import Encoding, Raw, fit
 
 WIDTHS = (32, 256, 256, 3)
 ROWS = 2000

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from bench.make_model import CLASSES, REFERENCE, arrays_of, layers, rows_of, write_bundle
-from service.engine import Engine, EngineOptions
-from service.features import Arrays
-from service.runner import Runner
-from training import exact
-from training.encodings import scaling
-from training.fold import Folded, Layer, Member, Output
-from training.preprocess import Preprocess, Raw
-from training.weights import Weights, maxima_of
+from service.features.arrays import Arrays
+from service.inference.engine import Engine, EngineOptions
+from service.inference.runner import Runner
+from training.export.exact import build as exact
+from training.network.fold import Folded, Layer, Member, Output
+from training.network.weights import Weights, maxima_of
+from training.preprocessing import scaling
+from training.preprocessing.preprocess import Preprocess, Raw
 
 SAMPLE_ROWS = 4096
 

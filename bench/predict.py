@@ -27,16 +27,17 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from bench.make_model import CATEGORIES, MIXED, REFERENCE, Shape, build, write_bundle
-from service import bundle, model
-from service.engine import EngineOptions
-from service.features import Arrays
-from service.files.output import Way
-from service.files.plan import Task
-from service.files.progress import Progress
-from service.files.score import score
-from service.invariance import for_bundles
-from service.model import Model
-from service.predict_command import PART_ROWS, RUN_ROWS, block_rows
+from service.bundle import reader as bundle
+from service.cli.predict import PART_ROWS, RUN_ROWS, block_rows
+from service.features.arrays import Arrays
+from service.inference import model
+from service.inference.engine import EngineOptions
+from service.inference.model import Model
+from service.invariance.check import for_bundles
+from service.tables.offline.jobs import Task
+from service.tables.offline.output import Way
+from service.tables.offline.progress import Progress
+from service.tables.offline.score import score
 from service.tables.parameters import Parameters
 
 LOOP_ROWS = (512, 4096)  # of one run of the bare loop

@@ -22,9 +22,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from training.data import Data
-from training.line import Trained, train
-from training.progress import Progress
+from training.data.dataset import Data
+from training.fit.progress import Progress
+from training.pipeline import Trained, train
 from training.settings import make
 
 TABLES = ("penguins", "bank", "adult", "diamonds", "letter", "flights")

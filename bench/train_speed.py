@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import torch
 
-from training import fit as fits
-from training import rules
-from training.network import Network, NetworkSettings
-from training.rows import Rows
-from training.target import Target
+from training.fit import loop as fits
+from training.fit.selection import defaults as rules
+from training.network.network import Network, NetworkSettings
+from training.network.objective import Target
+from training.network.tensors import Rows
 
 
 def arguments() -> argparse.Namespace:

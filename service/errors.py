@@ -4,7 +4,7 @@ A `ServiceError` is raised where the fault is seen and turned into bytes at the 
 
     {"error": {"code": "invalid_rows", "message": "...", "details": [...], "truncated": false}, "request_id": "..."}
 
-Other dialects keep the status and the sentence and put them into their own shape (see service/wire/dialect.py).
+Other dialects keep the status and the sentence and put them into their own shape (see service/protocols/interface.py).
 """
 
 import math
@@ -173,3 +173,17 @@ def too_slow(timeout_s: float) -> ServiceError:
 def body_too_large(limit_bytes: int) -> ServiceError:
     """Return 413 for a body that is, or would become, longer than the limit."""
     return ServiceError(413, "body_too_large", f"The body is larger than the limit of {limit_bytes} bytes.")
+
+
+ORDINARY = re.compile(r"[A-Z](?=[a-z]*[ ,])")  # JSON, UTF-8 and Content-Type keep their capitals
+
+
+def behind(prefix: object, sentence: str) -> str:
+    """Return `prefix: sentence`, the sentence of a refusal beginning small; it must not begin with a name of the caller's."""
+    first = ORDINARY.match(sentence)
+    return f"{prefix}: {first[0].lower() + sentence[1:] if first else sentence}"
+
+
+def ended(sentence: str) -> str:
+    """Return the sentence with one full stop at its end, unless it is a question."""
+    return sentence if sentence.endswith("?") else sentence.rstrip(".") + "."

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from service.engine import Engine, EngineOptions
-from service.features import Encoder
-from service.manifest import FORMAT, FORMAT_VERSION, Signature
-from service.seal import BLANK, seal
-from training.graph import Graph, TensorProto
+from service.bundle.checksum import BLANK, seal
+from service.bundle.manifest import FORMAT, FORMAT_VERSION
+from service.bundle.signature import Signature
+from service.features.encoder import Encoder
+from service.inference.engine import Engine, EngineOptions
+from training.preprocessing.onnx_graph import Graph, TensorProto
 
 CLASSES = {"binary": ["no", "yes"], "multiclass": ["red", "green", "blue"], "regression": None}
 Content = dict[str, Any]

@@ -23,16 +23,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from service import bundle, model
-from service.engine import EngineOptions
+from service.bundle import reader as bundle
 from service.errors import ServiceError
-from service.model import Model
-from service.wire.compression import unpacked
-from service.wire.dialect import Answer, Call, Codec, Dialect, Headers, Limits
-from service.wire.native import Native
-from service.wire.npy import file_of
-from service.wire.oip import OpenInference
-from service.wire.scoring import Invocations
+from service.inference import model
+from service.inference.engine import EngineOptions
+from service.inference.model import Model
+from service.protocols.cloud.npy import file_of
+from service.protocols.cloud.protocol import Invocations
+from service.protocols.compression import unpacked
+from service.protocols.interface import Answer, Call, Codec, Dialect, Headers, Limits
+from service.protocols.native.protocol import Native
+from service.protocols.oip.protocol import OpenInference
 from tests.bundles import INPUTS, NUMBERS, make_bundle, random_rows, signature_of
 
 LIMIT_S = 1.0

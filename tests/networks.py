@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.manifest import Task
-from training.fold import Folded, Layer, Member, Output, activations, fold_head
-from training.preprocess import Encoding, Preprocess, Raw, fit
+from service.bundle.signature import Task
+from training.network.fold import Folded, Layer, Member, Output, activations, fold_head
+from training.preprocessing.preprocess import Encoding, Preprocess, Raw, fit
 
 CODES = (3, 20)  # one column that is one-hot, one that is embedded
 
@@ -86,7 +86,7 @@ def encode(preprocess: Preprocess, raw: Raw) -> np.ndarray:
     """Return x [rows, width] float64, the preprocessing's nodes run on `raw`."""
     import onnxruntime
 
-    from training.graph import Graph, TensorProto
+    from training.preprocessing.onnx_graph import Graph, TensorProto
 
     graph = Graph()
     graph.output("x", preprocess.emit(graph, *preprocess.declare(graph)).x, TensorProto.DOUBLE, preprocess.width)

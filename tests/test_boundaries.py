@@ -37,7 +37,9 @@ def body_lines(function: Function) -> int:
 
 def test_service_starts_without_training() -> None:
     """Importing all that `batchproof serve` needs loads neither training nor any library of a heavy set."""
-    code = "import sys, service.__main__, service.app; print(*sorted({m.partition('.')[0] for m in sys.modules}))"
+    code = (
+        "import sys, service.__main__, service.server.app; print(*sorted({m.partition('.')[0] for m in sys.modules}))"
+    )
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
 
     assert HEAVY.isdisjoint(loaded.stdout.split())

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service import bundle, model
-from service.engine import EngineOptions
-from service.manifest import Feature, FileEntry, Manifest, Signature
+from service.bundle import reader as bundle
+from service.bundle.manifest import FileEntry, Manifest
+from service.bundle.signature import Feature, Signature
+from service.inference import model
+from service.inference.engine import EngineOptions
 from tests.bundles import make_bundle, random_rows
 
 PAGE = (Path(__file__).parents[1] / "docs" / "bundle.md").read_text(encoding="utf-8")

@@ -9,14 +9,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from training.arguments import Arguments, number, whole_number, whole_numbers
+from training.cli.arguments import Arguments, number, whole_number, whole_numbers
 from training.settings import GROUPS, SettingError, Settings, flag, make, read_file, type_name
 
 FAILED = 1  # exit code: a check of ours failed; nothing was written
 USAGE = 2  # exit code: what was asked for cannot be done; nothing was written
 QUIT = 130  # exit code: Ctrl-C where there is nothing to export yet, or a second one; nothing was written
 
-COMMANDS = {  # each is the module training/<name>_command.py with a function main(arguments) -> exit code
+COMMANDS = {  # each is the module training/cli/<name>.py with a function main(arguments) -> exit code
     "prove": "prove from model.onnx alone that an exact bundle is exact",
     "exact": "write a bundle again in exact arithmetic",
     "compare": "cross-validate against a constant, a linear model and boosted trees",
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if given and given[0] in COMMANDS:
-            code: int = import_module(f"training.{given[0]}_command").main(given[1:])
+            code: int = import_module(f"training.cli.{given[0]}").main(given[1:])
             return code
         return train(parser().parse_args(given))
     except KeyboardInterrupt:
@@ -80,13 +80,13 @@ def train(given: argparse.Namespace) -> int:
         settings = make({**(read_file(file) if file else {}), **values})
     except SettingError as error:
         return _refused(error, USAGE)
-    from training.bundle import WriteError
-    from training.checkpoint import CheckpointError
-    from training.line import train as run
-    from training.parity import ParityError
-    from training.progress import Progress
+    from training.data.table import TableError
+    from training.export.bundle_writer import WriteError
+    from training.fit.checkpoint import CheckpointError
+    from training.fit.progress import Progress
+    from training.network.parity import ParityError
+    from training.pipeline import train as run
     from training.prove import ProofError
-    from training.table import TableError
 
     try:
         run(path, settings, Progress(quiet=quiet), start_s)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
-from service.manifest import Task
+from service.bundle.signature import Kind, Task
 
 
 class SettingError(ValueError):
@@ -20,7 +20,7 @@ def option(default: Any, group: str, text: str, choices: tuple[str, ...] = ()) -
 
 
 TASKS: tuple[str, ...] = get_args(Task)
-ENCODINGS = ("plain", "bins", "quantile", "tree", "waves")  # training.plan says what each one is
+ENCODINGS = ("plain", "bins", "quantile", "tree", "waves")  # training.fit.selection.candidates says what each one is
 DATA = "columns"
 SPLIT = "split"
 NETWORK = "network"
@@ -218,3 +218,8 @@ def _typed(name: str, value: Any) -> Any:
         shown = list(value) if isinstance(value, tuple) else value
         raise SettingError(f"{flag(name)} is {shown!r}: it must be {spoken(wanted)}.")
     return value
+
+
+def _wanted(name: str, settings: Settings) -> Kind | None:
+    kinds: tuple[Kind, ...] = ("numeric", "categorical", "date")
+    return next((kind for kind in kinds if name in getattr(settings, kind)), None)

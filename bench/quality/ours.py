@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from bench.quality.tables import Split
-from training.line import train
+from training.pipeline import train
 from training.settings import make
 
 PART = "split"

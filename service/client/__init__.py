@@ -10,9 +10,9 @@ It needs nothing but the standard library, and numpy where frames are sent; `Asy
 server is loaded.
 """
 
-from service.client.asynchronous import AsyncClient
-from service.client.blocking import Client
-from service.client.exchange import RefusedError
+from service.client.async_client import AsyncClient
+from service.client.messages import RefusedError
 from service.client.retries import Retries
+from service.client.sync_client import Client
 
 __all__ = ["AsyncClient", "Client", "RefusedError", "Retries"]

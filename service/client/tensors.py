@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from service.client import frames
-from service.client.exchange import Response
+from service.client import dataframes as frames
+from service.client.messages import Response
 from service.client.model import Described, Feature
 
 LENGTH_HEADER = "inference-header-content-length"

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from service.bundle.signature import Feature, Signature
 from service.errors import FeatureError, ServiceError, nearest
-from service.features import Arrays, Encoder, Problem, codes_of, listed, value_of
-from service.manifest import Feature, Signature
+from service.features.arrays import Arrays
+from service.features.encoder import Encoder, Problem, codes_of, listed, value_of
+from service.features.values import InvalidValueError
 from service.tables.parameters import Parameters
-from service.values import InvalidValueError
 
 
 class Read(NamedTuple):

@@ -1,8 +1,8 @@
-"""docs/serve.md names every field of a request; tests/service/test_error_codes.py holds it to the refusals."""
+"""docs/serve.md names every field of a request; tests/service/server/openapi/test_error_codes.py holds it to the refusals."""
 
 from pathlib import Path
 
-from service.wire.native import FIELDS
+from service.protocols.native.protocol import FIELDS
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -14,16 +14,16 @@ import numpy as np
 import onnx
 import pytest
 
-from service import bundle as bundles
-from service.columns import encode_columns
-from service.engine import Engine
-from service.features import Encoder
+from service.bundle import reader as bundles
+from service.features.columns import encode_columns
+from service.features.encoder import Encoder
+from service.inference.engine import Engine
 from tests.live import Live, live
-from training import weights
-from training.fold import predictions
-from training.line import Trained, train
-from training.parity import ParityError
-from training.progress import Progress
+from training.fit.progress import Progress
+from training.network import weights
+from training.network.fold import predictions
+from training.network.parity import ParityError
+from training.pipeline import Trained, train
 from training.settings import make
 
 ROWS = 240
@@ -175,7 +175,7 @@ def test_the_same_bytes_again(tmp_path: Path, models: dict[str, Trained]) -> Non
 @pytest.mark.parametrize("stage", ["fold", "engine"])
 def test_a_failing_check_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     """Where a stage is not the same function within its tolerance it is named, and no bundle is written."""
-    monkeypatch.setattr(f"training.parity.{stage.upper()}_TOLERANCE", -1.0)
+    monkeypatch.setattr(f"training.network.parity.{stage.upper()}_TOLERANCE", -1.0)
     with pytest.raises(ParityError, match=f"the {stage} stage changed the network: row"):
         trained(tmp_path, "price")
     assert not list((tmp_path / "models").rglob("bundle.json"))

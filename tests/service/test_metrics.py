@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from service import exposition
-from service.admission import Admission, Ticket
-from service.features import Arrays
+from service.features.arrays import Arrays
+from service.inference.admission import Admission, Ticket
 from service.metrics import Counters, Flow, Tally, add
+from service.server.http import prometheus as exposition
 
 
 def counts() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.sentence import behind, ended
+from service.errors import behind, ended
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from service import settings, settings_page
+from service import settings
 from service.__main__ import main
+from service.cli import settings_page
 from service.errors import SettingError
 from service.settings import Settings
 

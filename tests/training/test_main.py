@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from training import line
+from training import pipeline as line
 from training.__main__ import COMMANDS, main, parser
-from training.parity import ParityError
+from training.network.parity import ParityError
 from training.settings import GROUPS
 
 GOOD = "x,w,y\n" + "".join(f"{row * 7 % 23},{'ab'[row % 2]},{row % 2}\n" for row in range(40))
@@ -121,7 +121,7 @@ def test_exit_codes(
     def fail(*_: object) -> None:
         raise fault
 
-    monkeypatch.setattr("training.line.train", fail)
+    monkeypatch.setattr("training.pipeline.train", fail)
     assert run(tmp_path, GOOD, "--target", "y") == code
     assert (str(fault) or "no bundle was written") in capsys.readouterr().err
 
@@ -134,7 +134,7 @@ def test_every_command_ends_at_ctrl_c(
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("training.data.prepare", fail)
+    monkeypatch.setattr("training.data.dataset.prepare", fail)
     (tmp_path / "t.csv").write_text(GOOD)
     assert main(["compare", str(tmp_path / "t.csv"), "--target", "y"]) == 130
     assert capsys.readouterr().err == "\nbatchproof-train: stopped; no bundle was written\n"

@@ -6,8 +6,8 @@ import numpy as np
 from onnx import helper
 
 from training.prove.box import Box
-from training.prove.call import Call
 from training.prove.elementwise import numeric, truth
+from training.prove.node import Call
 
 FLOAT32_FINEST = -149  # every finite float32 is a multiple of 2^-149
 

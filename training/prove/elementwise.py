@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from training.prove.box import FINEST, ZERO_GRID, Box, grid_of
-from training.prove.call import Call, Rule
+from training.prove.node import Call, Rule
 
 
 def add(call: Call) -> Box:

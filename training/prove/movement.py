@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from training.prove.box import Box, merged
-from training.prove.call import Call, Rule
+from training.prove.node import Call, Rule
 
 
 def identity(call: Call) -> Box:

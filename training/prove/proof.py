@@ -11,8 +11,8 @@ from onnx import helper, numpy_helper
 
 from training.prove import casts, elementwise, movement, reductions
 from training.prove.box import Box, ProofError, of_constant, of_input
-from training.prove.call import Call
 from training.prove.certificate import certificate
+from training.prove.node import Call
 from training.prove.outputs import check_outputs
 from training.prove.reductions import Obligation
 

@@ -7,21 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from service import invariance
-from service.features import Arrays, split
-from service.manifest import Signature
-from service.probes import edge_rows, random_rows
-from service.verification import Verification
-from training import fold
-from training.columns import Column
-from training.data import Data
-from training.exported import Exported, NormStatistics
-from training.fit import Epoch
-from training.report import influence, reliability, scoreboard
-from training.report.influence import Dependence, Importance
-from training.report.reliability import Reliability
-from training.report.scoreboard import Score
-from training.site import Fitted
+from service.bundle.signature import Signature
+from service.features.arrays import Arrays, split
+from service.invariance import check as invariance
+from service.invariance.probe_rows import edge_rows, random_rows
+from service.invariance.verdict import Verification
+from training.data.columns import Column
+from training.data.dataset import Data
+from training.export.compile import Exported, NormStatistics
+from training.fit.context import Fitted
+from training.fit.loop import Epoch
+from training.network import fold
+from training.report.measures import importance as influence
+from training.report.measures import reliability
+from training.report.measures import scores as scoreboard
+from training.report.measures.importance import Dependence, Importance
+from training.report.measures.reliability import Reliability
+from training.report.measures.scores import Score
 
 PROBE_ROWS = 64  # random rows of a draw of the invariance check, beside the edges
 

@@ -3,8 +3,13 @@
 from html import escape
 from pathlib import Path
 
-from training.report import certainty, headline, listening, machinery, origin, results
 from training.report.facts import Facts
+from training.report.sections import batchnorm as machinery
+from training.report.sections import importance as listening
+from training.report.sections import performance as results
+from training.report.sections import provenance as origin
+from training.report.sections import summary as headline
+from training.report.sections import uncertainty as certainty
 
 STYLE = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 SECTIONS = (

@@ -16,7 +16,8 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from service.client import AsyncClient, Client, RefusedError, Retries, framed
+from service.client import AsyncClient, Client, RefusedError, Retries
+from service.client import frame_codec as framed
 from service.client.model import Address
 from service.client.retries import AGAIN
 from tests.bundles import INPUTS, NUMBERS, make_kinds, random_rows, signature_of
@@ -107,7 +108,7 @@ def test_dates_of_frames_are_instants(server: Live) -> None:
 @pytest.fixture(params=[0, 1000], ids=["binary", "json"])
 def protocol(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Send frames of any length in one protocol; returns the number of rows from which the binary one is taken."""
-    monkeypatch.setattr("service.client.framed.BINARY_ROWS", request.param)
+    monkeypatch.setattr("service.client.frame_codec.BINARY_ROWS", request.param)
     return int(request.param)
 
 
@@ -123,7 +124,7 @@ def test_both_protocols_give_the_same_frame(
     with Client(server.url, name) as client:
         assert [one.path for one in framed.requests(Address(name), frame, client.model)] == [f"/models/{name}/predict"]
         short = client.predict(frame)
-        monkeypatch.setattr("service.client.framed.BINARY_ROWS", len(rows))
+        monkeypatch.setattr("service.client.frame_codec.BINARY_ROWS", len(rows))
         assert [one.path for one in framed.requests(Address(name), frame, client.model)] == [f"/v2/models/{name}/infer"]
         assert short.equals(client.predict(frame))
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from pyarrow import ipc, parquet
 
 from service.errors import ServiceError
-from service.features import Encoder
+from service.features.encoder import Encoder
 from service.tables.block import Reading
+from service.tables.codecs import blocks_of
 from service.tables.formats import ARROW_STREAM, CSV, IN_REQUESTS, LINES, PARQUET, Format
 from service.tables.parameters import Parameters
-from service.tables.table import blocks_of
 from tests.bundles import INPUTS, random_rows, signature_of
 
 ENCODER = Encoder(signature_of("multiclass", INPUTS))

@@ -1,0 +1,1 @@
+"""The bundle: what a model folder holds, read as untrusted input."""

@@ -1,0 +1,1 @@
+"""model.onnx checked against a closed list of fields, before the engine sees it."""

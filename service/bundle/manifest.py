@@ -1,0 +1,67 @@
+"""What `bundle.json` says: the contract between training, which writes it, and the service, which reads it.
+
+Every model is strict and closed: an unknown, missing or mistyped field is an error that names the field.
+The format is specified for readers in docs/bundle.md; a change here is a change there and of `FORMAT_VERSION`.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from service.bundle.conformal import Conformal
+from service.bundle.signature import Closed, Signature, Task, Tensor
+
+FORMAT = "batchproof-bundle"
+FORMAT_VERSION = 1
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+class FileEntry(Closed):
+    """One file of the bundle beside bundle.json."""
+
+    sha256: Sha256
+    bytes: Annotated[int, Field(ge=0)]
+
+
+class Arithmetic(Closed):
+    """float32 (verified on each host) or exact (proved from the file; `certificate` says how)."""
+
+    kind: Literal["float32", "exact"]
+    certificate: dict[str, Any] | None = None
+    accuracy: dict[str, Any] | None = None  # exact: errors against the folded float64 network, saturated share
+
+
+class Manifest(Closed):
+    """The whole of bundle.json."""
+
+    format: Literal["batchproof-bundle"]
+    format_version: Literal[1]
+    sha256: Sha256  # the seal over bundle.json itself: service/bundle/checksum.py
+    name: Name
+    version: Annotated[int, Field(ge=1)]
+    task: Task
+    signature: Signature
+    arithmetic: Arithmetic
+    files: dict[str, FileEntry]  # every file of the folder but bundle.json itself
+    metrics: dict[str, Any]  # on the held-out test rows
+    provenance: dict[str, Any]
+    uncertainty: Conformal | None = None  # split-conformal thresholds, where there were rows to find them
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        """The graph outputs that the task and the arithmetic ask for."""
+        saturated = (Tensor("saturated", "bool", 1),) if self.arithmetic.kind == "exact" else ()
+        if self.signature.classes is None:
+            return (Tensor("value", "float32", 1), *saturated)
+        classes = len(self.signature.classes)
+        return (Tensor("probabilities", "float32", classes), Tensor("scores", "float32", classes), *saturated)
+
+    @model_validator(mode="after")
+    def _classes_fit_task(self) -> Self:
+        found = len(self.signature.classes or ())
+        fits = {"binary": found == 2, "multiclass": found >= 3, "regression": self.signature.classes is None}
+        if not fits[self.task]:
+            raise ValueError(f"signature.classes has {found} classes, which does not fit a {self.task} task")
+        return self

@@ -1,0 +1,119 @@
+"""The bundle folder, read as untrusted input: bounds first, then the seal, the file set, the checksums, the fields.
+
+Every way in which a folder can be wrong is a BundleError whose sentence names the file and the field.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from service.bundle import golden, strict_json
+from service.bundle.checksum import is_intact
+from service.bundle.golden import Golden
+from service.bundle.graph import check as graph_scan
+from service.bundle.manifest import FORMAT, FORMAT_VERSION, Manifest
+from service.bundle.safe_folder import Folder, opened
+from service.errors import BundleError
+
+REQUIRED = frozenset({"model.onnx", "golden.json"})
+OPTIONAL = frozenset({"report.html", "weights.safetensors"})  # hashed, never parsed here
+REPORT_BYTES = 8 << 20  # the most of a report that is sent
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most bytes that a file of a bundle may have."""
+
+    model_bytes: int = 512 << 20
+    json_bytes: int = 16 << 20
+    other_bytes: int = 2 << 30
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked bundle: nothing in it has been run yet."""
+
+    folder: Path
+    manifest: Manifest
+    model: bytes  # model.onnx, serialised
+    golden: Golden
+
+
+def read(folder: Path, limits: Limits | None = None) -> Bundle:
+    """Read and check the bundle in `folder`; raises BundleError for everything that is not as docs/bundle.md says."""
+    limits = limits or Limits()
+    with opened(folder) as files:
+        manifest = _manifest(files.read("bundle.json", limits.json_bytes))
+        _check_file_set(manifest, files.names())
+        model = _checked(files, manifest, "model.onnx", limits.model_bytes)
+        golden_raw = _checked(files, manifest, "golden.json", limits.json_bytes)
+        for name in OPTIONAL & manifest.files.keys():
+            _check_entry(manifest, name, *files.digest(name, limits.other_bytes))
+    graph_scan.check(model, manifest)
+    return Bundle(folder, manifest, model, golden.parse(golden_raw, manifest))
+
+
+def report(bundle: Bundle, max_bytes: int = REPORT_BYTES) -> bytes:
+    """Read report.html anew; raises BundleError where it is no longer the file whose checksum was verified."""
+    if "report.html" not in bundle.manifest.files:
+        raise BundleError("the bundle has no report.html")
+    with opened(bundle.folder) as files:
+        return _checked(files, bundle.manifest, "report.html", max_bytes)
+
+
+def _manifest(raw: bytes) -> Manifest:
+    try:
+        content = strict_json.loads(raw)
+    except ValueError as error:
+        raise BundleError(f"bundle.json {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise BundleError(f'bundle.json is not a bundle\'s: its field format must be "{FORMAT}"')
+    if content.get("format_version") != FORMAT_VERSION:
+        raise BundleError(
+            f"bundle.json has format_version {content.get('format_version')!r:.40}; this service reads {FORMAT_VERSION}"
+        )
+    try:
+        manifest = Manifest.model_validate_json(raw, strict=True)
+    except ValidationError as error:
+        raise BundleError(f"bundle.json: {_first_problem(error)}") from error
+    if not is_intact(raw, manifest.sha256):
+        raise BundleError("bundle.json does not match its own sha256: it was changed after it was written")
+    return manifest
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    field = ".".join(str(part) for part in problem["loc"]) or "the whole"
+    return f"{' '.join(field.split())[:200]}: {problem['msg'][:200]}"
+
+
+def _check_file_set(manifest: Manifest, present: set[str]) -> None:
+    listed = set(manifest.files)
+    for name in sorted(listed - REQUIRED - OPTIONAL):
+        raise BundleError(f"bundle.json lists {name!r:.80}; a bundle holds only {_names(REQUIRED | OPTIONAL)}")
+    for name in sorted(REQUIRED - listed):
+        raise BundleError(f"bundle.json does not list {name}")
+    for name in sorted(listed - present):
+        raise BundleError(f"{name} is missing: bundle.json lists it")
+    for name in sorted(present - listed - {"bundle.json"}):
+        raise BundleError(f"{name!r:.80} is in the folder but bundle.json does not list it")
+
+
+def _checked(files: Folder, manifest: Manifest, name: str, max_bytes: int) -> bytes:
+    raw = files.read(name, max_bytes)
+    _check_entry(manifest, name, hashlib.sha256(raw).hexdigest(), len(raw))
+    return raw
+
+
+def _check_entry(manifest: Manifest, name: str, sha256: str, size: int) -> None:
+    entry = manifest.files[name]
+    if size != entry.bytes:
+        raise BundleError(f"{name} has {size} bytes, but bundle.json says {entry.bytes}")
+    if sha256 != entry.sha256:
+        raise BundleError(f"{name} has SHA-256 {sha256}, but bundle.json says {entry.sha256}")
+
+
+def _names(names: frozenset[str]) -> str:
+    return ", ".join(sorted(names))

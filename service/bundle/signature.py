@@ -1,0 +1,110 @@
+"""The features a row must have, in order, with their kinds and codes, and the target that is predicted."""
+
+from typing import Annotated, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, StrictInt, StrictStr, model_validator
+
+Task = Literal["binary", "multiclass", "regression"]
+
+
+Kind = Literal["numeric", "categorical", "date"]
+
+
+ValueType = Literal["float", "integer", "boolean", "string", "date"]
+
+
+ClassLabel = StrictBool | StrictInt | StrictStr  # JSON values: the target's own
+
+
+VALUE_TYPES: dict[str, frozenset[str]] = {  # kind -> what its training column may have held
+    "numeric": frozenset({"float", "integer", "boolean"}),
+    "categorical": frozenset({"string", "integer", "boolean"}),
+    "date": frozenset({"date"}),
+}
+
+
+class Tensor(NamedTuple):
+    """One graph input or output [rows, width]."""
+
+    name: str
+    dtype: Literal["float32", "float64", "int64", "bool"]
+    width: int
+
+
+class Closed(BaseModel):
+    """A frozen model that refuses unknown fields and silent conversions."""
+
+    # Built when first used: Manifest's schema holds those of its parts.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, defer_build=True)
+
+
+class Feature(Closed):
+    """One input column, as the client names it.
+
+    `numeric` and `date` features are columns of the graph input `numeric` [rows, numeric features] float64, in
+    signature order; a missing value is NaN, a date is seconds since 1970-01-01T00:00:00Z.
+    `categorical` features are columns of `categorical` [rows, categorical features] int64, in signature order:
+    code i for `categories[i]`, code len(categories) for missing, code len(categories) + 1 for a value not listed.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=1000)]
+    kind: Kind
+    value_type: ValueType  # what the training column held: decides which JSON types are taken
+    missing: bool  # whether null is taken
+    range: tuple[FiniteFloat, FiniteFloat] | None = None  # numeric, date: least and greatest training value
+    categories: tuple[str, ...] | None = None  # categorical only
+    # A JSON value: what explanations start from.
+    typical: StrictBool | StrictInt | FiniteFloat | StrictStr | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.value_type not in VALUE_TYPES[self.kind]:
+            raise ValueError(f"a {self.kind} feature cannot have value_type {self.value_type!r}")
+        if (self.categories is not None) != (self.kind == "categorical"):
+            raise ValueError("categories are given for categorical features and for no others")
+        if self.categories is not None and len(set(self.categories)) != len(self.categories):
+            raise ValueError("categories repeat")
+        if self.range is not None and (self.kind == "categorical" or self.range[0] > self.range[1]):
+            raise ValueError("range is [least, greatest] of a numeric or date feature")
+        return self
+
+
+class Signature(Closed):
+    """The features a row must have, in order, and the target that is predicted."""
+
+    inputs: Annotated[tuple[Feature, ...], Field(min_length=1)]
+    target: str
+    classes: tuple[ClassLabel, ...] | None = None  # binary, multiclass: in the order of the probabilities
+
+    @property
+    def numeric(self) -> tuple[Feature, ...]:
+        """The features that are columns of the graph input `numeric`, dates included."""
+        return tuple(feature for feature in self.inputs if feature.kind != "categorical")
+
+    @property
+    def categorical(self) -> tuple[Feature, ...]:
+        """The features that are columns of the graph input `categorical`."""
+        return tuple(feature for feature in self.inputs if feature.kind == "categorical")
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The graph inputs: one matrix for each kind of feature there is."""
+        inputs = (
+            Tensor("numeric", "float64", len(self.numeric)),
+            Tensor("categorical", "int64", len(self.categorical)),
+        )
+        return tuple(tensor for tensor in inputs if tensor.width)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = [feature.name for feature in self.inputs]
+        if len(set(names)) != len(names):
+            raise ValueError("feature names repeat")
+        if self.classes is not None and len({class_text(label) for label in self.classes}) != len(self.classes):
+            raise ValueError("classes repeat, or differ only in their JSON type")
+        return self
+
+
+def class_text(label: ClassLabel) -> str:
+    """Return the class as the key it has among the probabilities: JSON keys are strings."""
+    return str(label).lower() if isinstance(label, bool) else str(label)

@@ -1,0 +1,138 @@
+"""`batchproof predict`: score files of rows with a model, without a server, to the bits that the service answers with.
+
+    batchproof predict models/penguins rows.parquet answers.parquet
+    batchproof predict models/penguins 'in/*.csv' out/
+
+Formats are told by the endings: .csv .tsv .jsonl .parquet .arrow .arrows. An interrupted job goes on where it was when
+the same command is given again. Exit status: 0 done; 2 something was refused; 130 interrupted.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from service.bundle import reader as bundle
+from service.errors import USAGE, BundleError, EngineError, ServiceError, behind, ended
+from service.inference import model
+from service.inference import repository as models_folder
+from service.inference.engine import EngineOptions
+from service.inference.model import Model
+from service.invariance.check import for_bundles
+from service.settings import Settings
+from service.tables.formats import PARQUET, pyarrow
+from service.tables.offline.jobs import PlanError, Task, format_of, plan
+from service.tables.parameters import Parameters
+
+INTERRUPTED = 130
+BLOCK_ROWS = 16_384
+BLOCK_VALUES = 1 << 19  # a block of a wide model has fewer rows: some twenty blocks are held at a time
+PART_ROWS = 4_000_000
+RUN_ROWS = int(Settings.model_fields["run_rows"].default)
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "predict",
+        help="score files of rows without a server",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", type=Path, help="models/NAME or models/NAME/VERSION")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files, or globs in quotes")
+    parser.add_argument("output", metavar="OUTPUT", help="a file; a folder for several inputs")
+    parser.add_argument("--on-error", choices=("stop", "row"), default="stop",
+                        help="a bad row stops the job, or gets its error in a column")  # fmt: skip
+    parser.add_argument("--extra", choices=("refuse", "ignore"), default="refuse", help="columns that are no features")
+    parser.add_argument("--answer", choices=("append", "alone"), default="append", help="with or without the rows")
+    parser.add_argument("--prefix", default="", help="before the names of added columns")
+    parser.add_argument("--overwrite", action="store_true", help="replace answers that are there already")
+    parser.add_argument(
+        "--invariance", choices=("require", "tile", "report"), default="require", help="as when serving"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--threads", type=int, default=1, help="of one run; 0: one for each core")
+    parser.add_argument("--part-rows", type=int, default=PART_ROWS, help="rows after which a job can be resumed")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Score every file; returns the exit status."""
+    try:
+        tasks = _open_tasks(options)
+        if tasks:
+            _score_all(_load(options), tasks, options)
+    except KeyboardInterrupt:
+        print("\nbatchproof predict: interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    except ServiceError as error:
+        print(behind("batchproof predict", error.message), file=sys.stderr)
+        return USAGE
+    except (PlanError, BundleError, EngineError, OSError) as error:
+        print(f"batchproof predict: {ended(str(error))}", file=sys.stderr)
+        return USAGE
+    return 0
+
+
+def _open_tasks(options: argparse.Namespace) -> list[Task]:
+    """Return what is left to do; in a folder the answers that are there are passed over."""
+    if options.part_rows < 1 or options.threads < 0:
+        raise PlanError("--part-rows takes a number from 1 up, and --threads one from 0 up")
+    tasks = plan(options.inputs, options.output)
+    open_tasks = [task for task in tasks if options.overwrite or not task.target.exists()]
+    if not open_tasks and len(tasks) == 1:
+        raise PlanError(f"{tasks[0].target} is there already; --overwrite replaces it")
+    for task in tasks:
+        if task not in open_tasks:
+            print(f"{task.source}: {task.target} is there already", file=sys.stderr)
+    return open_tasks
+
+
+def _load(options: argparse.Namespace) -> Model:
+    folder = models_folder.newest(options.model)
+    engine = EngineOptions(device=options.device, threads=options.threads)
+    with models_folder.naming(folder):
+        return model.load(bundle.read(folder), engine, RUN_ROWS, for_bundles(options.invariance))
+
+
+def _score_all(loaded: Model, tasks: list[Task], options: argparse.Namespace) -> None:
+    from service.tables.offline.output import Way
+    from service.tables.offline.progress import Progress
+    from service.tables.offline.score import score
+
+    parameters = Parameters(options.extra, options.answer, options.on_error, options.prefix, are_flags=True)
+    way = Way(parameters, block_rows(len(loaded.encoder.names)), options.part_rows)
+    for task in tasks:
+        task.target.parent.mkdir(parents=True, exist_ok=True)
+        progress = Progress(task.source.name, _total_rows(task.source), sys.stderr)
+        started_s = time.monotonic()
+        try:
+            done = score(loaded, task, way, progress)
+        except ServiceError as error:
+            raise PlanError(behind(task.source, error.message)) from error
+        finally:
+            progress.clear()
+        seconds = time.monotonic() - started_s
+        bad = f", {done.bad_rows} of them bad" if done.bad_rows else ""
+        before = f" ({done.rows_before} were there from before)" if done.rows_before else ""
+        print(f"{task.source} -> {task.target}: {done.rows} rows{bad}{before}, {seconds:.2f} s", file=sys.stderr)
+
+
+def block_rows(features: int) -> int:
+    """Return how many rows of a model with so many features are read, run and written together."""
+    return min(BLOCK_ROWS, max(BLOCK_VALUES // features, RUN_ROWS))
+
+
+def _total_rows(source: Path) -> int | None:
+    """Return the rows of a table that says how many it has."""
+    if format_of(source) != PARQUET:
+        return None
+    pyarrow(PARQUET)
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return int(parquet.read_metadata(source).num_rows)
+    except ArrowException as error:
+        raise PlanError(f"{source} is not Parquet: {str(error).splitlines()[0]}") from error

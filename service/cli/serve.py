@@ -1,0 +1,44 @@
+"""`batchproof serve`: answer requests with the models of a folder."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from service import settings
+from service.server.gc_policy import paused
+from service.settings import Settings
+
+
+def add(commands: Any) -> None:
+    """Add the command and a flag for each setting."""
+    parser = commands.add_parser("serve", help="answer predictions over HTTP", description=__doc__)
+    add_flags(parser)
+    parser.set_defaults(run=run)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add --settings and a flag for each setting; a flag that is not given leaves no trace."""
+    parser.add_argument("--settings", type=Path, metavar="FILE", help="TOML file of settings", default=None)
+    for name, field in Settings.model_fields.items():
+        unit = settings.unit(name)
+        is_switch = field.annotation is bool
+        text = f"{field.description} [{settings.bounds(name)}{' ' + unit if unit else ''}; default {settings.default_text(name)}]"
+        flag = parser.add_argument(
+            settings.flag_name(name), dest=name, default=argparse.SUPPRESS, help=text.replace("%", "%%")
+        )
+        if is_switch:
+            flag.nargs, flag.const = "?", "true"
+
+
+def flags(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that were given as flags."""
+    return {name: value for name, value in vars(options).items() if name in Settings.model_fields}
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until told to stop."""
+    loaded = settings.load(flags(options), file=options.settings)
+    with paused():
+        from service.server.process import serve
+
+    return serve(loaded.settings)

@@ -1,0 +1,29 @@
+"""`batchproof settings`: print what is in force and where each value came from."""
+
+import argparse
+from typing import Any
+
+from service import settings
+from service.cli import settings_page
+from service.cli.serve import add_flags, flags
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser("settings", help="print the settings in force", description=__doc__)
+    parser.add_argument("--markdown", action="store_true", help="print docs/settings.md instead")
+    add_flags(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print one line for each setting, or the page about all of them."""
+    if options.markdown:
+        print(settings_page.markdown(), end="")
+        return 0
+    loaded = settings.load(flags(options), file=options.settings)
+    for name, source in loaded.sources.items():
+        unit = settings.unit(name)
+        value = settings.text(getattr(loaded.settings, name)) + (f" {unit}" if unit else "")
+        print(f"{name:16} {value:24} {source:12} {settings.environment_name(name)}")
+    return 0

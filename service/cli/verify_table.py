@@ -1,0 +1,76 @@
+"""A verification as text that a person reads: one line for each group of batch sizes, then the verdict."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from service.invariance.verdict import Attempt, SizeFinding, Verification
+
+HEADER = f"  {'batch rows':>14}  {'rows compared':>13}  {'rows changed':>12}  {'share':>8}"
+
+
+def table(verification: Verification, subject: str) -> str:
+    """Return the whole text; `subject` says which model it is."""
+    lines = [subject, host_line(verification.host), ""]
+    for attempt in verification.attempts:
+        lines += [*_attempt_lines(attempt), ""]
+    lines.append(f"{verification.status}: {verdict(verification)} ({verification.seconds:.2f} s)")
+    return "\n".join(lines)
+
+
+def verdict(verification: Verification) -> str:
+    """Say what was found of the model and what cures it."""
+    first, last = verification.attempts[0], verification.attempts[-1]
+    if first.holds and first.tile_rows is None:
+        return f"every row had the same bits alone and in every batch: {first.compared} rows compared"
+    found = f"rows change with their batch ({first.changed} of {first.compared})" if first.tile_rows is None else ""
+    tiles = ", ".join(str(attempt.tile_rows) for attempt in verification.attempts if attempt.tile_rows)
+    if last.tile_rows and last.holds:
+        cure = f"with every run padded to {last.tile_rows} rows no bit changes"
+    elif tiles:
+        cure = f"padding every run to one row count does not cure it (tried {tiles})"
+    else:
+        cure = "padding was not tried, as the policy says"
+    return "; ".join(part for part in (found, cure) if part)
+
+
+def host_line(host: Mapping[str, Any]) -> str:
+    """Say what the bits were made by."""
+    threads = host.get("threads", 1) or "all"
+    features = " ".join(host.get("cpu_features", ())) or "CPU features unknown"
+    return f"{host.get('engine')} · {host.get('provider')} · threads: {threads} · {features}"
+
+
+def _attempt_lines(attempt: Attempt) -> Iterator[str]:
+    how = f"every run padded to {attempt.tile_rows} rows" if attempt.tile_rows else "runs as large as they come"
+    yield f"{how}: {attempt.rows} probe rows, {sum(one.batch_rows for one in attempt.sizes)} positions"
+    yield HEADER
+    for together in _groups(attempt.sizes):
+        compared, changed = (sum(getattr(one, name) for one in together) for name in ("compared", "changed"))
+        yield f"  {_span(together):>14}  {compared:>13}  {changed:>12}  {_share(changed, compared):>8}"
+    if attempt.first:
+        first = attempt.first
+        largest = ", ".join(f"{name!r} by up to {ulps:.4g} ulps" for name, ulps in attempt.ulps.items())
+        yield f"  outputs that change: {largest}"
+        yield f"  first: output {first.output!r}, position {first.position} of {first.batch_rows} rows"
+
+
+def _groups(sizes: Sequence[SizeFinding]) -> Iterator[list[SizeFinding]]:
+    """Join neighbouring sizes that are both clean or both not; 1 stands alone."""
+    numbered = enumerate(sizes)
+
+    def group(item: tuple[int, SizeFinding]) -> tuple[bool, int, bool]:
+        number, one = item
+        return one.batch_rows == 1, one.batch_rows - number, one.changed == 0
+
+    for _, together in groupby(numbered, group):
+        yield [one for _, one in together]
+
+
+def _span(together: Sequence[SizeFinding]) -> str:
+    first, last = together[0].batch_rows, together[-1].batch_rows
+    return str(first) if first == last else f"{first} to {last}"
+
+
+def _share(changed: int, compared: int) -> str:
+    return f"{changed / compared:.2%}" if changed else "0 %"

@@ -1,0 +1,1 @@
+"""Named values to arrays and outputs back to names, by the signature."""

@@ -1,0 +1,21 @@
+"""The graph's inputs as arrays."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from service.bundle.signature import Signature
+
+
+class Arrays(NamedTuple):
+    """The graph's inputs; a kind of feature that the signature has not is None."""
+
+    numeric: np.ndarray | None  # [rows, numeric and date features] float64, NaN where missing
+    categorical: np.ndarray | None  # [rows, categorical features] int64 codes
+
+
+def split(signature: Signature, table: np.ndarray) -> Arrays:
+    """Part one column a feature, [rows, features] float64 with codes among them, into the graph's inputs."""
+    is_code = np.array([feature.kind == "categorical" for feature in signature.inputs])
+    numeric = np.ascontiguousarray(table[:, ~is_code]) if not is_code.all() else None
+    return Arrays(numeric, table[:, is_code].astype(np.int64) if is_code.any() else None)

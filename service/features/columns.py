@@ -1,0 +1,94 @@
+"""Whole columns to arrays, with the very codes and numbers that rows get one by one: for tables and for training."""
+
+import datetime as dt
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from service.bundle.signature import Feature, Signature
+from service.errors import FeatureError
+from service.features.arrays import Arrays, split
+from service.features.encoder import codes_of, value_of
+from service.features.values import InvalidValueError
+
+MAX_EXACT = 1 << 53  # every integer up to here is a float64
+
+
+def encode_columns(signature: Signature, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> Arrays:
+    """Encode columns {feature: values}; None, NaN and NaT are missing. Names not in the signature are left alone.
+
+    Raises FeatureError at the first column or value that the signature does not take.
+    """
+    encoded = []
+    for feature in signature.inputs:
+        if feature.name not in columns:
+            raise FeatureError(f"the column {feature.name!r} is missing")
+        encoded.append(encode_column(feature, columns[feature.name]))
+    lengths = sorted({len(column) for column in encoded})
+    if len(lengths) != 1:
+        raise FeatureError(f"the columns differ in length: {lengths}")
+    return split(signature, np.stack(encoded, axis=1))
+
+
+def encode_column(feature: Feature, values: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """Encode one column to numbers, epoch seconds or category codes, [rows] float64. Raises FeatureError."""
+    if isinstance(values, np.ndarray):
+        if feature.kind == "numeric" and values.dtype.kind in "fiu":
+            return _checked(feature, values.astype(np.float64, copy=False))
+        if feature.kind == "date" and values.dtype.kind == "M":
+            return _checked(feature, _seconds(values))
+        return _one_by_one(feature, values.tolist())
+    return _one_by_one(feature, list(values))
+
+
+def _one_by_one(feature: Feature, values: Sequence[Any]) -> np.ndarray:
+    codes = codes_of(feature)
+    known: dict[Any, float] = {}  # texts repeat themselves
+    encoded = np.empty(len(values), dtype=np.float64)
+    for row, value in enumerate(values):
+        found = known.get(value) if type(value) is str else None
+        if found is None:
+            found = _encode(feature, codes, row, value)
+            if type(value) is str:
+                known[value] = found
+        encoded[row] = found
+    return encoded
+
+
+def _encode(feature: Feature, codes: dict[str, int], row: int, value: Any) -> float:
+    try:
+        return value_of(feature, codes, json_value(value))
+    except InvalidValueError as error:
+        raise FeatureError(f"row {row}, feature {feature.name!r}: {error}") from error
+
+
+def json_value(value: Any) -> Any:
+    """Return what the value would be in a request: NaN is null, a date is its ISO 8601 text."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, dt.date):
+        return value.isoformat()
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _seconds(values: np.ndarray) -> np.ndarray:
+    """Return datetime64 as seconds, cut to the microsecond as texts are: one correctly rounded division."""
+    microseconds = values.astype("datetime64[us]").astype(np.int64)
+    known = microseconds[~np.isnat(values)]
+    if (np.abs(known) <= MAX_EXACT).all():  # float64 holds them exactly
+        seconds = microseconds / 1_000_000
+    else:  # Python divides integers of any size and rounds once
+        seconds = np.array([ticks / 1_000_000 for ticks in microseconds.tolist()], dtype=np.float64)
+    return np.where(np.isnat(values), np.nan, seconds)
+
+
+def _checked(feature: Feature, numbers: np.ndarray) -> np.ndarray:
+    if np.isfinite(numbers).all():
+        return numbers
+    bad = np.isinf(numbers) | (np.isnan(numbers) & (not feature.missing))
+    if bad.any():
+        row = int(np.argmax(bad))
+        _encode(feature, {}, row, numbers[row])  # raises: it says what is wrong with one value
+    return numbers

@@ -1,0 +1,53 @@
+"""The graph's outputs to predictions that any JSON library writes with the shortest float32 digits."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+
+from service.bundle.manifest import Manifest
+from service.bundle.signature import ClassLabel, class_text
+
+
+class Decoder:
+    """The manifest, arranged for naming outputs."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        """Prepare the class labels (JSON values) and their keys (strings)."""
+        self.labels = manifest.signature.classes
+        self.keys = [class_text(label) for label in self.labels or ()]
+
+    def decode(self, outputs: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+        """Return one prediction a row: {"label", "probabilities"} or {"value"}.
+
+        The label is the class of the greatest probability; among equal ones the first class in signature order.
+        """
+        if self.labels is None:
+            return [{"value": value} for value in shortest(outputs["value"][:, 0])]
+        probabilities = outputs["probabilities"]  # [rows, classes] float32
+        winners = probabilities.argmax(axis=1).tolist()
+        return [
+            {"label": self.labels[winner], "probabilities": dict(zip(self.keys, row, strict=True))}
+            for winner, row in zip(winners, shortest(probabilities), strict=True)
+        ]
+
+
+def shortest(values: np.ndarray) -> list[Any]:
+    """Return float32 `values` as Python floats whose own digits are the shortest that read back to the float32 bits.
+
+    0.1 in float32 widens to the float64 0.10000000149011612; here it becomes 0.1. orjson knows the float32 digits.
+    """
+    digits = orjson.dumps(np.ascontiguousarray(values), option=orjson.OPT_SERIALIZE_NUMPY)
+    decoded: list[Any] = orjson.loads(digits)
+    return decoded
+
+
+def labels_of(classes: Sequence[ClassLabel]) -> tuple[str, Sequence[ClassLabel]]:
+    """Return the datatype of the output `label` and each class in it: BOOL, INT64, or BYTES where they are mixed."""
+    kinds = set(map(type, classes))
+    if kinds == {bool}:
+        return "BOOL", classes
+    if kinds == {int} and all(-(1 << 63) <= int(label) < 1 << 63 for label in classes):
+        return "INT64", classes
+    return "BYTES", [class_text(label) for label in classes]

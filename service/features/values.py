@@ -1,0 +1,99 @@
+"""One JSON value to one number: the types that a feature takes, missing values, categories as text."""
+
+import math
+from typing import Any
+
+from service.bundle.signature import Feature
+from service.features.dates import epoch_seconds
+from service.features.text_cells import has_comma
+
+WANTED = {
+    "float": "a number",
+    "integer": "a number",
+    "boolean": "true, false or a number",
+    "string": "a string",
+    "date": "an ISO 8601 date such as 2024-02-29 or 2024-02-29T12:30:00Z",
+}
+
+
+class InvalidValueError(ValueError):
+    """A value that the feature does not take; the sentence says what it takes."""
+
+
+def number_of(feature: Feature, value: Any) -> float:
+    """Return the float64 of a numeric or date feature: NaN where missing. Raises InvalidValueError."""
+    if value is None:
+        _check_missing(feature)
+        return math.nan
+    if feature.kind == "date":
+        return _seconds(value)
+    if isinstance(value, bool) and feature.value_type != "boolean":
+        raise InvalidValueError(_wanted(feature, value))
+    if isinstance(value, str) and has_comma(value):
+        raise InvalidValueError(
+            f"expected {_type(feature)}, got a number with a comma: write 3.14 for 3,14, 1234 for 1,234"
+        )
+    if not isinstance(value, int | float):
+        raise InvalidValueError(_wanted(feature, value))
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise InvalidValueError("expected a finite number within float64")
+    return number
+
+
+def code_of(feature: Feature, codes: dict[str, int], value: Any) -> int:
+    """Return the category code: its place in `codes`, len(codes) where missing, len(codes) + 1 where not listed."""
+    if value is None:
+        _check_missing(feature)
+        return len(codes)
+    return codes.get(category_text(feature, value), len(codes) + 1)
+
+
+def category_text(feature: Feature, value: Any) -> str:
+    """Return a category as the text that bundle.json lists it by: `a`, `3`, `true`. Raises InvalidValueError.
+
+    A whole number may be written as 3 or 3.0: JSON does not tell them apart.
+    """
+    if feature.value_type == "string" and isinstance(value, str):
+        return value
+    if feature.value_type == "boolean" and isinstance(value, bool):
+        return "true" if value else "false"
+    if feature.value_type == "integer" and isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, int) or value.is_integer():
+            return str(int(value))
+        raise InvalidValueError("expected a whole number: the numbers are categories")
+    raise InvalidValueError(_wanted(feature, value))
+
+
+def _seconds(value: Any) -> float:
+    if not isinstance(value, str):
+        raise InvalidValueError(f"expected {WANTED['date']}, got {_json_type(value)}")
+    try:
+        return epoch_seconds(value)
+    except ValueError as error:
+        raise InvalidValueError(f"expected {WANTED['date']}: {error}") from error
+
+
+def _check_missing(feature: Feature) -> None:
+    if not feature.missing:
+        raise InvalidValueError(
+            f"expected {_type(feature)}: null is not taken, the feature was never missing in training"
+        )
+
+
+def _wanted(feature: Feature, value: Any) -> str:
+    return f"expected {_type(feature)}, got {_json_type(value)}"
+
+
+def _type(feature: Feature) -> str:
+    if feature.kind == "categorical" and feature.value_type != "string":
+        return {"integer": "a whole number", "boolean": "true or false"}[feature.value_type]
+    return WANTED[feature.value_type]
+
+
+def _json_type(value: Any) -> str:
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
+    return names.get(type(value), "null" if value is None else type(value).__name__)

@@ -1,0 +1,1 @@
+"""A checked bundle made to run: session, runs, queue, registry."""

@@ -1,0 +1,153 @@
+"""Who may wait: tickets, and the bounds on what all tickets of one process hold together.
+
+Rows bound the memory. Time bounds the wait: a request for which the rows ahead of it need more than half of its
+deadline is refused at once, because an answer that comes too late costs as much as one in time and helps nobody.
+"""
+
+import math
+from asyncio import TimerHandle
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from service import errors
+from service.errors import ServiceError
+from service.features.arrays import Arrays
+
+WAIT_SHARE = 0.5  # the part of its deadline that a request may be expected to wait; the rest is for what was misjudged
+
+Outputs = Mapping[str, np.ndarray]  # each [rows, width]
+Reply = Callable[[Outputs | None, ServiceError | None], None]  # exactly one of the two is given
+
+
+class Lane:
+    """One of the two places where rows of all models run, and the work that waits there."""
+
+    __slots__ = ("waiting_s",)
+
+    def __init__(self) -> None:
+        """Begin with nothing to do."""
+        self.waiting_s = 0.0  # estimated seconds of work of every admitted row that is not answered
+
+
+class Ticket:
+    """One admitted request: its arrays, what it will cost, its deadline and whom to tell."""
+
+    __slots__ = (
+        "admitted_s",
+        "arrays",
+        "deadline_s",
+        "is_open",
+        "is_running",
+        "lane",
+        "reply",
+        "rows",
+        "timeout_s",
+        "timer",
+        "work_s",
+    )
+
+    def __init__(
+        self, arrays: Arrays, rows: int, lane: Lane, work_s: float, now_s: float, timeout_s: float, reply: Reply
+    ) -> None:
+        """Hold `rows` rows that must start to run within `timeout_s` of `now_s` (monotonic clock)."""
+        self.arrays = arrays
+        self.rows = rows
+        self.lane = lane
+        self.work_s = work_s  # as it was estimated when the ticket was admitted
+        self.admitted_s = now_s
+        self.timeout_s = timeout_s
+        self.deadline_s = now_s + timeout_s
+        self.reply = reply
+        self.is_running = False
+        self.timer: TimerHandle | None = None  # a ticket of the thread's lane is told in time that it is late
+        self.is_open = True  # False once answered or cancelled: the reply is called at most once
+
+    def stop_timer(self) -> None:
+        """Let go of the timer, and so of the arrays: it would hold them until it fires."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+class Admission:
+    """The bounds on admitted rows, shared by all models of one process."""
+
+    __slots__ = ("_on_empty", "is_draining", "limit_rows", "loop", "queued_rows", "thread")
+
+    def __init__(self, limit_rows: int) -> None:
+        """Admit up to `limit_rows` rows; a single larger request is admitted only when nothing is queued."""
+        self.limit_rows = limit_rows
+        self.queued_rows = 0
+        self.loop = Lane()  # small requests, run on the event loop
+        self.thread = Lane()  # large ones, run on the worker thread
+        self.is_draining = False
+        self._on_empty: Callable[[], None] | None = None
+
+    def check(self, rows: int, lane: Lane, timeout_s: float) -> None:
+        """Raise what `enter` would raise: 429 where there is no place for `rows` rows, 503 when draining."""
+        if self.is_draining:
+            raise errors.draining()
+        queued = self.queued_rows
+        if not queued:
+            return
+        if queued + rows > self.limit_rows:
+            raise errors.overloaded(queued, self.limit_rows, retry_after_s=math.ceil(lane.waiting_s) or 1)
+        if lane.waiting_s > WAIT_SHARE * timeout_s:
+            raise errors.too_busy(lane.waiting_s, timeout_s)
+
+    def enter(self, rows: int, lane: Lane, work_s: float, timeout_s: float) -> None:
+        """Take `rows` places and the lane for `work_s`; raises 429 at once where there are none, 503 when draining."""
+        self.check(rows, lane, timeout_s)
+        self.queued_rows += rows
+        lane.waiting_s += work_s
+
+    def leave(self, ticket: Ticket) -> None:
+        """Give a ticket's places back."""
+        self.queued_rows -= ticket.rows
+        ticket.lane.waiting_s -= ticket.work_s
+        if self.queued_rows == 0:
+            self.loop.waiting_s = self.thread.waiting_s = 0.0  # what is left is rounding
+            if self._on_empty is not None:
+                self._on_empty()
+                self._on_empty = None
+
+    def drain(self, on_empty: Callable[[], None]) -> None:
+        """Admit nothing more and call `on_empty` once every admitted row is answered."""
+        self.is_draining = True
+        if self.queued_rows == 0:
+            on_empty()
+        else:
+            self._on_empty = on_empty
+
+
+FIRST_ROW_S = 20e-6  # a row's time before anything ran: ten times what a small network takes
+
+
+FIRST_ROWS = 64  # how many rows that guess counts for
+
+
+MEMORY = 0.875  # what a run leaves of the weight of those before it
+
+
+class Pace:
+    """Seconds a row of one model takes, over the last few runs and weighted by their rows.
+
+    A run costs a fixed part and a part for each row; weighted by rows, the estimate is of rows that run together, which
+    is how rows wait.
+    """
+
+    __slots__ = ("_rows", "_seconds", "row_s")
+
+    def __init__(self) -> None:
+        """Begin with a guess that is rather too slow: the first requests leave the event loop early."""
+        self._rows = float(FIRST_ROWS)
+        self._seconds = FIRST_ROWS * FIRST_ROW_S
+        self.row_s = FIRST_ROW_S  # seconds a row, estimated
+
+    def ran(self, rows: int, seconds: float) -> None:
+        """Learn from one run."""
+        if rows:
+            self._rows = MEMORY * self._rows + rows
+            self._seconds = MEMORY * self._seconds + seconds
+            self.row_s = self._seconds / self._rows

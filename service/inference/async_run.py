@@ -1,0 +1,42 @@
+"""A place in the queue for callers that are tasks: tables and gRPC. The HTTP hot path has no task and needs none."""
+
+import asyncio
+
+from service.errors import ServiceError
+from service.features.arrays import Arrays
+from service.inference.admission import Outputs
+from service.inference.batcher import Batcher
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.005, 0.25  # between two tries for a place in the queue
+
+
+async def run(batcher: Batcher, arrays: Arrays, rows: int, timeout_s: float) -> Outputs:
+    """Admit rows and return their outputs; raises ServiceError. A task that is cancelled gives its place back."""
+    answered: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
+
+    def reply(outputs: Outputs | None, error: ServiceError | None) -> None:
+        if outputs is not None:
+            answered.set_result(outputs)
+        else:
+            assert error is not None, "a reply has outputs or an error"
+            answered.set_exception(error)
+
+    ticket = batcher.submit(arrays, rows, timeout_s, reply)
+    try:
+        return await answered
+    except asyncio.CancelledError:
+        batcher.cancel(ticket)
+        raise
+
+
+async def run_patiently(batcher: Batcher, arrays: Arrays, rows: int, timeout_s: float) -> Outputs:
+    """Wait while the queue is full, then do as `run` does."""
+    pause_s = FIRST_PAUSE_S
+    while True:
+        try:
+            return await run(batcher, arrays, rows, timeout_s)
+        except ServiceError as error:
+            if error.status != 429:
+                raise
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)

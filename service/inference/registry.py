@@ -1,0 +1,104 @@
+"""models/<name>/<version>/ to loaded models: the newest version, every one, or a pinned one; refusals by name."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from service.bundle import reader as bundle
+from service.bundle.reader import Bundle
+from service.errors import BundleError, EngineError, ServiceError, nearest
+from service.features.encoder import listed
+from service.inference.model import Model
+from service.inference.repository import Found, Refusal, scan
+
+Versions = Literal["newest", "all"]
+
+
+@dataclass(frozen=True)
+class Registry:
+    """What is served, and what was refused. Never changed: a newer set of models is a new registry."""
+
+    models: Mapping[str, Mapping[int, Model]] = field(default_factory=dict)  # name -> version -> model
+    refusals: tuple[Refusal, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the models that were found, whether they loaded or were refused."""
+        return sorted({*self.models, *(one.name for one in self.refusals if one.version is not None)})
+
+    def newest(self, name: str) -> Model:
+        """Return the newest version that loaded; raises KeyError."""
+        versions = self.models[name]
+        return versions[max(versions)]
+
+    def violated(self, name: str, version: int) -> "Registry":
+        """Return these models, of which one was seen to break its promise."""
+        versions = self.models[name]
+        changed = {**versions, version: replace(versions[version], is_violated=True)}
+        return replace(self, models={**self.models, name: changed})
+
+
+def load(
+    root: Path,
+    load_one: Callable[[Bundle], Model],
+    versions: Versions = "newest",
+    pinned: Mapping[str, int] | None = None,
+    limits: bundle.Limits | None = None,
+) -> Registry:
+    """Load the models under `root`; a bad bundle is refused by name and never stops a good one.
+
+    With `newest`, where the newest version is refused the next older one that loads is served in its place, and the
+    refusal stays on record. A `pinned` version {name: version} is served alone: nothing takes its place.
+    Raises BundleError where `root` is no folder, and where it has no folder for a pinned version.
+    """
+    pinned = pinned or {}
+    found, refusals = scan(root)
+    models: dict[str, dict[int, Model]] = {}
+    for one in found:
+        if one.name in pinned and one.version not in (None, pinned[one.name]):
+            continue
+        if one.name not in pinned and versions == "newest" and one.name in models:
+            continue
+        try:
+            loaded = load_one(_read(one, limits))
+        except (BundleError, EngineError) as error:
+            refusals.append(Refusal(one.name, one.version, str(error)))
+        else:
+            models.setdefault(loaded.manifest.name, {})[loaded.manifest.version] = loaded
+    for name, version in pinned.items():
+        is_loaded = version in models.get(name, {})  # a bundle folder given directly has its version inside
+        if not is_loaded and not any((one.name, one.version) == (name, version) for one in found):
+            raise BundleError(f"Model {name!r}: version {version} is pinned, but {root} has no folder {name}/{version}")
+    return Registry(models, tuple(refusals))
+
+
+def _read(found: Found, limits: bundle.Limits | None) -> Bundle:
+    read = bundle.read(found.folder, limits)
+    named = (read.manifest.name, read.manifest.version)
+    if found.version is not None and named != (found.name, found.version):
+        raise BundleError(
+            f"bundle.json says {named[0]} version {named[1]}, but its folder says {found.name} version {found.version}"
+        )
+    return read
+
+
+def absent(registry: Registry, name: str, version: int | None = None) -> ServiceError:
+    """Return 503 with the sentence that refused the model or this version of it, else 404 with what there is."""
+    for refusal in registry.refusals:
+        if refusal.name == name and version in (None, refusal.version) and name in registry.names:
+            which = name if refusal.version is None else f"{name} version {refusal.version}"
+            return ServiceError(503, "model_refused", f"{which} was refused: {refusal.message.rstrip('.')}.")
+    if name not in registry.models:
+        return unknown_model(name, registry.names)
+    served = ", ".join(map(str, sorted(registry.models[name])))
+    return ServiceError(404, "unknown_version", f"Model {name!r} is served in version {served} alone.")
+
+
+def unknown_model(name: str, names: Sequence[str]) -> ServiceError:
+    """Return 404 with the nearest of `names`, else with all of them, a long list cut."""
+    start = f"There is no model {name!r:.100}"
+    if near := nearest(name, names):
+        return ServiceError(404, "unknown_model", f"{start}.{near}")
+    there = "none is served" if not names else f"there {'is' if len(names) == 1 else 'are'} {listed(names)}"
+    return ServiceError(404, "unknown_model", f"{start}; {there}.")

@@ -1,0 +1,111 @@
+"""The sampled audit while serving: one row of a batch that was just answered runs again alone; its bits must be equal.
+
+Most batches cost one subtraction. A violation is kept whole, inputs and companions included, in a record file that
+only the service's own user may read: the log names the file and never holds a value.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+
+from service.errors import EngineError
+from service.inference.model import Model
+from service.inference.runner import Feeds, rows_of
+from service.invariance.bitwise import Runs, compare_row, take
+from service.invariance.violations import Records, Violation, _place
+from service.logs import event
+
+DEFAULT_RATE = 1000  # one batch in this many
+
+
+class Audit:
+    """Decides which batches are looked at, and looks. Not for several threads at once: one for each batcher."""
+
+    def __init__(self, rate: int = DEFAULT_RATE, seed: int | None = None) -> None:
+        """Look at one batch in `rate` on average, at random; 0 looks at none. `seed` is for tests."""
+        self.looked = 0
+        self.violations = 0
+        self._rate = rate
+        self._random = random.Random(seed)  # noqa: S311 - a sample, not a secret
+        self._until_next = self._gap()
+
+    def is_due(self) -> bool:
+        """Count one batch; returns whether it is the one to look at."""
+        self._until_next -= 1
+        if self._until_next:
+            return False
+        self._until_next = self._gap()
+        return True
+
+    def maybe(
+        self, runner: Runs, requests: Sequence[Feeds], outputs: Sequence[Mapping[str, np.ndarray]]
+    ) -> Violation | None:
+        """Look at the batch if it is due; returns what differs. Raises EngineError."""
+        return self.look(runner, requests, outputs) if self.is_due() else None
+
+    def look(
+        self, runner: Runs, requests: Sequence[Feeds], outputs: Sequence[Mapping[str, np.ndarray]]
+    ) -> Violation | None:
+        """Run one row, chosen at random, alone; returns what differs from `outputs`, which the batch gave."""
+        sizes = [rows_of(feeds) for feeds in requests]
+        if sum(sizes) < 2:
+            return None
+        self.looked += 1
+        position = self._random.randrange(sum(sizes))
+        request, row = _place(sizes, position)
+        (alone,) = runner.run([take(requests[request], np.array([row]))])
+        batched = {name: array[row : row + 1] for name, array in outputs[request].items()}
+        difference = compare_row(batched, alone, sum(sizes), position)
+        if difference is None:
+            return None
+        self.violations += 1
+        when = datetime.now(UTC).isoformat(timespec="milliseconds")
+        return Violation(difference, tuple(sizes), tuple(requests), when)
+
+    def _gap(self) -> int:
+        # Uniform with mean `rate`, so that no rhythm of the traffic can hide from it; -1 never counts down to 0.
+        return self._random.randint(1, 2 * self._rate - 1) if self._rate else -1
+
+
+class Watch:
+    """The audit of one model's batches. All methods are called on the event loop, after the callers were answered."""
+
+    def __init__(self, model: Model, audit: Audit, records: Records, on_violation: Callable[[], None]) -> None:
+        """Look when `audit` says so; `on_violation` is called after each violation was recorded and logged."""
+        self.audit = audit
+        self.is_due = audit.is_due
+        self._model = model
+        self._records = records
+        self._on_violation = on_violation
+
+    def look(self, requests: Sequence[Feeds], outputs: Sequence[Mapping[str, np.ndarray]]) -> None:
+        """Run one row of the batch alone and compare."""
+        try:
+            violation = self.audit.look(self._model.runner, requests, outputs)
+        except EngineError as error:
+            event("audit_failed", 40, **self._names, reason=str(error))
+            return
+        if violation is not None:
+            event("invariance_violated", 40, **self._names, what=violation.sentence, record=self._record(violation))
+            self._on_violation()
+
+    @property
+    def _names(self) -> dict[str, object]:
+        return {"model": self._model.manifest.name, "version": self._model.manifest.version}
+
+    def _record(self, violation: Violation) -> str:
+        """Write the record; returns where it is, or why there is none: a full disk must not stop the answers."""
+        made_by = {
+            **self._names,
+            **self._model.fingerprint,
+            **self._model.engine.description,
+            "run_rows": self._model.runner.run_rows,
+            "tile_rows": self._model.runner.tile_rows,
+        }
+        try:
+            path = self._records.write(violation, made_by)
+        except OSError as error:
+            return f"not written: {error}"
+        return str(path) if path else "not written: this process has written enough of them"

@@ -1,0 +1,195 @@
+"""Does a row get the same bits alone and in any batch, here? Checked through the very runners that will serve.
+
+One attempt: draw probe rows; run each alone; run batches of many sizes, joined from uneven requests, and a batch filled
+by each row; compare every row of every batch with its lone bits. After the first draw the smaller batches run on the
+calling thread, as small ones do while serving; after the second, batches of every size and of the rows of both draws
+run on two worker threads side by side, as large ones may. That much is never left out. Then in turn, until the time is
+used up. Where bits differ, every run is padded to one fixed row count and the attempt is made again.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+
+import numpy as np
+
+from service.bundle.reader import Bundle
+from service.inference.runner import Feeds, Outputs, Runner, rows_of
+from service.invariance.batch_plans import filled, sizes_for, spread
+from service.invariance.bitwise import Tally, alone, compare
+from service.invariance.probe_rows import Draw, draws_for
+from service.invariance.verdict import Attempt, InvarianceError, Policy, Status, Verification, attempt_of
+
+TILES = (16, 32, 64)  # rows; a lone row then costs what this many cost
+LEAST_DRAWS = 2  # one for each kind of thread
+WORKERS = 2  # threads side by side
+CALLING_ROWS = 65  # the calling thread's largest batch: a larger one is no other kernel there than on a worker thread
+
+Verify = Callable[[Bundle, Runner], tuple[Runner, Verification]]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is compared: never less than two draws over all sizes."""
+
+    budget_s: float = 0.04  # for one attempt, where two draws take less
+    rows: int = 0  # probe rows at least, whatever they cost
+    keep_going: bool = False  # whether to use up the budget even after a difference, to know how many rows change
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The runners that may serve, and what they were found to do."""
+
+    runners: tuple[Runner, ...]
+    verification: Verification
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Probe rows and the bits that they have alone."""
+
+    feeds: Feeds
+    lone: Outputs
+    new: range  # numbers of the rows that are to fill a batch, each for itself
+
+    @classmethod
+    def of(cls, runner: Runner, feeds: Feeds) -> "Probes":
+        """Run each row alone."""
+        return cls(feeds, alone(runner, feeds), range(rows_of(feeds)))
+
+    def with_more(self, others: "Probes") -> "Probes":
+        """Return these rows and, after them, `others`, which alone are new."""
+        before, more = rows_of(self.feeds), rows_of(others.feeds)
+        feeds = [
+            None if mine is None or theirs is None else np.concatenate([mine, theirs])
+            for mine, theirs in zip(self.feeds, others.feeds, strict=True)
+        ]
+        lone = {name: np.concatenate([mine, others.lone[name]]) for name, mine in self.lone.items()}
+        return Probes(feeds, lone, range(before, before + more))
+
+
+def for_bundles(policy: Policy = "require", effort: Effort | None = None) -> Verify:
+    """Return the check of a bundle under `policy`, for loading; it raises InvarianceError where the policy refuses."""
+
+    def verify_bundle(bundle: Bundle, runner: Runner) -> tuple[Runner, Verification]:
+        certificate = bundle.manifest.arithmetic.certificate
+        checked = verify([runner], draws_for(bundle), policy, proved=bool(certificate), effort=effort)
+        return checked.runners[0], checked.verification
+
+    return verify_bundle
+
+
+def verify(
+    runners: Sequence[Runner],
+    draw: Draw | Callable[[int], Feeds],
+    policy: Policy = "require",
+    *,
+    proved: bool = False,
+    effort: Effort | None = None,
+) -> Checked:
+    """Check `runners`, which must agree with each other, and pad their runs where that is needed and allowed.
+
+    `require`: as they are, else padded, else refused. `tile`: always padded, else refused. `report`: as they are,
+    whatever is found. `proved` says that the graph has a certificate. Raises InvarianceError, and EngineError where
+    a run fails.
+    """
+    started_s = time.perf_counter()
+    attempts: list[Attempt] = []
+    for tile_rows in _ways(policy):
+        used = [_tiled(runner, tile_rows) for runner in runners] if tile_rows else list(runners)
+        made, bits = attempt(used, draw, effort)
+        attempts.append(made)
+        if attempts[-1].holds or policy == "report":
+            break
+    status = _status(attempts[-1], policy, proved=proved)
+    verification = Verification(
+        status=status,
+        policy=policy,
+        attempts=tuple(attempts),
+        sessions=len(used),
+        host=getattr(used[0].engine, "description", {}),
+        bits=bits,
+        when=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=time.perf_counter() - started_s,
+    )
+    if status == "failed":
+        raise InvarianceError(verification)
+    return Checked(tuple(used), verification)
+
+
+def _ways(policy: Policy) -> tuple[int | None, ...]:
+    """Return the ways to run that a policy allows, in the order they are tried: None, or a fixed row count."""
+    return {"require": (None, *TILES), "tile": TILES, "report": (None,)}[policy]
+
+
+def _tiled(runner: Runner, tile_rows: int) -> Runner:
+    return type(runner)(runner.engine, tile_rows, tile_rows)
+
+
+def _status(last: Attempt, policy: Policy, *, proved: bool) -> Status:
+    if not last.holds:
+        return "reported" if policy == "report" else "failed"
+    if last.tile_rows:
+        return "tiled"
+    return "proved" if proved else "verified"
+
+
+def attempt(
+    runners: Sequence[Runner], draw: Callable[[int], Feeds], effort: Effort | None = None
+) -> tuple[Attempt, str]:
+    """Compare draws of probe rows on every runner with their lone bits on the first one.
+
+    Returns what was found, and a digest over the lone bits of draw 0.
+    """
+    effort = effort or Effort()
+    started_s = time.perf_counter()
+    tally = Tally()
+    first = probes = Probes.of(runners[0], draw(0))
+    rows = rows_of(probes.feeds)
+    for number in count(1):
+        begun_s = time.perf_counter()
+        if number > 1:
+            fresh = Probes.of(runners[0], draw(number - 1))
+            rows += rows_of(fresh.feeds)
+            probes = first.with_more(fresh)
+        for runner in runners:
+            tally.add(_over_sizes(runner, probes, number, again=runner is not runners[0]))
+        now_s = time.perf_counter()
+        is_late = now_s - started_s + (now_s - begun_s) > effort.budget_s  # the next draw would not fit
+        is_settled = tally.first is not None and not effort.keep_going
+        is_enough = number >= LEAST_DRAWS and rows >= effort.rows
+        if is_settled or (is_enough and is_late):
+            break
+    return attempt_of(tally, runners[0].tile_rows, rows, time.perf_counter() - started_s), bits_of(first.lone)
+
+
+def bits_of(outputs: Outputs) -> str:
+    """Return a SHA-256 over outputs: equal on two hosts, or in two processes, where the bits were equal."""
+    digest = hashlib.sha256()
+    for name in sorted(outputs):
+        digest.update(f"{name} {outputs[name].dtype.str} {outputs[name].shape}\n".encode())
+        digest.update(np.ascontiguousarray(outputs[name]).data)
+    return digest.hexdigest()
+
+
+def _over_sizes(runner: Runner, probes: Probes, number: int, *, again: bool) -> Tally:
+    """Compare over all sizes; every new row alone `again` too where another runner, or another thread, runs it."""
+    rows = rows_of(probes.feeds)
+    on_workers = number % 2 == 0
+    sizes = [size for size in sizes_for(runner.run_rows) if on_workers or size <= CALLING_ROWS]
+    batches = [*(spread(size, rows, size + number) for size in sizes), *filled(sizes, probes.new)]
+    if again or on_workers:
+        batches += [np.array([row]) for row in probes.new]
+    if not on_workers:
+        return compare(runner, probes.feeds, probes.lone, batches)
+    tally = Tally()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        parts = (batches[worker::WORKERS] for worker in range(WORKERS))
+        for found in pool.map(lambda part: compare(runner, probes.feeds, probes.lone, part), parts):
+            tally.add(found)
+    return tally

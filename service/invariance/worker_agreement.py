@@ -1,0 +1,32 @@
+"""Workers agree on the bits: each has a session of its own, and what they got for the probe rows must be equal."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from service.errors import EngineError
+from service.invariance.verdict import Verification
+
+
+def agree(folder: Path, sha256: str, verification: Verification) -> None:
+    """Compare with what another worker left in `folder` for the bundle `sha256`, or be the first to leave it.
+
+    Only workers of the same engine, options, threads and processor are compared: others may differ in float32.
+    Raises EngineError where the bits differ, OSError where the folder cannot be used.
+    """
+    host = json.dumps(dict(verification.host), sort_keys=True)
+    path = folder / f"bits-{hashlib.sha256(f'{sha256} {host}'.encode()).hexdigest()}"
+    own = folder / f".{path.name}.{os.getpid()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    own.write_text(verification.bits, encoding="ascii")
+    try:
+        os.link(own, path)  # whole or not at all, and only by the first
+    except FileExistsError:
+        if path.read_text(encoding="ascii") != verification.bits:
+            raise EngineError(
+                "this worker's session gives other bits for the probe rows than another worker's, on one host and with "
+                "the same engine and options"
+            ) from None
+    finally:
+        own.unlink()

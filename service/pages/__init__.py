@@ -1,5 +1,0 @@
-"""Everything that people and tools read: the start page, the API page, models, metrics. Loaded on first use."""
-
-from service.pages.site import make_pages
-
-__all__ = ["make_pages"]

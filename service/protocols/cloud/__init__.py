@@ -1,0 +1,1 @@
+"""The scoring contracts of cloud platforms."""

@@ -1,0 +1,221 @@
+"""The bodies that scoring platforms send: JSON with instances or data frames, CSV, JSON Lines, NumPy array files.
+
+JSON is an object with exactly one of
+
+    {"instances": [row, ...]}                       Vertex AI, SageMaker, KServe and TensorFlow Serving, MLflow
+    {"inputs": [row, ...] or {feature: [values]}}   MLflow
+    {"dataframe_split": {"columns": [...], "data": [[...], ...]}}   MLflow (also "index", which is ignored)
+    {"dataframe_records": [{feature: value}, ...]}  MLflow
+    {"input_data": as dataframe_split, or rows}     Azure ML
+    {"rows": [row, ...]}                            this service's own
+
+where a row is an object or a list in signature order; "parameters" and "params" beside it are ignored. CSV has a
+header where its first line holds the features' names, in any order; else its columns are in signature order. Each line
+of JSON Lines is a row, or an object with the one field `instances` or `rows`. An array file is service/protocols/cloud/npy.py's.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from service import errors
+from service.errors import ServiceError
+from service.features.arrays import Arrays
+from service.features.encoder import Encoder
+from service.features.text_cells import readers
+from service.protocols.cloud import npy
+from service.protocols.compression import header
+from service.protocols.fast_rows import FastRows
+from service.protocols.interface import Call, Decoded, Limits
+from service.protocols.json_body import check_keys, invalid_rows, parse, too_many_rows
+
+CSV_TYPES = ("text/csv", "application/csv")
+LINES_TYPES = ("application/jsonlines", "application/x-jsonlines", "application/x-ndjson", "application/jsonl")
+NPY_TYPES = ("application/x-npy",)
+JSON_TYPES = ("application/json", "text/json", "application/json-p", "")
+# Sent by HTTP libraries when nobody says what the body is: it is looked at instead.
+UNSAID = ("application/octet-stream", "application/x-www-form-urlencoded", "text/plain", "*/*")
+FORMS = ("instances", "inputs", "dataframe_split", "dataframe_records", "input_data", "rows")
+BESIDE = ("parameters", "params", "signature_name")
+
+
+class Rows(NamedTuple):
+    """Rows as they came: objects, or lists in the order of `columns` (None: of the signature)."""
+
+    rows: Sequence[Any]
+    columns: Sequence[Any] | None = None
+
+
+class ScoringReader:
+    """One model's scoring requests."""
+
+    def __init__(self, encoder: Encoder, limits: Limits) -> None:
+        """Prepare the readers of text cells, and of good rows."""
+        self._fast = FastRows(encoder.signature, "instances")
+        self._encoder = encoder
+        self._limits = limits
+        self._readers = dict(zip(encoder.names, readers(encoder.signature.inputs), strict=True))
+
+    def read(self, call: Call) -> Decoded:
+        """Return the rows; `note` is the content type that the answer should have. Raises 400, 415 or 422."""
+        body = call.body
+        kind = content_type(call, body)
+        if kind == "json" and (arrays := self._fast.decode(body)):
+            return self._decoded(arrays, rows_of(arrays), answer_type(call, kind))
+        if kind == "npy":
+            arrays = npy.arrays_of(self._encoder.signature, body)
+            return self._decoded(arrays, rows_of(arrays), answer_type(call, kind))
+        if kind == "csv":
+            found = self._csv(body)
+        elif kind == "lines":
+            found = lines_rows(body)
+        else:
+            content = parse(body)
+            check_keys(body, keys_of(content))
+            found = json_rows(content)
+        if len(found.rows) > self._limits.max_rows:
+            raise too_many_rows(len(found.rows), self._limits.max_rows)
+        encoded = self._encoder.encode_rows(found.rows, found.columns, self._limits.error_limit)
+        if encoded.errors:
+            raise invalid_rows(encoded)
+        return self._decoded(encoded.arrays, len(found.rows), answer_type(call, kind))
+
+    def _decoded(self, arrays: Arrays, rows: int, answer: str) -> Decoded:
+        if rows > self._limits.max_rows:
+            raise too_many_rows(rows, self._limits.max_rows)
+        return Decoded(arrays, rows, answer)
+
+    def _csv(self, body: bytes) -> Rows:
+        try:
+            lines = [
+                line for line in csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True) if line
+            ]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ServiceError(400, "broken_csv", f"The body is not CSV in UTF-8: {error}.") from error
+        if not lines:
+            raise ServiceError(422, "invalid_request", "The body holds no row.")
+        names = self._encoder.names
+        if set(lines[0]) & set(names):
+            columns, lines = lines[0], lines[1:]
+        else:
+            columns = list(names)
+        take = [self._readers.get(name, str) for name in columns]
+        rows = [[read(cell) for read, cell in zip(take, line, strict=False)] + line[len(take) :] for line in lines]
+        return Rows(rows, columns)
+
+
+def rows_of(arrays: Arrays) -> int:
+    """Return how many rows the arrays hold."""
+    return len(arrays.numeric if arrays.numeric is not None else arrays.categorical)  # type: ignore[arg-type]
+
+
+def content_type(call: Call, body: bytes) -> str:
+    """Return what the body is, "json", "lines", "npy" or "csv"; raises 415 for a type that is none of them."""
+    stated = (header(call.headers, b"content-type") or b"").decode("latin-1").lower()
+    name, _, parameters = stated.partition(";")
+    name = name.strip()
+    charset = parameters.partition("charset=")[2].split(";")[0].strip(' "')
+    if charset not in ("", "utf-8", "utf8", "us-ascii"):
+        raise ServiceError(415, "unsupported_type", f"The charset {charset!r:.40} is not taken; UTF-8 is.")
+    if name in UNSAID and body.startswith(npy.MAGIC):
+        return "npy"
+    if name in UNSAID:
+        return "json" if body.lstrip()[:1] in (b"{", b"[") else "csv"
+    for kind, names in (("json", JSON_TYPES), ("lines", LINES_TYPES), ("csv", CSV_TYPES), ("npy", NPY_TYPES)):
+        if name in names:
+            return kind
+    raise ServiceError(
+        415,
+        "unsupported_type",
+        f"Content-Type {name!r:.60} is not taken; application/json, application/jsonlines, text/csv and application/x-npy are.",
+    )
+
+
+def answer_type(call: Call, kind: str) -> str:
+    """Return what the answer should be: as Accept says, else JSON Lines for JSON Lines and JSON for the others."""
+    accept = (header(call.headers, b"accept") or b"").decode("latin-1").lower().split(",")[0].split(";")[0].strip()
+    if accept in CSV_TYPES:
+        return "csv"
+    if accept in NPY_TYPES:
+        return "npy"
+    if accept in LINES_TYPES or (kind == "lines" and accept not in JSON_TYPES[:1]):
+        return "lines"
+    return "json"
+
+
+def json_rows(content: Any) -> Rows:
+    """Return the rows of a JSON object in one of the forms; raises 422."""
+    if not isinstance(content, dict):
+        raise _wrong_form("a JSON object")
+    forms = [name for name in content if name in FORMS]
+    unknown = [name for name in content if name not in FORMS and name not in BESIDE]
+    if len(forms) != 1 or unknown:
+        near = errors.nearest(unknown[0], FORMS) if unknown else ""
+        raise _wrong_form(f"an object with exactly one of {', '.join(FORMS)}", near)
+    (form,) = forms
+    value = content[form]
+    if form == "dataframe_split" or (form == "input_data" and isinstance(value, dict)):
+        return _split(form, value)
+    if form == "inputs" and isinstance(value, dict):
+        return _columns(value)
+    if not isinstance(value, list):
+        raise _wrong_form(f"{form} to be a list of rows")
+    return Rows(value)
+
+
+def lines_rows(body: bytes) -> Rows:
+    """Return the rows of JSON Lines; raises 400 naming the line that is no JSON."""
+    rows: list[Any] = []
+    for number, line in enumerate(body.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            content = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            fault = errors.json_fault(line, error)
+            raise ServiceError(
+                400, "broken_json", f"Line {number} is not JSON: {fault} (column {error.colno})."
+            ) from error
+        check_keys(line, keys_of(content), f"Line {number}: the")
+        if isinstance(content, dict) and len(content) == 1 and next(iter(content)) in ("instances", "rows"):
+            rows += json_rows(content).rows
+        else:
+            rows.append(content)
+    if not rows:
+        raise ServiceError(422, "invalid_request", "The body holds no row.")
+    return Rows(rows)
+
+
+def keys_of(content: Any) -> int:
+    """Return how many keys the objects of a parsed body or line have, where they are what they should be."""
+    if not isinstance(content, dict):
+        return 0
+    keys = len(content)
+    for value in content.values():
+        if isinstance(value, list):
+            keys += sum([len(row) for row in value if isinstance(row, dict)])
+        elif isinstance(value, dict):
+            keys += len(value)
+    return keys
+
+
+def _split(form: str, value: Any) -> Rows:
+    fields = value if isinstance(value, dict) else {}
+    columns, data = fields.get("columns"), fields.get("data")
+    if not isinstance(columns, list) or not isinstance(data, list) or not set(fields) <= {"columns", "data", "index"}:
+        raise _wrong_form(f'{form} to be {{"columns": [...], "data": [[...], ...]}}')
+    return Rows(data, columns)
+
+
+def _columns(value: Mapping[str, Any]) -> Rows:
+    lists = list(value.values())
+    if not all(isinstance(one, list) and len(one) == len(lists[0]) for one in lists):
+        raise _wrong_form("inputs to hold one list for each feature, all of one length")
+    return Rows([list(row) for row in zip(*lists, strict=True)], list(value))
+
+
+def _wrong_form(wanted: str, near: str = "") -> ServiceError:
+    return ServiceError(422, "invalid_request", f"Expected {wanted}.{near}")

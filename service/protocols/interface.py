@@ -1,0 +1,123 @@
+"""The seam between a wire format and everything behind it. Read this to add a dialect.
+
+A dialect says three things about its predict routes and nothing about queues, deadlines or sockets:
+
+1. `paths(model, is_default, is_newest)`: the exact paths at which it answers for one model. They become keys of one
+   route table; the app looks a POST up there before any router or middleware runs.
+2. `codec(model)`: an object made once per model, holding whatever can be prebuilt (keys, model object, lookups):
+   - `decode(call) -> Decoded`: bytes and headers to the model's Arrays. Every fault is a `ServiceError`; a row is fully
+     validated here, because behind it rows of several callers share a run.
+   - `encode(call, decoded, outputs) -> Answer`: the rows' own outputs to the answer.
+   `Decoded.note` carries what `encode` must know of the request (which rows were bad, which outputs were asked for).
+3. `failure(error, request_id) -> Answer`: a refusal in the dialect's own shape. It is used for every failure of a
+   predict route: decoding, 413, 429, 503, 504, a failed engine, a wrong method, an unknown model.
+
+Admission, coalescing, deadline, request id, cancellation, body limit, origin guard, metrics and logs are the same for
+all dialects and live in service/server/endpoint.py and service/server/app.py. What else a dialect serves (metadata, health, ready),
+it answers in `page(site, method, path)`, called for paths that it `claims`; None there means 404 (or 405) in the
+dialect's shape. To serve a new dialect, add it to DIALECTS in service/server/app.py.
+
+`paths` are relative to the root; percent-decoded. A dialect's OpenAPI part is `document(model) -> {path: item}`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from service.errors import ServiceError
+from service.features.arrays import Arrays
+from service.inference.model import Model
+from service.inference.registry import Registry
+
+Headers = Sequence[tuple[bytes, bytes]]  # names in lower case
+
+JSON = (b"content-type", b"application/json")
+
+
+class Call(NamedTuple):
+    """One predict request as a dialect sees it."""
+
+    body: bytes
+    headers: Headers
+    request_id: str
+
+
+class Decoded(NamedTuple):
+    """A request's good rows, how many they are, and what `encode` must remember about it."""
+
+    arrays: Arrays
+    rows: int  # that run
+    note: Any = None
+    added: int = 0  # of these rows, those that the caller did not send and is not told of
+
+
+class Answer(NamedTuple):
+    """A response; content-length is added where it is written."""
+
+    status: int
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes
+
+
+class Codec(Protocol):
+    """One model in one dialect."""
+
+    def decode(self, call: Call) -> Decoded:
+        """Return the request's rows as arrays; raises ServiceError."""
+        ...
+
+    def encode(self, call: Call, decoded: Decoded, outputs: Mapping[str, np.ndarray]) -> Answer:
+        """Return the answer for the rows' own outputs, each [rows, width]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds that a codec applies to one request."""
+
+    max_rows: int = 100_000
+    error_limit: int = 20  # how many faults one refusal lists
+    max_body_bytes: int = 64 << 20  # of a body once it is unpacked
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a dialect's own pages may show."""
+
+    registry: Registry
+    default: str | None  # the name that plain /predict answers for
+    is_ready: bool
+    counts: Callable[[], Mapping[str, Any]]  # service.metrics.Counters.total
+
+
+class Dialect(Protocol):
+    """One wire format."""
+
+    name: str  # lower case; a label in metrics
+    probe_path: str  # a health path, which may be a predict path too: GET is a probe there; empty for none
+
+    def paths(self, model: Model, *, is_default: bool, is_newest: bool) -> Sequence[str]:
+        """Return the POST paths that answer for `model`."""
+        ...
+
+    def codec(self, model: Model, limits: Limits) -> Codec:
+        """Return the codec of `model`, made once."""
+        ...
+
+    def claims(self, path: str) -> bool:
+        """Return whether a path that is no predict route belongs to this dialect, so that it refuses in its shape."""
+        ...
+
+    def page(self, site: Site, method: str, path: str) -> Answer | None:
+        """Answer a claimed path that is not a predict route; None where there is nothing."""
+        ...
+
+    def failure(self, error: ServiceError, request_id: str) -> Answer:
+        """Return a refusal in this dialect's shape."""
+        ...
+
+    def document(self, model: Model) -> Mapping[str, Any]:
+        """Return the OpenAPI path items of this dialect's routes for `model`: {path: {method: operation}}."""
+        ...

@@ -1,0 +1,146 @@
+"""What a native request may ask for besides the prediction: `coverage`, `explain` and `detail`.
+
+An explanation is more rows of the same graph: they follow the request's own rows through admission, runs and split,
+and are folded into contributions on the way out. The ordinary part of the answer comes from the request's own rows
+alone, so that asking changes none of its bits.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from service.bundle.manifest import Manifest
+from service.bundle.signature import Feature
+from service.errors import ServiceError
+from service.features import attribution as explain
+from service.features.arrays import Arrays, split
+from service.features.decoder import shortest
+from service.features.encoder import codes_of, value_of
+
+Outputs = Mapping[str, np.ndarray]  # each [rows, width]
+
+
+class Asked(NamedTuple):
+    """What one request asks for."""
+
+    coverage: float | None = None
+    explain: bool = False
+    detail: bool = False
+
+
+class Extras:
+    """One model's further answers."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        """Prepare the baseline row and the plan of mixed rows."""
+        self._manifest = manifest
+        self._signature = manifest.signature
+        self._labels = manifest.signature.classes
+        self._baseline = baseline_of(manifest)
+        self._names = [feature.name for feature in manifest.signature.inputs]
+
+    def asked(self, content: Mapping[str, Any]) -> Asked:
+        """Read the fields; raises 422 for a value that cannot be given."""
+        wants = {}
+        for name in ("explain", "detail"):
+            wants[name] = content.get(name, False)
+            if type(wants[name]) is not bool:
+                raise _refuse(f"{name} must be true or false.")
+        if "coverage" in content:
+            self._check_coverage(content["coverage"])
+        if wants["detail"] and self._manifest.arithmetic.kind != "exact":
+            raise _refuse("detail tells of saturation, which only a model in exact arithmetic has.")
+        return Asked(content.get("coverage"), **wants)
+
+    def expand(self, asked: Asked, arrays: Arrays, rows: int, max_rows: int) -> tuple[Arrays, int]:
+        """Return the rows followed by those that their explanations need, and how many they are; raises 422."""
+        if not asked.explain or not rows:
+            return arrays, rows
+        made = explain.plan(len(self._names))
+        total = rows * (1 + made.runs)
+        if total > max_rows:
+            raise _refuse(
+                f"explain runs {made.runs} rows for each of the {rows}, more than the {max_rows} that are taken; "
+                f"ask for at most {max_rows // (1 + made.runs)} rows at once."
+            )
+        mixed = explain.expand(made, arrays, self._baseline, self._signature)
+        parts = [
+            None if own is None or more is None else np.concatenate([own, more])
+            for own, more in zip(arrays, mixed, strict=True)
+        ]
+        return Arrays(*parts), total
+
+    def write(self, asked: Asked, outputs: Outputs, texts: Sequence[bytes]) -> list[bytes]:
+        """Return each row's prediction with what was asked for in it; `outputs` may go on with the mixed rows."""
+        own = {name: values[: len(texts)] for name, values in outputs.items()}
+        further: list[dict[str, Any]] = [{} for _ in texts]
+        if asked.detail:
+            for one, saturated in zip(further, own["saturated"][:, 0].tolist(), strict=True):
+                one["saturated"] = saturated
+        if asked.coverage is not None:
+            self._add_uncertainty(asked.coverage, own, further)
+        if asked.explain and texts:
+            self._add_explanations(outputs, len(texts), further)
+        return [
+            text[:-1] + b"," + orjson.dumps(one)[1:] if one else text for text, one in zip(texts, further, strict=True)
+        ]
+
+    def _check_coverage(self, coverage: Any) -> None:
+        conformal = self._manifest.uncertainty
+        if conformal is None:
+            raise _refuse("this model was trained without the rows that a coverage is measured on.")
+        if type(coverage) not in (int, float):
+            raise _refuse("coverage must be a number, such as 0.9.")
+        try:
+            conformal.level(coverage)
+        except ValueError as error:
+            raise _refuse(f"{error}.") from error
+
+    def _add_uncertainty(self, coverage: float, own: Outputs, further: list[dict[str, Any]]) -> None:
+        conformal = self._manifest.uncertainty
+        assert conformal is not None, "a coverage is only asked for where there are thresholds"
+        level = conformal.level(coverage)
+        if self._labels is None:
+            bounds = np.stack(conformal.intervals(level, own["value"][:, 0]), axis=1)  # [rows, 2] float32
+            for one, interval in zip(further, shortest(bounds), strict=True):
+                one["interval"] = interval
+        else:
+            for one, chosen in zip(further, conformal.sets(level, own["probabilities"]), strict=True):
+                one["set"] = [self._labels[place] for place in np.flatnonzero(chosen)]
+        for one in further:
+            one["coverage"] = conformal.coverages[level]
+
+    def _add_explanations(self, outputs: Outputs, rows: int, further: list[dict[str, Any]]) -> None:
+        name = "value" if self._labels is None else "scores"
+        scores = outputs[name][rows:]
+        if self._labels is not None:
+            scores = explain.centred(scores)
+        found = explain.reduce(explain.plan(len(self._names)), scores)
+        of = np.zeros(rows, int) if self._labels is None else outputs["probabilities"][:rows].argmax(axis=1)
+        for row, (one, column) in enumerate(zip(further, of.tolist(), strict=True)):
+            one["explanation"] = {
+                "score": found.scores[row, column].item(),
+                "baseline": found.baseline[row, column].item(),
+                "contributions": dict(zip(self._names, found.values[row, :, column].tolist(), strict=True)),
+                "standard_errors": dict(zip(self._names, found.errors[row, :, column].tolist(), strict=True)),
+            }
+
+
+def baseline_of(manifest: Manifest) -> Arrays:
+    """Return the typical row, one row: each feature's typical value, or the middle of its range where none is told."""
+    values = [_typical(feature) for feature in manifest.signature.inputs]
+    return split(manifest.signature, np.array([values], np.float64))
+
+
+def _typical(feature: Feature) -> float:
+    if feature.typical is not None:
+        return value_of(feature, codes_of(feature), feature.typical)
+    if feature.kind == "categorical" or feature.range is None:
+        return 0.0
+    return feature.range[0] / 2 + feature.range[1] / 2
+
+
+def _refuse(sentence: str) -> ServiceError:
+    return ServiceError(422, "invalid_request", sentence)

@@ -1,0 +1,200 @@
+"""An infer request of the Open Inference Protocol: JSON, binary tensors, and both mixed.
+
+bytes -> JSON part and binary part -> tensors -> the model's arrays (service/protocols/oip/inputs.py).
+
+Source: the protocol's REST specification and its binary data extension; the sentences are the ones that clients of
+Triton know.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from service import errors
+from service.bundle.manifest import Manifest
+from service.features.arrays import Arrays
+from service.protocols.compression import header
+from service.protocols.interface import Call, Decoded, Limits
+from service.protocols.json_body import check_keys
+from service.protocols.oip.fast_matrix import FIELDS, FastMatrix
+from service.protocols.oip.inputs import MATRIX, Inputs, Tensor
+from service.protocols.oip.tensors import checked_datatype, checked_shape, from_binary, from_json, refuse
+
+LENGTH = b"inference-header-content-length"
+LENGTH_DIGITS = re.compile(rb"-?[0-9]{1,18}")
+
+
+class Wanted(NamedTuple):
+    """What the answer must hold: the request's id, and each output's name with whether it goes out as binary."""
+
+    id: str | None
+    outputs: Sequence[tuple[str, bool]]
+
+
+class RequestReader:
+    """One model's infer requests."""
+
+    def __init__(self, manifest: Manifest, outputs: Sequence[str], limits: Limits) -> None:
+        """Prepare the names that a request may use."""
+        self._model = manifest.name
+        self._inputs = Inputs(manifest)
+        self._fast = FastMatrix(len(self._inputs.names)) if self._inputs.takes_matrix else None
+        self._outputs = tuple(outputs)
+        self._default = Wanted(None, [(name, False) for name in outputs])
+        self._limits = limits
+
+    def read(self, call: Call) -> Decoded:
+        """Return the rows and what was asked for; raises 400 or 422."""
+        body, stated = call.body, header(call.headers, LENGTH)
+        if stated is None and self._fast is not None and (found := self._fast.read(body)):
+            numbers, beside = found
+            wanted = self._beside(body, beside) if beside else self._default
+            return self._decoded(Arrays(numbers, None), len(numbers), wanted)
+        length = len(body) if stated is None else header_length(stated, len(body))
+        if length == 0 and stated is not None:
+            return self._raw(body)
+        content = content_of(body[:length])
+        check_keys(body[:length], keys_of(content))
+        arrays, rows = self._inputs.arrays(self._tensors(content, memoryview(body)[length:]))
+        return self._decoded(arrays, rows, self._wanted(content))
+
+    def _beside(self, body: bytes, beside: Mapping[str, Any]) -> Wanted:
+        """Return what a request read fast wants; the names of its objects were looked at there, but for `beside`."""
+        check_keys(body, 1 + FIELDS + keys_of(beside))
+        return self._wanted(beside)
+
+    def _decoded(self, arrays: Arrays, rows: int, wanted: Wanted) -> Decoded:
+        if rows > self._limits.max_rows:
+            raise refuse(f"the request has {rows} rows; at most {self._limits.max_rows} are taken")
+        return Decoded(arrays, rows, wanted)
+
+    def _raw(self, body: bytes) -> Decoded:
+        """Take the body as the bytes of one row of the matrix; every output goes out as binary."""
+        width = len(self._inputs.names)
+        if not self._inputs.takes_matrix:
+            raise refuse(f"raw binary data needs a model with one input; '{self._model}' has {width}")
+        elements = from_binary(MATRIX, "FP64", (1, width), memoryview(body))
+        arrays, rows = self._inputs.arrays({MATRIX: Tensor(MATRIX, "FP64", (1, width), elements)})
+        return self._decoded(arrays, rows, Wanted(None, [(name, True) for name in self._outputs]))
+
+    def _tensors(self, content: Mapping[str, Any], binary: memoryview) -> dict[str, Tensor]:
+        inputs = content.get("inputs")
+        if not isinstance(inputs, list) or not all(isinstance(one, dict) for one in inputs):
+            raise refuse("Unable to parse 'inputs': it must be a list of objects")
+        given: dict[str, Tensor] = {}
+        at = 0
+        for one in inputs:
+            name = self._inputs.check_name(one.get("name"), given)
+            given[name], size = self._tensor(name, one, binary[at:])
+            at += size
+        if at != len(binary):
+            raise refuse(
+                f"unexpected additional input data for model '{self._model}': {len(binary) - at} bytes are left"
+            )
+        return given
+
+    def _tensor(self, name: str, one: Mapping[str, Any], binary: memoryview) -> tuple[Tensor, int]:
+        shape = checked_shape(name, one.get("shape"))
+        datatype = checked_datatype(name, one.get("datatype"))
+        parameters = _parameters(one, f"input '{name}'")
+        size = parameters.get("binary_data_size")
+        if size is None:
+            if "shared_memory_region" in parameters:
+                raise refuse(f"input '{name}': shared memory is not served; send the data")
+            return Tensor(name, datatype, shape, from_json(name, datatype, shape, one.get("data"))), 0
+        if type(size) is not int or size < 0 or "data" in one:
+            raise refuse(f"input '{name}': binary_data_size must be a size in bytes, and 'data' must be absent")
+        if size > len(binary):
+            missing = size - len(binary)
+            raise refuse(
+                f"unexpected size for input '{name}', expecting {missing} additional bytes for model '{self._model}'"
+            )
+        return Tensor(name, datatype, shape, from_binary(name, datatype, shape, binary[:size])), size
+
+    def _wanted(self, content: Mapping[str, Any]) -> Wanted:
+        identifier = content.get("id")
+        if identifier is not None and not isinstance(identifier, str):
+            raise refuse("'id' must be a string")
+        parameters = _parameters(content, "the request")
+        for name in parameters:
+            if name.startswith("triton_"):
+                raise refuse(f"parameter keys starting with 'triton_' are reserved: '{name:.80}'")
+        all_binary = parameters.get("binary_data_output", False) is True
+        asked = content.get("outputs")
+        if asked is None or asked == []:
+            return Wanted(identifier, [(name, all_binary) for name in self._outputs])
+        if not isinstance(asked, list) or not all(isinstance(one, dict) for one in asked):
+            raise refuse("Unable to parse 'outputs': it must be a list of objects")
+        wanted: dict[str, bool] = {}
+        for one in asked:
+            name, is_binary = self._output(one, all_binary=all_binary)
+            if name in wanted:
+                raise refuse(f"output '{name}' is asked for twice")
+            wanted[name] = is_binary
+        return Wanted(identifier, list(wanted.items()))
+
+    def _output(self, one: Mapping[str, Any], *, all_binary: bool) -> tuple[str, bool]:
+        name = one.get("name")
+        if name not in self._outputs:
+            raise refuse(f"unexpected inference output {name!r:.80} for model '{self._model}'")
+        parameters = _parameters(one, f"output '{name}'")
+        if "shared_memory_region" in parameters or parameters.get("classification"):
+            raise refuse(f"output '{name}': shared memory and classification are not served")
+        return str(name), parameters.get("binary_data", all_binary) is True
+
+
+def header_length(value: bytes, body_bytes: int) -> int:
+    """Return how many bytes of the body are JSON; 0 means raw binary data. Raises 400."""
+    text = value.strip()
+    if not LENGTH_DIGITS.fullmatch(text):
+        raise refuse(f"Unable to parse Inference-Header-Content-Length, got: {text.decode('latin-1'):.40}")
+    length = int(text)
+    if not 0 <= length <= body_bytes:
+        raise refuse(f"inference header size should be in range (0, {body_bytes}), got: {length}")
+    return length
+
+
+def content_of(raw: bytes) -> dict[str, Any]:
+    """Return the parsed JSON; NaN and Infinity tokens, which clients of this protocol write, are read too."""
+    try:
+        content = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        if b"NaN" not in raw and b"Infinity" not in raw:
+            raise errors.broken_json(raw, error) from error
+        content = _with_tokens(raw, error)
+    if not isinstance(content, dict):
+        raise refuse("the request must be a JSON object with 'inputs'")
+    return content
+
+
+def keys_of(content: Mapping[str, Any]) -> int:
+    """Return how many keys a request's objects have, where they are the protocol's."""
+    inputs, outputs = (content.get(name) for name in ("inputs", "outputs"))
+    listed = [one for many in (inputs, outputs) if isinstance(many, list) for one in many if isinstance(one, dict)]
+    keys = len(content)
+    for one in [content, *listed]:
+        parameters = one.get("parameters")
+        keys += len(parameters) if isinstance(parameters, dict) else 0
+    return keys + sum(map(len, listed))
+
+
+def _with_tokens(raw: bytes, error: orjson.JSONDecodeError) -> Any:
+    try:
+        content = json.loads(raw.decode())
+        if b"\\u" in raw:  # half of a surrogate pair is no text that an answer could hold
+            json.dumps(content, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as found:  # the parser of tokens knows the fault that is none of them
+        raise errors.broken_json(raw, found if isinstance(found, json.JSONDecodeError) else error) from error
+    return content
+
+
+def _parameters(content: Mapping[str, Any], of: str) -> Mapping[str, Any]:
+    parameters = content.get("parameters")
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, dict):
+        raise refuse(f"Unable to parse 'parameters' of {of}: it must be an object")
+    return parameters

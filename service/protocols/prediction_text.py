@@ -1,0 +1,77 @@
+"""Outputs to the text of predictions: prebuilt bytes around the shortest float32 digits, joined once.
+
+The text reads back as what `service.features.decoder.Decoder.decode` returns; a test holds the two together.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import repeat
+
+import numpy as np
+import orjson
+
+from service.bundle.manifest import Manifest
+from service.bundle.signature import class_text
+
+MANY_ROWS = 16  # from so many on, one join beats a text for each row
+
+
+class PredictionText:
+    """The manifest, arranged for writing predictions."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        """Prebuild what stands before, between and after the numbers."""
+        classes = manifest.signature.classes
+        keys = [orjson.dumps(class_text(label)) + b":" for label in classes or ()]
+        self._is_value = classes is None
+        self._heads = [b'{"label":' + orjson.dumps(label) + b',"probabilities":{' + keys[0] for label in classes or ()]
+        self._later_heads = [b"}}," + head for head in self._heads]
+        self._between = [b"," + key for key in keys[1:]]
+
+    def write(self, outputs: Mapping[str, np.ndarray]) -> bytes:
+        """Return the predictions of all rows, separated by commas."""
+        if self._is_value or len(outputs["probabilities"]) < MANY_ROWS:
+            return b",".join(self.each(outputs))
+        return self._joined(outputs["probabilities"])
+
+    def each(self, outputs: Mapping[str, np.ndarray]) -> Sequence[bytes]:
+        """Return the text of each row's prediction."""
+        if self._is_value:
+            return [b'{"value":' + digits + b"}" for digits in _digits(outputs["value"])]
+        probabilities = outputs["probabilities"]  # [rows, classes] float32
+        digits = _digits(probabilities)
+        winners = probabilities.argmax(axis=1).tolist()
+        return self._one(winners[0], digits) if len(winners) == 1 else self._many(winners, digits)
+
+    def _one(self, winner: int, digits: list[bytes]) -> list[bytes]:
+        parts = [self._heads[winner], digits[0]]
+        for key, number in zip(self._between, digits[1:], strict=True):
+            parts += (key, number)
+        parts.append(b"}}")
+        return [b"".join(parts)]
+
+    def _joined(self, probabilities: np.ndarray) -> bytes:
+        """Do as `each` for probabilities [rows, classes], with one join and nothing made for a row alone."""
+        digits = _digits(probabilities)
+        rows, classes = probabilities.shape
+        parts = [b""] * (2 * classes * rows)
+        parts[:: 2 * classes] = map(self._later_heads.__getitem__, probabilities.argmax(axis=1).tolist())
+        for place in range(classes):
+            parts[2 * place + 1 :: 2 * classes] = digits[place::classes]
+        for place, key in enumerate(self._between, 1):
+            parts[2 * place :: 2 * classes] = repeat(key, rows)
+        parts[0] = parts[0].removeprefix(b"}},")
+        parts.append(b"}}")
+        return b"".join(parts)
+
+    def _many(self, winners: list[int], digits: list[bytes]) -> list[bytes]:
+        classes = 1 + len(self._between)
+        template = b"%b%b" + b"".join([key.replace(b"%", b"%%") + b"%b" for key in self._between]) + b"}}"
+        columns = [digits[place::classes] for place in range(classes)]
+        heads = map(self._heads.__getitem__, winners)
+        return [template % row for row in zip(heads, *columns, strict=True)]
+
+
+def _digits(values: np.ndarray) -> list[bytes]:
+    """Return the shortest digits of each number of `values` [rows, width], flat."""
+    flat = np.ascontiguousarray(values).reshape(-1)
+    return orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",") if len(flat) else []

@@ -1,0 +1,1 @@
+"""One process that serves: composition, transports, pages, life cycle."""

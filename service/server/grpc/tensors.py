@@ -1,0 +1,141 @@
+"""Tensors of gRPC messages to the model's arrays, and outputs to messages: raw bytes, or typed contents."""
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from service.bundle.manifest import Manifest
+from service.errors import ServiceError
+from service.features.arrays import Arrays
+from service.features.decoder import labels_of
+from service.protocols.oip.inputs import Inputs, Tensor
+from service.protocols.oip.protocol import output_names
+from service.protocols.oip.tensors import (
+    DTYPES,
+    Elements,
+    checked_datatype,
+    checked_shape,
+    from_binary,
+    refuse,
+    to_binary,
+)
+
+CONTENTS = {  # datatype -> the field of InferTensorContents that holds it; FP16 and BF16 go as raw bytes alone
+    "BOOL": "bool_contents",
+    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
+    "INT64": "int64_contents",
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+NOT_SERVED = ("shared_memory_region", "classification")
+
+
+class Tensors:
+    """One model's infer messages."""
+
+    def __init__(self, manifest: Manifest, messages: Mapping[str, Any], max_rows: int) -> None:
+        """Prepare names and labels."""
+        self._manifest = manifest
+        self._messages = messages
+        self._max_rows = max_rows
+        self._inputs = Inputs(manifest)
+        self._outputs = output_names(manifest)
+        self._label_datatype, self._labels = labels_of(manifest.signature.classes or ())
+
+    def read(self, request: Any) -> tuple[Arrays, int, Sequence[str]]:
+        """Return the arrays, how many rows they hold, and which outputs are wanted; raises 400."""
+        raw = request.raw_input_contents
+        if raw and len(raw) != len(request.inputs):
+            raise refuse(f"{len(raw)} raw_input_contents for {len(request.inputs)} inputs: there must be one for each")
+        given: dict[str, Tensor] = {}
+        for place, one in enumerate(request.inputs):
+            name = self._inputs.check_name(one.name, given)
+            given[name] = _tensor(one, raw[place] if raw else None)
+        arrays, rows = self._inputs.arrays(given)
+        if rows > self._max_rows:
+            raise refuse(f"the request has {rows} rows; at most {self._max_rows} are taken")
+        return arrays, rows, [self._wanted(one) for one in request.outputs] or self._outputs
+
+    def write(self, request: Any, wanted: Sequence[str], outputs: Mapping[str, np.ndarray]) -> Any:
+        """Return the answer: raw where the request was raw, typed contents otherwise."""
+        manifest = self._manifest
+        answer = self._messages["ModelInferResponse"](
+            model_name=manifest.name, model_version=str(manifest.version), id=request.id
+        )
+        for name in wanted:
+            datatype, elements, shape = self._output(name, outputs)
+            one = answer.outputs.add(name=name, datatype=datatype, shape=shape)
+            if request.raw_input_contents:
+                answer.raw_output_contents.append(to_binary(elements))
+            else:
+                getattr(one.contents, CONTENTS[datatype]).extend(_listed(elements))
+        return answer
+
+    def _wanted(self, one: Any) -> str:
+        if one.name not in self._outputs:
+            raise refuse(f"unexpected inference output '{one.name:.80}' for model '{self._manifest.name}'")
+        _check_parameters(one, f"output '{one.name}'")
+        return str(one.name)
+
+    def _output(
+        self, name: str, outputs: Mapping[str, np.ndarray]
+    ) -> tuple[str, np.ndarray | list[str], Sequence[int]]:
+        if name != "label":
+            return "FP32", outputs[name], outputs[name].shape
+        winners = outputs["probabilities"].argmax(axis=1)
+        shape = (len(winners), 1)
+        if self._label_datatype == "BYTES":
+            return "BYTES", [str(self._labels[winner]) for winner in winners.tolist()], shape
+        dtype = np.bool_ if self._label_datatype == "BOOL" else np.int64
+        return self._label_datatype, np.array(self._labels, dtype)[winners], shape
+
+
+def _tensor(one: Any, raw: bytes | None) -> Tensor:
+    _check_parameters(one, f"input '{one.name}'")
+    shape = checked_shape(one.name, list(one.shape))
+    datatype = checked_datatype(one.name, one.datatype)
+    if raw is not None:
+        return Tensor(one.name, datatype, shape, from_binary(one.name, datatype, shape, memoryview(raw)))
+    return Tensor(one.name, datatype, shape, _from_contents(one, datatype, shape))
+
+
+def _from_contents(one: Any, datatype: str, shape: tuple[int, ...]) -> Elements:
+    field = CONTENTS.get(datatype)
+    if field is None:
+        raise refuse(f"input '{one.name}': {datatype} is taken as raw_input_contents alone")
+    values = getattr(one.contents, field)
+    if len(values) != prod(shape):
+        raise refuse(
+            f"input '{one.name}' holds {len(values)} elements in {field}, but its shape {list(shape)} asks for others"
+        )
+    if datatype == "BYTES":
+        return [_text(one.name, value) for value in values]
+    try:
+        return np.array(values, DTYPES[datatype])
+    except OverflowError as error:
+        raise refuse(f"input '{one.name}': an element is beyond {datatype}") from error
+
+
+def _text(name: str, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise refuse(f"input '{name}': a BYTES element is not UTF-8 text") from error
+
+
+def _check_parameters(one: Any, of: str) -> None:
+    for parameter in one.parameters:
+        if parameter.key in NOT_SERVED:
+            raise ServiceError(501, "not_served", f"{of}: {parameter.key} is not served; send and take the data")
+
+
+def _listed(elements: np.ndarray | list[str]) -> list[Any]:
+    if isinstance(elements, np.ndarray):
+        values: list[Any] = elements.ravel().tolist()
+        return values
+    return [text.encode() for text in elements]

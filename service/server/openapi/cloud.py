@@ -1,0 +1,39 @@
+"""The OpenAPI items of the scoring platforms' routes. Loaded when the document is first asked for."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from service.protocols.cloud.request import FORMS
+from service.server.openapi.errors import refusals
+
+TITLES = {
+    "invocations": "Score (SageMaker, MLflow)",
+    "vertex": "Score (Vertex AI)",
+    "azure": "Score (Azure ML)",
+    "v1": "Score (KServe version 1, TensorFlow Serving)",
+}
+
+
+def paths_of(name: str, paths: Sequence[str]) -> dict[str, Any]:
+    """Return {path: item}."""
+    operation = {
+        "summary": TITLES[name],
+        "tags": ["Scoring platforms"],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": _request()}, "text/csv": {"schema": {"type": "string"}}},
+        },
+        "responses": {
+            "200": {"description": "One prediction for each row", "content": {"application/json": {"schema": ANSWER}}},
+            **refusals({"type": "object"}, "The body or a row is wrong", "The content type or encoding is not taken"),
+        },
+    }
+    return {path: {"post": operation} for path in paths}
+
+
+ANSWER = {"type": "object", "required": ["predictions"], "properties": {"predictions": {"type": "array"}}}
+
+
+def _request() -> dict[str, Any]:
+    forms = [{"required": [form], "properties": {form: {"type": ["array", "object"]}}} for form in FORMS]
+    return {"type": "object", "oneOf": forms}

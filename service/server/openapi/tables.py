@@ -1,0 +1,81 @@
+"""Tables in the OpenAPI document: the media types of the predict routes, with the example rows and their very answer."""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from service.inference.model import Model
+from service.tables.block import Reading
+from service.tables.codecs import DELIMITERS, blocks_of, writer_of
+from service.tables.formats import CSV, IN_REQUESTS, LINES, TSV, Format
+from service.tables.parameters import CHOICES, Parameters
+from service.tables.readers.json_lines import LinesBlock, LinesTable
+from service.tables.writers.result_columns import Added, Answered
+
+Json = dict[str, Any]
+WORDS = {
+    CSV: "UTF-8; the first line names the columns, in any order; an empty cell or NA is missing",
+    TSV: "as CSV, with tabs",
+    LINES: "an object a line, or a list in signature order",
+}
+PACKED = "columns by name, in any order; needs the extra `tables` on the server"
+MEANINGS = {
+    "extra": "Of a table: columns that are no features are refused, or taken along unread.",
+    "answer": "Of a table: its columns and the predictions, or those alone.",
+    "on_error": "Of a table: a bad row ends the answer, or gets its error in the column `error`.",
+}
+REFUSALS = {
+    "408": "The body of a table did not go on.",
+    "415": "The Content-Encoding is not taken, or the format of a table needs what is not installed.",
+}
+
+
+def parameters() -> list[Json]:
+    """Return the query parameters of tables."""
+    chosen = [_parameter(name, MEANINGS[name], {"enum": list(CHOICES[name])}) for name in CHOICES]
+    return [*chosen, _parameter("prefix", "Of a table: before the names of added columns.", {"type": "string"})]
+
+
+def requests(model: Model, rows: Sequence[Sequence[Any]]) -> Json:
+    """Return {media type: description} of tables as bodies, with `rows` in signature order as the example."""
+    return {one.media_type: _described(one, _examples(model, rows, one)[0]) for one in IN_REQUESTS}
+
+
+def answers(model: Model, rows: Sequence[Sequence[Any]]) -> Json:
+    """Return {media type: description} of tables as answers; the example is what `rows` are answered with."""
+    return {one.media_type: _described(one, _examples(model, rows, one)[1]) for one in IN_REQUESTS}
+
+
+def _described(found: Format, example: str) -> Json:
+    if found.needs_pyarrow:
+        return {"schema": {"type": "string", "format": "binary", "description": PACKED}}
+    return {"schema": {"type": "string", "description": WORDS[found]}, "example": example}
+
+
+def _examples(model: Model, rows: Sequence[Sequence[Any]], found: Format) -> tuple[str, str]:
+    """Return the rows as a text table and the text that answers it."""
+    if found.needs_pyarrow:
+        return "", ""
+    has_room = set(Added(model.manifest, Parameters()).names).isdisjoint(model.encoder.names)
+    asked = Parameters(answer="append" if has_room else "alone")
+    reading = Reading(model.encoder, asked, len(rows))
+    block = LinesBlock(LinesTable(reading), [(number, orjson.dumps(row)) for number, row in enumerate(rows, 1)])
+    if found in DELIMITERS:
+        text = io.StringIO()
+        writing = csv.writer(text, delimiter=DELIMITERS[found], lineterminator="\n")
+        writing.writerows([block.names(), *block.cells()])
+        body = text.getvalue()
+    else:
+        body = b"".join(line + b"\n" for line in block.lines()).decode()
+    (own,) = blocks_of(io.BytesIO(body.encode()), found, reading)
+    read = own.read()
+    (outputs,) = model.runner.run([read.arrays])
+    writer = writer_of(found, model, asked)
+    return body, (writer.write(Answered(own, read.kept, outputs, ())) + writer.end()).decode()
+
+
+def _parameter(name: str, meaning: str, schema: Json) -> Json:
+    return {"name": name, "in": "query", "description": meaning, "schema": schema}

@@ -1,0 +1,112 @@
+"""What is told about models: signature, ranges, metrics, provenance, versions."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, ConfigDict
+
+from service.bundle.signature import Signature
+from service.inference.model import Model
+from service.inference.registry import absent
+from service.server.app import Service
+from service.server.banner import row
+
+
+class ModelStamp(BaseModel):
+    """What answered."""
+
+    name: str
+    version: int
+    fingerprint: dict[str, Any]
+
+
+class ModelSummary(ModelStamp):
+    """One served model in a list."""
+
+    task: str
+    versions: list[int]
+    default: bool
+
+
+class ModelDetail(ModelSummary):
+    """All that a served model says of itself."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    signature: Signature
+    metrics: dict[str, Any]
+    provenance: dict[str, Any]
+    verification: dict[str, Any] | None
+    example: dict[str, Any]
+
+
+class Refused(BaseModel):
+    """A bundle that is not served, and why; without a version where its folder has no number."""
+
+    name: str
+    version: int | None
+    message: str
+
+
+class ModelList(BaseModel):
+    """Every served model, and what was refused."""
+
+    models: list[ModelSummary]
+    refused: list[Refused]
+
+
+def routes(service: Service) -> APIRouter:
+    """Return the routes about models."""
+    router = APIRouter(tags=["models"])
+    known = service.registry.models
+
+    @router.get("/models", summary="List the models")
+    def list_models() -> ModelList:
+        served = [ModelSummary(**summary(service, known[name][max(known[name])])) for name in known]
+        return ModelList(models=served, refused=[Refused(**one.__dict__) for one in service.registry.refusals])
+
+    @router.get("/models/{name}", summary="Describe a model's newest version")
+    def describe_newest(name: str) -> ModelDetail:
+        return ModelDetail(**detail(service, find(service, name)))
+
+    @router.get("/models/{name}/versions/{version}", summary="Describe one version of a model")
+    def describe(name: str, version: Annotated[int, Path(ge=1)]) -> ModelDetail:
+        return ModelDetail(**detail(service, find(service, name, version)))
+
+    return router
+
+
+def find(service: Service, name: str, version: int | None = None) -> Model:
+    """Return a served model; raises 404 with the nearest name, or 503 where it was refused."""
+    versions = service.registry.models.get(name)
+    if versions is None:
+        raise absent(service.registry, name, version)
+    if version is not None and version not in versions:
+        raise absent(service.registry, name, version)
+    return versions[max(versions) if version is None else version]
+
+
+def summary(service: Service, model: Model) -> dict[str, Any]:
+    """Return what a list of models shows."""
+    return {
+        "name": model.manifest.name,
+        "version": model.manifest.version,
+        "task": model.manifest.task,
+        "versions": sorted(service.registry.models[model.manifest.name]),
+        "default": model.manifest.name == service.default,
+        "fingerprint": model.fingerprint,
+    }
+
+
+def detail(service: Service, model: Model) -> dict[str, Any]:
+    """Return everything that is told of one model."""
+    manifest = model.manifest
+    verification = model.verification
+    return {
+        **summary(service, model),
+        "signature": manifest.signature,
+        "metrics": manifest.metrics,
+        "provenance": manifest.provenance,
+        "verification": verification.as_dict() if verification else None,
+        "example": {"rows": [row(model)]},
+    }

@@ -1,0 +1,56 @@
+"""The report that came with a model: its own page, under a policy that lets it draw and nothing else."""
+
+import base64
+import hashlib
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse, Response
+
+from service.bundle import reader as bundle
+from service.errors import BundleError, ServiceError
+from service.inference.model import Model
+from service.server.app import Service
+from service.server.web.models import find
+
+
+def routes(service: Service) -> APIRouter:
+    """Return the routes of reports."""
+    router = APIRouter(tags=["models"])
+
+    @router.get("/models/{name}/report", summary="Read a model's training report", response_class=HTMLResponse)
+    def read(name: str) -> Response:
+        return page(find(service, name))
+
+    @router.get("/models/{name}/versions/{version}/report", response_class=HTMLResponse)
+    def read_version(name: str, version: int) -> Response:
+        """Read the training report of one version."""
+        return page(find(service, name, version))
+
+    return router
+
+
+def page(model: Model) -> Response:
+    """Return report.html; raises 404 where the bundle has none, 503 where it was changed since it was verified."""
+    name = model.manifest.name
+    if "report.html" not in model.manifest.files:
+        raise ServiceError(404, "no_report", f"The bundle of model {name!r} came without a report.")
+    try:
+        content = bundle.report(model.bundle)
+    except BundleError as error:
+        raise ServiceError(503, "report_changed", f"The report of model {name!r} is not sent: {error}.") from error
+    headers = {
+        "content-security-policy": policy(content),
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+    }
+    return HTMLResponse(content, headers=headers)
+
+
+def policy(content: bytes) -> str:
+    """Return the content security policy: the page's own style, known by its hash, and no script from anywhere."""
+    _, _, rest = content.partition(b"<style>")
+    digest = base64.b64encode(hashlib.sha256(rest.partition(b"</style>")[0]).digest()).decode()
+    return (
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'; sandbox"
+    )

@@ -1,0 +1,106 @@
+"""The FastAPI application of the pages: same errors and same OpenAPI document as the predict routes in front of it."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from service import __version__
+from service.errors import ServiceError
+from service.logs import event
+from service.protocols.head import request_id_of, special
+from service.server.app import Service
+from service.server.openapi.document import openapi
+from service.server.web import models, report, start
+
+HTML = "text/html; charset=utf-8"
+DESCRIPTION = "Predictions that do not depend on what they were batched with."
+SECURITY_HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+
+
+def make_pages(service: Service) -> FastAPI:
+    """Return the pages of one service."""
+    app = FastAPI(
+        title="Batchproof",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        root_path=service.settings.root_path,
+    )
+    app.include_router(models.routes(service))
+    app.include_router(report.routes(service))
+    _add_documents(app, service)
+    app.add_exception_handler(ServiceError, _on_service_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_path)
+    return app
+
+
+def _add_documents(app: FastAPI, service: Service) -> None:
+    document = openapi(app, service)
+
+    def add(path: str, get: Callable[[Request], Response]) -> None:
+        app.router.add_route(path, get, methods=["GET"], include_in_schema=False)
+
+    def start_page(request: Request) -> Response:
+        base = str(request.base_url).rstrip("/")
+        return Response(start.page(service, base), media_type=HTML, headers=SECURITY_HEADERS)
+
+    def file(name: str, media_type: str) -> Callable[[Request], Response]:
+        content = Path(__file__).with_name(name).read_bytes()
+        return lambda _: Response(content, media_type=media_type, headers=SECURITY_HEADERS)
+
+    add("/", start_page)
+    add("/docs", file("api.html", HTML))
+    add("/docs/page.js", file("api.js", "text/javascript; charset=utf-8"))
+    add("/docs/style.css", file("style.css", "text/css; charset=utf-8"))
+    add("/openapi.json", lambda _: JSONResponse(document))
+    add("/swagger.json", partial(_swagger, document))
+
+
+def _swagger(document: dict[str, Any], request: Request) -> Response:
+    """Answer where Azure ML's callers ask for the document, in OpenAPI 3 alone; a refusal has the shape that they know."""
+    if request.query_params.get("version", "3") != "3":
+        return JSONResponse({"message": "This document is OpenAPI 3; ask for version=3."}, 404)
+    return JSONResponse(document)
+
+
+def _on_service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError), "registered for this kind alone"
+    return _refusal(request, error)
+
+
+def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException), "registered for this kind alone"
+    allow = {name.lower(): value for name, value in (error.headers or {}).items()}.get("allow")
+    if error.status_code == 405:
+        message = f"{request.method} is not taken here; {allow} is."
+        return _refusal(request, ServiceError(405, "method_not_allowed", message, allow=allow))
+    message = f"There is nothing at {request.url.path}; /docs lists what there is."
+    return _refusal(request, ServiceError(error.status_code, "not_found", message))
+
+
+def _on_invalid_path(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError), "registered for this kind alone"
+    return _refusal(request, ServiceError(404, "unknown_version", "A version is a positive whole number such as 1."))
+
+
+def _refusal(request: Request, error: ServiceError) -> Response:
+    request_id = request_id_of(special(request.scope["headers"]))
+    if error.status >= 500:
+        event("request_failed", 40, request_id=request_id, route="pages", code=error.code)
+    headers = {name.decode(): value.decode() for name, value in error.headers}
+    return Response(error.as_json(request_id), error.status, headers, "application/json")

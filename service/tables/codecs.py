@@ -1,0 +1,52 @@
+"""A table of any format, opened for reading or begun for writing."""
+
+from typing import BinaryIO
+
+from service.inference.model import Model
+from service.tables.block import Blocks, Reading
+from service.tables.formats import ARROW_FILE, ARROW_STREAM, CSV, JSON, LINES, TSV, Format, pyarrow
+from service.tables.parameters import Parameters
+from service.tables.readers.csv_records import SIGNS
+from service.tables.readers.delimited import text_blocks
+from service.tables.readers.json_lines import line_blocks
+from service.tables.writers.text import JsonWriter, LinesWriter, TextWriter, Writer
+
+DELIMITERS = {CSV: ",", TSV: "\t"}  # of answers, and CSV goes by its table
+
+
+def blocks_of(file: BinaryIO, found: Format, reading: Reading) -> Blocks:
+    """Read `file` block by block; raises ServiceError where it is not such a table or does not fit the model."""
+    if found in DELIMITERS:
+        return text_blocks(file, reading, SIGNS if found == CSV else DELIMITERS[found])
+    if found == LINES:
+        return line_blocks(file, reading)
+    pyarrow(found)
+    from service.tables.readers import arrow as columnar
+
+    readers = {ARROW_STREAM: columnar.stream_blocks, ARROW_FILE: columnar.file_blocks}
+    return readers.get(found, columnar.parquet_blocks)(file, reading)
+
+
+def writer_of(
+    wanted: Format,
+    model: Model,
+    parameters: Parameters,
+    request_id: str = "",
+    *,
+    has_head: bool = True,
+    file: BinaryIO | None = None,
+) -> Writer:
+    """Return the writer of an answer; raises 415 where its library is not installed.
+
+    A text table without its head goes on where another one ends. Arrow writes into `file` by itself where there is one.
+    """
+    if wanted in DELIMITERS:
+        return TextWriter(model, parameters, None if wanted == CSV else DELIMITERS[wanted], has_head=has_head)
+    if wanted == LINES:
+        return LinesWriter(model, parameters)
+    if wanted == JSON:
+        return JsonWriter(model, request_id)
+    pyarrow(wanted)
+    from service.tables.writers.arrow import ColumnarWriter
+
+    return ColumnarWriter(model, parameters, wanted, file)

@@ -1,0 +1,1 @@
+"""What a stranger's table may unpack to."""

@@ -1,0 +1,51 @@
+"""Columns of a stranger that name one long value for many rows: how much they would take once each value is written out."""
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute
+
+from service.tables.block import invalid_table
+from service.tables.limits.budget import Unpacking
+
+
+def check_flat(fields: Collection[pa.Field]) -> None:
+    """Refuse nested columns by name; raises 422."""
+    for field in fields:
+        if _is_nested(field.type):
+            raise invalid_table(
+                f"The column {field.name!r} is of type {field.type!s:.80}: lists, structs, runs and the like "
+                "are not taken in requests; leave that column out."
+            )
+
+
+def check_texts(batch: pa.RecordBatch, unpacking: Unpacking) -> None:
+    """Refuse a block whose texts, each written out, are too large."""
+    total = 0
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type) and is_text(column.type.value_type):
+            total += compute.sum(compute.binary_length(column.dictionary).take(column.indices)).as_py() or 0
+        elif pa.types.is_dictionary(column.type) and pa.types.is_fixed_size_binary(column.type.value_type):
+            total += column.type.value_type.byte_width * len(column)
+        elif pa.types.is_string_view(column.type) or pa.types.is_binary_view(column.type):
+            views = np.frombuffer(column.buffers()[1], np.int32)[4 * column.offset :]  # each begins with its length
+            total += int(views[: 4 * len(column) : 4].sum(dtype=np.int64))
+    unpacking.check(total)
+
+
+def is_text(kind: Any) -> bool:
+    """Return whether a column of this type holds texts, each of its own length."""
+    return kind in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
+
+
+def _is_nested(kind: Any, *, is_inner: bool = False) -> bool:
+    """Return whether a type is more than values, or than one reference to each, which `check_texts` follows."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _is_nested(kind.storage_type, is_inner=True)
+    if pa.types.is_dictionary(kind):
+        return is_inner or _is_nested(kind.value_type, is_inner=True)
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        return is_inner
+    return bool(pa.types.is_nested(kind) or pa.types.is_run_end_encoded(kind))

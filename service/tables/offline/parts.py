@@ -1,0 +1,118 @@
+"""An answer that grows in parts: each is finished or is not there, so an interrupted job goes on after the last one.
+
+The parts lie in a folder beside the answer, `<answer>.parts/`, with a note of what job they belong to. The answer
+itself appears in one step, when all of it is there.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Self
+
+from service.errors import ServiceError
+from service.tables.formats import Format
+
+
+class Part(NamedTuple):
+    """One finished part."""
+
+    path: Path
+    rows: int
+    bad_rows: int
+
+
+class Parts:
+    """The parts of one answer."""
+
+    def __init__(self, target: Path, job: Mapping[str, Any]) -> None:
+        """Take up the finished parts of the same `job`; those of another one are removed."""
+        self._target = target
+        self._folder = target.with_name(target.name + ".parts")
+        self.finished: list[Part] = []
+        note = self._folder / "job.json"
+        if note.is_file() and json.loads(note.read_bytes()) == json.loads(json.dumps(job)):
+            self.finished = list(self._found())
+            return
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(parents=True)
+        _write(note, json.dumps(job).encode())
+
+    def __enter__(self) -> Self:
+        """Return the parts."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Keep what was finished for the next time, unless there is none.
+
+        A table that was refused with 422 is refused each time: its parts, and those of an answer of no part, go.
+        """
+        is_refused = isinstance(error, ServiceError) and error.status == 422
+        if is_refused or not self.finished:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def rows(self) -> int:
+        """Return how many rows of the table are answered."""
+        return sum(part.rows for part in self.finished)
+
+    def next_file(self) -> BinaryIO:
+        """Return the file of the next part, which is the caller's to close."""
+        return self._unfinished().open("wb")
+
+    def finish(self, rows: int, bad_rows: int) -> None:
+        """Name the part that was written, is on the disk and is closed: from here on it is there for good."""
+        path = self._path(len(self.finished))
+        self._unfinished().replace(path)
+        _write(path.with_suffix(".json"), json.dumps({"rows": rows, "bad_rows": bad_rows}).encode())
+        self.finished.append(Part(path, rows, bad_rows))
+
+    def publish(self, written: Format) -> None:
+        """Make one answer of the parts and give it its name."""
+        whole = self._unfinished()
+        if len(self.finished) == 1:
+            whole = self.finished[0].path
+        elif written.needs_pyarrow:
+            from service.tables.writers.arrow import join
+
+            join([part.path for part in self.finished], whole, written)
+            _sync(whole)
+        else:
+            with whole.open("wb") as file:
+                for part in self.finished:
+                    with part.path.open("rb") as source:
+                        shutil.copyfileobj(source, file, 1 << 20)
+            _sync(whole)
+        whole.replace(self._target)
+        _sync(self._target.parent)
+        shutil.rmtree(self._folder)
+
+    def _found(self) -> Iterator[Part]:
+        number = 0
+        while (path := self._path(number)).with_suffix(".json").is_file() and path.is_file():
+            note = json.loads(path.with_suffix(".json").read_bytes())
+            yield Part(path, note["rows"], note["bad_rows"])
+            number += 1
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:06}{self._target.suffix}"
+
+    def _unfinished(self) -> Path:
+        return self._folder / f"unfinished{self._target.suffix}"
+
+
+def _write(path: Path, content: bytes) -> None:
+    unfinished = path.with_suffix(".writing")
+    unfinished.write_bytes(content)
+    _sync(unfinished)
+    unfinished.replace(path)
+
+
+def _sync(path: Path) -> None:
+    """Wait until the file, or the names in the folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

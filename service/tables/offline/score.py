@@ -1,0 +1,75 @@
+"""One file, scored: a thread reads and encodes ahead, a thread writes behind, the engine runs between them."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from service.inference.model import Model
+from service.tables.block import Block, Blocks, Read, Reading
+from service.tables.codecs import blocks_of
+from service.tables.offline.jobs import Task, format_of, open_source
+from service.tables.offline.output import Output, Way
+from service.tables.offline.parts import Parts
+from service.tables.offline.progress import Progress
+from service.tables.offline.threads import Ahead, Behind
+from service.tables.writers.result_columns import Answered, refusal
+
+ERROR_LIMIT = 20  # bad rows that a refusal counts
+AHEAD = 4  # blocks that are read before the engine takes them
+BEHIND = 12  # blocks that ran and are not written yet: more than one row group of an answer
+
+
+class Done(NamedTuple):
+    """What became of one file."""
+
+    rows: int
+    bad_rows: int
+    rows_before: int  # that an earlier, interrupted job had answered
+
+
+def score(model: Model, task: Task, way: Way, progress: Progress) -> Done:
+    """Score one file; raises ServiceError for a table that is refused, OSError where a file cannot be had.
+
+    Three threads have a stage each: reading and encoding, the engine's runs, and writing.
+    """
+    file, found = open_source(task.source)
+    written = format_of(task.target)
+    with file, Parts(task.target, _job(model, task, way)) as parts:
+        rows_before = rows = parts.rows
+        blocks = blocks_of(file, found, Reading(model.encoder, way.parameters, way.block_rows))
+        skip(blocks, rows_before)
+        read = ((block, block.read()) for block in blocks)
+        with Output(parts, model, way, written) as output, Ahead(read, AHEAD) as ahead, Behind(BEHIND) as behind:
+            for answered in _answers(model, way, iter(ahead)):
+                behind.put(partial(output.write, answered))
+                rows += answered.block.rows
+                progress.show(rows)
+            behind.put(output.end)
+            behind.finish()
+        parts.publish(written)
+    return Done(parts.rows, sum(part.bad_rows for part in parts.finished), rows_before)
+
+
+def skip(blocks: Blocks, rows: int) -> None:
+    """Pass over the first `rows` rows, which end with a block: blocks of one table are the same each time."""
+    while rows > 0:
+        rows -= next(blocks).rows
+    assert rows == 0, "a part ends where a block ends"
+
+
+def _job(model: Model, task: Task, way: Way) -> dict[str, Any]:
+    choices = {**asdict(way.parameters), "block_rows": way.block_rows, "part_rows": way.part_rows}
+    return {**task.key, "target": task.target.name, "model": model.fingerprint, **choices}
+
+
+def _answers(model: Model, way: Way, found: Iterator[tuple[Block, Read]]) -> Iterator[Answered]:
+    for block, read in found:
+        if read.problems and way.parameters.on_error == "stop":
+            raise refusal(block, read.problems, ERROR_LIMIT, way.parameters)
+        outputs: dict[str, np.ndarray] = {}
+        if len(read.kept):
+            (outputs,) = model.runner.run([read.arrays])
+        yield Answered(block, read.kept, outputs, read.problems)

@@ -1,0 +1,259 @@
+"""Arrow streams, Arrow files and Parquet: typed columns, encoded whole. Loaded only where pyarrow is installed.
+
+Categories, and other values of which many are equal, are made distinct by Arrow; the distinct ones go through the very
+function that encodes training columns, so a code here is a code there.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, BinaryIO
+
+import numpy as np
+import orjson
+import pyarrow as pa
+from pyarrow import ipc, parquet
+
+from service.bundle.signature import Feature
+from service.errors import ServiceError
+from service.features.columns import encode_column, json_value
+from service.tables.block import Blocks, Column, Read, Reading, invalid_table, places_of, read_columns
+from service.tables.limits.arrow_columns import check_flat, check_texts, is_text
+from service.tables.limits.arrow_messages import CheckedMessages
+from service.tables.limits.budget import Unpacking
+from service.tables.limits.parquet_pages import check_pages
+from service.tables.readers.cells import cell_of, whole
+
+BUFFER_BYTES = 1 << 18  # of one column of a Parquet file
+REPEATING = (  # types whose values are worth making distinct
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_dictionary,
+    pa.types.is_boolean,
+    pa.types.is_integer,
+    pa.types.is_floating,
+)
+
+
+class ArrowBlock:
+    """A record batch, or a part of one."""
+
+    csv_delimiter = ","
+
+    def __init__(self, batch: pa.RecordBatch, first: int, reading: Reading, places: Sequence[int]) -> None:
+        """Hold the batch, whose first row is row `first` of the table, and the places of the features in it."""
+        self._batch = batch
+        self._first = first
+        self._reading = reading
+        self._places = places
+        self.rows = batch.num_rows
+
+    def read(self) -> Read:
+        """Return the rows as arrays."""
+        signature = self._reading.signature
+        columns = []
+        for feature, place in zip(signature.inputs, self._places, strict=True):
+            column = as_trained(self._batch.column(place))
+            columns.append(Column(partial(encode_array, feature, column), partial(json_values, column)))
+        return read_columns(signature, self.rows, columns)
+
+    def place(self, row: int) -> tuple[str, int]:
+        """Return the row's number in the table, the first one's is 0."""
+        return "row", self._first + row
+
+    def names(self) -> Sequence[str]:
+        """Return the columns' names."""
+        names: list[str] = self._batch.schema.names
+        return names
+
+    def cells(self) -> Sequence[Sequence[str]]:
+        """Return each row as text."""
+        columns = [[cell_of(value) for value in values] for values in self._values()]
+        return [list(row) for row in zip(*columns, strict=True)] if columns else [[]] * self.rows
+
+    def lines(self) -> Sequence[bytes]:
+        """Return each row as a JSON object."""
+        names = self.names()
+        return [
+            orjson.dumps(dict(zip(names, row, strict=True)), default=str, option=orjson.OPT_PASSTHROUGH_DATETIME)
+            for row in zip(*self._values(), strict=True)
+        ]
+
+    def batch(self) -> pa.RecordBatch:
+        """Return the batch."""
+        return self._batch
+
+    def _values(self) -> list[list[Any]]:
+        """Return each column's JSON values as they are written."""
+        features = {feature.name: feature for feature in self._reading.signature.inputs}
+        return [
+            _written(column, features.get(name)) for name, column in zip(self.names(), self._batch.columns, strict=True)
+        ]
+
+
+def _written(column: pa.Array, feature: Feature | None) -> list[Any]:
+    """Return JSON values: whole numbers where the feature's were whole in training, the short digits of a float32.
+
+    A feature has the digits of its float64, which is what the model reads: shorter ones would be read as another number.
+    """
+    values = json_values(column)
+    if feature is None:
+        is_short = column.type == pa.float32()
+        return [value and float(str(np.float32(value))) for value in values] if is_short else values
+    return list(map(whole, values)) if feature.value_type == "integer" else values
+
+
+def as_trained(array: pa.Array) -> pa.Array:
+    """Return a column with the type that training reads it as: decimals are floats, times of day are texts."""
+    if pa.types.is_decimal(array.type):
+        return array.cast(pa.float64(), safe=False)
+    return array.cast(pa.string()) if pa.types.is_time(array.type) else array
+
+
+def encode_array(feature: Feature, array: pa.Array) -> np.ndarray:
+    """Encode one column to numbers, epoch seconds or category codes, [rows] float64. Raises FeatureError."""
+    kind = array.type
+    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    is_boolean = pa.types.is_boolean(kind) and feature.value_type == "boolean"
+    if feature.kind == "numeric" and (is_number or is_boolean):
+        numbers = array.cast(pa.uint8()) if is_boolean else array
+        return encode_column(feature, _plain(numbers.cast(pa.float64(), safe=False)))
+    if feature.kind == "date" and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+        return encode_column(feature, _plain(_bounded(array)))
+    if any(is_kind(kind) for is_kind in REPEATING):
+        return _by_dictionary(feature, array)
+    return encode_column(feature, json_values(array))
+
+
+def json_values(array: pa.Array) -> list[Any]:
+    """Return what the values would be in JSON: missing and NaN as None, dates as texts."""
+    try:
+        if pa.types.is_timestamp(array.type):  # Python has no nanoseconds
+            array = _bounded(array).cast(pa.timestamp("us", array.type.tz), safe=False)
+        return [json_value(value) for value in array.to_pylist()]
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        raise invalid_table(f"A column of {array.type} holds what JSON cannot: {_first_line(error)}.") from error
+
+
+def _bounded(array: pa.Array) -> pa.Array:
+    """Return dates whose microseconds 64 bits hold; raises 422 for others, which would wrap around."""
+    if not pa.types.is_timestamp(array.type) or array.type.unit in ("us", "ns"):
+        return array
+    try:
+        return array.cast(pa.timestamp("us", array.type.tz))
+    except pa.ArrowInvalid as error:
+        raise invalid_table(f"A column of {array.type} holds a date beyond 64 bits of microseconds.") from error
+
+
+def _plain(array: pa.Array) -> np.ndarray:
+    values: np.ndarray = array.to_numpy(zero_copy_only=False)
+    return values
+
+
+def _by_dictionary(feature: Feature, array: pa.Array) -> np.ndarray:
+    coded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+    values = json_values(coded.dictionary)
+    if array.null_count:
+        values.append(None)
+    codes = encode_column(feature, values)  # [distinct values] float64
+    indices = coded.indices.cast(pa.int64())
+    if array.null_count:
+        indices = indices.fill_null(len(values) - 1)
+    encoded: np.ndarray = codes[_plain(indices)]
+    return encoded
+
+
+def stream_blocks(file: BinaryIO, reading: Reading) -> Blocks:
+    """Read an Arrow IPC stream; raises 400 where it is broken and 422 for columns that do not fit."""
+    unpacking = Unpacking(reading.max_bytes)
+    checked = io.BufferedReader(CheckedMessages(file, unpacking)) if unpacking.is_bounded else file
+    with _Faults("arrow_stream"), ipc.open_stream(checked) as stream:
+        yield from _blocks(stream.schema, stream, reading, unpacking)
+
+
+def file_blocks(file: BinaryIO, reading: Reading) -> Blocks:
+    """Read an Arrow IPC file, which needs a file that can be searched."""
+    with _Faults("arrow_file"), ipc.open_file(file) as opened:
+        batches = (opened.get_batch(place) for place in range(opened.num_record_batches))
+        yield from _blocks(opened.schema, batches, reading, Unpacking(reading.max_bytes))
+
+
+def parquet_blocks(file: BinaryIO, reading: Reading) -> Blocks:
+    """Read a Parquet file, which needs a file that can be searched."""
+    unpacking = Unpacking(reading.max_bytes)
+    with _Faults("parquet"), _parquet_file(file, unpacking) as opened:
+        schema = opened.schema_arrow
+        if unpacking.is_bounded:
+            check_pages(file, opened.metadata, unpacking)
+            fixed = sum(kind.byte_width for kind in schema.types if pa.types.is_fixed_size_binary(kind))
+            unpacking.check(fixed * reading.block_rows)
+        places_of(schema.names, reading)
+        names = schema.names if reading.parameters.answer == "append" else list(reading.encoder.names)
+        unpacking.check_values(opened.metadata.num_rows * len(names))
+        batches = opened.iter_batches(batch_size=reading.block_rows, columns=names)
+        yield from _blocks(pa.schema([schema.field(name) for name in names]), batches, reading, unpacking)
+
+
+def _parquet_file(file: BinaryIO, unpacking: Unpacking) -> parquet.ParquetFile:
+    """Open a file whose column chunks are read piece by piece: a row group may be larger than memory.
+
+    A stranger's texts stay what they are in the file, an index into a page of distinct ones: a short page may name one
+    long text for every row.
+    """
+    ways = {"pre_buffer": False, "buffer_size": BUFFER_BYTES}
+    if not unpacking.is_bounded:
+        return parquet.ParquetFile(file, **ways)
+    with parquet.ParquetFile(file) as opened:
+        texts = [field.name for field in opened.schema_arrow if is_text(field.type)]
+    return parquet.ParquetFile(file, read_dictionary=texts, **ways)
+
+
+def _blocks(schema: pa.Schema, batches: Iterator[pa.RecordBatch], reading: Reading, unpacking: Unpacking) -> Blocks:
+    places = places_of(schema.names, reading)
+    if unpacking.is_bounded:
+        appends = reading.parameters.answer == "append"
+        check_flat([field for field in schema if appends or field.name in reading.encoder.names])
+    first = 0
+    for batch in batches:
+        unpacking.add_values(batch.num_rows * len(schema))
+        batch.validate(full=True)  # before anything follows the offsets that a stranger wrote
+        for start in range(0, batch.num_rows, reading.block_rows):
+            part = batch.slice(start, reading.block_rows)
+            if unpacking.is_bounded:
+                check_texts(part, unpacking)
+            yield ArrowBlock(_as_in(schema, part), first + start, reading, places)
+        first += batch.num_rows
+    if first == 0:  # a table without a row has columns too
+        yield ArrowBlock(pa.RecordBatch.from_pylist([], schema), 0, reading, places)
+
+
+def _as_in(schema: pa.Schema, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the batch with the types of the table's own schema."""
+    if batch.schema.types == schema.types:
+        return batch
+    columns = zip(batch.columns, schema.types, strict=True)
+    return pa.RecordBatch.from_arrays([column.cast(kind) for column, kind in columns], schema=schema)
+
+
+class _Faults:
+    """Turns what Arrow raises on broken input into a refusal."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Refuse."""
+        if isinstance(error, pa.ArrowNotImplementedError):
+            raise invalid_table(f"The table has a column of a type that is not taken: {_first_line(error)}.") from error
+        if isinstance(error, pa.ArrowException | OSError | UnicodeDecodeError):
+            raise ServiceError(
+                400, "broken_table", f"The table is not {self._name}, or is cut off: {_first_line(error)}."
+            ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")

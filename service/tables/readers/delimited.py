@@ -1,0 +1,144 @@
+"""CSV and TSV: a header that names the columns, in any order, and a line a row. UTF-8, with or without a mark."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any, BinaryIO
+
+import numpy as np
+import orjson
+
+from service.bundle.signature import Feature
+from service.features.columns import encode_column
+from service.features.encoder import Problem
+from service.features.text_cells import reader_of
+from service.tables.block import Blocks, Column, Read, Reading, invalid_table, places_of, read_columns
+from service.tables.readers.cells import arrow_column, json_of
+from service.tables.readers.csv_records import Record, Records
+
+
+class TextBlock:
+    """Records of a text table."""
+
+    def __init__(self, table: "TextTable", records: Sequence[Record]) -> None:
+        """Hold records."""
+        self._table = table
+        self._records = [cells for _, cells in records]
+        self._lines = [line for line, _ in records]
+        self.rows = len(records)
+        self.csv_delimiter = table.csv_delimiter
+
+    def read(self) -> Read:
+        """Return the rows as arrays."""
+        table, width = self._table, len(self._table.header)
+        ragged = [row for row, record in enumerate(self._records) if len(record) != width]
+        columns = list(zip(*self.cells(), strict=True)) if self._records else [()] * width
+        features = zip(table.reading.signature.inputs, table.takes, table.places, strict=True)
+        prepared = [_column(feature, take, columns[place]) for feature, take, place in features]
+        found = read_columns(table.reading.signature, self.rows, prepared, ragged)
+        if not ragged:
+            return found
+        wrong = [
+            Problem(row, None, f"the line has {len(self._records[row])} cells, but there are {width} columns")
+            for row in ragged
+        ]
+        return Read(found.arrays, found.kept, sorted([*found.problems, *wrong], key=lambda one: one.row or 0))
+
+    def place(self, row: int) -> tuple[str, int]:
+        """Return the line that the row begins at; the header's is 1."""
+        return "line", self._lines[row]
+
+    def names(self) -> Sequence[str]:
+        """Return the header."""
+        return self._table.header
+
+    def cells(self) -> Sequence[Sequence[str]]:
+        """Return the records, ragged ones cut or filled up to the header's length."""
+        width = len(self._table.header)
+        return [record if len(record) == width else (record + [""] * width)[:width] for record in self._records]
+
+    def lines(self) -> Sequence[bytes]:
+        """Return each row as a JSON object; columns that are no features stay text."""
+        header, takes = self._table.header, self._table.all_takes
+        return [
+            orjson.dumps({name: json_of(take, cell) for name, take, cell in zip(header, takes, record, strict=True)})
+            for record in self.cells()
+        ]
+
+    def batch(self) -> Any:
+        """Return the rows with the features' types; columns that are no features stay text."""
+        import pyarrow as pa
+
+        table = self._table
+        features = {feature.name: feature for feature in table.reading.signature.inputs}
+        columns = zip(*self.cells(), strict=True) if self._records else [()] * len(table.header)
+        arrays = []
+        for name, take, column in zip(table.header, table.all_takes, columns, strict=True):
+            if name in features:
+                arrays.append(arrow_column(features[name], [take(cell) for cell in column]))
+            else:
+                arrays.append(pa.array(column, pa.string()))
+        return pa.RecordBatch.from_arrays(arrays, names=list(table.header))
+
+
+class TextTable:
+    """What all blocks of one text table share."""
+
+    def __init__(self, header: list[str], reading: Reading, csv_delimiter: str) -> None:
+        """Find the features among the header's names; raises 422."""
+        self.header = header
+        self.csv_delimiter = csv_delimiter
+        self.reading = reading
+        self.places = places_of(header, reading)
+        takes = {feature.name: reader_of(feature) for feature in reading.signature.inputs}
+        self.takes = [takes[name] for name in reading.encoder.names]
+        self.all_takes: list[Callable[[str], Any]] = [takes.get(name, str) for name in header]
+
+
+def text_blocks(file: BinaryIO, reading: Reading, signs: str) -> Blocks:
+    """Read a text table whose cells one of `signs` parts; raises 400 for broken text and 422 for a header that does not fit."""
+    records = Records(file, signs)
+    rows = iter(records)
+    first = next(rows, None)
+    if first is None:
+        raise invalid_table("The table is empty: its first line must name the columns.")
+    _, header = first
+    _check_parted(header, reading, signs)
+    table = TextTable(header, reading, records.delimiter if len(signs) > 1 else ",")
+    yield TextBlock(table, list(islice(rows, reading.block_rows)))  # no row is a block too
+    while found := list(islice(rows, reading.block_rows)):
+        yield TextBlock(table, found)
+
+
+def _check_parted(header: Sequence[str], reading: Reading, signs: str) -> None:
+    """Raise 422 for a header that another sign parts: it looks like one long name."""
+    names = reading.encoder.names
+    if len(header) == 1 < len(names) and header[0] not in names:
+        known = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
+        wanted = " or ".join(known[sign] for sign in signs)
+        raise invalid_table(f"The table has one column, {header[0]!r:.200}: its names must be parted by {wanted}.")
+
+
+def _column(feature: Feature, take: Callable[[str], Any], cells: Sequence[str]) -> Column:
+    is_number = feature.kind == "numeric" and feature.value_type != "boolean"
+    return Column(
+        partial(_numbers if is_number else _distinct, feature, take, cells), lambda: [take(cell) for cell in cells]
+    )
+
+
+def _numbers(feature: Feature, take: Callable[[str], Any], cells: Sequence[str]) -> np.ndarray:
+    """Encode plain numbers at once and all others one by one, [rows] float64. Raises FeatureError."""
+    try:
+        numbers = np.fromiter(map(float, cells), np.float64, len(cells))
+    except ValueError:  # a missing value, or no number
+        return encode_column(feature, [take(cell) for cell in cells])
+    if not np.isfinite(numbers).all() or any("_" in cell for cell in cells):
+        return encode_column(feature, [take(cell) for cell in cells])
+    return numbers
+
+
+def _distinct(feature: Feature, take: Callable[[str], Any], cells: Sequence[str]) -> np.ndarray:
+    """Encode cells of which many are equal, [rows] float64: each distinct one once. Raises FeatureError."""
+    found = list(dict.fromkeys(cells))
+    codes = dict(zip(found, encode_column(feature, [take(cell) for cell in found]).tolist(), strict=True))
+    return np.fromiter(map(codes.__getitem__, cells), np.float64, len(cells))

@@ -1,0 +1,88 @@
+"""The body of a request for a table: from the connection into an inlet, and out of it as blocks."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any, BinaryIO, NamedTuple, cast
+
+from service import errors
+from service.errors import ServiceError
+from service.protocols.interface import Limits
+from service.tables.block import Block, Blocks, Read, Reading
+from service.tables.codecs import blocks_of
+from service.tables.formats import JSON, PARQUET, Format
+from service.tables.streaming.body_file import Inlet
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+
+
+class GoneError(Exception):
+    """The caller closed the connection."""
+
+
+class Bounds(NamedTuple):
+    """What one table may take."""
+
+    limits: Limits
+    max_bytes: int  # of a body, packed and unpacked
+    timeout_s: float  # of one block in the queue, and of a body that does not go on
+
+
+async def pump(receive: Receive, inlet: Inlet, bounds: Bounds, on_gone: Callable[[], object]) -> None:
+    """Put the body into the inlet; after its end, watch for a caller that goes away."""
+    size, is_whole = 0, False
+    while True:
+        try:
+            message = await asyncio.wait_for(receive(), None if is_whole else bounds.timeout_s)
+        except TimeoutError:
+            inlet.end(ServiceError(408, "body_stalled", f"No more of the body came for {bounds.timeout_s:g} s."))
+            is_whole = True
+            continue
+        if message["type"] == "http.disconnect":
+            on_gone()
+            return
+        if is_whole:
+            continue
+        data = message.get("body", b"")
+        size += len(data)
+        if size > bounds.max_bytes:
+            inlet.end(errors.body_too_large(bounds.max_bytes))
+            is_whole = True
+            continue
+        await inlet.put(data)
+        if not message.get("more_body"):
+            inlet.end()
+            is_whole = True
+
+
+def read_blocks(source: Format, file: BinaryIO, reading: Reading, bounds: Bounds) -> Iterator[tuple[Block, Read]]:
+    """Yield blocks with their rows as arrays; runs in a thread. Raises ServiceError."""
+    blocks: Blocks
+    if source == JSON:
+        from service.tables.readers.json_rows import object_blocks
+
+        blocks = object_blocks(file, reading, bounds.limits.max_body_bytes)
+    elif source == PARQUET:
+        with spooled(file, bounds.max_bytes) as whole:
+            yield from ((block, block.read()) for block in blocks_of(whole, source, reading))
+        return
+    else:
+        blocks = blocks_of(file, source, reading)
+    yield from ((block, block.read()) for block in blocks)
+
+
+COPY_BYTES = 1 << 20
+
+
+@contextmanager
+def spooled(file: BinaryIO, limit_bytes: int) -> Iterator[BinaryIO]:
+    """Copy `file` to a temporary file, which is removed at the end; raises 413."""
+    with tempfile.TemporaryFile(prefix="batchproof-") as whole:
+        shutil.copyfileobj(file, whole, COPY_BYTES)
+        if whole.tell() > limit_bytes:
+            raise errors.body_too_large(limit_bytes)
+        whole.seek(0)
+        yield cast(BinaryIO, whole)

@@ -1,0 +1,142 @@
+"""A request's body as a file: the event loop puts chunks in, a thread reads them as they come, memory holds a few."""
+
+import asyncio
+import io
+import zlib
+from collections import deque
+from threading import Condition
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from service import errors
+from service.errors import ServiceError
+from service.protocols.compression import WINDOW
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+FULL_BYTES = 1 << 20  # held before the loop is asked to wait
+MAX_READ_BYTES = 64 << 20  # one record batch of an Arrow stream comes in one read
+
+
+class Inlet(io.RawIOBase):
+    """A file that is written by one event loop and read by one thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin empty."""
+        self._loop = loop
+        self._changed = Condition()
+        self._parts: deque[memoryview] = deque()
+        self._held_bytes = 0
+        self._fault: Exception | None = None
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self.is_whole = False  # whether the body has come to its end
+
+    async def put(self, data: bytes) -> None:
+        """Add a chunk and wait while there is too much; called on the loop."""
+        with self._changed:
+            self._parts.append(memoryview(data))
+            self._held_bytes += len(data)
+            if self._held_bytes > FULL_BYTES:
+                self._has_room.clear()
+            self._changed.notify()
+        await self._has_room.wait()
+
+    def end(self, fault: Exception | None = None) -> None:
+        """Say that nothing more comes, or why; called on the loop."""
+        with self._changed:
+            self.is_whole = True
+            self._fault = self._fault or fault
+            self._changed.notify()
+        self._has_room.set()
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        """Fill `buffer` with what there is, at least a byte, or return 0 at the end; called in the thread."""
+        target = memoryview(buffer).cast("B")
+        with self._changed:
+            self._changed.wait_for(lambda: self._parts or self.is_whole)
+            if self._fault is not None:
+                raise self._fault
+            if not self._parts:
+                return 0
+            part = self._parts.popleft()
+            taken = min(len(target), len(part))
+            target[:taken] = part[:taken]
+            if taken < len(part):
+                self._parts.appendleft(part[taken:])
+            self._held_bytes -= taken
+            if self._held_bytes <= FULL_BYTES and not self._has_room.is_set():
+                self._loop.call_soon_threadsafe(self._has_room.set)
+        return taken
+
+
+class Unpacked(io.RawIOBase):
+    """A gzip or deflate file as it was before, in bounded memory."""
+
+    def __init__(self, packed: io.RawIOBase, encoding: bytes, limit_bytes: int) -> None:
+        """Unpack what `packed` gives; beyond `limit_bytes` it is refused with 413."""
+        self._packed = packed
+        self._encoding = encoding.decode()
+        self._engine = zlib.decompressobj(WINDOW[encoding])
+        self._limit_bytes = limit_bytes
+        self._left_bytes = limit_bytes
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        """Fill `buffer` with at least a byte, or return 0 at the end; raises 400 or 413."""
+        target = memoryview(buffer).cast("B")
+        while True:
+            if self._engine.eof:
+                return self._finished()
+            source = self._engine.unconsumed_tail or self._packed.read(1 << 16) or b""
+            try:
+                plain = self._engine.decompress(source, len(target))
+            except zlib.error as error:
+                raise self._broken(str(error)) from error
+            if plain:
+                break
+            if not source:
+                raise self._broken("it is cut off")
+        self._left_bytes -= len(plain)
+        if self._left_bytes < 0:
+            raise errors.body_too_large(self._limit_bytes)
+        target[: len(plain)] = plain
+        return len(plain)
+
+    def _finished(self) -> int:
+        if self._engine.unused_data or self._packed.read(1):
+            raise self._broken("there are bytes after its end")
+        return 0
+
+    def _broken(self, why: str) -> ServiceError:
+        return ServiceError(400, "broken_encoding", f"The body is not {self._encoding}: {why}.")
+
+
+class Buffered(io.BufferedReader):
+    """Buffered reading that refuses to hold more than MAX_READ_BYTES at once."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return up to `size` bytes; raises 413 for a size that only a broken or a huge record batch asks for."""
+        if size is not None and size > MAX_READ_BYTES:
+            raise ServiceError(
+                413, "batch_too_large", f"A record batch may have at most {MAX_READ_BYTES} bytes; send smaller ones."
+            )
+        return super().read(size)
+
+
+def opened(inlet: Inlet, encoding: bytes, limit_bytes: int) -> BinaryIO:
+    """Return the body as a buffered file, unpacked where it has a Content-Encoding; raises 415."""
+    encoding = encoding.strip().lower()
+    if encoding in (b"", b"identity"):
+        return cast(BinaryIO, Buffered(inlet))
+    if encoding not in WINDOW:
+        shown = encoding.decode("latin-1")
+        raise ServiceError(415, "unsupported_encoding", f"Content-Encoding {shown!r:.40} is not gzip or deflate.")
+    return cast(BinaryIO, Buffered(Unpacked(inlet, encoding, limit_bytes)))

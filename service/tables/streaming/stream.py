@@ -1,0 +1,122 @@
+"""One table from its first block to its last: the next block is read while this one runs."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from service.errors import ServiceError
+from service.inference import async_run as awaiting
+from service.inference.batcher import Batcher
+from service.logs import event
+from service.metrics import Tally
+from service.tables.block import Block, Read
+from service.tables.streaming.body_file import Inlet
+from service.tables.streaming.response_buffer import Outlet
+from service.tables.streaming.table_request import Call
+from service.tables.writers.result_columns import Answered, refusal
+from service.tables.writers.text import Writer
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class BrokenOffError(Exception):
+    """An answer that broke off after it began: its connection is closed without the end of the body."""
+
+
+class Workshop(NamedTuple):
+    """What one model's tables share."""
+
+    batcher: Batcher
+    tally: Tally
+    executor: Executor
+    error_limit: int  # how many bad rows a refusal lists
+
+    async def step(self, make: Callable[[], Any]) -> Any:
+        """Run in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self.executor, make)
+
+
+class Stream:
+    """One table from its first block to its last."""
+
+    def __init__(
+        self, shop: Workshop, call: Call, blocks: Iterator[tuple[Block, Read]], inlet: Inlet, writer: Writer
+    ) -> None:
+        """Answer `blocks`, which come out of `inlet`, with `writer`."""
+        self._shop = shop
+        self._call = call
+        self._blocks = blocks
+        self._inlet = inlet
+        self._writer = writer
+        self._rows = 0
+
+    async def run(self, start: Callable[[], Awaitable[None]], send: Send) -> int:
+        """Answer block by block and return the rows; raises ServiceError while nothing is sent, BrokenOffError later."""
+        answers = self._answers()
+        first = await anext(answers)
+        await start()
+        outlet = Outlet(partial(_send_part, send), lambda: self._inlet.is_whole)
+        sending = asyncio.create_task(outlet.run())
+        try:
+            await outlet.put(first)
+            error = await self._put_rest(answers, outlet)
+            await outlet.end()
+            await sending
+        finally:
+            sending.cancel()
+        if error is not None:
+            self._shop.tally.refused(error.code)
+            raise BrokenOffError
+        self._shop.tally.ok_requests += 1
+        self._shop.tally.ok_rows += self._rows
+        await send({"type": "http.response.body", "body": b""})
+        return self._rows
+
+    async def _put_rest(self, answers: AsyncIterator[bytes], outlet: Outlet) -> ServiceError | None:
+        try:
+            async for part in answers:
+                await outlet.put(part)
+        except ServiceError as error:
+            event("table_broken_off", 30, request_id=self._call.request_id, code=error.code, rows=self._rows)
+            if self._writer.broken is not None:
+                await outlet.put(self._writer.broken + error.as_json(self._call.request_id) + b"\n")
+            return error
+        return None
+
+    async def _answers(self) -> AsyncIterator[bytes]:
+        """Yield the parts of the answer; the first one is there once the first block has run."""
+        next_block = self._begin_next()
+        try:
+            while (found := await next_block) is not None:
+                next_block = self._begin_next()
+                yield await self._answer(*found)
+        finally:
+            next_block.cancel()
+        yield await self._shop.step(self._writer.end)
+
+    def _begin_next(self) -> "asyncio.Future[tuple[Block, Read] | None]":
+        reading = asyncio.ensure_future(self._shop.step(partial(next, self._blocks, None)))
+        reading.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to be told
+        return reading
+
+    async def _answer(self, block: Block, read: Read) -> bytes:
+        if read.problems and self._call.parameters.on_error == "stop":
+            raise refusal(block, read.problems, self._shop.error_limit, self._call.parameters)
+        rows = len(read.kept)
+        outputs: Mapping[str, np.ndarray] = {}
+        if rows:
+            run = awaiting.run_patiently if self._rows else awaiting.run  # a full queue refuses what has not begun
+            outputs = await run(self._shop.batcher, read.arrays, rows, self._call.timeout_s)
+        self._rows += rows
+        data: bytes = await self._shop.step(
+            partial(self._writer.write, Answered(block, read.kept, outputs, read.problems))
+        )
+        return data
+
+
+async def _send_part(send: Send, data: bytes) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": True})

@@ -1,0 +1,1 @@
+"""Answered blocks to tables."""

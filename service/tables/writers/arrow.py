@@ -1,0 +1,177 @@
+"""Answers as Arrow streams, Arrow files and Parquet. Loaded only where pyarrow is installed."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import ipc, parquet
+
+from service.inference.model import Model
+from service.tables.formats import ARROW_FILE, ARROW_STREAM, PARQUET, Format
+from service.tables.parameters import Parameters
+from service.tables.writers.result_columns import Added, Answered, sentences
+
+ROW_GROUP_ROWS = 131_072
+ROW_GROUP_BYTES = 128 << 20  # of a wide table before it is compressed
+TYPES = {"BOOL": pa.bool_(), "INT64": pa.int64(), "BYTES": pa.string(), "FP32": pa.float32()}
+
+
+class Drain:
+    """A file that is written by Arrow and emptied by us, into another file where there is one."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO | None) -> None:
+        """Begin empty."""
+        self._file = file
+        self._parts: list[bytes] = []
+
+    def write(self, data: Any) -> int:
+        """Pass the bytes on, or keep a copy: Arrow reuses its buffers."""
+        if self._file is not None:
+            # A writer that was given up ends its table when it is collected, and the file is closed by then.
+            return len(data) if self._file.closed else self._file.write(data)
+        self._parts.append(bytes(data))
+        return len(self._parts[-1])
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing: what is left is taken by `take`."""
+
+    def take(self) -> bytes:
+        """Return what was written since the last time."""
+        parts, self._parts = self._parts, []
+        return b"".join(parts)
+
+
+class ColumnarWriter:
+    """A table with types; the table's own columns keep theirs."""
+
+    broken: bytes | None = None
+
+    def __init__(self, model: Model, parameters: Parameters, wanted: Format, file: BinaryIO | None = None) -> None:
+        """Begin when the first block says what the columns are; with a `file` nothing is left to return as bytes."""
+        self._added = Added(model.manifest, parameters)
+        self._appends = parameters.answer == "append"
+        self._format = wanted
+        self._drain = Drain(file)
+        self._writer: Any = None
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_rows = 0
+        self._waiting_bytes = 0
+        self._schema = pa.schema([])
+        added = [pa.float32()] * len(self._added.probabilities) + [pa.string()] * self._added.has_errors
+        types = [TYPES[self._added.datatype], *added]
+        self._fields = [pa.field(name, kind) for name, kind in zip(self._added.names, types, strict=True)]
+
+    def write(self, answered: Answered) -> bytes:
+        """Return the bytes of one more batch, as far as the format has them ready."""
+        columns = self._columns(answered)
+        own = answered.block.batch() if self._appends else None
+        if self._writer is None:
+            self._begin([] if own is None else list(own.schema))
+        arrays = [*([] if own is None else own.columns), *columns]
+        self._add(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+        return self._drain.take()
+
+    def end(self) -> bytes:
+        """Return the end of the table."""
+        if self._writer is None:
+            self._begin([])
+        self._flush()
+        self._writer.close()
+        return self._drain.take()
+
+    def _add(self, batch: pa.RecordBatch) -> None:
+        """Write a batch; in Parquet many small ones become one row group."""
+        self._waiting.append(batch)
+        self._waiting_rows += batch.num_rows
+        self._waiting_bytes += batch.nbytes
+        is_full = self._waiting_rows >= ROW_GROUP_ROWS or self._waiting_bytes >= ROW_GROUP_BYTES
+        if self._format != PARQUET or is_full:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._writer.write_table(pa.Table.from_batches(self._waiting, self._schema))
+            self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
+
+    def _begin(self, own: list[pa.Field]) -> None:
+        self._added.check([field.name for field in own])
+        self._schema = pa.schema([*own, *self._fields])
+        self._writer = _opened(pa.PythonFile(self._drain, mode="w"), self._schema, self._format)
+
+    def _columns(self, answered: Answered) -> list[pa.Array]:
+        rows, kept = answered.block.rows, answered.kept
+        places = None if len(kept) == rows else pa.array(_places(rows, kept), mask=_absent(rows, kept))
+        values = answered.outputs.get(self._added.output)
+        columns = []
+        if values is None:  # no row of the block ran
+            columns = [pa.nulls(rows, field.type) for field in self._fields]
+        elif self._added.output == "value":
+            columns = [_spread(pa.array(values[:, 0]), places)]
+        else:
+            winners = pa.array(values.argmax(axis=1))
+            labels = pa.array(self._added.labels, TYPES[self._added.datatype])
+            columns = [_spread(labels.take(winners), places)]
+            columns += [_spread(pa.array(np.ascontiguousarray(column)), places) for column in values.T]
+        if self._added.has_errors:
+            bad = sentences(answered.problems)
+            errors = (
+                pa.array([bad.get(row) for row in range(rows)], pa.string()) if bad else pa.nulls(rows, pa.string())
+            )
+            columns = [*columns[: len(self._fields) - 1], errors]
+        return columns
+
+
+def join(paths: Sequence[Path], target: Path, written: Format) -> None:
+    """Write the tables of `paths`, all of one schema, as one."""
+    with pa.OSFile(str(target), "wb") as file:
+        writer = None
+        for path in paths:
+            for batch in _batches(path, written):
+                writer = writer or _opened(file, batch.schema, written)
+                writer.write_table(pa.Table.from_batches([batch]))
+        assert writer is not None, "a part that is not the only one has rows"
+        writer.close()
+
+
+def _batches(path: Path, written: Format) -> Iterator[pa.RecordBatch]:
+    if written == PARQUET:
+        with parquet.ParquetFile(path) as opened:
+            yield from opened.iter_batches(ROW_GROUP_ROWS)
+    elif written == ARROW_STREAM:
+        with pa.OSFile(str(path)) as file, ipc.open_stream(file) as stream:
+            yield from stream
+    else:
+        with pa.memory_map(str(path)) as file, ipc.open_file(file) as table:
+            yield from (table.get_batch(place) for place in range(table.num_record_batches))
+
+
+def _opened(file: Any, schema: pa.Schema, written: Format) -> Any:
+    if written == ARROW_STREAM:
+        return ipc.new_stream(file, schema)
+    if written == ARROW_FILE:
+        return ipc.new_file(file, schema)
+    repeating = [field.name for field in schema if not pa.types.is_floating(field.type)]  # numbers hardly repeat
+    return parquet.ParquetWriter(file, schema, use_dictionary=repeating)
+
+
+def _spread(column: pa.Array, places: pa.Array | None) -> pa.Array:
+    return column if places is None else column.take(places)
+
+
+def _places(rows: int, kept: Sequence[int]) -> np.ndarray:
+    places = np.zeros(rows, np.int64)
+    places[kept] = np.arange(len(kept))
+    return places
+
+
+def _absent(rows: int, kept: Sequence[int]) -> np.ndarray:
+    absent = np.ones(rows, np.bool_)
+    absent[kept] = False
+    return absent

@@ -1,0 +1,127 @@
+"""The columns that a prediction adds to a table: `prediction`, `probability_<class>`, and `error` where rows may fail."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from service.bundle.manifest import Manifest
+from service.bundle.signature import class_text
+from service.errors import ServiceError
+from service.features.decoder import labels_of
+from service.features.encoder import Problem
+from service.tables.block import Block, invalid_table
+from service.tables.parameters import Parameters
+
+MESSAGES = 5  # of one row that its error repeats
+
+
+class Answered(NamedTuple):
+    """A block, which of its rows ran, their outputs, and what was wrong with the others."""
+
+    block: Block
+    kept: Sequence[int]
+    outputs: Mapping[str, np.ndarray]  # each [rows kept, width]
+    problems: Sequence[Problem]
+
+
+class Added:
+    """The columns that an answer adds."""
+
+    def __init__(self, manifest: Manifest, parameters: Parameters) -> None:
+        """Name them."""
+        classes = manifest.signature.classes
+        prefix = parameters.prefix
+        self.manifest = manifest
+        self.has_errors = parameters.on_error == "row"
+        self.datatype, self.labels = ("FP32", ()) if classes is None else labels_of(classes)
+        self.output = "value" if classes is None else "probabilities"
+        self.prediction = f"{prefix}prediction"
+        self.probabilities = [f"{prefix}probability_{class_text(label)}" for label in classes or ()]
+        self.error = f"{prefix}error"
+        self._ways_out = parameters.spelled("prefix", "…"), parameters.spelled("answer", "alone")
+        self.names = [self.prediction, *self.probabilities, *([self.error] if self.has_errors else [])]
+
+    @property
+    def keys(self) -> list[str]:
+        """Return the keys that a line of JSON Lines may get."""
+        return [self.prediction, *([self.error] if self.has_errors else [])]
+
+    def check(self, names: Collection[str]) -> None:
+        """Refuse with 422 a table that has a column of such a name already."""
+        self._check("The table has a column", names, self.names)
+
+    def check_keys(self, names: Collection[str], place: tuple[str, int] | None = None) -> None:
+        """Do so where the answer is JSON Lines: `names` are those of the line at `place`, or of the table's columns."""
+        self._check(
+            "The table has a column" if place is None else f"{place[0].capitalize()} {place[1]} has a key",
+            names,
+            self.keys,
+        )
+
+    def _check(self, start: str, names: Collection[str], added: Sequence[str]) -> None:
+        taken = next((name for name in added if name in names), None)
+        if taken is not None:
+            rename, alone = self._ways_out
+            raise invalid_table(
+                f"{start} {taken!r} already; {rename} renames the added ones, {alone} leaves out those of the table."
+            )
+
+    def cells(self, answered: Answered) -> list[list[str]]:
+        """Return the added columns of each row as text: numbers in the shortest digits of their float32."""
+        width = len(self.names)
+        found = self._good_cells(answered.outputs) if len(answered.kept) else []
+        if len(answered.kept) == answered.block.rows:
+            return [[*row, ""] for row in found] if self.has_errors else found
+        cells = [[""] * width for _ in range(answered.block.rows)]
+        for row, good in zip(answered.kept, found, strict=True):
+            cells[row][: len(good)] = good
+        for row, sentence in sentences(answered.problems).items():
+            cells[row][-1] = sentence
+        return cells
+
+    def _good_cells(self, outputs: Mapping[str, np.ndarray]) -> list[list[str]]:
+        values = np.ascontiguousarray(outputs[self.output])
+        rows = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY).decode()[2:-2].split("],[")
+        if self.output == "value":
+            return [[digits] for digits in rows]
+        labels = [class_text(label) for label in self.labels]
+        winners = outputs["probabilities"].argmax(axis=1).tolist()
+        return [[labels[winner], *digits.split(",")] for winner, digits in zip(winners, rows, strict=True)]
+
+
+def sentences(problems: Sequence[Problem]) -> dict[int, str]:
+    """Return what is wrong with each bad row."""
+    found: dict[int, list[str]] = {}
+    for problem in problems:
+        where = "" if problem.feature is None else f"feature {problem.feature!r}: "
+        found.setdefault(problem.row or 0, []).append(where + problem.message)
+    return {row: "; ".join(messages[:MESSAGES]) for row, messages in found.items()}
+
+
+def details(block: Block, problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    """Return the problems as a refusal lists them: by the line of a text, by the row of a table."""
+    return [
+        {**dict([block.place(problem.row or 0)]), "feature": problem.feature, "message": problem.message}
+        for problem in problems
+    ]
+
+
+def refusal(block: Block, problems: Sequence[Problem], limit: int, parameters: Parameters) -> ServiceError:
+    """Return 422 for a block with bad rows."""
+    first = problems[0]
+    kind, number = block.place(first.row or 0)
+    where = f"{kind} {number}" + ("" if first.feature is None else f", feature {first.feature!r}")
+    message = f"{where}: {first.message}.".replace("..", ".").replace("?.", "?")
+    listed = details(block, problems[:limit])
+    more = _more(len(problems) - 1, parameters)
+    return ServiceError(422, "invalid_rows", message + more, details=listed, truncated=len(problems) > limit)
+
+
+def _more(problems: int, parameters: Parameters) -> str:
+    """Return where the other problems are told: in the details of an answer, or by a command that is given anew."""
+    if not parameters.are_flags:
+        return f" ({problems} more in details.)" if problems else ""
+    found = f" {problems} more were found;" if problems else ""
+    return f"{found} {parameters.spelled('on_error', 'row')} answers the good rows and says what is wrong with the bad ones."

@@ -1,0 +1,151 @@
+"""Answers as CSV, TSV, JSON Lines and JSON, block by block."""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Protocol
+
+import orjson
+
+from service.inference.model import Model
+from service.protocols.prediction_text import PredictionText
+from service.tables.block import Block
+from service.tables.parameters import Parameters
+from service.tables.writers.result_columns import Added, Answered, details, sentences
+
+
+class Writer(Protocol):
+    """Turns answered blocks into the bytes of one table."""
+
+    # What begins the last line of an answer that broke off, before the error as JSON; None where the format has no
+    # place for one: such an answer is cut off, and cannot be read.
+    broken: bytes | None
+
+    def write(self, answered: Answered) -> bytes:
+        """Return the next bytes."""
+        ...
+
+    def end(self) -> bytes:
+        """Return the last bytes; a table without a row is a table too."""
+        ...
+
+
+class TextWriter:
+    """CSV or TSV with a header."""
+
+    broken: bytes | None = b"#error "  # a line that is no row of the table
+
+    def __init__(self, model: Model, parameters: Parameters, delimiter: str | None, *, has_head: bool = True) -> None:
+        """Prepare the header; without a `delimiter` it is that of the table."""
+        self._added = Added(model.manifest, parameters)
+        self._appends = parameters.answer == "append"
+        self._delimiter = delimiter
+        self._has_begun = not has_head
+
+    def write(self, answered: Answered) -> bytes:
+        """Return the rows, and the header before the first ones."""
+        added = self._added.cells(answered)
+        rows: Sequence[Sequence[str]] = added
+        if self._appends:
+            rows = [[*own, *new] for own, new in zip(answered.block.cells(), added, strict=True)]
+        head = [] if self._has_begun else [self._header(answered.block.names() if self._appends else ())]
+        self._has_begun = True
+        return self._text([*head, *rows], self._delimiter or answered.block.csv_delimiter)
+
+    def end(self) -> bytes:
+        """Return the header where there was no row."""
+        return b"" if self._has_begun else self._text([self._added.names], self._delimiter or ",")
+
+    def _header(self, names: Sequence[str]) -> list[str]:
+        self._added.check(names)
+        return [*names, *self._added.names]
+
+    def _text(self, rows: Sequence[Sequence[str]], delimiter: str) -> bytes:
+        text = io.StringIO()
+        csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows)
+        return text.getvalue().encode()
+
+
+class LinesWriter:
+    """JSON Lines: the rows with a key `prediction` more, or the predictions alone."""
+
+    broken: bytes | None = b""
+
+    def __init__(self, model: Model, parameters: Parameters) -> None:
+        """Prepare the text of predictions."""
+        self._text = PredictionText(model.manifest)
+        self._added = Added(model.manifest, parameters)
+        self._appends = parameters.answer == "append"
+        self._spelled = [*map(orjson.dumps, self._added.keys), b"\\"]  # a backslash may spell any of them otherwise
+        self._prediction = b"," + orjson.dumps(self._added.prediction) + b":"
+        self._error = b"," + orjson.dumps(self._added.error) + b":"
+
+    def write(self, answered: Answered) -> bytes:
+        """Return one line a row."""
+        texts = prediction_texts(self._text, answered)
+        if not self._appends:
+            return b"".join([text + b"\n" for text in texts])
+        own = answered.block.lines()
+        self._check(answered.block, own)
+        bad = sentences(answered.problems)
+        parts = []
+        for row, (line, text) in enumerate(zip(own, texts, strict=True)):
+            key, value = (self._error, text[9:-1]) if row in bad else (self._prediction, text)  # inside {"error":…}
+            parts += [line[:-1], key if len(line) > 2 else key[1:], value, b"}\n"]
+        return b"".join(parts)
+
+    def end(self) -> bytes:
+        """Return nothing: lines need no end."""
+        return b""
+
+    def _check(self, block: Block, lines: Sequence[bytes]) -> None:
+        """Raise 422 where the block's columns, or one of its lines, have an added key already."""
+        self._added.check_keys(block.names())
+        whole = b"".join(lines)
+        if not any(spelled in whole for spelled in self._spelled):
+            return
+        for row, line in enumerate(lines):
+            if any(spelled in line for spelled in self._spelled):
+                self._added.check_keys(orjson.loads(line), block.place(row))
+
+
+class JsonWriter:
+    """The native answer, {"predictions": [...], "model": {...}, "request_id": "..."}."""
+
+    broken: bytes | None = None
+
+    def __init__(self, model: Model, request_id: str) -> None:
+        """Prepare the text of predictions and the end."""
+        manifest = model.manifest
+        described = {"name": manifest.name, "version": manifest.version, "fingerprint": model.fingerprint}
+        self._text = PredictionText(manifest)
+        self._head = b'{"predictions":['
+        self._tail = b'],"model":' + orjson.dumps(described) + b',"request_id":"' + request_id.encode() + b'"}'
+        self._between = b""
+
+    def write(self, answered: Answered) -> bytes:
+        """Return the rows' predictions."""
+        texts = prediction_texts(self._text, answered)
+        head, self._head = self._head, b""
+        between = self._between
+        if texts:
+            self._between = b","
+        return head + (between if texts else b"") + b",".join(texts)
+
+    def end(self) -> bytes:
+        """Return the end of the object."""
+        return self._head + self._tail
+
+
+def prediction_texts(text: PredictionText, answered: Answered) -> Sequence[bytes]:
+    """Return each row's prediction, or its error, as JSON."""
+    found = text.each(answered.outputs) if len(answered.kept) else []
+    if not answered.problems:
+        return found
+    texts = [b""] * answered.block.rows
+    for row, good in zip(answered.kept, found, strict=True):
+        texts[row] = good
+    for row, sentence in sentences(answered.problems).items():
+        own = details(answered.block, [problem for problem in answered.problems if problem.row == row])
+        texts[row] = orjson.dumps({"error": {"code": "invalid_row", "message": sentence, "details": own}})
+    return texts

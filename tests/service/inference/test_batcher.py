@@ -1,0 +1,350 @@
+"""Coalescing, bounds, deadlines and cancellation, on a real event loop with a runner that can be held."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.errors import EngineError, ServiceError, engine_failed
+from service.features.arrays import Arrays
+from service.inference.admission import FIRST_ROW_S, Admission, Outputs, Ticket
+from service.inference.batcher import BATCH_ROWS, LOOP_BATCH_S, Batcher
+
+
+class Doubles:
+    """A runner that doubles every number and remembers the sizes it was given; `gate` holds it, `fails` breaks it."""
+
+    def __init__(self) -> None:
+        self.sizes: list[list[int]] = []
+        self.threads: list[int] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+        self.fails = False
+
+    def run(self, requests: Sequence[Arrays]) -> list[Outputs]:
+        """Wait at the gate, then double."""
+        self.entered.set()
+        assert self.gate.wait(30), "the test lets every run go"
+        self.threads.append(threading.get_ident())
+        self.sizes.append([len(arrays.numeric) for arrays in requests if arrays.numeric is not None])
+        if self.fails:
+            raise EngineError("broken")
+        return [{"value": arrays.numeric * 2} for arrays in requests if arrays.numeric is not None]
+
+
+class Desk:
+    """A batcher with its parts and a clock that the test moves."""
+
+    def __init__(self, limit_rows: int = 10_000, inline_rows: int = 8) -> None:
+        self.runner = Doubles()
+        self.admission = Admission(limit_rows)
+        self.now_s = 0.0
+        self.failures: list[EngineError] = []
+        self.ways_given: list[int] = []  # after how many runs, each time
+        self.executor = ThreadPoolExecutor(1)
+        self.batcher = Batcher(
+            self.runner,
+            self.admission,
+            self.executor,
+            inline_s=(inline_rows + 0.5) * FIRST_ROW_S,
+            on_failure=self.failures.append,
+            give_way=lambda: self.ways_given.append(len(self.runner.sizes)),
+            clock=lambda: self.now_s,
+        )
+
+    def learn(self, row_s: float) -> None:
+        """Let the batcher have seen rows that take so long."""
+        self.batcher.pace.ran(10**6, 10**6 * row_s)
+
+    def ask(self, values: Sequence[float], timeout_s: float = 1.0) -> tuple[Ticket, "asyncio.Future[Any]"]:
+        """Submit one column of rows; the future gets the outputs or the error."""
+        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        numeric = np.array(values, dtype=np.float64).reshape(-1, 1)
+        ticket = self.batcher.submit(
+            Arrays(numeric, None), len(values), timeout_s, lambda outputs, error: reply.set_result(outputs or error)
+        )
+        return ticket, reply
+
+
+async def turn() -> None:
+    """Let the loop make one turn."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+def test_what_is_ready_together_runs_together() -> None:
+    """Requests of one turn of the loop are one run, and each gets its own rows back."""
+
+    async def scene() -> None:
+        desk = Desk()
+        replies = [desk.ask([float(number)] * (number % 3))[1] for number in range(5)]
+        for number, reply in enumerate(replies):
+            assert (await reply)["value"].tolist() == [[2.0 * number]] * (number % 3)
+        assert desk.runner.sizes == [[0, 1, 2, 0, 1]]
+        assert desk.admission.queued_rows == 0
+
+    asyncio.run(scene())
+
+
+def test_large_requests_leave_the_loop_free() -> None:
+    """While large rows run on the thread, small ones are answered, and large ones that arrive form the next run."""
+
+    async def scene() -> None:
+        desk = Desk()
+        desk.runner.gate.clear()
+        _, first = desk.ask(range(9))
+        await asyncio.to_thread(desk.runner.entered.wait, 30)
+        waiting = [desk.ask(range(20))[1] for _ in range(2)]
+        desk.runner.gate.set()
+        _, small = desk.ask([1.0])
+        await asyncio.gather(first, small, *waiting)
+        assert sorted(desk.runner.sizes, key=len) == [[9], [1], [20, 20]] or [20, 20] in desk.runner.sizes
+
+    asyncio.run(scene())
+
+
+def test_others_get_the_core_between_runs_of_the_loop() -> None:
+    """Way is given once after each run on the loop, when its callers have their answers; the thread needs none."""
+
+    async def scene() -> None:
+        desk = Desk()
+        await desk.ask(range(9))[1]
+        for _ in range(2):
+            replies = [desk.ask([float(number)])[1] for number in range(3)]
+            await turn()
+            assert all(reply.done() for reply in replies)
+        assert desk.runner.sizes == [[9], [1, 1, 1], [1, 1, 1]]
+        assert desk.ways_given == [2, 3]
+
+    asyncio.run(scene())
+
+
+def test_full_is_said_at_once() -> None:
+    """A request that finds no place gets 429 with Retry-After immediately and takes nothing."""
+
+    async def scene() -> None:
+        desk = Desk(limit_rows=4)
+        _, first = desk.ask(range(3))
+        with pytest.raises(ServiceError) as refused:
+            desk.ask(range(2))
+        assert (refused.value.status, refused.value.retry_after_s) == (429, 1)
+        _, fits = desk.ask([1.0])
+        await asyncio.gather(first, fits)
+        _, alone = desk.ask(range(8))  # larger than the limit, but nothing waits
+        await alone
+
+    asyncio.run(scene())
+
+
+def test_late_rows_never_run() -> None:
+    """A request whose deadline passed is answered 504 and costs no compute."""
+
+    async def scene() -> None:
+        desk = Desk()
+        _, late = desk.ask([1.0], timeout_s=1.0)
+        _, in_time = desk.ask([2.0], timeout_s=3.0)
+        desk.now_s = 2.0
+        assert (await late).status == 504
+        assert (await in_time)["value"].tolist() == [[4.0]]
+        assert desk.runner.sizes == [[1]]
+        assert desk.admission.queued_rows == 0
+
+    asyncio.run(scene())
+
+
+def test_late_rows_behind_a_long_run_are_told_in_time() -> None:
+    """A large request that waits behind a long run gets its 504 when its deadline passes, not when the run ends."""
+
+    async def scene() -> None:
+        desk = Desk()
+        desk.runner.gate.clear()
+        _, first = desk.ask(range(9))
+        _, behind = desk.ask(range(9), timeout_s=0.01)
+        desk.now_s = 0.02
+        assert (await asyncio.wait_for(behind, 30)).status == 504
+        desk.runner.gate.set()
+        assert (await first)["value"].shape == (9, 1)
+        assert desk.runner.sizes == [[9]]
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("rows", [1, 20])
+def test_a_failed_run_fails_its_rows_alone(rows: int) -> None:
+    """Every caller of a failed run gets the same fixed error, and the next run is answered."""
+
+    async def scene() -> None:
+        desk = Desk()
+        desk.runner.fails = True
+        replies = [desk.ask([1.0] * rows)[1] for _ in range(2)]
+        for reply in replies:
+            assert (await reply).as_json("x") == engine_failed().as_json("x")
+        desk.runner.fails = False
+        assert (await desk.ask([1.0])[1])["value"].tolist() == [[2.0]]
+        assert desk.failures
+        assert desk.admission.queued_rows == 0
+
+    asyncio.run(scene())
+
+
+def test_a_batch_is_bounded() -> None:
+    """No run is handed more than BATCH_ROWS rows unless one request alone is larger."""
+
+    async def scene() -> None:
+        desk = Desk(limit_rows=10**9)
+        desk.learn(1e-9)
+        rows = BATCH_ROWS // 2 - 1
+        await asyncio.gather(*[desk.ask([0.0] * rows)[1] for _ in range(5)])
+        assert [sum(sizes) for sizes in desk.runner.sizes] == [2 * rows, 2 * rows, rows]
+
+    asyncio.run(scene())
+
+
+def test_a_batch_is_bounded_in_time() -> None:
+    """What the loop runs in one turn takes LOOP_BATCH_S as far as is known, however many rows wait."""
+
+    async def scene() -> None:
+        desk = Desk(inline_rows=1000)
+        desk.learn(LOOP_BATCH_S / 4)
+        await asyncio.gather(*[desk.ask([0.0])[1] for _ in range(10)])
+        assert [len(sizes) for sizes in desk.runner.sizes] == [4, 4, 2]
+
+    asyncio.run(scene())
+
+
+def test_dear_rows_leave_the_loop() -> None:
+    """Once a model's rows were seen to take long, a single one runs on the thread."""
+
+    async def scene() -> None:
+        desk = Desk()
+        await desk.ask([1.0])[1]
+        assert desk.runner.threads[-1] == threading.get_ident()
+        desk.learn(1.0)
+        await desk.ask([1.0])[1]
+        assert desk.runner.threads[-1] != threading.get_ident()
+
+    asyncio.run(scene())
+
+
+def test_a_wait_that_would_be_too_long_is_refused_at_once() -> None:
+    """When the rows ahead take more than half of a deadline the answer is 429, and Retry-After is their time."""
+
+    async def scene() -> None:
+        desk = Desk()
+        desk.learn(1.0)
+        desk.runner.gate.clear()
+        admitted = [desk.ask([1.0] * rows, timeout_s=6.1)[1] for rows in (1, 2)]
+        with pytest.raises(ServiceError, match=r"About 3 s of work is waiting.* within 5 s") as refused:
+            desk.ask([1.0], timeout_s=5.0)
+        assert (refused.value.status, refused.value.code) == (429, "overloaded")
+        assert refused.value.retry_after_s in {3, 4}  # the estimate has the first guess in it
+        with pytest.raises(ServiceError, match="About 3 s"):
+            desk.batcher.check_room(1, 5.0)
+        patient = desk.ask([1.0], timeout_s=60.0)[1]
+        desk.runner.gate.set()
+        await asyncio.gather(*admitted, patient)
+        await desk.ask([1.0], timeout_s=0.001)[1]  # nothing waits: whatever the estimate, it is tried
+
+    asyncio.run(scene())
+
+
+def test_a_long_run_on_the_thread_refuses_nobody_on_the_loop() -> None:
+    """Small requests wait for small ones alone."""
+
+    async def scene() -> None:
+        desk = Desk(limit_rows=20_000)
+        desk.runner.gate.clear()
+        _, long = desk.ask(range(10_000), timeout_s=10.0)
+        desk.batcher.check_room(1, 0.1)
+        with pytest.raises(ServiceError, match="is waiting"):
+            desk.batcher.check_room(100, 0.1)
+        desk.runner.gate.set()
+        await asyncio.gather(long, desk.ask([1.0], timeout_s=0.1)[1])
+
+    asyncio.run(scene())
+
+
+def test_drain_waits_for_admitted_rows() -> None:
+    """After drain nothing is admitted, and its callback comes when the last admitted row is answered."""
+
+    async def scene() -> None:
+        desk = Desk()
+        _, admitted = desk.ask([1.0])
+        empty = asyncio.Event()
+        desk.admission.drain(empty.set)
+        with pytest.raises(ServiceError, match="shutting down"):
+            desk.ask([1.0])
+        assert not empty.is_set()
+        await admitted
+        assert empty.is_set()
+
+    asyncio.run(scene())
+
+
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("ask"), st.integers(0, 12)),
+        st.tuples(st.just("cancel"), st.integers(0, 30)),
+        st.tuples(st.just("turn"), st.integers(0, 0)),
+        st.tuples(st.just("hold"), st.integers(0, 1)),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(actions=ACTIONS)
+def test_cancelling_anyone_hurts_nobody(actions: list[tuple[str, int]]) -> None:
+    """Whoever goes away at whatever moment, every other caller gets exactly its own rows, and all places are freed."""
+
+    async def scene() -> None:
+        desk = Desk()
+        callers: list[tuple[list[float], Ticket, asyncio.Future[Any]]] = []
+        gone: set[int] = set()
+        for action, number in actions:
+            if action == "ask":
+                values = [100.0 * len(callers) + row for row in range(number)]
+                callers.append((values, *desk.ask(values)))
+            elif action == "cancel" and number < len(callers) and not callers[number][2].done():
+                desk.batcher.cancel(callers[number][1])
+                gone.add(number)
+            elif action == "turn" and desk.runner.gate.is_set():
+                await turn()
+            elif action == "hold" and not any(len(sizes) for sizes, _, _ in callers if len(sizes) <= 8):
+                (desk.runner.gate.set if number else desk.runner.gate.clear)()
+        desk.runner.gate.set()
+        for number, (values, _, reply) in enumerate(callers):
+            if number not in gone:
+                assert (await asyncio.wait_for(reply, 30))["value"].reshape(-1).tolist() == [2 * v for v in values]
+        await asyncio.get_running_loop().run_in_executor(desk.executor, bool)  # behind whatever still runs
+        await turn()
+        assert desk.admission.queued_rows == 0
+        assert not any(callers[number][2].done() for number in gone)
+
+    asyncio.run(scene())
+
+
+def test_saturated_rows_are_counted() -> None:
+    """Rows that an exact graph flags are in the counts of their model; a graph that flags nothing counts none."""
+
+    class Flags(Doubles):
+        def run(self, requests: Sequence[Arrays]) -> list[Outputs]:
+            outputs = super().run(requests)
+            return [{**own, "saturated": own["value"] > 4} for own in outputs]
+
+    async def scene() -> None:
+        desk = Desk()
+        await desk.ask([1.0, 9.0])[1]
+        assert desk.batcher.flow.saturated_rows == 0
+        desk.batcher._runner = Flags()
+        await asyncio.gather(desk.ask([1.0, 9.0, 9.0])[1], desk.ask([5.0])[1])
+        assert desk.batcher.flow.saturated_rows == 3
+
+    asyncio.run(scene())

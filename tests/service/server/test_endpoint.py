@@ -1,0 +1,78 @@
+"""What one request goes through, with a codec that says when it is asked."""
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.errors import ServiceError
+from service.features.arrays import Arrays
+from service.inference.admission import Admission
+from service.inference.batcher import Batcher
+from service.metrics import Tally
+from service.protocols.interface import Answer, Call, Decoded
+from service.protocols.native.protocol import Native
+from service.server.endpoint import Exchange
+
+
+class Counting:
+    """A codec whose bodies are as many rows as they have bytes, and a runner that returns what it gets."""
+
+    def __init__(self) -> None:
+        self.decoded: list[bytes] = []
+
+    def decode(self, call: Call) -> Decoded:
+        """Take each byte for a row."""
+        self.decoded.append(call.body)
+        return Decoded(Arrays(np.zeros((len(call.body), 1)), None), len(call.body))
+
+    def encode(self, call: Call, decoded: Decoded, outputs: Mapping[str, np.ndarray]) -> Answer:
+        """Say how many rows ran."""
+        return Answer(200, (), b"%d" % len(outputs["value"]))
+
+    def run(self, requests: Any) -> list[dict[str, np.ndarray]]:
+        """Return the rows."""
+        return [{"value": arrays.numeric} for arrays in requests]
+
+
+def desk(limit_rows: int = 4) -> tuple[Exchange, Counting, Tally]:
+    """Return an exchange with its codec and its tally; everything runs on the loop."""
+    codec, tally = Counting(), Tally()
+    batcher = Batcher(codec, Admission(limit_rows), ThreadPoolExecutor(1), inline_s=1.0)
+    return Exchange(Native(), codec, batcher, tally, 10.0), codec, tally
+
+
+def test_a_full_queue_refuses_before_it_decodes() -> None:
+    """When there is no place, a refusal costs no reading of the body, and it is counted."""
+
+    async def scene() -> None:
+        exchange, codec, tally = desk()
+        answers: list[Answer] = []
+        for body in (b"1234", b"5", b"6"):
+            exchange.handle(body, [], {}, answers.append)
+        assert [answer.status for answer in answers] == [429, 429]
+        assert (b"retry-after", b"1") in answers[0].headers
+        assert codec.decoded == [b"1234"]
+        assert tally.refusals == {"overloaded": 2}
+        await asyncio.sleep(0)
+        assert answers[2].body == b"4"
+
+    asyncio.run(scene())
+
+
+def test_a_long_body_is_refused_by_its_length() -> None:
+    """What a whole request would get is known from its headers: no place, or a deadline that is none."""
+
+    async def scene() -> None:
+        exchange, _, _ = desk()
+        exchange.check_room(10**6, {})
+        exchange.handle(b"1234", [], {}, lambda _: None)
+        with pytest.raises(ServiceError, match="no place"):
+            exchange.check_room(10**6, {})
+        with pytest.raises(ServiceError, match="takes seconds"):
+            exchange.check_room(10**6, {b"x-request-timeout-s": b"soon"})
+
+    asyncio.run(scene())

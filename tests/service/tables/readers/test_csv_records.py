@@ -1,0 +1,65 @@
+"""Records of text tables: what parts their cells, and where bytes are no text."""
+
+import io
+
+import pytest
+
+from service.errors import ServiceError
+from service.tables.readers.csv_records import MAX_LINE_BYTES, SIGNS, Records, delimiter_of
+
+
+@pytest.mark.parametrize(
+    "head, delimiter",
+    [
+        ("a,b,c\n", ","),
+        ("a;b;c\n", ";"),
+        ("a\tb\n", "\t"),
+        ("a|b|c", "|"),
+        ("length, mm;b;c\n", ";"),
+        ("a;b,c\n", ","),
+        ("alone\n", ","),
+        ('"a;b;c;d",e,f\n', ","),
+        ('"say ""a;b;c;d""",e\n', ","),
+        ('5";6";7",a;b,c\n', ";"),
+        ("", ","),
+    ],
+)
+def test_the_delimiter_is_the_commonest_outside_of_quotes(head: str, delimiter: str) -> None:
+    """The commonest of the four signs in the names parts the cells; a comma where it is as common as another."""
+    assert delimiter_of(head) == delimiter
+    assert delimiter_of(head, "\t") == "\t"
+
+
+def test_the_header_may_begin_late_and_have_lines() -> None:
+    """Blank lines before the names, and line ends in quotes among them, do not hide what parts them."""
+    records = Records(io.BytesIO(b'\xef\xbb\xbf\r\n\n"a,\nb,";c\r\n1;"2,3"\r\n'), SIGNS)
+
+    assert list(records) == [(3, ["a,\nb,", "c"]), (5, ["1", "2,3"])]
+
+
+def test_a_quote_without_end_is_refused() -> None:
+    """A header whose quote is never closed is refused, and not looked through to the end of the file."""
+    file = io.BytesIO(b'a,"b\n' + b"1,2\n" * 1_000_000)
+
+    with pytest.raises(ServiceError, match="Line 1 is not CSV"):
+        list(Records(file, SIGNS))
+    assert file.tell() < MAX_LINE_BYTES
+
+
+@pytest.mark.parametrize(
+    "body, sentence",
+    [
+        (b"a,b\n1,\xe9t\xe9\n", "Line 2, column 'b', is not UTF-8 (byte 0xe9): convert the table with iconv -f latin1"),
+        (b"a,b\n1,2,\xe9\n", "Line 2, cell 3, is not UTF-8"),
+        (b"a,b\xe9\n1,2\n", "Line 1, name 2 of the columns, is not UTF-8"),
+        (b'a,b\n1,"x\n\xe9\n"\n', "Line 3, column 'b', is not UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16"), "The table is UTF-16: convert it with iconv -f utf-16 -t utf-8."),
+    ],
+)
+def test_bytes_that_are_no_text_have_a_place(body: bytes, sentence: str) -> None:
+    """A byte that is not UTF-8 is told by its line and column, with what to do."""
+    with pytest.raises(ServiceError) as refused:
+        list(Records(io.BytesIO(body), SIGNS))
+
+    assert refused.value.message.startswith(sentence)
+    assert refused.value.code == "broken_csv"

@@ -1,0 +1,166 @@
+"""The scikit-learn face: scikit-learn's own checks, data frames, weights, and the bits of the exported bundle."""
+
+import json
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+from service.bundle import reader as bundle
+from service.inference.engine import EngineOptions
+from service.inference.model import load
+from training.estimators.estimator import BatchNormMLPClassifier, BatchNormMLPRegressor
+
+QUICK: dict[str, Any] = {"widths": (32,), "ensemble": 1, "encoding": "plain"}
+QUICK |= {"epochs": 25, "threads": 1, "device": "cpu"}
+SHARES = "rows that are repeated may be dealt to training and validation; a row with a weight is dealt once"
+EXPECTED = {"check_sample_weight_equivalence_on_dense_data": SHARES}
+
+
+def checks() -> Iterator[Any]:
+    """Yield scikit-learn's checks, but for the one of array libraries, which the estimators do not claim to take."""
+    for estimator in (BatchNormMLPClassifier(**QUICK), BatchNormMLPRegressor(**QUICK)):
+        found = estimator_checks_generator(estimator, mark="xfail", expected_failed_checks=EXPECTED)
+        yield from (one for one in found if "check_array_api_input" not in str(one))
+
+
+@pytest.mark.parametrize(
+    "estimator, check", list(checks()), ids=lambda one: getattr(getattr(one, "func", one), "__name__", "")
+)
+def test_scikit_learns_checks(estimator: Any, check: Callable[[Any], None]) -> None:
+    """Each of scikit-learn's checks passes, but for the one that is explained."""
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    """Numbers, text with missing values, dates, and classes that follow from them."""
+    random = np.random.default_rng(0)
+    size, colour = random.normal(size=200), random.choice(["red", "green", "blue"], 200).astype(object)
+    colour[::17] = None
+    day = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(200), "D")
+    kind = np.where(size + (colour == "red") > 0.5, "big", "small")
+    return pd.DataFrame({"size": size, "colour": colour, "day": day, "kind": kind})
+
+
+@pytest.fixture(scope="module")
+def fitted(frame: pd.DataFrame) -> BatchNormMLPClassifier:
+    """Return a classifier that is fitted to the frame."""
+    return BatchNormMLPClassifier(**QUICK, date=("day",)).fit(frame[["size", "colour", "day"]], frame["kind"])
+
+
+def test_a_fitted_classifier_names_what_it_takes(fitted: BatchNormMLPClassifier) -> None:
+    """Classes and features are those of the frame."""
+    assert fitted.classes_.tolist() == ["big", "small"]
+    assert fitted.feature_names_in_.tolist() == ["size", "colour", "day"]
+    assert fitted.n_features_in_ == 3
+
+
+def test_pandas_and_polars_agree(frame: pd.DataFrame, fitted: BatchNormMLPClassifier) -> None:
+    """A polars frame of the same rows gets the same bits, in fitting and in answering."""
+    features = frame[["size", "colour", "day"]]
+    wanted = fitted.predict_proba(features)
+    as_polars = pl.from_pandas(features)
+    again = clone(fitted).fit(as_polars, pl.from_pandas(frame["kind"]))
+
+    assert fitted.predict_proba(as_polars).tobytes() == wanted.tobytes()
+    assert again.predict_proba(as_polars).tobytes() == wanted.tobytes()
+    assert fitted.score(features, frame["kind"]) > 0.8
+
+
+def test_the_bundle_gives_the_estimators_bits(
+    frame: pd.DataFrame, fitted: BatchNormMLPClassifier, tmp_path: Path
+) -> None:
+    """What the service answers from the exported bundle is what predict_proba said before, bit for bit."""
+    folder = fitted.export(tmp_path, "kinds")
+    model = load(bundle.read(folder), EngineOptions(device="cpu"), run_rows=1024)
+    plain = frame.drop(columns="kind").astype({"day": str}).astype(object)
+    rows = plain.where(plain.notna(), None).to_numpy().tolist()
+    encoded = model.encoder.encode_rows(json.loads(json.dumps(rows)))
+    (served,) = model.runner.run([encoded.arrays])
+
+    assert encoded.errors == []
+    assert served["probabilities"].tobytes() == fitted.predict_proba(frame.drop(columns="kind")).tobytes()
+    assert model.manifest.metrics["part"] == "validation"
+
+
+def test_a_pickled_estimator_answers_and_exports(
+    frame: pd.DataFrame, fitted: BatchNormMLPClassifier, tmp_path: Path
+) -> None:
+    """A pickle starts its engine anew, gives the same bits, and exports the same graph."""
+    copied = pickle.loads(pickle.dumps(fitted))
+    features = frame.drop(columns="kind")
+
+    assert copied.predict_proba(features).tobytes() == fitted.predict_proba(features).tobytes()
+    files = [made.export(tmp_path / name, "kinds") / "model.onnx" for name, made in (("a", fitted), ("b", copied))]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_weight_moves_the_fit() -> None:
+    """Where equal rows disagree about the class, the heavier ones win; a row of weight 0 is as if it were not there."""
+    x = np.zeros((120, 2)) + np.arange(120)[:, None] % 4
+    y = np.arange(120) // 4 % 2
+    heavy = np.where(y == 1, 9.0, 1.0)
+    model = BatchNormMLPClassifier(**QUICK)
+
+    ones, zeros, even = (model.fit(x, y, w).predict_proba(x)[:, 1].mean() for w in (heavy, 10 - heavy, np.ones(120)))
+    assert (ones > 0.7, zeros < 0.3) == (True, True)
+    assert even == pytest.approx(0.5, abs=0.1)
+    without = model.fit(x[y == 1][:40].repeat(1, 0), np.arange(40) % 2).predict_proba(x)
+    padded = model.fit(np.vstack([x[y == 1][:40], x]), np.r_[np.arange(40) % 2, y], np.r_[np.ones(40), np.zeros(120)])
+    assert padded.predict_proba(x).tobytes() == without.tobytes()
+
+
+def test_a_grid_is_searched(frame: pd.DataFrame) -> None:
+    """Grid search clones, fits each setting on folds of the frame and refits the best."""
+    search = GridSearchCV(
+        BatchNormMLPClassifier(**{**QUICK, "epochs": 80}), {"widths": [(4,), (16, 8)], "dropout": [0.0]}, cv=2
+    )
+    search.fit(frame[["size", "colour"]], frame["kind"])
+
+    assert search.best_score_ > 0.7
+    assert search.best_estimator_.model_.fitted.chosen["network"]["widths"] == search.best_params_["widths"]
+
+
+def test_a_regressor_answers_in_the_targets_unit(frame: pd.DataFrame) -> None:
+    """Values far from zero come back in their own unit; an infinite one is refused by name."""
+    y = 1e6 + 1e3 * frame["size"]
+    model = BatchNormMLPRegressor(**QUICK, test_share=0.2).fit(frame[["size"]], y)
+
+    assert model.score(frame[["size"]], y) > 0.9
+    assert model.model_.data.judged == "test"
+    with pytest.raises(ValueError, match="infinity"):
+        model.fit(frame[["size"]], y.where(y.index > 0, np.inf))
+
+
+def test_a_column_that_is_gone_is_named(frame: pd.DataFrame, fitted: BatchNormMLPClassifier) -> None:
+    """A frame without a feature is refused with the names that were seen in fitting."""
+    with pytest.raises(ValueError, match="colour"):
+        fitted.predict(frame[["size", "day"]])
+
+
+def test_a_batch_without_any_value_is_answered(frame: pd.DataFrame, fitted: BatchNormMLPClassifier) -> None:
+    """A column that is missing in every new row is missing, whatever type the frame gives it."""
+    rows = frame.drop(columns="kind").head(3).assign(size=np.nan, colour=None, day=pd.NaT)
+
+    assert fitted.predict_proba(rows).shape == (3, 2)
+
+
+def test_a_regressor_takes_no_text() -> None:
+    """Classes as the target of a regression are refused with what takes them."""
+    with pytest.raises(ValueError, match="y holds text: a regressor takes numbers; BatchNormMLPClassifier takes"):
+        BatchNormMLPRegressor().fit(np.arange(40.0).reshape(20, 2), np.array(list("ab") * 10))
+
+
+def test_an_unknown_encoding_is_a_value_error() -> None:
+    """A setting that the command refuses is refused by the estimator alike."""
+    with pytest.raises(ValueError, match="encoding is 'foo': use one of plain, bins, quantile, tree, waves"):
+        BatchNormMLPRegressor(encoding="foo").fit(np.arange(40.0).reshape(20, 2), np.arange(20.0))

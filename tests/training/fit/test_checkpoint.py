@@ -1,0 +1,58 @@
+"""Checkpoints: replaced whole, of one run, and refused in one sentence."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.fit.checkpoint import Checkpoint, CheckpointError
+
+STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "steps": torch.tensor(7)}
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    """The saved state comes back to the bit, for the same data and settings."""
+    path = tmp_path / "m" / ".checkpoint.safetensors"
+    Checkpoint(path, {"seed": 1}).save(STATE)
+    found = Checkpoint(path, {"seed": 1}).load()
+    assert all(torch.equal(found[name], tensor) for name, tensor in STATE.items())
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_interval(tmp_path: Path) -> None:
+    """States that follow within the interval are passed over, so that short epochs stay short."""
+    path = tmp_path / "c.safetensors"
+    checkpoint = Checkpoint(path, {}, interval_s=3600)
+    checkpoint.save(STATE)
+    checkpoint.save({"steps": torch.tensor(8)})
+    assert checkpoint.load()["steps"] == 7
+
+
+def test_remove(tmp_path: Path) -> None:
+    """Removing is done whether or not there is a file."""
+    checkpoint = Checkpoint(tmp_path / "c.safetensors", {})
+    checkpoint.save(STATE)
+    checkpoint.remove()
+    checkpoint.remove()
+    assert not list(tmp_path.iterdir())
+
+
+def test_none(tmp_path: Path) -> None:
+    """Where no run was interrupted there is nothing to resume."""
+    with pytest.raises(CheckpointError, match=r"there is no checkpoint .* to resume from: leave --resume out."):
+        Checkpoint(tmp_path / "c.safetensors", {}).load()
+
+
+def test_another_run(tmp_path: Path) -> None:
+    """A checkpoint of other settings is refused."""
+    Checkpoint(tmp_path / "c.safetensors", {"seed": 1}).save(STATE)
+    with pytest.raises(CheckpointError, match="is of other data or settings: give the same ones"):
+        Checkpoint(tmp_path / "c.safetensors", {"seed": 2}).load()
+
+
+def test_damaged(tmp_path: Path) -> None:
+    """A file that is no checkpoint is refused."""
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match="cannot be read: "):
+        Checkpoint(path, {}).load()

@@ -1,0 +1,76 @@
+"""Folding changes no function: the folded float64 network is the torch network in eval mode."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.bundle.signature import Task
+from training.network.batchnorm import recompute
+from training.network.fold import Norm, Output, fold_block, predictions
+from training.network.fold_torch import fold_network, unfolded_scores
+from training.network.network import Network, NetworkSettings
+from training.network.parity import ParityError, check_fold
+from training.network.tensors import Rows
+
+ROWS = 64
+
+
+def make_rows(inputs: int, codes: int) -> Rows:
+    """Draw rows for a network with one embedded column of `codes` codes, or none."""
+    drawn = torch.Generator().manual_seed(5)
+    column = torch.randint(0, codes, (ROWS, 1), generator=drawn) if codes else None
+    return Rows(torch.randn(ROWS, inputs, generator=drawn), column, torch.zeros(ROWS))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    widths=st.lists(st.integers(1, 9), max_size=3),
+    members=st.integers(1, 4),
+    codes=st.integers(0, 5),
+    affine=st.booleans(),
+    task=st.sampled_from([("binary", 1), ("multiclass", 4), ("regression", 1)]),
+    temperature=st.floats(0.5, 2.0),
+)
+def test_parity(
+    widths: list[int], members: int, codes: int, *, affine: bool, task: tuple[Task, int], temperature: float
+) -> None:
+    """For any widths, members, task, temperature, with gamma and beta or without: equal to 1e-10 of the spread."""
+    torch.manual_seed(0)
+    rows = make_rows(3, codes)
+    network = Network(3, [(codes, 2)] if codes else [], task[1], NetworkSettings(tuple(widths), members, affine=affine))
+    for parameter in network.parameters():  # gamma and beta away from 1 and 0, of either sign
+        torch.nn.init.normal_(parameter)
+    frozen = recompute(network, rows)
+    folded = fold_network(frozen, [0] if codes else [], Output(task[0]), temperature)
+    found = folded.scores(rows.x.numpy(), None if rows.codes is None else rows.codes.numpy())
+    check_fold(unfolded_scores(frozen, rows), found, temperature)
+    if task[0] == "binary":
+        assert not found[:, 0].any()
+
+
+def test_a_changed_weight_is_found() -> None:
+    """The parity check names the stage where one folded weight is off by 1e-6."""
+    torch.manual_seed(0)
+    rows = make_rows(3, 0)
+    frozen = recompute(Network(3, [], 2, NetworkSettings((8,))), rows)
+    folded = fold_network(frozen, [], Output("multiclass"))
+    folded.members[0].layers[0].weight[0, 0] += 1e-6
+    with pytest.raises(ParityError, match="the fold stage changed the network: row"):
+        check_fold(unfolded_scores(frozen, rows), folded.scores(rows.x.numpy(), None), 1.0)
+
+
+def test_a_bias_before_batch_norm() -> None:
+    """A bias of the linear map before batch norm folds too, shifted by the mean."""
+    norm = Norm(np.array([2.0]), np.array([4.0]), 0.0, np.array([3.0]), np.array([1.0]))
+    layer = fold_block(np.array([[5.0]]), norm, np.array([7.0]))
+    assert layer.weight.item() == 5.0 * 3.0 / 2.0
+    assert layer.bias.item() == (7.0 - 2.0) * 3.0 / 2.0 + 1.0
+
+
+def test_values_in_the_targets_unit() -> None:
+    """A regression's score is undone from standard units; a classifier's scores become probabilities."""
+    scores = np.array([[0.0], [2.0]])
+    np.testing.assert_array_equal(predictions(scores, Output("regression", 10.0, 3.0)), [[10.0], [16.0]])
+    np.testing.assert_allclose(predictions(np.array([[0.0, np.log(3.0)]]), Output("binary")), [[0.25, 0.75]])

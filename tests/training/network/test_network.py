@@ -1,0 +1,47 @@
+import torch
+
+from training.network.network import Network, NetworkSettings
+
+SETTINGS = NetworkSettings(widths=(6, 5), members=3, dropout=0.0)
+
+
+def test_members_side_by_side_are_plain_networks() -> None:
+    """Each member's scores are those of Linear, batch norm, ReLU, Linear with its own slice of the weights."""
+    torch.manual_seed(0)
+    network = Network(4, [], 2, SETTINGS).eval()
+    x = torch.randn(9, 4)
+    scores = network.member_scores(x, None)
+    for member in range(3):
+        hidden = x
+        for block in network.blocks:
+            linear = hidden @ block.linear.weight[member].T
+            hidden = torch.relu(linear / (1 + block.norm.eps) ** 0.5)  # fresh statistics: mean 0, variance 1
+        expected = hidden @ network.head.weight[member].T + network.head.bias[member]
+        assert torch.allclose(scores[:, member], expected, atol=1e-6)
+    assert torch.equal(network(x), scores.mean(dim=1))
+
+
+def test_members_learn_nothing_from_one_another() -> None:
+    """The gradient of one member's scores is zero in every other member's weights."""
+    network = Network(4, [], 2, SETTINGS)
+    network.member_scores(torch.randn(9, 4), None)[:, 0].sum().backward()
+    for layer in (*(block.linear for block in network.blocks), network.head):
+        assert layer.weight.grad is not None
+        assert layer.weight.grad[0].abs().sum() > 0
+        assert layer.weight.grad[1:].abs().sum() == 0
+
+
+def test_embeddings_follow_the_encoded_columns() -> None:
+    """The first layer reads x, then one row of each table."""
+    network = Network(2, [(3, 4), (5, 1)], 1, NetworkSettings(widths=()))
+    codes = torch.tensor([[2, 4]])
+    joined = network.joined(torch.tensor([[7.0, 8.0]]), codes)
+    assert joined[0, :2].tolist() == [7.0, 8.0]
+    assert torch.equal(joined[0, 2:6], network.embeddings[0].weight[2])
+    assert torch.equal(joined[0, 6:], network.embeddings[1].weight[4])
+
+
+def test_batch_norm_without_gamma_and_beta() -> None:
+    """affine=False leaves batch norm without parameters."""
+    network = Network(2, [], 1, NetworkSettings(affine=False))
+    assert all(block.norm.weight is None and block.norm.bias is None for block in network.blocks)

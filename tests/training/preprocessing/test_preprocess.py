@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from training.preprocessing.onnx_graph import Graph, TensorProto
+from training.preprocessing.preprocess import Encoding, Preprocess, Raw, fit
+
+EXACT = {
+    *("Add", "Sub", "Mul", "Div", "Sqrt", "Neg", "Abs", "Floor", "Round", "Clip", "Min", "Max", "Cast", "Where"),
+    *("IsNaN", "Not", "And", "Or", "Equal", "Less", "Greater", "Gather", "Concat", "Identity"),
+}
+
+
+def mixed_rows(rows: int = 60) -> tuple[Raw, np.ndarray]:
+    random = np.random.default_rng(0)
+    numeric = random.normal(size=(rows, 3)) * [1.0, 1e6, 1e-3] + [0.0, 1e9, 5.0]
+    numeric[::7, 1] = np.nan
+    categorical = np.stack([random.integers(0, 3, rows), random.integers(0, 20, rows)], axis=1)
+    return Raw(numeric, categorical), numeric[:, 0]
+
+
+@pytest.mark.parametrize("edges", [None, "quantile", "distinct", "tree"])
+@pytest.mark.parametrize("waves", [False, True])
+def test_every_encoding_uses_only_exact_operators(edges: str | None, *, waves: bool) -> None:
+    """No node may round in a way that differs between machines: each is an allowed elementwise one, or moves data."""
+    raw, y = mixed_rows()
+    graph = Graph()
+    names = graph.input("numeric", TensorProto.DOUBLE, 3), graph.input("categorical", TensorProto.INT64, 2)
+    fit(raw, y, classes=False, encoding=Encoding(edges=edges, waves=waves)).emit(graph, *names)
+    assert {node.op_type for node in graph.nodes} <= EXACT
+
+
+def test_the_encoded_width_is_the_one_stated() -> None:
+    """Bounds, width and the matrix agree."""
+    raw, y = mixed_rows()
+    preprocess = fit(raw, y, classes=False, encoding=Encoding(bins=5, waves=True))
+    assert preprocess.transform(raw).shape == (60, preprocess.width)
+    assert len(preprocess.bounds) == preprocess.width
+
+
+def test_missing_values_get_the_median_and_an_indicator() -> None:
+    """NaN encodes as the column's median, and the last numeric column says that it was missing."""
+    raw, y = mixed_rows()
+    preprocess = fit(Raw(raw.numeric, None), y, classes=False, encoding=Encoding(edges=None))
+    assert preprocess.missing.tolist() == [1]
+    assert raw.numeric is not None
+    x = preprocess.transform(Raw(raw.numeric[:8], None))
+    assert x[0, 1] == 0.0
+    assert x[:, -1].tolist() == [1, 0, 0, 0, 0, 0, 0, 1]
+
+
+def test_small_categories_are_one_hot_and_large_ones_are_left_to_the_network() -> None:
+    """Up to eight codes get a column each, more are embedded; a code never trained on encodes as all zeros."""
+    raw, y = mixed_rows()
+    preprocess = fit(Raw(None, raw.categorical), y, classes=False, encoding=Encoding())
+    assert preprocess.embedded.tolist() == [1]
+    assert preprocess.transform(Raw(None, np.array([[1, 0], [9, 0]]))).tolist() == [[0, 1, 0], [0, 0, 0]]
+
+
+def test_a_table_of_large_categories_alone_still_has_an_encoded_column() -> None:
+    """Where nothing else fills x, the smallest categorical column is one-hot."""
+    codes = np.arange(40)[:, None] % 20
+    preprocess = fit(Raw(None, codes), np.zeros(40), classes=False, encoding=Encoding())
+    assert preprocess.width == 20
+    assert len(preprocess.embedded) == 0
+
+
+def test_arrays_rebuild_the_encoder() -> None:
+    """What is stored in a bundle encodes to the same bits."""
+    raw, y = mixed_rows()
+    preprocess = fit(raw, y, classes=False, encoding=Encoding(waves=True))
+    again = Preprocess.from_arrays(preprocess.to_arrays())
+    assert again.transform(raw).tobytes() == preprocess.transform(raw).tobytes()
+
+
+def test_rows_are_encoded_alike_alone_and_in_chunks() -> None:
+    """A row's encoding does not depend on the rows beside it."""
+    raw, y = mixed_rows()
+    preprocess = fit(raw, y, classes=False, encoding=Encoding(waves=True))
+    alone = [preprocess.transform(Raw(*(part[i : i + 1] for part in raw if part is not None))) for i in range(60)]
+    assert np.concatenate(alone).tobytes() == preprocess.transform(raw).tobytes()

@@ -1,0 +1,116 @@
+"""`batchproof-train exact BUNDLE`: write a bundle again, its network in exact arithmetic, as a new version beside it.
+
+Only the bundle's folder is needed: weights.safetensors holds the network. Its accuracy is measured on the golden
+rows or, with --table, on the test rows of the table that it was trained on.
+Exit status: 0 written; 1 the network could not be proved or written; 2 what was asked for cannot be done.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from service.bundle import reader as bundles
+from service.bundle.reader import Bundle
+from service.errors import BundleError
+from service.features.arrays import Arrays
+from service.features.encoder import Encoder
+from service.inference.engine import Engine, EngineOptions
+from service.inference.runner import Runner
+from training.cli.arguments import Arguments, number
+from training.data.dataset import prepare
+from training.data.table import TableError
+from training.export import bundle_writer as bundle
+from training.export import golden
+from training.export.bundle_writer import WriteError
+from training.export.exact import build as exacts
+from training.export.exact.graph import HEADROOM
+from training.network import weights as weight_files
+from training.prove import ProofError
+from training.prove.certificate import page
+from training.settings import SettingError, make
+
+RUN_ROWS = 8_192  # rows of one run of the engine
+KEPT = ("name", "task", "signature", "metrics", "uncertainty")  # fields of bundle.json that stay as they were
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command and return its exit status."""
+    given = parser().parse_args(arguments)
+    try:
+        folder = rewrite(given.bundle, given.headroom, given.table)
+    except (BundleError, SettingError, TableError) as error:
+        return refused(error, 2)
+    except (ProofError, WriteError) as error:
+        return refused(error, 1)
+    print(f"wrote {folder}")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command's arguments."""
+    made = Arguments(
+        prog="batchproof-train exact", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("bundle", metavar="BUNDLE", type=Path, help="models/NAME/VERSION, with weights.safetensors")
+    made.add_argument("--headroom", type=number, default=HEADROOM, metavar="X",
+                      help="hidden activations may reach X times their training maxima (default: %(default)g)")  # fmt: skip
+    made.add_argument("--table", type=Path, metavar="TABLE", help="the training table: measure on its test rows")
+    return made
+
+
+def rewrite(folder: Path, headroom: float, table: Path | None) -> Path:
+    """Write the exact version of the bundle in `folder`; returns the new folder."""
+    if not headroom > 0.0:
+        raise SettingError(
+            f"--headroom is {headroom:g}: it must be above 0, and 1 leaves no room beyond the training rows."
+        )
+    old = bundles.read(folder)
+    if "weights.safetensors" not in old.manifest.files:
+        raise BundleError(f"{folder} has no weights.safetensors: only the training that wrote it can export it again")
+    stored = folder / "weights.safetensors"
+    weights = weight_files.read(stored, old.manifest.task)
+    exact = exacts.build(weights, headroom)
+    print(page(exact.certificate))
+    runner = Runner(Engine(exact.model, EngineOptions(device="cpu")), RUN_ROWS)
+    rows = Encoder(old.manifest.signature).encode_rows(old.golden.rows).arrays
+    measured, arrays = ("golden", rows) if table is None else ("test", test_rows(old, table))
+    arithmetic = exacts.arithmetic(exact, weights, runner, arrays)
+    arithmetic["accuracy"]["measured_on"] = f"the {measured} rows"
+    files = {
+        "model.onnx": exact.model,
+        "golden.json": golden.serialise(old.golden.rows, runner.run([rows])[0]),
+        "weights.safetensors": stored.read_bytes(),
+    }
+    if (folder / "report.html").is_file():
+        files["report.html"] = (folder / "report.html").read_bytes()
+    return bundle.write(folder.parent.parent, content(old, folder, arithmetic), files)
+
+
+def content(old: Bundle, folder: Path, arithmetic: dict[str, Any]) -> dict[str, Any]:
+    """Return bundle.json of the new version, less what `bundle.write` adds."""
+    manifest = old.manifest.model_dump(mode="json")
+    source = {"version": old.manifest.version, "sha256": old.manifest.sha256}
+    return {
+        **{name: manifest[name] for name in KEPT},
+        "version": bundle.next_version(folder.parent.parent, old.manifest.name),
+        "arithmetic": arithmetic,
+        "provenance": {**manifest["provenance"], "exported_from": source},
+    }
+
+
+def test_rows(old: Bundle, table: Path) -> Arrays:
+    """Return the test rows of the training table, split as then; refuses another table."""
+    provenance = old.manifest.provenance
+    settings = {name: value for name, value in provenance["settings"].items() if value is not None}
+    data = prepare(table, make(settings))
+    if data.table.sha256 != provenance["data"]["sha256"]:
+        raise TableError(f"{table} is not the table that the bundle was trained on: its bytes differ.")
+    return data.arrays["test"]
+
+
+def refused(error: Exception, status: int) -> int:
+    """Say why nothing was written."""
+    print(f"batchproof-train exact: {error}", file=sys.stderr)
+    return status

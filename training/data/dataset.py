@@ -1,0 +1,134 @@
+"""From a file to arrays: read, typed, split, described, encoded. Nothing is fitted here but ranges and categories."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from service.bundle.signature import Signature
+from service.features.arrays import Arrays
+from training.data import schema as schemas
+from training.data import target as goals
+from training.data.columns import Column, _check_range, typed
+from training.data.schema import Dropped, Schema
+from training.data.split import Split, _check_classes, _split
+from training.data.table import RawTable, TableError, nearest, read
+from training.data.target import Goal, _target
+from training.settings import Settings, _wanted
+
+
+@dataclass(frozen=True)
+class Data:
+    """A table, ready to fit on."""
+
+    table: RawTable
+    columns: tuple[Column, ...]  # of all rows, the target's not among them
+    goal: Goal
+    schema: Schema
+    split: Split
+    arrays: dict[str, Arrays]  # train, validation, test -> the graph's inputs
+    weight: np.ndarray | None = None  # [rows] float64, how much each row counts in the fit
+
+    @property
+    def judged(self) -> str:
+        """The part that metrics are measured on: the test rows, or the validation rows where there are none."""
+        return "test" if len(self.split.test) else "validation"
+
+    @property
+    def signature(self) -> Signature:
+        """The features and the target."""
+        return self.schema.signature
+
+    def y(self, part: str) -> np.ndarray:
+        """Return the target of one part [rows]: class codes or float64 values."""
+        rows: np.ndarray = getattr(self.split, part)
+        return self.goal.y.take(rows)
+
+    def weights(self, part: str) -> np.ndarray | None:
+        """Return how much each row of one part counts [rows] float32, 1 for the mean training row; None: all alike."""
+        if self.weight is None:
+            return None
+        unit = self.weight[self.split.train].mean()
+        rows: np.ndarray = getattr(self.split, part)
+        return np.asarray(self.weight[rows] / unit, np.float32)
+
+    def lines(self) -> list[str]:
+        """Return what was decided, for people: the goal, the split, and one line a column."""
+        goal, sizes = self.goal, {part: len(getattr(self.split, part)) for part in Split._fields}
+        classes = "" if goal.classes is None else f", {len(goal.classes)} classes"
+        return [
+            f"{self.table.path.name}: {len(goal.y)} rows, {len(self.table.names)} columns",
+            f"target {goal.name!r}: {goal.task}{classes} ({goal.reason})",
+            "rows: " + ", ".join(f"{count} {part}" for part, count in sizes.items()),
+            *self.schema.lines(self.columns),
+        ]
+
+
+def prepare(path: Path, settings: Settings) -> Data:
+    """Read the table and everything about it that the settings ask for; TableError in one sentence."""
+    table, own_rows = _with_test(read(path), settings)
+    _check_names(table, settings)
+    goal = goals.find(_target(table, settings), settings.task)
+    split = _split(table, goal, settings, own_rows)
+    _check_classes(goal, split)
+    left_out = {settings.target, settings.split_column, *settings.drop}
+    names = [name for name in table.names if name not in left_out]
+    return arrange(table, names, goal, split, settings)
+
+
+def arrange(
+    table: RawTable, names: list[str], goal: Goal, split: Split, settings: Settings, weight: np.ndarray | None = None
+) -> Data:
+    """Read the columns `names` of a table that is split already, and encode them; TableError in one sentence."""
+    columns, dropped = _columns(table, settings, names)
+    schema = schemas.infer(columns, goal, split.train, rare_rows=settings.rare_rows, keep=settings.keep)
+    asked = tuple(Dropped(name, "as asked") for name in settings.drop)
+    schema = Schema(schema.signature, schema.dropped + dropped + asked)
+    arrays = {part: schemas.encode(schema.signature, columns, getattr(split, part)) for part in Split._fields}
+    return Data(table, columns, goal, schema, split, arrays, weight)
+
+
+def _with_test(table: RawTable, settings: Settings) -> tuple[RawTable, int]:
+    """Append the rows of the test file, if one is given; returns how many rows are the table's own."""
+    rows = table.arrow.num_rows
+    if settings.test is None:
+        return table, rows
+    if settings.split_column is not None:
+        raise TableError("--test and --split-column both say which rows are the test: give one of them.")
+    other = read(Path(settings.test))
+    for name in table.names:
+        if name not in other.names:
+            raise TableError(f"{other.path} has no column {name!r}: {nearest(name, other.names)}")
+    try:
+        both = pa.concat_tables([table.arrow, other.arrow.select(table.names)], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise TableError(
+            f"the columns of {other.path} are of other types than those of {table.path}: {error}."
+        ) from error
+    return RawTable(table.path, both, table.sha256), rows
+
+
+def _check_names(table: RawTable, settings: Settings) -> None:
+    flags = {"target": (settings.target,), "split-column": (settings.split_column,)}
+    flags |= {kind: getattr(settings, kind) for kind in ("numeric", "categorical", "date", "drop", "keep")}
+    for flag, names in flags.items():
+        for name in names:
+            if name is not None and name not in table.names:
+                raise TableError(f"--{flag} names {name!r}, but there is no such column: {nearest(name, table.names)}")
+
+
+def _columns(table: RawTable, settings: Settings, names: list[str]) -> tuple[tuple[Column, ...], tuple[Dropped, ...]]:
+    columns, dropped = [], []
+    for name in names:
+        if not name:
+            dropped.append(Dropped(name, "it has no name"))
+            continue
+        arrow = table.arrow.column(name)
+        column = typed(name, arrow, _wanted(name, settings))
+        if column is None:
+            dropped.append(Dropped(name, f"{arrow.type} values are no numbers, text or dates"))
+        else:
+            _check_range(column)
+            columns.append(column)
+    return tuple(columns), tuple(dropped)

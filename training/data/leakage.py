@@ -1,0 +1,119 @@
+"""What makes a test look better than the world will: features that give the target away, rows seen in training."""
+
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from service.bundle.signature import Signature
+from service.features.arrays import Arrays
+from training.data.split import Split
+from training.data.target import Goal
+
+TREE_ROWS = 20_000  # training rows that a feature is judged on
+LEAVES = 64
+TOLD = 0.99  # a feature alone that removes so much of a constant guess's error gives the target away
+RARE_SHARE = 0.05  # a class with a smaller share is named
+RARE_ROWS = 20  # and one with fewer training rows
+
+
+class Leak(NamedTuple):
+    """A feature that nearly equals the target."""
+
+    feature: str
+    told: float  # share of a constant guess's error (mistakes, or squared error) that the feature alone removes
+
+
+class Findings(NamedTuple):
+    """What was found; `lines` says it to people."""
+
+    leaks: tuple[Leak, ...]
+    duplicates: dict[str, int]  # part -> rows that equal a training row in every feature and in the target
+    rare_classes: dict[str, int]  # class -> training rows
+
+    def lines(self, split: Split) -> list[str]:
+        """Return one warning a finding."""
+        said = [
+            f"warning: {leak.feature!r} alone removes {leak.told:.1%} of the error: is it known when a prediction is asked for?"
+            for leak in self.leaks
+        ]
+        for part, count in self.duplicates.items():
+            rows = len(getattr(split, part))
+            if count:
+                said.append(f"warning: {count} of {rows} {part} rows ({count / rows:.1%}) equal a training row.")
+        for label, rows in self.rare_classes.items():
+            said.append(
+                f"warning: class {label!r} has {rows} of {len(split.train)} training rows: look at it by itself."
+            )
+        return said
+
+
+def find(signature: Signature, arrays: dict[str, Arrays], goal: Goal, split: Split) -> Findings:
+    """Look for leaks, duplicates and rare classes; `arrays` and `split` have train, validation and test."""
+    y = {part: goal.y[getattr(split, part)] for part in Split._fields}
+    return Findings(
+        tuple(_leaks(signature, arrays, y, goal)), _duplicates(arrays, y), _rare(y["train"], goal.classes or ())
+    )
+
+
+def _leaks(signature: Signature, arrays: dict[str, Arrays], y: dict[str, np.ndarray], goal: Goal) -> list[Leak]:
+    train, validation = arrays["train"], arrays["validation"]
+    found = []
+    for names, seen, held in (
+        (signature.numeric, train.numeric, validation.numeric),
+        (signature.categorical, train.categorical, validation.categorical),
+    ):
+        for column, feature in enumerate(names):
+            assert seen is not None, "a signature's kind of feature has its array"
+            assert held is not None, "a signature's kind of feature has its array"
+            told = _told(
+                seen[:, column], y["train"], held[:, column], y["validation"], classes=goal.classes is not None
+            )
+            if told >= TOLD:
+                found.append(Leak(feature.name, told))
+    return found
+
+
+def _told(x: np.ndarray, y: np.ndarray, held_x: np.ndarray, held_y: np.ndarray, *, classes: bool) -> float:
+    """Share of a constant guess's error on held-out rows that a small tree on one column removes."""
+    step = max(1, len(x) // TREE_ROWS)
+    x, y = x[::step].astype(np.float64), y[::step]
+    # Trees compare and sum in float32: a column is measured in a power of two, which moves no comparison.
+    exponent = np.frexp(np.nanmax(np.abs(x), initial=0.0))[1]
+    x, held_x = (np.clip(np.ldexp(values[:, None], -exponent), -2.0, 2.0) for values in (x, held_x.astype(np.float64)))
+    leaf = max(3, len(x) // 1000)
+    if classes:
+        tree = DecisionTreeClassifier(max_leaf_nodes=LEAVES, min_samples_leaf=leaf, random_state=0).fit(x, y)
+        wrong = float((tree.predict(held_x) != held_y).sum())
+        constant = float((held_y != np.bincount(y).argmax()).sum())
+    else:
+        tree = DecisionTreeRegressor(max_leaf_nodes=LEAVES, min_samples_leaf=leaf, random_state=0).fit(x, y)
+        wrong = float(np.square(tree.predict(held_x) - held_y).sum())
+        constant = float(np.square(held_y - y.mean()).sum())
+    return 1.0 - wrong / constant if constant > 0 else 0.0
+
+
+def _duplicates(arrays: dict[str, Arrays], y: dict[str, np.ndarray]) -> dict[str, int]:
+    keys = {part: _keys(arrays[part], y[part]) for part in Split._fields}
+    return {part: int(np.isin(keys[part], keys["train"]).sum()) for part in ("validation", "test")}
+
+
+def _keys(arrays: Arrays, y: np.ndarray) -> np.ndarray:
+    """Return one 64-bit key a row: equal rows have equal keys, others differ but for about 1 chance in 2^64 a pair."""
+    parts = [array for array in (arrays.numeric, arrays.categorical) if array is not None]
+    words = np.concatenate(
+        [*(np.ascontiguousarray(part + 0).view(np.uint64) for part in parts), y[:, None].view(np.uint64)], axis=1
+    )
+    keys = np.zeros(len(y), np.uint64)
+    for word in words.T:
+        keys = (keys ^ word) * np.uint64(0x9E3779B97F4A7C15)
+        keys ^= keys >> np.uint64(29)
+    return keys
+
+
+def _rare(y: np.ndarray, classes: tuple[object, ...]) -> dict[str, int]:
+    counts = np.bincount(y, minlength=len(classes)).tolist() if classes else []
+    least = min(RARE_SHARE, 0.5 / max(1, len(classes))) * len(y)
+    return {
+        str(label): count for label, count in zip(classes, counts, strict=False) if count < least or count < RARE_ROWS
+    }

@@ -1,0 +1,157 @@
+"""What each column becomes: a feature with its range or categories, taken from the training rows, or dropped and why."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.bundle.signature import Feature, Signature
+from service.features.arrays import Arrays
+from training.data.columns import Column
+from training.data.table import TableError
+from training.data.target import Goal
+
+IDENTIFIER_SHARE = 0.9  # a text column with so many distinct values a row names rows, and tells nothing of others
+IDENTIFIER_ROWS = 20  # below this, distinct values say little
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A column that is not used, and the reason in a few words."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The decision on every column."""
+
+    signature: Signature
+    dropped: tuple[Dropped, ...]
+
+    def lines(self, columns: Iterable[Column]) -> list[str]:
+        """Return one line a column, for people."""
+        by_name = {column.name: column for column in columns}
+        width = max(len(feature.name) for feature in self.signature.inputs)
+        lines = [f"  {f.name:<{width}}  {f.kind:<11}  {_detail(f, by_name[f.name])}" for f in self.signature.inputs]
+        return lines + [f"  {drop.name:<{width}}  dropped      {drop.reason}" for drop in self.dropped]
+
+
+def infer(columns: Iterable[Column], goal: Goal, train: np.ndarray, *, rare_rows: int, keep: Iterable[str]) -> Schema:
+    """Decide on every column by its training rows, numbered `train`; whether null is taken, by all rows."""
+    features, dropped = [], []
+    for column in columns:
+        seen = column.take(train)
+        reason = None if column.name in keep else useless(seen)
+        feature = _feature(column, seen, rare_rows)
+        if reason is None and feature.categories == ():
+            reason = f"no category is in {rare_rows} training rows"
+        if reason is None:
+            features.append(feature)
+        else:
+            dropped.append(Dropped(column.name, f"{reason} ({column.note})" if column.note else reason))
+    if not features:
+        raise TableError("no column is left to predict from: name one in --keep to hold on to it.")
+    return Schema(Signature(inputs=tuple(features), target=goal.name, classes=goal.classes), tuple(dropped))
+
+
+def useless(column: Column) -> str | None:
+    """Return why the column of training rows cannot help, or None."""
+    present = column.values[~column.is_missing]
+    if not len(present):
+        return "no value in the training rows"
+    distinct = len(np.unique(present))
+    if distinct == 1 and len(present) == len(column.values):
+        return "constant"
+    if len(present) < IDENTIFIER_ROWS:
+        return None
+    if column.kind == "categorical" and column.value_type == "string" and distinct >= IDENTIFIER_SHARE * len(present):
+        return f"like an identifier: {distinct} distinct values in {len(present)} rows"
+    if column.value_type == "integer" and column.kind == "numeric" and _counts_rows(present):
+        return "like a row number: every value once, in order"
+    return None
+
+
+def encode(signature: Signature, columns: Iterable[Column], rows: np.ndarray) -> Arrays:
+    """Return the graph's inputs for the rows numbered `rows`: what the service would make of the same values."""
+    by_name = {column.name: column for column in columns}
+    numeric = [by_name[feature.name].values[rows] for feature in signature.numeric]
+    codes = [_codes(feature, by_name[feature.name])[rows] for feature in signature.categorical]
+    return Arrays(np.stack(numeric, axis=1) if numeric else None, np.stack(codes, axis=1) if codes else None)
+
+
+def text(level: object) -> str:
+    """Return a category as bundle.json lists it: `a`, `3`, `true`."""
+    return str(level).lower() if isinstance(level, bool) else str(level)
+
+
+def spelt(category: str) -> str:
+    """Return a category as a list of them shows it: quoted as in JSON where it would not read as one word or phrase."""
+    plain = category.isprintable() and category == category.strip() and category not in ("", "…")
+    return category if plain and not set(category) & set(',"') else json.dumps(category, ensure_ascii=False)
+
+
+def _counts_rows(values: np.ndarray) -> bool:
+    """Whether whole numbers rise by a steady step, give or take the rows that went to other parts of the split."""
+    steps = np.diff(values)
+    return bool((steps > 0).all() and steps.mean() < 4) and len(values) > IDENTIFIER_ROWS
+
+
+def _feature(column: Column, seen: Column, rare_rows: int) -> Feature:
+    plain = Feature(
+        name=column.name,
+        kind=column.kind,
+        value_type=column.value_type,
+        missing=bool(column.is_missing.any()),
+        categories=() if column.kind == "categorical" else None,
+    )
+    present = seen.values[~seen.is_missing]
+    if column.kind != "categorical":
+        limits = (float(present.min()), float(present.max())) if len(present) else None
+        return plain.model_copy(update={"range": limits, "typical": _middle(plain, present)})
+    counts = np.bincount(present, minlength=len(column.levels))
+    listed = [level for level, count in zip(column.levels, counts, strict=True) if count >= rare_rows]
+    most = column.levels[int(counts.argmax())] if listed else None
+    return plain.model_copy(update={"categories": tuple(text(level) for level in sorted(listed)), "typical": most})
+
+
+def _middle(feature: Feature, present: np.ndarray) -> float | int | bool | str | None:
+    """Return the middle value of a column as its JSON value; the lower of two, so that it occurs."""
+    if not len(present):
+        return None
+    middle = float(np.quantile(present, 0.5, method="lower"))
+    if feature.kind == "date":
+        return f"{np.datetime64(round(middle), 's')}Z"
+    kinds: dict[str, Callable[[float], float | int | bool]] = {"boolean": bool, "integer": int, "float": float}
+    return kinds[feature.value_type](middle)
+
+
+def _codes(feature: Feature, column: Column) -> np.ndarray:
+    """Return each row's code [rows] int64: one look-up a category, not one a row."""
+    categories = feature.categories or ()
+    places = {category: code for code, category in enumerate(categories)}
+    unseen, missing = len(categories) + 1, len(categories)
+    table = [places.get(text(level), unseen) for level in column.levels]
+    codes = np.asarray([*table, missing], np.int64)
+    return codes.take(column.values)  # place -1, missing, is the last of the table
+
+
+def _detail(feature: Feature, column: Column) -> str:
+    missing = f", {column.is_missing.mean():.1%} missing" if feature.missing else ""
+    note = f" ({column.note})" if column.note else ""
+    if feature.kind == "categorical":
+        names = feature.categories or ()
+        shown = ", ".join(map(spelt, names[:5])) + (", …" if len(names) > 5 else "")
+        rare = len(column.levels) - len(names)
+        merged = f", {rare} rare ones as unseen" if rare > 0 else ""
+        return f"{len(names)} categories: {shown}{merged}{missing}{note}"
+    low, high = feature.range or (np.nan, np.nan)
+    if feature.kind == "date":
+        return f"{_day(low)} to {_day(high)}{missing}{note}"
+    return f"{feature.value_type} {low:g} to {high:g}{missing}{note}"
+
+
+def _day(seconds: float) -> str:
+    return str(np.datetime64(int(seconds), "s"))

@@ -1,0 +1,100 @@
+"""Which rows train, which decide when to stop, and which only measure: seeded, and stratified for classes."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from training.data.table import RawTable, TableError
+from training.data.target import Goal
+from training.settings import Settings
+
+MIN_ROWS = 10
+NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "holdout"),
+}
+
+
+class Split(NamedTuple):
+    """Row numbers, rising, of each part."""
+
+    train: np.ndarray  # [train rows] int64
+    validation: np.ndarray  # [validation rows] int64
+    test: np.ndarray  # [test rows] int64
+
+
+def draw(
+    strata: np.ndarray, seed: int, validation_share: float, test_share: float, least_rows: int = MIN_ROWS
+) -> Split:
+    """Split len(strata) rows so that every stratum (class code; all zeros for regression) keeps its share.
+
+    A stratum too small for its shares stays whole in the training rows. `test_share` 0 leaves the test empty.
+    """
+    if len(strata) < least_rows:
+        raise TableError(f"{len(strata)} rows are too few to train and to test on: {least_rows} are the least.")
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(strata))
+    groups = [order[strata[order] == stratum] for stratum in np.unique(strata)]
+    test = np.concatenate([group[: _share(len(group), test_share)] for group in groups])
+    validation = np.concatenate(
+        [group[_share(len(group), test_share) :][: _share(len(group), validation_share)] for group in groups]
+    )
+    test, validation = _filled(order, groups, test, validation, test_share)
+    train = np.setdiff1d(order, np.concatenate([test, validation]))
+    return Split(train, np.sort(validation), np.sort(test))
+
+
+def named(labels: Sequence[str | None], column: str) -> Split:
+    """Split by the words in a column of the table."""
+    words = {word: part for part, words in NAMES.items() for word in words}
+    parts: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
+    for number, label in enumerate(labels):
+        part = words.get(str(label).strip().lower())
+        if part is None:
+            raise TableError(f"row {number + 1} has {label!r} in {column!r}: use train, validation or test.")
+        parts[part].append(number)
+    for part, numbers in parts.items():
+        if len(numbers) < (2 if part == "train" else 1):
+            raise TableError(f"column {column!r} names {len(numbers)} {part} rows: that is too few.")
+    return Split(*(np.asarray(parts[part], np.int64) for part in Split._fields))
+
+
+def _share(rows: int, share: float) -> int:
+    return int(rows * share + 0.5)
+
+
+def _filled(
+    order: np.ndarray, groups: list[np.ndarray], test: np.ndarray, validation: np.ndarray, test_share: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where all strata are too small for their shares, take one row in turn from strata that keep another."""
+    needs_test = test_share > 0 and not len(test)
+    if len(validation) and not needs_test:
+        return test, validation
+    spare = [row for group in groups for row in group[1:] if row not in test and row not in validation]
+    if not len(validation):
+        validation = np.asarray(spare[:1], order.dtype)
+        spare = spare[1:]
+    if needs_test:
+        test = np.asarray(spare[:1], order.dtype)
+    if not len(validation) or (needs_test and not len(test)):
+        raise TableError("every class has one row: there is nothing to validate and to test on.")
+    return test, validation
+
+
+def _split(table: RawTable, goal: Goal, settings: Settings, own_rows: int) -> Split:
+    if settings.split_column is not None:
+        labels = table.arrow.column(settings.split_column).to_pylist()
+        return named(labels, settings.split_column)
+    if own_rows == len(goal.y):
+        return draw(goal.strata, settings.seed, settings.validation_share, settings.test_share)
+    drawn = draw(goal.strata[:own_rows], settings.seed, settings.validation_share, 0.0)
+    return drawn._replace(test=np.arange(own_rows, len(goal.y)))
+
+
+def _check_classes(goal: Goal, split: Split) -> None:
+    if goal.classes is None:
+        return
+    for code in np.setdiff1d(goal.y, goal.y[split.train]).tolist():
+        raise TableError(f"class {goal.classes[code]!r} is in no training row: it cannot be learnt.")

@@ -1,0 +1,133 @@
+"""What is predicted: the task, its classes, and the target of every row."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.bundle.signature import ClassLabel, Task, class_text
+from training.data.columns import Column, typed
+from training.data.table import RawTable, TableError
+from training.settings import Settings, _wanted
+
+FEW_VALUES = 10  # a whole-number target with at most so many distinct values is taken for classes
+MOST_CLASSES = 1000
+STEP = 2.0**-20  # least spread of a target in units of its greatest value: eight steps of float32
+SIZES = (1e-30, 1e30)  # of a target's greatest value: answers are float32, and so are squares of errors in their units
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The target of all rows."""
+
+    name: str
+    task: Task
+    y: np.ndarray  # [rows] int64 class codes, or float64 values
+    classes: tuple[ClassLabel, ...] | None  # in the order of the codes; None for regression
+    reason: str  # why this task, where it was inferred
+
+    @property
+    def strata(self) -> np.ndarray:
+        """What a split keeps the shares of [rows]: the classes, or nothing."""
+        return self.y if self.classes is not None else np.zeros(len(self.y), np.int64)
+
+
+def find(column: Column, wanted: Task | None) -> Goal:
+    """Return the goal that the target column states; TableError where it cannot be predicted."""
+    missing = column.is_missing
+    if missing.any():
+        count, first = int(missing.sum()), int(np.flatnonzero(missing)[0]) + 1
+        rows = f"row {first}" if count == 1 else f"{count} rows, the first of them row {first}"
+        what = "no value" if column.kind == "categorical" else "no finite value"
+        raise TableError(
+            f"the target {column.name!r} has {what} in {rows} (counted from 1, without a header): "
+            "fill it in or take such rows out."
+        )
+    task, reason = (wanted, "as asked") if wanted else infer(column)
+    if task == "regression":
+        return _values(column, reason)
+    labels, y = _classes(column)
+    _check_classes(column.name, labels, len(y), task)
+    return Goal(column.name, task, y, labels, reason)
+
+
+def infer(column: Column) -> tuple[Task, str]:
+    """Return the task and why: text, booleans and few whole numbers are classes, other numbers are values."""
+    if column.kind == "categorical":
+        task: Task = "binary" if len(np.unique(column.values)) == 2 else "multiclass"
+        return task, "the target is text"
+    distinct = np.unique(column.values)
+    if column.kind == "numeric" and len(distinct) <= 2:
+        return "binary", "the target has two values"
+    if column.value_type == "integer" and len(distinct) <= FEW_VALUES:
+        return "multiclass", f"the target has {len(distinct)} whole numbers; --task regression takes them as values"
+    return "regression", "the target is a number"
+
+
+def _values(column: Column, reason: str) -> Goal:
+    if column.kind == "categorical":
+        raise TableError(f"the target {column.name!r} is text: it has classes, and no values for a regression.")
+    if column.values.min() == column.values.max():
+        raise TableError(
+            f"the target {column.name!r} is {column.values[0]:g} in every row: there is nothing to predict."
+        )
+    check_size(column.name, column.values)
+    return Goal(column.name, "regression", column.values, None, reason)
+
+
+def check_size(name: str, y: np.ndarray) -> None:
+    """Refuse values [rows] that float32 answers could not tell from 0, from infinity or from one another: TableError."""
+    greatest, spread = float(np.abs(y).max()), float(np.ptp(y / 2)) * 2  # halves: a difference must not overflow
+    if not SIZES[0] <= greatest <= SIZES[1]:
+        raise TableError(
+            f"the target {name!r} has values of size {greatest:.3g}, and answers are 32-bit floats: "
+            f"give it in a unit in which the greatest lies between {SIZES[0]:g} and {SIZES[1]:g}."
+        )
+    if spread < greatest * STEP:
+        raise TableError(
+            f"the target {name!r} varies by {spread:.3g} around {greatest:.10g}, and answers are 32-bit floats, "
+            "which cannot tell such values apart: subtract their mean."
+        )
+
+
+def _classes(column: Column) -> tuple[tuple[ClassLabel, ...], np.ndarray]:
+    if column.kind == "categorical":
+        order = sorted(range(len(column.levels)), key=lambda place: column.levels[place])
+        used = [place for place in order if (column.values == place).any()]
+        codes = np.full(len(column.levels), -1, np.int64)
+        codes[used] = np.arange(len(used))
+        return tuple(column.levels[place] for place in used), codes[column.values]
+    distinct, y = np.unique(column.values, return_inverse=True)
+    return tuple(_label(value, column.value_type) for value in distinct.tolist()), y.astype(np.int64)
+
+
+def _label(value: float, value_type: str) -> ClassLabel:
+    if value_type == "boolean":
+        return bool(value)
+    return int(value) if value.is_integer() else repr(value)
+
+
+def _check_classes(name: str, labels: tuple[ClassLabel, ...], rows: int, task: Task) -> None:
+    if len(labels) < 2:
+        raise TableError(f"the target {name!r} is {labels[0]!r} in every row: there is nothing to predict.")
+    if task == "binary" and len(labels) != 2:
+        raise TableError(f"the target {name!r} has {len(labels)} classes, but --task binary takes two.")
+    if task == "multiclass" and len(labels) == 2:
+        raise TableError(f"the target {name!r} has two classes: its task is binary.")
+    if len(labels) > min(MOST_CLASSES, rows // 2):
+        raise TableError(
+            f"the target {name!r} has {len(labels)} classes in {rows} rows: {min(MOST_CLASSES, rows // 2)} are the most."
+        )
+    if len({class_text(label) for label in labels}) < len(labels):
+        raise TableError(f"the target {name!r} has classes that differ only in their type.")
+
+
+def _target(table: RawTable, settings: Settings) -> Column:
+    arrow = table.arrow.column(settings.target)
+    if arrow.null_count == len(arrow):
+        raise TableError(f"the target {settings.target!r} has no value in any row.")
+    column = typed(settings.target, arrow, _wanted(settings.target, settings))
+    if column is None:
+        raise TableError(
+            f"the target {settings.target!r} holds {arrow.type} values: it must be numbers, text or booleans."
+        )
+    return column

@@ -1,0 +1,226 @@
+"""The scikit-learn face: fit on data frames or arrays, predict through the exported graph, export the bundle.
+
+Predictions come from the very graph and engine that `batchproof serve` runs, so that they are, bit for bit, those of
+the service; each row's prediction depends on that row alone.
+"""
+
+import re
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
+
+from training import trained_model as model
+from training.data.target import Goal
+from training.estimators import dataframe as frame
+from training.estimators import messages as parameters
+from training.export import bundle_writer as bundle
+from training.export.destination import NAME, Place
+from training.fit.progress import Progress, Silent
+from training.settings import SettingError, Settings, make
+from training.trained_model import Model
+
+PLAIN = (
+    *("validation_share", "rare_rows", "widths", "ensemble", "dropout", "eps", "momentum", "affine", "encoding"),
+    *("epochs", "batch_rows", "learning_rate", "weight_decay", "patience", "device", "threads"),
+)
+COLUMNS = ("categorical", "date", "keep")
+
+
+class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn ships no types
+    """What classifier and regressor share.
+
+    Parameters are settings of `batchproof-train` by the same names; None means: decided from the data. A share
+    of the rows, `validation_share`, decides when to stop and calibrates; `test_share` of them (none, unless asked
+    for) only measures what the exported bundle then states. Fitting repeats to the bit for one number of threads.
+    """
+
+    def __init__(  # noqa: PLR0913 - scikit-learn reads the parameters from this signature
+        self,
+        *,
+        widths: tuple[int, ...] | None = None,
+        ensemble: int | None = None,
+        dropout: float | None = None,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = True,
+        encoding: str | None = None,
+        epochs: int | None = None,
+        batch_rows: int | None = None,
+        learning_rate: float | None = None,
+        weight_decay: float | None = None,
+        patience: int | None = None,
+        categorical: tuple[str, ...] = (),
+        date: tuple[str, ...] = (),
+        keep: tuple[str, ...] = (),
+        rare_rows: int = 5,
+        validation_share: float = 0.2,
+        test_share: float = 0.0,
+        random_state: int | np.random.RandomState | None = 0,
+        arithmetic: str = "float32",
+        device: str = "auto",
+        threads: int | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.widths = widths
+        self.ensemble = ensemble
+        self.dropout = dropout
+        self.eps = eps
+        self.momentum = momentum
+        self.affine = affine
+        self.encoding = encoding
+        self.epochs = epochs
+        self.batch_rows = batch_rows
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.patience = patience
+        self.categorical = categorical
+        self.date = date
+        self.keep = keep
+        self.rare_rows = rare_rows
+        self.validation_share = validation_share
+        self.test_share = test_share
+        self.random_state = random_state
+        self.arithmetic = arithmetic
+        self.device = device
+        self.threads = threads
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803 - scikit-learn's name
+        """Fit to rows X (data frame, or array [rows, features]) and y [rows]; NaN and null are missing values.
+
+        `sample_weight` [rows], none negative, says how much each row's loss counts; a row of weight 0 is left out.
+        Batch-norm statistics count every row that is left alike. Raises ValueError in one sentence.
+        """
+        start_s = time.monotonic()
+        name = getattr(y, "name", None)
+        rows, y = self._checked(X, y)
+        weight = None
+        if sample_weight is not None:
+            weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
+            kept = np.flatnonzero(weight > 0)
+            rows, y, weight = rows.take(kept), y[kept], weight[kept]
+        names = rows.column_names
+        target = name if isinstance(name, str) and name and name not in names else _unused(names)
+        with parameters.named():
+            settings = self._settings(target)
+            data = frame.data_of(rows, self._goal(y, target), settings, weight)
+            self.model_: Model = model.fit(data, settings, Progress() if self.verbose else Silent())
+        self.fit_seconds_ = time.monotonic() - start_s
+        return self
+
+    def export(self, folder: str | Path, name: str | None = None, version: int | None = None) -> Path:
+        """Write the bundle <folder>/<name>/<version>/ and return that folder; `batchproof serve --models <folder>`.
+
+        `name` is the target's where it is left out, `version` one more than the newest there. Without `test_share`
+        the bundle's metrics are those of the validation rows, and say so. Raises SettingError or WriteError.
+        """
+        check_is_fitted(self, "model_")
+        name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", self.model_.data.goal.name).strip(".-_")
+        if not NAME.fullmatch(name):
+            raise SettingError(f"{name!r} cannot name a model: use letters, digits, '.', '_' and '-'.")
+        place = Place(Path(folder), name, version or bundle.next_version(Path(folder), name))
+        written, _ = self.model_.write(place, self.fit_seconds_)
+        return written
+
+    @abstractmethod
+    def _goal(self, y: np.ndarray, name: str) -> Goal:
+        """Return what y [rows] asks for, under the target's name."""
+
+    def _checked(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:  # noqa: N803
+        """Return the rows as an Arrow table, and y [rows]; keeps the feature names and their number."""
+        if not frame.is_frame(X):
+            array, y = validate_data(
+                self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", ensure_min_samples=frame.LEAST_ROWS
+            )
+            return frame.arrow_of(array), y
+        validate_data(self, X, skip_check_array=True)
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        y = column_or_1d(check_array(y, ensure_2d=False, dtype=None, input_name="y"), warn=True)
+        arrow = frame.arrow_of(X)
+        check_consistent_length(np.empty(arrow.num_rows), y)
+        return arrow, y
+
+    def _outputs(self, X: Any) -> dict[str, np.ndarray]:  # noqa: N803
+        """Return the served graph's outputs for new rows."""
+        check_is_fitted(self, "model_")
+        if frame.is_frame(X):
+            validate_data(self, X, skip_check_array=True, reset=False)
+            rows = X
+        else:
+            rows = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
+        with parameters.named():
+            return self.model_.run(frame.encode(self.model_.data.signature, self._named(frame.arrow_of(rows))))
+
+    def _named(self, arrow: Any) -> Any:
+        """Give columns of an array the names that they had as a data frame in training, and the other way round."""
+        names = list(self.model_.data.table.names)
+        return arrow if set(names) <= set(arrow.column_names) else arrow.rename_columns(names)
+
+    def _settings(self, target: str) -> Settings:
+        seed = self.random_state
+        if not isinstance(seed, int | np.integer):
+            seed = check_random_state(seed).randint(2**31)
+        given = {name: getattr(self, name) for name in PLAIN}
+        given |= {name: tuple(getattr(self, name)) for name in COLUMNS}
+        given |= {"target": target, "seed": int(seed), "arithmetic": self.arithmetic}
+        if self.test_share:
+            return make({**given, "test_share": self.test_share})
+        return Settings(**{**make(given).__dict__, "test_share": 0.0})
+
+    def __sklearn_tags__(self) -> Any:
+        """Missing values are taken; text and dates too, in data frames."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+
+class BatchNormMLPClassifier(ClassifierMixin, BatchNormMLP):  # type: ignore[misc]
+    """A batch-norm MLP for two classes or more; y may hold text, whole numbers or booleans."""
+
+    def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Return the probability of each class in the order of `classes_`, [rows, classes] float32."""
+        return self._outputs(X)["probabilities"]
+
+    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Return each row's most probable class [rows]."""
+        places = self.predict_proba(X).argmax(axis=1)
+        chosen: np.ndarray = self.classes_[places]
+        return chosen
+
+    def _goal(self, y: np.ndarray, name: str) -> Goal:
+        check_classification_targets(y)
+        self.classes_, goal = frame.classes_of(y, name)
+        return goal
+
+
+class BatchNormMLPRegressor(RegressorMixin, BatchNormMLP):  # type: ignore[misc]
+    """A batch-norm MLP for one number."""
+
+    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Return each row's value in the target's own unit [rows] float32."""
+        return self._outputs(X)["value"][:, 0]
+
+    def _goal(self, y: np.ndarray, name: str) -> Goal:
+        return frame.values_of(y, name)
+
+
+def _unused(names: list[str]) -> str:
+    target = "target"
+    while target in names:
+        target += "_"
+    return target

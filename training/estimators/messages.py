@@ -1,0 +1,28 @@
+"""What the command calls a flag is a parameter of the estimators: their messages say so."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+
+from training.data.table import TableError
+from training.settings import SettingError, Settings, flag
+
+PARAMETERS = {flag(entry.name): entry.name for entry in fields(Settings)} | {"--seed": "random_state"}
+FLAG = re.compile(r"(?<![\w'\"-])--[a-z][a-z-]*")
+NO_PARAMETER = re.compile(r" with --drop ('[^']*'|\"[^\"]*\")")  # a column is left out of the data frame
+
+
+@contextmanager
+def named() -> Iterator[None]:
+    """Raise SettingError and TableError anew, with the estimators' parameters in place of the command's flags."""
+    try:
+        yield
+    except (SettingError, TableError) as error:
+        raise type(error)(spoken(str(error))) from error
+
+
+def spoken(message: str) -> str:
+    """Return a message about flags as one about parameters; names in quotes stay as they are."""
+    message = NO_PARAMETER.sub("", message)
+    return FLAG.sub(lambda found: PARAMETERS.get(found[0], found[0]), message)

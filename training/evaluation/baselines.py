@@ -1,0 +1,84 @@
+"""What a network has to beat: a constant, a linear model and scikit-learn's boosted trees, each with its defaults."""
+
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from threadpoolctl import threadpool_limits
+
+from service.features.arrays import Arrays
+from training.data.dataset import Data
+
+ROUNDS = 50  # boosting rounds without a better validation loss before trees stop
+MOST_ROUNDS = 1_000
+LEAST_SHARED = 200_000  # values in the training rows; below, one thread grows the trees
+MOST_CODES = 255  # the most categories that the trees take as categories
+
+
+def constant(data: Data) -> np.ndarray:
+    """Answer for the test rows with the class shares or the mean of the training rows."""
+    y = data.y("train")
+    guess = np.bincount(y, minlength=len(data.goal.classes)) / len(y) if data.goal.classes else y.mean()
+    return np.broadcast_to(guess, (len(data.y("test")), *np.shape(guess)))
+
+
+def linear(data: Data) -> np.ndarray:
+    """Answer with a ridge or logistic regression of standardised numbers and one-hot categories."""
+    model = Ridge() if data.goal.classes is None else LogisticRegression(max_iter=1_000)
+    numbers, codes = counts(data)
+    numeric = make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler())
+    columns = make_column_transformer(
+        (numeric, list(range(numbers))),
+        (OneHotEncoder(handle_unknown="ignore"), list(range(numbers, numbers + len(codes)))),
+    )
+    pipeline = make_pipeline(columns, model).fit(joined(data.arrays["train"]), data.y("train"))
+    return answers(pipeline, data)
+
+
+def trees(data: Data) -> np.ndarray:
+    """Answer with histogram gradient boosting, stopped on the validation rows."""
+    numbers, codes = counts(data)
+    kind = HistGradientBoostingRegressor if data.goal.classes is None else HistGradientBoostingClassifier
+    model = kind(
+        categorical_features=[False] * numbers + [count <= MOST_CODES for count in codes],
+        max_iter=MOST_ROUNDS,
+        early_stopping=True,
+        n_iter_no_change=ROUNDS,
+        random_state=0,
+    )
+    validation = {"X_val": joined(data.arrays["validation"]), "y_val": data.y("validation")}
+    rows = joined(data.arrays["train"])
+    # Threads that wait for one another at every split cost a small table many times the work itself.
+    with threadpool_limits(1 if rows.size < LEAST_SHARED else None, user_api="openmp"):
+        return answers(model.fit(rows, data.y("train"), **validation), data)
+
+
+RIVALS: dict[str, Callable[[Data], np.ndarray]] = {
+    "a constant": constant,
+    "a linear model": linear,
+    "boosted trees": trees,
+}
+
+
+def counts(data: Data) -> tuple[int, list[int]]:
+    """Return how many numeric columns there are, and the number of codes of each categorical one."""
+    categorical = data.signature.categorical
+    return len(data.signature.numeric), [len(feature.categories or ()) + 2 for feature in categorical]
+
+
+def joined(arrays: Arrays) -> np.ndarray:
+    """Return numbers and codes side by side [rows, columns] float64, as scikit-learn takes them."""
+    parts = [part.astype(np.float64) for part in (arrays.numeric, arrays.categorical) if part is not None]
+    return np.concatenate(parts, axis=1)
+
+
+def answers(model: object, data: Data) -> np.ndarray:
+    """Return probabilities [rows, classes] or values [rows] for the test rows."""
+    method = "predict" if data.goal.classes is None else "predict_proba"
+    found: np.ndarray = getattr(model, method)(joined(data.arrays["test"]))
+    return found

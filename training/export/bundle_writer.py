@@ -1,0 +1,113 @@
+"""A bundle folder written whole or not at all: a hidden temporary folder, synced to disk, checked, and renamed."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from service.bundle import reader as bundle
+from service.bundle.checksum import seal
+from service.bundle.manifest import FORMAT, FORMAT_VERSION
+from service.errors import BundleError, EngineError
+from service.inference.engine import EngineOptions
+from service.inference.model import load
+
+TEMPORARY = ".tmp-"
+STALE_S = 3600.0  # a temporary folder this old was left by a killed run
+
+
+class WriteError(Exception):
+    """The bundle was not written; the message says why, and the folder is as it was."""
+
+
+def next_version(models: Path, name: str) -> int:
+    """Return one more than the newest version of the model `name`."""
+    folder = models / name
+    taken = [int(child.name) for child in folder.iterdir() if child.name.isdecimal()] if folder.is_dir() else []
+    return max(taken, default=0) + 1
+
+
+def check_writable(folder: Path) -> None:
+    """Raise WriteError where `folder` could not be made and written into; leaves nothing behind."""
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    try:
+        tempfile.TemporaryDirectory(dir=there, prefix=TEMPORARY).cleanup()
+    except OSError as error:
+        reason = "is a file, not a folder" if there.is_file() else f"cannot be written into: {error.strerror}"
+        raise WriteError(f"{folder} cannot be made: {there} {reason}.") from error
+
+
+def write(models: Path, content: Mapping[str, Any], files: Mapping[str, bytes]) -> Path:
+    """Write models/<name>/<version>/ with `files` and bundle.json, and return it.
+
+    `content` is bundle.json without format, file list and seal. The folder is read back by the service's own reader
+    and must reproduce its golden answers before it gets its name. A run killed at any moment leaves no half of it.
+    """
+    target = models / str(content["name"]) / str(content["version"])
+    entries = {name: {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)} for name, raw in files.items()}
+    whole = {"format": FORMAT, "format_version": FORMAT_VERSION, **content, "files": entries}
+    with _temporary(target) as folder:
+        for name, raw in {**files, "bundle.json": seal(whole)}.items():
+            _write_file(folder / name, raw)
+        _check(folder)
+        _sync(folder)
+        _rename(folder, target)
+        _sync(target.parent)
+    return target
+
+
+@contextmanager
+def _temporary(target: Path) -> Iterator[Path]:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(target.parent)
+        folder = target.parent / f"{TEMPORARY}{uuid4().hex}"
+        folder.mkdir()
+    except OSError as error:
+        raise WriteError(f"{target} cannot be written: {error.strerror}.") from error
+    try:
+        yield folder
+    except OSError as error:
+        raise WriteError(f"{target} cannot be written: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # gone already where it was renamed
+
+
+def _check(folder: Path) -> None:
+    try:
+        load(bundle.read(folder), EngineOptions(device="cpu"), run_rows=1024)
+    except (BundleError, EngineError) as error:
+        raise WriteError(f"the finished bundle does not pass the service's own check: {error}.") from error
+
+
+def _rename(folder: Path, target: Path) -> None:
+    if target.exists():
+        raise WriteError(f"{target} exists already: bundles are never overwritten; leave --version out.")
+    folder.rename(target)
+
+
+def _write_file(path: Path, raw: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(raw)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_stale(parent: Path) -> None:
+    for left in parent.glob(f"{TEMPORARY}*"):
+        if time.time() - left.stat().st_mtime > STALE_S:
+            shutil.rmtree(left, ignore_errors=True)

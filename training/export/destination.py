@@ -1,0 +1,45 @@
+"""Where a bundle goes, decided before the table is read: the model's name, its folder and the version."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.export import bundle_writer as bundle
+from training.settings import SettingError, Settings
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a bundle goes: models/<name>/<version>/."""
+
+    models: Path
+    name: str
+    version: int
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file that --resume goes on from; hidden, so that no service takes it for a version."""
+        return self.models / self.name / ".checkpoint.safetensors"
+
+    @property
+    def journal(self) -> Path:
+        """The search of settings so far; a search that was ended goes on from it."""
+        return self.models / self.name / ".tuning.journal"
+
+
+def place_of(path: Path, settings: Settings) -> Place:
+    """Return where the bundle will go; SettingError where it cannot: its name, folder or version."""
+    name = settings.name or re.sub(r"[^A-Za-z0-9._-]+", "-", path.name.split(".")[0]).strip(".-_")
+    if not NAME.fullmatch(name):
+        raise SettingError(f"{name!r} cannot name a model: use letters, digits, '.', '_' and '-' (--name).")
+    models = Path(settings.models)
+    try:
+        bundle.check_writable(models / name)
+    except bundle.WriteError as error:
+        raise SettingError(f"no bundle can be written there: {error} Give another folder with --models.") from error
+    version = settings.version or bundle.next_version(models, name)
+    if (models / name / str(version)).exists():
+        raise SettingError(f"version {version} of {name!r} exists already: bundles are never overwritten.")
+    return Place(models, name, version)

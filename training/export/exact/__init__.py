@@ -1,0 +1,1 @@
+"""The folded network in exact arithmetic."""

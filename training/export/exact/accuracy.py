@@ -1,0 +1,62 @@
+"""How far an exact graph's answers are from the folded float64 network's: written into the bundle it ships in."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from service.features.arrays import Arrays
+from service.inference.engine import Engine, EngineOptions
+from training.network.fold import Output, predictions
+from training.network.parity import spread
+from training.network.weights import Weights
+from training.preprocessing.onnx_graph import Graph, TensorProto
+
+PIECE_ROWS = 4096  # rows of float64 intermediates held at a time
+LEAST_PROBABILITY = 1e-30  # down to which the relative error is stated
+
+
+def reference_scores(weights: Weights, arrays: Arrays) -> np.ndarray:
+    """Return the folded network's scores [rows, outputs], float64 from the encoded features on."""
+    preprocess, folded = weights.preprocess, weights.folded
+    graph = Graph()
+    x = preprocess.emit(graph, *preprocess.declare(graph)).x
+    graph.output("x", x, TensorProto.DOUBLE, preprocess.width)
+    names = [value.name for value in graph.inputs]
+    engine = Engine(graph.model("encoding").SerializeToString(), EngineOptions(device="cpu"), names)
+    rows = len(next(array for array in arrays if array is not None))
+    found = []
+    for start in range(0, rows, PIECE_ROWS):
+        piece = Arrays(*(None if array is None else array[start : start + PIECE_ROWS] for array in arrays))
+        encoded = engine.run([array for array in piece if array is not None])["x"]
+        found.append(folded.scores(encoded, piece.categorical))
+    return np.concatenate(found)
+
+
+def accuracy(reference: np.ndarray, output: Output, found: Mapping[str, np.ndarray], headroom: float) -> dict[str, Any]:
+    """Compare exact outputs with the reference scores [rows, outputs]; returns what the manifest states.
+
+    `score_error` is the greatest difference of a score (regression: of the value) in units of the scores' standard
+    deviation, `probability_relative_error` the greatest relative one of probabilities down to LEAST_PROBABILITY;
+    both over the rows that are not saturated.
+    """
+    saturated = found["saturated"][:, 0]
+    stated: dict[str, Any] = {
+        "reference": "the folded network in float64",
+        "rows": len(reference),
+        "headroom": headroom,
+        "saturated_share": float(saturated.mean()),
+    }
+    if saturated.all():
+        return stated
+    wanted = predictions(reference, output)
+    if output.task == "regression":
+        gap = np.abs(found["value"] - wanted)[~saturated]
+        return stated | {"score_error": float(gap.max() / spread(wanted))}
+    gap = np.abs(found["scores"] - reference)[~saturated]
+    kept = ~saturated[:, None] & (wanted >= LEAST_PROBABILITY)
+    relative = np.abs(found["probabilities"][kept] / wanted[kept] - 1.0)
+    return stated | {
+        "score_error": float(gap.max() / spread(reference)),
+        "probability_relative_error": float(relative.max()),
+    }

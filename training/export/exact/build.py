@@ -1,0 +1,43 @@
+"""A network in exact arithmetic: emitted, proved from its own bytes, and held against what the engine makes of it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from service.features.arrays import Arrays
+from service.inference.runner import Runner
+from training.export.exact.accuracy import accuracy, reference_scores
+from training.export.exact.graph import HEADROOM, exact_graph
+from training.export.exact.optimiser import check_optimised
+from training.export.float32 import GRAPH_NAME
+from training.network.weights import Weights
+from training.prove import prove
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A proved model."""
+
+    model: bytes  # model.onnx, serialised
+    certificate: dict[str, Any]
+    headroom: float
+
+
+def build(weights: Weights, headroom: float = HEADROOM) -> Exact:
+    """Return the exact model of a folded network with its certificate.
+
+    `headroom` is how many times the greatest training activation a hidden channel may reach before it saturates.
+    Raises ProofError where the graph is not proved, or the engine's optimiser would run another; nothing else is
+    ever exported as exact.
+    """
+    graph = exact_graph(weights.folded, weights.preprocess, weights.maxima, headroom)
+    model = graph.model(GRAPH_NAME).SerializeToString()
+    certificate = prove(model)
+    check_optimised(model)
+    return Exact(model, certificate, headroom)
+
+
+def arithmetic(exact: Exact, weights: Weights, runner: Runner, arrays: Arrays) -> dict[str, Any]:
+    """Return the manifest's `arithmetic` of an exact model, its accuracy measured on rows `arrays`."""
+    reference = reference_scores(weights, arrays)
+    stated = accuracy(reference, weights.folded.output, runner.run([arrays])[0], exact.headroom)
+    return {"kind": "exact", "certificate": exact.certificate, "accuracy": stated}

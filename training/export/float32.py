@@ -1,0 +1,66 @@
+"""The folded network and its preprocessing to one float32 ONNX graph: raw feature values in, answers out.
+
+Values are encoded in float64, where the differences of large numbers are exact enough, and cast to float32 for the
+network. Members are separate 2-D Gemms, whose rows do not depend on their batch (a batched 3-D product's do).
+"""
+
+import numpy as np
+import onnx
+
+from training.network.fold import Folded, Member, Output
+from training.preprocessing.onnx_graph import Graph, TensorProto
+from training.preprocessing.preprocess import Preprocess
+
+GRAPH_NAME = "batchproof"
+
+
+def export(preprocess: Preprocess, folded: Folded) -> onnx.ModelProto:
+    """Return the checked float32 model (opset and IR version: training/preprocessing/onnx_graph.py)."""
+    graph = Graph()
+    a = graph.add("Cast", [input_matrix(graph, preprocess, folded)], "input_float32", to=TensorProto.FLOAT)
+    summed = ""
+    for number, member in enumerate(folded.members):
+        scores = member_scores(graph, member, a, number)
+        summed = graph.add("Add", [summed, scores], "ensemble") if summed else scores
+    outputs(graph, summed, folded.output, len(folded.members[0].layers[-1].bias))
+    return graph.model(GRAPH_NAME)
+
+
+def input_matrix(graph: Graph, preprocess: Preprocess, folded: Folded) -> str:
+    """Declare the graph's inputs and append what encodes them; returns the first layer's input [rows, in] float64.
+
+    Its columns are the encoded x, then the embeddings in the order of `folded.embedded`.
+    """
+    numeric, categorical = preprocess.declare(graph)
+    parts = [preprocess.emit(graph, numeric, categorical).x]
+    for column, table in zip(folded.embedded, folded.embeddings, strict=True):
+        assert categorical is not None, "an embedded column is a column of the categorical input"
+        index = graph.constant("embedded_column", np.asarray(column, np.int64))
+        code = graph.add("Gather", [categorical, index], "embedded_code", axis=1)  # [rows]
+        parts.append(graph.add("Gather", [graph.constant("embedding_table", table), code], "embedding", axis=0))
+    return graph.add("Concat", parts, "input", axis=1) if len(parts) > 1 else parts[0]
+
+
+def member_scores(graph: Graph, member: Member, a: str, number: int) -> str:
+    """Append one network: Gemm and Relu a layer, alpha = beta = 1; returns its scores [rows, outputs] float32."""
+    last = len(member.layers) - 1
+    for depth, layer in enumerate(member.layers):
+        name = f"member{number}_layer{depth}"
+        weight = graph.constant(f"{name}_weight", np.ascontiguousarray(layer.weight.T), np.float32)  # [in, out]
+        bias = graph.constant(f"{name}_bias", layer.bias, np.float32)
+        a = graph.add("Gemm", [a, weight, bias], name)
+        if depth < last:
+            a = graph.add("Relu", [a], f"{name}_relu")
+    return a
+
+
+def outputs(graph: Graph, scores: str, output: Output, width: int) -> None:
+    """Append the outputs: probabilities and scores [rows, classes], or the value [rows, 1] in the target's unit."""
+    if output.task != "regression":
+        graph.output("probabilities", graph.add("Softmax", [scores], "softmax", axis=1), TensorProto.FLOAT, width)
+        graph.output("scores", scores, TensorProto.FLOAT, width)
+        return
+    wide = graph.add("Cast", [scores], "score_float64", to=TensorProto.DOUBLE)
+    spread = graph.add("Mul", [wide, graph.constant("value_std", output.value_std, np.float64)], "value_spread")
+    value = graph.add("Add", [spread, graph.constant("value_mean", output.value_mean, np.float64)], "value_float64")
+    graph.output("value", graph.add("Cast", [value], "value_float32", to=TensorProto.FLOAT), TensorProto.FLOAT, 1)

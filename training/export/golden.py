@@ -1,0 +1,88 @@
+"""Golden rows: synthetic rows, and the bits that the exported graph gives for them.
+
+Each feature is drawn on its own from its training marginal (missing and unseen values too), so no row is anybody's
+record; numbers are drawn between quantiles rather than from the rows.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from service.bundle.signature import Feature, Signature
+from training.data.columns import Column
+from training.data.schema import text
+
+MISSING_SHARE = 0.1  # of golden values, where the feature takes null: more than in training, so that the path is used
+UNSEEN_SHARE = 0.05  # of golden values of a categorical feature
+DIGITS = 6  # significant digits of a drawn number
+
+
+def draw(signature: Signature, columns: Iterable[Column], train: np.ndarray, rows: int, seed: int) -> list[list[Any]]:
+    """Return `rows` rows of JSON values in signature order; `train` numbers the training rows."""
+    random = np.random.default_rng([seed, 1])
+    by_name = {column.name: column for column in columns}
+    drawn = [_feature(feature, by_name[feature.name].take(train), rows, random) for feature in signature.inputs]
+    return [list(row) for row in zip(*drawn, strict=True)]
+
+
+def serialise(rows: list[list[Any]], outputs: Mapping[str, np.ndarray]) -> bytes:
+    """Return golden.json: the rows, and every output as little-endian bytes in hex."""
+    stored = {
+        name: {"dtype": str(array.dtype), "shape": list(array.shape), "hex": _little_endian(array).hex()}
+        for name, array in outputs.items()
+    }
+    return (json.dumps({"rows": rows, "outputs": stored}, allow_nan=False) + "\n").encode()
+
+
+def _feature(feature: Feature, seen: Column, rows: int, random: np.random.Generator) -> list[Any]:
+    present = seen.values[~seen.is_missing]
+    if feature.kind == "categorical":
+        values = _categories(feature, present, seen, rows, random)
+    else:
+        values = _numbers(feature, present, rows, random)
+    absent = random.random(rows) < (MISSING_SHARE if feature.missing else 0.0)
+    return [None if gone else value for value, gone in zip(values, absent, strict=True)]
+
+
+def _categories(
+    feature: Feature, present: np.ndarray, seen: Column, rows: int, random: np.random.Generator
+) -> list[Any]:
+    listed = set(feature.categories or ())
+    places = [place for place, level in enumerate(seen.levels) if text(level) in listed]
+    counts = np.bincount(present, minlength=len(seen.levels))[places]
+    chosen = random.choice(places, rows, p=counts / counts.sum())
+    unseen = random.random(rows) < UNSEEN_SHARE
+    stranger = _unseen(feature)
+    return [stranger if new else seen.levels[place] for place, new in zip(chosen.tolist(), unseen, strict=True)]
+
+
+def _unseen(feature: Feature) -> Any:
+    """Return a value that is no category of the feature, of its type."""
+    categories = feature.categories or ()
+    if feature.value_type == "integer":
+        return max(int(category) for category in categories) + 1
+    if feature.value_type == "boolean":
+        return categories[0] == "true"  # both may be listed: there is no third value
+    name = "unseen"
+    while name in categories:
+        name += "_"
+    return name
+
+
+def _numbers(feature: Feature, present: np.ndarray, rows: int, random: np.random.Generator) -> list[Any]:
+    if not len(present):
+        return [0.0] * rows
+    drawn = np.quantile(present, random.random(rows))
+    if feature.value_type == "boolean":
+        return [bool(value > 0.5) for value in drawn]
+    if feature.value_type == "integer":
+        return [int(value) for value in np.rint(drawn)]
+    if feature.kind == "date":
+        return [str(np.datetime64(int(value), "s")) + "Z" for value in np.rint(drawn)]
+    return [float(f"{value:.{DIGITS}g}") for value in drawn.tolist()]
+
+
+def _little_endian(array: np.ndarray) -> bytes:
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()

@@ -1,0 +1,55 @@
+"""Where a bundle comes from: the data, the split, every setting, what was decided, and with which libraries."""
+
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from training.data.dataset import Data
+from training.data.leakage import Findings
+from training.data.split import Split
+from training.fit.context import Fitted
+from training.settings import Settings
+
+LIBRARIES = ("numpy", "onnx", "onnxruntime", "pyarrow", "scikit-learn", "torch")
+NOT_TOLD = ("models", "resume", "tensorboard", "test")  # settings that say where things lie on the training host
+
+
+def collect(
+    data: Data,
+    settings: Settings,
+    fitted: Fitted,
+    findings: Findings,
+    parity: dict[str, float],
+    seconds: float,
+) -> dict[str, Any]:
+    """Return the object `provenance` of bundle.json."""
+    told = {name: value for name, value in asdict(settings).items() if name not in NOT_TOLD}
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 1),
+        "data": source(data),
+        "split": {part: len(getattr(data.split, part)) for part in Split._fields},
+        "dropped": {drop.name: drop.reason for drop in data.schema.dropped},
+        "warnings": findings.lines(data.split),
+        "seed": settings.seed,
+        "settings": told,
+        "chosen": fitted.chosen,
+        "epochs": {
+            "run": len(fitted.result.history),
+            "best": fitted.result.best.number,
+            "stopped": fitted.result.stopped,
+        },
+        "parity": parity,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
+        "machine": {"architecture": platform.machine(), "threads": torch.get_num_threads()},
+    }
+
+
+def source(data: Data) -> dict[str, Any]:
+    """Return which table it was, without saying where it lies."""
+    table = data.table
+    return {"file": table.path.name, "sha256": table.sha256, "rows": len(data.goal.y), "columns": len(table.names)}

@@ -1,0 +1,252 @@
+"""The training loop: whole tensors, one pass of shuffled batches an epoch, the best averaged network kept."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from training.fit.ema import Average
+from training.network.network import Block, Network
+from training.network.objective import Target
+from training.network.tensors import Rows
+
+VALIDATED_ROWS = 20_000  # validation rows that an epoch is judged by, at most: more cost time and change no choice
+EVALUATED_ROWS = 8_192  # rows scored at a time: bounds the memory of hidden activations
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How a network is fitted."""
+
+    epochs: int = 40
+    batch_rows: int = 256  # at least: what a last, smaller batch would hold is spread over the others
+    learning_rate: float = 2e-3  # at its greatest
+    weight_decay: float = 1e-2  # decoupled (AdamW)
+    warmup: float = 0.05  # share of the steps
+    average_decay: float = 0.99  # of the moving average, a step
+    patience: int = 12  # epochs without a better validation loss before stopping
+    clip_norm: float = 1.0  # greatest norm of the gradient
+    seed: int = 0
+    device: str = "cpu"
+
+
+class Epoch(NamedTuple):
+    """What one epoch came to."""
+
+    number: int  # 1 for the first
+    train_loss: float  # mean over the epoch's batches, in training mode
+    validation_loss: float  # of the averaged network, mean over rows
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The best averaged network and how it came about."""
+
+    network: Network  # on the CPU, in eval mode
+    best: Epoch
+    history: tuple[Epoch, ...]
+    stopped: str  # "finished", "early" or "interrupted"
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a fit tells and asks after each epoch."""
+
+    progress: Callable[[Epoch, int], None] | None = None  # takes the epoch and how many are planned
+    stop: Callable[[], bool] | None = None  # whether to end with the best so far
+    checkpoint: Callable[[dict[str, Tensor]], None] | None = None  # takes all that the next epoch depends on
+
+
+SILENT = Hooks()
+
+
+def fit(
+    network: Network,
+    target: Target,
+    train: Rows,
+    validation: Rows,
+    settings: FitSettings,
+    hooks: Hooks = SILENT,
+    resume: Mapping[str, Tensor] | None = None,
+) -> FitResult:
+    """Fit `network` and return the best averaged one; the same seed, machine and threads give the same bits.
+
+    `resume` is the state that the checkpoint hook was handed: the fit goes on from there.
+    Raises ValueError with fewer than two training rows or no validation row.
+    """
+    if len(train.y) < 2 or len(validation.y) < 1:
+        raise ValueError(f"fitting needs 2 training rows and 1 validation row, got {len(train.y)}, {len(validation.y)}")
+    devices = [torch.device(settings.device)] if settings.device.startswith("cuda") else []
+    with torch.random.fork_rng(devices, enabled=bool(devices)):  # on the CPU nothing draws from torch's own generator
+        run = Run(network, target, train, validation, settings)
+        if resume is not None:
+            run.restore(resume)
+        while (stopped := run.stopped()) is None:
+            epoch = run.epoch()
+            if hooks.progress is not None:
+                hooks.progress(epoch, settings.epochs)
+            if hooks.checkpoint is not None:
+                hooks.checkpoint(run.state())
+            if hooks.stop is not None and hooks.stop():
+                stopped = "interrupted"
+                break
+        return run.result(stopped)
+
+
+class Run:
+    """A fit under way."""
+
+    def __init__(self, network: Network, target: Target, train: Rows, validation: Rows, settings: FitSettings) -> None:
+        """Put rows and network on the device and seed everything that draws numbers."""
+        device = torch.device(settings.device)
+        if device.type == "cuda":
+            torch.cuda.manual_seed(settings.seed)
+        self.settings, self.target = settings, target
+        self.train, self.validation = train.to(device), sampled(validation, settings.seed).to(device)
+        self.network = network.to(device).train()
+        silence_absent_codes(self.network, self.train.codes)
+        self.average = Average(self.network, settings.average_decay)
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        self.shuffler = torch.Generator().manual_seed(settings.seed)
+        self.masks = torch.Generator().manual_seed(settings.seed)
+        for block in self.network.blocks:
+            assert isinstance(block, Block), "a network is made of blocks"
+            block.dropout.generator = self.masks
+        self.batches = max(1, len(train.y) // max(2, settings.batch_rows))  # never one of fewer than 2 rows
+        self.history: list[Epoch] = []
+        self.best_network = copy.deepcopy(self.average.network)
+
+    def epoch(self) -> Epoch:
+        """Train one epoch, validate, keep the network where it is the best so far."""
+        start = time.monotonic()
+        order = torch.randperm(len(self.train.y), generator=self.shuffler).to(self.train.y.device)
+        first = len(self.history) * self.batches
+        total = torch.zeros((), device=order.device)
+        for step, index in enumerate(torch.tensor_split(order, self.batches), first):
+            total += self.step(self.train.take(index), step)
+        train_loss = float(total) / self.batches
+        validation_loss = held_loss(self.average.network, self.target, self.validation)
+        rate = float(self.optimizer.param_groups[0]["lr"])
+        epoch = Epoch(len(self.history) + 1, train_loss, validation_loss, rate, time.monotonic() - start)
+        if not self.history or validation_loss < self.best().validation_loss:
+            self.best_network.load_state_dict(self.average.network.state_dict())
+        self.history.append(epoch)
+        return epoch
+
+    def step(self, batch: Rows, step: int) -> Tensor:
+        """Forward, backward, clipped AdamW step, average; returns the batch's loss."""
+        settings = self.settings
+        steps = settings.epochs * self.batches
+        self.optimizer.param_groups[0]["lr"] = settings.learning_rate * share(step, steps, settings.warmup)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
+        self.optimizer.step()
+        self.average.update()
+        return loss.detach()
+
+    def loss(self, batch: Rows) -> Tensor:
+        """Mean over the members of each one's own loss: averaging first would let members lean on one another."""
+        scores = self.network.member_scores(batch.x, batch.codes)  # [rows, members, outputs]
+        members = scores.shape[1]
+        losses = self.target.losses(scores.flatten(0, 1), batch.y.repeat_interleave(members)).view(-1, members)
+        return batch.weighed(losses).mean()
+
+    def best(self) -> Epoch:
+        """Return the epoch of least validation loss, the first of equals."""
+        return min(self.history, key=lambda epoch: (not math.isfinite(epoch.validation_loss), epoch.validation_loss))
+
+    def stopped(self) -> str | None:
+        """Why the run is over, or None."""
+        if len(self.history) >= self.settings.epochs:
+            return "finished"
+        if self.history and len(self.history) - self.best().number >= self.settings.patience:
+            return "early"
+        return None
+
+    def result(self, stopped: str) -> FitResult:
+        """Return the best network, on the CPU."""
+        return FitResult(self.best_network.cpu().eval(), self.best(), tuple(self.history), stopped)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything the next epoch depends on, as tensors by name (safetensors takes it as it is)."""
+        parts = {"network": self.network, "average": self.average.network, "best": self.best_network}
+        state = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            state |= {f"optimizer.{index}.{key}": value for key, value in moments.items()}
+        state["history"] = torch.tensor(self.history, dtype=torch.float64)
+        state["average.steps"] = torch.tensor(self.average.steps)
+        state["random.shuffler"] = self.shuffler.get_state()
+        state["random.masks"] = self.masks.get_state()
+        return {key: value.detach().cpu().clone() for key, value in state.items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go back to what `state` returned; a missing or misshapen entry is a KeyError or RuntimeError of torch's."""
+        parts = {"network": self.network, "average": self.average.network, "best": self.best_network}
+        for name, part in parts.items():
+            part.load_state_dict({key: state[f"{name}.{key}"] for key in part.state_dict()})
+        self.optimizer.load_state_dict(self._optimizer_state(state))
+        self.history = [Epoch(int(row[0]), *row[1:]) for row in state["history"].tolist()]
+        self.average.steps = int(state["average.steps"])
+        self.shuffler.set_state(state["random.shuffler"])
+        self.masks.set_state(state["random.masks"])
+
+    def _optimizer_state(self, state: Mapping[str, Tensor]) -> dict[str, object]:
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in state.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".")
+                moments.setdefault(int(index), {})[name] = value
+        return {"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]}
+
+
+def sampled(rows: Rows, seed: int) -> Rows:
+    """Return the rows, or a seeded sample where there are more than an epoch needs to be judged."""
+    if len(rows.y) <= VALIDATED_ROWS:
+        return rows
+    return rows.take(torch.randperm(len(rows.y), generator=torch.Generator().manual_seed(seed))[:VALIDATED_ROWS])
+
+
+@torch.no_grad()
+def silence_absent_codes(network: Network, codes: Tensor | None) -> None:
+    """Start the embedding of every code that no training row holds at zero, where it stays: it gets no gradient."""
+    if codes is None:
+        return
+    for index, table in enumerate(network.embeddings):
+        assert isinstance(table, nn.Embedding), "each embedded column has its table"
+        absent = torch.ones(table.num_embeddings, dtype=torch.bool, device=codes.device)
+        absent[codes[:, index]] = False
+        table.weight[absent] = 0.0
+
+
+@torch.no_grad()
+def scores_of(network: Network, rows: Rows) -> Tensor:
+    """Averaged scores [rows, outputs] in eval mode, in bounded pieces."""
+    was_training, _ = network.training, network.eval()
+    cuts = [slice(start, start + EVALUATED_ROWS) for start in range(0, len(rows.x), EVALUATED_ROWS)]
+    pieces = [network(rows.x[cut], None if rows.codes is None else rows.codes[cut]) for cut in cuts]
+    network.train(was_training)
+    return torch.cat(pieces)
+
+
+def held_loss(network: Network, target: Target, rows: Rows) -> float:
+    """Return the mean loss over held-out rows."""
+    return float(rows.weighed(target.held_losses(scores_of(network, rows), rows.y)).double().mean())
+
+
+def share(step: int, steps: int, warmup: float) -> float:
+    """Return the share of the greatest learning rate at `step` of `steps`, the first `warmup` of which (a share) rise."""
+    rising = max(1, round(steps * warmup))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))

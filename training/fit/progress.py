@@ -1,0 +1,68 @@
+"""How a run is told: a bar that redraws itself on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:  # it loads torch, which takes seconds
+    from training.fit.loop import Epoch
+
+BAR_CELLS = 24
+PLAIN_LINES = 20  # of a fit, at most about so many on something that is no terminal
+
+
+class Progress:
+    """Prints lines, and the epochs of a fit between them."""
+
+    def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
+        """Write to `stream` (standard output if left out); `quiet` leaves epochs out."""
+        self.stream = stream or sys.stdout
+        self.quiet = quiet
+        self._is_terminal = self.stream.isatty()
+        self._start_s = time.monotonic()
+        self._open = False  # whether a bar stands on the current line
+
+    def say(self, line: str) -> None:
+        """Print a line of its own."""
+        if self._open:
+            self.stream.write("\n")
+            self._open = False
+        self.stream.write(line + "\n")
+        self.stream.flush()
+
+    def epoch(self, epoch: "Epoch", epochs: int) -> None:
+        """Show one finished epoch of `epochs` planned ones."""
+        if epoch.number == 1:
+            self._start_s = time.monotonic() - epoch.seconds
+        if self.quiet:
+            return
+        elapsed = time.monotonic() - self._start_s
+        left_s = elapsed / epoch.number * (epochs - epoch.number)
+        text = f"epoch {epoch.number}/{epochs}  training {epoch.train_loss:.4f}  validation {epoch.validation_loss:.4f}"
+        if self._is_terminal:
+            filled = round(BAR_CELLS * epoch.number / epochs)
+            bar = "█" * filled + "░" * (BAR_CELLS - filled)
+            self.stream.write(f"\r\x1b[K{bar} {text}  at most {duration(left_s)} left")
+            self.stream.flush()
+            self._open = epoch.number < epochs
+            if not self._open:
+                self.stream.write("\n")
+        elif epoch.number % max(1, epochs // PLAIN_LINES) == 0 or epoch.number in (1, epochs):
+            self.say(f"{text}  {duration(elapsed)} so far")
+
+
+class Silent(Progress):
+    """Tells nobody: for callers that only want the bundle."""
+
+    def say(self, line: str) -> None:
+        """Say nothing."""
+
+    def epoch(self, epoch: "Epoch", epochs: int) -> None:
+        """Show nothing."""
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people: 8.3 s, 2 min 05 s."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"

@@ -1,0 +1,1 @@
+"""Which candidate a table gets."""

@@ -1,0 +1,51 @@
+"""TensorBoard logs: the epochs of each fit, beside what is told to people."""
+
+from pathlib import Path
+from typing import Any
+
+from training.fit.loop import Epoch
+from training.fit.progress import Progress
+from training.settings import SettingError
+
+
+class Board(Progress):
+    """Passes everything on to another progress, and writes each epoch's numbers; one run of the board a fit."""
+
+    def __init__(self, inner: Progress, folder: Path) -> None:
+        """Write below `folder`; SettingError where TensorBoard is not installed."""
+        super().__init__(inner.stream)
+        self._inner = inner
+        self._folder = folder
+        self._make = writer()
+        self._fits = 0
+        self._writer: Any = None
+
+    def say(self, line: str) -> None:
+        """Pass a line on."""
+        self._inner.say(line)
+
+    def epoch(self, epoch: Epoch, epochs: int) -> None:
+        """Show an epoch, and log it; the first one of a fit opens a run of its own."""
+        self._inner.epoch(epoch, epochs)
+        if epoch.number == 1:
+            self._fits += 1
+            self.close()
+            self._writer = self._make(str(self._folder / f"fit-{self._fits}"))
+        for name in ("train_loss", "validation_loss", "learning_rate", "seconds"):
+            self._writer.add_scalar(name, getattr(epoch, name), epoch.number)
+
+    def close(self) -> None:
+        """Finish the run that is open."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def writer() -> Any:
+    """Return torch's SummaryWriter, imported only now: it brings a hundred modules along."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise SettingError(
+            "--tensorboard needs the package tensorboard: pip install 'batchproof[tensorboard]'."
+        ) from error
+    return SummaryWriter

@@ -1,0 +1,1 @@
+"""The batch-norm MLP, its statistics and its folding."""

@@ -1,0 +1,126 @@
+"""Batch norm folded into the linear maps around it, in float64: what is left is Linear, ReLU, …, Linear.
+
+A batch-norm layer in inference takes each channel's frozen mean m and variance v:
+
+    y = gamma · (x − m) / sqrt(v + eps) + beta        with x = W a (+ b)
+
+which is affine in a. With s = gamma / sqrt(v + eps) it is one linear map:
+
+    y = (s · W) a + (s · (b − m) + beta)
+
+(Ioffe, Szegedy 2015, section 3.1.) `affine=False` is gamma = 1, beta = 0. Further affine steps join the last layer:
+the temperature divides its scores, each of k members contributes 1/k, and a binary classifier's one logit L becomes
+the two scores (0, L), so that the exporters add the members' scores up and have nothing else to know.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from service.bundle.signature import Task
+
+
+class Norm(NamedTuple):
+    """One frozen batch-norm layer; gamma and beta are None for `affine=False`."""
+
+    mean: np.ndarray  # [channels] float64
+    var: np.ndarray  # [channels] float64, population variance
+    eps: float
+    gamma: np.ndarray | None = None  # [channels] float64
+    beta: np.ndarray | None = None  # [channels] float64
+
+
+class Layer(NamedTuple):
+    """One affine map a -> weight a + bias."""
+
+    weight: np.ndarray  # [out, in] float64
+    bias: np.ndarray  # [out] float64
+
+
+class Member(NamedTuple):
+    """One network of the ensemble: ReLU between the layers, none after the last."""
+
+    layers: tuple[Layer, ...]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the summed scores of the members mean."""
+
+    task: Task
+    value_mean: float = 0.0  # regression: value = score · value_std + value_mean, in the target's own unit
+    value_std: float = 1.0
+
+
+@dataclass(frozen=True)
+class Folded:
+    """The trained network without batch norm: the one hand-over to both exporters.
+
+    The input of every member's first layer is the encoded matrix x [rows, width], followed by one row of
+    `embeddings[e]` for the code in column `embedded[e]` of the categorical input.
+    """
+
+    embedded: tuple[int, ...]  # columns of the graph input `categorical`
+    embeddings: tuple[np.ndarray, ...]  # each [codes, dim] float64
+    members: tuple[Member, ...]
+    output: Output
+
+    def inputs(self, x: np.ndarray, codes: np.ndarray | None) -> np.ndarray:
+        """Return the first layer's input [rows, in] float64 of x [rows, width] and codes [rows, categorical] int64."""
+        parts = [np.asarray(x, np.float64)]
+        for column, table in zip(self.embedded, self.embeddings, strict=True):
+            assert codes is not None, "an embedded column needs the categorical input"
+            parts.append(table[codes[:, column]])
+        return np.concatenate(parts, axis=1)
+
+    def scores(self, x: np.ndarray, codes: np.ndarray | None) -> np.ndarray:
+        """Return the summed scores [rows, outputs] float64: the reference that every exported graph is held to."""
+        first = self.inputs(x, codes)
+        return sum((activations(member, first)[-1] for member in self.members), np.zeros(1))
+
+
+def activations(member: Member, first: np.ndarray) -> list[np.ndarray]:
+    """Return each layer's result [rows, out] float64: after ReLU for the hidden ones, the scores last."""
+    results: list[np.ndarray] = []
+    a = first
+    for index, layer in enumerate(member.layers):
+        a = a @ layer.weight.T + layer.bias
+        if index < len(member.layers) - 1:
+            a = np.maximum(a, 0.0)
+        results.append(a)
+    return results
+
+
+def fold_block(weight: np.ndarray, norm: Norm, bias: np.ndarray | None = None) -> Layer:
+    """Fold the batch norm after the linear map `weight` [out, in] (and `bias` [out]) into one affine map."""
+    gamma = np.ones_like(norm.mean, np.float64) if norm.gamma is None else norm.gamma.astype(np.float64)
+    beta = np.zeros_like(norm.mean, np.float64) if norm.beta is None else norm.beta.astype(np.float64)
+    scale = gamma / np.sqrt(norm.var.astype(np.float64) + norm.eps)  # [out]
+    shift = -norm.mean.astype(np.float64) if bias is None else bias.astype(np.float64) - norm.mean
+    return Layer(weight.astype(np.float64) * scale[:, None], scale * shift + beta)
+
+
+def fold_head(weight: np.ndarray, bias: np.ndarray, task: Task, *, divisor: float = 1.0) -> Layer:
+    """Return the last layer with its scores divided by `divisor` (temperature · members).
+
+    weight [out, in], bias [out]. A binary head of one logit L gets a row of zeros before it: the scores are (0, L).
+    """
+    layer = Layer(weight.astype(np.float64) / divisor, bias.astype(np.float64) / divisor)
+    if task != "binary" or len(layer.bias) == 2:
+        return layer
+    zeros = np.zeros((1, layer.weight.shape[1]))
+    return Layer(np.concatenate([zeros, layer.weight]), np.concatenate([np.zeros(1), layer.bias]))
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Return the probabilities [rows, classes] float64 of scores [rows, classes]."""
+    e = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(e / e.sum(axis=1, keepdims=True))
+
+
+def predictions(scores: np.ndarray, output: Output) -> np.ndarray:
+    """Return float64 probabilities [rows, classes], or values [rows, 1] in the target's own unit."""
+    if output.task == "regression":
+        return scores * output.value_std + output.value_mean
+    return softmax(scores)

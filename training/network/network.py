@@ -1,0 +1,149 @@
+"""The batch-norm MLP: blocks of Linear (no bias) -> BatchNorm1d -> ReLU -> Dropout, then a Linear head.
+
+An ensemble's members are trained side by side: one member's channels lie next to the other's, so that torch's own
+BatchNorm1d normalises all of them and no weight is shared. Scores are averaged, hence every member is a plain network.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.network.dropout import Dropout
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """The shape of the network and the constants of its batch norm."""
+
+    widths: tuple[int, ...] = (256, 256)  # hidden units a block
+    members: int = 1
+    dropout: float = 0.1
+    eps: float = 1e-5  # added to the variance
+    momentum: float = 0.1  # of the running statistics; population statistics replace them after training
+    affine: bool = True  # gamma and beta
+
+
+class Members(nn.Module):
+    """One Linear a member: [rows, members * inputs] -> [rows, members * outputs], member after member.
+
+    The first layer's input, [rows, inputs], is the same for all members.
+    """
+
+    def __init__(
+        self,
+        members: int,
+        inputs: int,
+        outputs: int,
+        generator: torch.Generator | None = None,
+        *,
+        shared: bool,
+        bias: bool,
+    ) -> None:
+        """Draw weights and bias uniformly within 1 / sqrt(inputs), as torch's Linear does."""
+        super().__init__()
+        self.shared = shared or members == 1
+        bound = inputs**-0.5
+        weight = torch.empty(members, outputs, inputs).uniform_(-bound, bound, generator=generator)
+        self.weight = nn.Parameter(weight)
+        offset = torch.empty(members, outputs).uniform_(-bound, bound, generator=generator) if bias else None
+        self.bias = None if offset is None else nn.Parameter(offset)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply each member's weights to its own inputs."""
+        members, outputs, inputs = self.weight.shape
+        if self.shared:
+            bias = None if self.bias is None else self.bias.reshape(-1)
+            return functional.linear(x, self.weight.reshape(members * outputs, inputs), bias)
+        each = x.view(-1, members, inputs).transpose(0, 1)  # [members, rows, inputs]
+        y = torch.bmm(each, self.weight.transpose(1, 2))  # [members, rows, outputs]
+        if self.bias is not None:
+            y = y + self.bias.unsqueeze(1)
+        return y.transpose(0, 1).reshape(-1, members * outputs)
+
+
+class Block(nn.Module):
+    """Linear -> BatchNorm1d -> ReLU -> Dropout."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        settings: NetworkSettings,
+        generator: torch.Generator | None = None,
+        *,
+        first: bool,
+    ) -> None:
+        """Make the block; `first` blocks read what all members share."""
+        super().__init__()
+        self.linear = Members(settings.members, inputs, outputs, generator, shared=first, bias=False)
+        self.norm = nn.BatchNorm1d(
+            settings.members * outputs, eps=settings.eps, momentum=settings.momentum, affine=settings.affine
+        )
+        self.dropout = Dropout(settings.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[rows, inputs] -> [rows, members * outputs]."""
+        result: Tensor = self.dropout(functional.relu_(self.norm(self.linear(x))))
+        return result
+
+
+class Network(nn.Module):
+    """x and category codes -> scores.
+
+    Channel m * width + c of `blocks[i].norm` is channel c of member m; `blocks[i].linear.weight` is
+    [members, outputs, inputs], `head.weight` [members, outputs, width], `head.bias` [members, outputs].
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        tables: Sequence[tuple[int, int]],
+        outputs: int,
+        settings: NetworkSettings,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Make a network for `inputs` columns of x and one table (codes, dimensions) an embedded column.
+
+        Initial weights come from `generator`, or from torch's own where it is None.
+        """
+        super().__init__()
+        self.settings = settings
+        self.outputs = outputs
+        self.embeddings = nn.ModuleList(
+            nn.Embedding(codes, dimensions, _weight=torch.randn(codes, dimensions, generator=generator))
+            for codes, dimensions in tables
+        )
+        width = inputs + sum(dimensions for _, dimensions in tables)
+        blocks = []
+        for index, outputs_here in enumerate(settings.widths):
+            blocks.append(Block(width, outputs_here, settings, generator, first=index == 0))
+            width = outputs_here
+        self.blocks = nn.ModuleList(blocks)
+        self.head = Members(settings.members, width, outputs, generator, shared=not blocks, bias=True)
+
+    def joined(self, x: Tensor, codes: Tensor | None) -> Tensor:
+        """Return the first layer's input for x [rows, inputs] and codes [rows, embeddings] int64."""
+        if codes is None or not len(self.embeddings):
+            return x
+        return torch.cat([x, *(table(codes[:, index]) for index, table in enumerate(self.embeddings))], dim=1)
+
+    def member_scores(self, x: Tensor, codes: Tensor | None) -> Tensor:
+        """Scores of each member: [rows, members, outputs]."""
+        hidden = self.joined(x, codes)
+        for block in self.blocks:
+            hidden = block(hidden)
+        scores: Tensor = self.head(hidden)
+        return scores.view(-1, self.settings.members, self.outputs)
+
+    def forward(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
+        """Scores averaged over the members: [rows, outputs]."""
+        return self.member_scores(x, codes).mean(dim=1)
+
+
+def dimensions(codes: int) -> int:
+    """Width of the embedding of a column with `codes` codes: grows with the fourth root, 4 to 24."""
+    return min(24, max(4, round(3 * math.sqrt(math.sqrt(codes)))))

@@ -1,0 +1,67 @@
+"""Is each stage still the same function? Unfolded = folded in float64, folded = engine within float32's rounding.
+
+The third parity, engine = HTTP, is bit for bit and needs a server: tests/line/test_line.py.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from training.network.fold import Folded, predictions
+
+FOLD_TOLERANCE = 1e-10  # of the scores' spread: float64 reorders some hundred additions
+ENGINE_TOLERANCE = 1e-4  # of the scores' spread, exceeded by no float32 sum of some thousand terms that was seen
+FLOAT32_STEP = 2.0**-23  # of the answer itself: its last rounding
+
+
+class ParityError(Exception):
+    """Two stages that should be one function differ; the message says which, where and by how much."""
+
+
+def check_fold(unfolded: np.ndarray, folded: np.ndarray, temperature: float) -> float:
+    """Compare torch's float64 scores [rows, outputs] with the folded ones [rows, outputs]; returns the error.
+
+    The error is the greatest difference in units of the scores' spread. A binary network has one output, L, and the
+    folded network (0, L).
+    """
+    return _check("fold", unfolded / temperature, folded[:, -unfolded.shape[1] :], FOLD_TOLERANCE)
+
+
+def check_engine(folded: Folded, reference: np.ndarray, found: Mapping[str, np.ndarray]) -> float:
+    """Compare the float64 scores `reference` [rows, outputs] with what the engine gave; returns the scores' error.
+
+    Rows that an exact graph flags as saturated are outside of what it promises, and are left out.
+    """
+    if "saturated" in found:
+        kept = ~found["saturated"][:, 0]
+        reference, found = reference[kept], {name: array[kept] for name, array in found.items()}
+    if folded.output.task == "regression":
+        wanted = predictions(reference, folded.output)
+        return _check("engine", wanted, found["value"], ENGINE_TOLERANCE)
+    error = _check("engine", reference, found["scores"], ENGINE_TOLERANCE)
+    # A probability moves by less than a quarter of the scores' difference.
+    allowed = ENGINE_TOLERANCE * spread(reference) / 4 + FLOAT32_STEP
+    gap = float(np.abs(predictions(reference, folded.output) - found["probabilities"]).max())
+    if not gap <= allowed:
+        raise ParityError(
+            f"the engine's probabilities are {gap:.2g} from those of the folded network: {allowed:.2g} is the most."
+        )
+    return error
+
+
+def spread(values: np.ndarray) -> float:
+    """Return the greatest standard deviation of a column of values [rows, outputs], 1 where nothing varies."""
+    return float(values.std(axis=0).max()) or 1.0
+
+
+def _check(stage: str, wanted: np.ndarray, found: np.ndarray, tolerance: float) -> float:
+    unit = spread(wanted)
+    gap = np.abs(wanted - found)
+    allowed = tolerance * unit + (FLOAT32_STEP * np.abs(wanted) if found.dtype == np.float32 else 0.0)
+    if not (gap <= allowed).all():
+        row = int(np.argmax((gap - allowed).max(axis=1)))
+        raise ParityError(
+            f"the {stage} stage changed the network: row {row} differs by {gap[row].max() / unit:.2g} of the scores' "
+            f"spread, and {tolerance:g} is the most."
+        )
+    return float(gap.max() / unit)

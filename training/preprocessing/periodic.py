@@ -1,0 +1,49 @@
+"""Periodic features without a sine: turns u are reduced to r = u - Round(u) in [-1/2, 1/2], then r (8 - 16 |r|).
+
+That parabola is a sine of period 1 to within 0.06 and continuous in value and slope; each node is one exactly rounded
+operation, which a sine is not.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.preprocessing.onnx_graph import Graph
+from training.preprocessing.scaling import limits
+
+FREQUENCIES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)  # turns a spread
+
+
+@dataclass(frozen=True)
+class Periodic:
+    """Waves of all columns, laid end to end."""
+
+    column: np.ndarray  # [waves] int64, which scaled column the wave reads
+    frequency: np.ndarray  # [waves] float64, turns a unit of the scaled value
+    phase: np.ndarray  # [waves] float64, turns
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """Greatest absolute value of each produced column [waves]."""
+        return np.ones(len(self.column))
+
+    def emit(self, graph: Graph, scaled: str) -> str:
+        """Append the nodes for `scaled` [rows, columns] float64, bounded; returns [rows, waves] float64."""
+        chosen = graph.add("Gather", [scaled, graph.constant("wave_column", self.column)], "wave_values", axis=1)
+        turned = graph.add("Mul", [chosen, graph.constant("wave_frequency", self.frequency)], "wave_turned")
+        turns = graph.add("Add", [turned, graph.constant("wave_phase", self.phase)], "wave_turns")
+        rest = graph.add("Sub", [turns, graph.add("Round", [turns], "wave_whole")], "wave_rest")
+        steep = graph.add(
+            "Mul", [graph.add("Abs", [rest], "wave_size"), graph.constant("wave_steepness", 16.0)], "wave_steep"
+        )
+        arch = graph.add("Sub", [graph.constant("wave_height", 8.0), steep], "wave_arch")
+        wave = graph.add("Mul", [rest, arch], "wave")
+        return graph.add("Clip", [wave, *limits(graph, "wave_bound", -1.0, 1.0)], "waves")
+
+
+def fit(columns: int, frequencies: tuple[float, ...] = FREQUENCIES) -> Periodic:
+    """Give each of `columns` scaled columns a sine-like and a cosine-like wave of every frequency."""
+    column = np.repeat(np.arange(columns, dtype=np.int64), 2 * len(frequencies))
+    frequency = np.tile(np.repeat(np.asarray(frequencies, np.float64), 2), columns)
+    phase = np.tile(np.asarray([0.0, 0.25]), columns * len(frequencies))
+    return Periodic(column, frequency, phase)

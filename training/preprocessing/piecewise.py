@@ -1,0 +1,109 @@
+"""Piecewise-linear encoding: one column a bin, rising from 0 to HEIGHT as the value crosses it.
+
+Gorishniy, Rubachev, Babenko 2022 (On Embeddings for Numerical Features), with both outer bins closed, so that every
+share of a bin lies in [0, 1]; beyond the outermost edges the scaled value still tells rows apart.
+
+Shares are lowered to HEIGHT: the scale of a column is how fast its weights act in the first layer, and dozens of
+columns at full height let bins fit noise before the scaled value has been used.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from training.preprocessing.onnx_graph import Graph
+from training.preprocessing.scaling import limits
+
+HEIGHT = 0.3  # of a whole bin
+TREE_ROWS = 50_000  # rows that a tree of edges is grown on: the edges of more rows are the same to within noise
+
+
+@dataclass(frozen=True)
+class Piecewise:
+    """Bins of all columns, laid end to end."""
+
+    column: np.ndarray  # [bins] int64, which numeric column the bin reads
+    low: np.ndarray  # [bins] float64, lower edge
+    slope: np.ndarray  # [bins] float64, 1 / (upper edge - lower edge)
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """Greatest absolute value of each produced column [bins]."""
+        return np.full(len(self.column), HEIGHT)
+
+    def emit(self, graph: Graph, filled: str) -> str:
+        """Append the nodes for `filled` [rows, columns] float64 without NaN; returns [rows, bins] float64."""
+        chosen = graph.add("Gather", [filled, graph.constant("bin_column", self.column)], "bin_values", axis=1)
+        above = graph.add("Sub", [chosen, graph.constant("bin_low", self.low)], "bin_above")
+        share = graph.add("Mul", [above, graph.constant("bin_slope", self.slope)], "bin_share")
+        whole = graph.add("Clip", [share, *limits(graph, "bin_bound", 0.0, 1.0)], "bin_whole")
+        return graph.add("Mul", [whole, graph.constant("bin_height", HEIGHT)], "binned")
+
+
+def fit(numeric: np.ndarray, target: np.ndarray, *, classes: bool, bins: int, edges: str) -> Piecewise:
+    """Place at most `bins` bins a column by the rule named `edges` ("quantile", "distinct" or "tree").
+
+    numeric [rows, columns] float64 with NaN for missing, target [rows] codes of classes or float64 values.
+    """
+    columns, lows, slopes = [], [], []
+    for index in range(numeric.shape[1]):
+        present = ~np.isnan(numeric[:, index])
+        found = column_edges(numeric[present, index], target[present], classes=classes, bins=bins, edges=edges)
+        columns.append(np.full(len(found) - 1, index, np.int64))
+        lows.append(found[:-1])
+        slopes.append(1.0 / np.diff(found))
+    return Piecewise(np.concatenate(columns), np.concatenate(lows), np.concatenate(slopes))
+
+
+def column_edges(values: np.ndarray, target: np.ndarray, *, classes: bool, bins: int, edges: str) -> np.ndarray:
+    """Return the strictly rising edges of one column; fewer than two where the column is constant."""
+    distinct = np.unique(values)
+    if len(distinct) <= bins + 1:
+        return separated(distinct)
+    if edges == "tree":
+        return separated(tree_edges(values, target, bins, classes=classes))
+    return separated({"quantile": quantile_edges, "distinct": distinct_edges}[edges](values, bins))
+
+
+def quantile_edges(values: np.ndarray, bins: int) -> np.ndarray:
+    """Edges at equal shares of the rows; ties merge when the edges are separated."""
+    return np.asarray(np.quantile(values, np.linspace(0.0, 1.0, bins + 1)))
+
+
+def distinct_edges(values: np.ndarray, bins: int) -> np.ndarray:
+    """Edges at each value that holds a bin's share of the rows by itself, then at equal shares of the other rows.
+
+    Where a column is mostly zero, nearly all quantiles of all its rows tie; those of the rows that are left once the
+    spikes are set apart do not. Twice, since what is left may have spikes of its own.
+    """
+    spikes, rest = [], values
+    for _ in range(2):
+        distinct, counts = np.unique(rest, return_counts=True)
+        heavy = distinct[counts * bins > len(rest)]
+        spikes.append(heavy)
+        rest = rest[~np.isin(rest, heavy)]
+    ends = np.asarray([values.min(), values.max()])
+    left = max(2, bins + 1 - sum(map(len, spikes)))
+    shared = np.quantile(rest, np.linspace(0.0, 1.0, left)) if len(rest) else ends
+    return np.concatenate([*spikes, shared, ends])
+
+
+def tree_edges(values: np.ndarray, target: np.ndarray, bins: int, *, classes: bool) -> np.ndarray:
+    """Edges where a decision tree on this column alone splits the target."""
+    step = max(1, len(values) // TREE_ROWS)
+    values, target = values[::step], target[::step]
+    grower = DecisionTreeClassifier if classes else DecisionTreeRegressor
+    leaf = max(4, min(64, len(values) // 100))
+    tree = grower(max_leaf_nodes=bins, min_samples_leaf=leaf, random_state=0).fit(values[:, None], target)
+    inner = tree.tree_.threshold[tree.tree_.feature == 0]
+    return np.concatenate([[values.min()], inner, [values.max()]])
+
+
+def separated(edges: np.ndarray) -> np.ndarray:
+    """Sort the edges and drop those too close to the one before for a finite slope."""
+    edges = np.unique(edges.astype(np.float64))
+    if len(edges) < 2:
+        return edges[:1]
+    least = max((edges[-1] - edges[0]) * 1e-9, 1e-300)
+    return np.asarray(edges[np.concatenate([[True], np.diff(edges) > least])])

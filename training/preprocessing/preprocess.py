@@ -1,0 +1,194 @@
+"""From raw feature values to the network's input: fitted on training rows, kept as plain arrays, emitted as nodes.
+
+There is one implementation, the graph: training too obtains its matrix by running the emitted nodes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import NamedTuple
+
+import numpy as np
+
+from service.inference.engine import Engine, EngineOptions
+from training.preprocessing import onehot, periodic, piecewise, scaling
+from training.preprocessing.onehot import OneHot
+from training.preprocessing.onnx_graph import Graph, TensorProto
+from training.preprocessing.periodic import Periodic
+from training.preprocessing.piecewise import Piecewise
+from training.preprocessing.scaling import Scaling
+
+LEAST_BINS = 8  # a numeric column, however many columns there are
+CHUNK_ROWS = 16_384  # rows encoded at a time: bounds the float64 intermediates
+
+
+class Raw(NamedTuple):
+    """Feature values as the graph's inputs take them; None where the table has no such column."""
+
+    numeric: np.ndarray | None  # [rows, numeric columns] float64, NaN = missing
+    categorical: np.ndarray | None  # [rows, categorical columns] int64 codes
+
+
+class Emitted(NamedTuple):
+    """What `Preprocess.emit` appended."""
+
+    x: str  # [rows, width] float64, column j within [-bounds[j], bounds[j]]
+    bounds: np.ndarray  # [width] float64
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Which encodings are built, and how finely."""
+
+    edges: str | None = "distinct"  # piecewise-linear edges: "quantile", "distinct", "tree", or None for no bins
+    bins: int = 48  # at most, a numeric column
+    width: int = 640  # piecewise-linear columns at most in all: the bins a column shrink to fit
+    waves: bool = False  # periodic features of the scaled values
+    onehot_codes: int = 8  # categorical columns with more codes than this are embedded by the network
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """The fitted encodings of one table."""
+
+    categorical: int  # categorical columns of the table, one-hot and embedded ones
+    fill: np.ndarray  # [numeric columns] float64, stands in for NaN
+    missing: np.ndarray  # [indicators] int64, numeric columns with an indicator of missing values
+    embedded: np.ndarray  # [embeddings] int64, categorical columns that the network embeds
+    scaling: Scaling | None = field(default=None)
+    piecewise: Piecewise | None = field(default=None)
+    periodic: Periodic | None = field(default=None)
+    onehot: OneHot | None = field(default=None)
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """Greatest absolute value of each column of x [width] float64."""
+        parts = [part.bounds for part in (self.scaling, self.piecewise, self.periodic) if part is not None]
+        parts.append(np.ones(len(self.missing)))
+        if self.onehot is not None:
+            parts.append(self.onehot.bounds)
+        return np.concatenate(parts)
+
+    @property
+    def width(self) -> int:
+        """Number of columns of x."""
+        return len(self.bounds)
+
+    @property
+    def bins(self) -> slice:
+        """Which columns of x are piecewise-linear bins."""
+        start = 0 if self.scaling is None else len(self.scaling.center)
+        return slice(start, start + (0 if self.piecewise is None else len(self.piecewise.column)))
+
+    def declare(self, graph: Graph) -> tuple[str | None, str | None]:
+        """Declare the graph's inputs `numeric` and `categorical`, those that the table has columns for."""
+        columns = len(self.fill)
+        numeric = graph.input("numeric", TensorProto.DOUBLE, columns) if columns else None
+        return numeric, graph.input("categorical", TensorProto.INT64, self.categorical) if self.categorical else None
+
+    def emit(self, graph: Graph, numeric: str | None, categorical: str | None) -> Emitted:
+        """Append the nodes that turn the graph's inputs into x, the matrix the first layer takes."""
+        parts = [] if self.scaling is None or numeric is None else self._emit_numeric(graph, numeric)
+        if self.onehot is not None and categorical is not None:
+            parts.append(self.onehot.emit(graph, categorical))
+        x = graph.add("Concat", parts, "encoded", axis=1) if len(parts) > 1 else parts[0]
+        return Emitted(x, self.bounds)
+
+    def _emit_numeric(self, graph: Graph, numeric: str) -> list[str]:
+        assert self.scaling is not None
+        absent = graph.add("IsNaN", [numeric], "absent")
+        filled = graph.add("Where", [absent, graph.constant("fill", self.fill), numeric], "filled")
+        scaled = self.scaling.emit(graph, filled)
+        parts = [scaled]
+        if self.piecewise is not None:
+            parts.append(self.piecewise.emit(graph, filled))
+        if self.periodic is not None:
+            parts.append(self.periodic.emit(graph, scaled))
+        if len(self.missing):
+            flags = graph.add("Cast", [absent], "absent_flags", to=TensorProto.DOUBLE)
+            parts.append(graph.add("Gather", [flags, graph.constant("absent_column", self.missing)], "missing", axis=1))
+        return parts
+
+    def transform(self, raw: Raw) -> np.ndarray:
+        """Encode rows by running the emitted nodes; returns [rows, width] float32."""
+        engine = Engine(self._model(), EngineOptions(device="cpu"))
+        rows = next(len(array) for array in raw if array is not None)
+        x = np.empty((rows, self.width), np.float32)
+        for start in range(0, rows, CHUNK_ROWS):
+            chunk = [None if array is None else array[start : start + CHUNK_ROWS] for array in raw]
+            x[start : start + CHUNK_ROWS] = engine.run(chunk)["x"]
+        return x
+
+    def _model(self) -> bytes:
+        graph = Graph()
+        x = graph.add("Cast", [self.emit(graph, *self.declare(graph)).x], "single", to=TensorProto.FLOAT)
+        graph.output("x", x, TensorProto.FLOAT, self.width)
+        model: bytes = graph.model("preprocess").SerializeToString()
+        return model
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return the fitted arrays by name, for a safetensors file."""
+        arrays = {
+            "categorical": np.asarray(self.categorical),
+            "fill": self.fill,
+            "missing": self.missing,
+            "embedded": self.embedded,
+        }
+        for name in PARTS:
+            part = getattr(self, name)
+            if part is not None:
+                arrays |= {f"{name}.{entry.name}": getattr(part, entry.name) for entry in fields(part)}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Preprocess":
+        """Rebuild what `to_arrays` returned; a missing array is a KeyError."""
+        parts = {
+            name: kind(*(arrays[f"{name}.{entry.name}"] for entry in fields(kind)))
+            for name, kind in PARTS.items()
+            if any(key.startswith(f"{name}.") for key in arrays)
+        }
+        return cls(arrays["categorical"].item(), arrays["fill"], arrays["missing"], arrays["embedded"], **parts)
+
+
+PARTS = {"scaling": Scaling, "piecewise": Piecewise, "periodic": Periodic, "onehot": OneHot}
+
+
+def fit(raw: Raw, target: np.ndarray, *, classes: bool, encoding: Encoding) -> Preprocess:
+    """Fit the encodings on training rows only.
+
+    target [rows] is class codes where `classes`, else float64 values; target-aware edges look at it.
+    """
+    numeric, categorical = raw
+    hot, embedded = ([], []) if categorical is None else split_categorical(categorical, encoding, alone=numeric is None)
+    scaled = None if numeric is None else scaling.fit(numeric)
+    return Preprocess(
+        categorical=0 if categorical is None else categorical.shape[1],
+        fill=np.zeros(0) if scaled is None else scaled.center,
+        missing=np.zeros(0, np.int64) if numeric is None else np.flatnonzero(np.isnan(numeric).any(axis=0)),
+        embedded=np.asarray(embedded, np.int64),
+        scaling=scaled,
+        piecewise=None if numeric is None else fit_piecewise(numeric, target, classes=classes, encoding=encoding),
+        periodic=periodic.fit(numeric.shape[1]) if numeric is not None and encoding.waves else None,
+        onehot=onehot.fit(categorical, hot) if categorical is not None and hot else None,
+    )
+
+
+def fit_piecewise(numeric: np.ndarray, target: np.ndarray, *, classes: bool, encoding: Encoding) -> Piecewise | None:
+    """Fit the bins that the encoding asks for, as many a column as its width allows."""
+    if encoding.edges is None:
+        return None
+    bins = int(np.clip(encoding.width // numeric.shape[1], LEAST_BINS, encoding.bins))
+    found = piecewise.fit(numeric, target, classes=classes, bins=bins, edges=encoding.edges)
+    return found if len(found.column) else None
+
+
+def split_categorical(categorical: np.ndarray, encoding: Encoding, *, alone: bool) -> tuple[list[int], list[int]]:
+    """Return the columns to encode one-hot and those to embed.
+
+    Where there is no numeric column (`alone`), the smallest column is one-hot in any case, so that x has a column.
+    """
+    codes = [len(np.unique(column)) for column in categorical.T]
+    hot = [index for index, count in enumerate(codes) if count <= encoding.onehot_codes]
+    if alone and not hot:
+        hot = [int(np.argmin(codes))]
+    return hot, [index for index in range(len(codes)) if index not in hot]

@@ -1,0 +1,109 @@
+"""How good the answers are: metrics beside what is simpler, and where the answers go wrong."""
+
+import numpy as np
+
+from service.bundle.signature import class_text
+from training.report import markup as blocks
+from training.report.charts import heatmap as matrix
+from training.report.charts import svg as charts
+from training.report.charts.scale import number, percent
+from training.report.charts.svg import Axes
+from training.report.facts import Facts
+from training.report.measures.scores import Measured, Score
+
+MATRIX_CLASSES = 30  # more are told by their commonest mistakes alone
+MISTAKES = 10
+BINS = 32
+
+
+def section(facts: Facts) -> str:
+    """Return the section."""
+    drawn = [_figure(score) for score in facts.scores]
+    figures, rest = _classes(facts) if facts.signature.classes is not None else (_values(facts), [])
+    note = (
+        f"Measured on {len(facts.truth):,} {facts.judged} rows with the very graph that is served. Intervals are 95 % "
+        "bootstrap intervals over those rows; the constant and the linear model know the same training rows (the latter at most 10,000 of them)."
+    )
+    if facts.judged != "test":
+        note += " No rows were kept for a test: the fit stopped by these, so the figures are on the bright side."
+    shown = [blocks.paragraph(note), blocks.trio(*drawn), blocks.pair(*figures, _numbers(facts)), *rest]
+    return blocks.section("results", "Results", *shown)
+
+
+def _figure(score: Score) -> str:
+    rows = [(method, *measured) for method, measured in score.methods.items() if np.isfinite(measured.value)]
+    better = "Less is better." if score.is_loss else "More is better."
+    told = "; ".join(f"{label} {number(value)}" for label, value, _, _ in rows)
+    drawing = charts.intervals(score.name, told, rows)
+    return blocks.figure(f"{score.name}{f' ({score.unit})' if score.unit else ''}", drawing, better)
+
+
+def _numbers(facts: Facts) -> str:
+    methods = facts.scores[0].methods
+    rows = [[method, *(_interval(score.methods[method]) for score in facts.scores)] for method in methods]
+    head = ["", *(score.name for score in facts.scores)]
+    return blocks.figure("The same as numbers", blocks.table(head, rows, us=0))
+
+
+def _interval(found: Measured) -> blocks.Html:
+    nothing = 0.1 * (found.high - found.low)
+    value, low, high = (number(one if abs(one) > nothing else 0.0) for one in found)
+    return blocks.Html(f'{value}<br><span class="range">{low} to {high}</span>')
+
+
+def _classes(facts: Facts) -> tuple[list[str], list[str]]:
+    """Return figures, and what is told below them."""
+    labels = [class_text(label) for label in facts.signature.classes or ()]
+    found = facts.outputs["probabilities"].argmax(axis=1)
+    counts = np.zeros((len(labels), len(labels)), np.int64)
+    np.add.at(counts, (facts.truth, found), 1)
+    parts = []
+    if len(labels) <= MATRIX_CLASSES:
+        right = int(np.trace(counts))
+        drawing = matrix.confusion(
+            "Confusion matrix", f"{right} of {counts.sum()} rows are on the diagonal", counts, labels
+        )
+        parts.append(
+            blocks.figure(
+                "Confusion: true class by row, predicted by column", drawing, "Shade: share of the true class."
+            )
+        )
+    return parts, [_mistakes(counts, labels)] if len(labels) > 3 else []
+
+
+def _mistakes(counts: np.ndarray, labels: list[str]) -> str:
+    wrong = counts - np.diag(np.diag(counts))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MISTAKES]
+    places = [divmod(int(place), len(labels)) for place in order]
+    rows = [
+        (labels[a], labels[b], wrong[a, b], percent(wrong[a, b] / counts[a].sum())) for a, b in places if wrong[a, b]
+    ]
+    head = ("true class", "taken for", "rows", "of the class")
+    return blocks.folded("The commonest mistakes", blocks.table(head, rows, numbers=(2, 3)))
+
+
+def _values(facts: Facts) -> list[str]:
+    predicted, truth = facts.outputs["value"][:, 0].astype(np.float64), facts.truth
+    low, high = np.quantile(np.concatenate([predicted, truth]), (0.002, 0.998))
+    edges = np.linspace(low, high if high > low else low + 1.0, BINS + 1)
+    counts = np.histogram2d(predicted, truth, (edges, edges))[0]
+    target = facts.signature.target
+    axes = Axes(
+        "Predicted against true",
+        "shaded by the number of rows; best on the diagonal",
+        f"predicted {target}",
+        f"true {target}",
+    )
+    error = predicted - truth
+    reach = float(np.quantile(np.abs(error), 0.99)) or 1.0
+    heights, sides = np.histogram(np.clip(error, -reach, reach), np.linspace(-reach, reach, BINS))
+    middle = f"half of the errors are within ±{number(float(np.quantile(np.abs(error), 0.5)))}"
+    residuals = charts.columns(Axes("Errors", middle, "predicted less true", "rows"), heights, sides)
+    return [
+        blocks.figure(
+            "Predicted against true",
+            matrix.density(axes, counts, edges, edges),
+            "Cells hold counts of rows; the outermost 0.2 % are left out.",
+        ),
+        blocks.figure("Errors", residuals, f"{middle[0].upper()}{middle[1:]}; the greatest 1 % stand outermost."),
+    ]

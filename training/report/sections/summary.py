@@ -1,0 +1,62 @@
+"""The top of the page: what the model does, how well, and where to read on."""
+
+from html import escape
+
+from training.report.charts.scale import number
+from training.report.facts import Facts
+from training.report.measures.scores import Score
+
+LINKS = {
+    "results": "Results",
+    "certainty": "How sure",
+    "listening": "What it listens to",
+    "data": "Data",
+    "training": "Training",
+    "norms": "Batch norm",
+    "sameness": "Same bits",
+    "serving": "Serve it",
+    "provenance": "Provenance",
+}
+
+
+def header(facts: Facts) -> str:
+    """Return the headline, the cards and the links."""
+    content = facts.content
+    links = "".join(f'<a href="#{anchor}">{text}</a>' for anchor, text in LINKS.items())
+    return (
+        f"<header><h1>{escape(content['name'])} <small>version {content['version']}</small></h1>"
+        f'<p class="lead">{escape(lead(facts))}</p><ul class="cards">{"".join(cards(facts))}</ul>'
+        f'<nav aria-label="Sections">{links}</nav></header>'
+    )
+
+
+def lead(facts: Facts) -> str:
+    """Say in a sentence what is predicted, from what, and learnt from which rows."""
+    signature, provenance = facts.signature, facts.content["provenance"]
+    what = "a number" if signature.classes is None else f"one of {len(signature.classes)} classes"
+    features = f"{len(signature.inputs)} feature{'s' if len(signature.inputs) > 1 else ''}"
+    rows = f"{provenance['split']['train']:,} rows of {provenance['data']['file']}"
+    return f"Predicts {signature.target}, {what}, from {features}. Learnt from {rows}."
+
+
+def cards(facts: Facts) -> list[str]:
+    """Return the first metrics with their intervals, and what is promised of the bits."""
+    shown = [_metric(score) for score in facts.scores[:3]]
+    rows = f"{len(facts.truth):,}"
+    arithmetic = facts.content["arithmetic"]["kind"]
+    return [
+        *shown,
+        _card(
+            f"{facts.judged} rows", rows, "never trained on" if facts.judged == "test" else "the fit stopped by them"
+        ),
+        _card("batch invariance", facts.verification.status, f"{arithmetic} arithmetic"),
+    ]
+
+
+def _metric(score: Score) -> str:
+    ours = score.methods["This model"]
+    return _card(score.name, number(ours.value), f"{number(ours.low)} to {number(ours.high)}")
+
+
+def _card(name: str, value: str, note: str) -> str:
+    return f"<li><span>{escape(name)}</span><b>{escape(value)}</b><span>{escape(note)}</span></li>"
