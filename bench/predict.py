@@ -35,7 +35,7 @@ from service.inference.engine import EngineOptions
 from service.inference.model import Model
 from service.invariance.check import for_bundles
 from service.tables.offline.jobs import Task
-from service.tables.offline.output import Way
+from service.tables.offline.output import ScoringOptions
 from service.tables.offline.progress import Progress
 from service.tables.offline.score import score
 from service.tables.parameters import Parameters
@@ -115,7 +115,7 @@ def _loop(loaded: Model, arrays: Arrays, size: int) -> None:
 
 
 def _file(loaded: Model, source: Path, target: Path) -> None:
-    way = Way(Parameters(), block_rows(len(loaded.encoder.names)), PART_ROWS)
+    way = ScoringOptions(Parameters(), block_rows(len(loaded.encoder.names)), PART_ROWS)
     score(loaded, Task(source, target), way, Progress(source.name, None, io.StringIO()))
 
 

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from training.data.dataset import Data
+from training.data.dataset import Dataset
 from training.fit.progress import Progress
 from training.pipeline import Trained, train
 from training.settings import make
@@ -61,7 +61,7 @@ def line(name: str, trained: Trained, changed: dict[int, int]) -> str:
     return f"{name}: {metrics}; {trained.seconds:.1f} s; {beside}; answers changed by batch: {changed}"
 
 
-def test_rows(data: Data) -> list[list[Any]]:
+def test_rows(data: Dataset) -> list[list[Any]]:
     """Return the first test rows as JSON values in signature order."""
     names = [feature.name for feature in data.signature.inputs]
     kept = data.table.arrow.select(names).take(data.split.test[:ROWS])

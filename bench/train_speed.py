@@ -16,7 +16,7 @@ import torch
 from training.fit import loop as fits
 from training.fit.selection import defaults as rules
 from training.network.network import Network, NetworkSettings
-from training.network.objective import Target
+from training.network.objective import Objective
 from training.network.tensors import Rows
 
 
@@ -42,7 +42,7 @@ def made_run(chosen: argparse.Namespace) -> fits.Run:
     settings = rules.fit_settings(chosen.rows, fits.FitSettings(device=chosen.device, epochs=10_000))
     settings = replace(settings, batch_rows=chosen.batch_rows) if chosen.batch_rows else settings
     network = Network(chosen.width, [], 1, NetworkSettings(members=chosen.members))
-    return fits.Run(network, Target("binary", 1), rows[0], rows[1], settings)
+    return fits.Run(network, Objective("binary", 1), rows[0], rows[1], settings)
 
 
 class Seconds(NamedTuple):

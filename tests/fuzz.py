@@ -31,7 +31,7 @@ from service.inference.model import Model
 from service.protocols.cloud.npy import file_of
 from service.protocols.cloud.protocol import Invocations
 from service.protocols.compression import unpacked
-from service.protocols.interface import Answer, Call, Codec, Dialect, Headers, Limits
+from service.protocols.interface import Answer, Call, Codec, Headers, Limits, WireProtocol
 from service.protocols.native.protocol import Native
 from service.protocols.oip.protocol import OpenInference
 from tests.bundles import INPUTS, NUMBERS, make_bundle, random_rows, signature_of
@@ -112,7 +112,7 @@ class Target(NamedTuple):
     """One model in one dialect."""
 
     name: str
-    dialect: Dialect
+    dialect: WireProtocol
     codec: Codec
     outputs: dict[str, int]  # width of each
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from training.data.dataset import Data, prepare
-from training.export.destination import Place, place_of
+from training.data.dataset import Dataset, prepare
+from training.export.destination import BundlePath, place_of
 from training.fit.checkpoint import Checkpoint, run_of
 from training.fit.interrupt import Interruption
 from training.fit.progress import Progress, Silent, duration
@@ -22,7 +22,7 @@ class Trained:
     """A written bundle and what its report says."""
 
     folder: Path
-    data: Data
+    data: Dataset
     metrics: dict[str, Any]  # on the test rows
     seconds: float
 
@@ -42,7 +42,7 @@ def train(path: Path, settings: Settings, progress: Progress | None = None, star
     return trained(data, place, settings, progress, start_s)
 
 
-def trained(data: Data, place: Place, settings: Settings, progress: Progress, start_s: float) -> Trained:
+def trained(data: Dataset, place: BundlePath, settings: Settings, progress: Progress, start_s: float) -> Trained:
     """Train on a prepared table; see `train`."""
     from training import trained_model as model
     from training.data import leakage as leaks
@@ -54,9 +54,9 @@ def trained(data: Data, place: Place, settings: Settings, progress: Progress, st
         settings = tuned(data, place, settings, progress)
     checkpoint = checkpoint_of(place, data, settings)
     if settings.tensorboard is not None:
-        from training.fit.tensorboard import Board
+        from training.fit.tensorboard import TensorBoardProgress
 
-        progress = Board(progress, Path(settings.tensorboard) / place.name / str(place.version))
+        progress = TensorBoardProgress(progress, Path(settings.tensorboard) / place.name / str(place.version))
     with Interruption(progress.say) as interruption:
         made = model.fit(data, settings, progress, lambda: interruption.asked, checkpoint)
     folder, content = made.write(place, time.monotonic() - start_s, findings)
@@ -70,7 +70,7 @@ def trained(data: Data, place: Place, settings: Settings, progress: Progress, st
     return Trained(folder, data, content["metrics"], seconds)
 
 
-def tuned(data: Data, place: Place, settings: Settings, progress: Progress) -> Settings:
+def tuned(data: Dataset, place: BundlePath, settings: Settings, progress: Progress) -> Settings:
     """Search settings; Ctrl-C ends the search, not the run."""
     from training.fit.selection import tuning
 
@@ -79,6 +79,6 @@ def tuned(data: Data, place: Place, settings: Settings, progress: Progress) -> S
         return tuning.search(data, settings, place.journal, key, progress, lambda: interruption.asked)
 
 
-def checkpoint_of(place: Place, data: Data, settings: Settings) -> Checkpoint:
+def checkpoint_of(place: BundlePath, data: Dataset, settings: Settings) -> Checkpoint:
     """Return the run's checkpoint: --resume takes it only for the same data and settings."""
     return Checkpoint(place.checkpoint, run_of(data, settings))

@@ -12,14 +12,14 @@ from service.features.arrays import Arrays
 from service.features.encoder import Encoder
 from training import report
 from training.data import leakage as leaks
-from training.data.dataset import Data
+from training.data.dataset import Dataset
 from training.data.leakage import Findings
 from training.evaluation import evaluate as measured
 from training.export import bundle_writer as bundle
 from training.export import compile as exported
 from training.export import golden, provenance
-from training.export.compile import Exported
-from training.export.destination import Place
+from training.export.compile import CompiledModel
+from training.export.destination import BundlePath
 from training.fit.checkpoint import Checkpoint
 from training.fit.context import Fitted
 from training.fit.progress import Progress
@@ -32,16 +32,16 @@ from training.settings import Settings
 class Model:
     """Fitted, folded, exported and held to parity; nothing is written yet."""
 
-    data: Data
+    data: Dataset
     settings: Settings
     fitted: Fitted
-    made: Exported
+    made: CompiledModel
 
     def run(self, arrays: Arrays) -> dict[str, np.ndarray]:
         """Return the outputs [rows, width] of the very graph and engine that will serve."""
         return self.made.run(arrays)
 
-    def write(self, place: Place, seconds: float, findings: Findings | None = None) -> tuple[Path, dict[str, Any]]:
+    def write(self, place: BundlePath, seconds: float, findings: Findings | None = None) -> tuple[Path, dict[str, Any]]:
         """Write the bundle; returns its folder and what bundle.json says. Raises WriteError or InvarianceError."""
         data = self.data
         if findings is None:
@@ -60,7 +60,7 @@ class Model:
         }
         return bundle.write(place.models, content, files), content
 
-    def _content(self, place: Place) -> dict[str, Any]:
+    def _content(self, place: BundlePath) -> dict[str, Any]:
         """Return what bundle.json says, but for the provenance."""
         data = self.data
         outputs = {part: self.run(data.arrays[part]) for part in ("validation", data.judged)}
@@ -92,7 +92,7 @@ class Model:
 
 
 def fit(
-    data: Data,
+    data: Dataset,
     settings: Settings,
     progress: Progress,
     stop: Callable[[], bool] = lambda: False,

@@ -98,12 +98,12 @@ def _load(options: argparse.Namespace) -> Model:
 
 
 def _score_all(loaded: Model, tasks: list[Task], options: argparse.Namespace) -> None:
-    from service.tables.offline.output import Way
+    from service.tables.offline.output import ScoringOptions
     from service.tables.offline.progress import Progress
     from service.tables.offline.score import score
 
     parameters = Parameters(options.extra, options.answer, options.on_error, options.prefix, are_flags=True)
-    way = Way(parameters, block_rows(len(loaded.encoder.names)), options.part_rows)
+    way = ScoringOptions(parameters, block_rows(len(loaded.encoder.names)), options.part_rows)
     for task in tasks:
         task.target.parent.mkdir(parents=True, exist_ok=True)
         progress = Progress(task.source.name, _total_rows(task.source), sys.stderr)

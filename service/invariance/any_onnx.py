@@ -48,7 +48,7 @@ class Input:
 
 
 @dataclass
-class Foreign:
+class OnnxModel:
     """A graph of unknown meaning. `run` takes the inputs with a batch axis, and gives the outputs with one."""
 
     session: Session
@@ -96,7 +96,7 @@ class Foreign:
         return random.integers(0, self.integers_below, shape).astype(one.dtype)
 
 
-def prepare(session: Session, dims: Mapping[str, int] | None = None, integers_below: int = 2) -> Foreign:
+def prepare(session: Session, dims: Mapping[str, int] | None = None, integers_below: int = 2) -> OnnxModel:
     """Settle the inputs with `dims` {axis name or INPUT.AXIS: length}, and see which outputs follow the batch.
 
     Raises ValueError with a sentence where no batch can be made, EngineError where the graph does not run.
@@ -110,7 +110,7 @@ def prepare(session: Session, dims: Mapping[str, int] | None = None, integers_be
             f"no input has a free first axis to batch along ({shapes or 'there are no inputs'}): "
             "export the model again with a dynamic batch axis"
         )
-    foreign = Foreign(session, inputs, integers_below)
+    foreign = OnnxModel(session, inputs, integers_below)
     two, again, three = (_first(foreign, rows) for rows in (2, 2, 3))
     follows = {name: len(two[name].shape) > 0 and (len(two[name]), len(three[name])) == (2, 3) for name in two}
     foreign.with_rows = [name for name in two if follows[name]]
@@ -135,7 +135,7 @@ def plain(output: Any) -> np.ndarray:
     return array
 
 
-def _first(foreign: Foreign, rows: int) -> Outputs:
+def _first(foreign: OnnxModel, rows: int) -> Outputs:
     try:
         return foreign.run([None if array is None else array[:rows] for array in foreign.draw(1)])
     except EngineError as error:

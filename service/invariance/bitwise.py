@@ -31,7 +31,7 @@ class Difference:
 
 
 @dataclass
-class Tally:
+class BitCounts:
     """What was compared so far, by batch size, and what differed."""
 
     compared: Counter[int] = field(default_factory=Counter)  # batch rows -> rows compared
@@ -39,7 +39,7 @@ class Tally:
     ulps: dict[str, float] = field(default_factory=dict)  # output -> largest difference in units of the last place
     first: Difference | None = None
 
-    def add(self, other: "Tally") -> None:
+    def add(self, other: "BitCounts") -> None:
         """Take in what another tally counted."""
         self.compared.update(other.compared)
         self.changed.update(other.changed)
@@ -54,9 +54,9 @@ def alone(runner: Runs, probes: Feeds) -> Outputs:
     return {name: np.concatenate([outputs[name] for outputs in each]) for name in each[0]}
 
 
-def compare(runner: Runs, probes: Feeds, lone: Outputs, batches: Iterable[np.ndarray]) -> Tally:
+def compare(runner: Runs, probes: Feeds, lone: Outputs, batches: Iterable[np.ndarray]) -> BitCounts:
     """Run `batches` of probe rows, each an array of row numbers, and compare every row with its `lone` bits."""
-    tally = Tally()
+    tally = BitCounts()
     for chosen in batches:
         outputs = runner.run([take(probes, piece) for piece in cut(chosen)])
         joined = _joined(outputs, lone)
@@ -114,9 +114,9 @@ def _is_same(found: np.ndarray, wanted: np.ndarray) -> bool:
     return found.dtype == wanted.dtype and found.shape == wanted.shape and found.tobytes() == wanted.tobytes()
 
 
-def _differences(found: Outputs, lone: Mapping[str, np.ndarray], chosen: np.ndarray) -> Tally:
+def _differences(found: Outputs, lone: Mapping[str, np.ndarray], chosen: np.ndarray) -> BitCounts:
     """Count the rows of one batch whose bytes are not those in `lone`, row by row."""
-    tally = Tally()
+    tally = BitCounts()
     changed = np.zeros(len(chosen), dtype=bool)
     for name, wanted in lone.items():
         array = found[name]

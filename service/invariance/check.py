@@ -20,7 +20,7 @@ import numpy as np
 from service.bundle.reader import Bundle
 from service.inference.runner import Feeds, Outputs, Runner, rows_of
 from service.invariance.batch_plans import filled, sizes_for, spread
-from service.invariance.bitwise import Tally, alone, compare
+from service.invariance.bitwise import BitCounts, alone, compare
 from service.invariance.probe_rows import Draw, draws_for
 from service.invariance.verdict import Attempt, InvarianceError, Policy, Status, Verification, attempt_of
 
@@ -148,7 +148,7 @@ def attempt(
     """
     effort = effort or Effort()
     started_s = time.perf_counter()
-    tally = Tally()
+    tally = BitCounts()
     first = probes = Probes.of(runners[0], draw(0))
     rows = rows_of(probes.feeds)
     for number in count(1):
@@ -177,7 +177,7 @@ def bits_of(outputs: Outputs) -> str:
     return digest.hexdigest()
 
 
-def _over_sizes(runner: Runner, probes: Probes, number: int, *, again: bool) -> Tally:
+def _over_sizes(runner: Runner, probes: Probes, number: int, *, again: bool) -> BitCounts:
     """Compare over all sizes; every new row alone `again` too where another runner, or another thread, runs it."""
     rows = rows_of(probes.feeds)
     on_workers = number % 2 == 0
@@ -187,7 +187,7 @@ def _over_sizes(runner: Runner, probes: Probes, number: int, *, again: bool) -> 
         batches += [np.array([row]) for row in probes.new]
     if not on_workers:
         return compare(runner, probes.feeds, probes.lone, batches)
-    tally = Tally()
+    tally = BitCounts()
     with ThreadPoolExecutor(WORKERS) as pool:
         parts = (batches[worker::WORKERS] for worker in range(WORKERS))
         for found in pool.map(lambda part: compare(runner, probes.feeds, probes.lone, part), parts):

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from service.errors import EngineError
-from service.invariance.bitwise import Difference, Tally
+from service.invariance.bitwise import BitCounts, Difference
 
 Policy = Literal["require", "tile", "report"]
 Status = Literal["proved", "verified", "tiled", "reported", "failed"]
@@ -121,7 +121,7 @@ class InvarianceError(EngineError):
         self.verification = verification
 
 
-def attempt_of(tally: Tally, tile_rows: int | None, rows: int, seconds: float) -> Attempt:
+def attempt_of(tally: BitCounts, tile_rows: int | None, rows: int, seconds: float) -> Attempt:
     """Freeze what was counted."""
     sizes = tuple(SizeFinding(size, tally.compared[size], tally.changed[size]) for size in sorted(tally.compared))
     return Attempt(tile_rows, rows, sizes, dict(tally.ulps), tally.first, seconds)

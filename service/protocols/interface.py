@@ -83,7 +83,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Site:
+class ServerInfo:
     """What a dialect's own pages may show."""
 
     registry: Registry
@@ -92,7 +92,7 @@ class Site:
     counts: Callable[[], Mapping[str, Any]]  # service.metrics.Counters.total
 
 
-class Dialect(Protocol):
+class WireProtocol(Protocol):
     """One wire format."""
 
     name: str  # lower case; a label in metrics
@@ -110,7 +110,7 @@ class Dialect(Protocol):
         """Return whether a path that is no predict route belongs to this dialect, so that it refuses in its shape."""
         ...
 
-    def page(self, site: Site, method: str, path: str) -> Answer | None:
+    def page(self, site: ServerInfo, method: str, path: str) -> Answer | None:
         """Answer a claimed path that is not a predict route; None where there is nothing."""
         ...
 

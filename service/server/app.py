@@ -24,24 +24,24 @@ from service.invariance.worker_agreement import agree
 from service.logs import event
 from service.metrics import Counters, Tally
 from service.protocols.cloud.protocol import AzureMachineLearning, Invocations, Version1, Vertex
-from service.protocols.interface import Dialect, Limits, Site
+from service.protocols.interface import Limits, ServerInfo, WireProtocol
 from service.protocols.native.protocol import Native
 from service.protocols.oip.protocol import OpenInference
-from service.server.endpoint import Exchange
+from service.server.endpoint import PredictEndpoint
 from service.settings import Settings
 from service.tables.streaming.body import Bounds
-from service.tables.streaming.endpoint import Places, TableRoute
-from service.tables.streaming.stream import Workshop
+from service.tables.streaming.endpoint import TableRoute, TableSlots
+from service.tables.streaming.stream import TableWorkers
 
-DIALECTS: tuple[type[Dialect], ...] = (Native, OpenInference, Invocations, Vertex, AzureMachineLearning, Version1)
+DIALECTS: tuple[type[WireProtocol], ...] = (Native, OpenInference, Invocations, Vertex, AzureMachineLearning, Version1)
 INLINE_S_ALONE = 0.001  # with a core to spare, requests that take longer than this leave the event loop
 INLINE_S_SHARED = 0.004  # without one, handing over costs more than it frees
 
 
-class Service:
+class App:
     """Everything that one process serves with. Made once; the event loop is the only one to change it."""
 
-    def __init__(self, settings: Settings, loaded: Registry, dialects: Sequence[Dialect] | None = None) -> None:
+    def __init__(self, settings: Settings, loaded: Registry, dialects: Sequence[WireProtocol] | None = None) -> None:
         """Build the route table for the models that loaded."""
         self.settings = settings
         self.registry = loaded
@@ -53,11 +53,11 @@ class Service:
         self.records = Records(Path(settings.audit_folder) if settings.audit_folder else None)
         self.tallies: dict[tuple[str, int, str], Tally] = {}  # by model, version, dialect
         self.batchers: dict[tuple[str, int], Batcher] = {}
-        self._exchanges: dict[tuple[str, int], list[Exchange]] = {}
+        self._exchanges: dict[tuple[str, int], list[PredictEndpoint]] = {}
         self._limits = Limits(settings.max_rows, settings.error_limit, settings.max_body_bytes)
-        self.routes: dict[str, Exchange] = {}  # POST path -> what answers it
+        self.routes: dict[str, PredictEndpoint] = {}  # POST path -> what answers it
         self.tables: dict[str, TableRoute] = {}  # POST path -> what answers it where a table comes or is wanted
-        self._table_places = Places(settings.table_requests)
+        self._table_places = TableSlots(settings.table_requests)
         self._table_threads = ThreadPoolExecutor(2 * settings.table_requests, thread_name_prefix="table")
         self.counters = Counters(Path(settings.metrics_folder) if settings.metrics_folder else None, self.counts)
         self.audits: dict[tuple[str, int], Audit] = {}
@@ -76,16 +76,16 @@ class Service:
         self.registry = self.registry.violated(name, version)
         one = self.registry.models[name][version]
         for exchange in self._exchanges[name, version]:
-            exchange.made_by(one, self._limits)
+            exchange.update_model(one, self._limits)
         for path in Native().paths(one, is_default=name == self.default, is_newest=self.registry.newest(name) is one):
-            self.tables[path].made_by(one)
+            self.tables[path].update_model(one)
         if self.settings.invariance != "report":
             self._withdraw(name, version)
 
     @property
-    def site(self) -> Site:
+    def site(self) -> ServerInfo:
         """Return what a dialect's own pages may show."""
-        return Site(self.registry, self.default, self.is_ready, self.counters.total)
+        return ServerInfo(self.registry, self.default, self.is_ready, self.counters.total)
 
     def counts(self) -> dict[str, Any]:
         """Return what this process has counted, as plain data."""
@@ -132,7 +132,7 @@ class Service:
         is_newest = self.registry.newest(name) is one
         for dialect in self.dialects:
             tally = self.tallies[name, version, dialect.name] = Tally()
-            exchange = Exchange(
+            exchange = PredictEndpoint(
                 dialect,
                 dialect.codec(one, self._limits),
                 batcher,
@@ -151,7 +151,7 @@ class Service:
         name, version = one.manifest.name, one.manifest.version
         tally = self.tallies[name, version, "tables"] = Tally()
         bounds = Bounds(self._limits, self.settings.max_table_bytes, self.settings.timeout_s)
-        shop = Workshop(batcher, tally, self._table_threads, self.settings.error_limit)
+        shop = TableWorkers(batcher, tally, self._table_threads, self.settings.error_limit)
         route = TableRoute(one, shop, self._table_places, bounds)
         is_newest = self.registry.newest(name) is one
         for path in Native().paths(one, is_default=name == self.default, is_newest=is_newest):
@@ -177,7 +177,7 @@ class Service:
         event("model_withdrawn", 40, model=name, version=version)
 
 
-def load(settings: Settings) -> Service:
+def load(settings: Settings) -> App:
     """Load and verify the models; raises SettingError where the service cannot serve any request as it was told to."""
     options = EngineOptions(settings.device, settings.threads)
     load_one = partial(_load_model, settings, options)
@@ -195,7 +195,7 @@ def load(settings: Settings) -> Service:
     if settings.default_model and settings.default_model not in loaded.models:
         near = nearest(settings.default_model, list(loaded.models))
         raise SettingError(f"default_model is {settings.default_model!r}, but no such model is loaded.{near}")
-    return Service(settings, loaded)
+    return App(settings, loaded)
 
 
 def default_name(settings: Settings, loaded: Registry) -> str | None:

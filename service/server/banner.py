@@ -4,12 +4,12 @@ import json
 
 from service.features import examples as samples
 from service.inference.model import Model
-from service.server.app import Service
+from service.server.app import App
 
 REFUSALS = 5  # lines of them
 
 
-def text(service: Service, host: str, port: int) -> str:
+def text(service: App, host: str, port: int) -> str:
     """Return the lines."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
     base = f"http://{shown}:{port}{service.settings.root_path}"
@@ -19,7 +19,7 @@ def text(service: Service, host: str, port: int) -> str:
     return "\n".join(lines)
 
 
-def example(service: Service, base: str) -> str | None:
+def example(service: App, base: str) -> str | None:
     """Return a curl command with an example row for the default model, or of the first one."""
     names = list(service.registry.models)
     if not names:
@@ -36,14 +36,14 @@ def row(model: Model) -> dict[str, object]:
     return samples.named(signature, samples.rows(signature, model.bundle.golden.rows)[0])
 
 
-def _names(service: Service) -> str:
+def _names(service: App) -> str:
     models = [f"{name} {max(versions)}" for name, versions in service.registry.models.items()]
     if models or service.registry.refusals:
         return ", ".join(models) or "no model"
     return f"no model (there is no NAME/VERSION/bundle.json in {service.settings.models})"
 
 
-def _refused(service: Service) -> list[str]:
+def _refused(service: App) -> list[str]:
     refusals = service.registry.refusals
     shown = [f"  refused   {one.name} {one.version or ''}".rstrip() + f": {one.message}" for one in refusals[:REFUSALS]]
     more = len(refusals) - len(shown)

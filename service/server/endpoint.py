@@ -1,6 +1,6 @@
 """The hot path: one predict request from its bytes to its answer, the same for every dialect and every transport.
 
-An `Exchange` is a path of the route table: one model in one dialect. `handle` takes a whole request and calls `reply`
+An `PredictEndpoint` is a path of the route table: one model in one dialect. `handle` takes a whole request and calls `reply`
 exactly once, at once or when the rows have run, unless the ticket it returned is cancelled. Nothing here awaits, so a
 request costs no task, no future and no middleware of its own.
 """
@@ -18,17 +18,17 @@ from service.inference.model import Model
 from service.logs import event
 from service.metrics import Tally
 from service.protocols.head import TIMEOUT_HEADER, parse_timeout, request_id_of, special
-from service.protocols.interface import Answer, Call, Codec, Dialect, Headers, Limits
+from service.protocols.interface import Answer, Call, Codec, Headers, Limits, WireProtocol
 
 
-class Exchange:
+class PredictEndpoint:
     """One model in one dialect."""
 
     __slots__ = ("_batcher", "_codec", "_dialect", "_is_logged", "_rows_a_byte", "_tally", "_timeout_s")
 
     def __init__(
         self,
-        dialect: Dialect,
+        dialect: WireProtocol,
         codec: Codec,
         batcher: Batcher,
         tally: Tally,
@@ -48,7 +48,7 @@ class Exchange:
         self._timeout_s = timeout_s
         self._rows_a_byte = 0.0  # of the last body: enough to tell a large request from a small one
 
-    def made_by(self, model: Model, limits: Limits) -> None:
+    def update_model(self, model: Model, limits: Limits) -> None:
         """Answer from now on with what `model` says of itself: its fingerprint may have changed, its bits have not."""
         self._codec = self._dialect.codec(model, limits)
 

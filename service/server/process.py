@@ -20,10 +20,10 @@ from service.errors import STARTUP_FAILED, SettingError
 from service.logs import configure, event
 from service.protocols import head
 from service.server import app, banner
-from service.server.app import Service
+from service.server.app import App
 from service.server.gc_policy import paused, settle
-from service.server.http.asgi import App
-from service.server.http.connection import Protocol
+from service.server.http.asgi import AsgiApp
+from service.server.http.connection import FastHttpProtocol
 from service.server.supervisor import CLOSED, MESSAGE_BYTES, READY, VIOLATED, Supervisor
 from service.settings import Settings
 
@@ -40,7 +40,7 @@ class Server(uvicorn.Server):
     def __init__(
         self,
         config: uvicorn.Config,
-        service: Service,
+        service: App,
         address: tuple[str, int],
         greet: Callable[[], None],
         control: socket.socket | None = None,
@@ -128,8 +128,8 @@ class Server(uvicorn.Server):
     async def _connect(self, connection: socket.socket) -> None:
         await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
 
-    def _protocol(self) -> Protocol:
-        protocol = Protocol(self.config, self.server_state, self.lifespan.state)
+    def _protocol(self) -> FastHttpProtocol:
+        protocol = FastHttpProtocol(self.config, self.server_state, self.lifespan.state)
         protocol.on_closed = self._tell_closed
         return protocol
 
@@ -158,14 +158,14 @@ class Server(uvicorn.Server):
         asyncio.get_running_loop().call_later(SNAPSHOT_S, self._write_counters)
 
 
-def config_of(application: App, settings: Settings) -> uvicorn.Config:
+def config_of(application: AsgiApp, settings: Settings) -> uvicorn.Config:
     """Return the web server's settings."""
     return uvicorn.Config(
         application,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=Protocol,
+        http=FastHttpProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -236,13 +236,13 @@ def _serve_here(
     except SettingError as error:
         return _give_up(error)
     greet = partial(_greet, service, address) if is_first else lambda: None
-    server = Server(config_of(App(service), settings), service, address, greet, control)
+    server = Server(config_of(AsgiApp(service), settings), service, address, greet, control)
     settle()
     server.run([listener] if listener else [])
     return 0
 
 
-def _greet(service: Service, address: tuple[str, int]) -> None:
+def _greet(service: App, address: tuple[str, int]) -> None:
     sys.stdout.write(banner.text(service, *address) + "\n")
     sys.stdout.flush()
 

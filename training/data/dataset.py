@@ -14,17 +14,17 @@ from training.data.columns import Column, _check_range, typed
 from training.data.schema import Dropped, Schema
 from training.data.split import Split, _check_classes, _split
 from training.data.table import RawTable, TableError, nearest, read
-from training.data.target import Goal, _target
+from training.data.target import Target, _target
 from training.settings import Settings, _wanted
 
 
 @dataclass(frozen=True)
-class Data:
+class Dataset:
     """A table, ready to fit on."""
 
     table: RawTable
     columns: tuple[Column, ...]  # of all rows, the target's not among them
-    goal: Goal
+    goal: Target
     schema: Schema
     split: Split
     arrays: dict[str, Arrays]  # train, validation, test -> the graph's inputs
@@ -65,7 +65,7 @@ class Data:
         ]
 
 
-def prepare(path: Path, settings: Settings) -> Data:
+def prepare(path: Path, settings: Settings) -> Dataset:
     """Read the table and everything about it that the settings ask for; TableError in one sentence."""
     table, own_rows = _with_test(read(path), settings)
     _check_names(table, settings)
@@ -78,15 +78,15 @@ def prepare(path: Path, settings: Settings) -> Data:
 
 
 def arrange(
-    table: RawTable, names: list[str], goal: Goal, split: Split, settings: Settings, weight: np.ndarray | None = None
-) -> Data:
+    table: RawTable, names: list[str], goal: Target, split: Split, settings: Settings, weight: np.ndarray | None = None
+) -> Dataset:
     """Read the columns `names` of a table that is split already, and encode them; TableError in one sentence."""
     columns, dropped = _columns(table, settings, names)
     schema = schemas.infer(columns, goal, split.train, rare_rows=settings.rare_rows, keep=settings.keep)
     asked = tuple(Dropped(name, "as asked") for name in settings.drop)
     schema = Schema(schema.signature, schema.dropped + dropped + asked)
     arrays = {part: schemas.encode(schema.signature, columns, getattr(split, part)) for part in Split._fields}
-    return Data(table, columns, goal, schema, split, arrays, weight)
+    return Dataset(table, columns, goal, schema, split, arrays, weight)
 
 
 def _with_test(table: RawTable, settings: Settings) -> tuple[RawTable, int]:

@@ -8,7 +8,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from service.bundle.signature import Signature
 from service.features.arrays import Arrays
 from training.data.split import Split
-from training.data.target import Goal
+from training.data.target import Target
 
 TREE_ROWS = 20_000  # training rows that a feature is judged on
 LEAVES = 64
@@ -48,7 +48,7 @@ class Findings(NamedTuple):
         return said
 
 
-def find(signature: Signature, arrays: dict[str, Arrays], goal: Goal, split: Split) -> Findings:
+def find(signature: Signature, arrays: dict[str, Arrays], goal: Target, split: Split) -> Findings:
     """Look for leaks, duplicates and rare classes; `arrays` and `split` have train, validation and test."""
     y = {part: goal.y[getattr(split, part)] for part in Split._fields}
     return Findings(
@@ -56,7 +56,7 @@ def find(signature: Signature, arrays: dict[str, Arrays], goal: Goal, split: Spl
     )
 
 
-def _leaks(signature: Signature, arrays: dict[str, Arrays], y: dict[str, np.ndarray], goal: Goal) -> list[Leak]:
+def _leaks(signature: Signature, arrays: dict[str, Arrays], y: dict[str, np.ndarray], goal: Target) -> list[Leak]:
     train, validation = arrays["train"], arrays["validation"]
     found = []
     for names, seen, held in (

@@ -10,7 +10,7 @@ from service.bundle.signature import Feature, Signature
 from service.features.arrays import Arrays
 from training.data.columns import Column
 from training.data.table import TableError
-from training.data.target import Goal
+from training.data.target import Target
 
 IDENTIFIER_SHARE = 0.9  # a text column with so many distinct values a row names rows, and tells nothing of others
 IDENTIFIER_ROWS = 20  # below this, distinct values say little
@@ -39,7 +39,7 @@ class Schema:
         return lines + [f"  {drop.name:<{width}}  dropped      {drop.reason}" for drop in self.dropped]
 
 
-def infer(columns: Iterable[Column], goal: Goal, train: np.ndarray, *, rare_rows: int, keep: Iterable[str]) -> Schema:
+def infer(columns: Iterable[Column], goal: Target, train: np.ndarray, *, rare_rows: int, keep: Iterable[str]) -> Schema:
     """Decide on every column by its training rows, numbered `train`; whether null is taken, by all rows."""
     features, dropped = [], []
     for column in columns:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from training.data.table import RawTable, TableError
-from training.data.target import Goal
+from training.data.target import Target
 from training.settings import Settings
 
 MIN_ROWS = 10
@@ -83,7 +83,7 @@ def _filled(
     return test, validation
 
 
-def _split(table: RawTable, goal: Goal, settings: Settings, own_rows: int) -> Split:
+def _split(table: RawTable, goal: Target, settings: Settings, own_rows: int) -> Split:
     if settings.split_column is not None:
         labels = table.arrow.column(settings.split_column).to_pylist()
         return named(labels, settings.split_column)
@@ -93,7 +93,7 @@ def _split(table: RawTable, goal: Goal, settings: Settings, own_rows: int) -> Sp
     return drawn._replace(test=np.arange(own_rows, len(goal.y)))
 
 
-def _check_classes(goal: Goal, split: Split) -> None:
+def _check_classes(goal: Target, split: Split) -> None:
     if goal.classes is None:
         return
     for code in np.setdiff1d(goal.y, goal.y[split.train]).tolist():

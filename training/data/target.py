@@ -16,7 +16,7 @@ SIZES = (1e-30, 1e30)  # of a target's greatest value: answers are float32, and 
 
 
 @dataclass(frozen=True)
-class Goal:
+class Target:
     """The target of all rows."""
 
     name: str
@@ -31,7 +31,7 @@ class Goal:
         return self.y if self.classes is not None else np.zeros(len(self.y), np.int64)
 
 
-def find(column: Column, wanted: Task | None) -> Goal:
+def find(column: Column, wanted: Task | None) -> Target:
     """Return the goal that the target column states; TableError where it cannot be predicted."""
     missing = column.is_missing
     if missing.any():
@@ -47,7 +47,7 @@ def find(column: Column, wanted: Task | None) -> Goal:
         return _values(column, reason)
     labels, y = _classes(column)
     _check_classes(column.name, labels, len(y), task)
-    return Goal(column.name, task, y, labels, reason)
+    return Target(column.name, task, y, labels, reason)
 
 
 def infer(column: Column) -> tuple[Task, str]:
@@ -63,7 +63,7 @@ def infer(column: Column) -> tuple[Task, str]:
     return "regression", "the target is a number"
 
 
-def _values(column: Column, reason: str) -> Goal:
+def _values(column: Column, reason: str) -> Target:
     if column.kind == "categorical":
         raise TableError(f"the target {column.name!r} is text: it has classes, and no values for a regression.")
     if column.values.min() == column.values.max():
@@ -71,7 +71,7 @@ def _values(column: Column, reason: str) -> Goal:
             f"the target {column.name!r} is {column.values[0]:g} in every row: there is nothing to predict."
         )
     check_size(column.name, column.values)
-    return Goal(column.name, "regression", column.values, None, reason)
+    return Target(column.name, "regression", column.values, None, reason)
 
 
 def check_size(name: str, y: np.ndarray) -> None:

@@ -11,9 +11,9 @@ from service.bundle.signature import ClassLabel, Feature, Signature, Task, class
 from service.features.arrays import Arrays
 from training.data import schema, split, table
 from training.data.columns import Column, typed
-from training.data.dataset import Data, arrange
+from training.data.dataset import Dataset, arrange
 from training.data.table import TableError
-from training.data.target import MOST_CLASSES, Goal, check_size
+from training.data.target import MOST_CLASSES, Target, check_size
 from training.settings import Settings
 
 LEAST_ROWS = 4  # two to train, one to validate, and one more so that a class can have two
@@ -33,7 +33,7 @@ def arrow_of(x: Any) -> pa.Table:
     return found.replace_schema_metadata(None).rename_columns([str(name) for name in found.column_names])
 
 
-def data_of(arrow: pa.Table, goal: Goal, settings: Settings, weight: np.ndarray | None) -> Data:
+def data_of(arrow: pa.Table, goal: Target, settings: Settings, weight: np.ndarray | None) -> Dataset:
     """Split the rows and arrange them to fit on; TableError in one sentence."""
     raw = table.held(arrow, NAME)
     parts = split.draw(goal.strata, settings.seed, settings.validation_share, settings.test_share, LEAST_ROWS)
@@ -41,7 +41,7 @@ def data_of(arrow: pa.Table, goal: Goal, settings: Settings, weight: np.ndarray 
     return arrange(raw, names, goal, parts, settings, weight)
 
 
-def classes_of(y: np.ndarray, name: str) -> tuple[np.ndarray, Goal]:
+def classes_of(y: np.ndarray, name: str) -> tuple[np.ndarray, Target]:
     """Return the distinct classes in order, and the goal of class codes; ValueError where there is one class only."""
     classes, codes = np.unique(y, return_inverse=True)
     if len(classes) < 2:
@@ -52,10 +52,10 @@ def classes_of(y: np.ndarray, name: str) -> tuple[np.ndarray, Goal]:
     if len({class_text(label) for label in labels}) < len(labels):
         raise ValueError("y has classes that differ only in their type")
     task: Task = "binary" if len(labels) == 2 else "multiclass"
-    return classes, Goal(name, task, codes.astype(np.int64), labels, "a classifier was asked for")
+    return classes, Target(name, task, codes.astype(np.int64), labels, "a classifier was asked for")
 
 
-def values_of(y: np.ndarray, name: str) -> Goal:
+def values_of(y: np.ndarray, name: str) -> Target:
     """Return the goal of float64 values; ValueError where y is no number."""
     try:
         values = y.astype(np.float64)
@@ -63,7 +63,7 @@ def values_of(y: np.ndarray, name: str) -> Goal:
         raise ValueError("y holds text: a regressor takes numbers; BatchNormMLPClassifier takes classes.") from error
     if np.ptp(values / 2) > 0:  # scikit-learn's estimators take a constant
         check_size(name, values)
-    return Goal(name, "regression", values, None, "a regressor was asked for")
+    return Target(name, "regression", values, None, "a regressor was asked for")
 
 
 def encode(signature: Signature, arrow: pa.Table) -> Arrays:

@@ -24,11 +24,11 @@ from sklearn.utils.validation import (
 )
 
 from training import trained_model as model
-from training.data.target import Goal
+from training.data.target import Target
 from training.estimators import dataframe as frame
 from training.estimators import messages as parameters
 from training.export import bundle_writer as bundle
-from training.export.destination import NAME, Place
+from training.export.destination import NAME, BundlePath
 from training.fit.progress import Progress, Silent
 from training.settings import SettingError, Settings, make
 from training.trained_model import Model
@@ -132,12 +132,12 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", self.model_.data.goal.name).strip(".-_")
         if not NAME.fullmatch(name):
             raise SettingError(f"{name!r} cannot name a model: use letters, digits, '.', '_' and '-'.")
-        place = Place(Path(folder), name, version or bundle.next_version(Path(folder), name))
+        place = BundlePath(Path(folder), name, version or bundle.next_version(Path(folder), name))
         written, _ = self.model_.write(place, self.fit_seconds_)
         return written
 
     @abstractmethod
-    def _goal(self, y: np.ndarray, name: str) -> Goal:
+    def _goal(self, y: np.ndarray, name: str) -> Target:
         """Return what y [rows] asks for, under the target's name."""
 
     def _checked(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:  # noqa: N803
@@ -202,7 +202,7 @@ class BatchNormMLPClassifier(ClassifierMixin, BatchNormMLP):  # type: ignore[mis
         chosen: np.ndarray = self.classes_[places]
         return chosen
 
-    def _goal(self, y: np.ndarray, name: str) -> Goal:
+    def _goal(self, y: np.ndarray, name: str) -> Target:
         check_classification_targets(y)
         self.classes_, goal = frame.classes_of(y, name)
         return goal
@@ -215,7 +215,7 @@ class BatchNormMLPRegressor(RegressorMixin, BatchNormMLP):  # type: ignore[misc]
         """Return each row's value in the target's own unit [rows] float32."""
         return self._outputs(X)["value"][:, 0]
 
-    def _goal(self, y: np.ndarray, name: str) -> Goal:
+    def _goal(self, y: np.ndarray, name: str) -> Target:
         return frame.values_of(y, name)
 
 

@@ -12,7 +12,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
 from service.features.arrays import Arrays
-from training.data.dataset import Data
+from training.data.dataset import Dataset
 
 ROUNDS = 50  # boosting rounds without a better validation loss before trees stop
 MOST_ROUNDS = 1_000
@@ -20,14 +20,14 @@ LEAST_SHARED = 200_000  # values in the training rows; below, one thread grows t
 MOST_CODES = 255  # the most categories that the trees take as categories
 
 
-def constant(data: Data) -> np.ndarray:
+def constant(data: Dataset) -> np.ndarray:
     """Answer for the test rows with the class shares or the mean of the training rows."""
     y = data.y("train")
     guess = np.bincount(y, minlength=len(data.goal.classes)) / len(y) if data.goal.classes else y.mean()
     return np.broadcast_to(guess, (len(data.y("test")), *np.shape(guess)))
 
 
-def linear(data: Data) -> np.ndarray:
+def linear(data: Dataset) -> np.ndarray:
     """Answer with a ridge or logistic regression of standardised numbers and one-hot categories."""
     model = Ridge() if data.goal.classes is None else LogisticRegression(max_iter=1_000)
     numbers, codes = counts(data)
@@ -40,7 +40,7 @@ def linear(data: Data) -> np.ndarray:
     return answers(pipeline, data)
 
 
-def trees(data: Data) -> np.ndarray:
+def trees(data: Dataset) -> np.ndarray:
     """Answer with histogram gradient boosting, stopped on the validation rows."""
     numbers, codes = counts(data)
     kind = HistGradientBoostingRegressor if data.goal.classes is None else HistGradientBoostingClassifier
@@ -58,14 +58,14 @@ def trees(data: Data) -> np.ndarray:
         return answers(model.fit(rows, data.y("train"), **validation), data)
 
 
-RIVALS: dict[str, Callable[[Data], np.ndarray]] = {
+RIVALS: dict[str, Callable[[Dataset], np.ndarray]] = {
     "a constant": constant,
     "a linear model": linear,
     "boosted trees": trees,
 }
 
 
-def counts(data: Data) -> tuple[int, list[int]]:
+def counts(data: Dataset) -> tuple[int, list[int]]:
     """Return how many numeric columns there are, and the number of codes of each categorical one."""
     categorical = data.signature.categorical
     return len(data.signature.numeric), [len(feature.categories or ()) + 2 for feature in categorical]
@@ -77,7 +77,7 @@ def joined(arrays: Arrays) -> np.ndarray:
     return np.concatenate(parts, axis=1)
 
 
-def answers(model: object, data: Data) -> np.ndarray:
+def answers(model: object, data: Dataset) -> np.ndarray:
     """Return probabilities [rows, classes] or values [rows] for the test rows."""
     method = "predict" if data.goal.classes is None else "predict_proba"
     found: np.ndarray = getattr(model, method)(joined(data.arrays["test"]))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from training.data import schema
-from training.data.dataset import Data
+from training.data.dataset import Dataset
 from training.data.split import Split
 from training.evaluation import metrics
 from training.evaluation.baselines import RIVALS
@@ -45,7 +45,7 @@ class Score:
         return mean(self.losses)
 
 
-def compare(data: Data, settings: Settings, folds: int, say: Callable[[str], None]) -> list[Score]:
+def compare(data: Dataset, settings: Settings, folds: int, say: Callable[[str], None]) -> list[Score]:
     """Fit every method once a fold and return their scores, least loss first."""
     methods = {NETWORK: lambda fold: network(fold, settings), **RIVALS}
     found: dict[str, list[float]] = {name: [] for name in methods}
@@ -60,7 +60,7 @@ def compare(data: Data, settings: Settings, folds: int, say: Callable[[str], Non
     return sorted(scores, key=lambda score: score.loss)
 
 
-def folded(data: Data, settings: Settings, folds: int) -> Iterator[Data]:
+def folded(data: Dataset, settings: Settings, folds: int) -> Iterator[Dataset]:
     """Yield the table split anew for each fold: one fold tests, a quarter of the others validates, the rest trains.
 
     Rows are dealt to folds within each class. Ranges and categories are taken from each fold's own training rows.
@@ -75,7 +75,7 @@ def folded(data: Data, settings: Settings, folds: int) -> Iterator[Data]:
         yield replace(data, schema=found, split=split, arrays=arrays)
 
 
-def network(data: Data, settings: Settings) -> np.ndarray:
+def network(data: Dataset, settings: Settings) -> np.ndarray:
     """Fit, freeze and fold as training does; returns the answers for the test rows."""
     fitted = fit_table(data, settings, Progress(io.StringIO(), quiet=True), lambda: False)
     frozen = batchnorm.recompute(fitted.result.network, fitted.rows["train"])
@@ -88,7 +88,7 @@ def network(data: Data, settings: Settings) -> np.ndarray:
     return found[:, 0] if data.goal.classes is None else found
 
 
-def loss_of(data: Data, answers: np.ndarray) -> float:
+def loss_of(data: Dataset, answers: np.ndarray) -> float:
     """Return log loss or RMSE of answers for the test rows."""
     y = data.y("test")
     if data.goal.classes is None:

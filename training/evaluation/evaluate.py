@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from training.data.dataset import Data
+from training.data.dataset import Dataset
 from training.evaluation import conformal, metrics
-from training.export.compile import Exported
+from training.export.compile import CompiledModel
 from training.export.exact import build as exact
 from training.export.exact.accuracy import reference_scores
 from training.network.fold import predictions
 
 
-def metrics_of(data: Data, outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def metrics_of(data: Dataset, outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Return the metrics of the served outputs on the judged rows, beside those of a constant guess."""
     y, train_y = data.y(data.judged), data.y("train")
     if data.goal.classes is None:
@@ -25,7 +25,7 @@ def metrics_of(data: Data, outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return {"rows": len(y), **told, **found}
 
 
-def uncertainty(data: Data, outputs: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any] | None:
+def uncertainty(data: Dataset, outputs: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any] | None:
     """Return conformal thresholds from the validation rows, tested on the test rows; None with too few rows."""
     name = "value" if data.goal.classes is None else "probabilities"
     held, test = (outputs[part][name] for part in ("validation", data.judged))
@@ -38,7 +38,7 @@ def uncertainty(data: Data, outputs: Mapping[str, Mapping[str, np.ndarray]]) -> 
     return None if found is None else found.model_dump(mode="json")
 
 
-def arithmetic(data: Data, made: Exported) -> dict[str, Any]:
+def arithmetic(data: Dataset, made: CompiledModel) -> dict[str, Any]:
     """Return bundle.json's `arithmetic`; of an exact graph with its certificate and its accuracy on the test rows."""
     if made.proved is None:
         return {"kind": "float32"}

@@ -10,7 +10,7 @@ from torch import nn
 from service.features.arrays import Arrays
 from service.inference.engine import Engine, EngineOptions
 from service.inference.runner import Runner
-from training.data.dataset import Data
+from training.data.dataset import Dataset
 from training.export import float32 as export
 from training.export import temperature
 from training.export.exact import build as exact
@@ -36,7 +36,7 @@ class NormStatistics(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Exported:
+class CompiledModel:
     """The graph, what it was made from, and what held it to the network that was trained."""
 
     model: bytes  # model.onnx, serialised
@@ -56,7 +56,7 @@ class Exported:
         return self.runner.run([arrays])[0]
 
 
-def make(data: Data, fitted: Fitted, arithmetic: str) -> Exported:
+def make(data: Dataset, fitted: Fitted, arithmetic: str) -> CompiledModel:
     """Freeze, fold, export and check; ParityError or ProofError names what does not hold."""
     rows, target = fitted.rows, fitted.target
     frozen = batchnorm.recompute(fitted.result.network, rows["train"])
@@ -97,6 +97,6 @@ def _started(
     errors: dict[str, float],
     divisor: float,
     norms: tuple[NormStatistics, ...],
-) -> Exported:
+) -> CompiledModel:
     runner = Runner(Engine(model, EngineOptions(device="cpu")), RUN_ROWS)
-    return Exported(model, weights, runner, proved, errors, divisor, norms)
+    return CompiledModel(model, weights, runner, proved, errors, divisor, norms)

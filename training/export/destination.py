@@ -11,7 +11,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
-class Place:
+class BundlePath:
     """Where a bundle goes: models/<name>/<version>/."""
 
     models: Path
@@ -29,7 +29,7 @@ class Place:
         return self.models / self.name / ".tuning.journal"
 
 
-def place_of(path: Path, settings: Settings) -> Place:
+def place_of(path: Path, settings: Settings) -> BundlePath:
     """Return where the bundle will go; SettingError where it cannot: its name, folder or version."""
     name = settings.name or re.sub(r"[^A-Za-z0-9._-]+", "-", path.name.split(".")[0]).strip(".-_")
     if not NAME.fullmatch(name):
@@ -42,4 +42,4 @@ def place_of(path: Path, settings: Settings) -> Place:
     version = settings.version or bundle.next_version(models, name)
     if (models / name / str(version)).exists():
         raise SettingError(f"version {version} of {name!r} exists already: bundles are never overwritten.")
-    return Place(models, name, version)
+    return BundlePath(models, name, version)

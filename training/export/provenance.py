@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from training.data.dataset import Data
+from training.data.dataset import Dataset
 from training.data.leakage import Findings
 from training.data.split import Split
 from training.fit.context import Fitted
@@ -19,7 +19,7 @@ NOT_TOLD = ("models", "resume", "tensorboard", "test")  # settings that say wher
 
 
 def collect(
-    data: Data,
+    data: Dataset,
     settings: Settings,
     fitted: Fitted,
     findings: Findings,
@@ -49,7 +49,7 @@ def collect(
     }
 
 
-def source(data: Data) -> dict[str, Any]:
+def source(data: Dataset) -> dict[str, Any]:
     """Return which table it was, without saying where it lies."""
     table = data.table
     return {"file": table.path.name, "sha256": table.sha256, "rows": len(data.goal.y), "columns": len(table.names)}

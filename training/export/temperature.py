@@ -9,13 +9,13 @@ import math
 import torch
 from torch import Tensor
 
-from training.network.objective import Target
+from training.network.objective import Objective
 
 LEAST, MOST = 0.5, 2.0
 STEPS = 61  # temperatures tried, evenly spaced in their logarithm
 
 
-def fit(scores: Tensor, y: Tensor, target: Target, weight: Tensor | None = None) -> float:
+def fit(scores: Tensor, y: Tensor, target: Objective, weight: Tensor | None = None) -> float:
     """Return the temperature for validation `scores` [rows, outputs] and class codes y [rows]; 1 for regression.
 
     `weight` [rows] says how much each row counts; None: all alike.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from training.data.dataset import Data
+from training.data.dataset import Dataset
 from training.settings import Settings
 
 if TYPE_CHECKING:  # it takes seconds to load
@@ -72,7 +72,7 @@ class Checkpoint:
 NOT_KEYED = ("models", "resume", "tensorboard", "version")  # settings that change no fit
 
 
-def run_of(data: Data, settings: Settings) -> dict[str, Any]:
+def run_of(data: Dataset, settings: Settings) -> dict[str, Any]:
     """Return what makes two runs the same run."""
     told = {name: value for name, value in asdict(settings).items() if name not in NOT_KEYED}
     return {"data": data.table.sha256, "settings": told}

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.data.dataset import Data
+from training.data.dataset import Dataset
 from training.fit import loop as fits
 from training.fit.loop import FitResult, Hooks
 from training.fit.plan import Plan
 from training.fit.progress import Progress
 from training.network import objective as targets
 from training.network.network import Network, dimensions
-from training.network.objective import Target
+from training.network.objective import Objective
 from training.network.tensors import Rows, encode, sample
 from training.preprocessing import preprocess as preprocesses
 from training.preprocessing.preprocess import Preprocess, Raw
@@ -26,23 +26,23 @@ class Fitted:
     """The best network of a fit, with all that it was fitted with."""
 
     preprocess: Preprocess
-    target: Target
+    target: Objective
     rows: dict[str, Rows]  # train, validation
     result: FitResult
     chosen: dict[str, Any]  # what was decided, for provenance
 
 
 @dataclass(frozen=True)
-class Site:
+class FitContext:
     """What every fit of one table shares."""
 
-    data: Data
-    target: Target
+    data: Dataset
+    target: Objective
     progress: Progress
     stop: Callable[[], bool]
 
     @classmethod
-    def of(cls, data: Data, progress: Progress, stop: Callable[[], bool]) -> "Site":
+    def of(cls, data: Dataset, progress: Progress, stop: Callable[[], bool]) -> "FitContext":
         """Fit the target's scale to the training rows."""
         return cls(data, targets.fit(data.goal.task, data.y("train"), len(data.goal.classes or ())), progress, stop)
 
@@ -79,7 +79,7 @@ class Site:
         return raws, ys, weights
 
 
-def tables_of(data: Data, preprocess: Preprocess) -> list[tuple[int, int]]:
+def tables_of(data: Dataset, preprocess: Preprocess) -> list[tuple[int, int]]:
     """Return (codes, dimensions) of each embedded column: its categories, missing and unseen."""
     features = data.signature.categorical
     counts = [len(features[column].categories or ()) + 2 for column in preprocess.embedded.tolist()]

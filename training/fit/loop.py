@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from training.fit.ema import Average
 from training.network.network import Block, Network
-from training.network.objective import Target
+from training.network.objective import Objective
 from training.network.tensors import Rows
 
 VALIDATED_ROWS = 20_000  # validation rows that an epoch is judged by, at most: more cost time and change no choice
@@ -69,7 +69,7 @@ SILENT = Hooks()
 
 def fit(
     network: Network,
-    target: Target,
+    target: Objective,
     train: Rows,
     validation: Rows,
     settings: FitSettings,
@@ -103,7 +103,9 @@ def fit(
 class Run:
     """A fit under way."""
 
-    def __init__(self, network: Network, target: Target, train: Rows, validation: Rows, settings: FitSettings) -> None:
+    def __init__(
+        self, network: Network, target: Objective, train: Rows, validation: Rows, settings: FitSettings
+    ) -> None:
         """Put rows and network on the device and seed everything that draws numbers."""
         device = torch.device(settings.device)
         if device.type == "cuda":
@@ -239,7 +241,7 @@ def scores_of(network: Network, rows: Rows) -> Tensor:
     return torch.cat(pieces)
 
 
-def held_loss(network: Network, target: Target, rows: Rows) -> float:
+def held_loss(network: Network, target: Objective, rows: Rows) -> float:
     """Return the mean loss over held-out rows."""
     return float(rows.weighed(target.held_losses(scores_of(network, rows), rows.y)).double().mean())
 

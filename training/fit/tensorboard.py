@@ -8,7 +8,7 @@ from training.fit.progress import Progress
 from training.settings import SettingError
 
 
-class Board(Progress):
+class TensorBoardProgress(Progress):
     """Passes everything on to another progress, and writes each epoch's numbers; one run of the board a fit."""
 
     def __init__(self, inner: Progress, folder: Path) -> None:

@@ -12,7 +12,7 @@ Task = Literal["binary", "multiclass", "regression"]
 
 
 @dataclass(frozen=True)
-class Target:
+class Objective:
     """Task, number of scores and, for regression, the mean and spread that scores are in units of."""
 
     task: Task
@@ -47,9 +47,9 @@ class Target:
         return self.losses(scores, y, 1.0 / (len(y) + 1))
 
 
-def fit(task: Task, y: np.ndarray, classes: int) -> Target:
+def fit(task: Task, y: np.ndarray, classes: int) -> Objective:
     """Fit on training rows: y [rows] class codes 0 … classes - 1, or float64 values."""
     if task == "regression":
         std = float(np.std(y))
-        return Target(task, 1, float(np.mean(y)), std if std > 0 else 1.0)
-    return Target(task, 1 if task == "binary" else classes)
+        return Objective(task, 1, float(np.mean(y)), std if std > 0 else 1.0)
+    return Objective(task, 1 if task == "binary" else classes)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.network.objective import Target
+from training.network.objective import Objective
 from training.preprocessing.preprocess import Preprocess, Raw
 
 
@@ -38,7 +38,9 @@ class Rows(NamedTuple):
         return losses * self.weight.view(-1, *(1,) * (losses.dim() - 1))
 
 
-def encode(preprocess: Preprocess, target: Target, raw: Raw, y: np.ndarray, weight: np.ndarray | None = None) -> Rows:
+def encode(
+    preprocess: Preprocess, target: Objective, raw: Raw, y: np.ndarray, weight: np.ndarray | None = None
+) -> Rows:
     """Encode raw feature values and y [rows] (class codes or float64 values); `weight` [rows] float32."""
     codes = None
     if raw.categorical is not None and len(preprocess.embedded):

@@ -7,12 +7,12 @@ from onnx import helper
 
 from training.prove.box import Box
 from training.prove.elementwise import numeric, truth
-from training.prove.node import Call
+from training.prove.node import Node
 
 FLOAT32_FINEST = -149  # every finite float32 is a multiple of 2^-149
 
 
-def cast(call: Call) -> Box:
+def cast(call: Node) -> Box:
     """Convert the element type."""
     (a,) = call.boxes
     to = np.dtype(helper.tensor_dtype_to_np_dtype(call.attributes["to"]))
@@ -25,7 +25,7 @@ def cast(call: Call) -> Box:
     return to_integer(call, a, to)
 
 
-def to_float(call: Call, a: Box, to: np.dtype[Any]) -> Box:
+def to_float(call: Node, a: Box, to: np.dtype[Any]) -> Box:
     """Round to the nearest value of a floating type."""
     if to not in (np.dtype(np.float64), np.dtype(np.float32)):
         raise call.refuse(f"Cast to {to}: only float64, float32, integers and booleans are known")
@@ -33,7 +33,7 @@ def to_float(call: Call, a: Box, to: np.dtype[Any]) -> Box:
     return numeric(a.low.astype(to), a.high.astype(to), exponent, a.nan, rows=a.rows)
 
 
-def to_integer(call: Call, a: Box, to: np.dtype[Any]) -> Box:
+def to_integer(call: Node, a: Box, to: np.dtype[Any]) -> Box:
     """Truncate to an integer; outside its range the result would be the processor's own."""
     info = np.iinfo(to)
     low, high = a.low.astype(np.float64), a.high.astype(np.float64)

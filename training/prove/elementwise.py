@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 
 from training.prove.box import FINEST, ZERO_GRID, Box, grid_of
-from training.prove.node import Call, Rule
+from training.prove.node import Node, Rule
 
 
-def add(call: Call) -> Box:
+def add(call: Node) -> Box:
     """Sum of two tensors."""
     need_finished(call)
     a, b = broadcast(call)
@@ -21,7 +21,7 @@ def add(call: Call) -> Box:
     return numeric(low, high, np.minimum(a.exponent, b.exponent), a.nan | b.nan | clash, rows=a.rows)
 
 
-def sub(call: Call) -> Box:
+def sub(call: Node) -> Box:
     """Difference of two tensors; x - Round(x) is at most a half."""
     need_finished(call)
     difference = add(call.on(call.boxes[0], neg(call.on(call.boxes[1]))))
@@ -31,7 +31,7 @@ def sub(call: Call) -> Box:
     return replace(difference, low=np.maximum(difference.low, -half), high=np.minimum(difference.high, half))
 
 
-def mul(call: Call) -> Box:
+def mul(call: Node) -> Box:
     """Product of two tensors; of a tensor with itself, its square."""
     need_finished(call)
     a, b = broadcast(call)
@@ -45,7 +45,7 @@ def mul(call: Call) -> Box:
     return numeric(low, corners.max(axis=0), exponent, a.nan | b.nan | clash, rows=a.rows)
 
 
-def div(call: Call) -> Box:
+def div(call: Node) -> Box:
     """Quotient of two tensors; the divisor must stay away from zero, whose sign is not determined."""
     need_finished(call)
     a, b = broadcast(call)
@@ -62,14 +62,14 @@ def div(call: Call) -> Box:
     return numeric(corners.min(axis=0), corners.max(axis=0), exponent, a.nan | b.nan | clash, rows=a.rows)
 
 
-def need_finished(call: Call) -> None:
+def need_finished(call: Node) -> None:
     """Refuse arithmetic on a MatMul's own result: engines merge an Add behind it, or a factor, into the product."""
     for box in call.boxes:
         if box.maker == "MatMul":
             raise call.refuse(f"{box.name} is a MatMul: engines take a sum or a factor behind it into its sums")
 
 
-def sqrt(call: Call) -> Box:
+def sqrt(call: Node) -> Box:
     """Square root; negative values would be NaN."""
     (a,) = call.boxes
     if (a.low < 0).any():
@@ -77,13 +77,13 @@ def sqrt(call: Call) -> Box:
     return numeric(np.sqrt(a.low), np.sqrt(a.high), np.full_like(a.exponent, FINEST), a.nan, rows=a.rows)
 
 
-def neg(call: Call) -> Box:
+def neg(call: Node) -> Box:
     """Negation."""
     (a,) = call.boxes
     return numeric(-a.high, -a.low, a.exponent, a.nan, rows=a.rows)
 
 
-def absolute(call: Call) -> Box:
+def absolute(call: Node) -> Box:
     """Absolute value."""
     (a,) = call.boxes
     ends = np.stack([np.abs(a.low), np.abs(a.high)])
@@ -91,20 +91,20 @@ def absolute(call: Call) -> Box:
     return numeric(low, ends.max(axis=0), a.exponent, a.nan, rows=a.rows)
 
 
-def nearest(call: Call) -> Box:
+def nearest(call: Node) -> Box:
     """Nearest integer, half to even."""
     (a,) = call.boxes
     box = numeric(np.rint(a.low), np.rint(a.high), np.maximum(a.exponent, 0), a.nan, rows=a.rows)
     return replace(box, rounds=a.name)
 
 
-def floor(call: Call) -> Box:
+def floor(call: Node) -> Box:
     """Greatest integer that is not above."""
     (a,) = call.boxes
     return numeric(np.floor(a.low), np.floor(a.high), np.maximum(a.exponent, 0), a.nan, rows=a.rows)
 
 
-def clip(call: Call) -> Box:
+def clip(call: Node) -> Box:
     """Limit a tensor to an interval; passes NaN on, so none may arrive."""
     a, *limits = call.boxes
     result = a
@@ -120,7 +120,7 @@ def extreme(op: str) -> Rule:
     """Min or Max over tensors; engines differ in what they make of NaN, so none may arrive."""
     function = np.minimum if op == "Min" else np.maximum
 
-    def rule(call: Call) -> Box:
+    def rule(call: Node) -> Box:
         operands = broadcast(call)
         result = operands[0]
         for box in operands:
@@ -133,7 +133,7 @@ def extreme(op: str) -> Rule:
     return rule
 
 
-def where(call: Call) -> Box:
+def where(call: Node) -> Box:
     """Choose between two tensors; a branch that is not taken where it would be NaN brings no NaN."""
     condition, a, b = broadcast(call)
     whole_shape = call.boxes[0].low.shape == condition.low.shape
@@ -143,31 +143,31 @@ def where(call: Call) -> Box:
     return numeric(np.minimum(a.low, b.low), np.maximum(a.high, b.high), exponent, nan_a | nan_b, rows=a.rows)
 
 
-def is_nan(call: Call) -> Box:
+def is_nan(call: Node) -> Box:
     """Whether an element is NaN."""
     (a,) = call.boxes
     return truth(a, covers=frozenset([a.name]))
 
 
-def compare(call: Call) -> Box:
+def compare(call: Node) -> Box:
     """Equal, Less and the like: false where an operand is NaN."""
     a, _ = broadcast(call)
     return truth(a, spares=frozenset(box.name for box in call.boxes))
 
 
-def both(call: Call) -> Box:
+def both(call: Node) -> Box:
     """And of two conditions."""
     a, b = broadcast(call)
     return truth(a, a.covers & b.covers, a.spares | b.spares)
 
 
-def either(call: Call) -> Box:
+def either(call: Node) -> Box:
     """Or of two conditions."""
     a, b = broadcast(call)
     return truth(a, a.covers | b.covers, a.spares & b.spares)
 
 
-def negated(call: Call) -> Box:
+def negated(call: Node) -> Box:
     """Not of a condition."""
     (a,) = call.boxes
     return truth(a, a.spares, a.covers)
@@ -187,7 +187,7 @@ def truth(a: Box, covers: frozenset[str] = frozenset(), spares: frozenset[str] =
     return Box(off, on, np.zeros(a.low.shape, np.int64), off, a.rows, covers=covers, spares=spares)
 
 
-def broadcast(call: Call) -> list[Box]:
+def broadcast(call: Node) -> list[Box]:
     """Bring operands to one shape; the row axis must meet the row axis and nothing else."""
     places = {(box.low.ndim, box.rows) for box in call.boxes if box.rowed}  # the rank, and which axis
     if len(places) > 1:

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from training.prove.box import Box, merged
-from training.prove.node import Call, Rule
+from training.prove.node import Node, Rule
 
 
-def identity(call: Call) -> Box:
+def identity(call: Node) -> Box:
     """Return the tensor itself."""
     return call.boxes[0]
 
 
-def gather(call: Call) -> Box:
+def gather(call: Node) -> Box:
     """Columns of a tensor by constant indices, or rows of a constant table by codes proved to be in range."""
     data, indices = call.boxes
     need_rows_first(call)
@@ -47,14 +47,14 @@ def rows_of_table(table: Box, codes: Box) -> Box:
     return merged([known[code] for code in ranges], lambda parts: np.stack(parts).reshape(shape))
 
 
-def check_range(call: Call, indices: Box, size: int) -> None:
+def check_range(call: Node, indices: Box, size: int) -> None:
     """Refuse codes that may fall outside a table of `size` rows."""
     low, high = int(indices.low.min(initial=0)), int(indices.high.max(initial=0))
     if low < 0 or high >= size:
         raise call.refuse(f"codes may range from {low} to {high}, the table has {size} rows: Clip them first")
 
 
-def concat(call: Call) -> Box:
+def concat(call: Node) -> Box:
     """Tensors side by side, each with the row axis or none."""
     axis = normal(call.attributes["axis"], call.boxes[0].low.ndim)
     if len({box.rows for box in call.boxes}) > 1:
@@ -64,7 +64,7 @@ def concat(call: Call) -> Box:
     return merged(call.boxes, lambda parts: np.concatenate(parts, axis=axis))
 
 
-def reshape(call: Call) -> Box:
+def reshape(call: Node) -> Box:
     """Give the same row another shape: the first axis must stay the rows."""
     data, shape = call.boxes
     if not shape.constant or call.attributes.get("allowzero"):
@@ -82,7 +82,7 @@ def reshape(call: Call) -> Box:
     return data.moved(lambda part: part.reshape(wanted))
 
 
-def reshape_before_rows(call: Call, data: Box, shape: list[int]) -> Box:
+def reshape_before_rows(call: Node, data: Box, shape: list[int]) -> Box:
     """Give the axes before a last row axis another shape: as many elements in each row, and the rows last as before."""
     before, last = shape[:-1], shape[-1]
     whole = min(before, default=0) > 0 and int(np.prod(before)) == data.low.size
@@ -91,7 +91,7 @@ def reshape_before_rows(call: Call, data: Box, shape: list[int]) -> Box:
     return replace(data.moved(lambda part: part.reshape([*before, 1])), rows=len(before))
 
 
-def expand(call: Call) -> Box:
+def expand(call: Node) -> Box:
     """Repeat a tensor along axes that are not the rows."""
     data, shape = call.boxes
     need_rows_first(call)
@@ -103,7 +103,7 @@ def expand(call: Call) -> Box:
     return data.moved(lambda part: np.broadcast_to(part, wanted))
 
 
-def unsqueeze(call: Call) -> Box:
+def unsqueeze(call: Node) -> Box:
     """Add axes of length 1, behind the rows."""
     data, axes = call.boxes
     need_rows_first(call)
@@ -113,7 +113,7 @@ def unsqueeze(call: Call) -> Box:
     return data.moved(lambda part: np.expand_dims(part, places))
 
 
-def squeeze(call: Call) -> Box:
+def squeeze(call: Node) -> Box:
     """Drop named axes of length 1, not the rows."""
     if len(call.boxes) < 2 or not call.boxes[1].constant:
         raise call.refuse("the axes must be constant: without them a single row would lose its row axis")
@@ -125,7 +125,7 @@ def squeeze(call: Call) -> Box:
     return data.moved(lambda part: np.squeeze(part, places))
 
 
-def transpose(call: Call) -> Box:
+def transpose(call: Node) -> Box:
     """Axes in another order, the rows first as before."""
     (data,) = call.boxes
     need_rows_first(call)
@@ -135,7 +135,7 @@ def transpose(call: Call) -> Box:
     return data.moved(lambda part: np.transpose(part, order))
 
 
-def slices(call: Call) -> Box:
+def slices(call: Node) -> Box:
     """Cut a part out of a tensor, along axes that are not the rows."""
     data, *rest = call.boxes
     need_rows_first(call)
@@ -152,14 +152,14 @@ def slices(call: Call) -> Box:
     return data.moved(lambda part: part[tuple(cut)])
 
 
-def need_rows_first(call: Call) -> None:
+def need_rows_first(call: Node) -> None:
     """Refuse an operand whose row axis is another than the first."""
     for box in call.boxes:
         if box.rows:
             raise call.refuse(f"the row axis of {box.name} is not the first, the only place known here")
 
 
-def keep_rows(call: Call, box: Box, axis: int) -> None:
+def keep_rows(call: Node, box: Box, axis: int) -> None:
     """Refuse an operation along the row axis."""
     if axis == box.rows:
         raise call.refuse("works along the row axis: the result would mix rows")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from training.prove.box import Box, ProofError
 
 
-class Call(NamedTuple):
+class Node(NamedTuple):
     """A node to derive the result of."""
 
     node: str
@@ -17,9 +17,9 @@ class Call(NamedTuple):
         """Return the error that ends the proof at this node."""
         return ProofError(self.node, reason)
 
-    def on(self, *boxes: Box) -> "Call":
+    def on(self, *boxes: Box) -> "Node":
         """Return the same node without attributes, on other operands."""
-        return Call(self.node, boxes, {})
+        return Node(self.node, boxes, {})
 
 
-Rule = Callable[[Call], Box]
+Rule = Callable[[Node], Box]

@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 from training.prove import casts, elementwise, movement, reductions
 from training.prove.box import Box, ProofError, of_constant, of_input
 from training.prove.certificate import certificate
-from training.prove.node import Call
+from training.prove.node import Node
 from training.prove.outputs import check_outputs
 from training.prove.reductions import Obligation
 
@@ -84,7 +84,7 @@ class Proof:
         if op == "Constant":
             return of_constant(constant_value(attributes["value"]), name)
         if op in reductions.RULES:
-            box, obligation = reductions.RULES[op](Call(name, boxes, attributes))
+            box, obligation = reductions.RULES[op](Node(name, boxes, attributes))
             self.obligations += [obligation] if obligation else []
             return box
         if op == "Gather" and not boxes[1].constant:
@@ -93,7 +93,7 @@ class Proof:
                 {"node": name, "codes": [int(codes.low.min()), int(codes.high.max())], "rows": len(boxes[0].low)}
             )
         rule = ELEMENTWISE.get(op) or movement.RULES[op]
-        return rule(Call(name, boxes, attributes))
+        return rule(Node(name, boxes, attributes))
 
     def known(self, node: str, tensor: str) -> Box:
         """Return the box of an operand."""

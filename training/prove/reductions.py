@@ -13,7 +13,7 @@ import numpy as np
 
 from training.prove.box import ZERO_GRID, Box, power
 from training.prove.movement import keep_rows, normal
-from training.prove.node import Call
+from training.prove.node import Node
 
 EXACT = 2.0**53  # units: float64 holds every integer up to here
 SUM_SLACK = 2.0**-50  # relative, a term: covers the rounding of the bound's own float64 sum
@@ -47,7 +47,7 @@ class Obligation:
         }
 
 
-def gemm(call: Call) -> tuple[Box, Obligation]:
+def gemm(call: Node) -> tuple[Box, Obligation]:
     """Affine map by a constant matrix: x [rows, in] -> [rows, out], or with the rows last, W [out, in] x [in, rows]."""
     a, b, bias = checked_operands(call)
     rows = 0 if a.rowed else 1  # the row axis of the result
@@ -65,7 +65,7 @@ def gemm(call: Call) -> tuple[Box, Obligation]:
     return found, obligation(call, "Gemm", x, sums.exponent, len(values) + 1, bits)
 
 
-def matmul(call: Call) -> tuple[Box, Obligation]:
+def matmul(call: Node) -> tuple[Box, Obligation]:
     """Products of several constant matrices, each with its own part of a row: W [k, out, in] x [k, in, rows]."""
     weight, x = call.boxes
     need_weights(call, weight)
@@ -82,7 +82,7 @@ def matmul(call: Call) -> tuple[Box, Obligation]:
     return found, obligation(call, "MatMul", x, sums.exponent, values.shape[1], bits)
 
 
-def products(call: Call, x: Box, weight: np.ndarray, grid: np.ndarray, bias: Box) -> tuple[Box, float]:
+def products(call: Node, x: Box, weight: np.ndarray, grid: np.ndarray, bias: Box) -> tuple[Box, float]:
     """Return what is known of Σ_in x [.., in] · weight [.., in, out] + bias [.., out], and its bound's bits.
 
     grid [.., in, out] holds the exponents of the weights' grids.
@@ -95,7 +95,7 @@ def products(call: Call, x: Box, weight: np.ndarray, grid: np.ndarray, bias: Box
     return Box(low, high, units, np.zeros(low.shape, bool), None), bits
 
 
-def checked_operands(call: Call) -> tuple[Box, Box, Box]:
+def checked_operands(call: Node) -> tuple[Box, Box, Box]:
     """Refuse a Gemm that is not x W + b, or W x + b, with constant, finite W and b and finite x."""
     if call.attributes.get("alpha", 1.0) != 1.0 or call.attributes.get("beta", 1.0) != 1.0:
         raise call.refuse(
@@ -111,7 +111,7 @@ def checked_operands(call: Call) -> tuple[Box, Box, Box]:
     return a, b, bias
 
 
-def need_weights(call: Call, box: Box) -> None:
+def need_weights(call: Node, box: Box) -> None:
     """Refuse weights or a bias that are not constant, finite and float64."""
     if not box.constant or not box.finite:
         raise call.refuse(f"{box.name} must be constant and finite")
@@ -119,7 +119,7 @@ def need_weights(call: Call, box: Box) -> None:
         raise call.refuse("weights and bias must be float64")
 
 
-def reduce_sum(call: Call) -> tuple[Box, Obligation]:
+def reduce_sum(call: Node) -> tuple[Box, Obligation]:
     """Sum along constant axes that are not the rows."""
     a, axes = call.boxes
     need_exact_input(call, a)
@@ -137,7 +137,7 @@ def reduce_sum(call: Call) -> tuple[Box, Obligation]:
     return box, obligation(call, "ReduceSum", a, units, terms, bits)
 
 
-def reduce_max(call: Call) -> tuple[Box, None]:
+def reduce_max(call: Node) -> tuple[Box, None]:
     """Greatest value along axes that are not the rows: order-free up to the sign of zero, which nothing may depend on."""
     (a,) = call.boxes
     axes: Any = call.attributes.get("axes")
@@ -159,7 +159,7 @@ def rows_left(a: Box, places: tuple[int, ...], *, keep: bool) -> int | None:
     return a.rows if keep or a.rows is None else a.rows - sum(place < a.rows for place in places)
 
 
-def need_exact_input(call: Call, a: Box) -> None:
+def need_exact_input(call: Node, a: Box) -> None:
     """Refuse a summand that is not a bounded float64 tensor of rows."""
     if not a.finite:
         raise call.refuse(f"NaN or an infinity may arrive in {a.name}: Clip it first")
@@ -167,7 +167,7 @@ def need_exact_input(call: Call, a: Box) -> None:
         raise call.refuse(f"{a.name} must be float64 with a row axis, it is {a.dtype}")
 
 
-def check_bound(call: Call, reach: np.ndarray, units: np.ndarray, terms: int) -> float:
+def check_bound(call: Node, reach: np.ndarray, units: np.ndarray, terms: int) -> float:
     """Return log2 of the greatest sum in units; refuse where one may pass 2^53."""
     in_units = np.asarray(reach / power(units) * (1.0 + terms * SUM_SLACK))
     worst = int(in_units.argmax())
@@ -179,7 +179,7 @@ def check_bound(call: Call, reach: np.ndarray, units: np.ndarray, terms: int) ->
     return float(np.log2(max(float(in_units.flat[worst]), 1.0)))
 
 
-def obligation(call: Call, op: str, a: Box, units: np.ndarray, terms: int, bits: float) -> Obligation:
+def obligation(call: Node, op: str, a: Box, units: np.ndarray, terms: int, bits: float) -> Obligation:
     """Write down what was met."""
     span = (float(a.low.min()), float(a.high.max()))
     used = units[units < ZERO_GRID // 2]  # an output whose weights are all zero has no unit

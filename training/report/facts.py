@@ -13,8 +13,8 @@ from service.invariance import check as invariance
 from service.invariance.probe_rows import edge_rows, random_rows
 from service.invariance.verdict import Verification
 from training.data.columns import Column
-from training.data.dataset import Data
-from training.export.compile import Exported, NormStatistics
+from training.data.dataset import Dataset
+from training.export.compile import CompiledModel, NormStatistics
 from training.fit.context import Fitted
 from training.fit.loop import Epoch
 from training.network import fold
@@ -56,7 +56,7 @@ class Facts:
 
 
 def collect(
-    data: Data, fitted: Fitted, made: Exported, content: Mapping[str, Any], example: Mapping[str, Any]
+    data: Dataset, fitted: Fitted, made: CompiledModel, content: Mapping[str, Any], example: Mapping[str, Any]
 ) -> Facts:
     """Measure on the judged rows; rows are sampled, so that the time is bounded whatever the table."""
     outputs = made.run(data.arrays[data.judged])
@@ -81,14 +81,14 @@ def collect(
     )
 
 
-def _reliability(data: Data, made: Exported, outputs: Mapping[str, np.ndarray]) -> Reliability | None:
+def _reliability(data: Dataset, made: CompiledModel, outputs: Mapping[str, np.ndarray]) -> Reliability | None:
     if data.goal.classes is None:
         return None
     before = fold.softmax(outputs["scores"].astype(np.float64) * made.temperature)
     return reliability.of(before, outputs["probabilities"], data.y(data.judged), made.temperature)
 
 
-def _verified(signature: Signature, made: Exported) -> Verification:
+def _verified(signature: Signature, made: CompiledModel) -> Verification:
     """Run the service's own check of batch invariance on this machine."""
 
     def draw(number: int) -> Arrays:

@@ -18,7 +18,7 @@ from service.inference.model import Model
 from service.inference.registry import unknown_model
 from service.protocols.cloud import npy
 from service.protocols.cloud.request import ScoringReader
-from service.protocols.interface import JSON, Answer, Call, Codec, Decoded, Limits, Site
+from service.protocols.interface import JSON, Answer, Call, Codec, Decoded, Limits, ServerInfo
 from service.protocols.prediction_text import PredictionText
 
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
@@ -84,7 +84,7 @@ class Scoring:
         """Return whether the path is one of the platform's."""
         return path in self.predict_paths()
 
-    def page(self, site: Site, method: str, path: str) -> Answer | None:
+    def page(self, site: ServerInfo, method: str, path: str) -> Answer | None:
         """Say why a predict path does not answer."""
         if path in self.predict_paths():
             names = ", ".join(site.registry.models) or "none is loaded"
@@ -117,7 +117,7 @@ class Invocations(Scoring):
         """Return whether the path is one of the platform's."""
         return path in ("/invocations", "/ping", "/version", "/health")
 
-    def page(self, site: Site, method: str, path: str) -> Answer | None:
+    def page(self, site: ServerInfo, method: str, path: str) -> Answer | None:
         """Answer /ping and /health, 200 once ready, and /version."""
         if path == "/invocations":
             return super().page(site, method, path)
@@ -150,7 +150,7 @@ class Vertex(Scoring):
         """Return whether the path is one of the two routes."""
         return bool(path) and path in (self._predict, self.probe_path)
 
-    def page(self, site: Site, method: str, path: str) -> Answer | None:
+    def page(self, site: ServerInfo, method: str, path: str) -> Answer | None:
         """Answer the health route, 200 once ready; the default route is one for both, told apart by the method."""
         if path == self.probe_path and method in ("GET", "HEAD"):
             return Answer(200 if site.is_ready else 503, (JSON,), b"{}")
@@ -186,7 +186,7 @@ class Version1(Scoring):
         """Return whether the path is under the protocol's root."""
         return path.startswith("/v1/models")
 
-    def page(self, site: Site, method: str, path: str) -> Answer | None:
+    def page(self, site: ServerInfo, method: str, path: str) -> Answer | None:
         """List the models, and say of one whether it is ready."""
         name = path.removeprefix("/v1/models").strip("/").split("/")[0].split(":")[0]
         if name and name not in site.registry.models:

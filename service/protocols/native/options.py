@@ -22,7 +22,7 @@ from service.features.encoder import codes_of, value_of
 Outputs = Mapping[str, np.ndarray]  # each [rows, width]
 
 
-class Asked(NamedTuple):
+class Options(NamedTuple):
     """What one request asks for."""
 
     coverage: float | None = None
@@ -30,7 +30,7 @@ class Asked(NamedTuple):
     detail: bool = False
 
 
-class Extras:
+class OptionWriter:
     """One model's further answers."""
 
     def __init__(self, manifest: Manifest) -> None:
@@ -41,7 +41,7 @@ class Extras:
         self._baseline = baseline_of(manifest)
         self._names = [feature.name for feature in manifest.signature.inputs]
 
-    def asked(self, content: Mapping[str, Any]) -> Asked:
+    def asked(self, content: Mapping[str, Any]) -> Options:
         """Read the fields; raises 422 for a value that cannot be given."""
         wants = {}
         for name in ("explain", "detail"):
@@ -52,9 +52,9 @@ class Extras:
             self._check_coverage(content["coverage"])
         if wants["detail"] and self._manifest.arithmetic.kind != "exact":
             raise _refuse("detail tells of saturation, which only a model in exact arithmetic has.")
-        return Asked(content.get("coverage"), **wants)
+        return Options(content.get("coverage"), **wants)
 
-    def expand(self, asked: Asked, arrays: Arrays, rows: int, max_rows: int) -> tuple[Arrays, int]:
+    def expand(self, asked: Options, arrays: Arrays, rows: int, max_rows: int) -> tuple[Arrays, int]:
         """Return the rows followed by those that their explanations need, and how many they are; raises 422."""
         if not asked.explain or not rows:
             return arrays, rows
@@ -72,7 +72,7 @@ class Extras:
         ]
         return Arrays(*parts), total
 
-    def write(self, asked: Asked, outputs: Outputs, texts: Sequence[bytes]) -> list[bytes]:
+    def write(self, asked: Options, outputs: Outputs, texts: Sequence[bytes]) -> list[bytes]:
         """Return each row's prediction with what was asked for in it; `outputs` may go on with the mixed rows."""
         own = {name: values[: len(texts)] for name, values in outputs.items()}
         further: list[dict[str, Any]] = [{} for _ in texts]

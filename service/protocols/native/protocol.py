@@ -15,7 +15,7 @@ from service.inference.model import Model
 from service.inference.registry import absent
 from service.protocols.compression import header
 from service.protocols.fast_rows import FastRows
-from service.protocols.interface import JSON, Answer, Call, Codec, Decoded, Limits, Site
+from service.protocols.interface import JSON, Answer, Call, Codec, Decoded, Limits, ServerInfo
 from service.protocols.json_body import (
     _details,
     _sentence,
@@ -24,7 +24,7 @@ from service.protocols.json_body import (
     parse,
     too_many_rows,
 )
-from service.protocols.native.options import Asked, Extras
+from service.protocols.native.options import Options, OptionWriter
 from service.protocols.prediction_text import PredictionText
 
 # JSON, and what HTTP libraries send when nobody says what the body is.
@@ -34,13 +34,13 @@ AS_JSON = frozenset({"application/json", "text/json", "text/plain", "application
 FIELDS = ("rows", "columns", "on_error", "coverage", "explain", "detail")
 
 
-class Unusual(NamedTuple):
+class ResponsePlan(NamedTuple):
     """What an answer must know of a request that was not plain: which rows ran, what was wrong, what else was asked."""
 
     rows: int  # that were sent
     kept: Sequence[int]
     problems: Sequence[Problem]
-    asked: Asked
+    asked: Options
 
 
 class Native:
@@ -64,7 +64,7 @@ class Native:
         """Refuse predict paths of models that are not there."""
         return path == "/predict" or (path.startswith("/models/") and path.endswith("/predict"))
 
-    def page(self, site: Site, method: str, path: str) -> Answer | None:
+    def page(self, site: ServerInfo, method: str, path: str) -> Answer | None:
         """Say why a predict path does not answer."""
         parts = path.strip("/").split("/")
         names = site.registry.names
@@ -95,7 +95,7 @@ class NativeCodec:
         self._limits = limits
         self._fast = FastRows(model.manifest.signature)
         self._text = PredictionText(model.manifest)
-        self._extras = Extras(model.manifest)
+        self._extras = OptionWriter(model.manifest)
         described = {
             "name": model.manifest.name,
             "version": model.manifest.version,
@@ -133,12 +133,12 @@ class NativeCodec:
         if encoded.errors and (on_error != "row" or any(problem.row is None for problem in encoded.errors)):
             raise invalid_rows(encoded)
         arrays, run_rows = self._extras.expand(asked, encoded.arrays, len(encoded.kept), self._limits.max_rows)
-        if not encoded.errors and asked == Asked():
+        if not encoded.errors and asked == Options():
             return Decoded(arrays, run_rows)
-        note = Unusual(len(rows), encoded.kept, encoded.errors, asked)
+        note = ResponsePlan(len(rows), encoded.kept, encoded.errors, asked)
         return Decoded(arrays, run_rows, note, run_rows - len(encoded.kept))
 
-    def _unusual(self, note: Unusual, outputs: Mapping[str, np.ndarray]) -> bytes:
+    def _unusual(self, note: ResponsePlan, outputs: Mapping[str, np.ndarray]) -> bytes:
         """Put each bad row's error in its place among the predictions, and what was asked for into the others."""
         own = {name: values[: len(note.kept)] for name, values in outputs.items()}
         good = self._extras.write(note.asked, outputs, self._text.each(own) if note.kept else ())

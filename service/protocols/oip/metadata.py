@@ -14,7 +14,7 @@ from service.bundle.manifest import Manifest
 from service.errors import ServiceError
 from service.features.decoder import labels_of
 from service.inference.model import Model
-from service.protocols.interface import JSON, Answer, Site
+from service.protocols.interface import JSON, Answer, ServerInfo
 from service.protocols.oip.inputs import MATRIX, datatype_of, takes_matrix
 from service.protocols.oip.statistics import statistics
 
@@ -23,7 +23,7 @@ SHARED_MEMORY = ("systemsharedmemory", "cudasharedmemory", "xpusharedmemory")
 NOT_SERVED = "explicit model load / unload is not allowed: models are loaded when the service starts"
 
 
-def page(site: Site, method: str, path: str) -> Answer | None:
+def page(site: ServerInfo, method: str, path: str) -> Answer | None:
     """Answer a path under /v2 that is no infer route; None where there is nothing. Raises 404, 405 and others."""
     parts = tuple(path.strip("/").split("/")[1:])
     if parts == ("repository", "index"):
@@ -44,33 +44,33 @@ def page(site: Site, method: str, path: str) -> Answer | None:
     return answer
 
 
-def _server(site: Site) -> Answer:
+def _server(site: ServerInfo) -> Answer:
     return _json({"name": "batchproof", "version": service.__version__, "extensions": EXTENSIONS})
 
 
-def _live(site: Site) -> Answer:
+def _live(site: ServerInfo) -> Answer:
     return _json({"live": True})
 
 
-def _ready(site: Site) -> Answer:
+def _ready(site: ServerInfo) -> Answer:
     return _json({"ready": site.is_ready}, 200 if site.is_ready else 503)
 
 
-def _models(site: Site) -> Answer:
+def _models(site: ServerInfo) -> Answer:
     return _json({"models": list(site.registry.models)})
 
 
-def _all_stats(site: Site) -> Answer:
+def _all_stats(site: ServerInfo) -> Answer:
     counts = site.counts()
     models = [model for versions in site.registry.models.values() for model in versions.values()]
     return _json({"model_stats": [statistics(model.manifest, counts) for model in models]})
 
 
-def _no_regions(site: Site) -> Answer:
+def _no_regions(site: ServerInfo) -> Answer:
     return _json([])
 
 
-PAGES: dict[tuple[str, ...], Callable[[Site], Answer]] = {
+PAGES: dict[tuple[str, ...], Callable[[ServerInfo], Answer]] = {
     (): _server,
     ("health", "live"): _live,
     ("health", "ready"): _ready,
@@ -80,7 +80,7 @@ PAGES: dict[tuple[str, ...], Callable[[Site], Answer]] = {
 }
 
 
-def _of_model(site: Site, parts: Sequence[str]) -> Answer | None:
+def _of_model(site: ServerInfo, parts: Sequence[str]) -> Answer | None:
     last = parts[-1] if len(parts) in (2, 4) else ""
     if last not in ("ready", "config", "stats", ""):
         return None
@@ -94,7 +94,7 @@ def _of_model(site: Site, parts: Sequence[str]) -> Answer | None:
     return _json(_metadata(site, model))
 
 
-def model_of(site: Site, parts: Sequence[str]) -> Model:
+def model_of(site: ServerInfo, parts: Sequence[str]) -> Model:
     """Return the model that [name] or [name, "versions", version] means; raises 404."""
     if len(parts) not in (1, 3) or (len(parts) == 3 and parts[1] != "versions"):
         raise ServiceError(404, "not_found", "Not Found")
@@ -138,7 +138,7 @@ def outputs_of(manifest: Manifest) -> list[dict[str, Any]]:
     ]
 
 
-def _metadata(site: Site, model: Model) -> dict[str, Any]:
+def _metadata(site: ServerInfo, model: Model) -> dict[str, Any]:
     manifest = model.manifest
     return {
         "name": manifest.name,
@@ -177,7 +177,7 @@ def _config_type(datatype: str) -> str:
     return "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}"
 
 
-def _index(site: Site) -> list[dict[str, str]]:
+def _index(site: ServerInfo) -> list[dict[str, str]]:
     loaded = [
         {"name": name, "version": str(version), "state": "READY", "reason": ""}
         for name, versions in site.registry.models.items()

@@ -14,7 +14,7 @@ import orjson
 from service.bundle.manifest import Manifest
 from service.errors import ServiceError
 from service.inference.model import Model
-from service.protocols.interface import JSON, Answer, Call, Codec, Decoded, Limits, Site
+from service.protocols.interface import JSON, Answer, Call, Codec, Decoded, Limits, ServerInfo
 from service.protocols.oip.metadata import page
 from service.protocols.oip.request import RequestReader
 from service.protocols.oip.response import ResponseWriter
@@ -43,7 +43,7 @@ class OpenInference:
         """Return whether the path is one of the protocol's."""
         return path == "/v2" or path.startswith("/v2/")
 
-    def page(self, site: Site, method: str, path: str) -> Answer | None:
+    def page(self, site: ServerInfo, method: str, path: str) -> Answer | None:
         """Answer health, metadata and what Triton's client asks for besides."""
         return page(site, method, path)
 

@@ -19,7 +19,7 @@ from service.logs import event
 from service.metrics import Tally
 from service.protocols.head import ID_HEADER, request_id_of
 from service.protocols.oip.metadata import inputs_of, model_of, outputs_of
-from service.server.app import Service
+from service.server.app import App
 from service.server.grpc.messages import SERVICE, classes
 from service.server.grpc.tensors import Tensors
 
@@ -41,7 +41,7 @@ Handler = Callable[[Any, Any], Awaitable[Any]]
 class RpcServer:
     """The protocol's methods for what a service has loaded. Made on the running loop."""
 
-    def __init__(self, served: Service) -> None:
+    def __init__(self, served: App) -> None:
         """Bind the port; raises RuntimeError where it cannot be had."""
         settings = served.settings
         self._service = served

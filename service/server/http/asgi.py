@@ -15,9 +15,9 @@ from service.errors import ServiceError
 from service.logs import event
 from service.protocols.compression import ENCODING_HEADER, unpacked
 from service.protocols.head import ID_HEADER, identified, request_id_of, special
-from service.protocols.interface import Answer, Dialect, Headers
-from service.server.app import Service
-from service.server.endpoint import Exchange
+from service.protocols.interface import Answer, Headers, WireProtocol
+from service.server.app import App
+from service.server.endpoint import PredictEndpoint
 from service.server.http.access_log import Message, Receive, Scope, Send, logged, tell
 from service.server.http.cors import Origins
 from service.server.http.health import health
@@ -34,10 +34,10 @@ class CallerGoneError(Exception):
     """The caller closed the connection before its request was whole."""
 
 
-class App:
+class AsgiApp:
     """One process's ASGI application."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: App) -> None:
         """Serve what `service` has loaded."""
         self.service = service
         self.origins = Origins(service.settings.allowed_origins)
@@ -52,7 +52,7 @@ class App:
         scope["headers"] = identified(scope["headers"])
         route = self._route(scope)
         answering = partial(self._answer, route)
-        if self.service.settings.access_log and not isinstance(route, Exchange):
+        if self.service.settings.access_log and not isinstance(route, PredictEndpoint):
             await logged(answering, scope, receive, send)
         else:
             await answering(scope, receive, send)
@@ -67,7 +67,7 @@ class App:
         return answer
 
     async def _answer(
-        self, route: Exchange | TableRoute | None, scope: Scope, receive: Receive, send: Send
+        self, route: PredictEndpoint | TableRoute | None, scope: Scope, receive: Receive, send: Send
     ) -> dict[str, Any]:
         """Answer one request; returns what the log may say of it: `rows` of a table, `code` of a refusal."""
         headers, path = scope["headers"], scope["path"]
@@ -75,7 +75,7 @@ class App:
         further: dict[str, Any] = {}
         try:
             cors = self.origins.check(headers)
-            if isinstance(route, Exchange):
+            if isinstance(route, PredictEndpoint):
                 if scope["query_string"] and path in self.service.tables:
                     check_query(scope["query_string"])
                 answer = await self._predict(route, headers, receive)
@@ -89,7 +89,9 @@ class App:
         except ServiceError as error:
             cors, further = [], {"code": error.code}
             answer = (
-                route.refuse(error, headers) if isinstance(route, Exchange) else self._failure(error, path, headers)
+                route.refuse(error, headers)
+                if isinstance(route, PredictEndpoint)
+                else self._failure(error, path, headers)
             )
         except (CallerGoneError, GoneError, BrokenOffError):
             return further
@@ -99,7 +101,7 @@ class App:
             await _send(send, answer, cors)
         return further
 
-    def _route(self, scope: Scope) -> Exchange | TableRoute | None:
+    def _route(self, scope: Scope) -> PredictEndpoint | TableRoute | None:
         """Return what answers, counts and logs a prediction, or answers where a table comes or is wanted."""
         if scope["method"] != "POST":
             return None
@@ -114,11 +116,11 @@ class App:
             event("request_failed", 40, request_id=request_id, route=dialect.name, code=error.code)
         return dialect.failure(error, request_id)
 
-    def dialect_of(self, path: str) -> Dialect:
+    def dialect_of(self, path: str) -> WireProtocol:
         """Return the dialect that claims `path`, else the native one."""
         return self._claiming(self._local(path)) or self.service.dialects[0]
 
-    def _claiming(self, path: str) -> Dialect | None:
+    def _claiming(self, path: str) -> WireProtocol | None:
         """Return the last dialect that claims `path`: as in the route table, a later one has it its way."""
         return next((dialect for dialect in reversed(self.service.dialects) if dialect.claims(path)), None)
 
@@ -144,7 +146,7 @@ class App:
             raise ServiceError(404, "not_found", f"There is nothing at {path}.")
         return answer
 
-    async def _predict(self, exchange: Exchange, headers: Headers, receive: Receive) -> Answer:
+    async def _predict(self, exchange: PredictEndpoint, headers: Headers, receive: Receive) -> Answer:
         found = special(headers)
         try:
             body = await read_body(receive, headers, self._max_body_bytes)
@@ -218,7 +220,7 @@ async def _refuse_protocol(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "websocket.close", "code": 1003})
 
 
-def _make_pages(service: Service) -> Pages:
+def _make_pages(service: App) -> Pages:
     from service.server.web import make_pages
 
     return make_pages(service)

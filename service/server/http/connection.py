@@ -2,7 +2,7 @@
 
 uvicorn's protocol parses (httptools) and keeps its promises about pipelining, flow control and shutdown. When the
 headers of a POST to a known predict path are complete and no other request of this connection is open, the request
-stays here: its body is collected, `Exchange.handle` is called as the last byte arrives, and the answer is one write.
+stays here: its body is collected, `PredictEndpoint.handle` is called as the last byte arrives, and the answer is one write.
 All requests that the loop reads in one turn are decoded in that turn and so run as one batch. Whatever is unusual
 (a pipelined request, `Expect: 100-continue`, an Origin, a packed body, a table) goes the long way through the ASGI application, which answers
 the same: tests send every case both ways.
@@ -24,8 +24,8 @@ from service.inference.admission import Ticket
 from service.protocols.compression import ENCODING_HEADER
 from service.protocols.head import special
 from service.protocols.interface import Answer
-from service.server.endpoint import Exchange
-from service.server.http.asgi import App
+from service.server.endpoint import PredictEndpoint
+from service.server.http.asgi import AsgiApp
 from service.server.http.read_timeout import Arrival
 from service.tables.formats import wants_table
 
@@ -34,7 +34,7 @@ LONG_BODY_BYTES = 65536  # shorter bodies are there as soon as their headers
 UNUSUAL = frozenset({ENCODING_HEADER, b"expect", b"origin", b"upgrade"})
 
 
-class Turn:
+class PendingRequest:
     """One predict request of a connection, from its headers to its answer: what uvicorn asks of a cycle, and no more."""
 
     message_event = asyncio.Event()  # uvicorn sets it when a connection is lost; nobody waits for it here
@@ -51,7 +51,9 @@ class Turn:
         "ticket",
     )
 
-    def __init__(self, exchange: Exchange, headers: list[tuple[bytes, bytes]], found: dict[bytes, bytes]) -> None:
+    def __init__(
+        self, exchange: PredictEndpoint, headers: list[tuple[bytes, bytes]], found: dict[bytes, bytes]
+    ) -> None:
         """Begin with the headers."""
         self.exchange = exchange
         self.headers = headers
@@ -65,7 +67,7 @@ class Turn:
         self.disconnected = False
 
 
-class Protocol(HttpToolsProtocol):
+class FastHttpProtocol(HttpToolsProtocol):
     """uvicorn's protocol with the short way for predict requests."""
 
     def __init__(
@@ -78,13 +80,13 @@ class Protocol(HttpToolsProtocol):
         """Serve one connection; `config.app` is the App whose routes are looked up."""
         super().__init__(config, server_state, app_state, _loop)
         application = config.app
-        assert isinstance(application, App), "service.server.process makes the configuration"
+        assert isinstance(application, AsgiApp), "service.server.process makes the configuration"
         self._routes = application.service.routes
         self._application = application
         self._max_body_bytes = application.service.settings.max_body_bytes
         self._has_headers = False  # of the request that is being read
         self.cycle: Any = None  # uvicorn's cycle or a Turn: what is being read
-        self._turn: Turn | None = None  # the predict request that is being read or answered
+        self._turn: PendingRequest | None = None  # the predict request that is being read or answered
         self._idle_since_s = 0.0
         self.on_closed: Callable[[], None] | None = None  # a worker tells its supervisor
 
@@ -194,8 +196,8 @@ class Protocol(HttpToolsProtocol):
         else:
             self.timeout_keep_alive_task = self.loop.call_later(left_s, self.timeout_keep_alive_handler)
 
-    def _begin(self, exchange: Exchange, found: dict[bytes, bytes]) -> None:
-        turn = self._turn = Turn(exchange, self.headers, found)
+    def _begin(self, exchange: PredictEndpoint, found: dict[bytes, bytes]) -> None:
+        turn = self._turn = PendingRequest(exchange, self.headers, found)
         self.cycle = turn
         if not self.parser.should_keep_alive():
             turn.keep_alive = False
@@ -205,14 +207,14 @@ class Protocol(HttpToolsProtocol):
         elif length > LONG_BODY_BYTES:
             self._look_for_room(turn, length)
 
-    def _look_for_room(self, turn: Turn, length: int) -> None:
+    def _look_for_room(self, turn: PendingRequest, length: int) -> None:
         """Let a long body that would be refused take no memory while it comes."""
         try:
             turn.exchange.check_room(length, turn.found)
         except ServiceError as error:
             turn.refusal = error
 
-    def _refuse_body(self, turn: Turn) -> None:
+    def _refuse_body(self, turn: PendingRequest) -> None:
         """Answer 413 at once; the rest of the body is read and dropped, so that the caller gets to see the answer."""
         turn.keep_alive = False
         turn.parts = []

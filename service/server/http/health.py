@@ -6,12 +6,12 @@ import orjson
 
 from service.errors import ServiceError
 from service.protocols.interface import JSON, Answer
-from service.server.app import Service
+from service.server.app import App
 
 LIVE = Answer(200, (JSON,), b'{"live":true}')
 
 
-def health(service: Service, method: str, path: str) -> Answer | None:
+def health(service: App, method: str, path: str) -> Answer | None:
     """Answer /health/live, /health/ready and /metrics; None for other paths."""
     if path not in ("/health/live", "/health/ready", "/metrics"):
         return None
@@ -24,7 +24,7 @@ def health(service: Service, method: str, path: str) -> Answer | None:
     return Answer(200 if service.is_ready else 503, (JSON,), orjson.dumps(readiness(service)))
 
 
-def readiness(service: Service) -> dict[str, Any]:
+def readiness(service: App) -> dict[str, Any]:
     """Return whether requests are taken, the models that answer them, and those that were refused, with the reason."""
     models = [
         {"name": name, "version": version, "invariance": model.fingerprint["invariance"]}
@@ -35,7 +35,7 @@ def readiness(service: Service) -> dict[str, Any]:
     return {"ready": service.is_ready, "models": models, "refused": refused}
 
 
-def metrics(service: Service) -> Answer:
+def metrics(service: App) -> Answer:
     """Return the counts of all workers as Prometheus reads them."""
     from service.server.http import prometheus as exposition
 

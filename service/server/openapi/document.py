@@ -4,11 +4,11 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from service.server.app import Service
+from service.server.app import App
 from service.server.openapi.native import SCHEMAS, refusal
 
 
-def openapi(app: FastAPI, service: Service) -> dict[str, Any]:
+def openapi(app: FastAPI, service: App) -> dict[str, Any]:
     """Return one document of the pages' and all dialects' routes."""
     document = app.openapi()
     document["openapi"] = "3.1.0"

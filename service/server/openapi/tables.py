@@ -13,7 +13,7 @@ from service.tables.codecs import DELIMITERS, blocks_of, writer_of
 from service.tables.formats import CSV, IN_REQUESTS, LINES, TSV, Format
 from service.tables.parameters import CHOICES, Parameters
 from service.tables.readers.json_lines import LinesBlock, LinesTable
-from service.tables.writers.result_columns import Added, Answered
+from service.tables.writers.result_columns import Answered, ResultColumns
 
 Json = dict[str, Any]
 WORDS = {
@@ -59,7 +59,7 @@ def _examples(model: Model, rows: Sequence[Sequence[Any]], found: Format) -> tup
     """Return the rows as a text table and the text that answers it."""
     if found.needs_pyarrow:
         return "", ""
-    has_room = set(Added(model.manifest, Parameters()).names).isdisjoint(model.encoder.names)
+    has_room = set(ResultColumns(model.manifest, Parameters()).names).isdisjoint(model.encoder.names)
     asked = Parameters(answer="append" if has_room else "alone")
     reading = Reading(model.encoder, asked, len(rows))
     block = LinesBlock(LinesTable(reading), [(number, orjson.dumps(row)) for number, row in enumerate(rows, 1)])

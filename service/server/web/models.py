@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from service.bundle.signature import Signature
 from service.inference.model import Model
 from service.inference.registry import absent
-from service.server.app import Service
+from service.server.app import App
 from service.server.banner import row
 
 
@@ -55,7 +55,7 @@ class ModelList(BaseModel):
     refused: list[Refused]
 
 
-def routes(service: Service) -> APIRouter:
+def routes(service: App) -> APIRouter:
     """Return the routes about models."""
     router = APIRouter(tags=["models"])
     known = service.registry.models
@@ -76,7 +76,7 @@ def routes(service: Service) -> APIRouter:
     return router
 
 
-def find(service: Service, name: str, version: int | None = None) -> Model:
+def find(service: App, name: str, version: int | None = None) -> Model:
     """Return a served model; raises 404 with the nearest name, or 503 where it was refused."""
     versions = service.registry.models.get(name)
     if versions is None:
@@ -86,7 +86,7 @@ def find(service: Service, name: str, version: int | None = None) -> Model:
     return versions[max(versions) if version is None else version]
 
 
-def summary(service: Service, model: Model) -> dict[str, Any]:
+def summary(service: App, model: Model) -> dict[str, Any]:
     """Return what a list of models shows."""
     return {
         "name": model.manifest.name,
@@ -98,7 +98,7 @@ def summary(service: Service, model: Model) -> dict[str, Any]:
     }
 
 
-def detail(service: Service, model: Model) -> dict[str, Any]:
+def detail(service: App, model: Model) -> dict[str, Any]:
     """Return everything that is told of one model."""
     manifest = model.manifest
     verification = model.verification

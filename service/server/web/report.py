@@ -9,11 +9,11 @@ from fastapi.responses import HTMLResponse, Response
 from service.bundle import reader as bundle
 from service.errors import BundleError, ServiceError
 from service.inference.model import Model
-from service.server.app import Service
+from service.server.app import App
 from service.server.web.models import find
 
 
-def routes(service: Service) -> APIRouter:
+def routes(service: App) -> APIRouter:
     """Return the routes of reports."""
     router = APIRouter(tags=["models"])
 

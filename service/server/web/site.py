@@ -14,7 +14,7 @@ from service import __version__
 from service.errors import ServiceError
 from service.logs import event
 from service.protocols.head import request_id_of, special
-from service.server.app import Service
+from service.server.app import App
 from service.server.openapi.document import openapi
 from service.server.web import models, report, start
 
@@ -28,7 +28,7 @@ SECURITY_HEADERS = {
 }
 
 
-def make_pages(service: Service) -> FastAPI:
+def make_pages(service: App) -> FastAPI:
     """Return the pages of one service."""
     app = FastAPI(
         title="Batchproof",
@@ -49,7 +49,7 @@ def make_pages(service: Service) -> FastAPI:
     return app
 
 
-def _add_documents(app: FastAPI, service: Service) -> None:
+def _add_documents(app: FastAPI, service: App) -> None:
     document = openapi(app, service)
 
     def add(path: str, get: Callable[[Request], Response]) -> None:

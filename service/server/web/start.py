@@ -6,17 +6,17 @@ from string import Template
 
 from service.inference.model import Model
 from service.server import banner
-from service.server.app import Service
+from service.server.app import App
 
 TEMPLATE = Template(Path(__file__).with_name("start.html").read_text(encoding="utf-8"))
 
 
-def page(service: Service, base: str) -> str:
+def page(service: App, base: str) -> str:
     """Return the page as the reader at address `base` sees it."""
     return TEMPLATE.substitute(models=_models(service) + _refusals(service), example=_example(service, base))
 
 
-def _models(service: Service) -> str:
+def _models(service: App) -> str:
     if not service.registry.models:
         return '<h2>Models</h2><p class="bad">No model is loaded.</p>'
     heads = "".join(f'<th scope="col">{head}</th>' for head in ("Model", "Predicts", "Batch invariance", "Report"))
@@ -40,7 +40,7 @@ def _row(model: Model) -> str:
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
-def _refusals(service: Service) -> str:
+def _refusals(service: App) -> str:
     lines = "".join(
         f'<p><span class="bad">{escape(refusal.name)} {refusal.version or ""}</span> {escape(refusal.message)}</p>'
         for refusal in service.registry.refusals
@@ -48,6 +48,6 @@ def _refusals(service: Service) -> str:
     return f"<h2>Refused</h2>{lines}" if lines else ""
 
 
-def _example(service: Service, base: str) -> str:
+def _example(service: App, base: str) -> str:
     command = banner.example(service, base)
     return f"<h2>Try it</h2><pre>{escape(command)}</pre>" if command else ""

@@ -14,7 +14,7 @@ from service.tables.writers.text import Writer
 SYNC_BYTES = 64 << 20  # written before they are sent to the disk: the end of a part then waits for the rest alone
 
 
-class Way(NamedTuple):
+class ScoringOptions(NamedTuple):
     """How files are scored."""
 
     parameters: Parameters
@@ -25,7 +25,7 @@ class Way(NamedTuple):
 class Output:
     """Writes blocks into `parts`; all of it is called in one thread, one call after another."""
 
-    def __init__(self, parts: Parts, model: Model, way: Way, written: Format) -> None:
+    def __init__(self, parts: Parts, model: Model, way: ScoringOptions, written: Format) -> None:
         """Begin no part yet: the table may be refused."""
         self._parts = parts
         self._model = model

@@ -11,10 +11,10 @@ from service.inference.model import Model
 from service.tables.block import Block, Blocks, Read, Reading
 from service.tables.codecs import blocks_of
 from service.tables.offline.jobs import Task, format_of, open_source
-from service.tables.offline.output import Output, Way
+from service.tables.offline.output import Output, ScoringOptions
 from service.tables.offline.parts import Parts
 from service.tables.offline.progress import Progress
-from service.tables.offline.threads import Ahead, Behind
+from service.tables.offline.threads import Prefetch, WriteBehind
 from service.tables.writers.result_columns import Answered, refusal
 
 ERROR_LIMIT = 20  # bad rows that a refusal counts
@@ -30,7 +30,7 @@ class Done(NamedTuple):
     rows_before: int  # that an earlier, interrupted job had answered
 
 
-def score(model: Model, task: Task, way: Way, progress: Progress) -> Done:
+def score(model: Model, task: Task, way: ScoringOptions, progress: Progress) -> Done:
     """Score one file; raises ServiceError for a table that is refused, OSError where a file cannot be had.
 
     Three threads have a stage each: reading and encoding, the engine's runs, and writing.
@@ -42,7 +42,11 @@ def score(model: Model, task: Task, way: Way, progress: Progress) -> Done:
         blocks = blocks_of(file, found, Reading(model.encoder, way.parameters, way.block_rows))
         skip(blocks, rows_before)
         read = ((block, block.read()) for block in blocks)
-        with Output(parts, model, way, written) as output, Ahead(read, AHEAD) as ahead, Behind(BEHIND) as behind:
+        with (
+            Output(parts, model, way, written) as output,
+            Prefetch(read, AHEAD) as ahead,
+            WriteBehind(BEHIND) as behind,
+        ):
             for answered in _answers(model, way, iter(ahead)):
                 behind.put(partial(output.write, answered))
                 rows += answered.block.rows
@@ -60,12 +64,12 @@ def skip(blocks: Blocks, rows: int) -> None:
     assert rows == 0, "a part ends where a block ends"
 
 
-def _job(model: Model, task: Task, way: Way) -> dict[str, Any]:
+def _job(model: Model, task: Task, way: ScoringOptions) -> dict[str, Any]:
     choices = {**asdict(way.parameters), "block_rows": way.block_rows, "part_rows": way.part_rows}
     return {**task.key, "target": task.target.name, "model": model.fingerprint, **choices}
 
 
-def _answers(model: Model, way: Way, found: Iterator[tuple[Block, Read]]) -> Iterator[Answered]:
+def _answers(model: Model, way: ScoringOptions, found: Iterator[tuple[Block, Read]]) -> Iterator[Answered]:
     for block, read in found:
         if read.problems and way.parameters.on_error == "stop":
             raise refusal(block, read.problems, ERROR_LIMIT, way.parameters)

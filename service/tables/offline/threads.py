@@ -13,7 +13,7 @@ from typing import Generic, Self, TypeVar
 Item = TypeVar("Item")
 
 
-class Ahead(Generic[Item]):
+class Prefetch(Generic[Item]):
     """An iterator whose next items are made in a thread of its own, at most `depth` of them before they are taken."""
 
     def __init__(self, items: Iterator[Item], depth: int) -> None:
@@ -37,7 +37,7 @@ class Ahead(Generic[Item]):
             yield item
 
 
-class Behind:
+class WriteBehind:
     """Work that is done in order in a thread of its own, at most `depth` pieces of it waiting."""
 
     def __init__(self, depth: int) -> None:

@@ -8,7 +8,7 @@ import orjson
 from service import errors
 from service.errors import ServiceError
 from service.protocols.json_body import check_distinct, parse
-from service.protocols.native.options import Asked
+from service.protocols.native.options import Options
 from service.protocols.native.protocol import fields
 from service.tables.block import Blocks, Reading, places_of
 from service.tables.readers.json_lines import LinesBlock, LinesTable
@@ -39,7 +39,7 @@ def _check_asked(content: Mapping[str, Any], on_error: str) -> None:
         raise ServiceError(
             422, "invalid_request", "Where the answer is a table, on_error is a parameter: ?on_error=row."
         )
-    for name, none in Asked()._asdict().items():
+    for name, none in Options()._asdict().items():
         if content.get(name, none) is not none:
             sentence = f"Where the answer is a table, {name} has no column; ask for it with an answer in JSON."
             raise ServiceError(422, "invalid_request", sentence)

@@ -13,7 +13,7 @@ from service.protocols.interface import Limits
 from service.tables.block import Block, Blocks, Read, Reading
 from service.tables.codecs import blocks_of
 from service.tables.formats import JSON, PARQUET, Format
-from service.tables.streaming.body_file import Inlet
+from service.tables.streaming.body_file import BodyFile
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -31,7 +31,7 @@ class Bounds(NamedTuple):
     timeout_s: float  # of one block in the queue, and of a body that does not go on
 
 
-async def pump(receive: Receive, inlet: Inlet, bounds: Bounds, on_gone: Callable[[], object]) -> None:
+async def pump(receive: Receive, inlet: BodyFile, bounds: Bounds, on_gone: Callable[[], object]) -> None:
     """Put the body into the inlet; after its end, watch for a caller that goes away."""
     size, is_whole = 0, False
     while True:

@@ -18,7 +18,7 @@ FULL_BYTES = 1 << 20  # held before the loop is asked to wait
 MAX_READ_BYTES = 64 << 20  # one record batch of an Arrow stream comes in one read
 
 
-class Inlet(io.RawIOBase):
+class BodyFile(io.RawIOBase):
     """A file that is written by one event loop and read by one thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -131,7 +131,7 @@ class Buffered(io.BufferedReader):
         return super().read(size)
 
 
-def opened(inlet: Inlet, encoding: bytes, limit_bytes: int) -> BinaryIO:
+def opened(inlet: BodyFile, encoding: bytes, limit_bytes: int) -> BinaryIO:
     """Return the body as a buffered file, unpacked where it has a Content-Encoding; raises 415."""
     encoding = encoding.strip().lower()
     if encoding in (b"", b"identity"):

@@ -22,14 +22,14 @@ from service.tables.block import Reading
 from service.tables.codecs import writer_of
 from service.tables.formats import pyarrow
 from service.tables.streaming.body import Bounds, GoneError, Receive, pump, read_blocks
-from service.tables.streaming.body_file import Inlet, opened
-from service.tables.streaming.stream import Send, Stream, Workshop
-from service.tables.streaming.table_request import Call
+from service.tables.streaming.body_file import BodyFile, opened
+from service.tables.streaming.stream import Send, Stream, TableWorkers
+from service.tables.streaming.table_request import TableRequest
 
 BLOCK_ROWS = 2048  # half of what one batch of the queue holds: others have their place beside it
 
 
-class Places:
+class TableSlots:
     """How many tables one process answers at a time, all models together."""
 
     def __init__(self, most: int) -> None:
@@ -54,14 +54,14 @@ class Places:
 class TableRoute:
     """One model's tables."""
 
-    def __init__(self, model: Model, shop: Workshop, places: Places, bounds: Bounds) -> None:
+    def __init__(self, model: Model, shop: TableWorkers, places: TableSlots, bounds: Bounds) -> None:
         """Read and write in threads of the shop, two for each place."""
         self._shop = shop
         self._places = places
         self._bounds = bounds
-        self.made_by(model)
+        self.update_model(model)
 
-    def made_by(self, model: Model) -> None:
+    def update_model(self, model: Model) -> None:
         """Answer from now on with what `model` says of itself: its fingerprint may have changed, its bits have not."""
         self._model = model
         described = {"name": model.manifest.name, "version": model.manifest.version, **model.fingerprint}
@@ -72,7 +72,7 @@ class TableRoute:
     ) -> int:
         """Answer one request and return its rows; raises ServiceError while nothing is sent, and GoneError."""
         try:
-            call = Call(query, headers, self._bounds.timeout_s)
+            call = TableRequest(query, headers, self._bounds.timeout_s)
             with self._places:
                 return await self._answer(call, receive, send, further)
         except ServiceError as error:
@@ -82,11 +82,13 @@ class TableRoute:
             self._shop.tally.cancelled()
             raise
 
-    async def _answer(self, call: Call, receive: Receive, send: Send, further: Sequence[tuple[bytes, bytes]]) -> int:
+    async def _answer(
+        self, call: TableRequest, receive: Receive, send: Send, further: Sequence[tuple[bytes, bytes]]
+    ) -> int:
         for found in (call.source, call.target):
             if found.needs_pyarrow:
                 pyarrow(found)
-        inlet = Inlet(asyncio.get_running_loop())
+        inlet = BodyFile(asyncio.get_running_loop())
         file = opened(inlet, call.encoding, self._bounds.max_bytes)
         reading = Reading(self._model.encoder, call.parameters, BLOCK_ROWS, self._bounds.max_bytes)
         blocks = read_blocks(call.source, file, reading, self._bounds)

@@ -14,7 +14,7 @@ FULL_BYTES = 1 << 20  # held in memory
 PART_BYTES = 1 << 18  # read back from the file at once
 
 
-class Outlet:
+class ResponseBuffer:
     """Bytes in order, from the loop that makes them to the one connection that takes them."""
 
     def __init__(self, send: Callable[[bytes], Awaitable[None]], may_wait: Callable[[], bool]) -> None:

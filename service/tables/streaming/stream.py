@@ -14,9 +14,9 @@ from service.inference.batcher import Batcher
 from service.logs import event
 from service.metrics import Tally
 from service.tables.block import Block, Read
-from service.tables.streaming.body_file import Inlet
-from service.tables.streaming.response_buffer import Outlet
-from service.tables.streaming.table_request import Call
+from service.tables.streaming.body_file import BodyFile
+from service.tables.streaming.response_buffer import ResponseBuffer
+from service.tables.streaming.table_request import TableRequest
 from service.tables.writers.result_columns import Answered, refusal
 from service.tables.writers.text import Writer
 
@@ -27,7 +27,7 @@ class BrokenOffError(Exception):
     """An answer that broke off after it began: its connection is closed without the end of the body."""
 
 
-class Workshop(NamedTuple):
+class TableWorkers(NamedTuple):
     """What one model's tables share."""
 
     batcher: Batcher
@@ -44,7 +44,12 @@ class Stream:
     """One table from its first block to its last."""
 
     def __init__(
-        self, shop: Workshop, call: Call, blocks: Iterator[tuple[Block, Read]], inlet: Inlet, writer: Writer
+        self,
+        shop: TableWorkers,
+        call: TableRequest,
+        blocks: Iterator[tuple[Block, Read]],
+        inlet: BodyFile,
+        writer: Writer,
     ) -> None:
         """Answer `blocks`, which come out of `inlet`, with `writer`."""
         self._shop = shop
@@ -59,7 +64,7 @@ class Stream:
         answers = self._answers()
         first = await anext(answers)
         await start()
-        outlet = Outlet(partial(_send_part, send), lambda: self._inlet.is_whole)
+        outlet = ResponseBuffer(partial(_send_part, send), lambda: self._inlet.is_whole)
         sending = asyncio.create_task(outlet.run())
         try:
             await outlet.put(first)
@@ -76,7 +81,7 @@ class Stream:
         await send({"type": "http.response.body", "body": b""})
         return self._rows
 
-    async def _put_rest(self, answers: AsyncIterator[bytes], outlet: Outlet) -> ServiceError | None:
+    async def _put_rest(self, answers: AsyncIterator[bytes], outlet: ResponseBuffer) -> ServiceError | None:
         try:
             async for part in answers:
                 await outlet.put(part)

@@ -7,7 +7,7 @@ from service.tables.formats import CSV, JSON, TSV, Format, table_type
 from service.tables.parameters import Parameters, parse
 
 
-class Call:
+class TableRequest:
     """The parameters, the formats of body and answer, and what is in the headers."""
 
     def __init__(self, query: bytes, headers: Headers, timeout_s: float) -> None:

@@ -11,7 +11,7 @@ from pyarrow import ipc, parquet
 from service.inference.model import Model
 from service.tables.formats import ARROW_FILE, ARROW_STREAM, PARQUET, Format
 from service.tables.parameters import Parameters
-from service.tables.writers.result_columns import Added, Answered, sentences
+from service.tables.writers.result_columns import Answered, ResultColumns, sentences
 
 ROW_GROUP_ROWS = 131_072
 ROW_GROUP_BYTES = 128 << 20  # of a wide table before it is compressed
@@ -55,7 +55,7 @@ class ColumnarWriter:
 
     def __init__(self, model: Model, parameters: Parameters, wanted: Format, file: BinaryIO | None = None) -> None:
         """Begin when the first block says what the columns are; with a `file` nothing is left to return as bytes."""
-        self._added = Added(model.manifest, parameters)
+        self._added = ResultColumns(model.manifest, parameters)
         self._appends = parameters.answer == "append"
         self._format = wanted
         self._drain = Drain(file)

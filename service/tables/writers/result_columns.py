@@ -26,7 +26,7 @@ class Answered(NamedTuple):
     problems: Sequence[Problem]
 
 
-class Added:
+class ResultColumns:
     """The columns that an answer adds."""
 
     def __init__(self, manifest: Manifest, parameters: Parameters) -> None:

@@ -11,7 +11,7 @@ from service.inference.model import Model
 from service.protocols.prediction_text import PredictionText
 from service.tables.block import Block
 from service.tables.parameters import Parameters
-from service.tables.writers.result_columns import Added, Answered, details, sentences
+from service.tables.writers.result_columns import Answered, ResultColumns, details, sentences
 
 
 class Writer(Protocol):
@@ -37,7 +37,7 @@ class TextWriter:
 
     def __init__(self, model: Model, parameters: Parameters, delimiter: str | None, *, has_head: bool = True) -> None:
         """Prepare the header; without a `delimiter` it is that of the table."""
-        self._added = Added(model.manifest, parameters)
+        self._added = ResultColumns(model.manifest, parameters)
         self._appends = parameters.answer == "append"
         self._delimiter = delimiter
         self._has_begun = not has_head
@@ -74,7 +74,7 @@ class LinesWriter:
     def __init__(self, model: Model, parameters: Parameters) -> None:
         """Prepare the text of predictions."""
         self._text = PredictionText(model.manifest)
-        self._added = Added(model.manifest, parameters)
+        self._added = ResultColumns(model.manifest, parameters)
         self._appends = parameters.answer == "append"
         self._spelled = [*map(orjson.dumps, self._added.keys), b"\\"]  # a backslash may spell any of them otherwise
         self._prediction = b"," + orjson.dumps(self._added.prediction) + b":"

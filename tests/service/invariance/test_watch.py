@@ -19,7 +19,7 @@ from service.inference.engine import EngineOptions
 from service.inference.model import Model
 from service.inference.registry import Registry
 from service.inference.runner import Feeds, Outputs, Runner
-from service.server.app import Service
+from service.server.app import App
 from service.server.http.health import readiness
 from service.settings import Settings
 from tests.bundles import make_bundle
@@ -50,13 +50,13 @@ def loaded(tmp_path: Path) -> Model:
     return model.load(bundle.read(make_bundle(tmp_path)), EngineOptions(device="cpu"), run_rows=64)
 
 
-def served(loaded: Model, runner: type[Runner], folder: Path, policy: str = "require") -> Service:
+def served(loaded: Model, runner: type[Runner], folder: Path, policy: str = "require") -> App:
     changed = dataclasses.replace(loaded, runner=runner(loaded.engine, 64))
     settings = Settings(audit_every=1, audit_folder=str(folder), invariance=policy)
-    return Service(settings, Registry({"flowers": {1: changed}}))
+    return App(settings, Registry({"flowers": {1: changed}}))
 
 
-def ask(service: Service, times: int) -> list[Any]:
+def ask(service: App, times: int) -> list[Any]:
     """Send `times` requests of one row together; returns their outputs or refusals."""
 
     async def send() -> list[Any]:

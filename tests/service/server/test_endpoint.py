@@ -15,7 +15,7 @@ from service.inference.batcher import Batcher
 from service.metrics import Tally
 from service.protocols.interface import Answer, Call, Decoded
 from service.protocols.native.protocol import Native
-from service.server.endpoint import Exchange
+from service.server.endpoint import PredictEndpoint
 
 
 class Counting:
@@ -38,11 +38,11 @@ class Counting:
         return [{"value": arrays.numeric} for arrays in requests]
 
 
-def desk(limit_rows: int = 4) -> tuple[Exchange, Counting, Tally]:
+def desk(limit_rows: int = 4) -> tuple[PredictEndpoint, Counting, Tally]:
     """Return an exchange with its codec and its tally; everything runs on the loop."""
     codec, tally = Counting(), Tally()
     batcher = Batcher(codec, Admission(limit_rows), ThreadPoolExecutor(1), inline_s=1.0)
-    return Exchange(Native(), codec, batcher, tally, 10.0), codec, tally
+    return PredictEndpoint(Native(), codec, batcher, tally, 10.0), codec, tally
 
 
 def test_a_full_queue_refuses_before_it_decodes() -> None:

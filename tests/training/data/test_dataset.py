@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training.data.dataset import Data, prepare
+from training.data.dataset import Dataset, prepare
 from training.data.table import TableError
 from training.settings import make
 
@@ -23,7 +23,7 @@ def write(path: Path, rows: int = ROWS, start: int = 0) -> Path:
     return path
 
 
-def data(path: Path, **given: Any) -> Data:
+def data(path: Path, **given: Any) -> Dataset:
     """Prepare with the settings."""
     return prepare(path, make({"target": "y", **given}))
 

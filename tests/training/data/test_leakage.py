@@ -7,7 +7,7 @@ from service.bundle.signature import Feature, Signature, Task
 from service.features.arrays import Arrays
 from training.data.leakage import Findings, find
 from training.data.split import Split
-from training.data.target import Goal
+from training.data.target import Target
 
 ROWS = 600
 SPLIT = Split(np.arange(400), np.arange(400, 500), np.arange(500, ROWS))
@@ -22,7 +22,7 @@ def findings(task: Task, y: np.ndarray, x: np.ndarray, codes: np.ndarray) -> Fin
     signature = Signature(inputs=(*NUMERIC, WORD), target="y", classes=classes)
     whole = np.stack([x, random.normal(size=ROWS)], axis=1)
     arrays = {part: Arrays(whole[rows], codes[rows, None]) for part, rows in SPLIT._asdict().items()}
-    return find(signature, arrays, Goal("y", task, y, classes, ""), SPLIT)
+    return find(signature, arrays, Target("y", task, y, classes, ""), SPLIT)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_duplicates_across_the_split(random: np.random.Generator) -> None:
         x[test_row], y[test_row], codes[test_row] = x[train_row], y[train_row], codes[train_row]
     codes[502] = 1 - codes[502]
     arrays = {part: Arrays(x[rows, None], codes[rows, None]) for part, rows in SPLIT._asdict().items()}
-    found = find(signature, arrays, Goal("y", "binary", y, (0, 1), ""), SPLIT)
+    found = find(signature, arrays, Target("y", "binary", y, (0, 1), ""), SPLIT)
     assert found.duplicates == {"validation": 0, "test": 2}
     assert "warning: 2 of 100 test rows (2.0%) equal a training row." in found.lines(SPLIT)
 

@@ -20,7 +20,7 @@ from service.tables.block import Reading
 from service.tables.codecs import blocks_of
 from service.tables.formats import CSV, PARQUET, Format
 from service.tables.parameters import Parameters
-from training.data.dataset import Data, prepare
+from training.data.dataset import Dataset, prepare
 from training.settings import Settings
 
 ROWS = 600
@@ -51,14 +51,14 @@ def records() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory, records: list[dict[str, Any]]) -> Data:
+def data(tmp_path_factory: pytest.TempPathFactory, records: list[dict[str, Any]]) -> Dataset:
     path = tmp_path_factory.mktemp("table") / "t.parquet"
     parquet.write_table(pa.Table.from_pylist(records), path)
     return prepare(path, Settings(target="y", categorical=("whole", "flag")))
 
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
-def test_rows_served_are_the_rows_trained_on(data: Data, records: list[dict[str, Any]], part: str) -> None:
+def test_rows_served_are_the_rows_trained_on(data: Dataset, records: list[dict[str, Any]], part: str) -> None:
     """Each table row, sent as JSON, becomes bit for bit the array row that training used, rare categories included."""
     names = [feature.name for feature in data.signature.inputs]
     assert {"number", "count", "truth", "text", "whole", "flag", "day", "moment"} == set(names)
@@ -72,7 +72,7 @@ def test_rows_served_are_the_rows_trained_on(data: Data, records: list[dict[str,
         np.testing.assert_array_equal(tabled, trained)
 
 
-def served(data: Data, body: bytes, found: Format) -> Arrays:
+def served(data: Dataset, body: bytes, found: Format) -> Arrays:
     """Return the arrays that the service reads from a table, of all of its rows."""
     reading = Reading(Encoder(data.signature), Parameters(extra="ignore"), 100_000)
     (block,) = blocks_of(io.BytesIO(body), found, reading)
@@ -81,7 +81,7 @@ def served(data: Data, body: bytes, found: Format) -> Arrays:
     return read.arrays
 
 
-def check_alike(data: Data, arrays: Arrays) -> None:
+def check_alike(data: Dataset, arrays: Arrays) -> None:
     for part in ("train", "validation", "test"):
         for trained, read in zip(data.arrays[part], arrays, strict=True):
             assert (read is None) == (trained is None)

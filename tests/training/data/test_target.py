@@ -8,10 +8,10 @@ import pytest
 
 from training.data.columns import typed
 from training.data.table import TableError
-from training.data.target import Goal, find
+from training.data.target import Target, find
 
 
-def goal(values: list[Any], task: Any = None) -> Goal:
+def goal(values: list[Any], task: Any = None) -> Target:
     """Return the goal of a target column."""
     column = typed("y", pa.chunked_array([pa.array(values)]))
     assert column is not None

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from training.export import temperature
-from training.network.objective import Target
+from training.network.objective import Objective
 
-MULTICLASS = Target("multiclass", 3)
+MULTICLASS = Objective("multiclass", 3)
 
 
 def drawn(rows: int, sharpness: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -36,4 +36,4 @@ def test_a_separable_handful_of_rows_does_not_sharpen_without_end() -> None:
 
 def test_regression_has_no_temperature() -> None:
     """Values are not divided by anything."""
-    assert temperature.fit(torch.ones(9, 1), torch.zeros(9), Target("regression", 1)) == 1.0
+    assert temperature.fit(torch.ones(9, 1), torch.zeros(9), Objective("regression", 1)) == 1.0

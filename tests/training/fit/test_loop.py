@@ -3,10 +3,10 @@ import torch
 
 from training.fit.loop import FitSettings, Hooks, Run, fit
 from training.network.network import Network, NetworkSettings
-from training.network.objective import Target
+from training.network.objective import Objective
 from training.network.tensors import Rows
 
-BINARY = Target("binary", 1)
+BINARY = Objective("binary", 1)
 SETTINGS = FitSettings(epochs=4, batch_rows=16, patience=4, seed=3)
 
 

@@ -8,13 +8,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from training.fit.loop import Epoch
 from training.fit.progress import Silent
-from training.fit.tensorboard import Board, writer
+from training.fit.tensorboard import TensorBoardProgress, writer
 from training.settings import SettingError
 
 
 def test_each_fit_is_a_run(tmp_path: Path) -> None:
     """Epoch 1 opens a new run; a run holds the losses of its epochs in order."""
-    board = Board(Silent(), tmp_path)
+    board = TensorBoardProgress(Silent(), tmp_path)
     for fit in (1.0, 2.0):
         for number in (1, 2, 3):
             board.epoch(Epoch(number, fit / number, fit / number, 1e-3, 0.1), 3)

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from training.data.dataset import Data
+from training.data.dataset import Dataset
 from training.fit.checkpoint import Checkpoint
-from training.fit.context import Fitted, Site
+from training.fit.context import FitContext, Fitted
 from training.fit.plan import Plan
 from training.fit.progress import Progress
 from training.fit.selection import candidates as plan
@@ -22,10 +22,14 @@ CHOSEN = "plan"  # name of the checkpoint's entry that says which plan is being 
 
 
 def fit_table(
-    data: Data, settings: Settings, progress: Progress, stop: Callable[[], bool], checkpoint: Checkpoint | None = None
+    data: Dataset,
+    settings: Settings,
+    progress: Progress,
+    stop: Callable[[], bool],
+    checkpoint: Checkpoint | None = None,
 ) -> Fitted:
     """Fit a network to the training rows; `stop` is asked after each epoch."""
-    site, rows = Site.of(data, progress, stop), len(data.split.train)
+    site, rows = FitContext.of(data, progress, stop), len(data.split.train)
     resume = checkpoint.load() if settings.resume and checkpoint is not None else None
     plans = plan.plans(rows, network_settings_of(rows, settings), fit_settings_of(rows, settings), settings.encoding)
     allowed = settings.threads or torch.get_num_threads()
@@ -61,7 +65,7 @@ def marked(checkpoint: Checkpoint | None, number: int) -> Callable[[dict[str, Te
 
 
 def fitted_in_full(
-    site: Site, plans: list[Plan], resume: Mapping[str, Tensor] | None, checkpoint: Checkpoint | None
+    site: FitContext, plans: list[Plan], resume: Mapping[str, Tensor] | None, checkpoint: Checkpoint | None
 ) -> Fitted:
     """Fit every plan to all training rows and keep the winner; an interruption keeps the best of those begun.
 
@@ -80,7 +84,7 @@ def fitted_in_full(
     return fits_[number]
 
 
-def say_chosen(site: Site, plans: list[Plan], number: int) -> None:
+def say_chosen(site: FitContext, plans: list[Plan], number: int) -> None:
     """Tell which of several plans won, and the network that goes with it."""
     if len(plans) < 2:
         return

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from training.fit import loop as fits
-from training.fit.context import Fitted, Site
+from training.fit.context import FitContext, Fitted
 from training.fit.plan import Plan
 from training.fit.selection import candidates as plan
 from training.fit.selection import choice as choose
@@ -22,7 +22,7 @@ class Trial(NamedTuple):
     loss: float  # that of its best epoch
 
 
-def chosen_on_sample(site: Site, plans: list[Plan], workers: int) -> int:
+def chosen_on_sample(site: FitContext, plans: list[Plan], workers: int) -> int:
     """Return which plan wins short fits on a sample; the first where there is nothing to choose or no time.
 
     Up to `workers` fits run at a time. No fit draws from a generator that another one sees, so that their number
@@ -41,13 +41,13 @@ def chosen_on_sample(site: Site, plans: list[Plan], workers: int) -> int:
             pool.shutdown(cancel_futures=True)
 
 
-def tried(site: Site, candidate: Plan, rows: int) -> Trial:
+def tried(site: FitContext, candidate: Plan, rows: int) -> Trial:
     """Fit a plan shortly, and let go of its rows."""
     fitted = site.fit(plan.shortened(candidate, rows), sampled=rows)
     return Trial(validation_losses(fitted), fitted.result.best.validation_loss)
 
 
-def collected(site: Site, plans: list[Plan], running: list[Future[Trial]]) -> list[Tensor]:
+def collected(site: FitContext, plans: list[Plan], running: list[Future[Trial]]) -> list[Tensor]:
     """Return the losses of the plans in order, telling each; up to the first one that ended when a stop was asked."""
     losses: list[Tensor] = []
     for candidate, trial in zip(plans, running, strict=True):
@@ -65,6 +65,6 @@ def validation_losses(fitted: Fitted) -> Tensor:
     return rows.weighed(fitted.target.held_losses(fits.scores_of(fitted.result.network, rows), rows.y))
 
 
-def say_trial(site: Site, candidate: Plan, loss: float, number: int, of: int) -> None:
+def say_trial(site: FitContext, candidate: Plan, loss: float, number: int, of: int) -> None:
     """Tell how one plan did."""
     site.progress.say(f"plan {number} of {of}, {candidate.name!r}: validation loss {loss:.4f}")

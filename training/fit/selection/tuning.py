@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from training.data.dataset import Data
+from training.data.dataset import Dataset
 from training.fit.loop import Epoch
 from training.fit.progress import Progress, Silent, duration
 from training.fit.selection import defaults as rules
@@ -29,7 +29,7 @@ WARMUP_EPOCHS = 5  # of every trial, before it may be ended
 
 
 def search(
-    data: Data,
+    data: Dataset,
     settings: Settings,
     journal: Path,
     key: str,
@@ -93,7 +93,7 @@ def suggested(trial: Any, settings: Settings) -> Settings:
     return replace(settings, **_chosen(drawn))
 
 
-def by_rule(data: Data, settings: Settings) -> dict[str, Any]:
+def by_rule(data: Dataset, settings: Settings) -> dict[str, Any]:
     """Return what the rules would choose, as the parameters of a trial."""
     rows = len(data.split.train)
     network, fit = network_settings_of(rows, settings), fit_settings_of(rows, settings)
@@ -130,7 +130,7 @@ class _Watched(Silent):
             raise self._optuna.TrialPruned
 
 
-def _loss(optuna: ModuleType, trial: Any, data: Data, settings: Settings, stop: Callable[[], bool]) -> float:
+def _loss(optuna: ModuleType, trial: Any, data: Dataset, settings: Settings, stop: Callable[[], bool]) -> float:
     fitted = fit_table(data, replace(suggested(trial, settings), resume=False), _Watched(optuna, trial), stop)
     return fitted.result.best.validation_loss
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from service.bundle.signature import Feature
 from service.features.arrays import Arrays
-from training.data.dataset import Data
+from training.data.dataset import Dataset
 from training.evaluation import metrics
 
 ROWS = 1_000  # judged rows at most
@@ -44,7 +44,7 @@ class Dependence(NamedTuple):
     lines: tuple[str, ...]  # what each line is
 
 
-def importances(data: Data, run: Run) -> tuple[Importance, ...]:
+def importances(data: Dataset, run: Run) -> tuple[Importance, ...]:
     """Permute each feature over a sample of the judged rows, greatest rise first."""
     arrays, y = _sample(data, max(50, min(ROWS, CELLS // (REPEATS * len(data.signature.inputs) ** 2))))
     base = _loss(data, run(arrays), y)
@@ -58,14 +58,14 @@ def importances(data: Data, run: Run) -> tuple[Importance, ...]:
     return tuple(sorted(found, key=lambda one: -one.rise))
 
 
-def dependences(data: Data, run: Run, ranked: Sequence[Importance]) -> tuple[Dependence, ...]:
+def dependences(data: Dataset, run: Run, ranked: Sequence[Importance]) -> tuple[Dependence, ...]:
     """Return the dependence on each of the most important features."""
     by_name = {feature.name: feature for feature in data.signature.inputs}
     arrays, _ = _sample(data, GRID_ROWS)
     return tuple(_dependence(data, run, arrays, by_name[one.feature]) for one in ranked[:TOP])
 
 
-def _dependence(data: Data, run: Run, arrays: Arrays, feature: Feature) -> Dependence:
+def _dependence(data: Dataset, run: Run, arrays: Arrays, feature: Feature) -> Dependence:
     grid, labels = _grid(data, feature)
     shown = _shown_classes(data)
     rows = len(_column(data, arrays, feature))
@@ -77,7 +77,7 @@ def _dependence(data: Data, run: Run, arrays: Arrays, feature: Feature) -> Depen
     return Dependence(feature, grid, labels, np.stack(answers).astype(np.float64), names)
 
 
-def _grid(data: Data, feature: Feature) -> tuple[np.ndarray, tuple[str, ...]]:
+def _grid(data: Dataset, feature: Feature) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return evenly spaced values, or the commonest categories with their names."""
     values = _column(data, data.arrays["train"], feature)
     if feature.kind == "categorical":
@@ -92,7 +92,7 @@ def _grid(data: Data, feature: Feature) -> tuple[np.ndarray, tuple[str, ...]]:
     return np.linspace(low, high, GRID), ()
 
 
-def _shown_classes(data: Data) -> list[int] | None:
+def _shown_classes(data: Dataset) -> list[int] | None:
     """Return which classes get a line: the second of two, else the commonest; None for values."""
     if data.goal.classes is None:
         return None
@@ -102,30 +102,30 @@ def _shown_classes(data: Data) -> list[int] | None:
     return sorted(np.argsort(-counts, kind="stable")[:SHOWN_CLASSES].tolist())
 
 
-def _sample(data: Data, most: int) -> tuple[Arrays, np.ndarray]:
+def _sample(data: Dataset, most: int) -> tuple[Arrays, np.ndarray]:
     y = data.y(data.judged)
     rows = np.random.default_rng(5).permutation(len(y))[:most]
     return Arrays(*(None if array is None else array[rows] for array in data.arrays[data.judged])), y[rows]
 
 
-def _loss(data: Data, outputs: Mapping[str, np.ndarray], y: np.ndarray) -> float:
+def _loss(data: Dataset, outputs: Mapping[str, np.ndarray], y: np.ndarray) -> float:
     if data.goal.classes is None:
         return float(np.sqrt(np.square(outputs["value"][:, 0] - y).mean()))
     return metrics.log_loss(outputs["probabilities"].astype(np.float64), y)
 
 
-def _place(data: Data, feature: Feature) -> int:
+def _place(data: Dataset, feature: Feature) -> int:
     kinds = data.signature.categorical if feature.kind == "categorical" else data.signature.numeric
     return [one.name for one in kinds].index(feature.name)
 
 
-def _column(data: Data, arrays: Arrays, feature: Feature) -> np.ndarray:
+def _column(data: Dataset, arrays: Arrays, feature: Feature) -> np.ndarray:
     array = arrays.categorical if feature.kind == "categorical" else arrays.numeric
     assert array is not None, "a feature has its kind of array"
     return array[:, _place(data, feature)]
 
 
-def _with(data: Data, arrays: Arrays, feature: Feature, values: np.ndarray) -> Arrays:
+def _with(data: Dataset, arrays: Arrays, feature: Feature, values: np.ndarray) -> Arrays:
     """Return the arrays with one feature's column replaced."""
     name = "categorical" if feature.kind == "categorical" else "numeric"
     changed = np.array(getattr(arrays, name))

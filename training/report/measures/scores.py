@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from training.data.dataset import Data
+from training.data.dataset import Dataset
 from training.data.split import Split
 from training.evaluation import baselines as rivals
 from training.evaluation import metrics
@@ -39,7 +39,7 @@ class Score:
     methods: Mapping[str, Measured]  # "This model", then what it is held against
 
 
-def scores(data: Data, outputs: Mapping[str, np.ndarray]) -> tuple[Score, ...]:
+def scores(data: Dataset, outputs: Mapping[str, np.ndarray]) -> tuple[Score, ...]:
     """Score all methods on the same rows and the same resamples of them."""
     y = data.y(data.judged)
     random = np.random.default_rng(SEED)
@@ -57,7 +57,7 @@ def scores(data: Data, outputs: Mapping[str, np.ndarray]) -> tuple[Score, ...]:
     )
 
 
-def linear(data: Data) -> np.ndarray:
+def linear(data: Dataset) -> np.ndarray:
     """Answer for the judged rows with a linear model of a sample of the training rows, in the classes' order."""
     sampled = _sampled(data)
     with warnings.catch_warnings():
@@ -65,7 +65,7 @@ def linear(data: Data) -> np.ndarray:
         return rivals.linear(sampled)
 
 
-def _sampled(data: Data) -> Data:
+def _sampled(data: Dataset) -> Dataset:
     """Return the data with fewer training rows, but every class among them, and the judged rows as its test."""
     train = data.y("train")
     rows = np.random.default_rng(SEED).permutation(len(train))[:LINEAR_ROWS]
@@ -80,7 +80,7 @@ def _sampled(data: Data) -> Data:
     )
 
 
-def _judged(data: Data) -> Data:
+def _judged(data: Dataset) -> Dataset:
     """Return the data with the judged rows as its test rows."""
     return replace(
         data,
@@ -97,7 +97,7 @@ def _measured(metric: Metric, answers: np.ndarray, y: np.ndarray, draws: np.ndar
     return Measured(value, float(low), float(high))
 
 
-def _metrics(data: Data) -> list[tuple[str, str, bool, Metric]]:
+def _metrics(data: Dataset) -> list[tuple[str, str, bool, Metric]]:
     if data.goal.classes is None:
         return [
             ("RMSE", "in the target's unit", True, _rmse),

@@ -18,7 +18,7 @@ from service.inference.repository import Refusal
 from service.protocols.interface import Call, Limits
 from service.protocols.native.protocol import FIELDS, NativeCodec
 from service.server import app
-from service.server.http.asgi import App
+from service.server.http.asgi import AsgiApp
 from service.server.openapi.native import request_schema
 from service.settings import Settings
 from tests.bundles import INPUTS, make_bundle
@@ -38,7 +38,7 @@ def get(service: app.Service, path: str, method: str = "GET", **named: Any) -> h
     """Ask the ASGI application."""
 
     async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(App(service))
+        transport = httpx.ASGITransport(AsgiApp(service))
         async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
             return await client.request(method, path, **named)
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from service.server import app
-from service.server.http.asgi import App
+from service.server.http.asgi import AsgiApp
 from service.settings import Settings
 
 
@@ -27,7 +27,7 @@ def service(tmp_path: Path, penguins_bundle: Path) -> Iterator[app.Service]:
 
 def get(service: app.Service, path: str) -> httpx.Response:
     async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(App(service))
+        transport = httpx.ASGITransport(AsgiApp(service))
         async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
             return await client.get(path)
 

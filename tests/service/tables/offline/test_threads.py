@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.tables.offline.threads import Ahead, Behind
+from service.tables.offline.threads import Prefetch, WriteBehind
 
 
 def test_items_come_in_order_and_a_fault_in_its_place() -> None:
@@ -15,7 +15,7 @@ def test_items_come_in_order_and_a_fault_in_its_place() -> None:
         yield from range(5)
         raise ValueError("broken")
 
-    with Ahead(items(), 3) as ahead:
+    with Prefetch(items(), 3) as ahead:
         taken = iter(ahead)
         assert [next(taken) for _ in range(5)] == [0, 1, 2, 3, 4]
         with pytest.raises(ValueError, match="broken"):
@@ -34,7 +34,7 @@ def test_no_more_than_the_depth_is_made_ahead() -> None:
                 enough.set()
             yield number
 
-    with Ahead(items(), 3):
+    with Prefetch(items(), 3):
         assert enough.wait(20)
     assert made == [1, 2, 3]  # the thread has ended
 
@@ -43,7 +43,7 @@ def test_work_is_done_in_order_and_bounded() -> None:
     """Pieces are done one after another; handing over waits while `depth` of them wait."""
     done: list[int] = []
     free = threading.Event()
-    with Behind(2) as behind:
+    with WriteBehind(2) as behind:
         behind.put(lambda: done.append(int(free.wait(20)) - 1))
         behind.put(lambda: done.append(1))
         assert done == []
@@ -60,7 +60,7 @@ def test_nothing_is_done_after_a_piece_failed() -> None:
     def fail() -> None:
         raise OSError("no space")
 
-    with Behind(4) as behind:
+    with WriteBehind(4) as behind:
         behind.put(fail)
         behind.put(lambda: done.append(1))
         with pytest.raises(OSError, match="no space"):

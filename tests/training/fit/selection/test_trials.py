@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from training.fit.context import Site
+from training.fit.context import FitContext
 from training.fit.loop import FitSettings
 from training.fit.progress import Progress
 from training.fit.selection import candidates as plan
 from training.fit.selection import trials
 from training.network.network import NetworkSettings
-from training.network.objective import Target
+from training.network.objective import Objective
 
 PLANS = [
     plan.Plan(name, plan.ENCODINGS[name], NetworkSettings((8,)), FitSettings(epochs=3))
@@ -32,7 +32,7 @@ class Lines(Progress):
         self.lines.append(line)
 
 
-def made_site(progress: Progress, stop: object = lambda: False) -> Site:
+def made_site(progress: Progress, stop: object = lambda: False) -> FitContext:
     """Return a table of 400 training rows whose target follows one column."""
     random = np.random.default_rng(0)
     x = random.normal(size=(600, 2))
@@ -46,7 +46,7 @@ def made_site(progress: Progress, stop: object = lambda: False) -> Site:
         signature=SimpleNamespace(categorical=()),
         split=SimpleNamespace(train=np.arange(400)),
     )
-    return Site(data, Target("binary", 1), progress, stop)  # type: ignore[arg-type]
+    return FitContext(data, Objective("binary", 1), progress, stop)  # type: ignore[arg-type]
 
 
 def test_trials_side_by_side_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,13 +68,13 @@ def test_trials_side_by_side_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> N
 def test_trials_do_run_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two fits meet at a barrier that neither passes alone."""
     barrier = threading.Barrier(2, timeout=20)
-    fit = Site.fit
+    fit = FitContext.fit
 
-    def met(self: Site, *given: object, **named: object) -> object:
+    def met(self: FitContext, *given: object, **named: object) -> object:
         barrier.wait()
         return fit(self, *given, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Site, "fit", met)
+    monkeypatch.setattr(FitContext, "fit", met)
     assert trials.chosen_on_sample(made_site(Lines()), PLANS[:2], 2) in (0, 1)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training.data.dataset import Data, prepare
+from training.data.dataset import Dataset, prepare
 from training.fit.progress import Silent
 from training.fit.selection import tuning
 from training.pipeline import place_of, train
@@ -42,7 +42,7 @@ def settings_of(tmp_path: Path, **given: Any) -> Settings:
     return make({**QUICK, "models": str(tmp_path / "models"), **given})
 
 
-def search(data: Data, settings: Settings, journal: Path, stop: Callable[[], bool] = lambda: False) -> list[str]:
+def search(data: Dataset, settings: Settings, journal: Path, stop: Callable[[], bool] = lambda: False) -> list[str]:
     told = Told()
     found = tuning.search(data, settings, journal, "key", told, stop)
     assert found.widths == settings.widths
