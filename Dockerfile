@@ -21,7 +21,8 @@ RUN cd /opt/batchproof \
         numpy/_core/lib numpy/random/lib numpy/random/_examples \
     && find . -type d \( -name tests -o -name test -o -name testing \) -prune -exec rm -rf {} + \
     && find . \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.c' -o -name '*.h' -o -name '*.a' \) -delete
-COPY service /opt/batchproof/service
+COPY batchproof/__init__.py /opt/batchproof/batchproof/__init__.py
+COPY service /opt/batchproof/batchproof/service
 # The root file system is read-only when it runs, so bytecode is made here; unchecked, because nothing changes it later.
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/batchproof
 
@@ -44,5 +45,5 @@ USER 10001:10001
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
     CMD ["python3", "-c", "import os, urllib.request as u; e = os.environ; u.urlopen('http://127.0.0.1:' + e.get('BATCHPROOF_PORT', e.get('PORT', '8080')) + '/health/ready', timeout=2)"]
-ENTRYPOINT ["python3", "-m", "service"]
+ENTRYPOINT ["python3", "-m", "batchproof.service"]
 CMD ["serve"]

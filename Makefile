@@ -12,7 +12,7 @@ help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 - /p' $(MAKEFILE_LIST)
 
 serve: $(SERVE_ENV)/ready ## Serve the bundles in models/ (MODELS=, PORT=)
-	@exec $(SERVE_ENV)/bin/python -m service serve $(if $(MODELS),--models $(MODELS)) $(if $(PORT),--port $(PORT))
+	@exec $(SERVE_ENV)/bin/python -m batchproof.service serve $(if $(MODELS),--models $(MODELS)) $(if $(PORT),--port $(PORT))
 
 # Tests run side by side, one thread each: two test processes with two compute threads each would fight for two cores.
 test: check ## Run lint, types, import boundaries and every test

@@ -16,9 +16,9 @@ from typing import Any
 
 import pandas as pd
 
+from batchproof.service.client import Client
+from batchproof.service.client import frame_codec as framed
 from bench.make_model import MIXED, REFERENCE, build, rows_of, write_bundle
-from service.client import Client
-from service.client import frame_codec as framed
 from tests.live import live
 
 NEVER = 1 << 30  # rows

@@ -39,7 +39,16 @@ def serve(models: Path, workers: int) -> Launch:
     modules that were edited anew at every start.
     """
     compileall.compile_dir(ROOT / "service", quiet=1)
-    command = (sys.executable, "-m", "service", "serve", "--models", str(models.resolve()), "--host", "127.0.0.1")
+    command = (
+        sys.executable,
+        "-m",
+        "batchproof.service",
+        "serve",
+        "--models",
+        str(models.resolve()),
+        "--host",
+        "127.0.0.1",
+    )
     return Launch((*command, "--port", "{port}", "--workers", str(workers)), folder=ROOT)
 
 

@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 from statistics import mean
 
-from training.pipeline import train
-from training.settings import make
+from batchproof.training.pipeline import train
+from batchproof.training.settings import make
 
 COVERAGES = ("0.8", "0.9", "0.95")
 

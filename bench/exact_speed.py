@@ -15,12 +15,12 @@ from statistics import median
 
 import numpy as np
 
+from batchproof.service.inference.engine import Engine, EngineOptions
+from batchproof.training.export.exact.build import build
+from batchproof.training.export.float32 import export
+from batchproof.training.network import weights as weight_files
+from batchproof.training.network.weights import Weights
 from bench.make_exact import reference
-from service.inference.engine import Engine, EngineOptions
-from training.export.exact.build import build
-from training.export.float32 import export
-from training.network import weights as weight_files
-from training.network.weights import Weights
 
 SECONDS = 3.0  # spent on each pair of timings
 BLOCK_ROWS = 64  # least rows between two readings of the clock: a reading takes as long as the shortest node

@@ -20,12 +20,12 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from service.bundle import reader as bundle
-from service.inference.engine import Engine, EngineOptions
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.inference.engine import Engine, EngineOptions
+from batchproof.training.export.exact.optimiser import LEVELS
+from batchproof.training.pipeline import Trained, train
+from batchproof.training.settings import make
 from tests.permuted import evaluate
-from training.export.exact.optimiser import LEVELS
-from training.pipeline import Trained, train
-from training.settings import make
 
 SIZES = (*range(1, 18), 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 1024, 4096)
 SLOW_ROWS = 200  # rows of the two slow evaluations

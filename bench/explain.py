@@ -15,16 +15,16 @@ from statistics import median
 
 import numpy as np
 
-from service.bundle import reader as bundle
-from service.features import attribution as explain
-from service.features.arrays import Arrays
-from service.features.attribution import Contributions
-from service.inference import model
-from service.inference.engine import EngineOptions
-from service.inference.model import Model
-from service.protocols.interface import Call, Codec, Limits
-from service.protocols.native.options import baseline_of
-from service.protocols.native.protocol import Native
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.features import attribution as explain
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.features.attribution import Contributions
+from batchproof.service.inference import model
+from batchproof.service.inference.engine import EngineOptions
+from batchproof.service.inference.model import Model
+from batchproof.service.protocols.interface import Call, Codec, Limits
+from batchproof.service.protocols.native.options import baseline_of
+from batchproof.service.protocols.native.protocol import Native
 
 ROUNDS = 60
 ROWS = 16  # rows whose errors are looked at

@@ -12,8 +12,8 @@ import time
 
 import numpy as np
 
-from service.inference.engine import Engine, EngineOptions
-from training.preprocessing.onnx_graph import Graph, TensorProto
+from batchproof.service.inference.engine import Engine, EngineOptions
+from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
 
 SECONDS = 1.0  # spent on each comparison
 

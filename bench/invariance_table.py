@@ -15,15 +15,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.inference.engine import Engine, EngineOptions, cpu_features
+from batchproof.service.inference.runner import Runner
+from batchproof.training.export.exact.build import build
+from batchproof.training.export.float32 import export
+from batchproof.training.network.fold import Folded, Member, Norm, Output, fold_block, fold_head
+from batchproof.training.network.weights import Weights, maxima_of
+from batchproof.training.preprocessing.preprocess import Encoding, Raw, fit
 from bench.heatmap import heatmap
-from service.features.arrays import Arrays
-from service.inference.engine import Engine, EngineOptions, cpu_features
-from service.inference.runner import Runner
-from training.export.exact.build import build
-from training.export.float32 import export
-from training.network.fold import Folded, Member, Norm, Output, fold_block, fold_head
-from training.network.weights import Weights, maxima_of
-from training.preprocessing.preprocess import Encoding, Raw, fit
 
 WIDTHS = (32, 256, 256, 3)
 ROWS = 2000

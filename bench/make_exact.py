@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.inference.engine import Engine, EngineOptions
+from batchproof.service.inference.runner import Runner
+from batchproof.training.export.exact import build as exact
+from batchproof.training.network.fold import Folded, Layer, Member, Output
+from batchproof.training.network.weights import Weights, maxima_of
+from batchproof.training.preprocessing import scaling
+from batchproof.training.preprocessing.preprocess import Preprocess, Raw
 from bench.make_model import CLASSES, REFERENCE, arrays_of, layers, rows_of, write_bundle
-from service.features.arrays import Arrays
-from service.inference.engine import Engine, EngineOptions
-from service.inference.runner import Runner
-from training.export.exact import build as exact
-from training.network.fold import Folded, Layer, Member, Output
-from training.network.weights import Weights, maxima_of
-from training.preprocessing import scaling
-from training.preprocessing.preprocess import Preprocess, Raw
 
 SAMPLE_ROWS = 4096
 

@@ -21,9 +21,9 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from service.bundle.checksum import BLANK, seal
-from service.bundle.manifest import Manifest
-from training.preprocessing.onnx_graph import Graph, TensorProto
+from batchproof.service.bundle.checksum import BLANK, seal
+from batchproof.service.bundle.manifest import Manifest
+from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
 
 Floats = npt.NDArray[np.floating[Any]]
 

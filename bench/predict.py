@@ -26,19 +26,19 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.cli.predict import PART_ROWS, RUN_ROWS, block_rows
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.inference import model
+from batchproof.service.inference.engine import EngineOptions
+from batchproof.service.inference.model import Model
+from batchproof.service.invariance.check import for_bundles
+from batchproof.service.tables.offline.jobs import Task
+from batchproof.service.tables.offline.output import ScoringOptions
+from batchproof.service.tables.offline.progress import Progress
+from batchproof.service.tables.offline.score import score
+from batchproof.service.tables.parameters import Parameters
 from bench.make_model import CATEGORIES, MIXED, REFERENCE, Shape, build, write_bundle
-from service.bundle import reader as bundle
-from service.cli.predict import PART_ROWS, RUN_ROWS, block_rows
-from service.features.arrays import Arrays
-from service.inference import model
-from service.inference.engine import EngineOptions
-from service.inference.model import Model
-from service.invariance.check import for_bundles
-from service.tables.offline.jobs import Task
-from service.tables.offline.output import ScoringOptions
-from service.tables.offline.progress import Progress
-from service.tables.offline.score import score
-from service.tables.parameters import Parameters
 
 LOOP_ROWS = (512, 4096)  # of one run of the bare loop
 

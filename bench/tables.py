@@ -22,10 +22,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from training.data.dataset import Dataset
-from training.fit.progress import Progress
-from training.pipeline import Trained, train
-from training.settings import make
+from batchproof.training.data.dataset import Dataset
+from batchproof.training.fit.progress import Progress
+from batchproof.training.pipeline import Trained, train
+from batchproof.training.settings import make
 
 TABLES = ("penguins", "bank", "adult", "diamonds", "letter", "flights")
 PEERS = {"penguins": 0.0581, "bank": 0.2670, "adult": 0.3086, "diamonds": 563.0, "letter": 0.1876}  # log loss, RMSE
@@ -104,7 +104,7 @@ def served(models: Path) -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
-    command = [sys.executable, "-m", "service", "serve", "--models", str(models), "--port", str(port)]
+    command = [sys.executable, "-m", "batchproof.service", "serve", "--models", str(models), "--port", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=dict(os.environ))
     try:
         wait_until_ready(process, port)

@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import torch
 
-from training.fit import loop as fits
-from training.fit.selection import defaults as rules
-from training.network.network import Network, NetworkSettings
-from training.network.objective import Objective
-from training.network.tensors import Rows
+from batchproof.training.fit import loop as fits
+from batchproof.training.fit.selection import defaults as rules
+from batchproof.training.network.network import Network, NetworkSettings
+from batchproof.training.network.objective import Objective
+from batchproof.training.network.tensors import Rows
 
 
 def arguments() -> argparse.Namespace:

@@ -4,5 +4,3 @@ import os
 
 # onnxruntime 1.29 and later report usage by default; the variable counts only before its first import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-
-__version__ = "0.1.0"

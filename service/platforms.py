@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from service.errors import SettingError
+from batchproof.service.errors import SettingError
 
 SAGEMAKER_MODEL = Path("/opt/ml/model")
 KSERVE_MODEL = Path("/mnt/models")

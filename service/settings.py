@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
-from service import platforms
-from service.errors import SettingError, nearest
+from batchproof.service import platforms
+from batchproof.service.errors import SettingError, nearest
 
 PREFIX = "BATCHPROOF_"
 FILE_NAME = PREFIX + "SETTINGS"  # environment name of the settings file's path

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from service.bundle.checksum import BLANK, seal
-from service.bundle.manifest import FORMAT, FORMAT_VERSION
-from service.bundle.signature import Signature
-from service.features.encoder import Encoder
-from service.inference.engine import Engine, EngineOptions
-from training.preprocessing.onnx_graph import Graph, TensorProto
+from batchproof.service.bundle.checksum import BLANK, seal
+from batchproof.service.bundle.manifest import FORMAT, FORMAT_VERSION
+from batchproof.service.bundle.signature import Signature
+from batchproof.service.features.encoder import Encoder
+from batchproof.service.inference.engine import Engine, EngineOptions
+from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
 
 CLASSES = {"binary": ["no", "yes"], "multiclass": ["red", "green", "blue"], "regression": None}
 Content = dict[str, Any]

@@ -23,17 +23,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from service.bundle import reader as bundle
-from service.errors import ServiceError
-from service.inference import model
-from service.inference.engine import EngineOptions
-from service.inference.model import Model
-from service.protocols.cloud.npy import file_of
-from service.protocols.cloud.protocol import Invocations
-from service.protocols.compression import unpacked
-from service.protocols.interface import Answer, Call, Codec, Headers, Limits, WireProtocol
-from service.protocols.native.protocol import Native
-from service.protocols.oip.protocol import OpenInference
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.errors import ServiceError
+from batchproof.service.inference import model
+from batchproof.service.inference.engine import EngineOptions
+from batchproof.service.inference.model import Model
+from batchproof.service.protocols.cloud.npy import file_of
+from batchproof.service.protocols.cloud.protocol import Invocations
+from batchproof.service.protocols.compression import unpacked
+from batchproof.service.protocols.interface import Answer, Call, Codec, Headers, Limits, WireProtocol
+from batchproof.service.protocols.native.protocol import Native
+from batchproof.service.protocols.oip.protocol import OpenInference
 from tests.bundles import INPUTS, NUMBERS, make_bundle, random_rows, signature_of
 
 LIMIT_S = 1.0

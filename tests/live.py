@@ -39,7 +39,7 @@ class Live:
 @contextmanager
 def live(models: Path, *flags: str, environment: Mapping[str, str] | None = None) -> Iterator[Live]:
     """Serve `models` until the block ends; then the server must stop on SIGTERM with exit code 0."""
-    command = [sys.executable, "-m", "service", "serve", "--models", str(models), "--port", "0", *flags]
+    command = [sys.executable, "-m", "batchproof.service", "serve", "--models", str(models), "--port", "0", *flags]
     with start(command, environment or {}) as found:
         yield found
 

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.bundle.signature import Task
-from training.network.fold import Folded, Layer, Member, Output, activations, fold_head
-from training.preprocessing.preprocess import Encoding, Preprocess, Raw, fit
+from batchproof.service.bundle.signature import Task
+from batchproof.training.network.fold import Folded, Layer, Member, Output, activations, fold_head
+from batchproof.training.preprocessing.preprocess import Encoding, Preprocess, Raw, fit
 
 CODES = (3, 20)  # one column that is one-hot, one that is embedded
 
@@ -86,7 +86,7 @@ def encode(preprocess: Preprocess, raw: Raw) -> np.ndarray:
     """Return x [rows, width] float64, the preprocessing's nodes run on `raw`."""
     import onnxruntime
 
-    from training.preprocessing.onnx_graph import Graph, TensorProto
+    from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
 
     graph = Graph()
     graph.output("x", preprocess.emit(graph, *preprocess.declare(graph)).x, TensorProto.DOUBLE, preprocess.width)

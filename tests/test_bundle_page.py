@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.bundle import reader as bundle
-from service.bundle.manifest import FileEntry, Manifest
-from service.bundle.signature import Feature, Signature
-from service.inference import model
-from service.inference.engine import EngineOptions
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.bundle.manifest import FileEntry, Manifest
+from batchproof.service.bundle.signature import Feature, Signature
+from batchproof.service.inference import model
+from batchproof.service.inference.engine import EngineOptions
 from tests.bundles import make_bundle, random_rows
 
 PAGE = (Path(__file__).parents[1] / "docs" / "bundle.md").read_text(encoding="utf-8")
@@ -21,7 +21,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "bundle.md").read_text(encoding="ut
 @pytest.fixture(scope="module")
 def reader() -> dict[str, Any]:
     (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
-    assert "service" not in code
+    assert "batchproof" not in code
     names: dict[str, Any] = {}
     exec(compile(code, "docs/bundle.md", "exec"), names)
     return names

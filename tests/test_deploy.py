@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.cli.serve import add_flags
+from batchproof.service.cli.serve import add_flags
 from tests.live import live
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,9 +12,9 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.mark.parametrize(
     ("given", "ending"),
     [
-        ((), "-m service serve"),
-        (("PORT=8811",), "-m service serve --port 8811"),
-        (("MODELS=mine", "PORT=1"), "-m service serve --models mine --port 1"),
+        ((), "-m batchproof.service serve"),
+        (("PORT=8811",), "-m batchproof.service serve --port 8811"),
+        (("MODELS=mine", "PORT=1"), "-m batchproof.service serve --models mine --port 1"),
     ],
 )
 def test_serve_passes_what_was_given_alone(given: tuple[str, ...], ending: str) -> None:

@@ -9,8 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from training.cli.arguments import Arguments, number, whole_number, whole_numbers
-from training.settings import GROUPS, SettingError, Settings, flag, make, read_file, type_name
+from batchproof.training.cli.arguments import Arguments, number, whole_number, whole_numbers
+from batchproof.training.settings import GROUPS, SettingError, Settings, flag, make, read_file, type_name
 
 FAILED = 1  # exit code: a check of ours failed; nothing was written
 USAGE = 2  # exit code: what was asked for cannot be done; nothing was written
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if given and given[0] in COMMANDS:
-            code: int = import_module(f"training.cli.{given[0]}").main(given[1:])
+            code: int = import_module(f"batchproof.training.cli.{given[0]}").main(given[1:])
             return code
         return train(parser().parse_args(given))
     except KeyboardInterrupt:
@@ -80,13 +80,13 @@ def train(given: argparse.Namespace) -> int:
         settings = make({**(read_file(file) if file else {}), **values})
     except SettingError as error:
         return _refused(error, USAGE)
-    from training.data.table import TableError
-    from training.export.bundle_writer import WriteError
-    from training.fit.checkpoint import CheckpointError
-    from training.fit.progress import Progress
-    from training.network.parity import ParityError
-    from training.pipeline import train as run
-    from training.prove import ProofError
+    from batchproof.training.data.table import TableError
+    from batchproof.training.export.bundle_writer import WriteError
+    from batchproof.training.fit.checkpoint import CheckpointError
+    from batchproof.training.fit.progress import Progress
+    from batchproof.training.network.parity import ParityError
+    from batchproof.training.pipeline import train as run
+    from batchproof.training.prove import ProofError
 
     try:
         run(path, settings, Progress(quiet=quiet), start_s)

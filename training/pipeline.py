@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from training.data.dataset import Dataset, prepare
-from training.export.destination import BundlePath, place_of
-from training.fit.checkpoint import Checkpoint, run_of
-from training.fit.interrupt import Interruption
-from training.fit.progress import Progress, Silent, duration
-from training.settings import Settings
+from batchproof.training.data.dataset import Dataset, prepare
+from batchproof.training.export.destination import BundlePath, place_of
+from batchproof.training.fit.checkpoint import Checkpoint, run_of
+from batchproof.training.fit.interrupt import Interruption
+from batchproof.training.fit.progress import Progress, Silent, duration
+from batchproof.training.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def train(path: Path, settings: Settings, progress: Progress | None = None, star
     start_s, progress = time.monotonic() if start_s is None else start_s, progress or Silent()
     place = place_of(path, settings)
     if settings.device == "cuda":
-        from training.fit.selection.candidates import device_of
+        from batchproof.training.fit.selection.candidates import device_of
 
         device_of(settings.device)  # refuses before a large table is read
     data = prepare(path, settings)
@@ -44,8 +44,8 @@ def train(path: Path, settings: Settings, progress: Progress | None = None, star
 
 def trained(data: Dataset, place: BundlePath, settings: Settings, progress: Progress, start_s: float) -> Trained:
     """Train on a prepared table; see `train`."""
-    from training import trained_model as model
-    from training.data import leakage as leaks
+    from batchproof.training import trained_model as model
+    from batchproof.training.data import leakage as leaks
 
     findings = leaks.find(data.signature, data.arrays, data.goal, data.split)
     for line in (*data.lines(), *findings.lines(data.split)):
@@ -54,7 +54,7 @@ def trained(data: Dataset, place: BundlePath, settings: Settings, progress: Prog
         settings = tuned(data, place, settings, progress)
     checkpoint = checkpoint_of(place, data, settings)
     if settings.tensorboard is not None:
-        from training.fit.tensorboard import TensorBoardProgress
+        from batchproof.training.fit.tensorboard import TensorBoardProgress
 
         progress = TensorBoardProgress(progress, Path(settings.tensorboard) / place.name / str(place.version))
     with Interruption(progress.say) as interruption:
@@ -72,7 +72,7 @@ def trained(data: Dataset, place: BundlePath, settings: Settings, progress: Prog
 
 def tuned(data: Dataset, place: BundlePath, settings: Settings, progress: Progress) -> Settings:
     """Search settings; Ctrl-C ends the search, not the run."""
-    from training.fit.selection import tuning
+    from batchproof.training.fit.selection import tuning
 
     key = Checkpoint(place.checkpoint, run_of(data, replace(settings, tune=None, time_budget_s=None))).key
     with Interruption(progress.say) as interruption:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
-from service.bundle.signature import Kind, Task
+from batchproof.service.bundle.signature import Kind, Task
 
 
 class SettingError(ValueError):
@@ -20,7 +20,13 @@ def option(default: Any, group: str, text: str, choices: tuple[str, ...] = ()) -
 
 
 TASKS: tuple[str, ...] = get_args(Task)
-ENCODINGS = ("plain", "bins", "quantile", "tree", "waves")  # training.fit.selection.candidates says what each one is
+ENCODINGS = (
+    "plain",
+    "bins",
+    "quantile",
+    "tree",
+    "waves",
+)  # batchproof.training.fit.selection.candidates says what each one is
 DATA = "columns"
 SPLIT = "split"
 NETWORK = "network"

@@ -7,25 +7,25 @@ from typing import Any
 
 import numpy as np
 
-from service.features import examples as samples
-from service.features.arrays import Arrays
-from service.features.encoder import Encoder
-from training import report
-from training.data import leakage as leaks
-from training.data.dataset import Dataset
-from training.data.leakage import Findings
-from training.evaluation import evaluate as measured
-from training.export import bundle_writer as bundle
-from training.export import compile as exported
-from training.export import golden, provenance
-from training.export.compile import CompiledModel
-from training.export.destination import BundlePath
-from training.fit.checkpoint import Checkpoint
-from training.fit.context import Fitted
-from training.fit.progress import Progress
-from training.fit.selection.fit_table import fit_table
-from training.network import weights
-from training.settings import Settings
+from batchproof.service.features import examples as samples
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.features.encoder import Encoder
+from batchproof.training import report
+from batchproof.training.data import leakage as leaks
+from batchproof.training.data.dataset import Dataset
+from batchproof.training.data.leakage import Findings
+from batchproof.training.evaluation import evaluate as measured
+from batchproof.training.export import bundle_writer as bundle
+from batchproof.training.export import compile as exported
+from batchproof.training.export import golden, provenance
+from batchproof.training.export.compile import CompiledModel
+from batchproof.training.export.destination import BundlePath
+from batchproof.training.fit.checkpoint import Checkpoint
+from batchproof.training.fit.context import Fitted
+from batchproof.training.fit.progress import Progress
+from batchproof.training.fit.selection.fit_table import fit_table
+from batchproof.training.network import weights
+from batchproof.training.settings import Settings
 
 
 @dataclass(frozen=True)

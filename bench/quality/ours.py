@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
+from batchproof.training.pipeline import train
+from batchproof.training.settings import make
 from bench.quality.tables import Split
-from training.pipeline import train
-from training.settings import make
 
 PART = "split"
 

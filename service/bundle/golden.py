@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from service.bundle import strict_json
-from service.bundle.manifest import Manifest
-from service.bundle.signature import Tensor
-from service.errors import BundleError
+from batchproof.service.bundle import strict_json
+from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.bundle.signature import Tensor
+from batchproof.service.errors import BundleError
 
 MIN_ROWS = 32
 MAX_ROWS = 4096

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from service.bundle.conformal import Conformal
-from service.bundle.signature import Closed, Signature, Task, Tensor
+from batchproof.service.bundle.conformal import Conformal
+from batchproof.service.bundle.signature import Closed, Signature, Task, Tensor
 
 FORMAT = "batchproof-bundle"
 FORMAT_VERSION = 1

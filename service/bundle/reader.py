@@ -9,13 +9,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from service.bundle import golden, strict_json
-from service.bundle.checksum import is_intact
-from service.bundle.golden import Golden
-from service.bundle.graph import check as graph_scan
-from service.bundle.manifest import FORMAT, FORMAT_VERSION, Manifest
-from service.bundle.safe_folder import Folder, opened
-from service.errors import BundleError
+from batchproof.service.bundle import golden, strict_json
+from batchproof.service.bundle.checksum import is_intact
+from batchproof.service.bundle.golden import Golden
+from batchproof.service.bundle.graph import check as graph_scan
+from batchproof.service.bundle.manifest import FORMAT, FORMAT_VERSION, Manifest
+from batchproof.service.bundle.safe_folder import Folder, opened
+from batchproof.service.errors import BundleError
 
 REQUIRED = frozenset({"model.onnx", "golden.json"})
 OPTIONAL = frozenset({"report.html", "weights.safetensors"})  # hashed, never parsed here

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from service.errors import BundleError
+from batchproof.service.errors import BundleError
 
 CHUNK_BYTES = 1 << 20
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
-from service.errors import USAGE
+from batchproof.service.errors import USAGE
 
 
 class Arguments(argparse.ArgumentParser):

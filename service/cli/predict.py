@@ -13,17 +13,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from service.bundle import reader as bundle
-from service.errors import USAGE, BundleError, EngineError, ServiceError, behind, ended
-from service.inference import model
-from service.inference import repository as models_folder
-from service.inference.engine import EngineOptions
-from service.inference.model import Model
-from service.invariance.check import for_bundles
-from service.settings import Settings
-from service.tables.formats import PARQUET, pyarrow
-from service.tables.offline.jobs import PlanError, Task, format_of, plan
-from service.tables.parameters import Parameters
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.errors import USAGE, BundleError, EngineError, ServiceError, behind, ended
+from batchproof.service.inference import model
+from batchproof.service.inference import repository as models_folder
+from batchproof.service.inference.engine import EngineOptions
+from batchproof.service.inference.model import Model
+from batchproof.service.invariance.check import for_bundles
+from batchproof.service.settings import Settings
+from batchproof.service.tables.formats import PARQUET, pyarrow
+from batchproof.service.tables.offline.jobs import PlanError, Task, format_of, plan
+from batchproof.service.tables.parameters import Parameters
 
 INTERRUPTED = 130
 BLOCK_ROWS = 16_384
@@ -98,9 +98,9 @@ def _load(options: argparse.Namespace) -> Model:
 
 
 def _score_all(loaded: Model, tasks: list[Task], options: argparse.Namespace) -> None:
-    from service.tables.offline.output import ScoringOptions
-    from service.tables.offline.progress import Progress
-    from service.tables.offline.score import score
+    from batchproof.service.tables.offline.output import ScoringOptions
+    from batchproof.service.tables.offline.progress import Progress
+    from batchproof.service.tables.offline.score import score
 
     parameters = Parameters(options.extra, options.answer, options.on_error, options.prefix, are_flags=True)
     way = ScoringOptions(parameters, block_rows(len(loaded.encoder.names)), options.part_rows)

@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from service import settings
-from service.server.gc_policy import paused
-from service.settings import Settings
+from batchproof.service import settings
+from batchproof.service.server.gc_policy import paused
+from batchproof.service.settings import Settings
 
 
 def add(commands: Any) -> None:
@@ -39,6 +39,6 @@ def run(options: argparse.Namespace) -> int:
     """Serve until told to stop."""
     loaded = settings.load(flags(options), file=options.settings)
     with paused():
-        from service.server.process import serve
+        from batchproof.service.server.process import serve
 
     return serve(loaded.settings)

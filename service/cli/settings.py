@@ -3,9 +3,9 @@
 import argparse
 from typing import Any
 
-from service import settings
-from service.cli import settings_page
-from service.cli.serve import add_flags, flags
+from batchproof.service import settings
+from batchproof.service.cli import settings_page
+from batchproof.service.cli.serve import add_flags, flags
 
 
 def add(commands: Any) -> None:

@@ -1,7 +1,7 @@
 """docs/settings.md, from the settings themselves: `batchproof settings --markdown > docs/settings.md`."""
 
-from service import settings
-from service.settings import FILE_NAME, PREFIX, Settings
+from batchproof.service import settings
+from batchproof.service.settings import FILE_NAME, PREFIX, Settings
 
 INTRODUCTION = f"""# Settings
 

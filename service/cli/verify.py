@@ -10,20 +10,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from service.bundle import reader as bundle
-from service.cli.verify_table import table
-from service.errors import BundleError, EngineError, reason
-from service.features.arrays import Arrays
-from service.inference import model
-from service.inference import repository as models_folder
-from service.inference.engine import Engine, EngineOptions
-from service.inference.runner import Feeds, Runner
-from service.invariance import any_onnx as foreign
-from service.invariance.check import Effort, verify
-from service.invariance.probe_rows import draws_for
-from service.invariance.verdict import InvarianceError, Policy, Verification
-from service.invariance.violations import read_record, replay
-from service.settings import Settings
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.cli.verify_table import table
+from batchproof.service.errors import BundleError, EngineError, reason
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.inference import model
+from batchproof.service.inference import repository as models_folder
+from batchproof.service.inference.engine import Engine, EngineOptions
+from batchproof.service.inference.runner import Feeds, Runner
+from batchproof.service.invariance import any_onnx as foreign
+from batchproof.service.invariance.check import Effort, verify
+from batchproof.service.invariance.probe_rows import draws_for
+from batchproof.service.invariance.verdict import InvarianceError, Policy, Verification
+from batchproof.service.invariance.violations import read_record, replay
+from batchproof.service.settings import Settings
 
 RUN_ROWS = int(Settings.model_fields["run_rows"].default)  # the largest run that is tried, unless told
 BUDGET_S = 0.5  # more than while loading: the table shows how many rows change

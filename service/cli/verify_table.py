@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from service.invariance.verdict import Attempt, SizeFinding, Verification
+from batchproof.service.invariance.verdict import Attempt, SizeFinding, Verification
 
 HEADER = f"  {'batch rows':>14}  {'rows compared':>13}  {'rows changed':>12}  {'share':>8}"
 

@@ -1,6 +1,6 @@
 """Ask a service for predictions from Python: rows or a frame in, predictions or a frame of the same kind out.
 
-    from service.client import Client
+    from batchproof.service.client import Client
 
     with Client("http://127.0.0.1:8000", "penguins") as client:
         client.predict({"island": "Biscoe", "bill_length_mm": 47.1, ...})   # {"label": "Gentoo", "probabilities": {...}}
@@ -10,9 +10,9 @@ It needs nothing but the standard library, and numpy where frames are sent; `Asy
 server is loaded.
 """
 
-from service.client.async_client import AsyncClient
-from service.client.messages import RefusedError
-from service.client.retries import Retries
-from service.client.sync_client import Client
+from batchproof.service.client.async_client import AsyncClient
+from batchproof.service.client.messages import RefusedError
+from batchproof.service.client.retries import Retries
+from batchproof.service.client.sync_client import Client
 
 __all__ = ["AsyncClient", "Client", "RefusedError", "Retries"]

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from service.client import dataframes as frames
-from service.client import tensors
-from service.client.messages import Request, Response
-from service.client.model import ROWS_A_REQUEST, Address, Described, Prediction, predictions
+from batchproof.service.client import dataframes as frames
+from batchproof.service.client import tensors
+from batchproof.service.client.messages import Request, Response
+from batchproof.service.client.model import ROWS_A_REQUEST, Address, Described, Prediction, predictions
 
 BINARY_ROWS = 32  # between 10 rows, where JSON is the faster, and 100, where it is not: docs/client.md has the figures
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from service.client.retries import Retries
+from batchproof.service.client.retries import Retries
 
 
 class Request(NamedTuple):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from service.client.messages import RefusedError, Request, Response
+from batchproof.service.client.messages import RefusedError, Request, Response
 
 ROWS_A_REQUEST = 8192  # a longer list or frame goes in several requests, so that no queue is filled by one caller
 

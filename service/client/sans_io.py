@@ -6,9 +6,9 @@ A client brings the carrying alone: `Client` sends and waits, `AsyncClient` send
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from service.client.dataframes import is_frame
-from service.client.messages import Request, Response
-from service.client.model import LIST, STOP, Address, Described, default_of, described, predictions
+from batchproof.service.client.dataframes import is_frame
+from batchproof.service.client.messages import Request, Response
+from batchproof.service.client.model import LIST, STOP, Address, Described, default_of, described, predictions
 
 Result = TypeVar("Result")
 Steps = Generator[Request, Response, Result]
@@ -48,7 +48,7 @@ class Dialogue:
         return found
 
     def _predict_frame(self, frame: Any) -> Steps[Any]:
-        from service.client import frame_codec as framed
+        from batchproof.service.client import frame_codec as framed
 
         address = yield from self._find()
         model = yield from self.model()

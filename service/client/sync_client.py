@@ -7,10 +7,10 @@ from types import TracebackType
 from typing import Any, Self, overload
 from urllib.parse import urlsplit
 
-from service.client.messages import Request, Response, settled
-from service.client.model import Described, Prediction, Row
-from service.client.retries import Retries
-from service.client.sans_io import Dialogue, Result, Steps
+from batchproof.service.client.messages import Request, Response, settled
+from batchproof.service.client.model import Described, Prediction, Row
+from batchproof.service.client.retries import Retries
+from batchproof.service.client.sans_io import Dialogue, Result, Steps
 
 
 class Client:

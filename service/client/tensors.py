@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from service.client import dataframes as frames
-from service.client.messages import Response
-from service.client.model import Described, Feature
+from batchproof.service.client import dataframes as frames
+from batchproof.service.client.messages import Response
+from batchproof.service.client.model import Described, Feature
 
 LENGTH_HEADER = "inference-header-content-length"
 DTYPES = {"FP32": "<f4", "INT64": "<i8", "BOOL": "?"}

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.bundle.signature import Signature
+from batchproof.service.bundle.signature import Signature
 
 
 class Arrays(NamedTuple):

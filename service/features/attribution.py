@@ -20,8 +20,8 @@ from math import factorial
 
 import numpy as np
 
-from service.bundle.signature import Signature
-from service.features.arrays import Arrays
+from batchproof.service.bundle.signature import Signature
+from batchproof.service.features.arrays import Arrays
 
 EXACT_FEATURES = 8  # 2^8 runs of a row
 ORDER_PAIRS = 16

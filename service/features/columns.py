@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from service.bundle.signature import Feature, Signature
-from service.errors import FeatureError
-from service.features.arrays import Arrays, split
-from service.features.encoder import codes_of, value_of
-from service.features.values import InvalidValueError
+from batchproof.service.bundle.signature import Feature, Signature
+from batchproof.service.errors import FeatureError
+from batchproof.service.features.arrays import Arrays, split
+from batchproof.service.features.encoder import codes_of, value_of
+from batchproof.service.features.values import InvalidValueError
 
 MAX_EXACT = 1 << 53  # every integer up to here is a float64
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from service.bundle.manifest import Manifest
-from service.bundle.signature import ClassLabel, class_text
+from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.bundle.signature import ClassLabel, class_text
 
 
 class Decoder:

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from service.bundle.signature import Feature, Signature
-from service.features.arrays import Arrays, split
-from service.features.values import InvalidValueError, code_of, number_of
+from batchproof.service.bundle.signature import Feature, Signature
+from batchproof.service.features.arrays import Arrays, split
+from batchproof.service.features.values import InvalidValueError, code_of, number_of
 
 DEFAULT_ERRORS = 20
 NAME_CHARACTERS = 200  # of an unknown name that are repeated to the caller

@@ -4,8 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from service.bundle.signature import Feature, Signature
-from service.features.values import category_text
+from batchproof.service.bundle.signature import Feature, Signature
+from batchproof.service.features.values import category_text
 
 BRIEF = 2  # features that a brief example shows
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from service.bundle.signature import Feature
+from batchproof.service.bundle.signature import Feature
 
 # Cells that are missing values wherever a text is read, for training too. JSON has null: there they are texts.
 MISSING = frozenset({"", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "none", "#N/A", "?"})

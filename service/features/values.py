@@ -3,9 +3,9 @@
 import math
 from typing import Any
 
-from service.bundle.signature import Feature
-from service.features.dates import epoch_seconds
-from service.features.text_cells import has_comma
+from batchproof.service.bundle.signature import Feature
+from batchproof.service.features.dates import epoch_seconds
+from batchproof.service.features.text_cells import has_comma
 
 WANTED = {
     "float": "a number",

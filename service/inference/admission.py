@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from service import errors
-from service.errors import ServiceError
-from service.features.arrays import Arrays
+from batchproof.service import errors
+from batchproof.service.errors import ServiceError
+from batchproof.service.features.arrays import Arrays
 
 WAIT_SHARE = 0.5  # the part of its deadline that a request may be expected to wait; the rest is for what was misjudged
 

@@ -2,10 +2,10 @@
 
 import asyncio
 
-from service.errors import ServiceError
-from service.features.arrays import Arrays
-from service.inference.admission import Outputs
-from service.inference.batcher import Batcher
+from batchproof.service.errors import ServiceError
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.inference.admission import Outputs
+from batchproof.service.inference.batcher import Batcher
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.005, 0.25  # between two tries for a place in the queue
 

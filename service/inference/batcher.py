@@ -20,11 +20,11 @@ from typing import Protocol
 
 import numpy as np
 
-from service import errors
-from service.errors import EngineError, ServiceError
-from service.features.arrays import Arrays
-from service.inference.admission import Admission, Lane, Outputs, Pace, Reply, Ticket
-from service.metrics import Flow
+from batchproof.service import errors
+from batchproof.service.errors import EngineError, ServiceError
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.inference.admission import Admission, Lane, Outputs, Pace, Reply, Ticket
+from batchproof.service.metrics import Flow
 
 SATURATED = "saturated"  # the output of exact graphs, [rows, 1] bool
 # The most that one hand-over to the runner holds, unless a single request is larger. The loop has sockets to read, and
@@ -35,14 +35,14 @@ THREAD_BATCH_S = 0.02
 
 
 class Runs(Protocol):
-    """What a batcher needs of `service.inference.runner.Runner`: joins, cuts, pads, runs and splits."""
+    """What a batcher needs of `batchproof.service.inference.runner.Runner`: joins, cuts, pads, runs and splits."""
 
     def run(self, requests: Sequence[Arrays]) -> Sequence[Outputs]:
         """Return the outputs of every request, in order; raises EngineError."""
 
 
 class Watches(Protocol):
-    """What may look at a batch after its callers have their answers: see `service.invariance.audit`."""
+    """What may look at a batch after its callers have their answers: see `batchproof.service.invariance.audit`."""
 
     def is_due(self) -> bool:
         """Count one batch; returns whether to look at it."""

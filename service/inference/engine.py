@@ -7,8 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from service.errors import EngineError
-from service.inference.runner import Feeds, Outputs
+from batchproof.service.errors import EngineError
+from batchproof.service.inference.runner import Feeds, Outputs
 
 # Read by cuBLAS when it starts: float64 and float32 products are the real ones, and one shape has one algorithm.
 CUDA_ENVIRONMENT = {

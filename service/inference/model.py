@@ -4,16 +4,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from service.bundle import golden
-from service.bundle.manifest import Manifest
-from service.bundle.reader import Bundle
-from service.errors import BundleError
-from service.features.decoder import Decoder
-from service.features.encoder import Encoder
-from service.inference.engine import Engine, EngineOptions
-from service.inference.runner import Runner
-from service.invariance.check import Verify
-from service.invariance.verdict import Verification
+from batchproof.service.bundle import golden
+from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.bundle.reader import Bundle
+from batchproof.service.errors import BundleError
+from batchproof.service.features.decoder import Decoder
+from batchproof.service.features.encoder import Encoder
+from batchproof.service.inference.engine import Engine, EngineOptions
+from batchproof.service.inference.runner import Runner
+from batchproof.service.invariance.check import Verify
+from batchproof.service.invariance.verdict import Verification
 
 
 @dataclass(frozen=True)

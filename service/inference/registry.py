@@ -5,12 +5,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from service.bundle import reader as bundle
-from service.bundle.reader import Bundle
-from service.errors import BundleError, EngineError, ServiceError, nearest
-from service.features.encoder import listed
-from service.inference.model import Model
-from service.inference.repository import Found, Refusal, scan
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.bundle.reader import Bundle
+from batchproof.service.errors import BundleError, EngineError, ServiceError, nearest
+from batchproof.service.features.encoder import listed
+from batchproof.service.inference.model import Model
+from batchproof.service.inference.repository import Found, Refusal, scan
 
 Versions = Literal["newest", "all"]
 

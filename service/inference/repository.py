@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from service.errors import BundleError
+from batchproof.service.errors import BundleError
 
 
 @dataclass(frozen=True)

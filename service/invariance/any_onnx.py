@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from service.errors import EngineError, nearest
-from service.inference.runner import Feeds, Outputs
+from batchproof.service.errors import EngineError, nearest
+from batchproof.service.inference.runner import Feeds, Outputs
 
 TYPE_NAMES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(string)": "string"}
 DTYPES = frozenset(

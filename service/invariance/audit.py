@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from service.errors import EngineError
-from service.inference.model import Model
-from service.inference.runner import Feeds, rows_of
-from service.invariance.bitwise import Runs, compare_row, take
-from service.invariance.violations import Records, Violation, _place
-from service.logs import event
+from batchproof.service.errors import EngineError
+from batchproof.service.inference.model import Model
+from batchproof.service.inference.runner import Feeds, rows_of
+from batchproof.service.invariance.bitwise import Runs, compare_row, take
+from batchproof.service.invariance.violations import Records, Violation, _place
+from batchproof.service.logs import event
 
 DEFAULT_RATE = 1000  # one batch in this many
 

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from service.inference.runner import Feeds, Outputs, rows_of
-from service.invariance.batch_plans import cut
+from batchproof.service.inference.runner import Feeds, Outputs, rows_of
+from batchproof.service.invariance.batch_plans import cut
 
 
 class Runs(Protocol):

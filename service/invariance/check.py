@@ -17,12 +17,12 @@ from itertools import count
 
 import numpy as np
 
-from service.bundle.reader import Bundle
-from service.inference.runner import Feeds, Outputs, Runner, rows_of
-from service.invariance.batch_plans import filled, sizes_for, spread
-from service.invariance.bitwise import BitCounts, alone, compare
-from service.invariance.probe_rows import Draw, draws_for
-from service.invariance.verdict import Attempt, InvarianceError, Policy, Status, Verification, attempt_of
+from batchproof.service.bundle.reader import Bundle
+from batchproof.service.inference.runner import Feeds, Outputs, Runner, rows_of
+from batchproof.service.invariance.batch_plans import filled, sizes_for, spread
+from batchproof.service.invariance.bitwise import BitCounts, alone, compare
+from batchproof.service.invariance.probe_rows import Draw, draws_for
+from batchproof.service.invariance.verdict import Attempt, InvarianceError, Policy, Status, Verification, attempt_of
 
 TILES = (16, 32, 64)  # rows; a lone row then costs what this many cost
 LEAST_DRAWS = 2  # one for each kind of thread

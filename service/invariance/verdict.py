@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from service.errors import EngineError
-from service.invariance.bitwise import BitCounts, Difference
+from batchproof.service.errors import EngineError
+from batchproof.service.invariance.bitwise import BitCounts, Difference
 
 Policy = Literal["require", "tile", "report"]
 Status = Literal["proved", "verified", "tiled", "reported", "failed"]

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from service.inference.runner import Feeds, rows_of
-from service.invariance.bitwise import Difference, Runs, compare_row, take
+from batchproof.service.inference.runner import Feeds, rows_of
+from batchproof.service.invariance.bitwise import Difference, Runs, compare_row, take
 
 FORMAT = "batchproof-violation"
 

@@ -5,8 +5,8 @@ import json
 import os
 from pathlib import Path
 
-from service.errors import EngineError
-from service.invariance.verdict import Verification
+from batchproof.service.errors import EngineError
+from batchproof.service.invariance.verdict import Verification
 
 
 def agree(folder: Path, sha256: str, verification: Verification) -> None:

@@ -2,9 +2,9 @@
 
 import zlib
 
-from service import errors
-from service.errors import ServiceError
-from service.protocols.interface import Headers
+from batchproof.service import errors
+from batchproof.service.errors import ServiceError
+from batchproof.service.protocols.interface import Headers
 
 WINDOW = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}  # deflate is the zlib container (RFC 9110)
 ALIASES = {b"x-gzip": b"gzip"}

@@ -1,6 +1,6 @@
 """The fast reading of `{"rows": [...]}`, or of another key that holds the rows alone: all good or nothing.
 
-Whatever this reader accepts, the precise path (service.features.encoder.Encoder on the parsed body) accepts with the same bits;
+Whatever this reader accepts, the precise path (batchproof.service.features.encoder.Encoder on the parsed body) accepts with the same bits;
 tests/service/protocols/test_fast_rows.py holds the two to each other. Whatever it does not accept goes to the precise path, which
 says what is wrong or accepts the unusual. So it may refuse freely, but must never take what it has not checked.
 
@@ -19,11 +19,11 @@ import msgspec
 import numpy as np
 import simdjson
 
-from service.bundle.signature import Feature, Signature
-from service.features.arrays import Arrays
-from service.features.dates import epoch_seconds
-from service.protocols.json_body import count as occurrences
-from service.protocols.json_body import repeated_key
+from batchproof.service.bundle.signature import Feature, Signature
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.features.dates import epoch_seconds
+from batchproof.service.protocols.json_body import count as occurrences
+from batchproof.service.protocols.json_body import repeated_key
 
 Take = Callable[[Sequence[tuple[Any, ...]]], Arrays]
 

@@ -5,9 +5,9 @@ import os
 import re
 from collections.abc import Mapping
 
-from service.errors import ServiceError
-from service.protocols.compression import ENCODING_HEADER
-from service.protocols.interface import Headers
+from batchproof.service.errors import ServiceError
+from batchproof.service.protocols.compression import ENCODING_HEADER
+from batchproof.service.protocols.interface import Headers
 
 REQUEST_ID = re.compile(rb"[\x21\x23-\x5b\x5d-\x7e]{1,128}")  # printable, without space, quote and backslash
 

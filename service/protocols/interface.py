@@ -26,10 +26,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from service.errors import ServiceError
-from service.features.arrays import Arrays
-from service.inference.model import Model
-from service.inference.registry import Registry
+from batchproof.service.errors import ServiceError
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.inference.model import Model
+from batchproof.service.inference.registry import Registry
 
 Headers = Sequence[tuple[bytes, bytes]]  # names in lower case
 
@@ -89,7 +89,7 @@ class ServerInfo:
     registry: Registry
     default: str | None  # the name that plain /predict answers for
     is_ready: bool
-    counts: Callable[[], Mapping[str, Any]]  # service.metrics.Counters.total
+    counts: Callable[[], Mapping[str, Any]]  # batchproof.service.metrics.Counters.total
 
 
 class WireProtocol(Protocol):

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from service import errors
-from service.errors import ServiceError
-from service.features.encoder import Encoded, Problem
+from batchproof.service import errors
+from batchproof.service.errors import ServiceError
+from batchproof.service.features.encoder import Encoded, Problem
 
 LONG_BODY_BYTES = 16384
 

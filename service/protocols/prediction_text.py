@@ -1,6 +1,6 @@
 """Outputs to the text of predictions: prebuilt bytes around the shortest float32 digits, joined once.
 
-The text reads back as what `service.features.decoder.Decoder.decode` returns; a test holds the two together.
+The text reads back as what `batchproof.service.features.decoder.Decoder.decode` returns; a test holds the two together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,8 @@ from itertools import repeat
 import numpy as np
 import orjson
 
-from service.bundle.manifest import Manifest
-from service.bundle.signature import class_text
+from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.bundle.signature import class_text
 
 MANY_ROWS = 16  # from so many on, one join beats a text for each row
 

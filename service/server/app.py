@@ -8,30 +8,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from service import errors
-from service.bundle.reader import Bundle
-from service.errors import BundleError, EngineError, SettingError, nearest
-from service.inference import model, registry
-from service.inference.admission import Admission
-from service.inference.batcher import Batcher
-from service.inference.engine import EngineOptions, provider_of
-from service.inference.model import Model
-from service.inference.registry import Registry
-from service.invariance.audit import Audit, Watch
-from service.invariance.check import for_bundles
-from service.invariance.violations import Records
-from service.invariance.worker_agreement import agree
-from service.logs import event
-from service.metrics import Counters, Tally
-from service.protocols.cloud.protocol import AzureMachineLearning, Invocations, Version1, Vertex
-from service.protocols.interface import Limits, ServerInfo, WireProtocol
-from service.protocols.native.protocol import Native
-from service.protocols.oip.protocol import OpenInference
-from service.server.endpoint import PredictEndpoint
-from service.settings import Settings
-from service.tables.streaming.body import Bounds
-from service.tables.streaming.endpoint import TableRoute, TableSlots
-from service.tables.streaming.stream import TableWorkers
+from batchproof.service import errors
+from batchproof.service.bundle.reader import Bundle
+from batchproof.service.errors import BundleError, EngineError, SettingError, nearest
+from batchproof.service.inference import model, registry
+from batchproof.service.inference.admission import Admission
+from batchproof.service.inference.batcher import Batcher
+from batchproof.service.inference.engine import EngineOptions, provider_of
+from batchproof.service.inference.model import Model
+from batchproof.service.inference.registry import Registry
+from batchproof.service.invariance.audit import Audit, Watch
+from batchproof.service.invariance.check import for_bundles
+from batchproof.service.invariance.violations import Records
+from batchproof.service.invariance.worker_agreement import agree
+from batchproof.service.logs import event
+from batchproof.service.metrics import Counters, Tally
+from batchproof.service.protocols.cloud.protocol import AzureMachineLearning, Invocations, Version1, Vertex
+from batchproof.service.protocols.interface import Limits, ServerInfo, WireProtocol
+from batchproof.service.protocols.native.protocol import Native
+from batchproof.service.protocols.oip.protocol import OpenInference
+from batchproof.service.server.endpoint import PredictEndpoint
+from batchproof.service.settings import Settings
+from batchproof.service.tables.streaming.body import Bounds
+from batchproof.service.tables.streaming.endpoint import TableRoute, TableSlots
+from batchproof.service.tables.streaming.stream import TableWorkers
 
 DIALECTS: tuple[type[WireProtocol], ...] = (Native, OpenInference, Invocations, Vertex, AzureMachineLearning, Version1)
 INLINE_S_ALONE = 0.001  # with a core to spare, requests that take longer than this leave the event loop

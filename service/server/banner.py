@@ -2,9 +2,9 @@
 
 import json
 
-from service.features import examples as samples
-from service.inference.model import Model
-from service.server.app import App
+from batchproof.service.features import examples as samples
+from batchproof.service.inference.model import Model
+from batchproof.service.server.app import App
 
 REFUSALS = 5  # lines of them
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from service.errors import ServiceError
-from service.inference.admission import Ticket
-from service.inference.batcher import Batcher
-from service.inference.model import Model
-from service.logs import event
-from service.metrics import Tally
-from service.protocols.head import TIMEOUT_HEADER, parse_timeout, request_id_of, special
-from service.protocols.interface import Answer, Call, Codec, Headers, Limits, WireProtocol
+from batchproof.service.errors import ServiceError
+from batchproof.service.inference.admission import Ticket
+from batchproof.service.inference.batcher import Batcher
+from batchproof.service.inference.model import Model
+from batchproof.service.logs import event
+from batchproof.service.metrics import Tally
+from batchproof.service.protocols.head import TIMEOUT_HEADER, parse_timeout, request_id_of, special
+from batchproof.service.protocols.interface import Answer, Call, Codec, Headers, Limits, WireProtocol
 
 
 class PredictEndpoint:

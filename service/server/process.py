@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from service.errors import STARTUP_FAILED, SettingError
-from service.logs import configure, event
-from service.protocols import head
-from service.server import app, banner
-from service.server.app import App
-from service.server.gc_policy import paused, settle
-from service.server.http.asgi import AsgiApp
-from service.server.http.connection import FastHttpProtocol
-from service.server.supervisor import CLOSED, MESSAGE_BYTES, READY, VIOLATED, Supervisor
-from service.settings import Settings
+from batchproof.service.errors import STARTUP_FAILED, SettingError
+from batchproof.service.logs import configure, event
+from batchproof.service.protocols import head
+from batchproof.service.server import app, banner
+from batchproof.service.server.app import App
+from batchproof.service.server.gc_policy import paused, settle
+from batchproof.service.server.http.asgi import AsgiApp
+from batchproof.service.server.http.connection import FastHttpProtocol
+from batchproof.service.server.supervisor import CLOSED, MESSAGE_BYTES, READY, VIOLATED, Supervisor
+from batchproof.service.settings import Settings
 
 if TYPE_CHECKING:
-    from service.server.grpc.server import RpcServer
+    from batchproof.service.server.grpc.server import RpcServer
 
 BACKLOG = 2048
 SNAPSHOT_S = 1.0  # how often a worker writes its counters down for the others
@@ -58,7 +58,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         loop = asyncio.get_running_loop()
         if self.service.settings.grpc_port:
-            from service.server.grpc.server import RpcServer
+            from batchproof.service.server.grpc.server import RpcServer
 
             self._rpc = RpcServer(self.service)
             await self._rpc.start()

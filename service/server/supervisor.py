@@ -21,8 +21,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from service.errors import STARTUP_FAILED
-from service.logs import event
+from batchproof.service.errors import STARTUP_FAILED
+from batchproof.service.logs import event
 
 READY, CLOSED, CONNECTION = b"R", b"c", b"f"
 VIOLATED = b"v"  # then the model as NAME/VERSION

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from service.bundle.signature import Feature, Signature
-from service.errors import FeatureError, ServiceError, nearest
-from service.features.arrays import Arrays
-from service.features.encoder import Encoder, Problem, codes_of, listed, value_of
-from service.features.values import InvalidValueError
-from service.tables.parameters import Parameters
+from batchproof.service.bundle.signature import Feature, Signature
+from batchproof.service.errors import FeatureError, ServiceError, nearest
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.features.encoder import Encoder, Problem, codes_of, listed, value_of
+from batchproof.service.features.values import InvalidValueError
+from batchproof.service.tables.parameters import Parameters
 
 
 class Read(NamedTuple):

@@ -2,14 +2,14 @@
 
 from typing import BinaryIO
 
-from service.inference.model import Model
-from service.tables.block import Blocks, Reading
-from service.tables.formats import ARROW_FILE, ARROW_STREAM, CSV, JSON, LINES, TSV, Format, pyarrow
-from service.tables.parameters import Parameters
-from service.tables.readers.csv_records import SIGNS
-from service.tables.readers.delimited import text_blocks
-from service.tables.readers.json_lines import line_blocks
-from service.tables.writers.text import JsonWriter, LinesWriter, TextWriter, Writer
+from batchproof.service.inference.model import Model
+from batchproof.service.tables.block import Blocks, Reading
+from batchproof.service.tables.formats import ARROW_FILE, ARROW_STREAM, CSV, JSON, LINES, TSV, Format, pyarrow
+from batchproof.service.tables.parameters import Parameters
+from batchproof.service.tables.readers.csv_records import SIGNS
+from batchproof.service.tables.readers.delimited import text_blocks
+from batchproof.service.tables.readers.json_lines import line_blocks
+from batchproof.service.tables.writers.text import JsonWriter, LinesWriter, TextWriter, Writer
 
 DELIMITERS = {CSV: ",", TSV: "\t"}  # of answers, and CSV goes by its table
 
@@ -21,7 +21,7 @@ def blocks_of(file: BinaryIO, found: Format, reading: Reading) -> Blocks:
     if found == LINES:
         return line_blocks(file, reading)
     pyarrow(found)
-    from service.tables.readers import arrow as columnar
+    from batchproof.service.tables.readers import arrow as columnar
 
     readers = {ARROW_STREAM: columnar.stream_blocks, ARROW_FILE: columnar.file_blocks}
     return readers.get(found, columnar.parquet_blocks)(file, reading)
@@ -47,6 +47,6 @@ def writer_of(
     if wanted == JSON:
         return JsonWriter(model, request_id)
     pyarrow(wanted)
-    from service.tables.writers.arrow import ColumnarWriter
+    from batchproof.service.tables.writers.arrow import ColumnarWriter
 
     return ColumnarWriter(model, parameters, wanted, file)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import NamedTuple
 
-from service.errors import ServiceError
+from batchproof.service.errors import ServiceError
 
 
 class Format(NamedTuple):

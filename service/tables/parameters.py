@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from service.errors import ServiceError, nearest
+from batchproof.service.errors import ServiceError, nearest
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "extra": ("refuse", "ignore"),

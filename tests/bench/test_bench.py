@@ -12,11 +12,11 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
+from batchproof.service.bundle import reader as bundle
 from bench import chart, contenders, history, loads, open_loop, overload
 from bench.bodies import WrongAnswer, native, oip, parse_oip
 from bench.connection import Broken, Connection, payload
 from bench.make_model import MIXED, REFERENCE, Shape, build, rows_of, write_bundle
-from service.bundle import reader as bundle
 
 
 class Refusing(http.server.BaseHTTPRequestHandler):

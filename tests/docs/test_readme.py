@@ -159,7 +159,7 @@ def assert_same(shown: Any, printed: Any, tolerance: float, where: str = "") -> 
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[Reader]:
     """Give a folder that looks like a clone, without one that is written to."""
-    for name in ("service", "training", "examples"):
+    for name in ("batchproof", "service", "training", "examples"):
         (tmp_path / name).symlink_to(ROOT / name)
     for name in ("models", "constraints"):
         shutil.copytree(ROOT / name, tmp_path / name)
@@ -167,7 +167,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
         shutil.copy2(ROOT / name, tmp_path / name)
     environment = tmp_path / "all" / "bin"
     environment.mkdir(parents=True)
-    for name, module in (("python", ""), ("batchproof-train", "-m training")):
+    for name, module in (("python", ""), ("batchproof-train", "-m batchproof.training")):
         (environment / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {module} "$@"\n')
         (environment / name).chmod(0o755)
     (tmp_path / "all" / "ready").touch()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from service.protocols.native.protocol import FIELDS
+from batchproof.service.protocols.native.protocol import FIELDS
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -20,8 +20,8 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 from pyarrow import ipc, parquet
 
-from service.__main__ import main
-from service.client import AsyncClient, Client
+from batchproof.service.__main__ import main
+from batchproof.service.client import AsyncClient, Client
 from tests.bundles import CLASSES, INPUTS, make_bundle, random_rows, signature_of
 from tests.live import Live, live
 

@@ -14,17 +14,17 @@ import numpy as np
 import onnx
 import pytest
 
-from service.bundle import reader as bundles
-from service.features.columns import encode_columns
-from service.features.encoder import Encoder
-from service.inference.engine import Engine
+from batchproof.service.bundle import reader as bundles
+from batchproof.service.features.columns import encode_columns
+from batchproof.service.features.encoder import Encoder
+from batchproof.service.inference.engine import Engine
+from batchproof.training.fit.progress import Progress
+from batchproof.training.network import weights
+from batchproof.training.network.fold import predictions
+from batchproof.training.network.parity import ParityError
+from batchproof.training.pipeline import Trained, train
+from batchproof.training.settings import make
 from tests.live import Live, live
-from training.fit.progress import Progress
-from training.network import weights
-from training.network.fold import predictions
-from training.network.parity import ParityError
-from training.pipeline import Trained, train
-from training.settings import make
 
 ROWS = 240
 QUICK = {"widths": (16, 8), "ensemble": 2, "epochs": 6, "encoding": "bins", "threads": 1, "device": "cpu"}
@@ -175,7 +175,7 @@ def test_the_same_bytes_again(tmp_path: Path, models: dict[str, Trained]) -> Non
 @pytest.mark.parametrize("stage", ["fold", "engine"])
 def test_a_failing_check_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     """Where a stage is not the same function within its tolerance it is named, and no bundle is written."""
-    monkeypatch.setattr(f"training.network.parity.{stage.upper()}_TOLERANCE", -1.0)
+    monkeypatch.setattr(f"batchproof.training.network.parity.{stage.upper()}_TOLERANCE", -1.0)
     with pytest.raises(ParityError, match=f"the {stage} stage changed the network: row"):
         trained(tmp_path, "price")
     assert not list((tmp_path / "models").rglob("bundle.json"))
@@ -196,7 +196,7 @@ def test_a_quiet_line_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFix
     assert "epoch" not in said
 
 
-COMMAND = [sys.executable, "-m", "training"]
+COMMAND = [sys.executable, "-m", "batchproof.training"]
 SLOW = ["--target", "kind", "--drop", "likes", "--drop", "price", "--encoding", "bins", "--widths", "32"]
 SLOW += ["--epochs", "2000", "--patience", "2000", "--batch-rows", "16", "--threads", "1", "--device", "cpu"]
 

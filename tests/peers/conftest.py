@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.bundle import reader as bundle
-from service.features.encoder import Encoder
-from service.inference.engine import Engine, EngineOptions
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.features.encoder import Encoder
+from batchproof.service.inference.engine import Engine, EngineOptions
 from tests.bundles import make_kinds
 from tests.peers.rows import Expected
 

@@ -20,7 +20,7 @@ def hosted(
     """Run `serve` without a flag, knock at `health` until it is 200, and end it with SIGTERM in the platform's time."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("BATCHPROOF_")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "service", "serve"],
+        [sys.executable, "-m", "batchproof.service", "serve"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from service import __version__
+from batchproof import __version__
 from tests.bundles import INPUTS, make_bundle, random_rows, signature_of
 from tests.http_client import ask
 from tests.live import Live, live

@@ -51,7 +51,7 @@ def test_a_predict_route_of_another_protocol(tmp_path: Path) -> None:
 def test_a_route_without_a_slash_is_refused(tmp_path: Path) -> None:
     """A route that cannot be one stops the start with a sentence and exit code 2."""
     ended = subprocess.run(
-        [sys.executable, "-m", "service", "serve"],
+        [sys.executable, "-m", "batchproof.service", "serve"],
         cwd=tmp_path,
         env={"AIP_HTTP_PORT": "0", "AIP_PREDICT_ROUTE": "predict", "PYTHONPATH": str(ROOT)},
         capture_output=True,

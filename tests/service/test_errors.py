@@ -3,8 +3,8 @@
 import orjson
 import pytest
 
-from service import errors
-from service.errors import ServiceError
+from batchproof.service import errors
+from batchproof.service.errors import ServiceError
 
 
 def test_every_refusal_has_the_same_fields() -> None:

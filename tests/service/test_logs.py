@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from service.logs import JsonLines, ReadableLines, event, log
+from batchproof.service.logs import JsonLines, ReadableLines, event, log
 
 
 @pytest.fixture

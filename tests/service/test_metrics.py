@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from service.features.arrays import Arrays
-from service.inference.admission import Admission, Ticket
-from service.metrics import Counters, Flow, Tally, add
-from service.server.http import prometheus as exposition
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.inference.admission import Admission, Ticket
+from batchproof.service.metrics import Counters, Flow, Tally, add
+from batchproof.service.server.http import prometheus as exposition
 
 
 def counts() -> dict[str, Any]:

@@ -40,7 +40,7 @@ def test_closed_network_ends_who_reaches_out(attempt: str, status: int, tmp_path
 def test_service_never_reaches_out(root: Path, penguins_bundle: Path) -> None:
     """From start to stop, answering and refusing on the way, the service makes no outgoing connection."""
     rows = json.loads((penguins_bundle / "golden.json").read_text())["rows"]
-    command = [*CLOSED, "service", "serve", "--models", str(root / "models"), "--port", "0"]
+    command = [*CLOSED, "batchproof.service", "serve", "--models", str(root / "models"), "--port", "0"]
     with start(command, {"PYTHONPATH": str(root)}) as server:
         for path, body in (("/predict", json.dumps({"rows": rows}).encode()), ("/docs", None), ("/metrics", None)):
             with urllib.request.urlopen(server.url + path, body, timeout=30) as response:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from service import settings
-from service.errors import SettingError
-from service.platforms import settings_of
+from batchproof.service import settings
+from batchproof.service.errors import SettingError
+from batchproof.service.platforms import settings_of
 
 
 @pytest.mark.parametrize(

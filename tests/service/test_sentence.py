@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.errors import behind, ended
+from batchproof.service.errors import behind, ended
 
 
 @pytest.mark.parametrize(

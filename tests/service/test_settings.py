@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from service import settings
-from service.__main__ import main
-from service.cli import settings_page
-from service.errors import SettingError
-from service.settings import Settings
+from batchproof.service import settings
+from batchproof.service.__main__ import main
+from batchproof.service.cli import settings_page
+from batchproof.service.errors import SettingError
+from batchproof.service.settings import Settings
 
 
 def test_a_flag_goes_before_the_environment_before_the_file(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from training import pipeline as line
-from training.__main__ import COMMANDS, main, parser
-from training.network.parity import ParityError
-from training.settings import GROUPS
+from batchproof.training import pipeline as line
+from batchproof.training.__main__ import COMMANDS, main, parser
+from batchproof.training.network.parity import ParityError
+from batchproof.training.settings import GROUPS
 
 GOOD = "x,w,y\n" + "".join(f"{row * 7 % 23},{'ab'[row % 2]},{row % 2}\n" for row in range(40))
 
@@ -121,7 +121,7 @@ def test_exit_codes(
     def fail(*_: object) -> None:
         raise fault
 
-    monkeypatch.setattr("training.pipeline.train", fail)
+    monkeypatch.setattr("batchproof.training.pipeline.train", fail)
     assert run(tmp_path, GOOD, "--target", "y") == code
     assert (str(fault) or "no bundle was written") in capsys.readouterr().err
 
@@ -134,7 +134,7 @@ def test_every_command_ends_at_ctrl_c(
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("training.data.dataset.prepare", fail)
+    monkeypatch.setattr("batchproof.training.data.dataset.prepare", fail)
     (tmp_path / "t.csv").write_text(GOOD)
     assert main(["compare", str(tmp_path / "t.csv"), "--target", "y"]) == 130
     assert capsys.readouterr().err == "\nbatchproof-train: stopped; no bundle was written\n"
@@ -142,9 +142,7 @@ def test_every_command_ends_at_ctrl_c(
 
 def test_a_wrong_flag_is_told_before_torch_loads(root: Path) -> None:
     """Help and refused settings need no torch, which takes seconds to load."""
-    code = (
-        "import sys; from training.__main__ import main; assert main(['t.csv']) == 2; assert 'torch' not in sys.modules"
-    )
+    code = "import sys; from batchproof.training.__main__ import main; assert main(['t.csv']) == 2; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True, capture_output=True)
 
 
@@ -164,7 +162,7 @@ def test_the_seconds_told_are_the_commands(
 ) -> None:
     """`wrote … in` counts from the command's start, loading of libraries included, not from the first look at the table."""
     started = time.monotonic()
-    monkeypatch.setattr("training.__main__.time.monotonic", lambda: started - 3600)
+    monkeypatch.setattr("batchproof.training.__main__.time.monotonic", lambda: started - 3600)
     train = line.train
 
     def as_called(*given: Any) -> object:

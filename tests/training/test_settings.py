@@ -6,8 +6,18 @@ from typing import Any
 
 import pytest
 
-from training.fit.selection import candidates as plan
-from training.settings import ENCODINGS, GROUPS, LIMITS, SettingError, Settings, make, read_file, spoken, type_name
+from batchproof.training.fit.selection import candidates as plan
+from batchproof.training.settings import (
+    ENCODINGS,
+    GROUPS,
+    LIMITS,
+    SettingError,
+    Settings,
+    make,
+    read_file,
+    spoken,
+    type_name,
+)
 
 
 def test_every_setting_has_its_help() -> None:
@@ -19,7 +29,7 @@ def test_every_setting_has_its_help() -> None:
 
 
 def test_every_encoding_is_planned() -> None:
-    """The encodings that may be asked for are those that training.fit.selection.candidates knows."""
+    """The encodings that may be asked for are those that batchproof.training.fit.selection.candidates knows."""
     assert tuple(plan.ENCODINGS) == ENCODINGS
 
 

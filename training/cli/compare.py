@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.cli.arguments import Arguments, whole_number
-from training.data.table import TableError
-from training.settings import ENCODINGS, SettingError, make
+from batchproof.training.cli.arguments import Arguments, whole_number
+from batchproof.training.data.table import TableError
+from batchproof.training.settings import ENCODINGS, SettingError, make
 
 USAGE = 2  # exit code: what was asked for cannot be done
 
@@ -15,7 +15,7 @@ USAGE = 2  # exit code: what was asked for cannot be done
 def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     given = parser().parse_args(arguments)
-    from training.data.dataset import prepare
+    from batchproof.training.data.dataset import prepare
 
     try:
         values = {name: value for name, value in vars(given).items() if name not in ("table", "folds")}
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
         data = prepare(given.table, settings)
         check_folds(given.folds, len(data.goal.y))
         # torch takes seconds to load: a fault of the table is told before that.
-        from training.evaluation.cross_validation import compare, verdict
+        from batchproof.training.evaluation.cross_validation import compare, verdict
 
         unit = "RMSE" if data.goal.classes is None else "log loss"
         print(f"{given.table.name}: {len(data.goal.y)} rows, {data.goal.task}, {given.folds} folds", flush=True)

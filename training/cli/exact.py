@@ -11,25 +11,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from service.bundle import reader as bundles
-from service.bundle.reader import Bundle
-from service.errors import BundleError
-from service.features.arrays import Arrays
-from service.features.encoder import Encoder
-from service.inference.engine import Engine, EngineOptions
-from service.inference.runner import Runner
-from training.cli.arguments import Arguments, number
-from training.data.dataset import prepare
-from training.data.table import TableError
-from training.export import bundle_writer as bundle
-from training.export import golden
-from training.export.bundle_writer import WriteError
-from training.export.exact import build as exacts
-from training.export.exact.graph import HEADROOM
-from training.network import weights as weight_files
-from training.prove import ProofError
-from training.prove.certificate import page
-from training.settings import SettingError, make
+from batchproof.service.bundle import reader as bundles
+from batchproof.service.bundle.reader import Bundle
+from batchproof.service.errors import BundleError
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.features.encoder import Encoder
+from batchproof.service.inference.engine import Engine, EngineOptions
+from batchproof.service.inference.runner import Runner
+from batchproof.training.cli.arguments import Arguments, number
+from batchproof.training.data.dataset import prepare
+from batchproof.training.data.table import TableError
+from batchproof.training.export import bundle_writer as bundle
+from batchproof.training.export import golden
+from batchproof.training.export.bundle_writer import WriteError
+from batchproof.training.export.exact import build as exacts
+from batchproof.training.export.exact.graph import HEADROOM
+from batchproof.training.network import weights as weight_files
+from batchproof.training.prove import ProofError
+from batchproof.training.prove.certificate import page
+from batchproof.training.settings import SettingError, make
 
 RUN_ROWS = 8_192  # rows of one run of the engine
 KEPT = ("name", "task", "signature", "metrics", "uncertainty")  # fields of bundle.json that stay as they were

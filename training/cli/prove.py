@@ -12,14 +12,14 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
-from service.bundle import reader as bundle
-from service.errors import BundleError
-from service.inference import repository as models_folder
-from training.cli.arguments import Arguments
-from training.export.exact.optimiser import check_optimised
-from training.prove import ProofError, prove
-from training.prove.certificate import page
-from training.settings import SettingError
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.errors import BundleError
+from batchproof.service.inference import repository as models_folder
+from batchproof.training.cli.arguments import Arguments
+from batchproof.training.export.exact.optimiser import check_optimised
+from batchproof.training.prove import ProofError, prove
+from batchproof.training.prove.certificate import page
+from batchproof.training.settings import SettingError
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from service.bundle.signature import Kind, ValueType
-from service.features.dates import ends_in_year, epoch_seconds
-from service.features.text_cells import has_comma
-from training.data.table import TableError
+from batchproof.service.bundle.signature import Kind, ValueType
+from batchproof.service.features.dates import ends_in_year, epoch_seconds
+from batchproof.service.features.text_cells import has_comma
+from batchproof.training.data.table import TableError
 
 MOST_STRAYS = 0.1  # share of the distinct values of a column of numbers that may be no number, to be told of it
 TICKS_PER_S = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}

@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from service.bundle.signature import Signature
-from service.features.arrays import Arrays
-from training.data import schema as schemas
-from training.data import target as goals
-from training.data.columns import Column, _check_range, typed
-from training.data.schema import Dropped, Schema
-from training.data.split import Split, _check_classes, _split
-from training.data.table import RawTable, TableError, nearest, read
-from training.data.target import Target, _target
-from training.settings import Settings, _wanted
+from batchproof.service.bundle.signature import Signature
+from batchproof.service.features.arrays import Arrays
+from batchproof.training.data import schema as schemas
+from batchproof.training.data import target as goals
+from batchproof.training.data.columns import Column, _check_range, typed
+from batchproof.training.data.schema import Dropped, Schema
+from batchproof.training.data.split import Split, _check_classes, _split
+from batchproof.training.data.table import RawTable, TableError, nearest, read
+from batchproof.training.data.target import Target, _target
+from batchproof.training.settings import Settings, _wanted
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from service.bundle.signature import Signature
-from service.features.arrays import Arrays
-from training.data.split import Split
-from training.data.target import Target
+from batchproof.service.bundle.signature import Signature
+from batchproof.service.features.arrays import Arrays
+from batchproof.training.data.split import Split
+from batchproof.training.data.target import Target
 
 TREE_ROWS = 20_000  # training rows that a feature is judged on
 LEAVES = 64

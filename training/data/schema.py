@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.bundle.signature import Feature, Signature
-from service.features.arrays import Arrays
-from training.data.columns import Column
-from training.data.table import TableError
-from training.data.target import Target
+from batchproof.service.bundle.signature import Feature, Signature
+from batchproof.service.features.arrays import Arrays
+from batchproof.training.data.columns import Column
+from batchproof.training.data.table import TableError
+from batchproof.training.data.target import Target
 
 IDENTIFIER_SHARE = 0.9  # a text column with so many distinct values a row names rows, and tells nothing of others
 IDENTIFIER_ROWS = 20  # below this, distinct values say little

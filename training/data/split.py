@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from training.data.table import RawTable, TableError
-from training.data.target import Target
-from training.settings import Settings
+from batchproof.training.data.table import RawTable, TableError
+from batchproof.training.data.target import Target
+from batchproof.training.settings import Settings
 
 MIN_ROWS = 10
 NAMES = {

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv, feather, parquet
 
-from service.errors import ServiceError, behind
-from service.features.encoder import listed
-from service.features.text_cells import MISSING
-from service.tables.readers.csv_records import MAX_LINE_BYTES, SIGNS, Records
+from batchproof.service.errors import ServiceError, behind
+from batchproof.service.features.encoder import listed
+from batchproof.service.features.text_cells import MISSING
+from batchproof.service.tables.readers.csv_records import MAX_LINE_BYTES, SIGNS, Records
 
 DELIMITERS = {".csv": SIGNS, ".tsv": "\t", ".tab": "\t", ".txt": "\t,;|"}  # the commonest in the header wins
 PART_BYTES = 1 << 20  # of a text that is looked through

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.bundle.signature import ClassLabel, Task, class_text
-from training.data.columns import Column, typed
-from training.data.table import RawTable, TableError
-from training.settings import Settings, _wanted
+from batchproof.service.bundle.signature import ClassLabel, Task, class_text
+from batchproof.training.data.columns import Column, typed
+from batchproof.training.data.table import RawTable, TableError
+from batchproof.training.settings import Settings, _wanted
 
 FEW_VALUES = 10  # a whole-number target with at most so many distinct values is taken for classes
 MOST_CLASSES = 1000

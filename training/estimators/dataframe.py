@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from service.bundle.signature import ClassLabel, Feature, Signature, Task, class_text
-from service.features.arrays import Arrays
-from training.data import schema, split, table
-from training.data.columns import Column, typed
-from training.data.dataset import Dataset, arrange
-from training.data.table import TableError
-from training.data.target import MOST_CLASSES, Target, check_size
-from training.settings import Settings
+from batchproof.service.bundle.signature import ClassLabel, Feature, Signature, Task, class_text
+from batchproof.service.features.arrays import Arrays
+from batchproof.training.data import schema, split, table
+from batchproof.training.data.columns import Column, typed
+from batchproof.training.data.dataset import Dataset, arrange
+from batchproof.training.data.table import TableError
+from batchproof.training.data.target import MOST_CLASSES, Target, check_size
+from batchproof.training.settings import Settings
 
 LEAST_ROWS = 4  # two to train, one to validate, and one more so that a class can have two
 NAME = "the data frame"

@@ -23,15 +23,15 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from training import trained_model as model
-from training.data.target import Target
-from training.estimators import dataframe as frame
-from training.estimators import messages as parameters
-from training.export import bundle_writer as bundle
-from training.export.destination import NAME, BundlePath
-from training.fit.progress import Progress, Silent
-from training.settings import SettingError, Settings, make
-from training.trained_model import Model
+from batchproof.training import trained_model as model
+from batchproof.training.data.target import Target
+from batchproof.training.estimators import dataframe as frame
+from batchproof.training.estimators import messages as parameters
+from batchproof.training.export import bundle_writer as bundle
+from batchproof.training.export.destination import NAME, BundlePath
+from batchproof.training.fit.progress import Progress, Silent
+from batchproof.training.settings import SettingError, Settings, make
+from batchproof.training.trained_model import Model
 
 PLAIN = (
     *("validation_share", "rare_rows", "widths", "ensemble", "dropout", "eps", "momentum", "affine", "encoding"),

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 
-from training.data.table import TableError
-from training.settings import SettingError, Settings, flag
+from batchproof.training.data.table import TableError
+from batchproof.training.settings import SettingError, Settings, flag
 
 PARAMETERS = {flag(entry.name): entry.name for entry in fields(Settings)} | {"--seed": "random_state"}
 FLAG = re.compile(r"(?<![\w'\"-])--[a-z][a-z-]*")

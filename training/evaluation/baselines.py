@@ -11,8 +11,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
-from service.features.arrays import Arrays
-from training.data.dataset import Dataset
+from batchproof.service.features.arrays import Arrays
+from batchproof.training.data.dataset import Dataset
 
 ROUNDS = 50  # boosting rounds without a better validation loss before trees stop
 MOST_ROUNDS = 1_000

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from service.bundle.conformal import Conformal
+from batchproof.service.bundle.conformal import Conformal
 
 COVERAGES = (*(step / 100 for step in range(50, 100)), 0.995, 0.999)
 MIN_BIN_ROWS = 200  # fewer calibration rows in a bin leave its high coverages without a threshold

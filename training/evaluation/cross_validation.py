@@ -10,19 +10,19 @@ from statistics import mean, stdev
 import numpy as np
 import torch
 
-from training.data import schema
-from training.data.dataset import Dataset
-from training.data.split import Split
-from training.evaluation import metrics
-from training.evaluation.baselines import RIVALS
-from training.export import temperature
-from training.fit.progress import Progress
-from training.fit.selection.fit_table import fit_table
-from training.network import batchnorm
-from training.network import fold_torch as freeze
-from training.network.fold import Output, predictions
-from training.preprocessing.preprocess import Raw
-from training.settings import Settings
+from batchproof.training.data import schema
+from batchproof.training.data.dataset import Dataset
+from batchproof.training.data.split import Split
+from batchproof.training.evaluation import metrics
+from batchproof.training.evaluation.baselines import RIVALS
+from batchproof.training.export import temperature
+from batchproof.training.fit.progress import Progress
+from batchproof.training.fit.selection.fit_table import fit_table
+from batchproof.training.network import batchnorm
+from batchproof.training.network import fold_torch as freeze
+from batchproof.training.network.fold import Output, predictions
+from batchproof.training.preprocessing.preprocess import Raw
+from batchproof.training.settings import Settings
 
 NETWORK = "the network"
 SIMPLEST_FIRST = (*RIVALS, NETWORK)

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from training.data.dataset import Dataset
-from training.evaluation import conformal, metrics
-from training.export.compile import CompiledModel
-from training.export.exact import build as exact
-from training.export.exact.accuracy import reference_scores
-from training.network.fold import predictions
+from batchproof.training.data.dataset import Dataset
+from batchproof.training.evaluation import conformal, metrics
+from batchproof.training.export.compile import CompiledModel
+from batchproof.training.export.exact import build as exact
+from batchproof.training.export.exact.accuracy import reference_scores
+from batchproof.training.network.fold import predictions
 
 
 def metrics_of(data: Dataset, outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from service.bundle import reader as bundle
-from service.bundle.checksum import seal
-from service.bundle.manifest import FORMAT, FORMAT_VERSION
-from service.errors import BundleError, EngineError
-from service.inference.engine import EngineOptions
-from service.inference.model import load
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.bundle.checksum import seal
+from batchproof.service.bundle.manifest import FORMAT, FORMAT_VERSION
+from batchproof.service.errors import BundleError, EngineError
+from batchproof.service.inference.engine import EngineOptions
+from batchproof.service.inference.model import load
 
 TEMPORARY = ".tmp-"
 STALE_S = 3600.0  # a temporary folder this old was left by a killed run

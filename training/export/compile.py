@@ -7,20 +7,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from service.features.arrays import Arrays
-from service.inference.engine import Engine, EngineOptions
-from service.inference.runner import Runner
-from training.data.dataset import Dataset
-from training.export import float32 as export
-from training.export import temperature
-from training.export.exact import build as exact
-from training.export.exact.build import Exact
-from training.fit.context import Fitted
-from training.network import batchnorm, parity
-from training.network import fold_torch as freeze
-from training.network.fold import Output
-from training.network.network import Network
-from training.network.weights import Weights, maxima_of
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.inference.engine import Engine, EngineOptions
+from batchproof.service.inference.runner import Runner
+from batchproof.training.data.dataset import Dataset
+from batchproof.training.export import float32 as export
+from batchproof.training.export import temperature
+from batchproof.training.export.exact import build as exact
+from batchproof.training.export.exact.build import Exact
+from batchproof.training.fit.context import Fitted
+from batchproof.training.network import batchnorm, parity
+from batchproof.training.network import fold_torch as freeze
+from batchproof.training.network.fold import Output
+from batchproof.training.network.network import Network
+from batchproof.training.network.weights import Weights, maxima_of
 
 RUN_ROWS = 8_192  # rows of one run of the engine while measuring
 PARITY_ROWS = 4_096  # validation rows that the stages are compared on, at most

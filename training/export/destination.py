@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.export import bundle_writer as bundle
-from training.settings import SettingError, Settings
+from batchproof.training.export import bundle_writer as bundle
+from batchproof.training.settings import SettingError, Settings
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 

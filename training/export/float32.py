@@ -7,9 +7,9 @@ network. Members are separate 2-D Gemms, whose rows do not depend on their batch
 import numpy as np
 import onnx
 
-from training.network.fold import Folded, Member, Output
-from training.preprocessing.onnx_graph import Graph, TensorProto
-from training.preprocessing.preprocess import Preprocess
+from batchproof.training.network.fold import Folded, Member, Output
+from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
+from batchproof.training.preprocessing.preprocess import Preprocess
 
 GRAPH_NAME = "batchproof"
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from service.bundle.signature import Feature, Signature
-from training.data.columns import Column
-from training.data.schema import text
+from batchproof.service.bundle.signature import Feature, Signature
+from batchproof.training.data.columns import Column
+from batchproof.training.data.schema import text
 
 MISSING_SHARE = 0.1  # of golden values, where the feature takes null: more than in training, so that the path is used
 UNSEEN_SHARE = 0.05  # of golden values of a categorical feature

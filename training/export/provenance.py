@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from training.data.dataset import Dataset
-from training.data.leakage import Findings
-from training.data.split import Split
-from training.fit.context import Fitted
-from training.settings import Settings
+from batchproof.training.data.dataset import Dataset
+from batchproof.training.data.leakage import Findings
+from batchproof.training.data.split import Split
+from batchproof.training.fit.context import Fitted
+from batchproof.training.settings import Settings
 
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "pyarrow", "scikit-learn", "torch")
 NOT_TOLD = ("models", "resume", "tensorboard", "test")  # settings that say where things lie on the training host

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from training.network.objective import Objective
+from batchproof.training.network.objective import Objective
 
 LEAST, MOST = 0.5, 2.0
 STEPS = 61  # temperatures tried, evenly spaced in their logarithm

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from training.data.dataset import Dataset
-from training.settings import Settings
+from batchproof.training.data.dataset import Dataset
+from batchproof.training.settings import Settings
 
 if TYPE_CHECKING:  # it takes seconds to load
     from torch import Tensor

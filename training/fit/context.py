@@ -8,17 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.data.dataset import Dataset
-from training.fit import loop as fits
-from training.fit.loop import FitResult, Hooks
-from training.fit.plan import Plan
-from training.fit.progress import Progress
-from training.network import objective as targets
-from training.network.network import Network, dimensions
-from training.network.objective import Objective
-from training.network.tensors import Rows, encode, sample
-from training.preprocessing import preprocess as preprocesses
-from training.preprocessing.preprocess import Preprocess, Raw
+from batchproof.training.data.dataset import Dataset
+from batchproof.training.fit import loop as fits
+from batchproof.training.fit.loop import FitResult, Hooks
+from batchproof.training.fit.plan import Plan
+from batchproof.training.fit.progress import Progress
+from batchproof.training.network import objective as targets
+from batchproof.training.network.network import Network, dimensions
+from batchproof.training.network.objective import Objective
+from batchproof.training.network.tensors import Rows, encode, sample
+from batchproof.training.preprocessing import preprocess as preprocesses
+from batchproof.training.preprocessing.preprocess import Preprocess, Raw
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import copy
 
 import torch
 
-from training.network.network import Network
+from batchproof.training.network.network import Network
 
 
 class Average:

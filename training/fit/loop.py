@@ -10,10 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from training.fit.ema import Average
-from training.network.network import Block, Network
-from training.network.objective import Objective
-from training.network.tensors import Rows
+from batchproof.training.fit.ema import Average
+from batchproof.training.network.network import Block, Network
+from batchproof.training.network.objective import Objective
+from batchproof.training.network.tensors import Rows
 
 VALIDATED_ROWS = 20_000  # validation rows that an epoch is judged by, at most: more cost time and change no choice
 EVALUATED_ROWS = 8_192  # rows scored at a time: bounds the memory of hidden activations

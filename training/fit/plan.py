@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from training.fit.loop import FitSettings
-from training.network.network import NetworkSettings
-from training.preprocessing.preprocess import Encoding
+from batchproof.training.fit.loop import FitSettings
+from batchproof.training.network.network import NetworkSettings
+from batchproof.training.preprocessing.preprocess import Encoding
 
 
 @dataclass(frozen=True)

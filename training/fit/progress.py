@@ -5,7 +5,7 @@ import time
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:  # it loads torch, which takes seconds
-    from training.fit.loop import Epoch
+    from batchproof.training.fit.loop import Epoch
 
 BAR_CELLS = 24
 PLAIN_LINES = 20  # of a fit, at most about so many on something that is no terminal

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from training.fit.loop import Epoch
-from training.fit.progress import Progress
-from training.settings import SettingError
+from batchproof.training.fit.loop import Epoch
+from batchproof.training.fit.progress import Progress
+from batchproof.training.settings import SettingError
 
 
 class TensorBoardProgress(Progress):

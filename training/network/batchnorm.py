@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from training.network.network import Network
-from training.network.tensors import Rows
+from batchproof.training.network.network import Network
+from batchproof.training.network.tensors import Rows
 
 BATCH_ROWS = 4_096  # rows in float64 at a time: bounds the memory, not the result
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.bundle.signature import Task
+from batchproof.service.bundle.signature import Task
 
 
 class Norm(NamedTuple):

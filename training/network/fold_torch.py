@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.network import batchnorm
-from training.network.fold import Folded, Layer, Member, Norm, Output, fold_block, fold_head
-from training.network.network import Block, Network
-from training.network.tensors import Rows
+from batchproof.training.network import batchnorm
+from batchproof.training.network.fold import Folded, Layer, Member, Norm, Output, fold_block, fold_head
+from batchproof.training.network.network import Block, Network
+from batchproof.training.network.tensors import Rows
 
 
 def fold_network(frozen: Network, embedded: Sequence[int], output: Output, temperature: float = 1.0) -> Folded:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.network.dropout import Dropout
+from batchproof.training.network.dropout import Dropout
 
 
 @dataclass(frozen=True)

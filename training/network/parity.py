@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from training.network.fold import Folded, predictions
+from batchproof.training.network.fold import Folded, predictions
 
 FOLD_TOLERANCE = 1e-10  # of the scores' spread: float64 reorders some hundred additions
 ENGINE_TOLERANCE = 1e-4  # of the scores' spread, exceeded by no float32 sum of some thousand terms that was seen

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.network.objective import Objective
-from training.preprocessing.preprocess import Preprocess, Raw
+from batchproof.training.network.objective import Objective
+from batchproof.training.preprocessing.preprocess import Preprocess, Raw
 
 
 class Rows(NamedTuple):

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save
 
-from service.bundle.signature import Task
-from training.network.fold import Folded, Layer, Member, Output, activations
-from training.preprocessing.preprocess import Preprocess
+from batchproof.service.bundle.signature import Task
+from batchproof.training.network.fold import Folded, Layer, Member, Output, activations
+from batchproof.training.preprocessing.preprocess import Preprocess
 
 PREPROCESS = "preprocess."
 

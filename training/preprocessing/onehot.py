@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.preprocessing.onnx_graph import Graph, TensorProto
+from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
 
 
 @dataclass(frozen=True)

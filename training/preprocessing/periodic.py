@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.preprocessing.onnx_graph import Graph
-from training.preprocessing.scaling import limits
+from batchproof.training.preprocessing.onnx_graph import Graph
+from batchproof.training.preprocessing.scaling import limits
 
 FREQUENCIES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)  # turns a spread
 

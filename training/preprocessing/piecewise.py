@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from training.preprocessing.onnx_graph import Graph
-from training.preprocessing.scaling import limits
+from batchproof.training.preprocessing.onnx_graph import Graph
+from batchproof.training.preprocessing.scaling import limits
 
 HEIGHT = 0.3  # of a whole bin
 TREE_ROWS = 50_000  # rows that a tree of edges is grown on: the edges of more rows are the same to within noise

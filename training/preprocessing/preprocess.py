@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.inference.engine import Engine, EngineOptions
-from training.preprocessing import onehot, periodic, piecewise, scaling
-from training.preprocessing.onehot import OneHot
-from training.preprocessing.onnx_graph import Graph, TensorProto
-from training.preprocessing.periodic import Periodic
-from training.preprocessing.piecewise import Piecewise
-from training.preprocessing.scaling import Scaling
+from batchproof.service.inference.engine import Engine, EngineOptions
+from batchproof.training.preprocessing import onehot, periodic, piecewise, scaling
+from batchproof.training.preprocessing.onehot import OneHot
+from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
+from batchproof.training.preprocessing.periodic import Periodic
+from batchproof.training.preprocessing.piecewise import Piecewise
+from batchproof.training.preprocessing.scaling import Scaling
 
 LEAST_BINS = 8  # a numeric column, however many columns there are
 CHUNK_ROWS = 16_384  # rows encoded at a time: bounds the float64 intermediates

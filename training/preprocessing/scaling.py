@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.preprocessing.onnx_graph import Graph
+from batchproof.training.preprocessing.onnx_graph import Graph
 
 BOUND = 3.0  # b: the scaled value lies in [-b, b]
 FAR = 1e6  # hard limit before squaring, so that no square overflows to infinity (and turns the far value into 0)

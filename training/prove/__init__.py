@@ -4,7 +4,7 @@ Knows nothing of training: imports onnx and numpy only. `proof.prove` returns th
 naming the node at which the argument breaks. docs/exact.md explains the argument.
 """
 
-from training.prove.box import ProofError
-from training.prove.proof import prove
+from batchproof.training.prove.box import ProofError
+from batchproof.training.prove.proof import prove
 
 __all__ = ["ProofError", "prove"]

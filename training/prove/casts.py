@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-from training.prove.box import Box
-from training.prove.elementwise import numeric, truth
-from training.prove.node import Node
+from batchproof.training.prove.box import Box
+from batchproof.training.prove.elementwise import numeric, truth
+from batchproof.training.prove.node import Node
 
 FLOAT32_FINEST = -149  # every finite float32 is a multiple of 2^-149
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from training.prove.reductions import Obligation
+from batchproof.training.prove.reductions import Obligation
 
 CERTIFICATE_VERSION = 1
 CLAIM = (

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from training.prove.box import FINEST, ZERO_GRID, Box, grid_of
-from training.prove.node import Node, Rule
+from batchproof.training.prove.box import FINEST, ZERO_GRID, Box, grid_of
+from batchproof.training.prove.node import Node, Rule
 
 
 def add(call: Node) -> Box:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from training.prove.box import Box, merged
-from training.prove.node import Node, Rule
+from batchproof.training.prove.box import Box, merged
+from batchproof.training.prove.node import Node, Rule
 
 
 def identity(call: Node) -> Box:

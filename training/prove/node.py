@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from training.prove.box import Box, ProofError
+from batchproof.training.prove.box import Box, ProofError
 
 
 class Node(NamedTuple):

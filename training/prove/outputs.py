@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 
-from training.prove.box import Box, ProofError
+from batchproof.training.prove.box import Box, ProofError
 
 
 def check_outputs(graph: onnx.GraphProto, boxes: Mapping[str, Box]) -> None:

@@ -9,12 +9,12 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from training.prove import casts, elementwise, movement, reductions
-from training.prove.box import Box, ProofError, of_constant, of_input
-from training.prove.certificate import certificate
-from training.prove.node import Node
-from training.prove.outputs import check_outputs
-from training.prove.reductions import Obligation
+from batchproof.training.prove import casts, elementwise, movement, reductions
+from batchproof.training.prove.box import Box, ProofError, of_constant, of_input
+from batchproof.training.prove.certificate import certificate
+from batchproof.training.prove.node import Node
+from batchproof.training.prove.outputs import check_outputs
+from batchproof.training.prove.reductions import Obligation
 
 OPSETS = (13, 17)  # least and greatest: between them the operators' forms are the ones the rules read
 

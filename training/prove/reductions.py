@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from training.prove.box import ZERO_GRID, Box, power
-from training.prove.movement import keep_rows, normal
-from training.prove.node import Node
+from batchproof.training.prove.box import ZERO_GRID, Box, power
+from batchproof.training.prove.movement import keep_rows, normal
+from batchproof.training.prove.node import Node
 
 EXACT = 2.0**53  # units: float64 holds every integer up to here
 SUM_SLACK = 2.0**-50  # relative, a term: covers the rounding of the bound's own float64 sum

@@ -4,7 +4,7 @@ facts (numbers only) -> sections (what is said of them) -> page. Charts are SVG 
 No row of the table is on the page: what is drawn are counts, means and quantiles over many rows.
 """
 
-from training.report.facts import Facts, collect
-from training.report.page import render
+from batchproof.training.report.facts import Facts, collect
+from batchproof.training.report.page import render
 
 __all__ = ["Facts", "collect", "render"]

@@ -7,23 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from service.bundle.signature import Signature
-from service.features.arrays import Arrays, split
-from service.invariance import check as invariance
-from service.invariance.probe_rows import edge_rows, random_rows
-from service.invariance.verdict import Verification
-from training.data.columns import Column
-from training.data.dataset import Dataset
-from training.export.compile import CompiledModel, NormStatistics
-from training.fit.context import Fitted
-from training.fit.loop import Epoch
-from training.network import fold
-from training.report.measures import importance as influence
-from training.report.measures import reliability
-from training.report.measures import scores as scoreboard
-from training.report.measures.importance import Dependence, Importance
-from training.report.measures.reliability import Reliability
-from training.report.measures.scores import Score
+from batchproof.service.bundle.signature import Signature
+from batchproof.service.features.arrays import Arrays, split
+from batchproof.service.invariance import check as invariance
+from batchproof.service.invariance.probe_rows import edge_rows, random_rows
+from batchproof.service.invariance.verdict import Verification
+from batchproof.training.data.columns import Column
+from batchproof.training.data.dataset import Dataset
+from batchproof.training.export.compile import CompiledModel, NormStatistics
+from batchproof.training.fit.context import Fitted
+from batchproof.training.fit.loop import Epoch
+from batchproof.training.network import fold
+from batchproof.training.report.measures import importance as influence
+from batchproof.training.report.measures import reliability
+from batchproof.training.report.measures import scores as scoreboard
+from batchproof.training.report.measures.importance import Dependence, Importance
+from batchproof.training.report.measures.reliability import Reliability
+from batchproof.training.report.measures.scores import Score
 
 PROBE_ROWS = 64  # random rows of a draw of the invariance check, beside the edges
 

@@ -3,13 +3,13 @@
 from html import escape
 from pathlib import Path
 
-from training.report.facts import Facts
-from training.report.sections import batchnorm as machinery
-from training.report.sections import importance as listening
-from training.report.sections import performance as results
-from training.report.sections import provenance as origin
-from training.report.sections import summary as headline
-from training.report.sections import uncertainty as certainty
+from batchproof.training.report.facts import Facts
+from batchproof.training.report.sections import batchnorm as machinery
+from batchproof.training.report.sections import importance as listening
+from batchproof.training.report.sections import performance as results
+from batchproof.training.report.sections import provenance as origin
+from batchproof.training.report.sections import summary as headline
+from batchproof.training.report.sections import uncertainty as certainty
 
 STYLE = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 SECTIONS = (

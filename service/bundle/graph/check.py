@@ -8,11 +8,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from service.bundle.graph import fields as schema
-from service.bundle.graph.protobuf import Message
-from service.bundle.manifest import Manifest
-from service.bundle.signature import Tensor
-from service.errors import BundleError
+from batchproof.service.bundle.graph import fields as schema
+from batchproof.service.bundle.graph.protobuf import Message
+from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.bundle.signature import Tensor
+from batchproof.service.errors import BundleError
 
 IR_VERSION = 8
 OPSET = 17

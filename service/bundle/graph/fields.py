@@ -4,7 +4,7 @@ What is left out on purpose: functions, training, sub-graphs, sparse and externa
 IR version 8. Numbers are those of the public onnx.proto.
 """
 
-from service.bundle.graph.protobuf import FIXED32, VARINT, Field
+from batchproof.service.bundle.graph.protobuf import FIXED32, VARINT, Field
 
 MODEL = {
     1: Field("ir_version", VARINT),

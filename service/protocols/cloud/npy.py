@@ -13,10 +13,10 @@ import struct
 
 import numpy as np
 
-from service.bundle.signature import Signature
-from service.errors import FeatureError, ServiceError
-from service.features.arrays import Arrays
-from service.features.columns import encode_columns
+from batchproof.service.bundle.signature import Signature
+from batchproof.service.errors import FeatureError, ServiceError
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.features.columns import encode_columns
 
 MAGIC = b"\x93NUMPY"
 LENGTHS = {1: struct.Struct("<H"), 2: struct.Struct("<I"), 3: struct.Struct("<I")}  # of the header, by major version

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import orjson
 
-import service
-from service.errors import ServiceError
-from service.inference.model import Model
-from service.inference.registry import unknown_model
-from service.protocols.cloud import npy
-from service.protocols.cloud.request import ScoringReader
-from service.protocols.interface import JSON, Answer, Call, Codec, Decoded, Limits, ServerInfo
-from service.protocols.prediction_text import PredictionText
+import batchproof
+from batchproof.service.errors import ServiceError
+from batchproof.service.inference.model import Model
+from batchproof.service.inference.registry import unknown_model
+from batchproof.service.protocols.cloud import npy
+from batchproof.service.protocols.cloud.request import ScoringReader
+from batchproof.service.protocols.interface import JSON, Answer, Call, Codec, Decoded, Limits, ServerInfo
+from batchproof.service.protocols.prediction_text import PredictionText
 
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
 CSV = (b"content-type", b"text/csv; charset=utf-8")
@@ -99,7 +99,7 @@ class Scoring:
 
     def document(self, model: Model) -> Mapping[str, Any]:
         """Return the OpenAPI items of the paths."""
-        from service.server.openapi.cloud import paths_of
+        from batchproof.service.server.openapi.cloud import paths_of
 
         return paths_of(self.name, list(self.paths(model, is_default=True, is_newest=True)))
 
@@ -124,7 +124,7 @@ class Invocations(Scoring):
         if method not in ("GET", "HEAD"):
             raise ServiceError(405, "method_not_allowed", f"{method} is not taken here; GET is.", allow="GET, HEAD")
         if path == "/version":
-            return Answer(200, (TEXT,), service.__version__.encode())
+            return Answer(200, (TEXT,), batchproof.__version__.encode())
         return Answer(200 if site.is_ready else 503, (TEXT,), b"\n")
 
 

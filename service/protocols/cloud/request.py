@@ -21,16 +21,16 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from service import errors
-from service.errors import ServiceError
-from service.features.arrays import Arrays
-from service.features.encoder import Encoder
-from service.features.text_cells import readers
-from service.protocols.cloud import npy
-from service.protocols.compression import header
-from service.protocols.fast_rows import FastRows
-from service.protocols.interface import Call, Decoded, Limits
-from service.protocols.json_body import check_keys, invalid_rows, parse, too_many_rows
+from batchproof.service import errors
+from batchproof.service.errors import ServiceError
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.text_cells import readers
+from batchproof.service.protocols.cloud import npy
+from batchproof.service.protocols.compression import header
+from batchproof.service.protocols.fast_rows import FastRows
+from batchproof.service.protocols.interface import Call, Decoded, Limits
+from batchproof.service.protocols.json_body import check_keys, invalid_rows, parse, too_many_rows
 
 CSV_TYPES = ("text/csv", "application/csv")
 LINES_TYPES = ("application/jsonlines", "application/x-jsonlines", "application/x-ndjson", "application/jsonl")

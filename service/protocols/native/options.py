@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from service.bundle.manifest import Manifest
-from service.bundle.signature import Feature
-from service.errors import ServiceError
-from service.features import attribution as explain
-from service.features.arrays import Arrays, split
-from service.features.decoder import shortest
-from service.features.encoder import codes_of, value_of
+from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.bundle.signature import Feature
+from batchproof.service.errors import ServiceError
+from batchproof.service.features import attribution as explain
+from batchproof.service.features.arrays import Arrays, split
+from batchproof.service.features.decoder import shortest
+from batchproof.service.features.encoder import codes_of, value_of
 
 Outputs = Mapping[str, np.ndarray]  # each [rows, width]
 

@@ -6,17 +6,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from service import errors
-from service.bundle.signature import Signature
-from service.errors import ServiceError
-from service.features import examples as samples
-from service.features.encoder import Encoder, Problem
-from service.inference.model import Model
-from service.inference.registry import absent
-from service.protocols.compression import header
-from service.protocols.fast_rows import FastRows
-from service.protocols.interface import JSON, Answer, Call, Codec, Decoded, Limits, ServerInfo
-from service.protocols.json_body import (
+from batchproof.service import errors
+from batchproof.service.bundle.signature import Signature
+from batchproof.service.errors import ServiceError
+from batchproof.service.features import examples as samples
+from batchproof.service.features.encoder import Encoder, Problem
+from batchproof.service.inference.model import Model
+from batchproof.service.inference.registry import absent
+from batchproof.service.protocols.compression import header
+from batchproof.service.protocols.fast_rows import FastRows
+from batchproof.service.protocols.interface import JSON, Answer, Call, Codec, Decoded, Limits, ServerInfo
+from batchproof.service.protocols.json_body import (
     _details,
     _sentence,
     check_distinct,
@@ -24,8 +24,8 @@ from service.protocols.json_body import (
     parse,
     too_many_rows,
 )
-from service.protocols.native.options import Options, OptionWriter
-from service.protocols.prediction_text import PredictionText
+from batchproof.service.protocols.native.options import Options, OptionWriter
+from batchproof.service.protocols.prediction_text import PredictionText
 
 # JSON, and what HTTP libraries send when nobody says what the body is.
 AS_JSON = frozenset({"application/json", "text/json", "text/plain", "application/octet-stream", "*/*"}) | {
@@ -81,7 +81,7 @@ class Native:
 
     def document(self, model: Model) -> Mapping[str, Any]:
         """Return the OpenAPI items; service/server/openapi/native.py has them, away from what a prediction imports."""
-        from service.server.openapi.native import native_paths
+        from batchproof.service.server.openapi.native import native_paths
 
         return native_paths(model, self.paths(model, is_default=True, is_newest=True))
 

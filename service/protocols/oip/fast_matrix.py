@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import simdjson
 
-from service.protocols.oip.inputs import MATRIX
+from batchproof.service.protocols.oip.inputs import MATRIX
 
 FIELDS = 4  # name, shape, datatype, data: each is asked for below, so that no other can be among as many
 BESIDE = {"id", "parameters", "outputs"}

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service import errors
-from service.bundle.manifest import Manifest
-from service.bundle.signature import Feature
-from service.errors import FeatureError, ServiceError
-from service.features.arrays import Arrays, split
-from service.features.columns import encode_column
-from service.protocols.oip.tensors import Elements, refuse
+from batchproof.service import errors
+from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.bundle.signature import Feature
+from batchproof.service.errors import FeatureError, ServiceError
+from batchproof.service.features.arrays import Arrays, split
+from batchproof.service.features.columns import encode_column
+from batchproof.service.protocols.oip.tensors import Elements, refuse
 
 MATRIX = "features"
 NAME_CHARACTERS = 80  # of an unknown name that are repeated to the caller

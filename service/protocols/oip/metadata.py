@@ -8,15 +8,15 @@ from typing import Any
 
 import orjson
 
-import service
-from service import errors
-from service.bundle.manifest import Manifest
-from service.errors import ServiceError
-from service.features.decoder import labels_of
-from service.inference.model import Model
-from service.protocols.interface import JSON, Answer, ServerInfo
-from service.protocols.oip.inputs import MATRIX, datatype_of, takes_matrix
-from service.protocols.oip.statistics import statistics
+import batchproof
+from batchproof.service import errors
+from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.errors import ServiceError
+from batchproof.service.features.decoder import labels_of
+from batchproof.service.inference.model import Model
+from batchproof.service.protocols.interface import JSON, Answer, ServerInfo
+from batchproof.service.protocols.oip.inputs import MATRIX, datatype_of, takes_matrix
+from batchproof.service.protocols.oip.statistics import statistics
 
 EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "statistics", "batch_invariant")
 SHARED_MEMORY = ("systemsharedmemory", "cudasharedmemory", "xpusharedmemory")
@@ -45,7 +45,7 @@ def page(site: ServerInfo, method: str, path: str) -> Answer | None:
 
 
 def _server(site: ServerInfo) -> Answer:
-    return _json({"name": "batchproof", "version": service.__version__, "extensions": EXTENSIONS})
+    return _json({"name": "batchproof", "version": batchproof.__version__, "extensions": EXTENSIONS})
 
 
 def _live(site: ServerInfo) -> Answer:

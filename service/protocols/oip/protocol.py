@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import orjson
 
-from service.bundle.manifest import Manifest
-from service.errors import ServiceError
-from service.inference.model import Model
-from service.protocols.interface import JSON, Answer, Call, Codec, Decoded, Limits, ServerInfo
-from service.protocols.oip.metadata import page
-from service.protocols.oip.request import RequestReader
-from service.protocols.oip.response import ResponseWriter
+from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.errors import ServiceError
+from batchproof.service.inference.model import Model
+from batchproof.service.protocols.interface import JSON, Answer, Call, Codec, Decoded, Limits, ServerInfo
+from batchproof.service.protocols.oip.metadata import page
+from batchproof.service.protocols.oip.request import RequestReader
+from batchproof.service.protocols.oip.response import ResponseWriter
 
 # What the protocol answers with 400, the native routes with a status of their own.
 AS_BAD_REQUEST = {422}
@@ -55,7 +55,7 @@ class OpenInference:
 
     def document(self, model: Model) -> Mapping[str, Any]:
         """Return the OpenAPI items; made away from what a prediction imports."""
-        from service.server.openapi.oip import paths_of
+        from batchproof.service.server.openapi.oip import paths_of
 
         return paths_of(model.manifest, self.paths(model, is_default=True, is_newest=True))
 

@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from service import errors
-from service.bundle.manifest import Manifest
-from service.features.arrays import Arrays
-from service.protocols.compression import header
-from service.protocols.interface import Call, Decoded, Limits
-from service.protocols.json_body import check_keys
-from service.protocols.oip.fast_matrix import FIELDS, FastMatrix
-from service.protocols.oip.inputs import MATRIX, Inputs, Tensor
-from service.protocols.oip.tensors import checked_datatype, checked_shape, from_binary, from_json, refuse
+from batchproof.service import errors
+from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.protocols.compression import header
+from batchproof.service.protocols.interface import Call, Decoded, Limits
+from batchproof.service.protocols.json_body import check_keys
+from batchproof.service.protocols.oip.fast_matrix import FIELDS, FastMatrix
+from batchproof.service.protocols.oip.inputs import MATRIX, Inputs, Tensor
+from batchproof.service.protocols.oip.tensors import checked_datatype, checked_shape, from_binary, from_json, refuse
 
 LENGTH = b"inference-header-content-length"
 LENGTH_DIGITS = re.compile(rb"-?[0-9]{1,18}")

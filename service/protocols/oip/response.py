@@ -6,12 +6,12 @@ from functools import lru_cache, partial
 import numpy as np
 import orjson
 
-from service.bundle.manifest import Manifest
-from service.features.decoder import labels_of
-from service.protocols.compression import accepted, packed
-from service.protocols.interface import JSON, Answer, Call, Headers
-from service.protocols.oip.request import Wanted
-from service.protocols.oip.tensors import to_binary
+from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.features.decoder import labels_of
+from batchproof.service.protocols.compression import accepted, packed
+from batchproof.service.protocols.interface import JSON, Answer, Call, Headers
+from batchproof.service.protocols.oip.request import Wanted
+from batchproof.service.protocols.oip.tensors import to_binary
 
 OCTETS = (b"content-type", b"application/octet-stream")
 MIN_PACKED_BYTES = 1024  # below, compressing costs more than it saves

@@ -8,11 +8,11 @@ refused requests and the caches that Triton has are not counted: their fields ar
 from collections.abc import Mapping
 from typing import Any
 
-from service.bundle.manifest import Manifest
+from batchproof.service.bundle.manifest import Manifest
 
 
 def statistics(manifest: Manifest, counts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one element of `model_stats`; `counts` is what service.metrics.Counters.total() returns."""
+    """Return one element of `model_stats`; `counts` is what batchproof.service.metrics.Counters.total() returns."""
     name, version = manifest.name, str(manifest.version)
     tallies = [tally for key, tally in counts["tallies"].items() if key.split("|")[:2] == [name, version]]
     flow = counts["flows"][f"{name}|{version}"]

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from service.errors import ServiceError
+from batchproof.service.errors import ServiceError
 
 DTYPES = {
     "BOOL": "?",

@@ -11,17 +11,17 @@ from typing import Any
 import grpc
 import grpc.aio
 
-import service
-from service.errors import ServiceError
-from service.inference import async_run as awaiting
-from service.inference.model import Model
-from service.logs import event
-from service.metrics import Tally
-from service.protocols.head import ID_HEADER, request_id_of
-from service.protocols.oip.metadata import inputs_of, model_of, outputs_of
-from service.server.app import App
-from service.server.grpc.messages import SERVICE, classes
-from service.server.grpc.tensors import Tensors
+import batchproof
+from batchproof.service.errors import ServiceError
+from batchproof.service.inference import async_run as awaiting
+from batchproof.service.inference.model import Model
+from batchproof.service.logs import event
+from batchproof.service.metrics import Tally
+from batchproof.service.protocols.head import ID_HEADER, request_id_of
+from batchproof.service.protocols.oip.metadata import inputs_of, model_of, outputs_of
+from batchproof.service.server.app import App
+from batchproof.service.server.grpc.messages import SERVICE, classes
+from batchproof.service.server.grpc.tensors import Tensors
 
 STATUS = {
     404: grpc.StatusCode.NOT_FOUND,
@@ -118,7 +118,7 @@ class RpcServer:
         return self._messages["ModelReadyResponse"](ready=self._service.is_ready)
 
     async def _server_metadata(self, request: Any, context: Any) -> Any:
-        return self._messages["ServerMetadataResponse"](name="batchproof", version=service.__version__)
+        return self._messages["ServerMetadataResponse"](name="batchproof", version=batchproof.__version__)
 
     async def _model_metadata(self, request: Any, context: Any) -> Any:
         manifest = self._model(request.name, request.version).manifest

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from service.bundle.manifest import Manifest
-from service.errors import ServiceError
-from service.features.arrays import Arrays
-from service.features.decoder import labels_of
-from service.protocols.oip.inputs import Inputs, Tensor
-from service.protocols.oip.protocol import output_names
-from service.protocols.oip.tensors import (
+from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.errors import ServiceError
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.features.decoder import labels_of
+from batchproof.service.protocols.oip.inputs import Inputs, Tensor
+from batchproof.service.protocols.oip.protocol import output_names
+from batchproof.service.protocols.oip.tensors import (
     DTYPES,
     Elements,
     checked_datatype,

@@ -4,9 +4,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from service.logs import event
-from service.protocols.head import request_id_of, special
-from service.protocols.interface import Headers
+from batchproof.service.logs import event
+from batchproof.service.protocols.head import request_id_of, special
+from batchproof.service.protocols.interface import Headers
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]

@@ -10,22 +10,22 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
-from service import errors
-from service.errors import ServiceError
-from service.logs import event
-from service.protocols.compression import ENCODING_HEADER, unpacked
-from service.protocols.head import ID_HEADER, identified, request_id_of, special
-from service.protocols.interface import Answer, Headers, WireProtocol
-from service.server.app import App
-from service.server.endpoint import PredictEndpoint
-from service.server.http.access_log import Message, Receive, Scope, Send, logged, tell
-from service.server.http.cors import Origins
-from service.server.http.health import health
-from service.server.http.router import check_query
-from service.tables.formats import wants_table
-from service.tables.streaming.body import GoneError
-from service.tables.streaming.endpoint import TableRoute
-from service.tables.streaming.stream import BrokenOffError
+from batchproof.service import errors
+from batchproof.service.errors import ServiceError
+from batchproof.service.logs import event
+from batchproof.service.protocols.compression import ENCODING_HEADER, unpacked
+from batchproof.service.protocols.head import ID_HEADER, identified, request_id_of, special
+from batchproof.service.protocols.interface import Answer, Headers, WireProtocol
+from batchproof.service.server.app import App
+from batchproof.service.server.endpoint import PredictEndpoint
+from batchproof.service.server.http.access_log import Message, Receive, Scope, Send, logged, tell
+from batchproof.service.server.http.cors import Origins
+from batchproof.service.server.http.health import health
+from batchproof.service.server.http.router import check_query
+from batchproof.service.tables.formats import wants_table
+from batchproof.service.tables.streaming.body import GoneError
+from batchproof.service.tables.streaming.endpoint import TableRoute
+from batchproof.service.tables.streaming.stream import BrokenOffError
 
 Pages = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -215,12 +215,12 @@ def _with_headers(send: Send, further: Sequence[tuple[bytes, bytes]]) -> Send:
 
 async def _refuse_protocol(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
-        raise RuntimeError("the server's life is run by service.server.process")
+        raise RuntimeError("the server's life is run by batchproof.service.server.process")
     await receive()
     await send({"type": "websocket.close", "code": 1003})
 
 
 def _make_pages(service: App) -> Pages:
-    from service.server.web import make_pages
+    from batchproof.service.server.web import make_pages
 
     return make_pages(service)

@@ -18,16 +18,16 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from service import errors
-from service.errors import ServiceError
-from service.inference.admission import Ticket
-from service.protocols.compression import ENCODING_HEADER
-from service.protocols.head import special
-from service.protocols.interface import Answer
-from service.server.endpoint import PredictEndpoint
-from service.server.http.asgi import AsgiApp
-from service.server.http.read_timeout import Arrival
-from service.tables.formats import wants_table
+from batchproof.service import errors
+from batchproof.service.errors import ServiceError
+from batchproof.service.inference.admission import Ticket
+from batchproof.service.protocols.compression import ENCODING_HEADER
+from batchproof.service.protocols.head import special
+from batchproof.service.protocols.interface import Answer
+from batchproof.service.server.endpoint import PredictEndpoint
+from batchproof.service.server.http.asgi import AsgiApp
+from batchproof.service.server.http.read_timeout import Arrival
+from batchproof.service.tables.formats import wants_table
 
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in http.HTTPStatus}
 LONG_BODY_BYTES = 65536  # shorter bodies are there as soon as their headers
@@ -80,7 +80,7 @@ class FastHttpProtocol(HttpToolsProtocol):
         """Serve one connection; `config.app` is the App whose routes are looked up."""
         super().__init__(config, server_state, app_state, _loop)
         application = config.app
-        assert isinstance(application, AsgiApp), "service.server.process makes the configuration"
+        assert isinstance(application, AsgiApp), "batchproof.service.server.process makes the configuration"
         self._routes = application.service.routes
         self._application = application
         self._max_body_bytes = application.service.settings.max_body_bytes

@@ -6,8 +6,8 @@ the Origin header, which browsers set and pages cannot, does.
 
 from collections.abc import Sequence
 
-from service.errors import ServiceError
-from service.protocols.interface import Answer, Headers
+from batchproof.service.errors import ServiceError
+from batchproof.service.protocols.interface import Answer, Headers
 
 
 class Origins:

@@ -4,9 +4,9 @@ from typing import Any
 
 import orjson
 
-from service.errors import ServiceError
-from service.protocols.interface import JSON, Answer
-from service.server.app import App
+from batchproof.service.errors import ServiceError
+from batchproof.service.protocols.interface import JSON, Answer
+from batchproof.service.server.app import App
 
 LIVE = Answer(200, (JSON,), b'{"live":true}')
 
@@ -37,7 +37,7 @@ def readiness(service: App) -> dict[str, Any]:
 
 def metrics(service: App) -> Answer:
     """Return the counts of all workers as Prometheus reads them."""
-    from service.server.http import prometheus as exposition
+    from batchproof.service.server.http import prometheus as exposition
 
     models = [
         {"model": name, "version": str(version), **{key: str(value) for key, value in model.fingerprint.items()}}

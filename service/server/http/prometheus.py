@@ -13,7 +13,7 @@ from prometheus_client.core import (
     Metric,
 )
 
-from service.metrics import ROWS, SECONDS
+from batchproof.service.metrics import ROWS, SECONDS
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 MODEL = ("model", "version")

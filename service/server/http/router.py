@@ -6,9 +6,9 @@ caller must believe to be answered, a field of the body or an unknown name, is r
 
 from urllib.parse import parse_qsl
 
-from service.errors import ServiceError
-from service.protocols.native.protocol import FIELDS
-from service.tables.parameters import CHOICES, parse
+from batchproof.service.errors import ServiceError
+from batchproof.service.protocols.native.protocol import FIELDS
+from batchproof.service.tables.parameters import CHOICES, parse
 
 IN_THE_BODY = frozenset(FIELDS) - {*CHOICES}
 

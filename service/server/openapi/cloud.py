@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from service.protocols.cloud.request import FORMS
-from service.server.openapi.errors import refusals
+from batchproof.service.protocols.cloud.request import FORMS
+from batchproof.service.server.openapi.errors import refusals
 
 TITLES = {
     "invocations": "Score (SageMaker, MLflow)",

@@ -4,8 +4,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from service.server.app import App
-from service.server.openapi.native import SCHEMAS, refusal
+from batchproof.service.server.app import App
+from batchproof.service.server.openapi.native import SCHEMAS, refusal
 
 
 def openapi(app: FastAPI, service: App) -> dict[str, Any]:

@@ -9,11 +9,11 @@ kind of value stands where in a list whose order `columns` gives.
 from collections.abc import Sequence
 from typing import Any
 
-from service.bundle.manifest import Manifest
-from service.bundle.signature import Feature, Signature, class_text
-from service.features import examples as samples
-from service.inference.model import Model
-from service.server.openapi import tables as document
+from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.bundle.signature import Feature, Signature, class_text
+from batchproof.service.features import examples as samples
+from batchproof.service.inference.model import Model
+from batchproof.service.server.openapi import tables as document
 
 Json = dict[str, Any]
 EXAMPLE_ROWS = 2

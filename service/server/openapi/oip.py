@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from service.bundle.manifest import Manifest
-from service.protocols.oip.metadata import inputs_of, outputs_of
-from service.protocols.oip.tensors import DATATYPES
-from service.server.openapi.errors import refusals
+from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.protocols.oip.metadata import inputs_of, outputs_of
+from batchproof.service.protocols.oip.tensors import DATATYPES
+from batchproof.service.server.openapi.errors import refusals
 
 PARAMETERS: dict[str, Any] = {"type": "object", "additionalProperties": True}
 ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}

@@ -7,13 +7,13 @@ from typing import Any
 
 import orjson
 
-from service.inference.model import Model
-from service.tables.block import Reading
-from service.tables.codecs import DELIMITERS, blocks_of, writer_of
-from service.tables.formats import CSV, IN_REQUESTS, LINES, TSV, Format
-from service.tables.parameters import CHOICES, Parameters
-from service.tables.readers.json_lines import LinesBlock, LinesTable
-from service.tables.writers.result_columns import Answered, ResultColumns
+from batchproof.service.inference.model import Model
+from batchproof.service.tables.block import Reading
+from batchproof.service.tables.codecs import DELIMITERS, blocks_of, writer_of
+from batchproof.service.tables.formats import CSV, IN_REQUESTS, LINES, TSV, Format
+from batchproof.service.tables.parameters import CHOICES, Parameters
+from batchproof.service.tables.readers.json_lines import LinesBlock, LinesTable
+from batchproof.service.tables.writers.result_columns import Answered, ResultColumns
 
 Json = dict[str, Any]
 WORDS = {

@@ -5,11 +5,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict
 
-from service.bundle.signature import Signature
-from service.inference.model import Model
-from service.inference.registry import absent
-from service.server.app import App
-from service.server.banner import row
+from batchproof.service.bundle.signature import Signature
+from batchproof.service.inference.model import Model
+from batchproof.service.inference.registry import absent
+from batchproof.service.server.app import App
+from batchproof.service.server.banner import row
 
 
 class ModelStamp(BaseModel):

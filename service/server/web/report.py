@@ -6,11 +6,11 @@ import hashlib
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
 
-from service.bundle import reader as bundle
-from service.errors import BundleError, ServiceError
-from service.inference.model import Model
-from service.server.app import App
-from service.server.web.models import find
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.errors import BundleError, ServiceError
+from batchproof.service.inference.model import Model
+from batchproof.service.server.app import App
+from batchproof.service.server.web.models import find
 
 
 def routes(service: App) -> APIRouter:

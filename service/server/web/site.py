@@ -10,13 +10,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from service import __version__
-from service.errors import ServiceError
-from service.logs import event
-from service.protocols.head import request_id_of, special
-from service.server.app import App
-from service.server.openapi.document import openapi
-from service.server.web import models, report, start
+from batchproof import __version__
+from batchproof.service.errors import ServiceError
+from batchproof.service.logs import event
+from batchproof.service.protocols.head import request_id_of, special
+from batchproof.service.server.app import App
+from batchproof.service.server.openapi.document import openapi
+from batchproof.service.server.web import models, report, start
 
 HTML = "text/html; charset=utf-8"
 DESCRIPTION = "Predictions that do not depend on what they were batched with."

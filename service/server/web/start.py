@@ -4,9 +4,9 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from service.inference.model import Model
-from service.server import banner
-from service.server.app import App
+from batchproof.service.inference.model import Model
+from batchproof.service.server import banner
+from batchproof.service.server.app import App
 
 TEMPLATE = Template(Path(__file__).with_name("start.html").read_text(encoding="utf-8"))
 

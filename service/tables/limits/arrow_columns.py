@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute
 
-from service.tables.block import invalid_table
-from service.tables.limits.budget import Unpacking
+from batchproof.service.tables.block import invalid_table
+from batchproof.service.tables.limits.budget import Unpacking
 
 
 def check_flat(fields: Collection[pa.Field]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pyarrow import ipc
 
-from service.tables.limits.budget import Unpacking
+from batchproof.service.tables.limits.budget import Unpacking
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

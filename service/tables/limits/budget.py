@@ -1,7 +1,7 @@
 """How much a table of typed columns may unpack to: piece by piece, and all together."""
 
-from service import errors
-from service.errors import ServiceError
+from batchproof.service import errors
+from batchproof.service.errors import ServiceError
 
 PIECE_BYTES = 64 << 20  # a record batch, a Parquet page, a block of rows with all of its texts
 

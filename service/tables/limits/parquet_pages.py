@@ -7,8 +7,8 @@ number of values. Source: the Parquet format's parquet.thrift and Thrift's compa
 
 from typing import Any, BinaryIO
 
-from service.errors import ServiceError
-from service.tables.limits.budget import Unpacking
+from batchproof.service.errors import ServiceError
+from batchproof.service.tables.limits.budget import Unpacking
 
 MOST_PAGES = 100_000  # of one file: looking at a header takes some ten microseconds
 HEADER_BYTES = (1 << 10, 1 << 20)  # read for a header at first, and where it holds long statistics

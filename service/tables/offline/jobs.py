@@ -5,7 +5,7 @@ from glob import glob
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
-from service.tables.formats import ARROW_FILE, ARROW_STREAM, BY_SUFFIX, Format, pyarrow
+from batchproof.service.tables.formats import ARROW_FILE, ARROW_STREAM, BY_SUFFIX, Format, pyarrow
 
 ARROW_FILE_MAGIC = b"ARROW1"
 

@@ -3,13 +3,13 @@
 import os
 from typing import BinaryIO, NamedTuple, Self
 
-from service.inference.model import Model
-from service.tables.codecs import writer_of
-from service.tables.formats import Format
-from service.tables.offline.parts import Parts
-from service.tables.parameters import Parameters
-from service.tables.writers.result_columns import Answered
-from service.tables.writers.text import Writer
+from batchproof.service.inference.model import Model
+from batchproof.service.tables.codecs import writer_of
+from batchproof.service.tables.formats import Format
+from batchproof.service.tables.offline.parts import Parts
+from batchproof.service.tables.parameters import Parameters
+from batchproof.service.tables.writers.result_columns import Answered
+from batchproof.service.tables.writers.text import Writer
 
 SYNC_BYTES = 64 << 20  # written before they are sent to the disk: the end of a part then waits for the rest alone
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
 
-from service.errors import ServiceError
-from service.tables.formats import Format
+from batchproof.service.errors import ServiceError
+from batchproof.service.tables.formats import Format
 
 
 class Part(NamedTuple):
@@ -74,7 +74,7 @@ class Parts:
         if len(self.finished) == 1:
             whole = self.finished[0].path
         elif written.needs_pyarrow:
-            from service.tables.writers.arrow import join
+            from batchproof.service.tables.writers.arrow import join
 
             join([part.path for part in self.finished], whole, written)
             _sync(whole)

@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from service.inference.model import Model
-from service.tables.block import Block, Blocks, Read, Reading
-from service.tables.codecs import blocks_of
-from service.tables.offline.jobs import Task, format_of, open_source
-from service.tables.offline.output import Output, ScoringOptions
-from service.tables.offline.parts import Parts
-from service.tables.offline.progress import Progress
-from service.tables.offline.threads import Prefetch, WriteBehind
-from service.tables.writers.result_columns import Answered, refusal
+from batchproof.service.inference.model import Model
+from batchproof.service.tables.block import Block, Blocks, Read, Reading
+from batchproof.service.tables.codecs import blocks_of
+from batchproof.service.tables.offline.jobs import Task, format_of, open_source
+from batchproof.service.tables.offline.output import Output, ScoringOptions
+from batchproof.service.tables.offline.parts import Parts
+from batchproof.service.tables.offline.progress import Progress
+from batchproof.service.tables.offline.threads import Prefetch, WriteBehind
+from batchproof.service.tables.writers.result_columns import Answered, refusal
 
 ERROR_LIMIT = 20  # bad rows that a refusal counts
 AHEAD = 4  # blocks that are read before the engine takes them

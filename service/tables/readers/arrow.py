@@ -14,15 +14,15 @@ import orjson
 import pyarrow as pa
 from pyarrow import ipc, parquet
 
-from service.bundle.signature import Feature
-from service.errors import ServiceError
-from service.features.columns import encode_column, json_value
-from service.tables.block import Blocks, Column, Read, Reading, invalid_table, places_of, read_columns
-from service.tables.limits.arrow_columns import check_flat, check_texts, is_text
-from service.tables.limits.arrow_messages import CheckedMessages
-from service.tables.limits.budget import Unpacking
-from service.tables.limits.parquet_pages import check_pages
-from service.tables.readers.cells import cell_of, whole
+from batchproof.service.bundle.signature import Feature
+from batchproof.service.errors import ServiceError
+from batchproof.service.features.columns import encode_column, json_value
+from batchproof.service.tables.block import Blocks, Column, Read, Reading, invalid_table, places_of, read_columns
+from batchproof.service.tables.limits.arrow_columns import check_flat, check_texts, is_text
+from batchproof.service.tables.limits.arrow_messages import CheckedMessages
+from batchproof.service.tables.limits.budget import Unpacking
+from batchproof.service.tables.limits.parquet_pages import check_pages
+from batchproof.service.tables.readers.cells import cell_of, whole
 
 BUFFER_BYTES = 1 << 18  # of one column of a Parquet file
 REPEATING = (  # types whose values are worth making distinct

@@ -6,12 +6,12 @@ from typing import Any
 
 import orjson
 
-from service.bundle.signature import Feature
-from service.errors import FeatureError
-from service.features.encoder import codes_of, value_of
-from service.features.text_cells import WHOLE
-from service.features.values import InvalidValueError
-from service.tables.block import invalid_table
+from batchproof.service.bundle.signature import Feature
+from batchproof.service.errors import FeatureError
+from batchproof.service.features.encoder import codes_of, value_of
+from batchproof.service.features.text_cells import WHOLE
+from batchproof.service.features.values import InvalidValueError
+from batchproof.service.tables.block import invalid_table
 
 MAX_EXACT = 1 << 53  # every integer up to here is a float64
 

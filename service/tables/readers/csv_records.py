@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, count
 from typing import BinaryIO, NamedTuple
 
-from service.errors import ServiceError
+from batchproof.service.errors import ServiceError
 
 SIGNS = ",;\t|"  # that may part the cells of CSV, the first one where two are as common
 MAX_LINE_BYTES = 1 << 20

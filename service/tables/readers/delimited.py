@@ -8,13 +8,13 @@ from typing import Any, BinaryIO
 import numpy as np
 import orjson
 
-from service.bundle.signature import Feature
-from service.features.columns import encode_column
-from service.features.encoder import Problem
-from service.features.text_cells import reader_of
-from service.tables.block import Blocks, Column, Read, Reading, invalid_table, places_of, read_columns
-from service.tables.readers.cells import arrow_column, json_of
-from service.tables.readers.csv_records import Record, Records
+from batchproof.service.bundle.signature import Feature
+from batchproof.service.features.columns import encode_column
+from batchproof.service.features.encoder import Problem
+from batchproof.service.features.text_cells import reader_of
+from batchproof.service.tables.block import Blocks, Column, Read, Reading, invalid_table, places_of, read_columns
+from batchproof.service.tables.readers.cells import arrow_column, json_of
+from batchproof.service.tables.readers.csv_records import Record, Records
 
 
 class TextBlock:

@@ -6,14 +6,14 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from service.errors import ServiceError
-from service.features.arrays import Arrays
-from service.features.encoder import Problem
-from service.protocols.fast_rows import FastRows
-from service.protocols.json_body import repeated_key
-from service.tables.block import Blocks, Read, Reading
-from service.tables.readers.cells import arrow_column, cell_of
-from service.tables.readers.json_lines_columns import LineColumns
+from batchproof.service.errors import ServiceError
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.features.encoder import Problem
+from batchproof.service.protocols.fast_rows import FastRows
+from batchproof.service.protocols.json_body import repeated_key
+from batchproof.service.tables.block import Blocks, Read, Reading
+from batchproof.service.tables.readers.cells import arrow_column, cell_of
+from batchproof.service.tables.readers.json_lines_columns import LineColumns
 
 MAX_LINE_BYTES = 1 << 20
 

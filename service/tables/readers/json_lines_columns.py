@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from service.tables.block import Reading, invalid_table
+from batchproof.service.tables.block import Reading, invalid_table
 
 DECODE = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 

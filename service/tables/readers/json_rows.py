@@ -5,13 +5,13 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from service import errors
-from service.errors import ServiceError
-from service.protocols.json_body import check_distinct, parse
-from service.protocols.native.options import Options
-from service.protocols.native.protocol import fields
-from service.tables.block import Blocks, Reading, places_of
-from service.tables.readers.json_lines import LinesBlock, LinesTable
+from batchproof.service import errors
+from batchproof.service.errors import ServiceError
+from batchproof.service.protocols.json_body import check_distinct, parse
+from batchproof.service.protocols.native.options import Options
+from batchproof.service.protocols.native.protocol import fields
+from batchproof.service.tables.block import Blocks, Reading, places_of
+from batchproof.service.tables.readers.json_lines import LinesBlock, LinesTable
 
 
 def object_blocks(file: BinaryIO, reading: Reading, limit_bytes: int) -> Blocks:

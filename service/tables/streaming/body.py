@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO, NamedTuple, cast
 
-from service import errors
-from service.errors import ServiceError
-from service.protocols.interface import Limits
-from service.tables.block import Block, Blocks, Read, Reading
-from service.tables.codecs import blocks_of
-from service.tables.formats import JSON, PARQUET, Format
-from service.tables.streaming.body_file import BodyFile
+from batchproof.service import errors
+from batchproof.service.errors import ServiceError
+from batchproof.service.protocols.interface import Limits
+from batchproof.service.tables.block import Block, Blocks, Read, Reading
+from batchproof.service.tables.codecs import blocks_of
+from batchproof.service.tables.formats import JSON, PARQUET, Format
+from batchproof.service.tables.streaming.body_file import BodyFile
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -62,7 +62,7 @@ def read_blocks(source: Format, file: BinaryIO, reading: Reading, bounds: Bounds
     """Yield blocks with their rows as arrays; runs in a thread. Raises ServiceError."""
     blocks: Blocks
     if source == JSON:
-        from service.tables.readers.json_rows import object_blocks
+        from batchproof.service.tables.readers.json_rows import object_blocks
 
         blocks = object_blocks(file, reading, bounds.limits.max_body_bytes)
     elif source == PARQUET:

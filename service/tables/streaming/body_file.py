@@ -7,9 +7,9 @@ from collections import deque
 from threading import Condition
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from service import errors
-from service.errors import ServiceError
-from service.protocols.compression import WINDOW
+from batchproof.service import errors
+from batchproof.service.errors import ServiceError
+from batchproof.service.protocols.compression import WINDOW
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

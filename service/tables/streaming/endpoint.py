@@ -15,16 +15,16 @@ from functools import partial
 
 import orjson
 
-from service.errors import ServiceError
-from service.inference.model import Model
-from service.protocols.interface import Headers
-from service.tables.block import Reading
-from service.tables.codecs import writer_of
-from service.tables.formats import pyarrow
-from service.tables.streaming.body import Bounds, GoneError, Receive, pump, read_blocks
-from service.tables.streaming.body_file import BodyFile, opened
-from service.tables.streaming.stream import Send, Stream, TableWorkers
-from service.tables.streaming.table_request import TableRequest
+from batchproof.service.errors import ServiceError
+from batchproof.service.inference.model import Model
+from batchproof.service.protocols.interface import Headers
+from batchproof.service.tables.block import Reading
+from batchproof.service.tables.codecs import writer_of
+from batchproof.service.tables.formats import pyarrow
+from batchproof.service.tables.streaming.body import Bounds, GoneError, Receive, pump, read_blocks
+from batchproof.service.tables.streaming.body_file import BodyFile, opened
+from batchproof.service.tables.streaming.stream import Send, Stream, TableWorkers
+from batchproof.service.tables.streaming.table_request import TableRequest
 
 BLOCK_ROWS = 2048  # half of what one batch of the queue holds: others have their place beside it
 

@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from service.errors import ServiceError
-from service.inference import async_run as awaiting
-from service.inference.batcher import Batcher
-from service.logs import event
-from service.metrics import Tally
-from service.tables.block import Block, Read
-from service.tables.streaming.body_file import BodyFile
-from service.tables.streaming.response_buffer import ResponseBuffer
-from service.tables.streaming.table_request import TableRequest
-from service.tables.writers.result_columns import Answered, refusal
-from service.tables.writers.text import Writer
+from batchproof.service.errors import ServiceError
+from batchproof.service.inference import async_run as awaiting
+from batchproof.service.inference.batcher import Batcher
+from batchproof.service.logs import event
+from batchproof.service.metrics import Tally
+from batchproof.service.tables.block import Block, Read
+from batchproof.service.tables.streaming.body_file import BodyFile
+from batchproof.service.tables.streaming.response_buffer import ResponseBuffer
+from batchproof.service.tables.streaming.table_request import TableRequest
+from batchproof.service.tables.writers.result_columns import Answered, refusal
+from batchproof.service.tables.writers.text import Writer
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 

@@ -1,10 +1,10 @@
 """What one request for a table asks for."""
 
-from service.protocols.compression import header
-from service.protocols.head import ID_HEADER, TIMEOUT_HEADER, parse_timeout, request_id_of, special
-from service.protocols.interface import Headers
-from service.tables.formats import CSV, JSON, TSV, Format, table_type
-from service.tables.parameters import Parameters, parse
+from batchproof.service.protocols.compression import header
+from batchproof.service.protocols.head import ID_HEADER, TIMEOUT_HEADER, parse_timeout, request_id_of, special
+from batchproof.service.protocols.interface import Headers
+from batchproof.service.tables.formats import CSV, JSON, TSV, Format, table_type
+from batchproof.service.tables.parameters import Parameters, parse
 
 
 class TableRequest:

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import ipc, parquet
 
-from service.inference.model import Model
-from service.tables.formats import ARROW_FILE, ARROW_STREAM, PARQUET, Format
-from service.tables.parameters import Parameters
-from service.tables.writers.result_columns import Answered, ResultColumns, sentences
+from batchproof.service.inference.model import Model
+from batchproof.service.tables.formats import ARROW_FILE, ARROW_STREAM, PARQUET, Format
+from batchproof.service.tables.parameters import Parameters
+from batchproof.service.tables.writers.result_columns import Answered, ResultColumns, sentences
 
 ROW_GROUP_ROWS = 131_072
 ROW_GROUP_BYTES = 128 << 20  # of a wide table before it is compressed

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from service.bundle.manifest import Manifest
-from service.bundle.signature import class_text
-from service.errors import ServiceError
-from service.features.decoder import labels_of
-from service.features.encoder import Problem
-from service.tables.block import Block, invalid_table
-from service.tables.parameters import Parameters
+from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.bundle.signature import class_text
+from batchproof.service.errors import ServiceError
+from batchproof.service.features.decoder import labels_of
+from batchproof.service.features.encoder import Problem
+from batchproof.service.tables.block import Block, invalid_table
+from batchproof.service.tables.parameters import Parameters
 
 MESSAGES = 5  # of one row that its error repeats
 

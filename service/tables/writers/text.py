@@ -7,11 +7,11 @@ from typing import Protocol
 
 import orjson
 
-from service.inference.model import Model
-from service.protocols.prediction_text import PredictionText
-from service.tables.block import Block
-from service.tables.parameters import Parameters
-from service.tables.writers.result_columns import Answered, ResultColumns, details, sentences
+from batchproof.service.inference.model import Model
+from batchproof.service.protocols.prediction_text import PredictionText
+from batchproof.service.tables.block import Block
+from batchproof.service.tables.parameters import Parameters
+from batchproof.service.tables.writers.result_columns import Answered, ResultColumns, details, sentences
 
 
 class Writer(Protocol):

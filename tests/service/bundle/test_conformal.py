@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from service.bundle.conformal import Conformal
-from training.evaluation import conformal
+from batchproof.service.bundle.conformal import Conformal
+from batchproof.training.evaluation import conformal
 
 COVERAGES = [0.5, 0.8, 0.9, 0.95]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bundle import golden
-from service.bundle import reader as bundle
-from service.bundle.golden import Golden
-from service.bundle.manifest import Manifest
-from service.errors import BundleError
+from batchproof.service.bundle import golden
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.bundle.golden import Golden
+from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.errors import BundleError
 from tests.bundles import Content, make_bundle
 
 

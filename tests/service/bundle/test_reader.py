@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bundle import reader as bundle
-from service.bundle.checksum import is_intact, seal
-from service.bundle.reader import Limits
-from service.errors import BundleError
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.bundle.checksum import is_intact, seal
+from batchproof.service.bundle.reader import Limits
+from batchproof.service.errors import BundleError
 from tests.bundles import Content, make_bundle, reseal
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.__main__ import COMMANDS, main
+from batchproof.service.__main__ import COMMANDS, main
 
 
 @pytest.mark.parametrize(

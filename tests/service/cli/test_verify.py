@@ -8,22 +8,22 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from service.__main__ import main
-from service.bundle import reader as bundle
-from service.inference import model
-from service.inference.engine import EngineOptions
-from service.invariance.audit import Audit
-from service.invariance.probe_rows import draws_for
-from service.invariance.violations import Records
+from batchproof.service.__main__ import main
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.inference import model
+from batchproof.service.inference.engine import EngineOptions
+from batchproof.service.invariance.audit import Audit
+from batchproof.service.invariance.probe_rows import draws_for
+from batchproof.service.invariance.violations import Records
+from batchproof.training.preprocessing.onnx_graph import Graph
 from tests.bundles import make_bundle, network
 from tests.varying import batch_mean, elementwise, graph, linear, save
-from training.preprocessing.onnx_graph import Graph
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compare no longer than must be."""
-    monkeypatch.setattr("service.cli.verify.BUDGET_S", 0.0)
+    monkeypatch.setattr("batchproof.service.cli.verify.BUDGET_S", 0.0)
 
 
 def verify(*arguments: object) -> int:

@@ -16,10 +16,10 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from service.client import AsyncClient, Client, RefusedError, Retries
-from service.client import frame_codec as framed
-from service.client.model import Address
-from service.client.retries import AGAIN
+from batchproof.service.client import AsyncClient, Client, RefusedError, Retries
+from batchproof.service.client import frame_codec as framed
+from batchproof.service.client.model import Address
+from batchproof.service.client.retries import AGAIN
 from tests.bundles import INPUTS, NUMBERS, make_kinds, random_rows, signature_of
 from tests.live import Live, live
 
@@ -58,7 +58,7 @@ def test_more_rows_than_one_request_holds(server: Live, monkeypatch: pytest.Monk
     with Client(server.url, "flowers") as client:
         whole, frame = client.predict(OBJECTS), client.predict(pl.DataFrame(OBJECTS))
         for module in ("model", "framed"):
-            monkeypatch.setattr(f"service.client.{module}.ROWS_A_REQUEST", 7)
+            monkeypatch.setattr(f"batchproof.service.client.{module}.ROWS_A_REQUEST", 7)
         assert client.predict(OBJECTS) == whole
         assert client.predict(pl.DataFrame(OBJECTS)).equals(frame)
 
@@ -108,7 +108,7 @@ def test_dates_of_frames_are_instants(server: Live) -> None:
 @pytest.fixture(params=[0, 1000], ids=["binary", "json"])
 def protocol(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Send frames of any length in one protocol; returns the number of rows from which the binary one is taken."""
-    monkeypatch.setattr("service.client.frame_codec.BINARY_ROWS", request.param)
+    monkeypatch.setattr("batchproof.service.client.frame_codec.BINARY_ROWS", request.param)
     return int(request.param)
 
 
@@ -124,7 +124,7 @@ def test_both_protocols_give_the_same_frame(
     with Client(server.url, name) as client:
         assert [one.path for one in framed.requests(Address(name), frame, client.model)] == [f"/models/{name}/predict"]
         short = client.predict(frame)
-        monkeypatch.setattr("service.client.frame_codec.BINARY_ROWS", len(rows))
+        monkeypatch.setattr("batchproof.service.client.frame_codec.BINARY_ROWS", len(rows))
         assert [one.path for one in framed.requests(Address(name), frame, client.model)] == [f"/v2/models/{name}/infer"]
         assert short.equals(client.predict(frame))
 
@@ -331,12 +331,13 @@ def test_without_a_name_and_a_default_the_names_are_told(server: Live) -> None:
 
 def test_it_needs_nothing_of_the_server(root: Path) -> None:
     """Importing the client loads no library but the standard one's."""
-    code = "import sys; before = set(sys.modules); import service.client; print(*set(sys.modules) - before)"
+    code = "import sys; before = set(sys.modules); import batchproof.service.client; print(*set(sys.modules) - before)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=root)
     names = {name.partition(".")[0] for name in loaded.stdout.split()}
 
-    assert names - {"service"} <= sys.stdlib_module_names
-    assert not {name for name in loaded.stdout.split() if name.startswith("service.") and "client" not in name}
+    ours = {name for name in loaded.stdout.split() if name.startswith("batchproof")}
+    assert names - {"batchproof"} <= sys.stdlib_module_names
+    assert {name for name in ours if "client" not in name} == {"batchproof", "batchproof.service"}
 
 
 def test_an_address_is_checked() -> None:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.bundle.signature import Feature, Signature
-from service.features import attribution as explain
-from service.features.arrays import Arrays
+from batchproof.service.bundle.signature import Feature, Signature
+from batchproof.service.features import attribution as explain
+from batchproof.service.features.arrays import Arrays
 
 
 def _signature(numeric: int, categorical: int) -> Signature:

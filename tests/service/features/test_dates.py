@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.features.dates import ends_in_year, epoch_seconds
+from batchproof.service.features.dates import ends_in_year, epoch_seconds
 
 
 @pytest.mark.parametrize(

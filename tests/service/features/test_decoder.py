@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.bundle.manifest import Manifest
-from service.bundle.signature import class_text
-from service.features.decoder import Decoder, shortest
+from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.bundle.signature import class_text
+from batchproof.service.features.decoder import Decoder, shortest
 from tests.bundles import CLASSES, INPUTS
 
 PROBABILITIES = np.array([[0.1, 0.7, 0.2], [0.4, 0.2, 0.4]], dtype=np.float32)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.bundle.signature import Feature, Signature
-from service.errors import FeatureError
-from service.features.columns import encode_column, encode_columns
-from service.features.encoder import Encoder, Problem
-from service.features.values import WANTED, category_text
+from batchproof.service.bundle.signature import Feature, Signature
+from batchproof.service.errors import FeatureError
+from batchproof.service.features.columns import encode_column, encode_columns
+from batchproof.service.features.encoder import Encoder, Problem
+from batchproof.service.features.values import WANTED, category_text
 from tests.bundles import INPUTS, random_rows, signature_of
 
 ENCODER = Encoder(signature_of())

@@ -2,8 +2,8 @@
 
 import json
 
-from service.features import examples as samples
-from service.features.encoder import Encoder
+from batchproof.service.features import examples as samples
+from batchproof.service.features.encoder import Encoder
 from tests.bundles import INPUTS, signature_of
 
 TYPICAL = {"island": "Ærø", "grade": 2}

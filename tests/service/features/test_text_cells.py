@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from service.bundle.signature import Feature
-from service.features.text_cells import MISSING, has_comma, reader_of
+from batchproof.service.bundle.signature import Feature
+from batchproof.service.features.text_cells import MISSING, has_comma, reader_of
 
 
 def feature(kind: str, value_type: str, **more: Any) -> Feature:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from service.inference.registry import Registry, absent, unknown_model
-from service.inference.repository import Refusal
-from service.server.app import default_name
-from service.settings import Settings
+from batchproof.service.inference.registry import Registry, absent, unknown_model
+from batchproof.service.inference.repository import Refusal
+from batchproof.service.server.app import default_name
+from batchproof.service.settings import Settings
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.errors import EngineError, ServiceError, engine_failed
-from service.features.arrays import Arrays
-from service.inference.admission import FIRST_ROW_S, Admission, Outputs, Ticket
-from service.inference.batcher import BATCH_ROWS, LOOP_BATCH_S, Batcher
+from batchproof.service.errors import EngineError, ServiceError, engine_failed
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.inference.admission import FIRST_ROW_S, Admission, Outputs, Ticket
+from batchproof.service.inference.batcher import BATCH_ROWS, LOOP_BATCH_S, Batcher
 
 
 class Doubles:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.errors import EngineError
-from service.features.arrays import Arrays
-from service.features.encoder import Encoder
-from service.inference import engine
-from service.inference.engine import Engine, EngineOptions, cuda_options, provider_of, session_options
+from batchproof.service.errors import EngineError
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.features.encoder import Encoder
+from batchproof.service.inference import engine
+from batchproof.service.inference.engine import Engine, EngineOptions, cuda_options, provider_of, session_options
 from tests.bundles import network, random_rows, signature_of
 
 MODEL = network().model("m").SerializeToString()
@@ -194,9 +194,9 @@ def test_engine_leaves_no_files_and_imports_late(tmp_path: Path) -> None:
     """Importing the service's modules does not import onnxruntime, and running it writes nothing where it stands."""
     (tmp_path / "m.onnx").write_bytes(MODEL)
     code = (
-        "import sys, service.inference.registry, service.inference.engine\n"
+        "import sys, batchproof.service.inference.registry, batchproof.service.inference.engine\n"
         "assert 'onnxruntime' not in sys.modules\n"
-        "service.inference.engine.Engine(open('m.onnx', 'rb').read())\n"
+        "batchproof.service.inference.engine.Engine(open('m.onnx', 'rb').read())\n"
         "import os; assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'\n"
     )
     root = Path(__file__).parents[3]

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from service.bundle import reader as bundle
-from service.bundle.reader import Bundle
-from service.errors import EngineError
-from service.inference import model
-from service.inference.engine import EngineOptions
-from service.inference.runner import Runner
-from service.invariance import check as invariance
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.bundle.reader import Bundle
+from batchproof.service.errors import EngineError
+from batchproof.service.inference import model
+from batchproof.service.inference.engine import EngineOptions
+from batchproof.service.inference.runner import Runner
+from batchproof.service.invariance import check as invariance
 from tests.bundles import make_bundle
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.inference.admission import FIRST_ROW_S, Pace
+from batchproof.service.inference.admission import FIRST_ROW_S, Pace
 
 
 def test_the_first_guess_gives_way_to_what_was_measured() -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle.reader import Bundle, Limits
-from service.errors import BundleError, EngineError
-from service.inference import model, registry
-from service.inference.engine import EngineOptions
-from service.inference.model import Model
-from service.inference.repository import Refusal
+from batchproof.service.bundle.reader import Bundle, Limits
+from batchproof.service.errors import BundleError, EngineError
+from batchproof.service.inference import model, registry
+from batchproof.service.inference.engine import EngineOptions
+from batchproof.service.inference.model import Model
+from batchproof.service.inference.repository import Refusal
 from tests.bundles import make_bundle, reseal
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.features.encoder import Encoder
-from service.inference.engine import Engine
-from service.inference.runner import Feeds, Outputs, Runner
+from batchproof.service.features.encoder import Encoder
+from batchproof.service.inference.engine import Engine
+from batchproof.service.inference.runner import Feeds, Outputs, Runner
 from tests.bundles import network, random_rows, signature_of
 
 

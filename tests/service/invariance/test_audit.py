@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.inference.runner import Feeds, Runner
-from service.invariance.audit import Audit
-from service.invariance.violations import MAX_RECORDS, Records, Violation, replay, requests_of
+from batchproof.service.inference.runner import Feeds, Runner
+from batchproof.service.invariance.audit import Audit
+from batchproof.service.invariance.violations import MAX_RECORDS, Records, Violation, replay, requests_of
 from tests.varying import Stand
 
 LEAKING = Runner(Stand(lambda x: x.mean(axis=0)), 64)

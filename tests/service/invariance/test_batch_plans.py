@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from service.invariance.batch_plans import CUTS, cut, filled, sizes_for, spread
+from batchproof.service.invariance.batch_plans import CUTS, cut, filled, sizes_for, spread
 
 PROMISED = {*range(1, 18), 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257}
 

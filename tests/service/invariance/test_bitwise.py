@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from service.inference.runner import Feeds, Outputs, Runner
-from service.invariance.bitwise import alone, compare, row_bytes, ulps_between
+from batchproof.service.inference.runner import Feeds, Outputs, Runner
+from batchproof.service.invariance.bitwise import alone, compare, row_bytes, ulps_between
 from tests.varying import Stand, rows_like
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bundle import reader as bundle
-from service.inference.engine import Engine, EngineOptions, cpu_features
-from service.inference.runner import Feeds, Outputs, Runner
-from service.invariance import check as invariance
-from service.invariance.check import Effort, bits_of, verify
-from service.invariance.probe_rows import draws_for
-from service.invariance.verdict import InvarianceError
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.inference.engine import Engine, EngineOptions, cpu_features
+from batchproof.service.inference.runner import Feeds, Outputs, Runner
+from batchproof.service.invariance import check as invariance
+from batchproof.service.invariance.check import Effort, bits_of, verify
+from batchproof.service.invariance.probe_rows import draws_for
+from batchproof.service.invariance.verdict import InvarianceError
+from batchproof.training.preprocessing.onnx_graph import TensorProto
 from tests.bundles import make_bundle, reseal
 from tests.varying import (
     NO_PREPACKING,
@@ -27,7 +28,6 @@ from tests.varying import (
     matmul_3d,
     rows_like,
 )
-from training.preprocessing.onnx_graph import TensorProto
 
 QUICK = Effort(budget_s=0.0)  # the least: two draws, whatever they cost
 

@@ -6,9 +6,9 @@ from random import Random
 import numpy as np
 import pytest
 
-from service.bundle import reader as bundle
-from service.features.encoder import Encoder
-from service.invariance.probe_rows import draws_for, edge_rows, random_rows
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.features.encoder import Encoder
+from batchproof.service.invariance.probe_rows import draws_for, edge_rows, random_rows
 from tests.bundles import make_bundle, signature_of
 
 SIGNATURE = signature_of()

@@ -21,7 +21,7 @@ BODY = json.dumps({"rows": [ROW, ROW]})
 CODE = """
 import pathlib, sys
 from service import audit
-from service.__main__ import main
+from batchproof.service.__main__ import main
 
 file = pathlib.Path(sys.argv.pop(1))
 sound = audit.Audit.look

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.bundle import reader as bundle
-from service.errors import EngineError, ServiceError
-from service.features.arrays import Arrays
-from service.inference import model
-from service.inference.engine import EngineOptions
-from service.inference.model import Model
-from service.inference.registry import Registry
-from service.inference.runner import Feeds, Outputs, Runner
-from service.server.app import App
-from service.server.http.health import readiness
-from service.settings import Settings
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.errors import EngineError, ServiceError
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.inference import model
+from batchproof.service.inference.engine import EngineOptions
+from batchproof.service.inference.model import Model
+from batchproof.service.inference.registry import Registry
+from batchproof.service.inference.runner import Feeds, Outputs, Runner
+from batchproof.service.server.app import App
+from batchproof.service.server.http.health import readiness
+from batchproof.service.settings import Settings
 from tests.bundles import make_bundle
 
 

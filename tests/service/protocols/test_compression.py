@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import ServiceError
-from service.protocols.compression import accepted, packed, unpacked
+from batchproof.service.errors import ServiceError
+from batchproof.service.protocols.compression import accepted, packed, unpacked
 
 LIMIT = 1000
 # A gzip header holds the time; without it the bytes, and so the tests' names, are the same in every process.

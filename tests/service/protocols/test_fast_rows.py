@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.bundle.signature import Signature
-from service.errors import ServiceError
-from service.features.arrays import Arrays
-from service.features.encoder import Encoder
-from service.protocols.fast_rows import FastRows
-from service.protocols.json_body import check_distinct
+from batchproof.service.bundle.signature import Signature
+from batchproof.service.errors import ServiceError
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.features.encoder import Encoder
+from batchproof.service.protocols.fast_rows import FastRows
+from batchproof.service.protocols.json_body import check_distinct
 from tests.bundles import INPUTS, signature_of
 
 PLAIN = [

@@ -8,9 +8,9 @@ import numpy as np
 import orjson
 import pytest
 
-from service.bundle.signature import Signature
-from service.features.decoder import Decoder
-from service.protocols.prediction_text import PredictionText
+from batchproof.service.bundle.signature import Signature
+from batchproof.service.features.decoder import Decoder
+from batchproof.service.protocols.prediction_text import PredictionText
 from tests.bundles import INPUTS
 
 

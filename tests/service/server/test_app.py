@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import SettingError
-from service.server import app
-from service.settings import load
+from batchproof.service.errors import SettingError
+from batchproof.service.server import app
+from batchproof.service.settings import load
 from tests.bundles import make_bundle
 
 

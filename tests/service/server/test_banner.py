@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from service.server import app, banner
-from service.settings import Settings
+from batchproof.service.server import app, banner
+from batchproof.service.settings import Settings
 from tests.bundles import make_bundle
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.errors import ServiceError
-from service.features.arrays import Arrays
-from service.inference.admission import Admission
-from service.inference.batcher import Batcher
-from service.metrics import Tally
-from service.protocols.interface import Answer, Call, Decoded
-from service.protocols.native.protocol import Native
-from service.server.endpoint import PredictEndpoint
+from batchproof.service.errors import ServiceError
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.inference.admission import Admission
+from batchproof.service.inference.batcher import Batcher
+from batchproof.service.metrics import Tally
+from batchproof.service.protocols.interface import Answer, Call, Decoded
+from batchproof.service.protocols.native.protocol import Native
+from batchproof.service.server.endpoint import PredictEndpoint
 
 
 class Counting:

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from service.server.gc_policy import THRESHOLDS, paused
+from batchproof.service.server.gc_policy import THRESHOLDS, paused
 
 # The command line as it is, up to the moment at which the web server would listen.
 CODE = """
 import gc, json, sys
-import service.server.process
+import batchproof.service.server.process
 def tell(*_):
     state = {"modules": sorted(sys.modules), "on": gc.isenabled(), "frozen": gc.get_freeze_count(), "at": gc.get_threshold()}
     print(json.dumps(state))
-service.server.process.Server.run = tell
-from service.__main__ import main
+batchproof.service.server.process.Server.run = tell
+from batchproof.service.__main__ import main
 main(["serve", "--port", "0"])
 """
 
@@ -39,10 +39,10 @@ def state(root: Path) -> dict[str, object]:
         "numpy.random",
         "prometheus_client",
         "pyarrow",
-        "service.invariance.any_onnx",
-        "service.server.web",
-        "service.cli.predict",
-        "service.cli.verify",
+        "batchproof.service.invariance.any_onnx",
+        "batchproof.service.server.web",
+        "batchproof.service.cli.predict",
+        "batchproof.service.cli.verify",
         "tomllib",
     ],
 )
@@ -50,7 +50,7 @@ def test_start_imports_no_more_than_a_prediction_needs(name: str, state: dict[st
     """Pages, metrics' text, tables' libraries and other commands come when somebody asks for them."""
     modules = state["modules"]
     assert isinstance(modules, list)
-    assert {"service.server.app", "onnxruntime"} <= set(modules)
+    assert {"batchproof.service.server.app", "onnxruntime"} <= set(modules)
     assert name not in modules
 
 

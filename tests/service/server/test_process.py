@@ -32,7 +32,7 @@ def test_a_stop_that_is_asked_for_again_and_again_is_one_stop(tmp_path: Path) ->
 def test_a_stop_is_told(tmp_path: Path, workers: int) -> None:
     """Each process that said it was ready says, when it is stopped, that it is so no more, in the same fields."""
     make_bundle(tmp_path)
-    command = [sys.executable, "-m", "service", "serve", "--models", str(tmp_path), "--port", "0"]
+    command = [sys.executable, "-m", "batchproof.service", "serve", "--models", str(tmp_path), "--port", "0"]
     options = ["--workers", str(workers), "--log-format", "json"]
     told: dict[str, list[dict[str, Any]]] = {"ready": [], "not_ready": []}
     with subprocess.Popen(

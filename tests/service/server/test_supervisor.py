@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import STARTUP_FAILED
-from service.server.supervisor import Supervisor
+from batchproof.service.errors import STARTUP_FAILED
+from batchproof.service.server.supervisor import Supervisor
 from tests.bundles import make_bundle
 from tests.live import ROOT, Live, live
 
@@ -124,7 +124,18 @@ def test_counters_never_fall(server: Live) -> None:
 def test_a_worker_that_cannot_start_stops_the_service(tmp_path: Path) -> None:
     """A default model that is not there ends the supervisor with the one exit code, and no worker is left."""
     make_bundle(tmp_path / "models")
-    command = [sys.executable, "-m", "service", "serve", "--port", "0", "--workers", "2", "--default-model", "other"]
+    command = [
+        sys.executable,
+        "-m",
+        "batchproof.service",
+        "serve",
+        "--port",
+        "0",
+        "--workers",
+        "2",
+        "--default-model",
+        "other",
+    ]
     ended = subprocess.run(
         [*command, "--models", str(tmp_path / "models")],
         cwd=ROOT,
@@ -140,7 +151,7 @@ def test_a_worker_that_cannot_start_stops_the_service(tmp_path: Path) -> None:
 def test_an_address_in_use_is_said(tmp_path: Path) -> None:
     """One sentence, and the one exit code of a failed start."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        command = [sys.executable, "-m", "service", "serve", "--models", str(tmp_path), "--port"]
+        command = [sys.executable, "-m", "batchproof.service", "serve", "--models", str(tmp_path), "--port"]
         command.append(str(taken.getsockname()[1]))
         ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == STARTUP_FAILED

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import ipc, parquet
 
-from service.errors import FeatureError, ServiceError
-from service.features.columns import encode_column
-from service.features.encoder import Encoder
-from service.tables.block import Block, Reading
-from service.tables.codecs import blocks_of
-from service.tables.formats import ARROW_FILE, ARROW_STREAM, CSV, LINES, PARQUET, TSV, Format
-from service.tables.parameters import Parameters
-from service.tables.readers.arrow import encode_array
+from batchproof.service.errors import FeatureError, ServiceError
+from batchproof.service.features.columns import encode_column
+from batchproof.service.features.encoder import Encoder
+from batchproof.service.tables.block import Block, Reading
+from batchproof.service.tables.codecs import blocks_of
+from batchproof.service.tables.formats import ARROW_FILE, ARROW_STREAM, CSV, LINES, PARQUET, TSV, Format
+from batchproof.service.tables.parameters import Parameters
+from batchproof.service.tables.readers.arrow import encode_array
 from tests.bundles import INPUTS, random_rows, signature_of
 
 SIGNATURE = signature_of("multiclass", INPUTS)

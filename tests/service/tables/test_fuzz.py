@@ -8,12 +8,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pyarrow import ipc, parquet
 
-from service.errors import ServiceError
-from service.features.encoder import Encoder
-from service.tables.block import Reading
-from service.tables.codecs import blocks_of
-from service.tables.formats import ARROW_STREAM, CSV, IN_REQUESTS, LINES, PARQUET, Format
-from service.tables.parameters import Parameters
+from batchproof.service.errors import ServiceError
+from batchproof.service.features.encoder import Encoder
+from batchproof.service.tables.block import Reading
+from batchproof.service.tables.codecs import blocks_of
+from batchproof.service.tables.formats import ARROW_STREAM, CSV, IN_REQUESTS, LINES, PARQUET, Format
+from batchproof.service.tables.parameters import Parameters
 from tests.bundles import INPUTS, random_rows, signature_of
 
 ENCODER = Encoder(signature_of("multiclass", INPUTS))

@@ -2,10 +2,10 @@
 
 import pytest
 
-from training.__main__ import main, parser
-from training.cli import compare as compare_command
-from training.cli import exact as exact_command
-from training.cli import prove as prove_command
+from batchproof.training.__main__ import main, parser
+from batchproof.training.cli import compare as compare_command
+from batchproof.training.cli import exact as exact_command
+from batchproof.training.cli import prove as prove_command
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle import reader as bundle
-from service.bundle.checksum import seal
-from service.inference.engine import EngineOptions
-from service.inference.model import load
-from training.cli import exact as exact_command
-from training.cli import prove as prove_command
-from training.pipeline import train
-from training.settings import make
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.bundle.checksum import seal
+from batchproof.service.inference.engine import EngineOptions
+from batchproof.service.inference.model import load
+from batchproof.training.cli import exact as exact_command
+from batchproof.training.cli import prove as prove_command
+from batchproof.training.pipeline import train
+from batchproof.training.settings import make
 
 FEW = {"target": "species", "epochs": 2, "widths": (8,), "ensemble": 1, "encoding": "quantile", "threads": 1}
 

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from service.features.dates import epoch_seconds
-from training.data.columns import Column, typed
-from training.data.table import TableError
+from batchproof.service.features.dates import epoch_seconds
+from batchproof.training.data.columns import Column, typed
+from batchproof.training.data.table import TableError
 
 
 def column(values: list[Any], wanted: Any = None, kind: pa.DataType | None = None) -> Column:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training.data.dataset import Dataset, prepare
-from training.data.table import TableError
-from training.settings import make
+from batchproof.training.data.dataset import Dataset, prepare
+from batchproof.training.data.table import TableError
+from batchproof.training.settings import make
 
 ROWS = 40
 

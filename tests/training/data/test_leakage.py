@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from service.bundle.signature import Feature, Signature, Task
-from service.features.arrays import Arrays
-from training.data.leakage import Findings, find
-from training.data.split import Split
-from training.data.target import Target
+from batchproof.service.bundle.signature import Feature, Signature, Task
+from batchproof.service.features.arrays import Arrays
+from batchproof.training.data.leakage import Findings, find
+from batchproof.training.data.split import Split
+from batchproof.training.data.target import Target
 
 ROWS = 600
 SPLIT = Split(np.arange(400), np.arange(400, 500), np.arange(500, ROWS))

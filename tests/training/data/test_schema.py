@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from service.features.columns import encode_columns
-from training.data.columns import Column, typed
-from training.data.schema import Schema, encode, infer, useless
-from training.data.table import TableError
-from training.data.target import find
+from batchproof.service.features.columns import encode_columns
+from batchproof.training.data.columns import Column, typed
+from batchproof.training.data.schema import Schema, encode, infer, useless
+from batchproof.training.data.table import TableError
+from batchproof.training.data.target import find
 
 ROWS = 60
 

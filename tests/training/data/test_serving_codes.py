@@ -12,16 +12,16 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from service.features.arrays import Arrays
-from service.features.columns import encode_columns
-from service.features.encoder import Encoder
-from service.features.text_cells import MISSING
-from service.tables.block import Reading
-from service.tables.codecs import blocks_of
-from service.tables.formats import CSV, PARQUET, Format
-from service.tables.parameters import Parameters
-from training.data.dataset import Dataset, prepare
-from training.settings import Settings
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.features.columns import encode_columns
+from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.text_cells import MISSING
+from batchproof.service.tables.block import Reading
+from batchproof.service.tables.codecs import blocks_of
+from batchproof.service.tables.formats import CSV, PARQUET, Format
+from batchproof.service.tables.parameters import Parameters
+from batchproof.training.data.dataset import Dataset, prepare
+from batchproof.training.settings import Settings
 
 ROWS = 600
 

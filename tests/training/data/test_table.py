@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import feather, parquet
 
-from service.features.text_cells import MISSING
-from service.tables.readers.csv_records import SIGNS, Records
-from training.data.table import TableError, read
+from batchproof.service.features.text_cells import MISSING
+from batchproof.service.tables.readers.csv_records import SIGNS, Records
+from batchproof.training.data.table import TableError, read
 
 TEXT = "a,b\n1,x\n2,NA\n"
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from training.data import table
+from batchproof.training.data import table
 
 
 @pytest.mark.parametrize("ending", ["", ",7"])

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from training.data.columns import typed
-from training.data.table import TableError
-from training.data.target import Target, find
+from batchproof.training.data.columns import typed
+from batchproof.training.data.table import TableError
+from batchproof.training.data.target import Target, find
 
 
 def goal(values: list[Any], task: Any = None) -> Target:

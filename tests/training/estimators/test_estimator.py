@@ -14,10 +14,10 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from service.bundle import reader as bundle
-from service.inference.engine import EngineOptions
-from service.inference.model import load
-from training.estimators.estimator import BatchNormMLPClassifier, BatchNormMLPRegressor
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.inference.engine import EngineOptions
+from batchproof.service.inference.model import load
+from batchproof.training.estimators.estimator import BatchNormMLPClassifier, BatchNormMLPRegressor
 
 QUICK: dict[str, Any] = {"widths": (32,), "ensemble": 1, "encoding": "plain"}
 QUICK |= {"epochs": 25, "threads": 1, "device": "cpu"}

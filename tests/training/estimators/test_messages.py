@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.estimators.estimator import BatchNormMLP, BatchNormMLPClassifier
-from training.estimators.messages import spoken
+from batchproof.training.estimators.estimator import BatchNormMLP, BatchNormMLPClassifier
+from batchproof.training.estimators.messages import spoken
 
 ROWS = 40
 

@@ -4,12 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.cli import compare as compare_command
-from training.data.dataset import prepare
-from training.evaluation import baselines as rivals
-from training.evaluation.baselines import RIVALS, constant
-from training.evaluation.cross_validation import NETWORK, Score, folded, is_clear, verdict
-from training.settings import make
+from batchproof.training.cli import compare as compare_command
+from batchproof.training.data.dataset import prepare
+from batchproof.training.evaluation import baselines as rivals
+from batchproof.training.evaluation.baselines import RIVALS, constant
+from batchproof.training.evaluation.cross_validation import NETWORK, Score, folded, is_clear, verdict
+from batchproof.training.settings import make
 
 
 def score(method: str, *losses: float) -> Score:
@@ -121,7 +121,8 @@ def test_a_light_run_fits_the_network_as_asked(
     """--epochs, --ensemble and --encoding mean what they mean in training."""
     seen = []
     monkeypatch.setattr(
-        "training.evaluation.cross_validation.compare", lambda _, settings, *__: seen.append(settings) or SCORES
+        "batchproof.training.evaluation.cross_validation.compare",
+        lambda _, settings, *__: seen.append(settings) or SCORES,
     )
     table = str(root / "examples" / "penguins.csv")
     light = ["--epochs", "5", "--ensemble", "1", "--encoding", "plain"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from training.evaluation.metrics import auc, classification, regression
+from batchproof.training.evaluation.metrics import auc, classification, regression
 
 
 @pytest.mark.parametrize("classes", [2, 5])

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from service.bundle import reader as bundles
+from batchproof.service.bundle import reader as bundles
+from batchproof.training.export import bundle_writer as bundle
+from batchproof.training.export.bundle_writer import WriteError, next_version, write
 from tests.bundles import make_bundle
-from training.export import bundle_writer as bundle
-from training.export.bundle_writer import WriteError, next_version, write
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from training.export.destination import place_of
-from training.settings import make
+from batchproof.training.export.destination import place_of
+from batchproof.training.settings import make
 
 REFUSED = """\
 import sys
-from training.__main__ import main
+from batchproof.training.__main__ import main
 code = main(sys.argv[1:])
 print(sorted({"scipy", "sklearn", "torch"} & set(sys.modules)))
 sys.exit(code)

@@ -6,16 +6,16 @@ import numpy as np
 import onnx
 import pytest
 
-from service.bundle.signature import Task
-from service.features.arrays import Arrays
-from service.inference.engine import Engine
+from batchproof.service.bundle.signature import Task
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.inference.engine import Engine
+from batchproof.training.export.float32 import export
+from batchproof.training.network import weights
+from batchproof.training.network.fold import Folded
+from batchproof.training.network.parity import ParityError, check_engine
+from batchproof.training.network.weights import Weights, maxima_of
+from batchproof.training.preprocessing.onnx_graph import IR_VERSION, OPSET
 from tests.networks import Net, make_net
-from training.export.float32 import export
-from training.network import weights
-from training.network.fold import Folded
-from training.network.parity import ParityError, check_engine
-from training.network.weights import Weights, maxima_of
-from training.preprocessing.onnx_graph import IR_VERSION, OPSET
 
 TASKS: tuple[Task, ...] = ("binary", "multiclass", "regression")
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from service.features.encoder import Encoder
-from training.data.columns import Column, typed
-from training.data.schema import infer
-from training.data.target import find
-from training.export.golden import draw, serialise
+from batchproof.service.features.encoder import Encoder
+from batchproof.training.data.columns import Column, typed
+from batchproof.training.data.schema import infer
+from batchproof.training.data.target import find
+from batchproof.training.export.golden import draw, serialise
 
 ROWS = 400
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from training.export import temperature
-from training.network.objective import Objective
+from batchproof.training.export import temperature
+from batchproof.training.network.objective import Objective
 
 MULTICLASS = Objective("multiclass", 3)
 

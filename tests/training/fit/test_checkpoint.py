@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.fit.checkpoint import Checkpoint, CheckpointError
+from batchproof.training.fit.checkpoint import Checkpoint, CheckpointError
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "steps": torch.tensor(7)}
 

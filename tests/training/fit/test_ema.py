@@ -1,7 +1,7 @@
 import torch
 
-from training.fit.ema import Average
-from training.network.network import Network, NetworkSettings
+from batchproof.training.fit.ema import Average
+from batchproof.training.network.network import Network, NetworkSettings
 
 
 def test_weights_and_running_statistics_trail_the_network() -> None:

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from training.fit.loop import FitSettings, Hooks, Run, fit
-from training.network.network import Network, NetworkSettings
-from training.network.objective import Objective
-from training.network.tensors import Rows
+from batchproof.training.fit.loop import FitSettings, Hooks, Run, fit
+from batchproof.training.network.network import Network, NetworkSettings
+from batchproof.training.network.objective import Objective
+from batchproof.training.network.tensors import Rows
 
 BINARY = Objective("binary", 1)
 SETTINGS = FitSettings(epochs=4, batch_rows=16, patience=4, seed=3)

@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-from training.fit.loop import Epoch
-from training.fit.progress import Progress, duration
+from batchproof.training.fit.loop import Epoch
+from batchproof.training.fit.progress import Progress, duration
 
 
 class Terminal(io.StringIO):

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from training.fit.loop import share
+from batchproof.training.fit.loop import share
 
 
 def test_the_rate_rises_to_one_and_falls_to_zero() -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from training.fit.loop import Epoch
-from training.fit.progress import Silent
-from training.fit.tensorboard import TensorBoardProgress, writer
-from training.settings import SettingError
+from batchproof.training.fit.loop import Epoch
+from batchproof.training.fit.progress import Silent
+from batchproof.training.fit.tensorboard import TensorBoardProgress, writer
+from batchproof.training.settings import SettingError
 
 
 def test_each_fit_is_a_run(tmp_path: Path) -> None:

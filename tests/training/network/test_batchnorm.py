@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.network.batchnorm import Moments, merge, moments, recompute
-from training.network.network import Network, NetworkSettings
-from training.network.tensors import Rows
+from batchproof.training.network.batchnorm import Moments, merge, moments, recompute
+from batchproof.training.network.network import Network, NetworkSettings
+from batchproof.training.network.tensors import Rows
 
 ROWS = 103
 

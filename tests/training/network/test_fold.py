@@ -6,13 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.bundle.signature import Task
-from training.network.batchnorm import recompute
-from training.network.fold import Norm, Output, fold_block, predictions
-from training.network.fold_torch import fold_network, unfolded_scores
-from training.network.network import Network, NetworkSettings
-from training.network.parity import ParityError, check_fold
-from training.network.tensors import Rows
+from batchproof.service.bundle.signature import Task
+from batchproof.training.network.batchnorm import recompute
+from batchproof.training.network.fold import Norm, Output, fold_block, predictions
+from batchproof.training.network.fold_torch import fold_network, unfolded_scores
+from batchproof.training.network.network import Network, NetworkSettings
+from batchproof.training.network.parity import ParityError, check_fold
+from batchproof.training.network.tensors import Rows
 
 ROWS = 64
 

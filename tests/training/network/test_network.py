@@ -1,6 +1,6 @@
 import torch
 
-from training.network.network import Network, NetworkSettings
+from batchproof.training.network.network import Network, NetworkSettings
 
 SETTINGS = NetworkSettings(widths=(6, 5), members=3, dropout=0.0)
 

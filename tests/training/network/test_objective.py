@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.network import objective as targets
+from batchproof.training.network import objective as targets
 
 
 def test_values_are_standardised() -> None:

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from training.preprocessing import periodic, piecewise, scaling
-from training.preprocessing.preprocess import Encoding, Raw, fit
+from batchproof.training.preprocessing import periodic, piecewise, scaling
+from batchproof.training.preprocessing.preprocess import Encoding, Raw, fit
 
 ALL = Encoding(edges="distinct", bins=6, waves=True)
 DOUBLES = st.floats(allow_nan=True, allow_infinity=False, width=64)

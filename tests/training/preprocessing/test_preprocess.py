@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from training.preprocessing.onnx_graph import Graph, TensorProto
-from training.preprocessing.preprocess import Encoding, Preprocess, Raw, fit
+from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
+from batchproof.training.preprocessing.preprocess import Encoding, Preprocess, Raw, fit
 
 EXACT = {
     *("Add", "Sub", "Mul", "Div", "Sqrt", "Neg", "Abs", "Floor", "Round", "Clip", "Min", "Max", "Cast", "Where"),

@@ -9,10 +9,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from batchproof.training.export.exact.graph import exact_graph
+from batchproof.training.prove import ProofError, prove
+from batchproof.training.prove.certificate import page
 from tests.networks import make_net
-from training.export.exact.graph import exact_graph
-from training.prove import ProofError, prove
-from training.prove.certificate import page
 
 Mutation = Callable[[onnx.GraphProto], None]
 
@@ -333,7 +333,7 @@ def test_tables_of_one_kind_of_column_are_certified(kind: str) -> None:
 
 def test_the_prover_knows_nothing_of_training() -> None:
     """Importing the prover loads onnx and numpy, and no other part of this project, no engine and no torch."""
-    script = "import sys, training.prove; print(*sorted(sys.modules))"
+    script = "import sys, batchproof.training.prove; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    ours = [name for name in loaded if name.startswith(("training.", "service", "torch", "onnxruntime"))]
-    assert ours == [name for name in ours if name.startswith("training.prove")]
+    ours = [name for name in loaded if name.startswith(("batchproof.", "torch", "onnxruntime"))]
+    assert ours == [name for name in ours if name.startswith("batchproof.training.prove")]

@@ -7,11 +7,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from batchproof.training.export.exact.graph import exact_graph
+from batchproof.training.prove.box import Box, ProofError, grid_of
+from batchproof.training.prove.proof import Proof
 from tests.networks import Net, make_net
 from tests.permuted import evaluate
-from training.export.exact.graph import exact_graph
-from training.prove.box import Box, ProofError, grid_of
-from training.prove.proof import Proof
 
 Node = tuple[str, list[str], dict[str, Any]]
 CONSTANTS = {

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.estimators.estimator import BatchNormMLPClassifier, BatchNormMLPRegressor
+from batchproof.training.estimators.estimator import BatchNormMLPClassifier, BatchNormMLPRegressor
 
 EVIL = '<script>document.title="owned"</script>'
 QUOTE = "\"'><img src=x onerror=alert(1)>"

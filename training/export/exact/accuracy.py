@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from service.features.arrays import Arrays
-from service.inference.engine import Engine, EngineOptions
-from training.network.fold import Output, predictions
-from training.network.parity import spread
-from training.network.weights import Weights
-from training.preprocessing.onnx_graph import Graph, TensorProto
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.inference.engine import Engine, EngineOptions
+from batchproof.training.network.fold import Output, predictions
+from batchproof.training.network.parity import spread
+from batchproof.training.network.weights import Weights
+from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
 
 PIECE_ROWS = 4096  # rows of float64 intermediates held at a time
 LEAST_PROBABILITY = 1e-30  # down to which the relative error is stated

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
-from service.features.arrays import Arrays
-from service.inference.runner import Runner
-from training.export.exact.accuracy import accuracy, reference_scores
-from training.export.exact.graph import HEADROOM, exact_graph
-from training.export.exact.optimiser import check_optimised
-from training.export.float32 import GRAPH_NAME
-from training.network.weights import Weights
-from training.prove import prove
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.inference.runner import Runner
+from batchproof.training.export.exact.accuracy import accuracy, reference_scores
+from batchproof.training.export.exact.graph import HEADROOM, exact_graph
+from batchproof.training.export.exact.optimiser import check_optimised
+from batchproof.training.export.float32 import GRAPH_NAME
+from batchproof.training.network.weights import Weights
+from batchproof.training.prove import prove
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ does ReLU's work, and Round. `exact_layers` has them. Where a hidden activation 
 
 import numpy as np
 
-from training.export.exact.grids import choose_bits, power_at_least
-from training.export.exact.layers import Carried, Maxima, emit_layers
-from training.export.exact.softmax import emit_softmax
-from training.network.fold import Folded, Layer
-from training.preprocessing.onnx_graph import Graph, TensorProto
-from training.preprocessing.preprocess import Preprocess
+from batchproof.training.export.exact.grids import choose_bits, power_at_least
+from batchproof.training.export.exact.layers import Carried, Maxima, emit_layers
+from batchproof.training.export.exact.softmax import emit_softmax
+from batchproof.training.network.fold import Folded, Layer
+from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
+from batchproof.training.preprocessing.preprocess import Preprocess
 
 HEADROOM = 8.0  # hidden activations may reach this many times what the training rows reached
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from training.network.fold import Layer
+from batchproof.training.network.fold import Layer
 
 DIGITS = 53  # binary digits of float64
 RESERVE = 1.0 - 2.0**-30  # of the bound: covers the rounding of the bound's own sum

@@ -19,9 +19,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from training.export.exact.grids import Affine, channel_scale, choose_bits, power_at_least, quantise, reach_of
-from training.network.fold import Layer, Member
-from training.preprocessing.onnx_graph import Graph
+from batchproof.training.export.exact.grids import (
+    Affine,
+    channel_scale,
+    choose_bits,
+    power_at_least,
+    quantise,
+    reach_of,
+)
+from batchproof.training.network.fold import Layer, Member
+from batchproof.training.preprocessing.onnx_graph import Graph
 
 ROOM = 64.0  # a depth that cannot pass this many times its headroom gets the whole of its reach, and cannot saturate
 

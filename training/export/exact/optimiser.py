@@ -9,8 +9,8 @@ import onnx
 from onnx import numpy_helper
 from onnx.helper import get_attribute_value
 
-from service.inference.engine import EngineOptions, library, session_options
-from training.prove.box import ProofError
+from batchproof.service.inference.engine import EngineOptions, library, session_options
+from batchproof.training.prove.box import ProofError
 
 Level = Literal["none", "basic", "extended", "all"]
 LEVELS: tuple[Level, ...] = ("none", "basic", "extended", "all")

@@ -16,7 +16,7 @@ from math import factorial
 
 import numpy as np
 
-from training.preprocessing.onnx_graph import Graph
+from batchproof.training.preprocessing.onnx_graph import Graph
 
 STEPS = 256  # table entries a unit of the scores
 REACH = 80  # the farthest distance below the greatest score that is told apart

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from training.fit.loop import FitSettings
-from training.fit.plan import Plan
-from training.fit.selection import defaults as rules
-from training.network.network import NetworkSettings
-from training.preprocessing.preprocess import Encoding
-from training.settings import SettingError, Settings
+from batchproof.training.fit.loop import FitSettings
+from batchproof.training.fit.plan import Plan
+from batchproof.training.fit.selection import defaults as rules
+from batchproof.training.network.network import NetworkSettings
+from batchproof.training.preprocessing.preprocess import Encoding
+from batchproof.training.settings import SettingError, Settings
 
 ENCODINGS = {
     "plain": Encoding(edges=None),

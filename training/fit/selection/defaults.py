@@ -3,8 +3,8 @@
 import math
 from dataclasses import replace
 
-from training.fit.loop import FitSettings
-from training.network.network import NetworkSettings
+from batchproof.training.fit.loop import FitSettings
+from batchproof.training.network.network import NetworkSettings
 
 FULL_ROWS = 5_000  # training rows up to which every plan is fitted in full; more: short fits on a sample
 SAMPLE_ROWS = 20_000  # of such a sample

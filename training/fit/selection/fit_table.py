@@ -6,17 +6,17 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from training.data.dataset import Dataset
-from training.fit.checkpoint import Checkpoint
-from training.fit.context import FitContext, Fitted
-from training.fit.plan import Plan
-from training.fit.progress import Progress
-from training.fit.selection import candidates as plan
-from training.fit.selection import choice as choose
-from training.fit.selection import defaults as rules
-from training.fit.selection.candidates import fit_settings_of, network_settings_of
-from training.fit.selection.trials import chosen_on_sample, say_trial, validation_losses
-from training.settings import Settings
+from batchproof.training.data.dataset import Dataset
+from batchproof.training.fit.checkpoint import Checkpoint
+from batchproof.training.fit.context import FitContext, Fitted
+from batchproof.training.fit.plan import Plan
+from batchproof.training.fit.progress import Progress
+from batchproof.training.fit.selection import candidates as plan
+from batchproof.training.fit.selection import choice as choose
+from batchproof.training.fit.selection import defaults as rules
+from batchproof.training.fit.selection.candidates import fit_settings_of, network_settings_of
+from batchproof.training.fit.selection.trials import chosen_on_sample, say_trial, validation_losses
+from batchproof.training.settings import Settings
 
 CHOSEN = "plan"  # name of the checkpoint's entry that says which plan is being fitted
 

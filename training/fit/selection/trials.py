@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from training.fit import loop as fits
-from training.fit.context import FitContext, Fitted
-from training.fit.plan import Plan
-from training.fit.selection import candidates as plan
-from training.fit.selection import choice as choose
-from training.fit.selection import defaults as rules
+from batchproof.training.fit import loop as fits
+from batchproof.training.fit.context import FitContext, Fitted
+from batchproof.training.fit.plan import Plan
+from batchproof.training.fit.selection import candidates as plan
+from batchproof.training.fit.selection import choice as choose
+from batchproof.training.fit.selection import defaults as rules
 
 
 class Trial(NamedTuple):

@@ -12,13 +12,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from training.data.dataset import Dataset
-from training.fit.loop import Epoch
-from training.fit.progress import Progress, Silent, duration
-from training.fit.selection import defaults as rules
-from training.fit.selection.candidates import ENCODINGS, fit_settings_of, network_settings_of
-from training.fit.selection.fit_table import fit_table
-from training.settings import SettingError, Settings
+from batchproof.training.data.dataset import Dataset
+from batchproof.training.fit.loop import Epoch
+from batchproof.training.fit.progress import Progress, Silent, duration
+from batchproof.training.fit.selection import defaults as rules
+from batchproof.training.fit.selection.candidates import ENCODINGS, fit_settings_of, network_settings_of
+from batchproof.training.fit.selection.fit_table import fit_table
+from batchproof.training.settings import SettingError, Settings
 
 WIDTHS = (32, 64, 128, 256, 512)
 DEPTHS = (1, 3)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from training.report.charts.scale import around, number
-from training.report.charts.svg import ROW, SIGNS, Axes, clipped, gutter, label_below, legend, sign, svg
+from batchproof.training.report.charts.scale import around, number
+from batchproof.training.report.charts.svg import ROW, SIGNS, Axes, clipped, gutter, label_below, legend, sign, svg
 
 TOP, RIGHT = 4, 310  # beyond the right end there is room for a number
 

@@ -6,8 +6,8 @@ from html import escape
 
 import numpy as np
 
-from training.report.charts.scale import Scale
-from training.report.charts.svg import BOTTOM, LEFT, RIGHT, TOP, Axes, clipped, frame, svg
+from batchproof.training.report.charts.scale import Scale
+from batchproof.training.report.charts.svg import BOTTOM, LEFT, RIGHT, TOP, Axes, clipped, frame, svg
 
 NUMBERED = 12  # classes up to which cells hold their counts
 SHORT = 3  # characters that a label of a larger matrix may have

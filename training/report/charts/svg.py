@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from training.report.charts.scale import TICKS, Scale, around, number
+from batchproof.training.report.charts.scale import TICKS, Scale, around, number
 
 WIDTH, HEIGHT = 360, 220  # a phone's width: letters stay readable there, and grow with the drawing
 LEFT, RIGHT, TOP, BOTTOM = 60, 350, 10, 182  # of the plot

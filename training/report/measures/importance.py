@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.bundle.signature import Feature
-from service.features.arrays import Arrays
-from training.data.dataset import Dataset
-from training.evaluation import metrics
+from batchproof.service.bundle.signature import Feature
+from batchproof.service.features.arrays import Arrays
+from batchproof.training.data.dataset import Dataset
+from batchproof.training.evaluation import metrics
 
 ROWS = 1_000  # judged rows at most
 REPEATS = 3

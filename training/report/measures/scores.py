@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from training.data.dataset import Dataset
-from training.data.split import Split
-from training.evaluation import baselines as rivals
-from training.evaluation import metrics
+from batchproof.training.data.dataset import Dataset
+from batchproof.training.data.split import Split
+from batchproof.training.evaluation import baselines as rivals
+from batchproof.training.evaluation import metrics
 
 RESAMPLES = 400
 RESAMPLED_ROWS = 5_000  # of a resample at most

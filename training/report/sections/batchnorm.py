@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 
-from training.export.compile import NormStatistics
-from training.report import markup as blocks
-from training.report.charts import svg as charts
-from training.report.charts.scale import number, thinned
-from training.report.charts.svg import Axes
-from training.report.facts import Facts
+from batchproof.training.export.compile import NormStatistics
+from batchproof.training.report import markup as blocks
+from batchproof.training.report.charts import svg as charts
+from batchproof.training.report.charts.scale import number, thinned
+from batchproof.training.report.charts.svg import Axes
+from batchproof.training.report.facts import Facts
 
 POINTS = 200  # channels drawn a layer
 LAYERS = 6

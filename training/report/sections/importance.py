@@ -1,12 +1,12 @@
 """What the model listens to: importance of features, and the answer along each of the most important ones."""
 
-from training.report import markup as blocks
-from training.report.charts import category_points as levels
-from training.report.charts import svg as charts
-from training.report.charts.scale import TICKS, day, number
-from training.report.charts.svg import Axes, Line
-from training.report.facts import Facts
-from training.report.measures.importance import REPEATS, ROWS, Dependence
+from batchproof.training.report import markup as blocks
+from batchproof.training.report.charts import category_points as levels
+from batchproof.training.report.charts import svg as charts
+from batchproof.training.report.charts.scale import TICKS, day, number
+from batchproof.training.report.charts.svg import Axes, Line
+from batchproof.training.report.facts import Facts
+from batchproof.training.report.measures.importance import REPEATS, ROWS, Dependence
 
 SHOWN = 20
 DAYS = 3  # ticks of an axis of dates, about

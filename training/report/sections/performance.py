@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from service.bundle.signature import class_text
-from training.report import markup as blocks
-from training.report.charts import heatmap as matrix
-from training.report.charts import svg as charts
-from training.report.charts.scale import number, percent
-from training.report.charts.svg import Axes
-from training.report.facts import Facts
-from training.report.measures.scores import Measured, Score
+from batchproof.service.bundle.signature import class_text
+from batchproof.training.report import markup as blocks
+from batchproof.training.report.charts import heatmap as matrix
+from batchproof.training.report.charts import svg as charts
+from batchproof.training.report.charts.scale import number, percent
+from batchproof.training.report.charts.svg import Axes
+from batchproof.training.report.facts import Facts
+from batchproof.training.report.measures.scores import Measured, Score
 
 MATRIX_CLASSES = 30  # more are told by their commonest mistakes alone
 MISTAKES = 10

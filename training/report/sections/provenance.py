@@ -2,12 +2,12 @@
 
 import json
 
-from service.bundle.signature import Feature
-from training.report import markup as blocks
-from training.report.charts import svg as charts
-from training.report.charts.scale import day, number, percent
-from training.report.charts.svg import Axes, Line
-from training.report.facts import Facts
+from batchproof.service.bundle.signature import Feature
+from batchproof.training.report import markup as blocks
+from batchproof.training.report.charts import svg as charts
+from batchproof.training.report.charts.scale import day, number, percent
+from batchproof.training.report.charts.svg import Axes, Line
+from batchproof.training.report.facts import Facts
 
 MOST_FEATURES = 200  # lines of a table
 NAMED = 6  # categories

@@ -2,9 +2,9 @@
 
 from html import escape
 
-from training.report.charts.scale import number
-from training.report.facts import Facts
-from training.report.measures.scores import Score
+from batchproof.training.report.charts.scale import number
+from batchproof.training.report.facts import Facts
+from batchproof.training.report.measures.scores import Score
 
 LINKS = {
     "results": "Results",

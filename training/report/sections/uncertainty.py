@@ -1,12 +1,12 @@
 """How sure the answers are: reliability of probabilities, and coverage of sets and intervals."""
 
-from service.bundle.signature import class_text
-from training.report import markup as blocks
-from training.report.charts import svg as charts
-from training.report.charts.scale import percent
-from training.report.charts.svg import Axes, Line
-from training.report.facts import Facts
-from training.report.measures.reliability import SECOND, Curve, Reliability
+from batchproof.service.bundle.signature import class_text
+from batchproof.training.report import markup as blocks
+from batchproof.training.report.charts import svg as charts
+from batchproof.training.report.charts.scale import percent
+from batchproof.training.report.charts.svg import Axes, Line
+from batchproof.training.report.facts import Facts
+from batchproof.training.report.measures.reliability import SECOND, Curve, Reliability
 
 SHOWN = ("0.5", "0.8", "0.9", "0.95", "0.99")
 

@@ -8,10 +8,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from service.bundle import reader as bundle
-from service.bundle.graph import check as graph_scan
-from service.bundle.manifest import Manifest
-from service.errors import BundleError
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.bundle.graph import check as graph_scan
+from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.errors import BundleError
 from tests.bundles import make_bundle
 
 

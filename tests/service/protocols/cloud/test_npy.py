@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from service.errors import ServiceError
-from service.features.encoder import Encoder
-from service.protocols.cloud import npy
+from batchproof.service.errors import ServiceError
+from batchproof.service.features.encoder import Encoder
+from batchproof.service.protocols.cloud import npy
 from tests.bundles import INPUTS, NUMBERS, signature_of
 
 SIGNATURE = signature_of(inputs=NUMBERS)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.protocols.cloud.npy import file_of
+from batchproof.service.protocols.cloud.npy import file_of
 from tests.bundles import CLASSES, NUMBERS, make_bundle
 from tests.fuzz import binary_tensor, joined
 from tests.http_client import ask

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import ServiceError
-from service.features.encoder import Encoder
-from service.protocols.cloud.npy import file_of
-from service.protocols.cloud.request import ScoringReader
-from service.protocols.interface import Call, Decoded, Limits
+from batchproof.service.errors import ServiceError
+from batchproof.service.features.encoder import Encoder
+from batchproof.service.protocols.cloud.npy import file_of
+from batchproof.service.protocols.cloud.request import ScoringReader
+from batchproof.service.protocols.interface import Call, Decoded, Limits
 from tests.bundles import INPUTS, NUMBERS, random_rows, signature_of
 
 NAMES = [feature["name"] for feature in INPUTS]

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from service.bundle import reader as bundle
-from service.errors import ServiceError
-from service.inference import model
-from service.inference.engine import EngineOptions
-from service.protocols.interface import Call, Codec, Limits
-from service.protocols.native.protocol import FIELDS, Native
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.errors import ServiceError
+from batchproof.service.inference import model
+from batchproof.service.inference.engine import EngineOptions
+from batchproof.service.protocols.interface import Call, Codec, Limits
+from batchproof.service.protocols.native.protocol import FIELDS, Native
 from tests.bundles import make_bundle, random_rows, signature_of
 
 BODY = json.dumps({"rows": random_rows(signature_of(), 3)}).encode()

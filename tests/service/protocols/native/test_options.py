@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.bundle import reader as bundle
-from service.errors import ServiceError
-from service.inference import model
-from service.inference.engine import EngineOptions
-from service.inference.model import Model
-from service.protocols.interface import Call, Codec, Limits
-from service.protocols.native.protocol import Native
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.errors import ServiceError
+from batchproof.service.inference import model
+from batchproof.service.inference.engine import EngineOptions
+from batchproof.service.inference.model import Model
+from batchproof.service.protocols.interface import Call, Codec, Limits
+from batchproof.service.protocols.native.protocol import Native
 from tests.bundles import make_bundle, random_rows, reseal
 
 CONFORMAL = {

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from service.tables.formats import IN_REQUESTS
+from batchproof.service.tables.formats import IN_REQUESTS
 from tests.attack import attack
 from tests.bundles import make_bundle
 from tests.live import live

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from service import errors
-from service.errors import ServiceError
-from service.protocols.oip.protocol import OpenInference
+from batchproof.service import errors
+from batchproof.service.errors import ServiceError
+from batchproof.service.protocols.oip.protocol import OpenInference
 from tests.bundles import NUMBERS, make_bundle
 from tests.http_client import ask
 from tests.live import Live, live

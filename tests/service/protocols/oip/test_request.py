@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.bundle import reader as bundle
-from service.errors import ServiceError
-from service.features.encoder import Encoder
-from service.protocols.interface import Call, Decoded, Limits
-from service.protocols.oip.protocol import output_names
-from service.protocols.oip.request import RequestReader
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.errors import ServiceError
+from batchproof.service.features.encoder import Encoder
+from batchproof.service.protocols.interface import Call, Decoded, Limits
+from batchproof.service.protocols.oip.protocol import output_names
+from batchproof.service.protocols.oip.request import RequestReader
 from tests.bundles import INPUTS, NUMBERS, make_bundle, random_rows, signature_of
 from tests.fuzz import binary_tensor, column_tensor, dump, joined
 

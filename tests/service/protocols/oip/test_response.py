@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.bundle import reader as bundle
-from service.bundle.manifest import Manifest
-from service.features.decoder import labels_of
-from service.protocols.interface import Call, Headers
-from service.protocols.oip.request import Wanted
-from service.protocols.oip.response import ResponseWriter
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.features.decoder import labels_of
+from batchproof.service.protocols.interface import Call, Headers
+from batchproof.service.protocols.oip.request import Wanted
+from batchproof.service.protocols.oip.response import ResponseWriter
 from tests.bundles import NUMBERS, make_bundle
 
 PROBABILITIES = np.array([[0.25, 0.5, 0.25], [0.7, 0.1, 0.2]], np.float32)

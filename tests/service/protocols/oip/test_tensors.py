@@ -9,8 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import ServiceError
-from service.protocols.oip.tensors import DTYPES, checked_datatype, checked_shape, from_binary, from_json, to_binary
+from batchproof.service.errors import ServiceError
+from batchproof.service.protocols.oip.tensors import (
+    DTYPES,
+    checked_datatype,
+    checked_shape,
+    from_binary,
+    from_json,
+    to_binary,
+)
 
 
 @pytest.mark.parametrize("datatype", DTYPES)

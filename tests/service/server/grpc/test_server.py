@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from service.server.grpc.messages import SERVICE, classes
+from batchproof.service.server.grpc.messages import SERVICE, classes
 from tests.bundles import make_bundle
 from tests.live import Live, free_port, live
 

@@ -8,11 +8,11 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.bundle import reader as bundle
-from service.errors import ServiceError
-from service.protocols.oip.tensors import DATATYPES
-from service.server.grpc.messages import classes
-from service.server.grpc.tensors import CONTENTS, Tensors
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.errors import ServiceError
+from batchproof.service.protocols.oip.tensors import DATATYPES
+from batchproof.service.server.grpc.messages import classes
+from batchproof.service.server.grpc.tensors import CONTENTS, Tensors
 from tests.bundles import INPUTS, make_bundle
 
 MESSAGES = classes()

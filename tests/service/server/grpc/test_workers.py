@@ -10,7 +10,7 @@ import grpc
 import httpx
 import pytest
 
-from service.server.grpc.messages import SERVICE, classes
+from batchproof.service.server.grpc.messages import SERVICE, classes
 from tests.bundles import NUMBERS, make_bundle, random_rows, signature_of
 from tests.live import Live, free_port, live
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from service.bundle import reader as bundle
-from service.server.openapi import cloud as scoring_document
-from service.server.openapi import oip as oip_document
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.server.openapi import cloud as scoring_document
+from batchproof.service.server.openapi import oip as oip_document
 from tests.bundles import make_bundle
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from service.tables.formats import IN_REQUESTS, Format
-from service.tables.parameters import CHOICES
+from batchproof.service.tables.formats import IN_REQUESTS, Format
+from batchproof.service.tables.parameters import CHOICES
 from tests.bundles import INPUTS, make_bundle
 from tests.live import Live, live
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.server import app
-from service.server.http.asgi import AsgiApp
-from service.settings import Settings
+from batchproof.service.server import app
+from batchproof.service.server.http.asgi import AsgiApp
+from batchproof.service.settings import Settings
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pytest
 from pyarrow import ipc, parquet
 
-from service.errors import ServiceError
-from service.features.encoder import Encoder
-from service.tables.block import Reading
-from service.tables.codecs import blocks_of
-from service.tables.formats import ARROW_STREAM, PARQUET, Format
-from service.tables.limits.budget import PIECE_BYTES
-from service.tables.parameters import Parameters
+from batchproof.service.errors import ServiceError
+from batchproof.service.features.encoder import Encoder
+from batchproof.service.tables.block import Reading
+from batchproof.service.tables.codecs import blocks_of
+from batchproof.service.tables.formats import ARROW_STREAM, PARQUET, Format
+from batchproof.service.tables.limits.budget import PIECE_BYTES
+from batchproof.service.tables.parameters import Parameters
 from tests.bundles import INPUTS, random_rows, signature_of
 
 SIGNATURE = signature_of("multiclass", INPUTS)

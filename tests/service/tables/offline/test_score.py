@@ -11,14 +11,14 @@ import pyarrow as pa
 import pytest
 from pyarrow import feather, ipc, parquet
 
-from service.__main__ import main
-from service.bundle import reader as bundle
-from service.cli.predict import block_rows
-from service.errors import EngineError
-from service.features.encoder import Encoder
-from service.inference.engine import Engine, EngineOptions
-from service.inference.runner import Runner, rows_of
-from service.tables.offline.progress import Progress
+from batchproof.service.__main__ import main
+from batchproof.service.bundle import reader as bundle
+from batchproof.service.cli.predict import block_rows
+from batchproof.service.errors import EngineError
+from batchproof.service.features.encoder import Encoder
+from batchproof.service.inference.engine import Engine, EngineOptions
+from batchproof.service.inference.runner import Runner, rows_of
+from batchproof.service.tables.offline.progress import Progress
 from tests.bundles import INPUTS, make_bundle, random_rows, signature_of
 
 ROWS = random_rows(signature_of("multiclass", INPUTS), 250, seed=9)
@@ -89,7 +89,7 @@ def test_answers_have_the_bits_of_single_rows(model: Path, source: Path, suffix:
 
 def interrupted(model: Path, source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin to answer in blocks of 50 rows and parts of 100, and stop after 200 rows."""
-    monkeypatch.setattr("service.cli.predict.BLOCK_ROWS", 50)
+    monkeypatch.setattr("batchproof.service.cli.predict.BLOCK_ROWS", 50)
 
     def interrupt(_: Progress, rows: int) -> None:
         if rows > 150:
@@ -133,7 +133,7 @@ def test_a_refused_table_leaves_nothing_behind(
     model: Path, source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], row: int
 ) -> None:
     """A bad row, in the first block or behind finished parts, is refused each time: no part is kept for another try."""
-    monkeypatch.setattr("service.cli.predict.BLOCK_ROWS", 50)
+    monkeypatch.setattr("batchproof.service.cli.predict.BLOCK_ROWS", 50)
     bad = table().to_pylist()
     bad[row]["count"] = None
     parquet.write_table(pa.Table.from_pylist(bad, table().schema), source)
@@ -147,7 +147,7 @@ def test_an_engine_that_fails_leaves_the_finished_parts(
     model: Path, source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What was answered before the engine failed is kept for the next try, since the table is not to blame."""
-    monkeypatch.setattr("service.cli.predict.BLOCK_ROWS", 50)
+    monkeypatch.setattr("batchproof.service.cli.predict.BLOCK_ROWS", 50)
     run, blocks = Runner.run, iter(range(6))
 
     def fail(runner: Runner, requests: Any) -> Any:
@@ -167,8 +167,8 @@ def test_row_groups_are_bounded(
     model: Path, source: Path, monkeypatch: pytest.MonkeyPatch, limit: str, groups: int
 ) -> None:
     """A row group is written once it has its rows, or its bytes: an answer is not held until its end."""
-    monkeypatch.setattr("service.cli.predict.BLOCK_ROWS", 50)
-    monkeypatch.setattr(f"service.tables.writers.arrow.{limit}", 100)
+    monkeypatch.setattr("batchproof.service.cli.predict.BLOCK_ROWS", 50)
+    monkeypatch.setattr(f"batchproof.service.tables.writers.arrow.{limit}", 100)
     target = source.with_name("answers.parquet")
 
     assert predict(model, source, target) == 0

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.tables.offline.threads import Prefetch, WriteBehind
+from batchproof.service.tables.offline.threads import Prefetch, WriteBehind
 
 
 def test_items_come_in_order_and_a_fault_in_its_place() -> None:

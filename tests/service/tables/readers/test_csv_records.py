@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-from service.errors import ServiceError
-from service.tables.readers.csv_records import MAX_LINE_BYTES, SIGNS, Records, delimiter_of
+from batchproof.service.errors import ServiceError
+from batchproof.service.tables.readers.csv_records import MAX_LINE_BYTES, SIGNS, Records, delimiter_of
 
 
 @pytest.mark.parametrize(

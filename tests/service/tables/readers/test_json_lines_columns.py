@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import ipc, parquet
 
-from service.__main__ import main
+from batchproof.service.__main__ import main
 from tests.bundles import INPUTS, make_bundle, random_rows, signature_of
 from tests.live import live
 
@@ -64,7 +64,7 @@ def test_extra_keys_go_along_as_they_are_written(
     model: Path, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first line names the columns, in its order; texts, numbers of any length and lists keep what they hold."""
-    monkeypatch.setattr("service.cli.predict.BLOCK_ROWS", 4)
+    monkeypatch.setattr("batchproof.service.cli.predict.BLOCK_ROWS", 4)
     lines = [line(row, note=NOTES[place % len(NOTES)], id="7") for place, row in enumerate(ROWS)]
     lines[3] = line(ROWS[3])  # without the keys
     lines[5] = json.dumps(ROWS[5])  # a list
@@ -88,7 +88,7 @@ def test_a_key_that_the_first_line_lacks_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """The header is written by then: the line and the key are named, with the ways out, and nothing is left behind."""
-    monkeypatch.setattr("service.cli.predict.BLOCK_ROWS", 8)
+    monkeypatch.setattr("batchproof.service.cli.predict.BLOCK_ROWS", 8)
     lines = [line(row, id="7") for row in ROWS]
     lines[place] = line(ROWS[place], late='"x"')
     source, target = written(tmp_path, lines), tmp_path / f"answers{suffix}"

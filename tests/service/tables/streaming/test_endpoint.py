@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.errors import ServiceError
-from service.tables.formats import PARQUET, pyarrow
+from batchproof.service.errors import ServiceError
+from batchproof.service.tables.formats import PARQUET, pyarrow
 from tests.bundles import INPUTS, make_bundle
 from tests.live import Live, live
 

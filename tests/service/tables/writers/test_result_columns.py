@@ -11,11 +11,11 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from service.__main__ import main
-from service.errors import ServiceError
-from service.features.encoder import Problem
-from service.tables.parameters import Parameters
-from service.tables.writers.result_columns import refusal
+from batchproof.service.__main__ import main
+from batchproof.service.errors import ServiceError
+from batchproof.service.features.encoder import Problem
+from batchproof.service.tables.parameters import Parameters
+from batchproof.service.tables.writers.result_columns import refusal
 from tests.bundles import INPUTS, make_bundle, random_rows, signature_of
 from tests.live import Live, live
 

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from service.features.arrays import Arrays
-from service.inference.engine import Engine, EngineOptions
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.inference.engine import Engine, EngineOptions
+from batchproof.training.export.exact.accuracy import accuracy, reference_scores
+from batchproof.training.export.exact.build import build
+from batchproof.training.export.exact.grids import channel_scale
+from batchproof.training.network.fold import Output, predictions
+from batchproof.training.network.weights import Weights
 from tests.networks import Net, make_net
-from training.export.exact.accuracy import accuracy, reference_scores
-from training.export.exact.build import build
-from training.export.exact.grids import channel_scale
-from training.network.fold import Output, predictions
-from training.network.weights import Weights
 
 TASKS = ["binary", "multiclass", "regression"]
 

@@ -8,13 +8,13 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from service.inference.engine import Engine, EngineOptions
+from batchproof.service.inference.engine import Engine, EngineOptions
+from batchproof.training.export.exact.graph import exact_graph
+from batchproof.training.export.exact.optimiser import LEVELS, check_optimised
+from batchproof.training.preprocessing.preprocess import Raw
+from batchproof.training.prove import ProofError
 from tests.networks import Net, make_net, make_raw
 from tests.permuted import evaluate
-from training.export.exact.graph import exact_graph
-from training.export.exact.optimiser import LEVELS, check_optimised
-from training.preprocessing.preprocess import Raw
-from training.prove import ProofError
 
 SHAPES = {  # members, widths, headroom: alone and stacked, with and without depths that may saturate
     "binary": (1, (40, 24), 8.0),

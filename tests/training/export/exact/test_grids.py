@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.export.exact.grids import DIGITS, channel_scale, choose_bits, power_at_least, quantise
-from training.network.fold import Layer
-from training.prove.box import grid_of
+from batchproof.training.export.exact.grids import DIGITS, channel_scale, choose_bits, power_at_least, quantise
+from batchproof.training.network.fold import Layer
+from batchproof.training.prove.box import grid_of
 
 
 @given(st.floats(min_value=1e-300, max_value=1e300))

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from service.inference.engine import Engine, EngineOptions
-from training.export.exact.softmax import REACH, emit_softmax
-from training.preprocessing.onnx_graph import Graph, TensorProto
+from batchproof.service.inference.engine import Engine, EngineOptions
+from batchproof.training.export.exact.softmax import REACH, emit_softmax
+from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
 
 WIDE = np.longdouble
 

@@ -1,7 +1,7 @@
 import torch
 
-from training.fit.selection.choice import winner
-from training.network.tensors import sample
+from batchproof.training.fit.selection.choice import winner
+from batchproof.training.network.tensors import sample
 
 
 def test_a_clear_gain_displaces_the_preferred_plan() -> None:

@@ -1,11 +1,11 @@
 from itertools import pairwise
 
-from training.fit.loop import FitSettings
-from training.fit.selection import candidates as plan
-from training.fit.selection import defaults as rules
-from training.fit.selection.candidates import fit_settings_of
-from training.network.network import NetworkSettings, dimensions
-from training.settings import Settings
+from batchproof.training.fit.loop import FitSettings
+from batchproof.training.fit.selection import candidates as plan
+from batchproof.training.fit.selection import defaults as rules
+from batchproof.training.fit.selection.candidates import fit_settings_of
+from batchproof.training.network.network import NetworkSettings, dimensions
+from batchproof.training.settings import Settings
 
 SIZES = (2, 50, 999, 1_000, 5_000, 20_001, 200_000, 5_000_000)
 

@@ -8,13 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from training.data.dataset import Dataset, prepare
-from training.fit.checkpoint import Checkpoint
-from training.fit.progress import Progress
-from training.fit.selection import choice as choose
-from training.fit.selection import defaults as rules
-from training.fit.selection.fit_table import fit_table
-from training.settings import Settings, make
+from batchproof.training.data.dataset import Dataset, prepare
+from batchproof.training.fit.checkpoint import Checkpoint
+from batchproof.training.fit.progress import Progress
+from batchproof.training.fit.selection import choice as choose
+from batchproof.training.fit.selection import defaults as rules
+from batchproof.training.fit.selection.fit_table import fit_table
+from batchproof.training.settings import Settings, make
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,9 @@ def test_a_resumed_run_does_not_choose_again(data: Dataset, tmp_path: Path, monk
         return checkpoint.path.exists() and len(calls) > 30
 
     fit_table(data, given, Progress(quiet=True), stop_in_the_final_fit, checkpoint)
-    monkeypatch.setattr("training.fit.selection.fit_table.chosen_on_sample", lambda *_: pytest.fail("chose again"))
+    monkeypatch.setattr(
+        "batchproof.training.fit.selection.fit_table.chosen_on_sample", lambda *_: pytest.fail("chose again")
+    )
     resumed = fit_table(data, replace(given, resume=True), Progress(quiet=True), lambda: False, checkpoint)
     ours, theirs = whole.result.network.state_dict(), resumed.result.network.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from training.fit.context import FitContext
-from training.fit.loop import FitSettings
-from training.fit.progress import Progress
-from training.fit.selection import candidates as plan
-from training.fit.selection import trials
-from training.network.network import NetworkSettings
-from training.network.objective import Objective
+from batchproof.training.fit.context import FitContext
+from batchproof.training.fit.loop import FitSettings
+from batchproof.training.fit.progress import Progress
+from batchproof.training.fit.selection import candidates as plan
+from batchproof.training.fit.selection import trials
+from batchproof.training.network.network import NetworkSettings
+from batchproof.training.network.objective import Objective
 
 PLANS = [
     plan.Plan(name, plan.ENCODINGS[name], NetworkSettings((8,)), FitSettings(epochs=3))

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training.data.dataset import Dataset, prepare
-from training.fit.progress import Silent
-from training.fit.selection import tuning
-from training.pipeline import place_of, train
-from training.settings import SettingError, Settings, make
+from batchproof.training.data.dataset import Dataset, prepare
+from batchproof.training.fit.progress import Silent
+from batchproof.training.fit.selection import tuning
+from batchproof.training.pipeline import place_of, train
+from batchproof.training.settings import SettingError, Settings, make
 
 QUICK: dict[str, Any] = {"target": "kind", "threads": 1, "device": "cpu", "epochs": 8, "widths": (8,), "ensemble": 1}
 

@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from training.report.charts import category_points as levels
-from training.report.charts import svg as charts
-from training.report.charts.scale import day, percent
-from training.report.charts.svg import LEFT, RIGHT, Axes, Line
+from batchproof.training.report.charts import category_points as levels
+from batchproof.training.report.charts import svg as charts
+from batchproof.training.report.charts.scale import day, percent
+from batchproof.training.report.charts.svg import LEFT, RIGHT, Axes, Line
 
 AXES = Axes("Along island", "told", "mean probability", "")
 DAY_S = 86_400.0

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training.estimators.estimator import BatchNormMLPRegressor
-from training.report.charts.scale import Scale, around, number, round_step
-from training.report.measures import importance as influence
-from training.report.measures import reliability
-from training.report.measures import scores as scoreboard
-from training.trained_model import Model
+from batchproof.training.estimators.estimator import BatchNormMLPRegressor
+from batchproof.training.report.charts.scale import Scale, around, number, round_step
+from batchproof.training.report.measures import importance as influence
+from batchproof.training.report.measures import reliability
+from batchproof.training.report.measures import scores as scoreboard
+from batchproof.training.trained_model import Model
 
 QUICK: dict[str, Any] = {"widths": (32,), "ensemble": 1, "encoding": "plain", "epochs": 60, "threads": 1}
 
