@@ -57,7 +57,7 @@ def test_more_rows_than_one_request_holds(server: Live, monkeypatch: pytest.Monk
     """Long lists and frames go in several requests, and come back as one."""
     with Client(server.url, "flowers") as client:
         whole, frame = client.predict(OBJECTS), client.predict(pl.DataFrame(OBJECTS))
-        for module in ("model", "framed"):
+        for module in ("model", "frame_codec"):
             monkeypatch.setattr(f"batchproof.service.client.{module}.ROWS_A_REQUEST", 7)
         assert client.predict(OBJECTS) == whole
         assert client.predict(pl.DataFrame(OBJECTS)).equals(frame)

@@ -20,7 +20,9 @@ BODY = json.dumps({"rows": [ROW, ROW]})
 # The service, whose audit sees a violation in the one worker that is first to take the file away.
 CODE = """
 import pathlib, sys
-from service import audit
+from batchproof.service.invariance import audit
+from batchproof.service.invariance.bitwise import Difference
+from batchproof.service.invariance.violations import Violation
 from batchproof.service.__main__ import main
 
 file = pathlib.Path(sys.argv.pop(1))
@@ -31,8 +33,8 @@ def look(self, runner, requests, outputs):
         file.unlink()
     except FileNotFoundError:
         return sound(self, runner, requests, outputs)
-    difference = audit.Difference("scores", 2, 0, 0, "00", "01")
-    return audit.Violation(difference, (2,), tuple(requests), "2026-11-22T00:00:00.000+00:00")
+    difference = Difference("scores", 2, 0, 0, "00", "01")
+    return Violation(difference, (2,), tuple(requests), "2026-11-22T00:00:00.000+00:00")
 
 audit.Audit.look = look
 sys.exit(main())

@@ -92,7 +92,7 @@ def test_no_room(tmp_path: Path, parts: tuple[dict[str, Any], dict[str, bytes]])
 KILLED = """
 import os, pickle, signal, sys
 from pathlib import Path
-from training import bundle
+from batchproof.training.export import bundle_writer
 content, files, models, wanted = pickle.load(sys.stdin.buffer)
 seen = 0
 def killing(name, plain):
@@ -105,7 +105,7 @@ def killing(name, plain):
     return call
 os.fsync = killing("fsync", os.fsync)
 Path.rename = killing("rename", Path.rename)
-bundle.write(Path(models), content, files)
+bundle_writer.write(Path(models), content, files)
 """
 
 

@@ -24,6 +24,6 @@ def test_binary_loss_is_the_two_class_loss() -> None:
 
 def test_held_out_losses_count_one_row_of_unknown_class() -> None:
     """Endless certainty costs something on a small validation set, and next to nothing on a large one."""
-    target = targets.Target("binary", 1)
+    target = targets.Objective("binary", 1)
     sure = [float(target.held_losses(torch.full((rows, 1), 20.0), torch.ones(rows)).mean()) for rows in (9, 9_999)]
     assert sure == pytest.approx([1.0, 0.001], rel=1e-3)

@@ -336,4 +336,4 @@ def test_the_prover_knows_nothing_of_training() -> None:
     script = "import sys, batchproof.training.prove; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     ours = [name for name in loaded if name.startswith(("batchproof.", "torch", "onnxruntime"))]
-    assert ours == [name for name in ours if name.startswith("batchproof.training.prove")]
+    assert {name for name in ours if not name.startswith("batchproof.training.prove")} == {"batchproof.training"}

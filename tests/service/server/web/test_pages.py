@@ -25,7 +25,7 @@ from tests.bundles import INPUTS, make_bundle
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[app.Service]:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[app.App]:
     """Load one model of every kind of feature."""
     models = tmp_path_factory.mktemp("models")
     make_bundle(models)
@@ -34,7 +34,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[app.Service]:
     loaded.close()
 
 
-def get(service: app.Service, path: str, method: str = "GET", **named: Any) -> httpx.Response:
+def get(service: app.App, path: str, method: str = "GET", **named: Any) -> httpx.Response:
     """Ask the ASGI application."""
 
     async def ask() -> httpx.Response:
@@ -46,7 +46,7 @@ def get(service: app.Service, path: str, method: str = "GET", **named: Any) -> h
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
-def test_pages_need_nothing_from_elsewhere(service: app.Service, path: str) -> None:
+def test_pages_need_nothing_from_elsewhere(service: app.App, path: str) -> None:
     """No page loads or links a foreign address, and browsers are told to allow none."""
     page = get(service, path)
     assert page.status_code == 200
@@ -58,7 +58,7 @@ def test_pages_need_nothing_from_elsewhere(service: app.Service, path: str) -> N
         assert "http" not in get(service, "/" + file).text.replace("http-equiv", "")
 
 
-def test_the_start_page_shows_what_is_served(service: app.Service) -> None:
+def test_the_start_page_shows_what_is_served(service: app.App) -> None:
     """Models, their invariance and a request that works as it stands."""
     text = get(service, "/").text
     assert "flowers" in text
@@ -68,7 +68,7 @@ def test_the_start_page_shows_what_is_served(service: app.Service) -> None:
 
 @pytest.mark.parametrize(("status", "look"), [("tiled", "good"), ("reported", "bad"), ("violated", "bad")])
 def test_what_is_not_known_to_hold_stands_out(
-    service: app.Service, monkeypatch: pytest.MonkeyPatch, status: str, look: str
+    service: app.App, monkeypatch: pytest.MonkeyPatch, status: str, look: str
 ) -> None:
     """The start page shows in the colour of success only what was found to hold."""
     monkeypatch.setitem(service.registry.newest("flowers").fingerprint, "invariance", status)
@@ -76,7 +76,7 @@ def test_what_is_not_known_to_hold_stands_out(
     assert f'<span class="{look}">{status}</span>' in get(service, "/").text
 
 
-def test_the_start_page_says_what_was_refused(service: app.Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_start_page_says_what_was_refused(service: app.App, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each refused bundle with the reason, as text."""
     refusal = Refusal("loans", 3, "its folder says <b>loans</b>")
     monkeypatch.setattr(service, "registry", replace(service.registry, refusals=(refusal,)))
@@ -84,7 +84,7 @@ def test_the_start_page_says_what_was_refused(service: app.Service, monkeypatch:
     assert '<span class="bad">loans 3</span> its folder says &lt;b&gt;loans&lt;/b&gt;' in get(service, "/").text
 
 
-def test_models_say_everything(service: app.Service) -> None:
+def test_models_say_everything(service: app.App) -> None:
     """Signature, ranges, metrics, provenance, versions and a row that can be sent back."""
     detail = get(service, "/models/flowers").json()
     assert [feature["name"] for feature in detail["signature"]["inputs"]] == [feature["name"] for feature in INPUTS]
@@ -94,7 +94,7 @@ def test_models_say_everything(service: app.Service) -> None:
     assert get(service, "/predict", "POST", json=detail["example"]).status_code == 200
 
 
-def test_models_lists_what_was_refused(service: app.Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_lists_what_was_refused(service: app.App, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bundle that did not load stands beside the models, with the reason."""
     refusal = Refusal("flowers", 2, "model.onnx is damaged")
     monkeypatch.setattr(service, "registry", replace(service.registry, refusals=(refusal,)))
@@ -118,7 +118,7 @@ def test_models_lists_what_was_refused(service: app.Service, monkeypatch: pytest
         ("POST", "/health/live", 405, "method_not_allowed"),
     ],
 )
-def test_every_refusal_has_the_one_shape(service: app.Service, method: str, path: str, status: int, code: str) -> None:
+def test_every_refusal_has_the_one_shape(service: app.App, method: str, path: str, status: int, code: str) -> None:
     """Pages, health and predict routes refuse in the same words."""
     answer = get(service, path, method, headers={"X-Request-Id": "mine"})
     assert answer.status_code == status
@@ -127,7 +127,7 @@ def test_every_refusal_has_the_one_shape(service: app.Service, method: str, path
     assert (status == 405) == ("allow" in answer.headers)
 
 
-def test_the_document_is_complete(service: app.Service) -> None:
+def test_the_document_is_complete(service: app.App) -> None:
     """Every native predict path is described, and its examples are answered."""
     document = get(service, "/openapi.json").json()
     for path in ("/predict", "/models/flowers/predict", "/models/flowers/versions/1/predict"):
@@ -178,7 +178,7 @@ def bodies(draw: st.DrawFn) -> Any:
 
 @settings(max_examples=400, deadline=None)
 @given(body=bodies())
-def test_schema_and_validator_agree(service: app.Service, body: Any) -> None:
+def test_schema_and_validator_agree(service: app.App, body: Any) -> None:
     """The OpenAPI schema accepts a body exactly where the predict route does.
 
     Left out is what no schema can say: which dates exist, and which value stands where in a list that `columns` orders.
@@ -200,7 +200,7 @@ def test_schema_and_validator_agree(service: app.Service, body: Any) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(order=st.permutations(range(len(INPUTS))))
-def test_columns_may_come_in_any_order(service: app.Service, order: list[int]) -> None:
+def test_columns_may_come_in_any_order(service: app.App, order: list[int]) -> None:
     """The schema accepts every order of `columns`, and so does the predict route."""
     model = service.registry.newest("flowers")
     names, row = [feature.name for feature in model.manifest.signature.inputs], model.bundle.golden.rows[0]
@@ -210,7 +210,7 @@ def test_columns_may_come_in_any_order(service: app.Service, order: list[int]) -
     assert NativeCodec(model, Limits()).decode(Call(json.dumps(body).encode(), [], "id")).rows == 1
 
 
-def test_every_field_is_explained(service: app.Service) -> None:
+def test_every_field_is_explained(service: app.App) -> None:
     """Each field that a predict body may have is in the schema, with its meaning."""
     fields = request_schema(service.registry.newest("flowers").manifest)["properties"]
 

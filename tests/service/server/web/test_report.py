@@ -17,7 +17,7 @@ from batchproof.service.settings import Settings
 
 
 @pytest.fixture
-def service(tmp_path: Path, penguins_bundle: Path) -> Iterator[app.Service]:
+def service(tmp_path: Path, penguins_bundle: Path) -> Iterator[app.App]:
     """Serve a copy of the committed model."""
     shutil.copytree(penguins_bundle, tmp_path / "penguins" / penguins_bundle.name)
     loaded = app.load(Settings(models=tmp_path))
@@ -25,7 +25,7 @@ def service(tmp_path: Path, penguins_bundle: Path) -> Iterator[app.Service]:
     loaded.close()
 
 
-def get(service: app.Service, path: str) -> httpx.Response:
+def get(service: app.App, path: str) -> httpx.Response:
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(AsgiApp(service))
         async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
@@ -34,7 +34,7 @@ def get(service: app.Service, path: str) -> httpx.Response:
     return asyncio.run(ask())
 
 
-def test_the_report_is_sent_under_a_policy_of_its_own(service: app.Service, penguins_bundle: Path) -> None:
+def test_the_report_is_sent_under_a_policy_of_its_own(service: app.App, penguins_bundle: Path) -> None:
     """The bytes are the bundle's; browsers may apply the style whose hash is told, and run or fetch nothing."""
     for path in ("/models/penguins/report", f"/models/penguins/versions/{penguins_bundle.name}/report"):
         page = get(service, path)
@@ -51,7 +51,7 @@ def test_the_report_is_sent_under_a_policy_of_its_own(service: app.Service, peng
     assert "sandbox" in policy
 
 
-def test_a_changed_report_is_not_sent(service: app.Service, tmp_path: Path, penguins_bundle: Path) -> None:
+def test_a_changed_report_is_not_sent(service: app.App, tmp_path: Path, penguins_bundle: Path) -> None:
     """A file that is not the one whose checksum was verified is refused by name."""
     path = tmp_path / "penguins" / penguins_bundle.name / "report.html"
     path.write_bytes(path.read_bytes().replace(b"penguins", b"pinguins", 1))
@@ -62,7 +62,7 @@ def test_a_changed_report_is_not_sent(service: app.Service, tmp_path: Path, peng
     assert "report.html has SHA-256" in page.json()["error"]["message"]
 
 
-def test_no_such_model_or_version(service: app.Service) -> None:
+def test_no_such_model_or_version(service: app.App) -> None:
     """An unknown model gets the nearest name, an unknown version what is served."""
     assert "did you mean 'penguins'" in get(service, "/models/pengins/report").json()["error"]["message"].lower()
     assert get(service, "/models/penguins/versions/99/report").json()["error"]["code"] == "unknown_version"
