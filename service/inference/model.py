@@ -1,8 +1,9 @@
 """One loaded model: a bundle, the session that runs it, and what was found when it was checked on this host."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 from batchproof.service.bundle import golden
 from batchproof.service.bundle.manifest import Manifest
@@ -12,8 +13,36 @@ from batchproof.service.features.decoder import Decoder
 from batchproof.service.features.encoder import Encoder
 from batchproof.service.inference.engine import Engine, EngineOptions
 from batchproof.service.inference.runner import Runner
-from batchproof.service.invariance.check import Verify
-from batchproof.service.invariance.verdict import Verification
+
+
+class Verdict(Protocol):
+    """The result of the check for batch invariance on this host, as far as serving needs it."""
+
+    @property
+    def status(self) -> str:
+        """Return the verdict in one word, as fingerprints show it."""
+
+    @property
+    def sentence(self) -> str:
+        """Return the verdict and what was tried."""
+
+    @property
+    def seconds(self) -> float:
+        """Return how long the check took."""
+
+    @property
+    def host(self) -> Mapping[str, Any]:
+        """Return the engine, its options and the CPU features that produced the bits."""
+
+    @property
+    def bits(self) -> str:
+        """Return the digest of the probe rows' outputs: two processes that agree have the same one."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything for JSON."""
+
+
+Verify: TypeAlias = Callable[[Bundle, Runner], tuple[Runner, Verdict]]  # raises EngineError where it refuses the model
 
 
 @dataclass(frozen=True)
@@ -25,7 +54,7 @@ class Model:
     runner: Runner
     encoder: Encoder = field(repr=False)
     decoder: Decoder = field(repr=False)
-    verification: Verification | None
+    verification: Verdict | None
     is_violated: bool = False  # whether a row's bits were seen to depend on its batch since it was loaded
 
     @property

@@ -18,6 +18,7 @@ from itertools import count
 import numpy as np
 
 from batchproof.service.bundle.reader import Bundle
+from batchproof.service.inference.model import Verify
 from batchproof.service.inference.runner import Feeds, Outputs, Runner, rows_of
 from batchproof.service.invariance.batch_plans import filled, sizes_for, spread
 from batchproof.service.invariance.bitwise import BitCounts, alone, compare
@@ -28,8 +29,6 @@ TILES = (16, 32, 64)  # rows; a lone row then costs what this many cost
 LEAST_DRAWS = 2  # one for each kind of thread
 WORKERS = 2  # threads side by side
 CALLING_ROWS = 65  # the calling thread's largest batch: a larger one is no other kernel there than on a worker thread
-
-Verify = Callable[[Bundle, Runner], tuple[Runner, Verification]]
 
 
 @dataclass(frozen=True)

@@ -6,24 +6,24 @@ import os
 from pathlib import Path
 
 from batchproof.service.errors import EngineError
-from batchproof.service.invariance.verdict import Verification
+from batchproof.service.inference.model import Verdict
 
 
-def agree(folder: Path, sha256: str, verification: Verification) -> None:
+def agree(folder: Path, sha256: str, verdict: Verdict) -> None:
     """Compare with what another worker left in `folder` for the bundle `sha256`, or be the first to leave it.
 
     Only workers of the same engine, options, threads and processor are compared: others may differ in float32.
     Raises EngineError where the bits differ, OSError where the folder cannot be used.
     """
-    host = json.dumps(dict(verification.host), sort_keys=True)
+    host = json.dumps(dict(verdict.host), sort_keys=True)
     path = folder / f"bits-{hashlib.sha256(f'{sha256} {host}'.encode()).hexdigest()}"
     own = folder / f".{path.name}.{os.getpid()}"
     folder.mkdir(parents=True, exist_ok=True)
-    own.write_text(verification.bits, encoding="ascii")
+    own.write_text(verdict.bits, encoding="ascii")
     try:
         os.link(own, path)  # whole or not at all, and only by the first
     except FileExistsError:
-        if path.read_text(encoding="ascii") != verification.bits:
+        if path.read_text(encoding="ascii") != verdict.bits:
             raise EngineError(
                 "this worker's session gives other bits for the probe rows than another worker's, on one host and with "
                 "the same engine and options"
