@@ -17,7 +17,7 @@ all dialects and live in service/server/endpoint.py and service/server/app.py. W
 it answers in `page(site, method, path)`, called for paths that it `claims`; None there means 404 (or 405) in the
 dialect's shape. To serve a new dialect, add it to DIALECTS in service/server/app.py.
 
-`paths` are relative to the root; percent-decoded. A dialect's OpenAPI part is `document(model) -> {path: item}`.
+`paths` are relative to the root; percent-decoded. service/server/openapi/document.py describes them for OpenAPI.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -116,8 +116,4 @@ class WireProtocol(Protocol):
 
     def failure(self, error: ServiceError, request_id: str) -> Answer:
         """Return a refusal in this dialect's shape."""
-        ...
-
-    def document(self, model: Model) -> Mapping[str, Any]:
-        """Return the OpenAPI path items of this dialect's routes for `model`: {path: {method: operation}}."""
         ...

@@ -97,12 +97,6 @@ class Scoring:
         body = {"error_code": code, "message": error.message, "details": list(error.details)}
         return _refusal(error, request_id, body)
 
-    def document(self, model: Model) -> Mapping[str, Any]:
-        """Return the OpenAPI items of the paths."""
-        from batchproof.service.server.openapi.cloud import paths_of
-
-        return paths_of(self.name, list(self.paths(model, is_default=True, is_newest=True)))
-
 
 class Invocations(Scoring):
     """SageMaker and MLflow: POST /invocations, GET /ping, and MLflow's GET /version and /health."""

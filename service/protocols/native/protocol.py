@@ -79,12 +79,6 @@ class Native:
         """Return the one error shape of the native routes."""
         return Answer(error.status, [JSON, *error.headers], error.as_json(request_id))
 
-    def document(self, model: Model) -> Mapping[str, Any]:
-        """Return the OpenAPI items; service/server/openapi/native.py has them, away from what a prediction imports."""
-        from batchproof.service.server.openapi.native import native_paths
-
-        return native_paths(model, self.paths(model, is_default=True, is_newest=True))
-
 
 class NativeCodec:
     """One model's native requests and answers."""

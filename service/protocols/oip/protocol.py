@@ -6,7 +6,6 @@ is numeric. The outputs are `label` and `probabilities` for classes, `value` for
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import orjson
@@ -52,12 +51,6 @@ class OpenInference:
         status = 400 if error.status in AS_BAD_REQUEST else error.status
         headers = [JSON, *error.headers, (b"x-request-id", request_id.encode())]
         return Answer(status, headers, orjson.dumps({"error": error.message}))
-
-    def document(self, model: Model) -> Mapping[str, Any]:
-        """Return the OpenAPI items; made away from what a prediction imports."""
-        from batchproof.service.server.openapi.oip import paths_of
-
-        return paths_of(model.manifest, self.paths(model, is_default=True, is_newest=True))
 
 
 class OpenInferenceCodec:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from batchproof.service.inference.model import Model
 from batchproof.service.protocols.cloud.request import FORMS
 from batchproof.service.server.openapi.errors import refusals
 
@@ -14,7 +15,7 @@ TITLES = {
 }
 
 
-def paths_of(name: str, paths: Sequence[str]) -> dict[str, Any]:
+def cloud_paths(name: str, _model: Model, paths: Sequence[str]) -> dict[str, Any]:
     """Return {path: item}."""
     operation = {
         "summary": TITLES[name],

@@ -1,11 +1,22 @@
 """One OpenAPI document of all routes."""
 
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
 
+from batchproof.service.inference.model import Model
 from batchproof.service.server.app import App
-from batchproof.service.server.openapi.native import SCHEMAS, refusal
+from batchproof.service.server.openapi.cloud import TITLES, cloud_paths
+from batchproof.service.server.openapi.native import SCHEMAS, native_paths, refusal
+from batchproof.service.server.openapi.oip import oip_paths
+
+DESCRIBED: Mapping[str, Callable[[Model, Sequence[str]], dict[str, Any]]] = {  # protocol name -> its path items
+    "native": native_paths,
+    "oip": oip_paths,
+    **{name: partial(cloud_paths, name) for name in TITLES},
+}
 
 
 def openapi(app: FastAPI, service: App) -> dict[str, Any]:
@@ -23,10 +34,16 @@ def openapi(app: FastAPI, service: App) -> dict[str, Any]:
     for versions in service.registry.models.values():
         for model in versions.values():
             for dialect in service.dialects:
-                described = dialect.document(model)
+                paths = dialect.paths(model, is_default=True, is_newest=True)
+                described = described_paths(dialect.name, model, paths)
                 predict |= {path: described[path] for path in described if path in service.routes}
     document["paths"] = {**predict, **document["paths"], **_health()}
     return document
+
+
+def described_paths(protocol: str, model: Model, paths: Sequence[str]) -> dict[str, Any]:
+    """Return {path: item} of one protocol's predict routes for `model`; raises KeyError for an undescribed protocol."""
+    return DESCRIBED[protocol](model, paths)
 
 
 def _health() -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.inference.model import Model
 from batchproof.service.protocols.oip.metadata import inputs_of, outputs_of
 from batchproof.service.protocols.oip.tensors import DATATYPES
 from batchproof.service.server.openapi.errors import refusals
@@ -13,8 +14,9 @@ ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type
 ENCODINGS = "The content encoding is not gzip or deflate"
 
 
-def paths_of(manifest: Manifest, paths: Sequence[str]) -> dict[str, Any]:
+def oip_paths(model: Model, paths: Sequence[str]) -> dict[str, Any]:
     """Return {path: item} for one model's infer routes."""
+    manifest = model.manifest
     operation = {
         "summary": f"Infer with {manifest.name} (Open Inference Protocol)",
         "tags": ["Open Inference Protocol"],
