@@ -6,7 +6,7 @@ ENGINE ?= cpu
 IMAGE ?= batchproof:$(ENGINE)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check train image bench bench-quality bench-train lock clean
+.PHONY: help serve test check train image bench bench-quality bench-train decisions lock clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 - /p' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ $(ENV)/ready: pyproject.toml constraints/all.txt
 	$(PYTHON) -m venv $(ENV)
 	$(ENV)/bin/pip install --quiet --constraint constraints/all.txt --editable ".[cpu,dev,tables,training]"
 	@touch $@
+
+decisions: ## Write docs/decisions/README.md, the list of decisions, from the files beside it
+	@$(PYTHON) -m tests.docs.decision_index
 
 lock: $(ENV)/ready $(SERVE_ENV)/ready ## Write constraints/ from what the two environments hold
 	bash constraints/lock.sh $(ENV) $(SERVE_ENV)
