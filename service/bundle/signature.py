@@ -43,8 +43,8 @@ class Feature(Closed):
 
     `numeric` and `date` features are columns of the graph input `numeric` [rows, numeric features] float64, in
     signature order; a missing value is NaN, a date is seconds since 1970-01-01T00:00:00Z.
-    `categorical` features are columns of `categorical` [rows, categorical features] int64, in signature order:
-    code i for `categories[i]`, code len(categories) for missing, code len(categories) + 1 for a value not listed.
+    `categorical` features are columns of `categorical` [rows, categorical features] int64, in signature order; a cell
+    is one of the `code_count` codes below.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=1000)]
@@ -55,6 +55,26 @@ class Feature(Closed):
     categories: tuple[str, ...] | None = None  # categorical only
     # A JSON value: what explanations start from.
     typical: StrictBool | StrictInt | FiniteFloat | StrictStr | None = None
+
+    @property
+    def codes(self) -> dict[str, int]:
+        """The code of each listed category: its place in `categories`. Empty for a feature of another kind."""
+        return {category: code for code, category in enumerate(self.categories or ())}
+
+    @property
+    def missing_code(self) -> int:
+        """The code of a missing value."""
+        return len(self.categories or ())
+
+    @property
+    def unseen_code(self) -> int:
+        """The code of every value that is not listed in `categories`."""
+        return self.missing_code + 1
+
+    @property
+    def code_count(self) -> int:
+        """How many codes there are: one for each category, one for missing and one for unseen values."""
+        return self.unseen_code + 1
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -106,5 +126,5 @@ class Signature(Closed):
 
 
 def class_text(label: ClassLabel) -> str:
-    """Return the class as the key it has among the probabilities: JSON keys are strings."""
+    """Return a class or a category as text, as bundle.json and the keys of probabilities write it: `a`, `3`, `true`."""
     return str(label).lower() if isinstance(label, bool) else str(label)

@@ -10,7 +10,7 @@ import numpy as np
 from batchproof.service.bundle.signature import Feature, Signature
 from batchproof.service.errors import FeatureError
 from batchproof.service.features.arrays import Arrays, split
-from batchproof.service.features.encoder import codes_of, value_of
+from batchproof.service.features.encoder import value_of
 from batchproof.service.features.values import InvalidValueError
 
 MAX_EXACT = 1 << 53  # every integer up to here is a float64
@@ -44,7 +44,7 @@ def encode_column(feature: Feature, values: Sequence[Any] | np.ndarray) -> np.nd
 
 
 def _one_by_one(feature: Feature, values: Sequence[Any]) -> np.ndarray:
-    codes = codes_of(feature)
+    codes = feature.codes
     known: dict[Any, float] = {}  # texts repeat themselves
     encoded = np.empty(len(values), dtype=np.float64)
     for row, value in enumerate(values):

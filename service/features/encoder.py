@@ -43,7 +43,7 @@ class Encoder:
         self.signature = signature
         self.names = tuple(feature.name for feature in signature.inputs)
         self._known = frozenset(self.names)
-        self._codes = [codes_of(feature) for feature in signature.inputs]
+        self._codes = [feature.codes for feature in signature.inputs]
 
     def encode_rows(
         self, rows: Sequence[Any], columns: Sequence[Any] | None = None, limit: int | None = DEFAULT_ERRORS
@@ -125,11 +125,6 @@ def listed(names: Sequence[str]) -> str:
     shown = ", ".join(repr(name[:NAME_CHARACTERS]) for name in names[:LISTED_NAMES])
     more = len(names) - LISTED_NAMES
     return f"{shown} and {more} more" if more > 0 else shown
-
-
-def codes_of(feature: Feature) -> dict[str, int]:
-    """Return {category: code} of a categorical feature; empty for others."""
-    return {category: code for code, category in enumerate(feature.categories or ())}
 
 
 def _encode(feature: Feature, codes: dict[str, int], row: Mapping[str, Any]) -> float:

@@ -45,11 +45,11 @@ def number_of(feature: Feature, value: Any) -> float:
 
 
 def code_of(feature: Feature, codes: dict[str, int], value: Any) -> int:
-    """Return the category code: its place in `codes`, len(codes) where missing, len(codes) + 1 where not listed."""
+    """Return the category code, `codes` being the feature's own; raises InvalidValueError."""
     if value is None:
         _check_missing(feature)
-        return len(codes)
-    return codes.get(category_text(feature, value), len(codes) + 1)
+        return feature.missing_code
+    return codes.get(category_text(feature, value), feature.unseen_code)
 
 
 def category_text(feature: Feature, value: Any) -> str:

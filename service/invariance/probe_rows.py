@@ -67,19 +67,19 @@ def _edges(feature: Feature) -> Iterator[float]:
 
 
 def _edge_codes(feature: Feature) -> Iterator[float]:
-    known = len(feature.categories or ())
-    yield from {0, max(known - 1, 0), known + 1} if known else {known + 1}
+    listed = feature.codes.values()
+    yield from {min(listed), max(listed), feature.unseen_code} if listed else {feature.unseen_code}
     if feature.missing:
-        yield known
+        yield feature.missing_code
 
 
 def _random_cells(feature: Feature, rows: int, random: Random) -> np.ndarray:
     rare = _shares(random, rows)
     if feature.kind == "categorical":
-        known = len(feature.categories or ())
-        cells = np.array(random.choices(range(known), k=rows), np.float64) if known else np.full(rows, known + 1.0)
-        cells[rare > 1 - RARE] = known + 1
-        missing = float(known)
+        known = list(feature.codes.values()) or [feature.unseen_code]
+        cells = np.array(random.choices(known, k=rows), np.float64)
+        cells[rare > 1 - RARE] = feature.unseen_code
+        missing = float(feature.missing_code)
     else:
         low, high = feature.range or (-1.0, 1.0)
         part = _shares(random, rows)

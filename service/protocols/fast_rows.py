@@ -119,7 +119,7 @@ class _Columns:
         self._numbers = len(numeric)
         self._dates = [place for place, (_, feature) in enumerate(numeric) if feature.kind == "date"]
         self._codes = [_codes_by_value(feature) for _, feature in categorical]
-        self._unlisted = [len(feature.categories or ()) + 1 for _, feature in categorical]
+        self._unlisted = [feature.unseen_code for _, feature in categorical]
         self._pack = struct.Struct(f"{self._numbers}d").pack
 
     def arrays(self, rows: Sequence[tuple[Any, ...]]) -> Arrays:
@@ -171,8 +171,8 @@ def _check_finite(numbers: np.ndarray) -> None:
 
 def _codes_by_value(feature: Feature) -> dict[Any, int]:
     """Return {JSON value: code}, missing included; a category that no JSON value can name is left out."""
-    codes: dict[Any, int] = {None: len(feature.categories or ())}
-    for code, text in enumerate(feature.categories or ()):
+    codes: dict[Any, int] = {None: feature.missing_code}
+    for text, code in feature.codes.items():
         if feature.value_type == "string":
             codes[text] = code
         elif feature.value_type == "boolean" and text in {"true", "false"}:

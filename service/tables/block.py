@@ -12,7 +12,7 @@ import numpy as np
 from batchproof.service.bundle.signature import Feature, Signature
 from batchproof.service.errors import FeatureError, ServiceError, nearest
 from batchproof.service.features.arrays import Arrays
-from batchproof.service.features.encoder import Encoder, Problem, codes_of, listed, value_of
+from batchproof.service.features.encoder import Encoder, Problem, listed, value_of
 from batchproof.service.features.values import InvalidValueError
 from batchproof.service.tables.parameters import Parameters
 
@@ -132,16 +132,10 @@ def _arrays(signature: Signature, columns: Sequence[np.ndarray]) -> Arrays:
 
 def faults(feature: Feature, values: Sequence[Any], encoded: np.ndarray) -> list[Problem]:
     """Encode one by one into `encoded` [rows]; returns what is wrong with each value that the feature does not take."""
-    codes, problems = codes_of(feature), []
+    codes, problems = feature.codes, []
     for row, value in enumerate(values):
         try:
             encoded[row] = value_of(feature, codes, value)
         except InvalidValueError as error:
             problems.append(Problem(row, feature.name, str(error)))
     return problems
-
-
-def read_rows(encoder: Encoder, rows: Sequence[Any]) -> Read:
-    """Encode rows of JSON values one by one: objects, or lists in the signature's order."""
-    encoded = encoder.encode_rows(rows, None, None)
-    return Read(encoded.arrays, encoded.kept, encoded.errors)

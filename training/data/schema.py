@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from batchproof.service.bundle.signature import Feature, Signature
+from batchproof.service.bundle.signature import Feature, Signature, class_text
 from batchproof.service.features.arrays import Arrays
 from batchproof.training.data.columns import Column
 from batchproof.training.data.table import TableError
@@ -82,11 +82,6 @@ def encode(signature: Signature, columns: Iterable[Column], rows: np.ndarray) ->
     return Arrays(np.stack(numeric, axis=1) if numeric else None, np.stack(codes, axis=1) if codes else None)
 
 
-def text(level: object) -> str:
-    """Return a category as bundle.json lists it: `a`, `3`, `true`."""
-    return str(level).lower() if isinstance(level, bool) else str(level)
-
-
 def spelt(category: str) -> str:
     """Return a category as a list of them shows it: quoted as in JSON where it would not read as one word or phrase."""
     plain = category.isprintable() and category == category.strip() and category not in ("", "…")
@@ -114,7 +109,9 @@ def _feature(column: Column, seen: Column, rare_rows: int) -> Feature:
     counts = np.bincount(present, minlength=len(column.levels))
     listed = [level for level, count in zip(column.levels, counts, strict=True) if count >= rare_rows]
     most = column.levels[int(counts.argmax())] if listed else None
-    return plain.model_copy(update={"categories": tuple(text(level) for level in sorted(listed)), "typical": most})
+    return plain.model_copy(
+        update={"categories": tuple(class_text(level) for level in sorted(listed)), "typical": most}
+    )
 
 
 def _middle(feature: Feature, present: np.ndarray) -> float | int | bool | str | None:
@@ -130,11 +127,9 @@ def _middle(feature: Feature, present: np.ndarray) -> float | int | bool | str |
 
 def _codes(feature: Feature, column: Column) -> np.ndarray:
     """Return each row's code [rows] int64: one look-up a category, not one a row."""
-    categories = feature.categories or ()
-    places = {category: code for code, category in enumerate(categories)}
-    unseen, missing = len(categories) + 1, len(categories)
-    table = [places.get(text(level), unseen) for level in column.levels]
-    codes = np.asarray([*table, missing], np.int64)
+    listed, unseen = feature.codes, feature.unseen_code
+    of_levels = [listed.get(class_text(level), unseen) for level in column.levels]
+    codes = np.asarray([*of_levels, feature.missing_code], np.int64)
     return codes.take(column.values)  # place -1, missing, is the last of the table
 
 

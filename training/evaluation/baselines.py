@@ -68,7 +68,7 @@ RIVALS: dict[str, Callable[[Dataset], np.ndarray]] = {
 def counts(data: Dataset) -> tuple[int, list[int]]:
     """Return how many numeric columns there are, and the number of codes of each categorical one."""
     categorical = data.signature.categorical
-    return len(data.signature.numeric), [len(feature.categories or ()) + 2 for feature in categorical]
+    return len(data.signature.numeric), [feature.code_count for feature in categorical]
 
 
 def joined(arrays: Arrays) -> np.ndarray:

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from batchproof.service.bundle.signature import Feature, Signature
+from batchproof.service.bundle.signature import Feature, Signature, class_text
 from batchproof.training.data.columns import Column
-from batchproof.training.data.schema import text
 
 MISSING_SHARE = 0.1  # of golden values, where the feature takes null: more than in training, so that the path is used
 UNSEEN_SHARE = 0.05  # of golden values of a categorical feature
@@ -50,7 +49,7 @@ def _categories(
     feature: Feature, present: np.ndarray, seen: Column, rows: int, random: np.random.Generator
 ) -> list[Any]:
     listed = set(feature.categories or ())
-    places = [place for place, level in enumerate(seen.levels) if text(level) in listed]
+    places = [place for place, level in enumerate(seen.levels) if class_text(level) in listed]
     counts = np.bincount(present, minlength=len(seen.levels))[places]
     chosen = random.choice(places, rows, p=counts / counts.sum())
     unseen = random.random(rows) < UNSEEN_SHARE

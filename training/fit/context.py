@@ -82,5 +82,5 @@ class FitContext:
 def tables_of(data: Dataset, preprocess: Preprocess) -> list[tuple[int, int]]:
     """Return (codes, dimensions) of each embedded column: its categories, missing and unseen."""
     features = data.signature.categorical
-    counts = [len(features[column].categories or ()) + 2 for column in preprocess.embedded.tolist()]
+    counts = [features[column].code_count for column in preprocess.embedded.tolist()]
     return [(count, dimensions(count)) for count in counts]

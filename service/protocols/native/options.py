@@ -17,7 +17,7 @@ from batchproof.service.errors import ServiceError
 from batchproof.service.features import attribution as explain
 from batchproof.service.features.arrays import Arrays, split
 from batchproof.service.features.decoder import shortest
-from batchproof.service.features.encoder import codes_of, value_of
+from batchproof.service.features.encoder import value_of
 
 Outputs = Mapping[str, np.ndarray]  # each [rows, width]
 
@@ -136,7 +136,7 @@ def baseline_of(manifest: Manifest) -> Arrays:
 
 def _typical(feature: Feature) -> float:
     if feature.typical is not None:
-        return value_of(feature, codes_of(feature), feature.typical)
+        return value_of(feature, feature.codes, feature.typical)
     if feature.kind == "categorical" or feature.range is None:
         return 0.0
     return feature.range[0] / 2 + feature.range[1] / 2

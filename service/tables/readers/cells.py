@@ -8,7 +8,7 @@ import orjson
 
 from batchproof.service.bundle.signature import Feature
 from batchproof.service.errors import FeatureError
-from batchproof.service.features.encoder import codes_of, value_of
+from batchproof.service.features.encoder import value_of
 from batchproof.service.features.text_cells import WHOLE
 from batchproof.service.features.values import InvalidValueError
 from batchproof.service.tables.block import invalid_table
@@ -58,7 +58,7 @@ def arrow_column(feature: Feature, values: Sequence[Any]) -> Any:
     """Return a feature's JSON values as an Arrow array; a value that the feature does not take becomes null."""
     import pyarrow as pa
 
-    wanted, codes = arrow_type(feature), codes_of(feature)
+    wanted, codes = arrow_type(feature), feature.codes
     return pa.array([_fitting(feature, codes, value, wanted) for value in values], wanted)
 
 

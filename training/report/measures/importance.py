@@ -82,7 +82,7 @@ def _grid(data: Dataset, feature: Feature) -> tuple[np.ndarray, tuple[str, ...]]
     values = _column(data, data.arrays["train"], feature)
     if feature.kind == "categorical":
         names = feature.categories or ()
-        counts = np.bincount(values.astype(np.int64), minlength=len(names) + 2)[: len(names)]
+        counts = np.bincount(values.astype(np.int64), minlength=feature.code_count)[: feature.missing_code]
         codes = np.sort(np.argsort(-counts, kind="stable")[:GRID])
         return codes, tuple(names[code] for code in codes)
     present = values[~np.isnan(values)]
