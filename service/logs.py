@@ -1,4 +1,4 @@
-"""One line an event, readable or JSON, never a row's values."""
+"""Structured logs: one event a line, readable or JSON, never a row's values."""
 
 import logging
 import sys
@@ -41,6 +41,11 @@ def event(message: str, level: int = logging.INFO, **named: Any) -> None:
     """Log one event with its fields."""
     if log.isEnabledFor(level):
         log.log(level, message, extra={"fields": named})
+
+
+def unforeseen(what: str, error: BaseException | None, **named: Any) -> None:
+    """Log an error that nothing in this program foresees, with its traceback."""
+    log.error("unforeseen_error", exc_info=error, extra={"fields": {"what": what, **named}})
 
 
 def configure(log_format: str, level: str) -> None:

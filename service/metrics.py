@@ -1,7 +1,7 @@
-"""What operators see at /metrics. The hot path adds plain numbers; text is made when somebody asks.
+"""The counts behind /metrics. The hot path adds plain numbers; their text is made for each scrape.
 
-Each (model, version, dialect) has one `Tally`. Each process writes a snapshot of its tallies to a folder that all
-workers share, once a second and when it ends; the worker that is asked adds the snapshots up. So a counter never falls
+Each (model, version, protocol) has one `Tally`. Each process writes a snapshot of its counts to a folder that all workers
+share, once a second and when it ends; the worker that answers a scrape adds the snapshots. So a counter never falls
 when a worker is replaced, and an answer costs the hot path about a microsecond and no lock.
 """
 
@@ -19,7 +19,7 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
 class Tally:
-    """Counts of one model in one dialect."""
+    """Counts of one model in one protocol."""
 
     __slots__ = ("cancelled_requests", "decode_s", "encode_s", "ok_requests", "ok_rows", "refusals", "seconds", "sum_s")
 
@@ -58,10 +58,11 @@ class Tally:
 
 
 class Flow:
-    """Counts of one model's batcher; the same for all dialects."""
+    """Counts of one model's batcher, shared by all protocols."""
 
     __slots__ = (
         "cancelled_tickets",
+        "failed_replies",
         "failed_runs",
         "late_tickets",
         "queue_s",
@@ -80,6 +81,7 @@ class Flow:
         self.late_tickets = 0
         self.cancelled_tickets = 0
         self.failed_runs = 0
+        self.failed_replies = 0  # replies that raised: a fault of this program, never of a caller
         self.saturated_rows = 0  # of exact models: rows with a hidden value beyond the range of its grid
 
     def ran(self, rows: int, seconds: float) -> None:
@@ -109,30 +111,58 @@ def add(snapshots: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return total
 
 
+EVENTS = ("unforeseen_errors", "failed_metric_writes", "workers_died", "workers_hung", "workers_not_started")
+
+
 class Counters:
-    """The counts of this process and, through a folder, of all workers that ever ran since the start."""
+    """The counts of this process and, through a shared folder, of all workers since the service started."""
 
     def __init__(self, folder: Path | None, read: Callable[[], dict[str, Any]]) -> None:
         """Read this process's counts with `read`; without a `folder` there are no other workers."""
+        self.events = dict.fromkeys(EVENTS, 0)
         self._folder = folder
         self._read = read
 
-    def write(self) -> None:
-        """Write this process's counts down for the others, in one step."""
-        if self._folder is not None:
+    def write(self) -> OSError | None:
+        """Write this process's counts for the others, in one step; returns what prevented it, such as a full disk."""
+        if self._folder is None:
+            return None
+        path = self._folder / f"{os.getpid()}.json"
+        unfinished = path.with_suffix(".part")
+        try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            path = self._folder / f"{os.getpid()}.json"
-            unfinished = path.with_suffix(".part")
-            unfinished.write_bytes(orjson.dumps(self._read()))
+            unfinished.write_bytes(orjson.dumps(self._own()))
             unfinished.replace(path)
+        except OSError as error:
+            self.events["failed_metric_writes"] += 1
+            return error
+        return None
 
     def total(self) -> dict[str, Any]:
-        """Return the sum over all workers; what a worker holds now, such as queued rows, only of those that live."""
+        """Return the sum over all workers; gauges, such as queued rows, only of workers that live.
+
+        This process's part is always there; other files that cannot be read are left out.
+        """
         if self._folder is None:
-            return add([self._read()])
+            return add([self._own()])
         self.write()
-        found = {path.stem: orjson.loads(path.read_bytes()) for path in self._folder.glob("*.json")}
-        for pid, counts in found.items():
-            if not Path(f"/proc/{pid}").exists():
-                del counts["now"]
-        return add(found.values())
+        snapshots = [self._own()]
+        for path in self._paths():
+            try:
+                snapshot = orjson.loads(path.read_bytes())
+            except (OSError, orjson.JSONDecodeError):
+                continue
+            if not Path(f"/proc/{path.stem}").exists():
+                snapshot.pop("now", None)
+            snapshots.append(snapshot)
+        return add(snapshots)
+
+    def _own(self) -> dict[str, Any]:
+        return {**self._read(), "events": self.events}
+
+    def _paths(self) -> list[Path]:
+        assert self._folder is not None, "only a shared folder has files"
+        try:
+            return [path for path in self._folder.glob("*.json") if path.stem != str(os.getpid())]
+        except OSError:
+            return []

@@ -1,4 +1,4 @@
-"""A place in the queue for callers that are tasks: tables and gRPC. The HTTP hot path has no task and needs none."""
+"""Await the outputs of a batch from a task: for tables and gRPC. The HTTP hot path has no task and needs none."""
 
 import asyncio
 
@@ -7,14 +7,16 @@ from batchproof.service.features.arrays import Arrays
 from batchproof.service.inference.admission import Outputs
 from batchproof.service.inference.batcher import Batcher
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.005, 0.25  # between two tries for a place in the queue
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.005, 0.25  # between two attempts to enter the queue
 
 
 async def run(batcher: Batcher, arrays: Arrays, rows: int, timeout_s: float) -> Outputs:
-    """Admit rows and return their outputs; raises ServiceError. A task that is cancelled gives its place back."""
+    """Admit rows and return their outputs; raises ServiceError. A cancelled task gives its place in the queue back."""
     answered: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
 
     def reply(outputs: Outputs | None, error: ServiceError | None) -> None:
+        if answered.done():  # its task was cancelled in this turn of the loop and has not run since
+            return
         if outputs is not None:
             answered.set_result(outputs)
         else:
@@ -30,7 +32,7 @@ async def run(batcher: Batcher, arrays: Arrays, rows: int, timeout_s: float) -> 
 
 
 async def run_patiently(batcher: Batcher, arrays: Arrays, rows: int, timeout_s: float) -> Outputs:
-    """Wait while the queue is full, then do as `run` does."""
+    """Do as `run` does, but retry while the queue is full."""
     pause_s = FIRST_PAUSE_S
     while True:
         try:

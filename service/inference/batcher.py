@@ -1,22 +1,24 @@
-"""Coalescing: rows of many callers run together, and every reply travels with its own rows.
+"""Dynamic batching: rows of many callers run together, and each caller gets the outputs of its own rows.
 
-Everything that is ready in one turn of the event loop runs as one batch: the first ticket asks the loop to call
-`_run_small` once the sockets that are ready now have been read. Nothing waits for a timer unless `wait_s` is set.
-What is small or large is a matter of time, not of rows: every run teaches the batcher what a row of this model takes.
-Small requests run on the event loop, where they cost no hand-over. Large ones run on one worker thread, so that the
-loop stays prompt; what arrives meanwhile forms the next batch. Late and cancelled tickets are dropped before they run.
+All requests that are ready in one turn of the event loop run as one batch: the first ticket asks the loop to call
+`_run_small` after the sockets that are ready now have been read. No request waits for a timer unless `wait_s` is set.
+Time decides what is small or large, not rows: every run updates the estimate of what a row of this model takes.
+Small requests run on the event loop and cost no hand-over. Large ones run on one worker thread, so that the loop stays
+responsive; requests that arrive meanwhile form the next batch. Late and cancelled tickets are dropped before they run.
 
-Where workers share cores, a worker that is never out of requests keeps its core until the kernel's next tick, up to 4 ms
-on common kernels, while another worker's callers wait: `give_way` lets that one run between two batches.
+Every ticket of a batch gets a reply, whatever its run or the replies before it raise: see `_end` and `_deliver`.
+
+Where workers share cores, a worker with requests always waiting keeps its core until the kernel's next tick, up to 4 ms
+on common kernels, while callers of other workers wait. `give_way` yields the core between two batches.
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -26,29 +28,30 @@ from batchproof.service.features.arrays import Arrays
 from batchproof.service.inference.admission import Admission, Lane, Outputs, Pace, Reply, Ticket
 from batchproof.service.metrics import Flow
 
+Delivery: TypeAlias = tuple[Ticket, Outputs | None, ServiceError | None]  # exactly one of the last two is given
 SATURATED = "saturated"  # the output of exact graphs, [rows, 1] bool
-# The most that one hand-over to the runner holds, unless a single request is larger. The loop has sockets to read, and
-# what the thread has taken can no longer be dropped when it is late.
+# The most rows of one batch, unless a single request is larger. The loop has sockets to read, and a batch that the
+# thread has started can no longer drop its late tickets.
 BATCH_ROWS = 4096
 LOOP_BATCH_S = 0.005
 THREAD_BATCH_S = 0.02
 
 
 class Runs(Protocol):
-    """What a batcher needs of `batchproof.service.inference.runner.Runner`: joins, cuts, pads, runs and splits."""
+    """What a batcher needs of `batchproof.service.inference.runner.Runner`."""
 
     def run(self, requests: Sequence[Arrays]) -> Sequence[Outputs]:
         """Return the outputs of every request, in order; raises EngineError."""
 
 
 class Watches(Protocol):
-    """What may look at a batch after its callers have their answers: see `batchproof.service.invariance.audit`."""
+    """What may inspect a batch after its replies: see `batchproof.service.invariance.audit`."""
 
     def is_due(self) -> bool:
-        """Count one batch; returns whether to look at it."""
+        """Count one batch; returns whether to inspect it."""
 
     def look(self, requests: Sequence[Arrays], outputs: Sequence[Outputs]) -> None:
-        """Look at it."""
+        """Inspect one batch."""
 
 
 class Batcher:
@@ -69,7 +72,7 @@ class Batcher:
     ) -> None:
         """Run requests of up to `inline_s` estimated seconds on the loop, larger ones on `executor` (one thread).
 
-        `give_way` is called after every run on the loop, once its answers are written.
+        `on_failure` hears of every run that failed; `give_way` is called after every run on the loop and its replies.
         """
         self.flow = Flow()
         self.pace = Pace()
@@ -85,11 +88,11 @@ class Batcher:
         self._clock = clock
         self._small: deque[Ticket] = deque()
         self._large: deque[Ticket] = deque()
-        self._is_called = False  # whether the loop was asked to run the small ones
-        self._is_busy = False  # whether the thread is running large ones
+        self._is_called = False  # whether a call of _run_small is scheduled
+        self._is_busy = False  # whether the thread runs a batch
 
     def submit(self, arrays: Arrays, rows: int, timeout_s: float, reply: Reply) -> Ticket:
-        """Admit one request; `reply` is called later, once, unless the ticket is cancelled. Raises 429 or 503."""
+        """Admit one request; `reply` is called once and later, unless the ticket is cancelled. Raises 429 or 503."""
         if self._refusal is not None:
             raise self._refusal
         work_s = rows * self.pace.row_s
@@ -100,7 +103,7 @@ class Batcher:
             self._large.append(ticket)
             self._start_large()
             if not ticket.is_running:
-                ticket.timer = asyncio.get_running_loop().call_later(timeout_s, self._tell_late, ticket)
+                ticket.timer = asyncio.get_running_loop().call_later(timeout_s, self._expire, ticket)
         else:
             self._small.append(ticket)
             if not self._is_called:
@@ -108,17 +111,17 @@ class Batcher:
         return ticket
 
     def check_room(self, rows: float, timeout_s: float) -> None:
-        """Raise at once what `submit` would raise for about `rows` rows, so that a refusal costs no decoding."""
+        """Raise what `submit` would raise for about `rows` rows, so that a refusal costs no decoding."""
         if self._refusal is not None:
             raise self._refusal
         self._admission.check(1, self._lane(rows * self.pace.row_s), timeout_s)
 
     def refuse(self, refusal: ServiceError) -> None:
-        """Answer every later request with `refusal`; what was admitted already still runs."""
+        """Raise `refusal` for every later request; admitted requests still run."""
         self._refusal = refusal
 
     def cancel(self, ticket: Ticket) -> None:
-        """Forget a caller that went away; nothing happens where it was answered already."""
+        """Drop the ticket of a caller that went away; a ticket that was answered stays as it is."""
         if ticket.is_open:
             self._close(ticket)
             self.flow.cancelled_tickets += 1
@@ -126,11 +129,11 @@ class Batcher:
     def _lane(self, work_s: float) -> Lane:
         return self._admission.thread if work_s > self._inline_s else self._admission.loop
 
-    def _tell_late(self, ticket: Ticket) -> None:
-        """Answer 504: the ticket was taken too late, or its time passed while it waited behind a long run."""
-        self.flow.late_tickets += 1
-        self._close(ticket)
-        ticket.reply(None, errors.late(ticket.timeout_s))
+    def _expire(self, ticket: Ticket) -> None:
+        """Answer 504: the deadline passed while the ticket waited."""
+        if ticket.is_open:
+            self.flow.late_tickets += 1
+            self._deliver(iter([(ticket, None, errors.late(ticket.timeout_s))]))
 
     def _call_small(self, wait_s: float) -> None:
         loop = asyncio.get_running_loop()
@@ -145,17 +148,11 @@ class Batcher:
         batch = self._take(self._small, LOOP_BATCH_S)
         if self._small:
             self._call_small(0.0)
-        if not batch:
-            return
-        started_s = self._clock()
-        try:
-            outputs = self._runner.run([ticket.arrays for ticket in batch])
-        except EngineError as error:
-            self._fail(batch, error)
-        else:
-            self._answer(batch, outputs, started_s)
-        if self._give_way is not None:
-            self._give_way()
+        if batch:
+            started_s = self._clock()
+            self._end(batch, started_s, partial(self._runner.run, [ticket.arrays for ticket in batch]))
+            if self._give_way is not None:
+                self._give_way()
 
     def _start_large(self) -> None:
         if self._is_busy:
@@ -163,23 +160,23 @@ class Batcher:
         batch = self._take(self._large, THREAD_BATCH_S)
         if not batch:
             return
+        loop, requests = asyncio.get_running_loop(), [ticket.arrays for ticket in batch]
+        try:
+            run = loop.run_in_executor(self._executor, self._runner.run, requests)
+        except RuntimeError as error:  # the process may start no thread
+            # Later, because the caller that brought these rows has not got its ticket yet.
+            loop.call_soon(self._fail, batch, EngineError(f"the worker thread cannot start: {error}"))
+            return
         self._is_busy = True
-        loop = asyncio.get_running_loop()
-        run = loop.run_in_executor(self._executor, self._runner.run, [ticket.arrays for ticket in batch])
         run.add_done_callback(partial(self._end_large, batch, self._clock()))
 
     def _end_large(self, batch: list[Ticket], started_s: float, run: "asyncio.Future[Sequence[Outputs]]") -> None:
         self._is_busy = False
         self._start_large()  # first, so that the thread works while the answers are written
-        try:
-            outputs = run.result()
-        except EngineError as error:
-            self._fail(batch, error)
-        else:
-            self._answer(batch, outputs, started_s)
+        self._end(batch, started_s, run.result)
 
     def _take(self, waiting: deque[Ticket], most_s: float) -> list[Ticket]:
-        """Return the next tickets that are worth running: BATCH_ROWS rows and `most_s`, or one larger ticket."""
+        """Return the next open tickets, up to BATCH_ROWS rows and `most_s` seconds, or one larger ticket."""
         now_s = self._clock()
         batch: list[Ticket] = []
         rows = 0
@@ -188,7 +185,7 @@ class Batcher:
             if not ticket.is_open:
                 continue
             if ticket.deadline_s <= now_s:
-                self._tell_late(ticket)
+                asyncio.get_running_loop().call_soon(self._expire, ticket)
                 continue
             ticket.is_running = True
             ticket.stop_timer()
@@ -200,27 +197,53 @@ class Batcher:
     def _fits(self, rows: int, most_s: float) -> bool:
         return rows <= BATCH_ROWS and rows * self.pace.row_s <= most_s
 
-    def _answer(self, batch: list[Ticket], outputs: Sequence[Outputs], started_s: float) -> None:
-        seconds = self._clock() - started_s
+    def _end(self, batch: list[Ticket], started_s: float, result: Callable[[], Sequence[Outputs]]) -> None:
+        """Answer every ticket of a batch, whatever `result` raises; only an EngineError ends here."""
+        failure = EngineError("an unforeseen error, which the event unforeseen_error describes")
+        answers: list[Delivery] | None = None
+        try:
+            outputs = result()
+            answers = [(ticket, own, None) for ticket, own in zip(batch, outputs, strict=True)]
+        except EngineError as error:
+            failure = error
+        finally:
+            if answers is None:
+                self._fail(batch, failure)
+        if answers is not None:
+            self._answer(batch, outputs, answers, self._clock() - started_s)
+
+    def _answer(self, batch: list[Ticket], outputs: Sequence[Outputs], answers: list[Delivery], seconds: float) -> None:
         rows = sum([ticket.rows for ticket in batch])
         self.pace.ran(rows, seconds)
-        for ticket, own in zip(batch, outputs, strict=True):
-            if ticket.is_open:
-                self._close(ticket)
-                ticket.reply(own, None)
         self.flow.ran(rows, seconds)
         if SATURATED in outputs[0]:
             self.flow.saturated_rows += sum([int(np.count_nonzero(own[SATURATED])) for own in outputs])
+        self._deliver(iter(answers))
         if self._watch is not None and self._watch.is_due():
             self._watch.look([ticket.arrays for ticket in batch], outputs)
 
     def _fail(self, batch: list[Ticket], error: EngineError) -> None:
         self.flow.failed_runs += 1
         self._on_failure(error)
-        for ticket in batch:
-            if ticket.is_open:
-                self._close(ticket)
-                ticket.reply(None, errors.engine_failed())
+        self._deliver(iter([(ticket, None, errors.engine_failed()) for ticket in batch]))
+
+    def _deliver(self, deliveries: Iterator[Delivery]) -> None:
+        """Call the reply of each open ticket.
+
+        A reply that raises ends this call, and the event loop's exception handler logs it; what is left of
+        `deliveries` is a callback of its own by then. So no reply can keep another one from its caller.
+        """
+        is_delivered = False
+        try:
+            for ticket, outputs, error in deliveries:
+                if ticket.is_open:
+                    self._close(ticket)
+                    ticket.reply(outputs, error)
+            is_delivered = True
+        finally:
+            if not is_delivered:
+                self.flow.failed_replies += 1
+                asyncio.get_running_loop().call_soon(self._deliver, deliveries)
 
     def _close(self, ticket: Ticket) -> None:
         ticket.is_open = False

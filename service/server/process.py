@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from batchproof.service.errors import STARTUP_FAILED, SettingError
-from batchproof.service.logs import configure, event
+from batchproof.service.errors import STARTUP_FAILED, SettingError, reason
+from batchproof.service.logs import configure, event, unforeseen
 from batchproof.service.protocols import head
 from batchproof.service.server import app, banner
 from batchproof.service.server.app import App
@@ -52,11 +52,13 @@ class Server(uvicorn.Server):
         self.service = service
         self._control = control
         self._rpc: RpcServer | None = None
+        self._is_unwritten = False  # whether the last counters could not be written
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, or tell the supervisor that connections are welcome."""
         await super().startup(sockets)
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._on_unforeseen)
         if self.service.settings.grpc_port:
             from batchproof.service.server.grpc.server import RpcServer
 
@@ -153,8 +155,16 @@ class Server(uvicorn.Server):
         state = "ready" if self.service.is_ready else "not_ready"
         event(state, host=host, port=port, pid=os.getpid(), models=list(self.service.registry.models))
 
+    def _on_unforeseen(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log and count an error in a callback of the event loop: a fault of this program, which goes on."""
+        self.service.counters.events["unforeseen_errors"] += 1
+        unforeseen(context["message"], context.get("exception"))
+
     def _write_counters(self) -> None:
-        self.service.counters.write()
+        error = self.service.counters.write()
+        if error is not None and not self._is_unwritten:
+            event("metrics_not_written", 30, folder=self.service.settings.metrics_folder, reason=reason(error))
+        self._is_unwritten = error is not None
         asyncio.get_running_loop().call_later(SNAPSHOT_S, self._write_counters)
 
 

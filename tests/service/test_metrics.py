@@ -64,6 +64,22 @@ def test_one_process_needs_no_folder() -> None:
     assert counters.total()["now"]["workers"] == 1
 
 
+def test_a_folder_that_takes_no_file_keeps_nothing_from_being_counted(tmp_path: Path) -> None:
+    """A folder that is full, gone or no folder is a returned and counted error; this process's counts are there still."""
+    (tmp_path / "file").write_text("")
+    counters = Counters(tmp_path / "file", counts)
+    assert isinstance(counters.write(), OSError)
+    total = counters.total()
+    assert total["now"]["workers"] == 1
+    assert total["events"]["failed_metric_writes"] == 2
+
+
+def test_a_damaged_file_of_another_worker_is_left_out(tmp_path: Path) -> None:
+    """Half a file, as a full disk leaves it, is no reason to answer nothing."""
+    (tmp_path / "1.json").write_bytes(b'{"tallies": {')
+    assert Counters(tmp_path, counts).total()["now"]["workers"] == 1
+
+
 def test_the_text_has_every_count() -> None:
     """Each family is there with its labels and value."""
     text = exposition.text(add([counts()]), MODELS).decode()
