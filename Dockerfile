@@ -21,7 +21,7 @@ RUN cd /opt/batchproof \
         numpy/_core/lib numpy/random/lib numpy/random/_examples \
     && find . -type d \( -name tests -o -name test -o -name testing \) -prune -exec rm -rf {} + \
     && find . \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.c' -o -name '*.h' -o -name '*.a' \) -delete
-COPY batchproof/__init__.py /opt/batchproof/batchproof/__init__.py
+COPY batchproof/__init__.py batchproof/installation.py /opt/batchproof/batchproof/
 COPY service /opt/batchproof/batchproof/service
 # The root file system is read-only when it runs, so bytecode is made here; unchecked, because nothing changes it later.
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/batchproof

@@ -1,6 +1,6 @@
 """Ask a service for predictions from Python: rows or a frame in, predictions or a frame of the same kind out.
 
-    from batchproof.service.client import Client
+    from batchproof import Client
 
     with Client("http://127.0.0.1:8000", "penguins") as client:
         client.predict({"island": "Biscoe", "bill_length_mm": 47.1, ...})   # {"label": "Gentoo", "probabilities": {...}}

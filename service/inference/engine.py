@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+from batchproof.installation import hint
 from batchproof.service.errors import EngineError
 from batchproof.service.inference.runner import Feeds, Outputs
 
@@ -108,9 +109,7 @@ def library() -> ModuleType:
     try:
         import onnxruntime
     except ImportError as error:
-        raise EngineError(
-            "no engine is installed: pip install 'batchproof[cpu]', or 'batchproof[gpu]' on a host with CUDA"
-        ) from error
+        raise EngineError(f"no engine is installed: {hint('cpu')}, or on a host with CUDA: {hint('gpu')}") from error
     module: ModuleType = onnxruntime
     return module
 
@@ -126,7 +125,10 @@ def provider_of(options: EngineOptions) -> tuple[str, dict[str, str]]:
     """Return the execution provider and its options for the device asked for; raises EngineError where it is absent."""
     available = "CUDAExecutionProvider" in library().get_available_providers()
     if options.device == "cuda" and not available:
-        raise EngineError("device cuda was asked for, but this onnxruntime has no CUDA: pip install 'batchproof[gpu]'")
+        raise EngineError(
+            "device cuda was asked for, but this onnxruntime has no CUDA: pip uninstall onnxruntime, then "
+            + hint("gpu")
+        )
     if options.device == "cpu" or not available:
         return "CPUExecutionProvider", {}
     return "CUDAExecutionProvider", cuda_options(options)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from batchproof.installation import hint
 from batchproof.service.errors import STARTUP_FAILED, SettingError, reason
 from batchproof.service.logs import configure, event, unforeseen
 from batchproof.service.protocols import head
@@ -207,7 +208,7 @@ def check_rpc(settings: Settings) -> None:
     if not settings.grpc_port:
         return
     if importlib.util.find_spec("grpc") is None:
-        raise SettingError("grpc_port is set, but grpcio is not installed: pip install 'batchproof[grpc]'.")
+        raise SettingError(f"grpc_port is set, but grpcio is not installed: {hint('grpc')}.")
     bind(settings, settings.grpc_port).close()
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import NamedTuple
 
+from batchproof.installation import hint
 from batchproof.service.errors import ServiceError
 
 
@@ -65,7 +66,7 @@ def pyarrow(wanted: Format) -> ModuleType:
         raise ServiceError(
             415,
             "not_installed",
-            f"{wanted.media_type} needs pyarrow, which is not installed here: pip install 'batchproof[tables]'.",
+            f"{wanted.media_type} needs pyarrow, which is not installed here: {hint('tables')}.",
         ) from error
     module: ModuleType = pa
     return module

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from batchproof.installation import hint
 from batchproof.training.fit.loop import Epoch
 from batchproof.training.fit.progress import Progress
 from batchproof.training.settings import SettingError
@@ -45,7 +46,5 @@ def writer() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise SettingError(
-            "--tensorboard needs the package tensorboard: pip install 'batchproof[tensorboard]'."
-        ) from error
+        raise SettingError(f"--tensorboard needs the package tensorboard: {hint('tensorboard')}.") from error
     return SummaryWriter

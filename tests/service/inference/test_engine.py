@@ -98,7 +98,7 @@ def test_cpu_is_used_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> N
 def test_cuda_where_there_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Asking for CUDA on an engine without it is one sentence that names the wheel."""
     pretend_providers(monkeypatch, "CPUExecutionProvider")
-    with pytest.raises(EngineError, match=r"no CUDA: pip install 'batchproof\[gpu\]'$"):
+    with pytest.raises(EngineError, match=r"no CUDA: pip uninstall onnxruntime, then pip install 'onnxruntime-gpu>="):
         Engine(MODEL, EngineOptions(device="cuda"))
 
 
@@ -122,9 +122,9 @@ def test_cuda_that_falls_back_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_missing_wheel_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With neither wheel installed the refusal names both extras."""
+    """With neither wheel installed the refusal names both wheels."""
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(EngineError, match=r"pip install 'batchproof\[cpu\]', or 'batchproof\[gpu\]'"):
+    with pytest.raises(EngineError, match=r"pip install 'onnxruntime>=.*CUDA: pip install 'onnxruntime-gpu>="):
         Engine(MODEL)
 
 

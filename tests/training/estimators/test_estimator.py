@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import pickletools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,14 @@ def test_the_bundle_gives_the_estimators_bits(
     assert encoded.errors == []
     assert served["probabilities"].tobytes() == fitted.predict_proba(frame.drop(columns="kind")).tobytes()
     assert model.manifest.metrics["part"] == "validation"
+
+
+def test_a_pickle_names_batchproof_alone(fitted: BatchNormMLPClassifier) -> None:
+    """A pickle names our modules by `batchproof.…`, so that it opens wherever the package is installed."""
+    texts = {argument for _, argument, _ in pickletools.genops(pickle.dumps(fitted)) if isinstance(argument, str)}
+
+    assert "batchproof.training.estimators.estimator" in texts
+    assert {text for text in texts if text.startswith(("service.", "training."))} == set()
 
 
 def test_a_pickled_estimator_answers_and_exports(

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from batchproof.installation import hint
 from batchproof.training.data.dataset import Dataset
 from batchproof.training.fit.loop import Epoch
 from batchproof.training.fit.progress import Progress, Silent, duration
@@ -70,7 +71,7 @@ def library() -> ModuleType:
     try:
         import optuna
     except ImportError as error:
-        raise SettingError("--tune needs the package optuna: pip install 'batchproof[tune]'.") from error
+        raise SettingError(f"--tune needs the package optuna: {hint('tune')}.") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

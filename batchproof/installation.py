@@ -1,0 +1,28 @@
+"""How a missing package is installed: one command that works beside a clone, a wheel, and in the image."""
+
+import os
+import shlex
+
+# What each extra of pyproject.toml brings; a test holds the two together.
+EXTRAS = {
+    "client": ("httpx>=0.28",),
+    "cpu": ("onnxruntime>=1.23",),
+    "gpu": ("onnxruntime-gpu>=1.23",),
+    "grpc": ("grpcio>=1.70", "protobuf>=5.29"),
+    "tables": ("pyarrow>=18",),
+    "tensorboard": ("tensorboard>=2.18",),
+    "training": ("onnx>=1.17", "pyarrow>=18", "safetensors>=0.5", "scikit-learn>=1.7", "scipy>=1.14", "torch>=2.6"),
+    "tune": ("optuna>=4.2",),
+}
+
+
+def hint(*extras: str) -> str:
+    """Return the command that brings what `extras` need, such as `pip install 'pyarrow>=18'`.
+
+    It names packages, not `batchproof[tables]`: that works wherever Batchproof came from, a clone, a wheel or a package
+    index. The image has one folder of packages, and gets the line that a Dockerfile built on it needs.
+    """
+    packages = shlex.join(dict.fromkeys(package for extra in extras for package in EXTRAS[extra]))
+    if os.environ.get("CONTAINER") == "batchproof":
+        return f"RUN python3 -m pip install --target /opt/batchproof {packages} (in a Dockerfile FROM this image)"
+    return f"pip install {packages}"

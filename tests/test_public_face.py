@@ -1,0 +1,112 @@
+"""What `batchproof` offers by name, and what importing it costs."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import batchproof
+from batchproof import installation
+
+ROOT = Path(__file__).resolve().parents[1]
+FACE = (
+    "AsyncClient",
+    "BatchNormMLPClassifier",
+    "BatchNormMLPRegressor",
+    "Client",
+    "RefusedError",
+    "__version__",
+    "load_model",
+)
+
+
+def run(code: str) -> str:
+    """Run code in a new interpreter; returns what it prints."""
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+
+
+def test_the_face_is_these_names() -> None:
+    """Every name of `__all__` is there, and no other name is public by it."""
+    assert tuple(batchproof.__all__) == FACE
+    assert set(FACE) <= set(dir(batchproof))
+    for name in FACE:
+        assert getattr(batchproof, name) is not None
+
+
+def test_importing_batchproof_loads_nothing() -> None:
+    """`import batchproof` loads no other module of ours and none of other projects."""
+    loaded = run("import sys; before = {*sys.modules}; import batchproof; print(*({*sys.modules} - before))").split()
+
+    ours = {name for name in loaded if name.startswith("batchproof")}
+    assert ours == {"batchproof"}
+    assert {name.partition(".")[0] for name in loaded} - {"batchproof"} <= sys.stdlib_module_names
+
+
+def test_listing_the_names_loads_nothing() -> None:
+    """`dir(batchproof)` names the face without loading what is behind it."""
+    code = "import sys, batchproof; dir(batchproof); print('torch' in sys.modules, 'numpy' in sys.modules)"
+
+    assert run(code).split() == ["False", "False"]
+
+
+def test_load_model_loads_no_training() -> None:
+    """Predicting rows in process needs neither training nor a library of frames."""
+    code = (
+        "import sys; from batchproof import load_model; model = load_model('models/penguins')\n"
+        "model.predict([['Dream', 44.1, 19.7, 196, 4400, 'male']])\n"
+        "print(*({'torch', 'onnx', 'pandas', 'polars', 'pyarrow', 'batchproof.training'} & {*sys.modules}))"
+    )
+
+    assert run(code).split() == []
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    """A name that is not there fails as it does in any module."""
+    with pytest.raises(AttributeError, match="module 'batchproof' has no attribute 'Clint'"):
+        _ = batchproof.Clint
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "command"),
+    [
+        ("BatchNormMLPClassifier", "torch", "pip install 'onnxruntime>="),
+        ("BatchNormMLPRegressor", "sklearn", "'scikit-learn>="),
+    ],
+)
+def test_a_missing_package_is_one_sentence(name: str, missing: str, command: str) -> None:
+    """Where a package of an extra is not installed, the error names the package and the command that brings it."""
+    code = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name.partition('.')[0] == {missing!r}:\n"
+        f"            raise ModuleNotFoundError(f'No module named {missing}', name={missing!r})\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "try:\n"
+        f"    from batchproof import {name}\n"
+        "except ImportError as error:\n"
+        "    print(error)"
+    )
+    sentence = run(code)
+
+    assert sentence.startswith(f"batchproof.{name} needs {missing}"), sentence
+    assert command in sentence
+
+
+def test_hints_are_the_extras() -> None:
+    """The command for an extra names the packages that pyproject.toml lists for it, and every extra for users has one."""
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+    users = {name: tuple(packages) for name, packages in stated.items() if name not in ("dev", "docs")}
+    assert users == installation.EXTRAS
+
+
+def test_the_image_gets_a_line_for_a_dockerfile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the image, whose root is read-only, the hint is a line for a Dockerfile; elsewhere it is a pip command."""
+    assert installation.hint("grpc") == "pip install 'grpcio>=1.70' 'protobuf>=5.29'"
+    monkeypatch.setenv("CONTAINER", "batchproof")
+    assert installation.hint("tables") == (
+        "RUN python3 -m pip install --target /opt/batchproof 'pyarrow>=18' (in a Dockerfile FROM this image)"
+    )
