@@ -81,10 +81,20 @@ class FeatureError(Exception):
     """Columns that do not fit the signature: the sentence names the row and the feature."""
 
 
+def closest(wanted: str, known: Sequence[str]) -> str | None:
+    """Return the known name that is most similar to `wanted`; None where none is similar."""
+    return next(iter(get_close_matches(wanted, known, n=1)), None)
+
+
 def nearest(wanted: str, known: Sequence[str], spelled: Callable[[str], str] = str) -> str:
     """Return " Did you mean 'x'?" for the most similar known name, as it is `spelled` there, or nothing."""
-    found = get_close_matches(wanted, known, n=1)
-    return f" Did you mean {spelled(found[0])!r}?" if found else ""
+    name = closest(wanted, known)
+    return f" Did you mean {spelled(name)!r}?" if name is not None else ""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, without its full stop and 300 characters at most; its class if empty."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
 
 
 def reason(error: OSError) -> str:

@@ -18,6 +18,7 @@ from batchproof.service.errors import SettingError, nearest
 
 PREFIX = "BATCHPROOF_"
 FILE_NAME = PREFIX + "SETTINGS"  # environment name of the settings file's path
+RUN_ROWS = 512  # most rows of one engine run where no setting says otherwise
 
 
 class Settings(BaseModel):
@@ -79,7 +80,7 @@ class Settings(BaseModel):
         json_schema_extra={"unit": "rows"},
     )
     run_rows: int = Field(
-        512, ge=1, le=65536, description="most rows of one engine run", json_schema_extra={"unit": "rows"}
+        RUN_ROWS, ge=1, le=65536, description="most rows of one engine run", json_schema_extra={"unit": "rows"}
     )
     inline_s: float = Field(
         0.0,

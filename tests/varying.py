@@ -7,8 +7,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from batchproof.service.features.arrays import Outputs
 from batchproof.service.inference.engine import Engine, EngineOptions
-from batchproof.service.inference.runner import Feeds, Outputs, Runner
+from batchproof.service.inference.runner import Feeds, Runner
 
 NO_PREPACKING = (("session.disable_prepacking", "1"),)
 Arrays = dict[str, np.ndarray]

@@ -9,11 +9,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from batchproof.training.cli.arguments import Arguments, number, whole_number, whole_numbers
+from batchproof.service.cli.parser import Arguments
+from batchproof.service.errors import USAGE
+from batchproof.training.cli.arguments import number, whole_number, whole_numbers
 from batchproof.training.settings import GROUPS, SettingError, Settings, flag, make, read_file, type_name
 
 FAILED = 1  # exit code: a check of ours failed; nothing was written
-USAGE = 2  # exit code: what was asked for cannot be done; nothing was written
 QUIT = 130  # exit code: Ctrl-C where there is nothing to export yet, or a second one; nothing was written
 
 COMMANDS = {  # each is the module training/cli/<name>.py with a function main(arguments) -> exit code
@@ -98,7 +99,7 @@ def train(given: argparse.Namespace) -> int:
 
 
 def _refused(error: Exception, code: int) -> int:
-    print(f"batchproof-train: error: {error}", file=sys.stderr)
+    print(f"batchproof-train: {error}", file=sys.stderr)
     return code
 
 

@@ -1,6 +1,5 @@
 """Every setting of a training run, with what it does beside it: flags, settings files and --help are made from here."""
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from batchproof.service.bundle.signature import Kind, Task
+from batchproof.service.errors import nearest
 
 
 class SettingError(ValueError):
@@ -199,9 +199,7 @@ def _known(name: str, path: Path) -> str:
     names = [entry.name for entry in fields(Settings)]
     if name in names:
         return name
-    nearest = difflib.get_close_matches(name, names, 1)
-    hint = f": did you mean {nearest[0]!r}?" if nearest else "."
-    raise SettingError(f"the settings file {path} has an unknown setting {name!r}{hint}")
+    raise SettingError(f"the settings file {path} has an unknown setting {name!r}.{nearest(name, names)}")
 
 
 def _typed(name: str, value: Any) -> Any:

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from batchproof.service.features import examples as samples
-from batchproof.service.features.arrays import Arrays
+from batchproof.service.features.arrays import Arrays, Outputs
 from batchproof.service.features.encoder import Encoder
 from batchproof.training import report
 from batchproof.training.data import leakage as leaks
@@ -37,7 +35,7 @@ class Model:
     fitted: Fitted
     made: CompiledModel
 
-    def run(self, arrays: Arrays) -> dict[str, np.ndarray]:
+    def run(self, arrays: Arrays) -> Outputs:
         """Return the outputs [rows, width] of the very graph and engine that will serve."""
         return self.made.run(arrays)
 

@@ -1,31 +1,48 @@
 """A command line that refuses in one sentence, with the nearest option where one is unknown."""
 
 import argparse
+import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any, NoReturn
 
-from batchproof.service.errors import USAGE
+from batchproof.service.errors import USAGE, nearest
 
 
 class Arguments(argparse.ArgumentParser):
-    """A parser whose commands have options of their own, and say so themselves where one is unknown."""
+    """A parser of one command, or of a program whose commands have options of their own."""
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        """Take what argparse takes; a shortened option is unknown, so that no later option changes its meaning."""
-        super().__init__(*given, **{"allow_abbrev": False, **named})
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """Accept what argparse accepts; options cannot be shortened, so that no later option changes their meaning."""
+        super().__init__(*arguments, **{"allow_abbrev": False, **options})
 
     def parse_known_args(  # type: ignore[override]  # its stub is overloaded by the namespace, which nobody here gives
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
-        """Parse, and refuse here what this command does not know: argparse would leave it to the whole program."""
-        parsed, unknown = super().parse_known_args(args, namespace)
-        if unknown:
-            names = [option[2:] for option in self._option_string_actions if option.startswith("--")]
-            name = unknown[0].partition("=")[0]
-            near = get_close_matches(name[2:], names, n=1) if name.startswith("--") else []
-            self.error(f"{unknown[0]!r} is not taken." + (f" Did you mean '--{near[0]}'?" if near else ""))
+        """Parse, and refuse every argument that this command does not know.
+
+        An unknown option is refused before a missing argument: it is often the misspelt one. A program with commands
+        cannot look for options, since those of its commands are not its own.
+        """
+        words = list(sys.argv[1:] if args is None else args)
+        if self._subparsers is None:
+            options = words[: words.index("--")] if "--" in words else words
+            self._refuse([word for word in options if word.startswith("--") and not self._knows(word)])
+        parsed, unknown = super().parse_known_args(words, namespace)
+        self._refuse(unknown)
         return parsed, unknown
+
+    def _knows(self, word: str) -> bool:
+        return word.partition("=")[0] in self._option_string_actions
+
+    def _refuse(self, unknown: Sequence[str]) -> None:
+        """Refuse the first of the arguments `unknown`, if there is one."""
+        if not unknown:
+            return
+        name = unknown[0].partition("=")[0]
+        if not name.startswith("-"):
+            self.error(f"unexpected argument {unknown[0]!r}.")
+        options = [option[2:] for option in self._option_string_actions if option.startswith("--")]
+        self.error(f"unknown option {name!r}.{nearest(name[2:], options, '--{}'.format)}")
 
     def error(self, message: str) -> NoReturn:
         """Say what was wrong, and where to read on."""

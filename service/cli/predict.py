@@ -20,7 +20,7 @@ from batchproof.service.inference import repository as models_folder
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
 from batchproof.service.invariance.check import for_bundles
-from batchproof.service.settings import Settings
+from batchproof.service.settings import RUN_ROWS
 from batchproof.service.tables.formats import PARQUET, pyarrow
 from batchproof.service.tables.offline.jobs import PlanError, Task, format_of, plan
 from batchproof.service.tables.parameters import Parameters
@@ -29,7 +29,6 @@ INTERRUPTED = 130
 BLOCK_ROWS = 16_384
 BLOCK_VALUES = 1 << 19  # a block of a wide model has fewer rows: some twenty blocks are held at a time
 PART_ROWS = 4_000_000
-RUN_ROWS = int(Settings.model_fields["run_rows"].default)
 
 
 def add(commands: Any) -> None:

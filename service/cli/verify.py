@@ -23,9 +23,8 @@ from batchproof.service.invariance.check import Effort, verify
 from batchproof.service.invariance.probe_rows import draws_for
 from batchproof.service.invariance.verdict import InvarianceError, Policy, Verification
 from batchproof.service.invariance.violations import read_record, replay
-from batchproof.service.settings import Settings
+from batchproof.service.settings import RUN_ROWS
 
-RUN_ROWS = int(Settings.model_fields["run_rows"].default)  # the largest run that is tried, unless told
 BUDGET_S = 0.5  # more than while loading: the table shows how many rows change
 
 

@@ -1,10 +1,13 @@
-"""The graph's inputs as arrays."""
+"""The graph's inputs and outputs as arrays."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from batchproof.service.bundle.signature import Signature
+
+Outputs: TypeAlias = Mapping[str, np.ndarray]  # the graph's outputs by name, each [rows, width]
 
 
 class Arrays(NamedTuple):

@@ -4,12 +4,12 @@ This is the precise path: it finds every problem and says what would be right. I
 """
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from batchproof.service.bundle.signature import Feature, Signature
+from batchproof.service.errors import closest
 from batchproof.service.features.arrays import Arrays, split
 from batchproof.service.features.values import InvalidValueError, code_of, number_of
 
@@ -112,8 +112,8 @@ class Encoder:
     def _unknown(self, row: int | None, name: Any, errors: list[Problem]) -> Problem:
         text = str(name)[:NAME_CHARACTERS]
         # The search takes time with every name there is: a body full of wrong ones gets it for the first few.
-        near = get_close_matches(text, self.names, n=1) if len(errors) < DEFAULT_ERRORS else []
-        return Problem(row, text, f"unknown feature; did you mean {near[0]!r}?" if near else "unknown feature")
+        near = closest(text, self.names) if len(errors) < DEFAULT_ERRORS else None
+        return Problem(row, text, f"unknown feature; did you mean {near!r}?" if near else "unknown feature")
 
     def _arrays(self, encoded: list[list[float]]) -> Arrays:
         table = np.array(encoded, dtype=np.float64).reshape(len(encoded), len(self.names))

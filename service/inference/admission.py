@@ -6,17 +6,14 @@ deadline is refused at once, because an answer that comes too late costs as much
 
 import math
 from asyncio import TimerHandle
-from collections.abc import Callable, Mapping
-
-import numpy as np
+from collections.abc import Callable
 
 from batchproof.service import errors
 from batchproof.service.errors import ServiceError
-from batchproof.service.features.arrays import Arrays
+from batchproof.service.features.arrays import Arrays, Outputs
 
 WAIT_SHARE = 0.5  # the part of its deadline that a request may be expected to wait; the rest is for what was misjudged
 
-Outputs = Mapping[str, np.ndarray]  # each [rows, width]
 Reply = Callable[[Outputs | None, ServiceError | None], None]  # exactly one of the two is given
 
 

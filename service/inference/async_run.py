@@ -3,8 +3,7 @@
 import asyncio
 
 from batchproof.service.errors import ServiceError
-from batchproof.service.features.arrays import Arrays
-from batchproof.service.inference.admission import Outputs
+from batchproof.service.features.arrays import Arrays, Outputs
 from batchproof.service.inference.batcher import Batcher
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.005, 0.25  # between two attempts to enter the queue

@@ -24,8 +24,9 @@ import numpy as np
 
 from batchproof.service import errors
 from batchproof.service.errors import EngineError, ServiceError
-from batchproof.service.features.arrays import Arrays
-from batchproof.service.inference.admission import Admission, Lane, Outputs, Pace, Reply, Ticket
+from batchproof.service.features.arrays import Arrays, Outputs
+from batchproof.service.inference.admission import Admission, Lane, Pace, Reply, Ticket
+from batchproof.service.inference.runner import RequestRunner
 from batchproof.service.metrics import Flow
 
 Delivery: TypeAlias = tuple[Ticket, Outputs | None, ServiceError | None]  # exactly one of the last two is given
@@ -35,13 +36,6 @@ SATURATED = "saturated"  # the output of exact graphs, [rows, 1] bool
 BATCH_ROWS = 4096
 LOOP_BATCH_S = 0.005
 THREAD_BATCH_S = 0.02
-
-
-class Runs(Protocol):
-    """What a batcher needs of `batchproof.service.inference.runner.Runner`."""
-
-    def run(self, requests: Sequence[Arrays]) -> Sequence[Outputs]:
-        """Return the outputs of every request, in order; raises EngineError."""
 
 
 class Watches(Protocol):
@@ -59,7 +53,7 @@ class Batcher:
 
     def __init__(  # noqa: PLR0913 - the parts that a queue joins, most of them by name
         self,
-        runner: Runs,
+        runner: RequestRunner,
         admission: Admission,
         executor: Executor,
         *,

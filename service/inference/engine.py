@@ -8,8 +8,9 @@ from types import ModuleType
 from typing import Any, Literal
 
 from batchproof.installation import hint
-from batchproof.service.errors import EngineError
-from batchproof.service.inference.runner import Feeds, Outputs
+from batchproof.service.errors import EngineError, first_line
+from batchproof.service.features.arrays import Outputs
+from batchproof.service.inference.runner import Feeds
 
 # Read by cuBLAS when it starts: float64 and float32 products are the real ones, and one shape has one algorithm.
 CUDA_ENVIRONMENT = {
@@ -65,7 +66,7 @@ class Engine:
                 enable_fallback=0,  # after a failing run it would go on with other providers, and other bits
             )
         except self._failures as error:
-            raise EngineError(f"the engine cannot load the graph: {_first_line(error)}") from error
+            raise EngineError(f"the engine cannot load the graph: {first_line(error)}") from error
         if self._session.get_providers()[0] != self.provider:
             raise EngineError(f"the engine could not start {self.provider}: are the CUDA libraries it needs installed?")
         self._names = tuple(name for name, _, _ in self.inputs) if names is None else tuple(names)
@@ -77,7 +78,7 @@ class Engine:
         try:
             outputs = self._session.run(None, named)
         except self._failures as error:
-            raise EngineError(f"the engine failed: {_first_line(error)}") from error
+            raise EngineError(f"the engine failed: {first_line(error)}") from error
         return dict(zip(self.output_names, outputs, strict=True))
 
     @property
@@ -184,7 +185,3 @@ def cpu_features() -> list[str]:
         return []
     flags = set(line.split())
     return [feature for feature in CPU_FEATURES if feature in flags]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

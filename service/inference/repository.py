@@ -4,10 +4,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
-from batchproof.service.errors import BundleError
+from batchproof.service.errors import BundleError, closest
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,9 @@ def _check(root: Path) -> None:
         return
     names = [name for name, _ in _folders(absent.parent)]
     versions = [name for name in names if name.isdecimal()] if absent.name.isdecimal() else []
-    near = get_close_matches(absent.name, names, n=1)
+    near = closest(absent.name, names)
     there = f"; the versions there: {', '.join(sorted(versions, key=int))}" if versions else ""
-    there = f"; the nearest name there is {near[0]!r}" if near and not versions else there
+    there = f"; the nearest name there is {near!r}" if near and not versions else there
     raise BundleError(f"there is no model or bundle {absent}{there}")
 
 

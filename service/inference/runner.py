@@ -5,21 +5,29 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
+from batchproof.service.features.arrays import Outputs
+
 Feeds: TypeAlias = Sequence[np.ndarray | None]  # one array [rows, ...] for each input, None where the graph has none
-Outputs: TypeAlias = dict[str, np.ndarray]  # each [rows, ...]
 
 
-class Runs(Protocol):
-    """What can run one batch: the engine, or a stand-in in tests."""
+class BatchRunner(Protocol):
+    """What runs one batch: the engine."""
 
     def run(self, feeds: Feeds) -> Outputs:
-        """Return the outputs of one batch."""
+        """Return the outputs of one batch; raises EngineError."""
+
+
+class RequestRunner(Protocol):
+    """What joins requests, runs them and splits the outputs: `Runner`."""
+
+    def run(self, requests: Sequence[Feeds]) -> Sequence[Outputs]:
+        """Return the outputs of each request, in order; raises EngineError."""
 
 
 class Runner:
     """An engine with the sizes that its runs may have. `run` may be called from several threads at once."""
 
-    def __init__(self, engine: Runs, run_rows: int, tile_rows: int | None = None) -> None:
+    def __init__(self, engine: BatchRunner, run_rows: int, tile_rows: int | None = None) -> None:
         """Let runs have at most `run_rows` rows or, where `tile_rows` is set, exactly that many."""
         if run_rows < 1 or (tile_rows is not None and tile_rows < 1):
             raise ValueError("a run has at least one row")

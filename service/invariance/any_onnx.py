@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from batchproof.service.errors import EngineError, nearest
-from batchproof.service.inference.runner import Feeds, Outputs
+from batchproof.service.features.arrays import Outputs
+from batchproof.service.inference.runner import Feeds
 
 TYPE_NAMES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(string)": "string"}
 DTYPES = frozenset(

@@ -5,15 +5,16 @@ only the service's own user may read: the log names the file and never holds a v
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
 
 from batchproof.service.errors import EngineError
+from batchproof.service.features.arrays import Outputs
 from batchproof.service.inference.model import Model
-from batchproof.service.inference.runner import Feeds, rows_of
-from batchproof.service.invariance.bitwise import Runs, compare_row, take
+from batchproof.service.inference.runner import Feeds, RequestRunner, rows_of
+from batchproof.service.invariance.bitwise import compare_row, take
 from batchproof.service.invariance.violations import Records, Violation, _place
 from batchproof.service.logs import event
 
@@ -39,15 +40,7 @@ class Audit:
         self._until_next = self._gap()
         return True
 
-    def maybe(
-        self, runner: Runs, requests: Sequence[Feeds], outputs: Sequence[Mapping[str, np.ndarray]]
-    ) -> Violation | None:
-        """Look at the batch if it is due; returns what differs. Raises EngineError."""
-        return self.look(runner, requests, outputs) if self.is_due() else None
-
-    def look(
-        self, runner: Runs, requests: Sequence[Feeds], outputs: Sequence[Mapping[str, np.ndarray]]
-    ) -> Violation | None:
+    def look(self, runner: RequestRunner, requests: Sequence[Feeds], outputs: Sequence[Outputs]) -> Violation | None:
         """Run one row, chosen at random, alone; returns what differs from `outputs`, which the batch gave."""
         sizes = [rows_of(feeds) for feeds in requests]
         if sum(sizes) < 2:
@@ -80,7 +73,7 @@ class Watch:
         self._records = records
         self._on_violation = on_violation
 
-    def look(self, requests: Sequence[Feeds], outputs: Sequence[Mapping[str, np.ndarray]]) -> None:
+    def look(self, requests: Sequence[Feeds], outputs: Sequence[Outputs]) -> None:
         """Run one row of the batch alone and compare."""
         try:
             violation = self.audit.look(self._model.runner, requests, outputs)

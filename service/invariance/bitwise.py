@@ -1,21 +1,14 @@
 """Rows compared by their bits: alone, at every position of batches of many sizes, and filling a whole batch."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
-from batchproof.service.inference.runner import Feeds, Outputs, rows_of
+from batchproof.service.features.arrays import Outputs
+from batchproof.service.inference.runner import Feeds, RequestRunner, rows_of
 from batchproof.service.invariance.batch_plans import cut
-
-
-class Runs(Protocol):
-    """What joins requests, runs them and splits the outputs: the runner that serves."""
-
-    def run(self, requests: Sequence[Feeds]) -> list[Outputs]:
-        """Return the outputs of each request, in order."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +41,13 @@ class BitCounts:
         self.first = self.first or other.first
 
 
-def alone(runner: Runs, probes: Feeds) -> Outputs:
+def alone(runner: RequestRunner, probes: Feeds) -> Outputs:
     """Run each probe row as a request of its own, with no companion; returns the outputs joined, [rows, ...] each."""
     each = [runner.run([take(probes, np.array([row]))])[0] for row in range(rows_of(probes))]
     return {name: np.concatenate([outputs[name] for outputs in each]) for name in each[0]}
 
 
-def compare(runner: Runs, probes: Feeds, lone: Outputs, batches: Iterable[np.ndarray]) -> BitCounts:
+def compare(runner: RequestRunner, probes: Feeds, lone: Outputs, batches: Iterable[np.ndarray]) -> BitCounts:
     """Run `batches` of probe rows, each an array of row numbers, and compare every row with its `lone` bits."""
     tally = BitCounts()
     for chosen in batches:
@@ -114,7 +107,7 @@ def _is_same(found: np.ndarray, wanted: np.ndarray) -> bool:
     return found.dtype == wanted.dtype and found.shape == wanted.shape and found.tobytes() == wanted.tobytes()
 
 
-def _differences(found: Outputs, lone: Mapping[str, np.ndarray], chosen: np.ndarray) -> BitCounts:
+def _differences(found: Outputs, lone: Outputs, chosen: np.ndarray) -> BitCounts:
     """Count the rows of one batch whose bytes are not those in `lone`, row by row."""
     tally = BitCounts()
     changed = np.zeros(len(chosen), dtype=bool)

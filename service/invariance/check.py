@@ -18,8 +18,9 @@ from itertools import count
 import numpy as np
 
 from batchproof.service.bundle.reader import Bundle
+from batchproof.service.features.arrays import Outputs
 from batchproof.service.inference.model import Verify
-from batchproof.service.inference.runner import Feeds, Outputs, Runner, rows_of
+from batchproof.service.inference.runner import Feeds, Runner, rows_of
 from batchproof.service.invariance.batch_plans import filled, sizes_for, spread
 from batchproof.service.invariance.bitwise import BitCounts, alone, compare
 from batchproof.service.invariance.probe_rows import Draw, draws_for

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from batchproof.service.inference.runner import Feeds, rows_of
-from batchproof.service.invariance.bitwise import Difference, Runs, compare_row, take
+from batchproof.service.inference.runner import Feeds, RequestRunner, rows_of
+from batchproof.service.invariance.bitwise import Difference, compare_row, take
 
 FORMAT = "batchproof-violation"
 
@@ -76,7 +76,7 @@ class Records:
         return path
 
 
-def replay(runner: Runs, record: Mapping[str, Any]) -> Difference | None:
+def replay(runner: RequestRunner, record: Mapping[str, Any]) -> Difference | None:
     """Run a recorded batch again, and its row alone; returns what differs. Raises ValueError, EngineError."""
     requests = requests_of(record)
     sizes = [rows_of(feeds) for feeds in requests]

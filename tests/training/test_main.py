@@ -65,7 +65,7 @@ def test_refusals(
     assert run(tmp_path, table, *flags) == 2
     errors = capsys.readouterr().err.splitlines()
     assert sentence in errors[-1]
-    assert errors[-1].startswith("batchproof-train: error: ")
+    assert errors[-1].startswith("batchproof-train: ")
     assert not (tmp_path / "models").exists()
 
 

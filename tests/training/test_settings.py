@@ -52,7 +52,7 @@ def test_file(tmp_path: Path) -> None:
     [
         (b"target = ", r"is not TOML: "),
         (b"target = '\xff'", r"is not TOML: "),
-        (b"tagret = 'y'", r"has an unknown setting 'tagret': did you mean 'target'\?"),
+        (b"tagret = 'y'", r"has an unknown setting 'tagret'. Did you mean 'target'\?"),
     ],
 )
 def test_file_refusals(tmp_path: Path, content: bytes, sentence: str) -> None:

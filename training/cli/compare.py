@@ -5,11 +5,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from batchproof.training.cli.arguments import Arguments, whole_number
+from batchproof.service.cli.parser import Arguments
+from batchproof.service.errors import USAGE
+from batchproof.training.cli.arguments import whole_number
 from batchproof.training.data.table import TableError
 from batchproof.training.settings import ENCODINGS, SettingError, make
-
-USAGE = 2  # exit code: what was asked for cannot be done
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{given.table.name}: {len(data.goal.y)} rows, {data.goal.task}, {given.folds} folds", flush=True)
         scores = compare(data, settings, given.folds, lambda line: print(line, file=sys.stderr, flush=True))
     except (TableError, SettingError) as error:
-        print(f"batchproof-train compare: error: {error}", file=sys.stderr)
+        print(f"batchproof-train compare: {error}", file=sys.stderr)
         return USAGE
     best = scores[0].loss
     print(f"\n{'':<16}{unit:>12}  over folds   to the best   seconds")

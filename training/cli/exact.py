@@ -13,12 +13,11 @@ from typing import Any
 
 from batchproof.service.bundle import reader as bundles
 from batchproof.service.bundle.reader import Bundle
-from batchproof.service.errors import BundleError
+from batchproof.service.cli.parser import Arguments
+from batchproof.service.errors import USAGE, BundleError
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.encoder import Encoder
-from batchproof.service.inference.engine import Engine, EngineOptions
-from batchproof.service.inference.runner import Runner
-from batchproof.training.cli.arguments import Arguments, number
+from batchproof.training.cli.arguments import number
 from batchproof.training.data.dataset import prepare
 from batchproof.training.data.table import TableError
 from batchproof.training.export import bundle_writer as bundle
@@ -26,12 +25,12 @@ from batchproof.training.export import golden
 from batchproof.training.export.bundle_writer import WriteError
 from batchproof.training.export.exact import build as exacts
 from batchproof.training.export.exact.graph import HEADROOM
+from batchproof.training.export.runner import runner_of
 from batchproof.training.network import weights as weight_files
 from batchproof.training.prove import ProofError
 from batchproof.training.prove.certificate import page
 from batchproof.training.settings import SettingError, make
 
-RUN_ROWS = 8_192  # rows of one run of the engine
 KEPT = ("name", "task", "signature", "metrics", "uncertainty")  # fields of bundle.json that stay as they were
 
 
@@ -41,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         folder = rewrite(given.bundle, given.headroom, given.table)
     except (BundleError, SettingError, TableError) as error:
-        return refused(error, 2)
+        return refused(error, USAGE)
     except (ProofError, WriteError) as error:
         return refused(error, 1)
     print(f"wrote {folder}")
@@ -73,7 +72,7 @@ def rewrite(folder: Path, headroom: float, table: Path | None) -> Path:
     weights = weight_files.read(stored, old.manifest.task)
     exact = exacts.build(weights, headroom)
     print(page(exact.certificate))
-    runner = Runner(Engine(exact.model, EngineOptions(device="cpu")), RUN_ROWS)
+    runner = runner_of(exact.model)
     rows = Encoder(old.manifest.signature).encode_rows(old.golden.rows).arrays
     measured, arrays = ("golden", rows) if table is None else ("test", test_rows(old, table))
     arithmetic = exacts.arithmetic(exact, weights, runner, arrays)

@@ -13,9 +13,9 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from batchproof.service.bundle import reader as bundle
-from batchproof.service.errors import BundleError
+from batchproof.service.cli.parser import Arguments
+from batchproof.service.errors import USAGE, BundleError
 from batchproof.service.inference import repository as models_folder
-from batchproof.training.cli.arguments import Arguments
 from batchproof.training.export.exact.optimiser import check_optimised
 from batchproof.training.prove import ProofError, prove
 from batchproof.training.prove.certificate import page
@@ -35,11 +35,11 @@ def main(arguments: Sequence[str]) -> int:
         found = prove(model)
         check_optimised(model)
     except (BundleError, SettingError) as error:
-        return refused(f"{path}: {str(error).rstrip('.')}.", 2)
+        return refused(f"{path}: {str(error).rstrip('.')}.", USAGE)
     except OSError as error:
-        return refused(f"{path} cannot be read: {error.strerror}.", 2)
+        return refused(f"{path} cannot be read: {error.strerror}.", USAGE)
     except DecodeError:
-        return refused(f"{path} is not an ONNX file.", 2)
+        return refused(f"{path} is not an ONNX file.", USAGE)
     except ProofError as error:
         return refused(f"{path} is not proved: at {error}.", 1)
     print(json.dumps(found) if given.json else page(found))

@@ -7,15 +7,13 @@ from collections import deque
 from csv import Error as LongCellError
 from csv import reader
 from dataclasses import dataclass
-from difflib import get_close_matches
 from io import BufferedReader, BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import csv, feather, parquet
 
-from batchproof.service.errors import ServiceError, behind
+from batchproof.service.errors import ServiceError, behind, closest, first_line
 from batchproof.service.features.encoder import listed
 from batchproof.service.features.text_cells import MISSING
 from batchproof.service.tables.readers.csv_records import MAX_LINE_BYTES, SIGNS, Records
@@ -55,7 +53,7 @@ def read(path: Path) -> RawTable:
     try:
         arrow = _arrow(path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise TableError(f"{path} cannot be read: {_first_line(error)}.") from error
+        raise TableError(f"{path} cannot be read: {first_line(error)}.") from error
     _check(path, arrow)
     return RawTable(path, arrow, _sha256(path))
 
@@ -71,8 +69,8 @@ def held(arrow: pa.Table, name: str) -> RawTable:
 
 def nearest(name: str, names: list[str]) -> str:
     """Return the end of a sentence that an unknown column name is refused with."""
-    found = get_close_matches(name, names, 1)
-    return f"did you mean {found[0]!r}?" if found else f"the columns are {listed(names)}."
+    similar = closest(name, names)
+    return f"did you mean {similar!r}?" if similar else f"the columns are {listed(names)}."
 
 
 def _arrow(path: Path) -> pa.Table:
@@ -170,15 +168,6 @@ def _check(path: Path, arrow: pa.Table) -> None:
         raise TableError(f"{path} has a header but no rows.")
 
 
-def first_row(mask: pa.ChunkedArray) -> int:
-    """Return the number, counted from 1, of the first row where `mask` is true."""
-    return int(pc.index(mask, value=True).as_py()) + 1
-
-
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:300]

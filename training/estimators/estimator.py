@@ -23,6 +23,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from batchproof.service.features.arrays import Outputs
 from batchproof.training import trained_model as model
 from batchproof.training.data.target import Target
 from batchproof.training.estimators import dataframe as frame
@@ -155,7 +156,7 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         check_consistent_length(np.empty(arrow.num_rows), y)
         return arrow, y
 
-    def _outputs(self, X: Any) -> dict[str, np.ndarray]:  # noqa: N803
+    def _outputs(self, X: Any) -> Outputs:  # noqa: N803
         """Return the served graph's outputs for new rows."""
         check_is_fitted(self, "model_")
         if frame.is_frame(X):

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from batchproof.service.features.arrays import Arrays
-from batchproof.service.inference.engine import Engine, EngineOptions
+from batchproof.service.features.arrays import Arrays, Outputs
 from batchproof.service.inference.runner import Runner
 from batchproof.training.data.dataset import Dataset
 from batchproof.training.export import float32 as export
 from batchproof.training.export import temperature
 from batchproof.training.export.exact import build as exact
 from batchproof.training.export.exact.build import Exact
+from batchproof.training.export.runner import runner_of
 from batchproof.training.fit.context import Fitted
 from batchproof.training.network import batchnorm, parity
 from batchproof.training.network import fold_torch as freeze
@@ -22,7 +22,6 @@ from batchproof.training.network.fold import Output
 from batchproof.training.network.network import Network
 from batchproof.training.network.weights import Weights, maxima_of
 
-RUN_ROWS = 8_192  # rows of one run of the engine while measuring
 PARITY_ROWS = 4_096  # validation rows that the stages are compared on, at most
 
 
@@ -51,7 +50,7 @@ class CompiledModel:
         """Pickle without the engine, which is started anew from the graph."""
         return _started, (self.model, self.weights, self.proved, self.parity, self.temperature, self.norms)
 
-    def run(self, arrays: Arrays) -> dict[str, np.ndarray]:
+    def run(self, arrays: Arrays) -> Outputs:
         """Return the engine's outputs [rows, width] for rows."""
         return self.runner.run([arrays])[0]
 
@@ -98,5 +97,4 @@ def _started(
     divisor: float,
     norms: tuple[NormStatistics, ...],
 ) -> CompiledModel:
-    runner = Runner(Engine(model, EngineOptions(device="cpu")), RUN_ROWS)
-    return CompiledModel(model, weights, runner, proved, errors, divisor, norms)
+    return CompiledModel(model, weights, runner_of(model), proved, errors, divisor, norms)

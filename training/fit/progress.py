@@ -4,10 +4,11 @@ import sys
 import time
 from typing import TYPE_CHECKING, TextIO
 
+from batchproof.service.tables.offline.progress import REDRAW, bar
+
 if TYPE_CHECKING:  # it loads torch, which takes seconds
     from batchproof.training.fit.loop import Epoch
 
-BAR_CELLS = 24
 PLAIN_LINES = 20  # of a fit, at most about so many on something that is no terminal
 
 
@@ -40,9 +41,7 @@ class Progress:
         left_s = elapsed / epoch.number * (epochs - epoch.number)
         text = f"epoch {epoch.number}/{epochs}  training {epoch.train_loss:.4f}  validation {epoch.validation_loss:.4f}"
         if self._is_terminal:
-            filled = round(BAR_CELLS * epoch.number / epochs)
-            bar = "█" * filled + "░" * (BAR_CELLS - filled)
-            self.stream.write(f"\r\x1b[K{bar} {text}  at most {duration(left_s)} left")
+            self.stream.write(f"{REDRAW}{bar(epoch.number / epochs)} {text}  at most {duration(left_s)} left")
             self.stream.flush()
             self._open = epoch.number < epochs
             if not self._open:

@@ -7,8 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-OPSET = 17
-IR_VERSION = 8
+from batchproof.service.bundle.graph.check import IR_VERSION, OPSET
 
 
 class Graph:
@@ -71,4 +70,4 @@ class Graph:
         return name
 
 
-__all__ = ["IR_VERSION", "OPSET", "Graph", "TensorProto"]
+__all__ = ["Graph", "TensorProto"]

@@ -15,11 +15,9 @@ from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.bundle.signature import Feature
 from batchproof.service.errors import ServiceError
 from batchproof.service.features import attribution as explain
-from batchproof.service.features.arrays import Arrays, split
+from batchproof.service.features.arrays import Arrays, Outputs, split
 from batchproof.service.features.decoder import shortest
 from batchproof.service.features.encoder import value_of
-
-Outputs = Mapping[str, np.ndarray]  # each [rows, width]
 
 
 class Options(NamedTuple):

@@ -1,12 +1,13 @@
 """An infer answer of the Open Inference Protocol: JSON around the shortest digits, binary tensors behind it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 
 import numpy as np
 import orjson
 
 from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.features.arrays import Outputs
 from batchproof.service.features.decoder import labels_of
 from batchproof.service.protocols.compression import accepted, packed
 from batchproof.service.protocols.interface import JSON, Answer, Call, Headers
@@ -15,8 +16,6 @@ from batchproof.service.protocols.oip.tensors import to_binary
 
 OCTETS = (b"content-type", b"application/octet-stream")
 MIN_PACKED_BYTES = 1024  # below, compressing costs more than it saves
-
-Outputs = Mapping[str, np.ndarray]  # the graph's, each [rows, width]
 
 
 class ResponseWriter:

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-WIDTH = 24
+REDRAW = "\r\x1b[K"  # to the start of the line, which is cleared
+CELLS = 24  # of a bar
 EVERY_S = 0.1
 
 
@@ -33,18 +34,23 @@ class Progress:
             return
         self._next_s = now_s + EVERY_S
         rate = (rows - self._rows_before) / max(now_s - self._started_s, 1e-9)  # rows a second
-        self._stream.write(f"\r\x1b[K{self._name} {self._bar(rows)}{rows:,} rows, {rate:,.0f} rows/s")
+        self._stream.write(f"{REDRAW}{self._name} {self._bar(rows)}{rows:,} rows, {rate:,.0f} rows/s")
         self._stream.flush()
 
     def clear(self) -> None:
         """Leave an empty line."""
         if self._is_shown:
-            self._stream.write("\r\x1b[K")
+            self._stream.write(REDRAW)
             self._stream.flush()
 
     def _bar(self, rows: int) -> str:
         if not self._total:
             return ""
         share = min(rows / self._total, 1.0)
-        full = int(WIDTH * share)
-        return f"[{'#' * full}{' ' * (WIDTH - full)}] {share:.0%} "
+        return f"{bar(share)} {share:.0%} "
+
+
+def bar(share: float) -> str:
+    """Return a bar of which `share`, from 0 to 1, is full: `[######      ]`."""
+    full = int(CELLS * share)
+    return f"[{'#' * full}{' ' * (CELLS - full)}]"

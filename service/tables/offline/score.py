@@ -5,8 +5,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from batchproof.service.features.arrays import Outputs
 from batchproof.service.inference.model import Model
 from batchproof.service.tables.block import Block, Blocks, Read, Reading
 from batchproof.service.tables.codecs import blocks_of
@@ -73,7 +72,7 @@ def _answers(model: Model, way: ScoringOptions, found: Iterator[tuple[Block, Rea
     for block, read in found:
         if read.problems and way.parameters.on_error == "stop":
             raise refusal(block, read.problems, ERROR_LIMIT, way.parameters)
-        outputs: dict[str, np.ndarray] = {}
+        outputs: Outputs = {}
         if len(read.kept):
             (outputs,) = model.runner.run([read.arrays])
         yield Answered(block, read.kept, outputs, read.problems)

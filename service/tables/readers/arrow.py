@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyarrow import ipc, parquet
 
 from batchproof.service.bundle.signature import Feature
-from batchproof.service.errors import ServiceError
+from batchproof.service.errors import ServiceError, first_line
 from batchproof.service.features.columns import encode_column, json_value
 from batchproof.service.tables.block import Blocks, Column, Read, Reading, invalid_table, places_of, read_columns
 from batchproof.service.tables.limits.arrow_columns import check_flat, check_texts, is_text
@@ -133,7 +133,7 @@ def json_values(array: pa.Array) -> list[Any]:
             array = _bounded(array).cast(pa.timestamp("us", array.type.tz), safe=False)
         return [json_value(value) for value in array.to_pylist()]
     except (pa.ArrowException, ValueError, OverflowError) as error:
-        raise invalid_table(f"A column of {array.type} holds what JSON cannot: {_first_line(error)}.") from error
+        raise invalid_table(f"A column of {array.type} holds what JSON cannot: {first_line(error)}.") from error
 
 
 def _bounded(array: pa.Array) -> pa.Array:
@@ -248,12 +248,8 @@ class _Faults:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Refuse."""
         if isinstance(error, pa.ArrowNotImplementedError):
-            raise invalid_table(f"The table has a column of a type that is not taken: {_first_line(error)}.") from error
+            raise invalid_table(f"The table has a column of a type that is not taken: {first_line(error)}.") from error
         if isinstance(error, pa.ArrowException | OSError | UnicodeDecodeError):
             raise ServiceError(
-                400, "broken_table", f"The table is not {self._name}, or is cut off: {_first_line(error)}."
+                400, "broken_table", f"The table is not {self._name}, or is cut off: {first_line(error)}."
             ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")

@@ -8,15 +8,15 @@ from batchproof.service.__main__ import COMMANDS, main
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        (["serve", "--bogus"], "batchproof serve: '--bogus' is not taken. See batchproof serve --help\n"),
+        (["serve", "--bogus"], "batchproof serve: unknown option '--bogus'. See batchproof serve --help\n"),
         (
             ["serve", "--worker=2"],
-            "batchproof serve: '--worker=2' is not taken. Did you mean '--workers'? See batchproof serve --help\n",
+            "batchproof serve: unknown option '--worker'. Did you mean '--workers'? See batchproof serve --help\n",
         ),
-        (["settings", "more"], "batchproof settings: 'more' is not taken. See batchproof settings --help\n"),
+        (["settings", "more"], "batchproof settings: unexpected argument 'more'. See batchproof settings --help\n"),
         (
             ["verify", "models", "--row", "5"],
-            "batchproof verify: '--row' is not taken. Did you mean '--rows'? See batchproof verify --help\n",
+            "batchproof verify: unknown option '--row'. Did you mean '--rows'? See batchproof verify --help\n",
         ),
         (
             ["verify"],

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchproof.service.errors import EngineError, ServiceError, engine_failed
-from batchproof.service.features.arrays import Arrays
-from batchproof.service.inference.admission import FIRST_ROW_S, Admission, Outputs, Ticket
+from batchproof.service.features.arrays import Arrays, Outputs
+from batchproof.service.inference.admission import FIRST_ROW_S, Admission, Ticket
 from batchproof.service.inference.batcher import BATCH_ROWS, LOOP_BATCH_S, Batcher
 
 

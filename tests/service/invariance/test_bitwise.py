@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from batchproof.service.inference.runner import Feeds, Outputs, Runner
+from batchproof.service.features.arrays import Outputs
+from batchproof.service.inference.runner import Feeds, Runner
 from batchproof.service.invariance.bitwise import alone, compare, row_bytes, ulps_between
 from tests.varying import Stand, rows_like
 

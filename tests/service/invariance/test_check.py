@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from batchproof.service.bundle import reader as bundle
+from batchproof.service.features.arrays import Outputs
 from batchproof.service.inference.engine import Engine, EngineOptions, cpu_features
-from batchproof.service.inference.runner import Feeds, Outputs, Runner
+from batchproof.service.inference.runner import Feeds, Runner
 from batchproof.service.invariance import check as invariance
 from batchproof.service.invariance.check import Effort, bits_of, verify
 from batchproof.service.invariance.probe_rows import draws_for

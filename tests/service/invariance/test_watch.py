@@ -13,12 +13,12 @@ import pytest
 
 from batchproof.service.bundle import reader as bundle
 from batchproof.service.errors import EngineError, ServiceError
-from batchproof.service.features.arrays import Arrays
+from batchproof.service.features.arrays import Arrays, Outputs
 from batchproof.service.inference import model
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
 from batchproof.service.inference.registry import Registry
-from batchproof.service.inference.runner import Feeds, Outputs, Runner
+from batchproof.service.inference.runner import Feeds, Runner
 from batchproof.service.server.app import App
 from batchproof.service.server.http.health import readiness
 from batchproof.service.settings import Settings

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
+from batchproof.service.bundle.graph.check import IR_VERSION, OPSET
 from batchproof.service.bundle.signature import Task
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.inference.engine import Engine
@@ -14,7 +15,6 @@ from batchproof.training.network import weights
 from batchproof.training.network.fold import Folded
 from batchproof.training.network.parity import ParityError, check_engine
 from batchproof.training.network.weights import Weights, maxima_of
-from batchproof.training.preprocessing.onnx_graph import IR_VERSION, OPSET
 from tests.networks import Net, make_net
 
 TASKS: tuple[Task, ...] = ("binary", "multiclass", "regression")

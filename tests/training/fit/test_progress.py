@@ -30,7 +30,7 @@ def test_bar() -> None:
     said = told(Terminal(), 3)
     assert said.count("\r") == 3
     assert said.endswith("\ndone\n")
-    assert "█" * 24 + " epoch 3/3  training 0.5000  validation 0.2500  at most 0.0 s left" in said
+    assert "[" + "#" * 24 + "] epoch 3/3  training 0.5000  validation 0.2500  at most 0.0 s left" in said
 
 
 def test_plain_lines() -> None:

@@ -9,6 +9,7 @@ import onnx
 from onnx import numpy_helper
 from onnx.helper import get_attribute_value
 
+from batchproof.service.bundle.graph.check import OPSET
 from batchproof.service.inference.engine import EngineOptions, library, session_options
 from batchproof.training.prove.box import ProofError
 
@@ -31,9 +32,6 @@ def check_optimised(model: bytes) -> None:
     """Raise ProofError where the engine, at any level, would run other arithmetic than `model` says."""
     for level in LEVELS:
         check_same(model, optimised(model, level), level)
-
-
-OPSET = 17  # whose schemas say what an attribute left out means
 
 
 def expressions(model: bytes) -> dict[str, str]:

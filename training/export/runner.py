@@ -1,0 +1,11 @@
+"""The engine that serves, as training runs it: on the CPU, in large runs."""
+
+from batchproof.service.inference.engine import Engine, EngineOptions
+from batchproof.service.inference.runner import Runner
+
+RUN_ROWS = 8_192  # rows of one run of the engine, at most
+
+
+def runner_of(model: bytes) -> Runner:
+    """Start the engine on a serialised model. Raises EngineError."""
+    return Runner(Engine(model, EngineOptions(device="cpu")), RUN_ROWS)
