@@ -11,6 +11,7 @@ from batchproof.training.network.fold import Folded, predictions
 
 FOLD_TOLERANCE = 1e-10  # of the scores' spread: float64 reorders some hundred additions
 ENGINE_TOLERANCE = 1e-4  # of the scores' spread, exceeded by no float32 sum of some thousand terms that was seen
+ROUNDING = 1e-12  # of the greatest value: rows that differ by less have one answer, up to the order of float64 sums
 FLOAT32_STEP = 2.0**-23  # of the answer itself: its last rounding
 
 
@@ -50,8 +51,9 @@ def check_engine(folded: Folded, reference: np.ndarray, found: Mapping[str, np.n
 
 
 def spread(values: np.ndarray) -> float:
-    """Return the greatest standard deviation of a column of values [rows, outputs], 1 where nothing varies."""
-    return float(values.std(axis=0).max()) or 1.0
+    """Return the greatest standard deviation of a column of values [rows, outputs]; 1 where only rounding varies."""
+    std = float(values.std(axis=0).max())
+    return std if std > ROUNDING * float(np.abs(values).max()) else 1.0
 
 
 def _check(stage: str, wanted: np.ndarray, found: np.ndarray, tolerance: float) -> float:

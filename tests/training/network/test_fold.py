@@ -11,7 +11,7 @@ from batchproof.training.network.batchnorm import recompute
 from batchproof.training.network.fold import Norm, Output, fold_block, predictions
 from batchproof.training.network.fold_torch import fold_network, unfolded_scores
 from batchproof.training.network.network import Network, NetworkSettings
-from batchproof.training.network.parity import ParityError, check_fold
+from batchproof.training.network.parity import FOLD_TOLERANCE, ParityError, check_fold, spread
 from batchproof.training.network.tensors import Rows
 
 ROWS = 64
@@ -74,3 +74,12 @@ def test_values_in_the_targets_unit() -> None:
     scores = np.array([[0.0], [2.0]])
     np.testing.assert_array_equal(predictions(scores, Output("regression", 10.0, 3.0)), [[10.0], [16.0]])
     np.testing.assert_allclose(predictions(np.array([[0.0, np.log(3.0)]]), Output("binary")), [[0.25, 0.75]])
+
+
+def test_constant_scores_are_compared_in_units_of_one() -> None:
+    """Where a network gives every row one answer, up to float64's rounding, that rounding is not its spread."""
+    constant = np.array([[-0.7], [-0.7], [np.nextafter(-0.7, 0.0)]])
+    assert spread(constant) == spread(np.zeros((3, 1))) == 1.0
+    assert check_fold(constant, constant[::-1], 1.0) < FOLD_TOLERANCE
+    assert spread(np.array([[0.0], [2.0]])) == 1.0
+    assert spread(np.array([[0.0], [2e-9]])) == 1e-9
