@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchproof.service.errors import EngineError, ServiceError
-from batchproof.service.features.arrays import Arrays
+from batchproof.service.features.arrays import Arrays, Outputs
 from batchproof.service.inference import async_run
-from batchproof.service.inference.admission import FIRST_ROW_S, Admission, Outputs
+from batchproof.service.inference.admission import FIRST_ROW_S, Admission
 from batchproof.service.inference.batcher import Batcher
 
 
