@@ -10,7 +10,14 @@ from batchproof.service.cli.parser import Arguments
 from batchproof.service.errors import USAGE, SettingError
 from batchproof.service.server.gc_policy import paused
 
-COMMANDS = ("predict", "serve", "settings", "verify")  # each a module batchproof.service.cli.<name>
+COMMANDS = (
+    "predict",
+    "serve",
+    "settings",
+    "sign",
+    "verify",
+    "verify-signature",
+)  # each a module batchproof.service.cli.<name>
 # Both cost a tenth of a start and are of no use here: threads for NumPy's matrix products, of which there are none but
 # small ones, and a search through all that is installed for plug-ins that watch validation.
 UNUSED = {"OPENBLAS_NUM_THREADS": "1", "PYDANTIC_DISABLE_PLUGINS": "__all__"}
@@ -36,7 +43,7 @@ def _parser(first: Sequence[str]) -> Arguments:
     parser.add_argument("--version", action="version", version=f"batchproof {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in [one for one in COMMANDS if one in first] or COMMANDS:
-        import_module(f"batchproof.service.cli.{name}").add(commands)
+        import_module(f"batchproof.service.cli.{name.replace('-', '_')}").add(commands)
     return parser
 
 

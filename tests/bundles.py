@@ -175,7 +175,7 @@ def reseal(folder: Path, edit: Callable[[Content], object] | None = None) -> Non
     content["files"] = {
         path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
         for path in sorted(folder.iterdir())
-        if path.name != "bundle.json"
+        if path.name not in ("bundle.json", "model.sig")
     }
     if edit is not None:
         edit(content)

@@ -15,6 +15,8 @@ from batchproof.service.bundle.golden import Golden
 from batchproof.service.bundle.graph import check as graph_scan
 from batchproof.service.bundle.manifest import FORMAT, FORMAT_VERSION, Manifest
 from batchproof.service.bundle.safe_folder import Folder, opened
+from batchproof.service.bundle.signing import SIGNATURE_FILE
+from batchproof.service.bundle.signing.trust import Signed, TrustPolicy
 from batchproof.service.errors import BundleError
 
 REQUIRED = frozenset({"model.onnx", "golden.json"})
@@ -39,20 +41,30 @@ class Bundle:
     manifest: Manifest
     model: bytes  # model.onnx, serialised
     golden: Golden
+    signer: str | None = None  # who signed all files, where signatures are checked
+    unsigned: str | None = None  # why no signature counts, where one is wanted but not required
 
 
-def read(folder: Path, limits: Limits | None = None) -> Bundle:
-    """Read and check the bundle in `folder`; raises BundleError for everything that is not as docs/bundle.md says."""
-    limits = limits or Limits()
+def read(folder: Path, limits: Limits | None = None, trust: TrustPolicy | None = None) -> Bundle:
+    """Read and check the bundle in `folder`; raises BundleError for everything that is not as docs/bundle.md says.
+
+    Where `trust` requires a signature, it is checked first, and nothing else of an untrusted folder is parsed.
+    """
+    limits, trust = limits or Limits(), trust or TrustPolicy()
     with opened(folder) as files:
-        manifest = _manifest(files.read("bundle.json", limits.json_bytes))
-        _check_file_set(manifest, files.names())
+        raw = files.read("bundle.json", limits.json_bytes)
+        signed, unsigned = _signed(files, raw, trust)
+        manifest = _manifest(raw)
+        if signed:
+            signed.check_entries({name: entry.sha256 for name, entry in manifest.files.items()})
+        _check_file_set(manifest, files.names() - {SIGNATURE_FILE})
         model = _checked(files, manifest, "model.onnx", limits.model_bytes)
         golden_raw = _checked(files, manifest, "golden.json", limits.json_bytes)
         for name in OPTIONAL & manifest.files.keys():
             _check_entry(manifest, name, *files.digest(name, limits.other_bytes))
     graph_scan.check(model, manifest)
-    return Bundle(folder, manifest, model, golden.parse(golden_raw, manifest))
+    signer = signed.signer if signed else None
+    return Bundle(folder, manifest, model, golden.parse(golden_raw, manifest), signer, unsigned)
 
 
 def report(bundle: Bundle, max_bytes: int = REPORT_BYTES) -> bytes:
@@ -61,6 +73,21 @@ def report(bundle: Bundle, max_bytes: int = REPORT_BYTES) -> bytes:
         raise BundleError("the bundle has no report.html")
     with opened(bundle.folder) as files:
         return _checked(files, bundle.manifest, "report.html", max_bytes)
+
+
+def _signed(files: Folder, manifest_raw: bytes, trust: TrustPolicy) -> tuple[Signed | None, str | None]:
+    """Return the signature that counts, or why none does; raises BundleError where one is required."""
+    if trust.mode == "off":
+        return None, None
+    try:
+        signed = trust.signed(files)
+        signed.check_names(files.names() - {SIGNATURE_FILE})
+        signed.check("bundle.json", hashlib.sha256(manifest_raw).hexdigest())
+    except BundleError as error:
+        if trust.mode == "require":
+            raise
+        return None, str(error)
+    return signed, None
 
 
 def _manifest(raw: bytes) -> Manifest:
