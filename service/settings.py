@@ -123,6 +123,19 @@ class Settings(BaseModel):
     allowed_origins: tuple[str, ...] = Field(
         (), description="browser origins that may call, such as https://example.org, with commas between; * for all"
     )
+    signatures: Literal["off", "warn", "require"] = Field(
+        "off",
+        description="whether bundles must be signed: not checked; served with a warning; or refused without a valid "
+        "signature of a trusted signer",
+    )
+    trusted_keys: tuple[str, ...] = Field((), description="PEM files of public keys whose signatures count")
+    trusted_ca: tuple[str, ...] = Field(
+        (), description="PEM files of certificate authorities whose signers' signatures count"
+    )
+    trusted_subjects: tuple[str, ...] = Field(
+        (),
+        description="names of certificates that count, such as *@example.org; empty: every name that trusted_ca certified",
+    )
     metrics_folder: str = Field("", description="folder for the workers' shared counters; empty: a temporary one")
 
     @field_validator("pins", mode="before")
@@ -133,9 +146,9 @@ class Settings(BaseModel):
         pairs = [part.partition("=") for part in value.split(",") if part.strip()]
         return {name.strip(): version.strip() for name, _, version in pairs}
 
-    @field_validator("allowed_origins", mode="before")
+    @field_validator("allowed_origins", "trusted_keys", "trusted_ca", "trusted_subjects", mode="before")
     @classmethod
-    def _origins(cls, value: Any) -> Any:
+    def _list(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 

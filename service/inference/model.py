@@ -72,6 +72,7 @@ class Model:
             "engine": description["engine"],
             "device": description["device"],
             "invariance": self._invariance,
+            **({"signer": self.bundle.signer} if self.bundle.signer else {}),
         }
 
     @property

@@ -7,6 +7,7 @@ from typing import Literal
 
 from batchproof.service.bundle import reader as bundle
 from batchproof.service.bundle.reader import Bundle
+from batchproof.service.bundle.signing.trust import TrustPolicy
 from batchproof.service.errors import BundleError, EngineError, ServiceError, nearest
 from batchproof.service.features.encoder import listed
 from batchproof.service.inference.model import Model
@@ -45,6 +46,7 @@ def load(
     versions: Versions = "newest",
     pinned: Mapping[str, int] | None = None,
     limits: bundle.Limits | None = None,
+    trust: TrustPolicy | None = None,
 ) -> Registry:
     """Load the models under `root`; a bad bundle is refused by name and never stops a good one.
 
@@ -61,7 +63,7 @@ def load(
         if one.name not in pinned and versions == "newest" and one.name in models:
             continue
         try:
-            loaded = load_one(_read(one, limits))
+            loaded = load_one(_read(one, limits, trust))
         except (BundleError, EngineError) as error:
             refusals.append(Refusal(one.name, one.version, str(error)))
         else:
@@ -73,8 +75,8 @@ def load(
     return Registry(models, tuple(refusals))
 
 
-def _read(found: Found, limits: bundle.Limits | None) -> Bundle:
-    read = bundle.read(found.folder, limits)
+def _read(found: Found, limits: bundle.Limits | None, trust: TrustPolicy | None) -> Bundle:
+    read = bundle.read(found.folder, limits, trust)
     named = (read.manifest.name, read.manifest.version)
     if found.version is not None and named != (found.name, found.version):
         raise BundleError(

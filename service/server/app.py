@@ -10,6 +10,7 @@ from typing import Any
 
 from batchproof.service import errors
 from batchproof.service.bundle.reader import Bundle
+from batchproof.service.bundle.signing.trust import TrustPolicy, trust_policy
 from batchproof.service.errors import BundleError, EngineError, SettingError, nearest
 from batchproof.service.inference import model, registry
 from batchproof.service.inference.admission import Admission
@@ -183,7 +184,7 @@ def load(settings: Settings) -> App:
     load_one = partial(_load_model, settings, options)
     try:
         provider_of(options)  # no model could run on a device that is not there
-        loaded = registry.load(settings.models, load_one, settings.versions, settings.pins)
+        loaded = registry.load(settings.models, load_one, settings.versions, settings.pins, trust=_trust(settings))
     except (BundleError, EngineError) as error:
         raise SettingError(f"{error}.") from error
     except OSError as error:
@@ -196,6 +197,12 @@ def load(settings: Settings) -> App:
         near = nearest(settings.default_model, list(loaded.models))
         raise SettingError(f"default_model is {settings.default_model!r}, but no such model is loaded.{near}")
     return App(settings, loaded)
+
+
+def _trust(settings: Settings) -> TrustPolicy:
+    """Read the keys and certificates of the signers that count; raises SettingError."""
+    key_files, root_files = map(Path, settings.trusted_keys), map(Path, settings.trusted_ca)
+    return trust_policy(settings.signatures, tuple(key_files), tuple(root_files), settings.trusted_subjects)
 
 
 def default_name(settings: Settings, loaded: Registry) -> str | None:
@@ -218,6 +225,8 @@ def has_spare_core(settings: Settings) -> bool:
 
 
 def _load_model(settings: Settings, options: EngineOptions, bundle: Bundle) -> Model:
+    if bundle.unsigned is not None:
+        event("unsigned_model", 30, model=bundle.manifest.name, version=bundle.manifest.version, reason=bundle.unsigned)
     loaded = model.load(bundle, options, settings.run_rows, for_bundles(settings.invariance))
     if loaded.verification is not None:
         found = loaded.verification
@@ -229,6 +238,7 @@ def _load_model(settings: Settings, options: EngineOptions, bundle: Bundle) -> M
             invariance=found.status,
             verify_s=round(found.seconds, 4),
             what=found.sentence,
+            **({"signer": bundle.signer} if bundle.signer else {}),
         )
         if settings.metrics_folder and settings.invariance != "report":
             agree(Path(settings.metrics_folder), loaded.manifest.sha256, found)

@@ -6,7 +6,18 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "decisions"
 INDEX = FOLDER / "README.md"
 # The order of reading; a file that is not named here comes after these, by name.
-ORDER = ("ground", "bundle", "training", "invariance", "exact", "serving", "protocols", "tables")
+ORDER = (
+    "ground",
+    "bundle",
+    "training",
+    "invariance",
+    "exact",
+    "serving",
+    "protocols",
+    "tables",
+    "operation",
+    "security",
+)
 HEAD = """# Decisions
 
 Each decision is a heading with its date; below it stand the reason and, where there is one, the measurement.
