@@ -114,6 +114,22 @@ class Settings(BaseModel):
         description="time for admitted rows to be answered at a stop",
         json_schema_extra={"unit": "s"},
     )
+    stop_delay_s: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="time from SIGTERM until connections are refused, for load balancers to look elsewhere: not ready, "
+        "and every answer closes its connection; the project's image has 5",
+        json_schema_extra={"unit": "s"},
+    )
+    heartbeat_s: float = Field(
+        5.0,
+        ge=1,
+        le=3600,
+        description="time without a sign of life after which one of several workers is killed and replaced; timeout_s "
+        "where that is shorter, but at least 1 s",
+        json_schema_extra={"unit": "s"},
+    )
     error_limit: int = Field(20, ge=1, le=10_000, description="most faults that one refusal lists")
     log_format: Literal["auto", "text", "json"] = Field("auto", description="auto: text on a terminal, JSON elsewhere")
     log_level: Literal["debug", "info", "warning", "error"] = Field(

@@ -1,38 +1,42 @@
 """The life of a serving process: load, listen, answer, drain, close."""
 
-import array
 import asyncio
-import contextlib
-import importlib.util
 import os
 import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from batchproof.installation import hint
 from batchproof.service.errors import STARTUP_FAILED, SettingError, reason
 from batchproof.service.logs import configure, event, unforeseen
+from batchproof.service.metrics import Counters
 from batchproof.service.protocols import head
 from batchproof.service.server import app, banner
 from batchproof.service.server.app import App
+from batchproof.service.server.control import SupervisorLink
 from batchproof.service.server.gc_policy import paused, settle
 from batchproof.service.server.http.asgi import AsgiApp
 from batchproof.service.server.http.connection import FastHttpProtocol
-from batchproof.service.server.supervisor import CLOSED, MESSAGE_BYTES, READY, VIOLATED, Supervisor
+from batchproof.service.server.listening import BACKLOG, bind, check_rpc, listen
+from batchproof.service.server.supervisor import Supervisor
+from batchproof.service.server.timing import Timing
 from batchproof.service.settings import Settings
 
 if TYPE_CHECKING:
     from batchproof.service.server.grpc.server import RpcServer
 
-BACKLOG = 2048
-SNAPSHOT_S = 1.0  # how often a worker writes its counters down for the others
+SNAPSHOT_S = 1.0  # between two times that a process writes its counters for the others
+BEATS = 5  # signs of life that a worker gives in the time after which it is taken for hung
+LEAST_HANG_S = 1.0  # however short deadlines are, a worker that is busy so long is not killed
+WORKER_STOP_S = 2.0  # how long after its own stop_delay_s a worker waits for its supervisor's word
 
 
 class Server(uvicorn.Server):
@@ -51,45 +55,89 @@ class Server(uvicorn.Server):
         self._address = address
         self._greet = greet
         self.service = service
-        self._control = control
         self._rpc: RpcServer | None = None
+        self._link = self._link_over(control) if control else None
+        self._stop_at_s: float | None = None  # monotonic seconds; set by the first signal
         self._is_unwritten = False  # whether the last counters could not be written
 
+    def _link_over(self, control: socket.socket) -> SupervisorLink:
+        return SupervisorLink(
+            control,
+            beat_s=hang_s(self.service.settings) / BEATS,
+            is_alive=lambda: True,
+            on_connection=self._take_connection,
+            on_violated=self.service.violated,
+            on_stop=self._begin_shutdown,
+        )
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, or tell the supervisor that connections are welcome."""
+        """Listen, or tell the supervisor that connections are welcome; raises SettingError where that is not possible."""
+        for listener in sockets or []:
+            listen(listener)
         await super().startup(sockets)
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_unforeseen)
         if self.service.settings.grpc_port:
-            from batchproof.service.server.grpc.server import RpcServer
-
-            self._rpc = RpcServer(self.service)
-            await self._rpc.start()
+            await self._start_rpc()
         self._write_counters()
-        if self._control is not None:
-            self._control.setblocking(False)
-            loop.add_reader(self._control, self._take_connection)
-            self.service.tell_violation = self._tell_violation
-            self._control.send(READY)
+        if self._link is not None:
+            self.service.tell_violation = self._link.tell_violation
+            self._link.open(
+                (name, version, model.manifest.sha256)
+                for name, versions in self.service.registry.models.items()
+                for version, model in versions.items()
+            )
         self._tell_state()
         self._greet()
+
+    async def _start_rpc(self) -> None:
+        from batchproof.service.server.grpc.server import RpcServer
+
+        try:
+            self._rpc = RpcServer(self.service)
+        except RuntimeError as error:
+            settings = self.service.settings
+            raise SettingError(
+                f"Cannot listen on {settings.host} port {settings.grpc_port} (gRPC): {error}."
+            ) from error
+        await self._rpc.start()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Go on until a stop is due."""
+        if self._stop_at_s is not None and time.monotonic() >= self._stop_at_s:
+            self.should_exit = True
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what was admitted, then close."""
         self.service.is_ready = False
-        self._tell_state()
-        if self._control is not None:
-            asyncio.get_running_loop().remove_reader(self._control)
+        if self._link is not None:
+            self._link.close()
         await super().shutdown(sockets)
         if self._rpc is not None:
             await self._rpc.stop(self.service.settings.drain_s)
         await self.service.drain()
         self.service.close()
 
-    def handle_exit(self, sig: int, frame: Any) -> None:
-        """Begin to stop; a second interrupt does not wait for connections."""
+    def handle_exit(self, sig: int, _frame: Any) -> None:
+        """Begin to stop: unready at once, and with `Connection: close` in every answer until connections are closed.
+
+        A second interrupt does not wait for connections.
+        """
+        if sig == signal.SIGINT and self._stop_at_s is not None:
+            self.should_exit = self.force_exit = True
+        if self._stop_at_s is not None:
+            return
+        delay_s = 0.0 if sig == signal.SIGINT else self.service.settings.stop_delay_s
+        if self._link is not None:  # the supervisor says when; this is for a signal that only this worker got
+            delay_s += WORKER_STOP_S
+        self._stop_at_s = time.monotonic() + delay_s
         self.service.is_ready = False
-        super().handle_exit(sig, frame)
+        self.config.encoded_headers.append((b"connection", b"close"))
+        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        self._tell_state()
+        if not delay_s:
+            self.should_exit = True
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -103,52 +151,23 @@ class Server(uvicorn.Server):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    def _take_connection(self) -> None:
-        assert self._control is not None, "only a worker is given connections"
-        try:
-            space = socket.CMSG_SPACE(array.array("i").itemsize)
-            message, ancillary, _, _ = self._control.recvmsg(MESSAGE_BYTES, space)
-        except BlockingIOError:
-            return
-        if not message:  # the supervisor is gone
-            asyncio.get_running_loop().remove_reader(self._control)
-            self.should_exit = True
-            return
-        if message.startswith(VIOLATED):
-            name, _, version = message.removeprefix(VIOLATED).decode().partition("/")
-            self.service.violated(name, int(version))
-        descriptors = array.array("i")
-        for _, _, data in ancillary:
-            descriptors.frombytes(data)
-        for descriptor in descriptors:
-            connection = socket.socket(fileno=descriptor)
-            connection.setblocking(False)
-            loop = asyncio.get_running_loop()
-            task = loop.create_task(self._connect(connection))
-            self.server_state.tasks.add(task)
-            task.add_done_callback(self.server_state.tasks.discard)
+    def _begin_shutdown(self) -> None:
+        """Stop now: the supervisor has no further connection, or is gone."""
+        self.should_exit = True
+
+    def _take_connection(self, connection: socket.socket) -> None:
+        task = asyncio.get_running_loop().create_task(self._connect(connection))
+        self.server_state.tasks.add(task)
+        task.add_done_callback(self.server_state.tasks.discard)
 
     async def _connect(self, connection: socket.socket) -> None:
         await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
 
     def _protocol(self) -> FastHttpProtocol:
+        assert self._link is not None, "only a worker is given connections"
         protocol = FastHttpProtocol(self.config, self.server_state, self.lifespan.state)
-        protocol.on_closed = self._tell_closed
+        protocol.on_closed = self._link.tell_closed
         return protocol
-
-    def _tell_closed(self) -> None:
-        assert self._control is not None, "only a worker tells"
-        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # gone or busy: what is lost is some evenness
-            self._control.send(CLOSED)
-
-    def _tell_violation(self, name: str, version: int) -> None:
-        assert self._control is not None, "only a worker tells"
-        try:
-            self._control.send(VIOLATED + f"{name}/{version}".encode())
-        except BlockingIOError:
-            asyncio.get_running_loop().call_later(SNAPSHOT_S, self._tell_violation, name, version)
-        except BrokenPipeError:
-            return  # the supervisor is gone, and the others go too
 
     def _tell_state(self) -> None:
         """Log whether requests are taken."""
@@ -189,27 +208,9 @@ def config_of(application: AsgiApp, settings: Settings) -> uvicorn.Config:
     )
 
 
-def bind(settings: Settings, port: int) -> socket.socket:
-    """Return the bound socket; raises SettingError where the address cannot be had."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host, port))
-    except OSError as error:
-        listener.close()
-        reason = error.strerror or str(error)
-        raise SettingError(f"Cannot listen on {settings.host} port {port}: {reason}.") from error
-    return listener
-
-
-def check_rpc(settings: Settings) -> None:
-    """Raise SettingError where gRPC is asked for and cannot be had. The workers bind its port, not the supervisor."""
-    if not settings.grpc_port:
-        return
-    if importlib.util.find_spec("grpc") is None:
-        raise SettingError(f"grpc_port is set, but grpcio is not installed: {hint('grpc')}.")
-    bind(settings, settings.grpc_port).close()
+def hang_s(settings: Settings) -> float:
+    """Return how long a worker may give no sign of life: by then, its callers have waited for all of their deadline."""
+    return max(LEAST_HANG_S, min(settings.heartbeat_s, settings.timeout_s))
 
 
 def serve(settings: Settings) -> int:
@@ -218,19 +219,52 @@ def serve(settings: Settings) -> int:
     try:
         check_rpc(settings)
         listener = bind(settings, settings.port)
+        address = listener.getsockname()[:2]
+        if settings.workers == 1:
+            return _serve_here(settings, address, listener=listener)
+        listen(listener)
+        with counters_folder(settings) as folder:
+            return _supervise(settings.model_copy(update={"metrics_folder": str(folder)}), listener, address)
     except SettingError as error:
-        return _give_up(error)
-    address = listener.getsockname()[:2]
-    if settings.workers == 1:
-        return _serve_here(settings, address, listener=listener)
-    with tempfile.TemporaryDirectory(prefix="batchproof-") as folder:
-        shared = settings if settings.metrics_folder else settings.model_copy(update={"metrics_folder": folder})
+        sys.stderr.write(f"batchproof: {error}\n")
+        return STARTUP_FAILED
 
-        def work(control: socket.socket, slot: int) -> int:
-            head.reseed()
-            return _serve_here(shared, address, control=control, is_first=slot == 0)
 
-        return Supervisor(listener, settings.workers, work, settings.drain_s).run()
+@contextmanager
+def counters_folder(settings: Settings) -> Iterator[Path]:
+    """Give the folder by which workers share their counters; raises SettingError where no temporary one can be made."""
+    if settings.metrics_folder:
+        yield Path(settings.metrics_folder)
+        return
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="batchproof-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise SettingError(
+            f"Several workers share their counters in a folder, but there is no temporary one ({error.strerror}): "
+            "set metrics_folder or TMPDIR to a folder that can be written, or workers to 1."
+        ) from error
+    with folder as name:
+        yield Path(name)
+
+
+def _supervise(settings: Settings, listener: socket.socket, address: tuple[str, int]) -> int:
+    counters = Counters(Path(settings.metrics_folder), dict)
+    counters.write()
+
+    def work(control: socket.socket, slot: int) -> int:
+        head.reseed()
+        try:
+            return _serve_here(settings, address, control=control, is_first=slot == 0)
+        except SettingError as error:
+            sys.stderr.write(f"batchproof: {error}\n")
+            return STARTUP_FAILED
+
+    def count(name: str) -> None:
+        counters.events[name] += 1
+        counters.write()
+
+    timing = Timing(hang_s(settings), settings.stop_delay_s, settings.drain_s)
+    return Supervisor(listener, settings.workers, work, timing, count).run()
 
 
 def _serve_here(
@@ -241,11 +275,8 @@ def _serve_here(
     control: socket.socket | None = None,
     is_first: bool = True,
 ) -> int:
-    try:
-        with paused():
-            service = app.load(settings)
-    except SettingError as error:
-        return _give_up(error)
+    with paused():
+        service = app.load(settings)
     greet = partial(_greet, service, address) if is_first else lambda: None
     server = Server(config_of(AsgiApp(service), settings), service, address, greet, control)
     settle()
@@ -256,8 +287,3 @@ def _serve_here(
 def _greet(service: App, address: tuple[str, int]) -> None:
     sys.stdout.write(banner.text(service, *address) + "\n")
     sys.stdout.flush()
-
-
-def _give_up(error: SettingError) -> int:
-    sys.stderr.write(f"batchproof: {error}\n")
-    return STARTUP_FAILED

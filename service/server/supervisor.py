@@ -1,17 +1,16 @@
 """Several processes behind one address: the supervisor accepts connections and hands each to the least busy worker.
 
-Neither a shared listening socket nor SO_REUSEPORT spreads a few long connections evenly: the first takes what wakes
-first, the second what a hash says. Here 4 connections on 2 workers are 2 and 2. A connection is handed over once, as a
-file descriptor; its requests never pass through the supervisor, which imports no engine and holds no model.
+A connection is handed over once, as a file descriptor; its requests never pass through the supervisor, which runs no
+engine. `rotation` says which worker gets it, `control` what supervisor and workers tell each other.
 
-What one worker's audit saw of a model, the supervisor tells all others, and later the ones that take a dead one's place:
-they share the host, and a promise broken in one of them holds in none. Messages keep their bounds (SOCK_SEQPACKET).
-
-A worker that dies takes only its own connections with it and is replaced at once. A worker that cannot start stops the
-service. Workers tell of closed connections, and that they are ready, over the socket they get connections by; when the
-supervisor is gone they see its end and stop.
+A worker that dies, or gives no sign of life for `hang_s`, takes only the connections with it that it has confirmed; another
+one gets the rest. It is replaced at once, and its replacement must serve the versions and checksums that the first worker
+served: where it cannot, the others go on, and the supervisor tries again, ever less often. What one worker's audit saw of a
+model is broadcast to all others, later ones too: they share the host. A worker that cannot start at the service's own
+start stops the service.
 """
 
+import errno
 import os
 import selectors
 import signal
@@ -19,51 +18,50 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
-from batchproof.service.errors import STARTUP_FAILED
+from batchproof.service.errors import STARTUP_FAILED, reason
 from batchproof.service.logs import event
+from batchproof.service.server import control
+from batchproof.service.server.lifeline import Lifeline
+from batchproof.service.server.rotation import Rotation, Worker
+from batchproof.service.server.timing import Restarts, Timing
 
-READY, CLOSED, CONNECTION = b"R", b"c", b"f"
-VIOLATED = b"v"  # then the model as NAME/VERSION
-MESSAGE_BYTES = 512
 KILL_AFTER_S = 5.0  # beyond drain_s, a worker that still runs is killed
-ACCEPTS = 64  # connections taken in one turn
+ACCEPTS = 64  # connections accepted, and messages read, in one turn
+RETRY_S = 0.2  # between attempts to accept, or hand over, a connection that there was no room for
 
 Work = Callable[[socket.socket, int], int]  # (control, slot) -> exit code; runs in the worker
 
 
-@dataclass
-class Worker:
-    """One process as the supervisor sees it."""
-
-    slot: int
-    pid: int
-    control: socket.socket
-    is_ready: bool = False
-    connections: int = 0
-    untold: list[bytes] = field(default_factory=list)  # what it is still to be told
-
-
 class Supervisor:
-    """Keeps `count` workers running and deals out connections."""
+    """Keeps `count` workers running and deals connections to them."""
 
-    def __init__(self, listener: socket.socket, count: int, work: Work, drain_s: float) -> None:
-        """Listen on `listener`, which is bound; `work` is what a worker does."""
+    def __init__(
+        self, listener: socket.socket, count: int, work: Work, timing: Timing, count_event: Callable[[str], None]
+    ) -> None:
+        """Accept from `listener`, which listens; `work` is what a worker does; `count_event` counts by name."""
         self._listener = listener
         self._count = count
         self._work = work
-        self._drain_s = drain_s
+        self._timing = timing
+        self._count_event = count_event
         self._selector = selectors.DefaultSelector()
+        self._rotation = Rotation()
+        self._lifeline = Lifeline()
         self._workers: dict[int, Worker] = {}  # by slot
-        self._is_accepting = False
-        self._is_stopping = False
-        self._exit_code = 0
+        self._restarts = Restarts()
+        self._committed: set[bytes] | None = None  # NAME/VERSION/SHA256 of all that is served, once a worker serves it
         self._violations: list[bytes] = []
+        self._is_accepting = False
+        self._is_full = False  # whether this process has no descriptor for another connection
+        self._is_stopping = False
+        self._last_turn_s = time.monotonic()
+        self._close_at_s: float | None = None  # when a stop closes the listener
+        self._kill_at_s: float | None = None  # when it kills the workers that are left
+        self._exit_code = 0
 
     def run(self) -> int:
         """Supervise until a signal; returns the exit code."""
-        self._listener.listen(2048)
         self._listener.setblocking(False)
         woken, wake = socket.socketpair()
         for end in (woken, wake):
@@ -74,25 +72,75 @@ class Supervisor:
         self._selector.register(woken, selectors.EVENT_READ, lambda: self._on_signal(woken))
         for slot in range(self._count):
             self._start(slot)
-        while self._workers:
-            self._turn(None)
+        while self._workers or self._restarts:
+            self._turn(self._wait_s())
+            self._look_at_clock()
+        self._rotation.close()
         return self._exit_code
 
-    def _turn(self, timeout_s: float | None) -> None:
+    def _turn(self, timeout_s: float) -> None:
         for key, _ in self._selector.select(timeout_s):
             # An earlier event of this turn may have closed it, and its descriptor may be another's by now.
             if self._selector.get_map().get(key.fd) is key:
                 key.data()
 
+    def _wait_s(self) -> float:
+        """Return how long nothing has to be done unless there is news."""
+        now_s = time.monotonic()
+        steps = [at_s - now_s for at_s in (self._close_at_s, self._kill_at_s) if at_s is not None]
+        retry_s = RETRY_S if self._rotation.waiting or self._is_full else self._timing.hang_s / 5
+        return max(0.0, min([retry_s, *steps, *self._restarts.next_s()]))
+
+    def _look_at_clock(self) -> None:
+        """Do what is due: restarts, the steps of a stop, and the search for workers that hang."""
+        now_s = time.monotonic()
+        if self._kill_at_s is not None and now_s >= self._kill_at_s:
+            self._kill_at_s = None
+            for worker in self._workers.values():
+                self._kill(worker)
+        if self._close_at_s is not None and now_s >= self._close_at_s:
+            self._close()
+        for slot in self._restarts.due():
+            self._start(slot)
+        for worker in self._workers.values():
+            if worker.is_ready:
+                worker.tell()
+        self._kill_hung(now_s)
+        self._is_full = False
+        self._accept_if_possible()
+
+    def _kill_hung(self, now_s: float) -> None:
+        if now_s - self._last_turn_s > self._timing.hang_s / 2:  # this process was stopped, and perhaps all were
+            for worker in self._workers.values():
+                worker.last_sign_s = now_s
+        self._last_turn_s = now_s
+        if self._listener.fileno() < 0:  # a worker that stops has nothing more to say
+            return
+        for worker in self._workers.values():
+            silent_s = now_s - worker.last_sign_s
+            if worker.is_ready and not worker.is_killed and silent_s > self._timing.hang_s:
+                event("worker_hung", 40, worker=worker.slot, pid=worker.pid, silent_s=round(silent_s, 1))
+                self._count_event("workers_hung")
+                self._kill(worker)
+
+    def _kill(self, worker: Worker) -> None:
+        worker.is_killed = True
+        os.kill(worker.pid, signal.SIGKILL)
+
     def _start(self, slot: int) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        pid = os.fork()
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            pid = os.fork()
+        except OSError as error:
+            self._retry(slot, STARTUP_FAILED, reason(error))
+            return
         if pid == 0:
             self._become_worker(ours, theirs, slot)
         theirs.close()
         ours.setblocking(False)
-        worker = self._workers[slot] = Worker(slot, pid, ours, untold=list(self._violations))
-        self._selector.register(ours, selectors.EVENT_READ, lambda: self._on_word(worker))
+        worker = self._workers[slot] = Worker(slot, pid, ours, time.monotonic())
+        worker.unsent.extend(self._violations)
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._on_messages(worker))
 
     def _become_worker(self, ours: socket.socket, theirs: socket.socket, slot: int) -> None:
         """Run the work in the forked process and leave it, whatever happens, without the supervisor's own clean-up."""
@@ -101,52 +149,66 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
+            self._lifeline.watch(self._timing.drain_s + KILL_AFTER_S)
             self._selector.close()
             self._listener.close()
             ours.close()
+            self._rotation.close()
             for other in self._workers.values():
                 other.control.close()
+                for _, connection in other.unconfirmed:
+                    connection.close()
             code = self._work(theirs, slot)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
 
-    def _on_word(self, worker: Worker) -> None:
+    def _on_messages(self, worker: Worker) -> None:
         for _ in range(ACCEPTS):
             try:
-                word = worker.control.recv(MESSAGE_BYTES)
+                message = worker.control.recv(control.MESSAGE_BYTES)
             except BlockingIOError:
                 break
             except ConnectionResetError:
-                word = b""
-            if not word:
+                message = b""
+            if not message:
                 self._on_end(worker)
                 return
-            self._hear(worker, word)
-        self._tell(worker)
+            self._on_message(worker, message)
+        worker.last_sign_s = time.monotonic()
+        if worker.is_ready:
+            worker.tell()
         self._accept_if_possible()
 
-    def _hear(self, worker: Worker, word: bytes) -> None:
-        if word == READY:
-            worker.is_ready = True
-        elif word == CLOSED:
+    def _on_message(self, worker: Worker, message: bytes) -> None:
+        if message == control.BEAT:
+            return
+        if message in (control.TAKEN, control.RETURNED):
+            self._rotation.confirm(worker, is_taken=message == control.TAKEN)
+        elif message == control.CLOSED:
             worker.connections -= 1
-        elif word.startswith(VIOLATED) and word not in self._violations:
-            self._violations.append(word)
+        elif message == control.READY:
+            self._on_ready(worker)
+        elif message.startswith(control.MODEL):
+            worker.models.add(message.removeprefix(control.MODEL))
+        elif message.startswith(control.VIOLATED) and message not in self._violations:
+            self._violations.append(message)
             for other in self._workers.values():
                 if other is not worker:
-                    other.untold.append(word)
-                    self._tell(other)
+                    other.unsent.append(message)
+                    if other.is_ready:
+                        other.tell()
 
-    def _tell(self, worker: Worker) -> None:
-        """Pass on what a worker that takes messages has not been told; one that is busy is told when it speaks."""
-        while worker.is_ready and worker.untold:
-            try:
-                worker.control.send(worker.untold[0])
-            except OSError:  # its place will be full for a moment only, or it has just died
-                return
-            worker.untold.pop(0)
+    def _on_ready(self, worker: Worker) -> None:
+        """Give a worker its place, unless it serves other models than those before it."""
+        if self._committed is None:
+            self._committed = worker.models
+        if worker.models != self._committed:
+            self._kill(worker)
+            return
+        self._restarts.succeeded(worker.slot)
+        worker.is_ready = True
 
     def _on_end(self, worker: Worker) -> None:
         self._selector.unregister(worker.control)
@@ -154,60 +216,81 @@ class Supervisor:
         _, status = os.waitpid(worker.pid, 0)
         code = os.waitstatus_to_exitcode(status)
         del self._workers[worker.slot]
-        if self._is_stopping:
-            return
-        if not worker.is_ready:
-            self._exit_code = code if code > 0 else STARTUP_FAILED
-            self._stop()
-            return
-        event("worker_replaced", 30, worker=worker.slot, pid=worker.pid, exit_code=code)
-        self._start(worker.slot)
+        self._rotation.take_back(worker)
+        if worker.is_ready and not self._is_stopping:
+            if not worker.is_killed:
+                self._count_event("workers_died")
+            event("worker_replaced", 30, worker=worker.slot, pid=worker.pid, exit_code=code)
+            self._start(worker.slot)
+        elif not self._is_stopping:
+            self._retry(worker.slot, code, "other models than were committed" if worker.is_killed else "")
         self._accept_if_possible()
 
+    def _retry(self, slot: int, code: int, why: str) -> None:
+        """Plan the next attempt to start a worker that could not start, or end the service where none would help."""
+        is_alone = not any(worker.is_ready for worker in self._workers.values())
+        if (self._committed is None and code > 0) or (is_alone and self._restarts.is_hopeless(slot)):
+            self._exit_code = code if code > 0 else STARTUP_FAILED
+            self._stop(0.0)
+            return
+        wait_s = self._restarts.plan(slot)
+        event("worker_not_started", 40, worker=slot, exit_code=code, why=why or "see the lines above", retry_s=wait_s)
+        self._count_event("workers_not_started")
+
     def _accept_if_possible(self) -> None:
-        """Listen only while somebody can take a connection: until then it waits in the backlog."""
-        possible = not self._is_stopping and any(worker.is_ready for worker in self._workers.values())
-        if possible and not self._is_accepting:
+        """Accept only while somebody can take a connection: until then it waits in the kernel's backlog."""
+        has_room = self._rotation.deal(self._workers.values()) and not self._is_full and self._listener.fileno() >= 0
+        is_possible = has_room and any(worker.is_ready for worker in self._workers.values())
+        if is_possible and not self._is_accepting:
             self._selector.register(self._listener, selectors.EVENT_READ, self._on_connection)
-        elif self._is_accepting and not possible:
+        elif self._is_accepting and not is_possible:
             self._selector.unregister(self._listener)
-        self._is_accepting = possible
+        self._is_accepting = is_possible
 
     def _on_connection(self) -> None:
         for _ in range(ACCEPTS):
             try:
                 connection, _ = self._listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
-                return
-            with connection:
-                self._hand_over(connection)
-
-    def _hand_over(self, connection: socket.socket) -> None:
-        ready = [worker for worker in self._workers.values() if worker.is_ready]
-        for worker in sorted(ready, key=lambda one: one.connections):
-            try:
-                socket.send_fds(worker.control, [CONNECTION], [connection.fileno()])
-            except (BlockingIOError, BrokenPipeError, ConnectionResetError):
-                continue  # it does not keep up, or died this moment: the next one takes it
-            worker.connections += 1
-            return
+                break
+            except OSError as error:  # no descriptor or memory is free: it waits in the backlog
+                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    raise
+                self._is_full = True
+                break
+            self._rotation.waiting.append(connection)
+            if not self._rotation.deal(self._workers.values()):
+                break
+        self._accept_if_possible()
 
     def _on_signal(self, woken: socket.socket) -> None:
         numbers = woken.recv(64)
-        if any(number in (signal.SIGTERM, signal.SIGINT) for number in numbers):
-            self._stop()
+        if signal.SIGINT in numbers:
+            self._stop(0.0)  # somebody at a terminal waits for it
+        elif signal.SIGTERM in numbers:
+            self._stop(self._timing.stop_delay_s)
 
-    def _stop(self) -> None:
-        """Take no more connections and let every worker answer what it has."""
-        if self._is_stopping:
-            return
-        self._is_stopping = True
-        self._accept_if_possible()
+    def _stop(self, delay_s: float) -> None:
+        """Let every worker go unready; accept connections for `delay_s` more and let workers answer what they have."""
+        close_at_s = time.monotonic() + delay_s
+        if not self._is_stopping:
+            self._is_stopping = True
+            self._restarts.clear()
+            self._close_at_s = close_at_s
+            for worker in self._workers.values():
+                os.kill(worker.pid, signal.SIGTERM)
+        elif self._close_at_s is not None:
+            self._close_at_s = min(self._close_at_s, close_at_s)
+
+    def _close(self) -> None:
+        """Accept what the kernel has accepted, then no more, and tell every worker that nothing follows."""
+        self._close_at_s = None
+        self._on_connection()
+        if self._is_accepting:
+            self._selector.unregister(self._listener)
+            self._is_accepting = False
         self._listener.close()
         for worker in self._workers.values():
-            os.kill(worker.pid, signal.SIGTERM)
-        deadline_s = time.monotonic() + self._drain_s + KILL_AFTER_S
-        while self._workers and (left_s := deadline_s - time.monotonic()) > 0:
-            self._turn(left_s)
-        for worker in self._workers.values():
-            os.kill(worker.pid, signal.SIGKILL)
+            worker.unsent.append(control.STOP)
+            worker.tell()
+        self._kill_at_s = time.monotonic() + self._timing.drain_s + KILL_AFTER_S

@@ -1,0 +1,45 @@
+"""The addresses that a service listens on, each refused in one sentence where it cannot be had."""
+
+import importlib.util
+import socket
+
+from batchproof.installation import hint
+from batchproof.service.errors import SettingError
+from batchproof.service.settings import Settings
+
+BACKLOG = 2048  # connections that the kernel keeps until they are accepted
+
+
+def bind(settings: Settings, port: int) -> socket.socket:
+    """Return the bound socket; raises SettingError where the address cannot be had."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, port))
+    except OSError as error:
+        listener.close()
+        raise _cannot_listen(settings.host, port, error) from error
+    return listener
+
+
+def listen(listener: socket.socket) -> None:
+    """Listen; raises SettingError, for instance where another process that bound the port too listens already."""
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:
+        host, port = listener.getsockname()[:2]
+        raise _cannot_listen(host, port, error) from error
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> SettingError:
+    return SettingError(f"Cannot listen on {host} port {port}: {error.strerror or error}.")
+
+
+def check_rpc(settings: Settings) -> None:
+    """Raise SettingError where gRPC is asked for and cannot be had. The workers bind its port, not the supervisor."""
+    if not settings.grpc_port:
+        return
+    if importlib.util.find_spec("grpc") is None:
+        raise SettingError(f"grpc_port is set, but grpcio is not installed: {hint('grpc')}.")
+    bind(settings, settings.grpc_port).close()
