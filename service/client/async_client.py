@@ -3,18 +3,23 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import Any, Self, Unpack, overload
 
-from batchproof.service.client.messages import Request, Response, settled
-from batchproof.service.client.model import Described, Prediction, Row
+from batchproof.service.client.connection import ClientCertificate, checked_url, request_headers, tls_context
+from batchproof.service.client.messages import NO_RESPONSE, RefusedError, Request, Response, settled
+from batchproof.service.client.model import Description, Summary
+from batchproof.service.client.options import Options, PredictOptions
+from batchproof.service.client.progress import Progress, progress_of
 from batchproof.service.client.retries import Retries
+from batchproof.service.client.row_codec import Prediction
 from batchproof.service.client.sans_io import Dialogue, Result, Steps
+from batchproof.service.client.sync_client import Row
 
 
 class AsyncClient:
     """One model of one service. Any number of tasks may ask at once; it keeps their connections open."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a setting that callers name
         self,
         url: str,
         model: str | None = None,
@@ -23,14 +28,21 @@ class AsyncClient:
         timeout_s: float = 30.0,
         retries: Retries | None = None,
         headers: Mapping[str, str] | None = None,
+        api_key: str | None = None,
+        verify: bool = True,
+        cafile: str | None = None,
+        client_cert: ClientCertificate | None = None,
     ) -> None:
-        """Ask `model` at `url`, its newest version unless one is named; `headers` go with every request.
-
-        Without `model` it is the service's default model, as for `Client`.
-        """
+        """Ask `model` at `url`, its newest version unless one is named; everything is as for `Client`."""
         import httpx
 
-        self._http = httpx.AsyncClient(base_url=url, timeout=timeout_s, headers=dict(headers or {}))
+        context = tls_context(checked_url(url), verify, cafile, client_cert)
+        self._http = httpx.AsyncClient(
+            base_url=url,
+            timeout=timeout_s,
+            headers=request_headers(headers, api_key),
+            verify=True if context is None else context,
+        )
         self._failures: type[Exception] = httpx.TransportError
         self._dialogue = Dialogue(model, version)
         self._retries = retries or Retries()
@@ -49,26 +61,49 @@ class AsyncClient:
         """Close the connections."""
         await self._http.aclose()
 
-    async def model(self) -> Described:
-        """Return what the service says of the model; it is asked once."""
-        return await self._run(self._dialogue.model())
+    async def ready(self) -> bool:
+        """Return whether the service answers predictions now; False where it cannot be reached."""
+        return await self._run(self._dialogue.ready())
+
+    async def models(self) -> list[Summary]:
+        """Return the models that are served."""
+        return await self._run(self._dialogue.models())
+
+    async def model(self, name: str | None = None, version: int | None = None) -> Description:
+        """Return what the service says of the model `name`, or of the client's own, for which it is asked once."""
+        return await self._run(self._dialogue.model(name, version))
 
     @overload
-    async def predict(self, rows: Mapping[str, Any], *, on_error: str = ...) -> Prediction: ...
+    async def predict(self, rows: Mapping[str, Any], **options: Unpack[PredictOptions]) -> Prediction: ...
     @overload
-    async def predict(self, rows: Sequence[Row], *, on_error: str = ...) -> list[Prediction]: ...
+    async def predict(self, rows: Sequence[Row], **options: Unpack[PredictOptions]) -> list[Prediction]: ...
     @overload
-    async def predict(self, rows: Any, *, on_error: str = ...) -> Any: ...
+    async def predict(self, rows: Any, **options: Unpack[PredictOptions]) -> Any: ...
 
-    async def predict(self, rows: Any, *, on_error: str = "stop") -> Any:
+    async def predict(
+        self,
+        rows: Any,
+        *,
+        on_error: str = "stop",
+        coverage: float | None = None,
+        explain: bool = False,
+        detail: bool = False,
+        progress: Progress | bool | None = None,
+    ) -> Any:
         """Return what `Client.predict` returns."""
-        return await self._run(self._dialogue.predict(rows, on_error))
+        options = Options(on_error, coverage, explain, detail)
+        return await self._run(self._dialogue.predict(rows, options, progress_of(progress)))
 
     async def _run(self, steps: Steps[Result]) -> Result:
         try:
             request = next(steps)
             while True:
-                request = steps.send(await self._send(request))
+                try:
+                    response = await self._send(request)
+                except RefusedError as error:
+                    request = steps.throw(error)
+                else:
+                    request = steps.send(response)
         except StopIteration as done:
             result: Result = done.value
             return result
@@ -82,10 +117,9 @@ class AsyncClient:
                 response = await self._try(request)
             except self._failures as error:
                 failure = error
-            pause_s = settled(self._retries, tries, response, failure)
+            pause_s = settled(self._retries, tries, request, response, failure)
             if pause_s is None:
-                assert response is not None, "what is settled has an answer"
-                return response
+                return response or NO_RESPONSE
             await asyncio.sleep(pause_s)
 
     async def _try(self, request: Request) -> Response:

@@ -1,11 +1,12 @@
 """A frame as requests, and their answers as columns; how they are carried is the clients' own. Needs numpy.
 
-A frame goes as native JSON where it has fewer than BINARY_ROWS rows, and as binary tensors of the Open
-Inference Protocol from there on: the answer is the same, bit for bit.
+A part of a frame goes as native JSON where it has fewer than BINARY_ROWS rows, and as tensors of the Open Inference
+Protocol from there on: the answer is the same, bit for bit. What tensors cannot hold goes as JSON whatever its length,
+and so does a part that was refused, so that a refusal has the same words for frames of every length.
 """
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,62 +14,97 @@ import numpy as np
 from batchproof.service.client import dataframes as frames
 from batchproof.service.client import tensors
 from batchproof.service.client.messages import Request, Response
-from batchproof.service.client.model import ROWS_A_REQUEST, Address, Described, Prediction, predictions
+from batchproof.service.client.model import Address, Description
+from batchproof.service.client.options import Options
+from batchproof.service.client.row_codec import EncodedRows, Prediction, encoded, predictions
 
 BINARY_ROWS = 32  # between 10 rows, where JSON is the faster, and 100, where it is not: docs/client.md has the figures
 
 
-def requests(address: Address, frame: Any, model: Described) -> Iterator[Request]:
-    """Yield the requests for a frame, one where it has no row."""
-    for part in frames.parts(frame, ROWS_A_REQUEST):
-        rows = _plain(part, model) if len(part) < BINARY_ROWS else None
-        yield address.tensors(*tensors.packed(part, model)) if rows is None else address.rows(rows, "stop")
+class FramePart:
+    """Rows of a frame that go in one request."""
+
+    def __init__(self, frame: Any, first_row: int, model: Description, options: Options) -> None:
+        """Read the features' columns of `frame`, whose first row is row `first_row` of the caller's."""
+        names = set(frames.names(frame))
+        present = [feature for feature in model.features if feature.name in names]
+        self._columns = {feature.name: frames.column(frame, feature.name, feature.kind) for feature in present}
+        self._rows = len(frame)
+        self._first_row = first_row
+        self._model = model
+        self._options = options
+
+    def tensors(self, address: Address) -> Request | None:
+        """Return the request in tensors; None where this part goes as JSON."""
+        if self._options.adds_fields or 0 < self._rows < BINARY_ROWS:
+            return None
+        packed = tensors.packed(self._columns, self._model)
+        return None if packed is None else address.tensors(*packed, self._first_row)
+
+    def rows(self) -> EncodedRows:
+        """Return the rows as the body of a native request; raises RefusedError."""
+        columns = [tensors.listed(values) for values in self._columns.values()]
+        rows = [dict(zip(self._columns, row, strict=True)) for row in zip(*columns, strict=True)]
+        return encoded(rows or [{}] * self._rows, self._options, self._first_row)
+
+    def columns_of_rows(self, response: Response, request: EncodedRows) -> dict[str, Any]:
+        """Return the columns that a native answer adds."""
+        answered = predictions(response, request)
+        return _columns(answered, self._model) | _option_columns(answered, self._options, self._model)
+
+    def columns_of_tensors(self, response: Response) -> dict[str, Any]:
+        """Return the columns that an answer in tensors adds."""
+        return tensors.unpacked(response, self._model)
 
 
-def extended(frame: Any, responses: Sequence[Response], model: Described) -> Any:
-    """Return the frame with the columns that the answers to its requests add."""
-    parts = [_columns(response, model) for response in responses]
-    return frames.extended(frame, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+def extended(frame: Any, parts: Sequence[Mapping[str, Any]]) -> Any:
+    """Return the frame with the columns that the answers to its parts add."""
+    return frames.extended(frame, {name: _joined([part[name] for part in parts]) for name in parts[0]})
 
 
-def _plain(frame: Any, model: Described) -> list[dict[str, Any]] | None:
-    """Return a frame's rows as JSON values; None where it has a value that only the binary protocol takes."""
-    names = set(frames.names(frame))
-    present = [feature.name for feature in model.features if feature.name in names]
-    columns = [_values(frames.column(frame, name)) for name in present]
-    rows = [dict(zip(present, row, strict=True)) for row in zip(*columns, strict=True)]
-    kinds = {type(value) for row in rows for value in row.values()}
-    is_finite = all(math.isfinite(value) for row in rows for value in row.values() if type(value) is float)
-    return rows if rows and is_finite and kinds <= {str, int, float, bool, type(None)} else None
+def _joined(parts: list[Any]) -> Any:
+    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else list(chain.from_iterable(parts))
 
 
-def _values(column: np.ndarray) -> list[Any]:
-    if column.dtype.kind == "M":
-        column = tensors.dates(column)
-    return [None if value is None or value != value else value for value in column.tolist()]  # noqa: PLR0124 - NaN
-
-
-def _columns(response: Response, model: Described) -> dict[str, np.ndarray]:
-    """Return the columns that one answer adds: `prediction`, and `probability_<class>` float32."""
-    if tensors.LENGTH_HEADER in response.headers:
-        return tensors.unpacked(response, model)
-    found = predictions(response)
+def _columns(answered: Sequence[Prediction], model: Description) -> dict[str, Any]:
+    """Return `prediction`, and `probability_<class>` float32."""
     if model.classes is None:
-        return {"prediction": np.array([one["value"] for one in found], np.float32)}
+        return {"prediction": np.array([prediction["value"] for prediction in answered], np.float32)}
     names = [tensors.class_text(label) for label in model.classes]
-    table = np.array([[one["probabilities"][name] for name in names] for one in found], np.float32)
+    listed = [[prediction["probabilities"][name] for name in names] for prediction in answered]
+    table = np.array(listed, np.float32).reshape(-1, len(names))
     return {
-        "prediction": _labels(found, model),
-        **{f"probability_{name}": table[:, at] for at, name in enumerate(names)},
+        "prediction": _labels(answered, model),
+        **{f"probability_{name}": table[:, place] for place, name in enumerate(names)},
     }
 
 
-def _labels(found: Sequence[Prediction], model: Described) -> np.ndarray:
+def _labels(answered: Sequence[Prediction], model: Description) -> np.ndarray:
     """Return labels with the type that the binary protocol gives them."""
     kinds = {type(label) for label in model.classes or ()}
-    labels = [one["label"] for one in found]
+    labels = [prediction["label"] for prediction in answered]
     if kinds == {bool}:
         return np.array(labels, np.bool_)
     if kinds == {int} and all(-(1 << 63) <= label < 1 << 63 for label in model.classes or ()):
         return np.array(labels, np.int64)
     return np.array([tensors.class_text(label) for label in labels], np.object_)
+
+
+def _option_columns(answered: Sequence[Prediction], options: Options, model: Description) -> dict[str, Any]:
+    """Return what `coverage`, `detail` and `explain` add: one column for each number, a list of classes for a set."""
+    columns: dict[str, Any] = {}
+    if options.coverage is not None and model.classes is None:
+        bounds = np.array([prediction["interval"] for prediction in answered], np.float32).reshape(-1, 2)
+        columns |= {"interval_low": bounds[:, 0], "interval_high": bounds[:, 1]}
+    elif options.coverage is not None:
+        columns["set"] = [prediction["set"] for prediction in answered]
+    if options.detail:
+        columns["saturated"] = np.array([prediction["saturated"] for prediction in answered], np.bool_)
+    if options.explain:
+        explained = [prediction["explanation"] for prediction in answered]
+        for name in ("score", "baseline"):
+            columns[name] = np.array([explanation[name] for explanation in explained], np.float64)
+        for feature in model.features:
+            added = [explanation["contributions"][feature.name] for explanation in explained]
+            columns[f"contribution_{feature.name}"] = np.array(added, np.float64)
+    return columns

@@ -1,19 +1,14 @@
-"""One served model as a client needs to know it, and requests for it in the two protocols."""
+"""One served model as a client needs to know it, and the paths of requests for it in the two protocols."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from batchproof.service.client.messages import RefusedError, Request, Response
 
-ROWS_A_REQUEST = 8192  # a longer list or frame goes in several requests, so that no queue is filled by one caller
-
 LIST = Request("GET", "/models", b"", {})
-STOP = ("stop", "request")  # both words mean that one bad row refuses the request, as it is without the field
-
-Row = Mapping[str, Any] | Sequence[Any]
-Prediction = dict[str, Any]
+READY = Request("GET", "/health/ready", b"", {}, is_probe=True)
 
 
 class Feature(NamedTuple):
@@ -21,16 +16,35 @@ class Feature(NamedTuple):
 
     name: str
     kind: str  # numeric, categorical or date
-    value_type: str
+    value_type: str  # float, integer, boolean, string or date
+    missing: bool  # whether a value may be missing
+    categories: Sequence[str] | None
+    range: Sequence[float] | None  # of the training rows
+    typical: Any
 
 
-class Described(NamedTuple):
+class Summary(NamedTuple):
+    """One model in the list of those that are served."""
+
+    name: str
+    version: int  # the newest
+    versions: Sequence[int]
+    task: str  # binary, multiclass or regression
+    is_default: bool
+    fingerprint: Mapping[str, Any]
+
+
+class Description(NamedTuple):
     """What GET /models/<name> says."""
 
     name: str
     version: int
+    task: str
     features: Sequence[Feature]
+    target: str
     classes: Sequence[Any] | None
+    metrics: Mapping[str, Any]
+    fingerprint: Mapping[str, Any]
 
 
 class Address(NamedTuple):
@@ -48,43 +62,48 @@ class Address(NamedTuple):
         """Return the request for the model's description."""
         return Request("GET", self._path, b"", {})
 
-    def requests(self, rows: Sequence[Row], on_error: str) -> Iterator[Request]:
-        """Yield the native requests for any number of rows."""
-        for start in range(0, len(rows), ROWS_A_REQUEST):
-            yield self.rows(rows[start : start + ROWS_A_REQUEST], on_error)
+    def rows(self, body: bytes, first_row: int = 0) -> Request:
+        """Return the native request for a body of rows."""
+        return Request("POST", f"{self._path}/predict", body, {"content-type": "application/json"}, first_row)
 
-    def rows(self, rows: Sequence[Row], on_error: str) -> Request:
-        """Return the native request for some rows."""
-        content = {"rows": list(rows)} | ({} if on_error in STOP else {"on_error": on_error})
-        body = json.dumps(content)
-        return Request("POST", f"{self._path}/predict", body.encode(), {"content-type": "application/json"})
-
-    def tensors(self, head: bytes, binary: bytes) -> Request:
+    def tensors(self, head: bytes, binary: bytes, first_row: int = 0) -> Request:
         """Return the Open Inference Protocol's request for tensors."""
         headers = {"content-type": "application/octet-stream", "inference-header-content-length": str(len(head))}
-        return Request("POST", f"/v2{self._path}/infer", head + binary, headers)
+        return Request("POST", f"/v2{self._path}/infer", head + binary, headers, first_row)
 
 
-def described(response: Response) -> Described:
+def described(response: Response) -> Description:
     """Return the description of a model."""
     content = json.loads(response.body)
     signature = content["signature"]
-    features = [Feature(one["name"], one["kind"], one["value_type"]) for one in signature["inputs"]]
-    return Described(content["name"], content["version"], features, signature.get("classes"))
+    return Description(
+        content["name"],
+        content["version"],
+        content["task"],
+        [Feature(*(feature[field] for field in Feature._fields)) for feature in signature["inputs"]],
+        signature["target"],
+        signature.get("classes"),
+        content["metrics"],
+        content["fingerprint"],
+    )
+
+
+def listed(response: Response) -> list[Summary]:
+    """Return the models that are served."""
+    return [
+        Summary(
+            model["name"], model["version"], model["versions"], model["task"], model["default"], model["fingerprint"]
+        )
+        for model in json.loads(response.body)["models"]
+    ]
 
 
 def default_of(response: Response) -> str:
     """Return the name of the default model; raises RefusedError, as the service would, where there is none."""
-    models = json.loads(response.body)["models"]
+    models = listed(response)
     for model in models:
-        if model["default"]:
-            return str(model["name"])
-    names = ", ".join(model["name"] for model in models)
+        if model.is_default:
+            return model.name
+    names = ", ".join(model.name for model in models)
     which = f"name one: {names}" if names else "no model is served"
     raise RefusedError(404, "no_default_model", f"There is no default model; {which}.", [])
-
-
-def predictions(response: Response) -> list[Prediction]:
-    """Return the predictions of a native answer."""
-    found: list[Prediction] = json.loads(response.body)["predictions"]
-    return found

@@ -1,51 +1,57 @@
-"""A frame to binary tensors of the Open Inference Protocol and back: no digits are written or read on the way."""
+"""Columns to tensors of the Open Inference Protocol and back: no digits of numbers are written or read on the way.
+
+Numbers and booleans go as binary tensors, NaN where missing. Texts go as JSON, where null and an empty text are two
+things; the service also reads a list of texts faster than their binary form.
+"""
 
 import json
-import struct
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from batchproof.service.client import dataframes as frames
+from batchproof.service.client.dataframes import ColumnValues
 from batchproof.service.client.messages import Response
-from batchproof.service.client.model import Described, Feature
+from batchproof.service.client.model import Description, Feature
 
 LENGTH_HEADER = "inference-header-content-length"
 DTYPES = {"FP32": "<f4", "INT64": "<i8", "BOOL": "?"}
+MATRIX = "features"
+
+Tensor = tuple[dict[str, Any], bytes]  # its description, and its elements where they are binary
 
 
-def packed(frame: Any, model: Described) -> tuple[bytes, bytes]:
-    """Return the JSON part and the binary part of a request for the frame's rows.
+def packed(columns: Mapping[str, ColumnValues], model: Description) -> tuple[bytes, bytes] | None:
+    """Return the JSON part and the binary part of a request for columns {feature: values}.
 
-    Columns that are no features are left out; for features that the frame has not, the service says so.
+    Features that have no column are left to the service to name. None where a column holds what its tensor cannot.
     """
-    columns = set(frames.names(frame))
-    present = [feature for feature in model.features if feature.name in columns]
-    is_matrix = len(present) == len(model.features) and all(feature.kind == "numeric" for feature in present)
-    if is_matrix and not any(feature.name == "features" for feature in present):
-        tensors = [_matrix(frame, present)]
-    else:
-        tensors = [_tensor(feature, frames.column(frame, feature.name)) for feature in present]
-    inputs = [description for description, _ in tensors]
+    features = [feature for feature in model.features if feature.name in columns]
+    matrix = _matrix(columns, model.features) if len(features) == len(model.features) else None
+    tensors = [_tensor(feature, columns[feature.name]) for feature in features] if matrix is None else [matrix]
+    sendable = [tensor for tensor in tensors if tensor is not None]
+    if len(sendable) < len(tensors):
+        return None
+    inputs = [description for description, _ in sendable]
     head = json.dumps({"inputs": inputs, "parameters": {"binary_data_output": True}})
-    return head.encode(), b"".join(binary for _, binary in tensors)
+    return head.encode(), b"".join(binary for _, binary in sendable)
 
 
-def unpacked(response: Response, model: Described) -> dict[str, np.ndarray]:
+def unpacked(response: Response, model: Description) -> dict[str, np.ndarray]:
     """Return the columns that an answer adds: `prediction`, and `probability_<class>` float32."""
     length = int(response.headers[LENGTH_HEADER])
-    described = json.loads(response.body[:length])["outputs"]
-    found, at = {}, length
-    for one in described:
-        size = one["parameters"]["binary_data_size"]
-        found[one["name"]] = _elements(one, response.body[at : at + size])
-        at += size
+    outputs, start = {}, length
+    for output in json.loads(response.body[:length])["outputs"]:
+        size = output["parameters"]["binary_data_size"]
+        outputs[output["name"]] = _elements(output, response.body[start : start + size])
+        start += size
     if model.classes is None:
-        return {"prediction": found["value"][:, 0]}
-    texts = [class_text(label) for label in model.classes]
-    probabilities = {f"probability_{text}": found["probabilities"][:, place] for place, text in enumerate(texts)}
-    return {"prediction": found["label"][:, 0], **probabilities}
+        return {"prediction": outputs["value"][:, 0]}
+    probabilities = {
+        f"probability_{class_text(label)}": outputs["probabilities"][:, place]
+        for place, label in enumerate(model.classes)
+    }
+    return {"prediction": outputs["label"][:, 0], **probabilities}
 
 
 def class_text(label: Any) -> str:
@@ -53,64 +59,99 @@ def class_text(label: Any) -> str:
     return str(label).lower() if isinstance(label, bool) else str(label)
 
 
-def dates(values: np.ndarray) -> np.ndarray:
+def dates(values: np.ndarray) -> list[str | None]:
     """Return datetime64 [rows] as ISO 8601 texts, None where missing."""
     texts = np.datetime_as_string(values.astype("datetime64[us]")).astype(object)
     texts[np.isnat(values)] = None
-    return texts
+    return texts.tolist()  # type: ignore[no-any-return]
 
 
-def _matrix(frame: Any, features: list[Feature]) -> tuple[dict[str, Any], bytes]:
-    columns = [_numbers(frames.column(frame, feature.name)) for feature in features]
-    return _described("features", "FP64", np.stack(columns, axis=1))
-
-
-def _tensor(feature: Feature, values: np.ndarray) -> tuple[dict[str, Any], bytes]:
-    """Return one feature's tensor; what has no binary form, such as a missing boolean, goes as JSON."""
-    if values.dtype.kind == "b":
-        return _described(feature.name, "BOOL", values[:, None])
-    if values.dtype.kind in "iuf":
-        return _described(feature.name, "FP64", _numbers(values)[:, None])
+def listed(values: ColumnValues) -> list[Any]:
+    """Return a column [rows] as JSON values, None where missing; an infinite number stays, to be refused with its row."""
+    if isinstance(values, list):
+        return values
     if values.dtype.kind == "M":
-        values = dates(values)
-    listed = [None if value is None or value != value else value for value in values.tolist()]  # noqa: PLR0124 - NaN
-    if all(value is None or isinstance(value, str) for value in listed) and feature.value_type in ("string", "date"):
-        return _bytes(feature.name, listed)
-    datatype = {"boolean": "BOOL"}.get(feature.value_type, "FP64")
-    datatype = "BYTES" if feature.value_type in ("string", "date") else datatype
-    return {"name": feature.name, "datatype": datatype, "shape": [len(listed), 1], "data": listed}, b""
+        return dates(values)
+    if values.dtype.kind != "f":
+        return values.tolist()  # type: ignore[no-any-return]
+    numbers = values.astype(np.float64).astype(object)
+    numbers[np.isnan(values)] = None
+    return numbers.tolist()  # type: ignore[no-any-return]
 
 
-def _bytes(name: str, texts: list[str | None]) -> tuple[dict[str, Any], bytes]:
-    """Return texts, each with its length before it, missing ones empty; equal ones are packed once."""
-    known = {text: _with_length((text or "").encode()) for text in set(texts)}
-    binary = b"".join([known[text] for text in texts])
-    parameters = {"binary_data_size": len(binary)}
-    return {"name": name, "datatype": "BYTES", "shape": [len(texts), 1], "parameters": parameters}, binary
+def _matrix(columns: Mapping[str, ColumnValues], features: Any) -> Tensor | None:
+    """Return all features as one matrix; None where one of them is no number, or is itself named like the matrix."""
+    if any(feature.kind != "numeric" or feature.name == MATRIX for feature in features):
+        return None
+    numbers = [_numbers(feature, columns[feature.name]) for feature in features]
+    present = [column for column in numbers if column is not None]
+    return _binary(MATRIX, "FP64", np.stack(present, axis=1)) if len(present) == len(numbers) else None
 
 
-def _with_length(text: bytes) -> bytes:
-    return struct.pack("<I", len(text)) + text
+def _tensor(feature: Feature, values: ColumnValues) -> Tensor | None:
+    if feature.value_type in ("string", "date"):
+        return _texts(feature, values)
+    if isinstance(values, np.ndarray) and values.dtype.kind == "b" and feature.value_type == "boolean":
+        return _binary(feature.name, "BOOL", values[:, None])
+    if feature.kind == "categorical":
+        return _categories(feature, values)
+    numbers = _numbers(feature, values)
+    return None if numbers is None else _binary(feature.name, "FP64", numbers[:, None])
 
 
-def _described(name: str, datatype: str, values: np.ndarray) -> tuple[dict[str, Any], bytes]:
-    binary = values.tobytes()
-    parameters = {"binary_data_size": len(binary)}
-    return {"name": name, "datatype": datatype, "shape": list(values.shape), "parameters": parameters}, binary
+def _texts(feature: Feature, values: ColumnValues) -> Tensor | None:
+    if isinstance(values, np.ndarray):
+        return _json(feature.name, "BYTES", dates(values)) if values.dtype.kind == "M" else None
+    return _json(feature.name, "BYTES", values) if _holds(values, str) else None
 
 
-def _numbers(values: np.ndarray) -> np.ndarray:
-    """Return [rows] float64; None is missing. Raises ValueError or TypeError for what is no number."""
-    return values.astype("<f8")
+def _categories(feature: Feature, values: ColumnValues) -> Tensor | None:
+    """Return categories that are whole numbers, or true and false; 64 bits of an integer do not fit into a float64."""
+    if isinstance(values, list):
+        kind, datatype = (bool, "BOOL") if feature.value_type == "boolean" else (int, "INT64")
+        fits = _holds(values, kind) and all(value is None or -(1 << 63) <= value < 1 << 63 for value in values)
+        return _json(feature.name, datatype, values) if fits else None
+    kinds = {"i": ("INT64", "<i8"), "u": ("UINT64", "<u8"), "f": ("FP64", "<f8")}
+    if values.dtype.kind not in kinds:
+        return None
+    datatype, dtype = kinds[values.dtype.kind]
+    return _binary(feature.name, datatype, values.astype(dtype)[:, None])
 
 
-def _elements(one: Mapping[str, Any], binary: bytes) -> np.ndarray:
-    shape = tuple(one["shape"])
-    if one["datatype"] != "BYTES":
-        return np.frombuffer(binary, DTYPES[one["datatype"]]).reshape(shape)
-    texts, at = [], 0
-    while at < len(binary):
-        (size,) = struct.unpack_from("<I", binary, at)
-        texts.append(binary[at + 4 : at + 4 + size].decode())
-        at += 4 + size
+def _numbers(feature: Feature, values: ColumnValues) -> np.ndarray | None:
+    """Return the values [rows] as float64, NaN where missing; None where one of them is no number."""
+    is_boolean = feature.value_type == "boolean"
+    if isinstance(values, np.ndarray):
+        return values.astype("<f8") if values.dtype.kind in ("biuf" if is_boolean else "iuf") else None
+    if not _holds(values, int, float, *([bool] if is_boolean else [])):
+        return None
+    try:
+        return np.array([np.nan if value is None else value for value in values], "<f8")
+    except OverflowError:
+        return None
+
+
+def _holds(values: list[Any], *kinds: type) -> bool:
+    return set(map(type, values)) <= {*kinds, type(None)}
+
+
+def _json(name: str, datatype: str, values: list[Any]) -> Tensor:
+    return {"name": name, "datatype": datatype, "shape": [len(values), 1], "data": values}, b""
+
+
+def _binary(name: str, datatype: str, values: np.ndarray) -> Tensor:
+    elements = values.tobytes()
+    parameters = {"binary_data_size": len(elements)}
+    return {"name": name, "datatype": datatype, "shape": list(values.shape), "parameters": parameters}, elements
+
+
+def _elements(output: Mapping[str, Any], binary: bytes) -> np.ndarray:
+    shape = tuple(output["shape"])
+    if output["datatype"] != "BYTES":
+        return np.frombuffer(binary, DTYPES[output["datatype"]]).reshape(shape)
+    texts, start = [], 0
+    while start < len(binary):
+        size = int.from_bytes(binary[start : start + 4], "little")
+        texts.append(binary[start + 4 : start + 4 + size].decode())
+        start += 4 + size
     return np.array(texts, object).reshape(shape)

@@ -31,6 +31,7 @@ for row in ROWS:
 NAMES = [feature["name"] for feature in INPUTS]
 OBJECTS = [dict(zip(NAMES, row, strict=True)) for row in ROWS]
 CLASS_NAMES = CLASSES["multiclass"]
+MISSING = {"missing_text": ""}  # an empty element means a missing value
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def native_columns(house: House) -> np.ndarray:
 
 def oip_binary(house: House) -> np.ndarray:
     with triton_http.InferenceServerClient(f"{house.server.host}:{house.server.port}") as client:
-        return client.infer("flowers", tensors(triton_http)).as_numpy("probabilities")
+        return client.infer("flowers", tensors(triton_http), parameters=MISSING).as_numpy("probabilities")
 
 
 def oip_json(house: House) -> np.ndarray:
@@ -158,7 +159,7 @@ def oip_json(house: House) -> np.ndarray:
 
 def grpc(house: House) -> np.ndarray:
     with triton_grpc.InferenceServerClient(house.grpc_address) as client:
-        return client.infer("flowers", tensors(triton_grpc)).as_numpy("probabilities")
+        return client.infer("flowers", tensors(triton_grpc), parameters=MISSING).as_numpy("probabilities")
 
 
 def scoring(path: str, form: str) -> Callable[[House], np.ndarray]:

@@ -16,6 +16,8 @@ from tests.bundles import INPUTS
 from tests.live import Live, live
 from tests.peers.rows import MATRIX, ROWS, Expected
 
+MISSING = {"missing_text": ""}  # an empty element means a missing value
+
 
 @pytest.fixture(scope="module")
 def server(models: Path) -> Iterator[Live]:
@@ -96,7 +98,7 @@ def test_one_tensor_a_feature(expected: Expected, client: triton.InferenceServer
     """Numbers, categories, dates and missing values as tensors of their own give the engine's bits."""
     owned = next(place for place, feature in enumerate(INPUTS) if feature["name"] == "owned")
     rows = [[False if place == owned and value is None else value for place, value in enumerate(row)] for row in ROWS]
-    found = client.infer("flowers", column_inputs(binary=binary))
+    found = client.infer("flowers", column_inputs(binary=binary), parameters=MISSING)
     assert found.as_numpy("probabilities").tobytes() == expected("flowers", rows)["probabilities"].tobytes()
 
 

@@ -1,11 +1,10 @@
 """Tensors of the Open Inference Protocol to the model's arrays: the matrix `features`, or one tensor a feature.
 
-The sentences are the ones that clients of Triton know. NaN in a floating-point tensor, null in JSON and an empty BYTES
-element (unless "" is a category) stand for a missing value.
+The sentences are the ones that clients of Triton know. A missing value is NaN in a floating-point tensor, null in JSON,
+and a BYTES element equal to the text that the request's parameter `missing_text` names (service/protocols/oip/texts.py).
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,19 +14,11 @@ from batchproof.service.bundle.signature import Feature
 from batchproof.service.errors import FeatureError, ServiceError
 from batchproof.service.features.arrays import Arrays, split
 from batchproof.service.features.columns import encode_column
-from batchproof.service.protocols.oip.tensors import Elements, refuse
+from batchproof.service.protocols.oip.tensors import Elements, Tensor, refuse
+from batchproof.service.protocols.oip.texts import present_texts
 
 MATRIX = "features"
 NAME_CHARACTERS = 80  # of an unknown name that are repeated to the caller
-
-
-class Tensor(NamedTuple):
-    """One input of a request."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-    elements: Elements
 
 
 class Inputs:
@@ -52,8 +43,11 @@ class Inputs:
             raise refuse(f"input '{name}' is given twice")
         return name
 
-    def arrays(self, given: Mapping[str, Tensor]) -> tuple[Arrays, int]:
-        """Return the model's arrays and how many rows they hold; raises 400."""
+    def arrays(self, given: Mapping[str, Tensor], missing_text: str | None = None) -> tuple[Arrays, int]:
+        """Return the model's arrays and how many rows they hold; raises 400.
+
+        BYTES elements equal to `missing_text` are missing values.
+        """
         if MATRIX in given and self.takes_matrix:
             if len(given) > 1:
                 raise refuse(f"send input '{MATRIX}' or one input for each feature, not both")
@@ -65,7 +59,7 @@ class Inputs:
                 f"Missing required input(s) {missing[:10]}"
             )
         rows = given[self.names[0]].shape[0]
-        columns = [self._column(feature, given[feature.name], rows) for feature in self._signature.inputs]
+        columns = [self._column(feature, given[feature.name], rows, missing_text) for feature in self._signature.inputs]
         return split(self._signature, np.stack(columns, axis=1)), rows
 
     def _matrix(self, tensor: Tensor) -> tuple[Arrays, int]:
@@ -79,14 +73,12 @@ class Inputs:
                 _encoded(feature, np.ascontiguousarray(column))
         return Arrays(numbers, None), len(numbers)
 
-    def _column(self, feature: Feature, tensor: Tensor, rows: int) -> np.ndarray:
+    def _column(self, feature: Feature, tensor: Tensor, rows: int, missing_text: str | None) -> np.ndarray:
         if tensor.shape not in ((rows,), (rows, 1)):
             raise self._wrong_shape(tensor, f"[{rows},1]")
         if (tensor.datatype == "BYTES") != (datatype_of(feature) == "BYTES"):
             raise _wrong_type(tensor, datatype_of(feature))
-        elements = tensor.elements
-        if tensor.datatype == "BYTES" and "" not in (feature.categories or ()):
-            elements = [element or None for element in elements]
+        elements = tensor.elements if tensor.datatype != "BYTES" else present_texts(feature, tensor, missing_text)
         return _encoded(feature, elements)
 
     def _wrong_shape(self, tensor: Tensor, expected: str) -> ServiceError:

@@ -20,8 +20,16 @@ from batchproof.service.protocols.compression import header
 from batchproof.service.protocols.interface import Call, Decoded, Limits
 from batchproof.service.protocols.json_body import check_keys
 from batchproof.service.protocols.oip.fast_matrix import FIELDS, FastMatrix
-from batchproof.service.protocols.oip.inputs import MATRIX, Inputs, Tensor
-from batchproof.service.protocols.oip.tensors import checked_datatype, checked_shape, from_binary, from_json, refuse
+from batchproof.service.protocols.oip.inputs import MATRIX, Inputs
+from batchproof.service.protocols.oip.tensors import (
+    Tensor,
+    checked_datatype,
+    checked_shape,
+    from_binary,
+    from_json,
+    refuse,
+)
+from batchproof.service.protocols.oip.texts import decoded_texts, missing_text_of
 
 LENGTH = b"inference-header-content-length"
 LENGTH_DIGITS = re.compile(rb"-?[0-9]{1,18}")
@@ -58,7 +66,8 @@ class RequestReader:
             return self._raw(body)
         content = content_of(body[:length])
         check_keys(body[:length], keys_of(content))
-        arrays, rows = self._inputs.arrays(self._tensors(content, memoryview(body)[length:]))
+        missing_text = missing_text_of(_parameters(content, "the request"))
+        arrays, rows = self._inputs.arrays(self._tensors(content, memoryview(body)[length:]), missing_text)
         return self._decoded(arrays, rows, self._wanted(content))
 
     def _beside(self, body: bytes, beside: Mapping[str, Any]) -> Wanted:
@@ -104,7 +113,8 @@ class RequestReader:
         if size is None:
             if "shared_memory_region" in parameters:
                 raise refuse(f"input '{name}': shared memory is not served; send the data")
-            return Tensor(name, datatype, shape, from_json(name, datatype, shape, one.get("data"))), 0
+            elements = from_json(name, datatype, shape, one.get("data"))
+            return decoded_texts(Tensor(name, datatype, shape, elements, has_null=True), parameters), 0
         if type(size) is not int or size < 0 or "data" in one:
             raise refuse(f"input '{name}': binary_data_size must be a size in bytes, and 'data' must be absent")
         if size > len(binary):
@@ -112,7 +122,8 @@ class RequestReader:
             raise refuse(
                 f"unexpected size for input '{name}', expecting {missing} additional bytes for model '{self._model}'"
             )
-        return Tensor(name, datatype, shape, from_binary(name, datatype, shape, binary[:size])), size
+        elements = from_binary(name, datatype, shape, binary[:size])
+        return decoded_texts(Tensor(name, datatype, shape, elements), parameters), size
 
     def _wanted(self, content: Mapping[str, Any]) -> Wanted:
         identifier = content.get("id")

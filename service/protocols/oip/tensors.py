@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -34,6 +34,16 @@ MAX_ELEMENTS = 1 << 40  # a shape whose product is beyond this is a fault, not a
 MAX_RANK = 8  # the product of a million sizes takes minutes
 
 Elements: TypeAlias = np.ndarray | list[Any]  # flat; a list holds str, or None where missing
+
+
+class Tensor(NamedTuple):
+    """One input of a request."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    elements: Elements
+    has_null: bool = False  # whether it came in a form that has null beside an empty text: JSON
 
 
 def refuse(message: str) -> ServiceError:

@@ -77,19 +77,26 @@ FIELDS: dict[str, dict[str, tuple[int, str]]] = {
 }
 
 
+CHOICE = "InferParameter"  # whose fields are one choice: an empty text or a 0 that was sent is there
+
+
 def classes() -> dict[str, Any]:
     """Return {name: message class}, in a pool of their own: other definitions of the protocol may be loaded beside."""
     file = descriptor_pb2.FileDescriptorProto(name="inference.proto", package=PACKAGE, syntax="proto3")
     for name, fields in FIELDS.items():
         message = file.message_type.add(name=name)
+        if name == CHOICE:
+            message.oneof_decl.add(name="parameter_choice")
         for field_name, (number, kind) in fields.items():
-            _add(message, field_name, number, kind)
+            field = _add(message, field_name, number, kind)
+            if name == CHOICE:
+                field.oneof_index = 0
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.{name}")) for name in FIELDS}
 
 
-def _add(message: Any, name: str, number: int, kind: str) -> None:
+def _add(message: Any, name: str, number: int, kind: str) -> Any:
     proto = descriptor_pb2.FieldDescriptorProto
     type_name = kind.removeprefix("repeated ")
     field = message.field.add(name=name, number=number)
@@ -98,3 +105,4 @@ def _add(message: Any, name: str, number: int, kind: str) -> None:
         field.type, field.type_name = proto.TYPE_MESSAGE, f".{PACKAGE}.{type_name}"
     else:
         field.type = getattr(proto, f"TYPE_{type_name.upper()}")
+    return field

@@ -10,17 +10,19 @@ from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.decoder import labels_of
-from batchproof.service.protocols.oip.inputs import Inputs, Tensor
+from batchproof.service.protocols.oip.inputs import Inputs
 from batchproof.service.protocols.oip.protocol import output_names
 from batchproof.service.protocols.oip.tensors import (
     DTYPES,
     Elements,
+    Tensor,
     checked_datatype,
     checked_shape,
     from_binary,
     refuse,
     to_binary,
 )
+from batchproof.service.protocols.oip.texts import decoded_texts, missing_text_of
 
 CONTENTS = {  # datatype -> the field of InferTensorContents that holds it; FP16 and BF16 go as raw bytes alone
     "BOOL": "bool_contents",
@@ -56,7 +58,7 @@ class Tensors:
         for place, one in enumerate(request.inputs):
             name = self._inputs.check_name(one.name, given)
             given[name] = _tensor(one, raw[place] if raw else None)
-        arrays, rows = self._inputs.arrays(given)
+        arrays, rows = self._inputs.arrays(given, missing_text_of(_parameters(request)))
         if rows > self._max_rows:
             raise refuse(f"the request has {rows} rows; at most {self._max_rows} are taken")
         return arrays, rows, [self._wanted(one) for one in request.outputs] or self._outputs
@@ -100,8 +102,10 @@ def _tensor(one: Any, raw: bytes | None) -> Tensor:
     shape = checked_shape(one.name, list(one.shape))
     datatype = checked_datatype(one.name, one.datatype)
     if raw is not None:
-        return Tensor(one.name, datatype, shape, from_binary(one.name, datatype, shape, memoryview(raw)))
-    return Tensor(one.name, datatype, shape, _from_contents(one, datatype, shape))
+        elements = from_binary(one.name, datatype, shape, memoryview(raw))
+    else:
+        elements = _from_contents(one, datatype, shape)
+    return decoded_texts(Tensor(one.name, datatype, shape, elements), _parameters(one))
 
 
 def _from_contents(one: Any, datatype: str, shape: tuple[int, ...]) -> Elements:
@@ -126,6 +130,16 @@ def _text(name: str, value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError as error:
         raise refuse(f"input '{name}': a BYTES element is not UTF-8 text") from error
+
+
+def _parameters(message: Any) -> dict[str, Any]:
+    """Return the parameters of a request or a tensor as plain values; one without a value is left out."""
+    values = {}
+    for parameter in message.parameters:
+        given = parameter.value.ListFields()
+        if given:
+            values[parameter.key] = given[0][1]
+    return values
 
 
 def _check_parameters(one: Any, of: str) -> None:

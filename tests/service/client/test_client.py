@@ -17,8 +17,9 @@ import polars as pl
 import pytest
 
 from batchproof.service.client import AsyncClient, Client, RefusedError, Retries
-from batchproof.service.client import frame_codec as framed
+from batchproof.service.client import frame_codec
 from batchproof.service.client.model import Address
+from batchproof.service.client.options import Options
 from batchproof.service.client.retries import AGAIN
 from tests.bundles import INPUTS, NUMBERS, make_kinds, random_rows, signature_of
 from tests.live import Live, live
@@ -57,8 +58,7 @@ def test_more_rows_than_one_request_holds(server: Live, monkeypatch: pytest.Monk
     """Long lists and frames go in several requests, and come back as one."""
     with Client(server.url, "flowers") as client:
         whole, frame = client.predict(OBJECTS), client.predict(pl.DataFrame(OBJECTS))
-        for module in ("model", "frame_codec"):
-            monkeypatch.setattr(f"batchproof.service.client.{module}.ROWS_A_REQUEST", 7)
+        monkeypatch.setattr("batchproof.service.client.options.ROWS_A_REQUEST", 7)
         assert client.predict(OBJECTS) == whole
         assert client.predict(pl.DataFrame(OBJECTS)).equals(frame)
 
@@ -118,14 +118,17 @@ def test_both_protocols_give_the_same_frame(
     server: Live, monkeypatch: pytest.MonkeyPatch, make: Callable[[Any], Any], name: str, inputs: Any
 ) -> None:
     """Whichever protocol is taken, the answer has the same columns, types and bits; short frames take the native one."""
-    rows = random_rows(signature_of("multiclass", inputs), framed.BINARY_ROWS - 1, seed=3)
+    rows = random_rows(signature_of("multiclass", inputs), frame_codec.BINARY_ROWS - 1, seed=3)
     names = [feature["name"] for feature in inputs]
     frame = make([dict(zip(names, row, strict=True)) for row in rows])
     with Client(server.url, name) as client:
-        assert [one.path for one in framed.requests(Address(name), frame, client.model)] == [f"/models/{name}/predict"]
+        part = frame_codec.FramePart(frame, 0, client.model(), Options())
+        assert part.tensors(Address(name)) is None
         short = client.predict(frame)
         monkeypatch.setattr("batchproof.service.client.frame_codec.BINARY_ROWS", len(rows))
-        assert [one.path for one in framed.requests(Address(name), frame, client.model)] == [f"/v2/models/{name}/infer"]
+        request = part.tensors(Address(name))
+        assert request is not None
+        assert request.path == f"/v2/models/{name}/infer"
         assert short.equals(client.predict(frame))
 
 
@@ -307,7 +310,7 @@ def test_without_a_name_it_is_the_default_model(models: Path) -> None:
     with live(models, "--default-model", "flowers") as found, Client(found.url) as client:
         wanted = client.predict(OBJECTS)
         assert set(wanted[0]["probabilities"]) == {"red", "green", "blue"}
-        assert client.model.name == "flowers"
+        assert client.model().name == "flowers"
         assert "probability_red" in client.predict(pl.DataFrame(OBJECTS)).columns
         assert asyncio.run(predicted(AsyncClient(found.url), OBJECTS)) == wanted
         with (
@@ -342,5 +345,5 @@ def test_it_needs_nothing_of_the_server(root: Path) -> None:
 
 def test_an_address_is_checked() -> None:
     """What is no address is refused when the client is made."""
-    with pytest.raises(ValueError, match="is no address such as http"):
+    with pytest.raises(ValueError, match="is not an address such as http"):
         Client("localhost:8000", "flowers")
