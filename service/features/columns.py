@@ -11,7 +11,7 @@ from batchproof.service.bundle.signature import Feature, Signature
 from batchproof.service.errors import FeatureError
 from batchproof.service.features.arrays import Arrays, split
 from batchproof.service.features.encoder import value_of
-from batchproof.service.features.values import InvalidValueError
+from batchproof.service.features.values import BITS, InvalidValueError
 
 MAX_EXACT = 1 << 53  # every integer up to here is a float64
 
@@ -85,9 +85,13 @@ def _seconds(values: np.ndarray) -> np.ndarray:
 
 
 def _checked(feature: Feature, numbers: np.ndarray) -> np.ndarray:
-    if np.isfinite(numbers).all():
+    """Return numbers [rows] that the feature takes; raises FeatureError for the first that it does not."""
+    if feature.value_type == "boolean":
+        bad = ~(np.isin(numbers, BITS) | (np.isnan(numbers) & feature.missing))
+    elif np.isfinite(numbers).all():
         return numbers
-    bad = np.isinf(numbers) | (np.isnan(numbers) & (not feature.missing))
+    else:
+        bad = np.isinf(numbers) | (np.isnan(numbers) & (not feature.missing))
     if bad.any():
         row = int(np.argmax(bad))
         _encode(feature, {}, row, numbers[row])  # raises: it says what is wrong with one value

@@ -10,10 +10,12 @@ from batchproof.service.features.text_cells import has_comma
 WANTED = {
     "float": "a number",
     "integer": "a number",
-    "boolean": "true, false or a number",
+    "boolean": "true, false, 1 or 0",
     "string": "a string",
     "date": "an ISO 8601 date such as 2024-02-29 or 2024-02-29T12:30:00Z",
 }
+
+BITS = (0.0, 1.0)  # the numbers that stand for false and true
 
 
 class InvalidValueError(ValueError):
@@ -41,6 +43,8 @@ def number_of(feature: Feature, value: Any) -> float:
         number = math.inf
     if not math.isfinite(number):
         raise InvalidValueError("expected a finite number within float64")
+    if feature.value_type == "boolean" and number not in BITS:
+        raise InvalidValueError(f"expected {WANTED['boolean']}, got the number {value!r:.40}")
     return number
 
 
@@ -59,7 +63,7 @@ def category_text(feature: Feature, value: Any) -> str:
     """
     if feature.value_type == "string" and isinstance(value, str):
         return value
-    if feature.value_type == "boolean" and isinstance(value, bool):
+    if feature.value_type == "boolean" and isinstance(value, bool | int | float) and value in BITS:
         return "true" if value else "false"
     if feature.value_type == "integer" and isinstance(value, int | float) and not isinstance(value, bool):
         if isinstance(value, int) or value.is_integer():
@@ -90,7 +94,7 @@ def _wanted(feature: Feature, value: Any) -> str:
 
 def _type(feature: Feature) -> str:
     if feature.kind == "categorical" and feature.value_type != "string":
-        return {"integer": "a whole number", "boolean": "true or false"}[feature.value_type]
+        return {"integer": "a whole number", "boolean": WANTED["boolean"]}[feature.value_type]
     return WANTED[feature.value_type]
 
 

@@ -22,6 +22,7 @@ import simdjson
 from batchproof.service.bundle.signature import Feature, Signature
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.dates import epoch_seconds
+from batchproof.service.features.values import BITS
 from batchproof.service.protocols.json_body import count as occurrences
 from batchproof.service.protocols.json_body import repeated_key
 
@@ -118,6 +119,7 @@ class _Columns:
         self.order = [feature for _, feature in numeric + categorical]
         self._numbers = len(numeric)
         self._dates = [place for place, (_, feature) in enumerate(numeric) if feature.kind == "date"]
+        self._booleans = [place for place, (_, feature) in enumerate(numeric) if feature.value_type == "boolean"]
         self._codes = [_codes_by_value(feature) for _, feature in categorical]
         self._unlisted = [feature.unseen_code for _, feature in categorical]
         self._pack = struct.Struct(f"{self._numbers}d").pack
@@ -126,6 +128,8 @@ class _Columns:
         """Return the arrays; raises ValueError or KeyError where a value needs the precise path."""
         numbers = self._numbers
         numeric = self._numeric(rows if not self._codes else [row[:numbers] for row in rows]) if numbers else None
+        if numeric is not None and self._booleans:
+            _check_bits(numeric[:, self._booleans])
         categorical = self._categorical(list(zip(*rows, strict=True))[numbers:], len(rows)) if self._codes else None
         return Arrays(numeric, categorical)
 
@@ -167,6 +171,12 @@ def _as_tuple(row: Any) -> tuple[Any, ...]:
 def _check_finite(numbers: np.ndarray) -> None:
     if not np.isfinite(numbers).all():
         raise ValueError("a number is beyond float64")
+
+
+def _check_bits(numbers: np.ndarray) -> None:
+    """Raise ValueError where a number of a true or false feature is neither 0 nor 1 nor missing."""
+    if not (np.isin(numbers, BITS) | np.isnan(numbers)).all():
+        raise ValueError("a number is neither true nor false")
 
 
 def _codes_by_value(feature: Feature) -> dict[Any, int]:

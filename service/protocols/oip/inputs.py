@@ -30,6 +30,7 @@ class Inputs:
         self._model = manifest.name
         self.names = [feature.name for feature in manifest.signature.inputs]
         self.takes_matrix = takes_matrix(manifest)
+        self.has_booleans = any(feature.value_type == "boolean" for feature in manifest.signature.inputs)
         self._known = {*self.names, MATRIX} if self.takes_matrix else set(self.names)
 
     def check_name(self, name: object, given: Mapping[str, Tensor]) -> str:
@@ -68,8 +69,9 @@ class Inputs:
         if len(tensor.shape) != 2 or tensor.shape[1] != len(self.names):
             raise self._wrong_shape(tensor, f"[-1,{len(self.names)}]")
         numbers = np.asarray(_missing_as_nan(tensor.elements), np.float64).reshape(tensor.shape)
-        if not np.isfinite(numbers).all():  # NaN is right for some features
-            for feature, column in zip(self._signature.inputs, numbers.T, strict=True):
+        is_plain = np.isfinite(numbers).all()  # NaN is right for some features
+        for feature, column in zip(self._signature.inputs, numbers.T, strict=True):
+            if not is_plain or feature.value_type == "boolean":
                 _encoded(feature, np.ascontiguousarray(column))
         return Arrays(numbers, None), len(numbers)
 

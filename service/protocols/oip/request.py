@@ -49,7 +49,8 @@ class RequestReader:
         """Prepare the names that a request may use."""
         self._model = manifest.name
         self._inputs = Inputs(manifest)
-        self._fast = FastMatrix(len(self._inputs.names)) if self._inputs.takes_matrix else None
+        is_plain = self._inputs.takes_matrix and not self._inputs.has_booleans
+        self._fast = FastMatrix(len(self._inputs.names)) if is_plain else None
         self._outputs = tuple(outputs)
         self._default = Wanted(None, [(name, False) for name in outputs])
         self._limits = limits

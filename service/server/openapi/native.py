@@ -206,11 +206,13 @@ def reordered_row(signature: Signature) -> Json:
 
 def value_schema(feature: Feature) -> Json:
     """Return the schema of one value."""
-    kinds = {
-        "date": ["string"],
-        "categorical": {"string": ["string"], "integer": ["integer"], "boolean": ["boolean"]}.get(feature.value_type),
-    }.get(feature.kind) or (["boolean", "number"] if feature.value_type == "boolean" else ["number"])
+    number = "integer" if feature.kind == "categorical" else "number"
+    kinds = {"string": ["string"], "date": ["string"], "boolean": ["boolean", "integer"]}.get(
+        feature.value_type, [number]
+    )
     schema: Json = {"type": [*kinds, "null"] if feature.missing else kinds[0] if len(kinds) == 1 else kinds}
+    if feature.value_type == "boolean":
+        schema |= {"minimum": 0, "maximum": 1}  # of the integer
     if feature.kind == "date":
         schema["description"] = (
             "an ISO 8601 date or time such as 2024-02-29 or 2024-02-29T12:30:00Z; UTC without offset"

@@ -11,7 +11,6 @@ from batchproof.service.errors import FeatureError
 from batchproof.service.features.encoder import value_of
 from batchproof.service.features.text_cells import WHOLE
 from batchproof.service.features.values import InvalidValueError
-from batchproof.service.tables.block import invalid_table
 
 MAX_EXACT = 1 << 53  # every integer up to here is a float64
 
@@ -71,16 +70,6 @@ def _fitting(feature: Feature, codes: dict[str, int], value: Any, wanted: Any) -
         return None
     if value is None or feature.kind == "date":
         return value
-    if wanted == pa.bool_() and feature.kind == "numeric":
-        return _boolean(feature, number)
+    if wanted == pa.bool_():  # the encoder has seen that a number is 1 or 0
+        return bool(value)
     return number if wanted == pa.float64() else int(value) if wanted == pa.int64() else value
-
-
-def _boolean(feature: Feature, number: float) -> bool:
-    """Return what was true, false, 1 or 0; raises 422 for other numbers, which a column of true and false cannot hold."""
-    if number not in (0.0, 1.0):
-        raise invalid_table(
-            f"The feature {feature.name!r} holds a number that is neither true nor false, and its column in the answer is "
-            "boolean: ask for the predictions alone, or for a text format."
-        )
-    return number == 1.0

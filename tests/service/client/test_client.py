@@ -16,8 +16,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from batchproof.service.client import AsyncClient, Client, RefusedError, Retries
-from batchproof.service.client import frame_codec
+from batchproof.service.client import AsyncClient, Client, RefusedError, Retries, frame_codec
 from batchproof.service.client.model import Address
 from batchproof.service.client.options import Options
 from batchproof.service.client.retries import AGAIN

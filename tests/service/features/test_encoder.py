@@ -99,13 +99,16 @@ def test_no_rows_keep_the_width() -> None:
         ("length_mm", math.inf, "expected a finite number within float64"),
         ("length_mm", 10**400, "expected a finite number within float64"),
         ("count", None, "expected a number: null is not taken, the feature was never missing in training"),
-        ("adult", "yes", "expected true, false or a number, got a string"),
+        ("adult", "yes", "expected true, false, 1 or 0, got a string"),
         ("island", 3, "expected a string, got a number"),
         ("grade", "1", "expected a whole number, got a string"),
         ("grade", 1.5, "expected a whole number: the numbers are categories"),
         ("grade", True, "expected a whole number, got a boolean"),
         ("grade", math.inf, "expected a whole number: the numbers are categories"),
-        ("owned", 1, "expected true or false, got a number"),
+        ("adult", 7, "expected true, false, 1 or 0, got the number 7"),
+        ("adult", 0.5, "expected true, false, 1 or 0, got the number 0.5"),
+        ("owned", 2, "expected true, false, 1 or 0, got a number"),
+        ("owned", "true", "expected true, false, 1 or 0, got a string"),
         (
             "seen",
             12,
@@ -124,7 +127,7 @@ def test_wrong_value_is_refused_with_what_would_be_right(name: str, value: Any, 
 
 
 @pytest.mark.parametrize(
-    "name, value, number", [("length_mm", 2**53 + 1, 2.0**53), ("adult", 0.5, 0.5), ("count", 1e3, 1000.0)]
+    "name, value, number", [("length_mm", 2**53 + 1, 2.0**53), ("adult", 1.0, 1.0), ("count", 1e3, 1000.0)]
 )
 def test_numbers_are_float64(name: str, value: Any, number: float) -> None:
     """Whole numbers beyond float64's exactness round, booleans are 0 and 1, and ranges refuse nothing."""

@@ -145,7 +145,7 @@ def test_lines_are_counted_through_quotes_and_blanks() -> None:
         ("1,Oslo,NA,2020-01-01,true,1,true", "null is not taken, the feature was never missing in training"),
         ("1_0,Oslo,1,2020-01-01,true,1,true", "expected a number"),
         ("1,Oslo,1,yesterday,true,1,true", "ISO 8601"),
-        ("1,Oslo,1,2020-01-01,maybe,1,true", "true, false or a number"),
+        ("1,Oslo,1,2020-01-01,maybe,1,true", "true, false, 1 or 0"),
     ],
 )
 def test_cells_that_are_refused(line: str, words: str) -> None:
@@ -246,14 +246,17 @@ def test_short_floats_have_short_digits_beside_the_features() -> None:
     assert [json.loads(line)["prediction"] for line in block.lines()] == [0.1, None, -0.0]
 
 
-def test_a_number_that_is_no_truth_has_no_place_in_a_typed_answer() -> None:
-    """A feature of true and false takes other numbers in JSON; a boolean column that cannot hold them is refused."""
+def test_true_and_false_may_be_written_as_numbers() -> None:
+    """A feature of true and false takes 1 and 0, which its boolean column holds; another number is a fault of its row."""
     row = dict(zip(NAMES, random_rows(SIGNATURE, 1)[0], strict=True))
-    blocks = [read(json.dumps({**row, "adult": value}).encode(), LINES)[0] for value in (1, False, 0.5)]
+    blocks = [read(json.dumps({**row, "adult": value, "owned": value}).encode(), LINES)[0] for value in (1, 0.0, 7)]
 
-    assert [block.batch()["adult"].to_pylist() for block in blocks[:2]] == [[True], [False]]
-    with pytest.raises(ServiceError, match="'adult' holds a number that is neither true nor false"):
-        blocks[2].batch()
+    assert [block.batch()["adult"].to_pylist() for block in blocks] == [[True], [False], [None]]
+    assert [block.batch()["owned"].to_pylist() for block in blocks] == [[True], [False], [None]]
+    assert [(problem.feature, problem.message.partition(", got")[0]) for problem in blocks[2].read().problems] == [
+        ("adult", "expected true, false, 1 or 0"),
+        ("owned", "expected true, false, 1 or 0"),
+    ]
 
 
 VALUES = st.lists(
