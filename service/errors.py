@@ -33,6 +33,7 @@ class ServiceError(Exception):
         truncated: bool = False,
         retry_after_s: int | None = None,
         allow: str | None = None,
+        authenticate: str | None = None,
     ) -> None:
         """Hold the parts; `truncated` says that there are more details than are listed."""
         super().__init__(message)
@@ -43,6 +44,7 @@ class ServiceError(Exception):
         self.truncated = truncated
         self.retry_after_s = retry_after_s
         self.allow = allow
+        self.authenticate = authenticate
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -52,6 +54,8 @@ class ServiceError(Exception):
             headers.append((b"retry-after", b"%d" % self.retry_after_s))
         if self.allow is not None:
             headers.append((b"allow", self.allow.encode()))
+        if self.authenticate is not None:
+            headers.append((b"www-authenticate", self.authenticate.encode()))
         return headers
 
     def as_json(self, request_id: str) -> bytes:

@@ -1,0 +1,61 @@
+"""What a caller may do: its scopes, the models it may name, and until when."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Literal, get_args
+
+from batchproof.service.access.quota import Account, Limits
+from batchproof.service.errors import ServiceError
+
+Scope = Literal["predict", "read", "admin", "metrics"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a request asks for: a scope, and a model where it names one."""
+
+    scope: Scope
+    model: str | None = None
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What one caller may do."""
+
+    name: str  # as counters and the access log show it; never a secret
+    scopes: frozenset[str]
+    models: tuple[str, ...] = ("*",)  # patterns, * for any text
+    not_after_s: float | None = None  # seconds since 1970
+    account: Account = field(default_factory=lambda: Account(Limits()), compare=False, repr=False)
+    decided: dict[str, bool] = field(default_factory=dict, compare=False, repr=False)  # model -> whether it is granted
+
+    def check(self, need: Need) -> None:
+        """Raise 403 where the grant does not cover what is needed."""
+        if need.scope not in self.scopes:
+            has = ", ".join(sorted(self.scopes)) or "none"
+            raise ServiceError(
+                403, "scope_missing", f"{self.name!r} lacks the scope {need.scope!r} that this needs; it has: {has}."
+            )
+        if need.model is not None and not self.covers(need.model):
+            raise ServiceError(403, "model_not_granted", f"{self.name!r} may not use the model {need.model!r:.100}.")
+
+    def covers(self, model: str) -> bool:
+        """Return whether the model is one of those granted."""
+        if self.models == ("*",):
+            return True
+        known = self.decided.get(model)
+        if known is None:
+            known = any(fnmatchcase(model, pattern) for pattern in self.models)
+            if len(self.decided) < 10_000:  # names come from callers, so they must not fill the memory
+                self.decided[model] = known
+        return known
+
+
+def accounts(previous: Mapping[str, Account], limits: Mapping[str, Limits]) -> dict[str, Account]:
+    """Return an account for each caller; one whose limits are as before goes on with the account that it has."""
+    return {
+        name: previous[name] if name in previous and previous[name].limits == wanted else Account(wanted)
+        for name, wanted in limits.items()
+    }

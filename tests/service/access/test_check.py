@@ -1,0 +1,122 @@
+"""Who calls, and whether that caller may: keys, scopes, models, quotas, time."""
+
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchproof.service.access.check import Access
+from batchproof.service.access.grant import Grant, Need
+from batchproof.service.access.keys_file import KeyRing
+from batchproof.service.access.quota import Account, Bucket, Limits
+from batchproof.service.errors import ServiceError
+
+KEY = b"bp_the-key"
+
+
+class Ring(KeyRing):
+    """One key."""
+
+    def __init__(self, grant: Grant) -> None:
+        super().__init__({}, {})
+        self._one = grant
+
+    def grant(self, key: bytes) -> Grant | None:
+        """Return the one grant for its key."""
+        return self._one if key == KEY else None
+
+
+def access(**changed: Any) -> Access:
+    return Access(Ring(Grant(**{"name": "ada", "scopes": frozenset({"predict"}), **changed})))
+
+
+def refusal(checked: Access, headers: dict[bytes, bytes], need: Need | None = None) -> ServiceError:
+    with pytest.raises(ServiceError) as caught:
+        checked.check(headers, need or Need("predict"))
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{b"authorization": b"Bearer " + KEY}, {b"authorization": b"bearer  " + KEY}, {b"x-api-key": KEY},
+     {b"authorization": b"Bearer " + KEY, b"x-api-key": KEY}],
+)  # fmt: skip
+def test_a_key_comes_in_either_header(headers: dict[bytes, bytes]) -> None:
+    """`Authorization: Bearer KEY` and `X-API-Key: KEY` mean the same."""
+    assert access().check(headers, Need("predict")).name == "ada"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {b"authorization": KEY}, {b"authorization": b"Basic eHk6eg=="}, {b"authorization": b"Bearer "},
+     {b"x-api-key": b"bp_other"}, {b"x-api-key": b""}, {b"authorization": b"Bearer " + KEY, b"x-api-key": b"bp_other"},
+     {b"x-api-key": b"x" * 9000}, {b"authorization": b"Bearer \xff"}],
+)  # fmt: skip
+def test_no_key_is_401(headers: dict[bytes, bytes]) -> None:
+    """No key, another scheme, an unknown key or two different keys: 401 with WWW-Authenticate, and no key in the text."""
+    error = refusal(access(), headers)
+
+    assert (error.status, error.code) == (401, "unauthorized")
+    assert (b"www-authenticate", b'Bearer realm="batchproof"') in error.headers
+    assert "bp_" not in error.message
+
+
+def test_an_expired_key_is_401() -> None:
+    """A key is refused from the moment that its validity has passed."""
+    assert "has expired" in refusal(access(not_after_s=time.time() - 1), {b"x-api-key": KEY}).message
+    assert access(not_after_s=time.time() + 60).check({b"x-api-key": KEY}, Need("predict")).name == "ada"
+
+
+def test_scope_and_model_are_403() -> None:
+    """A key without the scope, or without the model, is 403, and the sentence says what is missing."""
+    limited = access(models=("price-*", "penguins"))
+    error = refusal(limited, {b"x-api-key": KEY}, Need("admin"))
+    assert (error.status, error.code) == (403, "scope_missing")
+    assert "'admin'" in error.message
+    error = refusal(limited, {b"x-api-key": KEY}, Need("predict", "flowers"))
+    assert (error.status, error.code) == (403, "model_not_granted")
+    for model in ("price-nl", "penguins"):
+        assert limited.check({b"x-api-key": KEY}, Need("predict", model)).name == "ada"
+
+
+def test_requests_over_quota_are_429() -> None:
+    """A caller gets its requests a second at once, then 429 with the seconds to wait, then as many as were refilled."""
+    now = [0.0]
+    account = Account(Limits(requests_per_s=2), lambda: now[0])
+    limited = access(account=account)
+    for _ in range(2):
+        limited.check({b"x-api-key": KEY}, Need("predict"))
+    error = refusal(limited, {b"x-api-key": KEY})
+    assert (error.status, error.code, error.retry_after_s) == (429, "over_quota", 1)
+    now[0] = 0.5
+    limited.check({b"x-api-key": KEY}, Need("predict"))
+    assert refusal(limited, {b"x-api-key": KEY}).status == 429
+
+
+def test_rows_are_charged_afterwards() -> None:
+    """Rows are charged once they are known; an overdrawn caller waits until it is refilled."""
+    now = [0.0]
+    account = Account(Limits(rows_per_s=100), lambda: now[0])
+    account.admit()
+    account.charge(300)
+    with pytest.raises(ServiceError) as caught:
+        account.admit()
+    assert caught.value.retry_after_s == 2
+    now[0] = 2.01
+    account.admit()
+
+
+@given(st.floats(0.1, 1e6), st.lists(st.tuples(st.floats(0, 10), st.floats(0, 1e4)), max_size=30))
+def test_a_bucket_never_gives_more_than_its_rate(per_s: float, steps: list[tuple[float, float]]) -> None:
+    """However requests come, what is taken only when it is there is at most one burst and the rate times the time."""
+    now = [0.0]
+    bucket = Bucket(per_s, lambda: now[0])
+    taken = 0.0
+    for wait_s, units in steps:
+        now[0] += wait_s
+        if bucket.wait_s(units) == 0:
+            bucket.take(units)
+            taken += units
+    assert taken <= max(per_s, 1.0) + per_s * now[0] * (1 + 1e-9) + 1e-6

@@ -1,0 +1,191 @@
+"""Tokens of an identity provider: which count, what they grant, and how its keys change."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+from batchproof.service.access import tokens
+from batchproof.service.access.tokens import TokenVerifier
+from batchproof.service.errors import ServiceError, SettingError
+
+ISSUER, AUDIENCE = "https://login.example.org", "batchproof"
+RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+EC_KEY = ec.generate_private_key(ec.SECP256R1())
+OTHER_KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+def key_set(**keys: Any) -> dict[str, Any]:
+    """Return the JWKS of public keys, by their ids."""
+    entries = []
+    for name, key in keys.items():
+        algorithm = RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else ECAlgorithm
+        entries.append({**json.loads(algorithm.to_jwk(key.public_key())), "kid": name, "use": "sig"})
+    return {"keys": entries}
+
+
+def token(key: Any = EC_KEY, kid: str = "ec", algorithm: str = "ES256", **changed: Any) -> bytes:
+    claims = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": "ada",
+        "exp": time.time() + 600,
+        "scope": "predict openid",
+        **changed,
+    }
+    return jwt.encode({k: v for k, v in claims.items() if v is not None}, key, algorithm, headers={"kid": kid}).encode()
+
+
+@pytest.fixture
+def verifier(tmp_path: Path) -> TokenVerifier:
+    path = tmp_path / "jwks.json"
+    path.write_text(json.dumps(key_set(rsa=RSA_KEY, ec=EC_KEY)))
+    return TokenVerifier(ISSUER, AUDIENCE, str(path))
+
+
+@pytest.mark.parametrize(("key", "kid", "algorithm"), [(RSA_KEY, "rsa", "RS256"), (EC_KEY, "ec", "ES256")])
+def test_a_valid_token_grants_its_scopes(verifier: TokenVerifier, key: Any, kid: str, algorithm: str) -> None:
+    """A token of the provider names the caller and its scopes; scopes that are none of ours grant nothing."""
+    for _ in range(2):  # the second time from the cache
+        grant = verifier(token(key, kid, algorithm, models=["price-*"]))
+        assert (grant.name, grant.scopes, grant.models) == ("ada", {"predict"}, ("price-*",))
+
+
+def test_scopes_have_several_spellings(verifier: TokenVerifier) -> None:
+    """Scopes come as text or list, with or without a prefix."""
+    for claims in ({"scope": "batchproof:read batchproof.predict"}, {"scope": None, "scp": ["read", "predict"]}):
+        assert verifier(token(**claims)).scopes == {"read", "predict"}
+
+
+def public_pem() -> bytes:
+    return RSA_KEY.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def forged_with_public_key() -> bytes:
+    """Sign with HMAC and the public key as its secret: the oldest forgery of tokens."""
+    import base64
+    import hashlib
+    import hmac
+
+    head = {"alg": "HS256", "kid": "rsa", "typ": "JWT"}
+    claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "eve", "exp": time.time() + 600, "scope": "admin"}
+    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in (head, claims)]
+    message = b".".join(encoded)
+    signature = hmac.new(public_pem(), message, hashlib.sha256).digest()
+    return message + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        lambda: token(exp=time.time() - 60),
+        lambda: token(exp=None),
+        lambda: token(sub=None),
+        lambda: token(iss="https://elsewhere.example.org"),
+        lambda: token(aud="another"),
+        lambda: token(nbf=time.time() + 600),
+        lambda: token(OTHER_KEY),
+        lambda: token(OTHER_KEY, "unknown"),
+        lambda: token(key=None, kid="ec", algorithm="none"),
+        lambda: token(models="price"),
+        forged_with_public_key,
+        lambda: b"not a token",
+        lambda: token()[:-4] + b"AAAA",
+    ],
+)
+def test_other_tokens_are_401(verifier: TokenVerifier, forged: Any) -> None:
+    """Expired, early, for others, of others, unsigned or signed with a shared secret: 401."""
+    with pytest.raises(ServiceError) as caught:
+        verifier(forged())
+    assert caught.value.status == 401
+
+
+def test_a_cached_token_ends_in_its_time(verifier: TokenVerifier) -> None:
+    """A token that was accepted once is refused from the moment that its time has passed."""
+    mine = token(exp=time.time() - tokens.LEEWAY_S + 2)
+    verifier(mine)
+    time.sleep(2.5)
+    with pytest.raises(ServiceError, match="expired"):
+        verifier(mine)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", '{"keys": []}', '{"keys": [{"kty": "oct", "k": "AAAA"}]}', '{"keys": [1]}']
+)
+def test_a_key_set_without_public_keys_is_refused(tmp_path: Path, content: str) -> None:
+    """A file that holds no public key stops the start with one sentence."""
+    path = tmp_path / "jwks.json"
+    path.write_text(content)
+    with pytest.raises(SettingError, match=r"jwks\.json holds no"):
+        TokenVerifier(ISSUER, AUDIENCE, str(path))
+    with pytest.raises(SettingError, match=r"absent\.json cannot be read"):
+        TokenVerifier(ISSUER, AUDIENCE, str(tmp_path / "absent.json"))
+
+
+def test_a_file_is_read_again(tmp_path: Path) -> None:
+    """After a reload a token of a removed key is refused, and a broken file leaves the old keys."""
+    path = tmp_path / "jwks.json"
+    path.write_text(json.dumps(key_set(ec=EC_KEY)))
+    verifier = TokenVerifier(ISSUER, AUDIENCE, str(path))
+    mine = token()
+    verifier(mine)
+    path.write_text("{")
+    with pytest.raises(SettingError):
+        verifier.reload()
+    verifier(mine)
+    path.write_text(json.dumps(key_set(ec=OTHER_KEY)))
+    verifier.reload()
+    with pytest.raises(ServiceError):
+        verifier(mine)
+
+
+class Provider(BaseHTTPRequestHandler):
+    """Serves a set of keys that tests change."""
+
+    keys: ClassVar[dict[str, Any]] = {}
+
+    def do_GET(self) -> None:
+        """Answer with the keys."""
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(self.keys).encode())
+
+    def log_message(self, *given: Any) -> None:
+        """Print nothing."""
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), Provider)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/jwks"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_an_unknown_key_is_fetched_soon(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token of a key that the provider made since is refused once, the keys are fetched, and it counts."""
+    monkeypatch.setattr(tokens, "SOONEST_S", 0.0)
+    Provider.keys = key_set(ec=EC_KEY)
+    verifier = TokenVerifier(ISSUER, AUDIENCE, address)
+    Provider.keys = key_set(ec=EC_KEY, new=OTHER_KEY)
+    fresh = token(OTHER_KEY, "new")
+    with pytest.raises(ServiceError):
+        verifier(fresh)
+    deadline_s = time.monotonic() + 10
+    while "new" not in verifier._keys and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    assert verifier(fresh).name == "ada"
