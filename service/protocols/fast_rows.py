@@ -10,6 +10,7 @@ count of `[` proves that rows hold no lists. Other rows: a decoder that is gener
 types and names while it parses, and forbids unknown ones; the count of `:` proves that no key came twice.
 """
 
+import re
 import struct
 from collections.abc import Callable, Sequence
 from itertools import repeat
@@ -26,6 +27,7 @@ from batchproof.service.features.values import BITS
 from batchproof.service.protocols.json_body import count as occurrences
 from batchproof.service.protocols.json_body import repeated_key
 
+UNFIT_NAME = re.compile(r'[\\"\x00-\x1f]')  # in the field names of msgspec's structs
 Take = Callable[[Sequence[tuple[Any, ...]]], Arrays]
 
 
@@ -42,7 +44,8 @@ class FastRows:
         self._parser = simdjson.Parser()
         self._columns = _Columns(signature)
         self._listed = _decoder(_listed(signature), key)
-        self._named = _decoder(_named(signature, self._columns.order), key)
+        row = _named(signature, self._columns.order)
+        self._named = None if row is None else _decoder(row, key)
         self._signature = signature
 
     def decode(self, body: bytes) -> Arrays | None:
@@ -50,7 +53,7 @@ class FastRows:
         first = body.find(b"[", 0, 64) + 1
         opening = body[first : first + 64].lstrip()[:1]
         try:
-            if opening == b"{":
+            if opening == b"{" and self._named is not None:
                 rows = list(map(msgspec.structs.astuple, self._named.decode(body).rows))
                 return self._columns.arrays(rows) if self._is_distinct(body, len(rows) * self._width) else None
             if opening != b"[":
@@ -62,6 +65,8 @@ class FastRows:
     def lines(self, *, ignore_extra: bool) -> Callable[[Sequence[bytes]], Arrays | None]:
         """Return the reading of good lines, each an object; without `ignore_extra` unknown names are forbidden."""
         row = _named(self._signature, self._columns.order, forbid_unknown=not ignore_extra)
+        if row is None:
+            return lambda _lines: None
         decode = msgspec.json.Decoder(row).decode
 
         def read(lines: Sequence[bytes]) -> Arrays | None:
@@ -214,6 +219,9 @@ def _listed(signature: Signature) -> Any:
 
 
 def _named(signature: Signature, order: Sequence[Feature], *, forbid_unknown: bool = True) -> Any:
+    """Return the type of a row that is an object; None where a name is of a kind that the decoder cannot have."""
+    if any(UNFIT_NAME.search(feature.name) for feature in order):
+        return None
     fields = [(f"f{place}", _json_type(feature)) for place, feature in enumerate(order)]
     names = {f"f{place}": feature.name for place, feature in enumerate(order)}
     return msgspec.defstruct("Row", fields, rename=names, forbid_unknown_fields=forbid_unknown, gc=False)

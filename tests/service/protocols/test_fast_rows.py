@@ -181,3 +181,18 @@ def test_the_parser_is_free_after_a_refusal() -> None:
     for _ in range(3):
         assert fast.decode(b'{"rows":[[1,2],[3]]}') is None
         assert fast.decode(b'{"rows":[[1,2,3]]}') is not None
+
+
+@pytest.mark.parametrize("name", ['a "b"', "a\\b", "a\nb", "a\tb", "\x00\x1b[2J\u202e", "a\x7f", "é", "rows"])
+def test_any_name_can_be_read(name: str) -> None:
+    """A feature may have any name: what the fast reader cannot take is left to the precise path, never an error."""
+    inputs = [{**PLAIN[0], "name": name}, *PLAIN[1:]]
+    signature = signature_of(inputs=inputs)
+    reader = FastRows(signature)
+    row = dict.fromkeys((feature["name"] for feature in inputs), 0.5)
+    named = reader.decode(json.dumps({"rows": [row]}).encode())
+    lines = reader.lines(ignore_extra=False)([json.dumps(row).encode()])
+    for arrays in (named, lines):
+        assert arrays is None or np.array_equal(arrays.numeric, [[0.5, 0.5, 0.5]])
+    listed = reader.decode(json.dumps({"rows": [[0.5, 0.5, 0.5]]}).encode())
+    assert listed is not None
