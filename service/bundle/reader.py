@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from batchproof.service.bundle import golden, strict_json
 from batchproof.service.bundle.checksum import is_intact
 from batchproof.service.bundle.golden import Golden
-from batchproof.service.bundle.graph import check as graph_scan
+from batchproof.service.bundle.graph import check as graph_check
+from batchproof.service.bundle.graph.nodes import Graph
 from batchproof.service.bundle.manifest import FORMAT, FORMAT_VERSION, Manifest
 from batchproof.service.bundle.safe_folder import Folder, opened
 from batchproof.service.bundle.signing import SIGNATURE_FILE
@@ -40,6 +41,7 @@ class Bundle:
     folder: Path
     manifest: Manifest
     model: bytes  # model.onnx, serialised
+    graph: Graph  # the same, read
     golden: Golden
     signer: str | None = None  # who signed all files, where signatures are checked
     unsigned: str | None = None  # why no signature counts, where one is wanted but not required
@@ -62,9 +64,9 @@ def read(folder: Path, limits: Limits | None = None, trust: TrustPolicy | None =
         golden_raw = _checked(files, manifest, "golden.json", limits.json_bytes)
         for name in OPTIONAL & manifest.files.keys():
             _check_entry(manifest, name, *files.digest(name, limits.other_bytes))
-    graph_scan.check(model, manifest)
+    graph = graph_check.check(model, manifest)
     signer = signed.signer if signed else None
-    return Bundle(folder, manifest, model, golden.parse(golden_raw, manifest), signer, unsigned)
+    return Bundle(folder, manifest, model, graph, golden.parse(golden_raw, manifest), signer, unsigned)
 
 
 def report(bundle: Bundle, max_bytes: int = REPORT_BYTES) -> bytes:

@@ -66,3 +66,5 @@ SHAPE = {1: Field("dim", repeated=True)}
 DIMENSION = {1: Field("dim_value", VARINT), 2: Field("dim_param")}
 
 DTYPES = {1: "float32", 11: "float64", 7: "int64", 6: "int32", 9: "bool", 2: "uint8", 3: "int8"}  # by data_type
+DEFAULT_DOMAIN = frozenset({"", "ai.onnx"})
+MAX_STRING_BYTES = 100  # of a text attribute that is read

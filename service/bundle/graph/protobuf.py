@@ -1,4 +1,8 @@
-"""The protobuf wire format, read message by message against a closed list of fields, without a protobuf library."""
+"""The protobuf wire format, read message by message against a closed list of fields, without a protobuf library.
+
+Reading takes time and memory in proportion to the file, and at most MAX_FIELDS fields are read from one file: lengths
+are never negative, every step goes forward, and nothing is copied before its length was compared with what is there.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeAlias
@@ -6,6 +10,8 @@ from typing import NamedTuple, TypeAlias
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 FIXED_BYTES = {FIXED64: 8, FIXED32: 4}
 MAX_VARINT_BITS = 63
+MAX_FIELDS = 250_000  # of one file, over all messages: about a quarter of a second
+MAX_TEXT_BYTES = 10_000  # of a name
 
 Value: TypeAlias = int | memoryview
 
@@ -18,13 +24,29 @@ class Field(NamedTuple):
     repeated: bool = False
 
 
+class Budget:
+    """Counts the fields read from one file, over all of its messages."""
+
+    def __init__(self, fields: int = MAX_FIELDS) -> None:
+        """Allow so many fields."""
+        self._allowed = self._left = fields
+
+    def spend(self) -> None:
+        """Count one field; raises ValueError beyond the limit."""
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError(f"it has more than {self._allowed} fields")
+
+
 class Message:
     """The fields of one message, by name. Raises ValueError on everything that is not in its `schema`."""
 
-    def __init__(self, raw: memoryview, kind: str, schema: Mapping[int, Field]) -> None:
-        """Read `raw`, a message of `kind`."""
+    def __init__(self, raw: memoryview, kind: str, schema: Mapping[int, Field], budget: Budget | None = None) -> None:
+        """Read `raw`, a message of `kind`; its fields count against `budget`, the file's."""
+        self._budget = budget or Budget()
         self._values: dict[str, list[Value]] = {}
         for number, wire, value in _fields(raw):
+            self._budget.spend()
             field = schema.get(number)
             if field is None:
                 raise ValueError(f"a {kind} has the field {number}, which a bundle may not use")
@@ -34,6 +56,14 @@ class Message:
             if values and not field.repeated:
                 raise ValueError(f"a {kind} has the field {field.name} twice")
             values.append(value)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    def messages(self, name: str, kind: str, schema: Mapping[int, Field]) -> Iterator["Message"]:
+        """Yield the messages, each of `kind`, that a field holds."""
+        for raw in self.bytes(name):
+            yield Message(raw, kind, schema, self._budget)
 
     def numbers(self, name: str) -> list[int]:
         """Return the values of a varint field."""
@@ -47,12 +77,19 @@ class Message:
         """Return the values of a field of bytes, text, messages or fixed-width numbers."""
         return [value for value in self._values.get(name, ()) if isinstance(value, memoryview)]
 
-    def text(self, name: str) -> str:
-        """Return the value of a text field: empty where it is not written."""
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return the values of a text field; raises ValueError where one is no text, or longer than a name may be."""
+        values = self.bytes(name)
+        if any(len(value) > MAX_TEXT_BYTES for value in values):
+            raise ValueError(f"the field {name} is longer than {MAX_TEXT_BYTES} bytes")
         try:
-            return str(next(iter(self.bytes(name)), b""), "utf-8")
+            return tuple(str(value, "utf-8") for value in values)
         except UnicodeDecodeError as error:
             raise ValueError(f"the field {name} is not UTF-8") from error
+
+    def text(self, name: str) -> str:
+        """Return the value of a text field that is not repeated: empty where it is not written."""
+        return next(iter(self.texts(name)), "")
 
 
 def _fields(raw: memoryview) -> Iterator[tuple[int, int, Value]]:
@@ -71,6 +108,8 @@ def _fields(raw: memoryview) -> Iterator[tuple[int, int, Value]]:
             size = FIXED_BYTES[wire]
         else:
             raise ValueError(f"wire type {wire} does not exist")
+        if size < 0:
+            raise ValueError("a field has a negative length")
         if size > len(raw) - place:
             raise ValueError("a field is longer than the message that holds it")
         yield number, wire, raw[place : place + size]
