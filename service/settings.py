@@ -82,6 +82,17 @@ class Settings(BaseModel):
     run_rows: int = Field(
         RUN_ROWS, ge=1, le=65536, description="most rows of one engine run", json_schema_extra={"unit": "rows"}
     )
+    load_memory_bytes: int = Field(
+        2 << 30,
+        ge=64 << 20,
+        le=1 << 44,
+        description="most memory that loading and verifying a bundle may take in its trial, a child process that bundles "
+        "pass whose graph does not bound its own cost",
+        json_schema_extra={"unit": "bytes"},
+    )
+    load_timeout_s: float = Field(
+        20.0, gt=0, le=3600, description="most time that the same trial may take", json_schema_extra={"unit": "s"}
+    )
     inline_s: float = Field(
         0.0,
         ge=0,

@@ -119,7 +119,7 @@ def failures(ort: ModuleType) -> tuple[type[Exception], ...]:
     """Return every exception that a session raises: the binding's own classes share no base but Exception."""
     state = vars(ort.capi.onnxruntime_pybind11_state).values()
     own = (kind for kind in state if isinstance(kind, type) and issubclass(kind, Exception))
-    return (RuntimeError, ValueError, TypeError, *own)
+    return (RuntimeError, ValueError, TypeError, MemoryError, *own)
 
 
 def provider_of(options: EngineOptions) -> tuple[str, dict[str, str]]:

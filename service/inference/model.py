@@ -11,8 +11,10 @@ from batchproof.service.bundle.reader import Bundle
 from batchproof.service.errors import BundleError
 from batchproof.service.features.decoder import Decoder
 from batchproof.service.features.encoder import Encoder
-from batchproof.service.inference.engine import Engine, EngineOptions
+from batchproof.service.inference import trial
+from batchproof.service.inference.engine import Engine, EngineOptions, provider_of
 from batchproof.service.inference.runner import Runner
+from batchproof.service.inference.trial import TrialLimits
 
 
 class Verdict(Protocol):
@@ -82,8 +84,25 @@ class Model:
         return self.verification.status if self.verification else "unverified"
 
 
-def load(bundle: Bundle, options: EngineOptions, run_rows: int, verify: Verify | None = None) -> Model:
-    """Start the engine, reproduce the golden rows, verify. Raises BundleError or EngineError."""
+def load(
+    bundle: Bundle,
+    options: EngineOptions,
+    run_rows: int,
+    verify: Verify | None = None,
+    limits: TrialLimits | None = None,
+) -> Model:
+    """Start the engine, reproduce the golden rows, verify; in a child process first where the cost is not known.
+
+    `limits` hold for that child. Raises BundleError or EngineError.
+    """
+    if why := trial.reason(bundle, run_rows):
+        is_on_cpu = provider_of(options)[0] == "CPUExecutionProvider"
+        work = (_load, options, run_rows, verify)
+        trial.check(bundle, limits or TrialLimits(), why, *work, is_on_cpu=is_on_cpu)
+    return _load(bundle, options, run_rows, verify)
+
+
+def _load(bundle: Bundle, options: EngineOptions, run_rows: int, verify: Verify | None) -> Model:
     engine = Engine(bundle.model, options)
     encoder = Encoder(bundle.manifest.signature)
     runner = Runner(engine, run_rows)

@@ -73,15 +73,23 @@ class Probes:
         return Probes(feeds, lone, range(before, before + more))
 
 
-def for_bundles(policy: Policy = "require", effort: Effort | None = None) -> Verify:
-    """Return the check of a bundle under `policy`, for loading; it raises InvarianceError where the policy refuses."""
+@dataclass(frozen=True)
+class BundleCheck:
+    """The check of a bundle under a policy, for loading; a value, so that a child process can be sent it."""
 
-    def verify_bundle(bundle: Bundle, runner: Runner) -> tuple[Runner, Verification]:
+    policy: Policy = "require"
+    effort: Effort | None = None
+
+    def __call__(self, bundle: Bundle, runner: Runner) -> tuple[Runner, Verification]:
+        """Return the runner that may serve, and the verdict; raises InvarianceError where the policy refuses."""
         certificate = bundle.manifest.arithmetic.certificate
-        checked = verify([runner], draws_for(bundle), policy, proved=bool(certificate), effort=effort)
+        checked = verify([runner], draws_for(bundle), self.policy, proved=bool(certificate), effort=self.effort)
         return checked.runners[0], checked.verification
 
-    return verify_bundle
+
+def for_bundles(policy: Policy = "require", effort: Effort | None = None) -> Verify:
+    """Return the check of a bundle under `policy`, for loading."""
+    return BundleCheck(policy, effort)
 
 
 def verify(

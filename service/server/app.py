@@ -18,6 +18,7 @@ from batchproof.service.inference.batcher import Batcher
 from batchproof.service.inference.engine import EngineOptions, provider_of
 from batchproof.service.inference.model import Model
 from batchproof.service.inference.registry import Registry
+from batchproof.service.inference.trial import TrialLimits
 from batchproof.service.invariance.audit import Audit, Watch
 from batchproof.service.invariance.check import for_bundles
 from batchproof.service.invariance.violations import Records
@@ -227,7 +228,8 @@ def has_spare_core(settings: Settings) -> bool:
 def _load_model(settings: Settings, options: EngineOptions, bundle: Bundle) -> Model:
     if bundle.unsigned is not None:
         event("unsigned_model", 30, model=bundle.manifest.name, version=bundle.manifest.version, reason=bundle.unsigned)
-    loaded = model.load(bundle, options, settings.run_rows, for_bundles(settings.invariance))
+    limits = TrialLimits(settings.load_memory_bytes, settings.load_timeout_s)
+    loaded = model.load(bundle, options, settings.run_rows, for_bundles(settings.invariance), limits)
     if loaded.verification is not None:
         found = loaded.verification
         event(
