@@ -284,7 +284,7 @@ def test_off_reads_signed_bundles(folder: Path, key: Path) -> None:
 def test_nothing_of_an_untrusted_bundle_is_parsed(folder: Path, key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A required signature that does not count refuses a bundle before bundle.json and the graph are looked into."""
     monkeypatch.setattr(reader, "_manifest", lambda raw: pytest.fail("bundle.json was parsed"))
-    monkeypatch.setattr(reader.graph_scan, "check", lambda *given: pytest.fail("the graph was parsed"))
+    monkeypatch.setattr(reader.graph_check, "check", lambda *given: pytest.fail("the graph was parsed"))
 
     assert "is not signed" in refusal(folder, trusting(key))
     signed_by_other = write_key(folder.parent / "other.key", ec.generate_private_key(ec.SECP256R1()))
