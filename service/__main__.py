@@ -11,6 +11,7 @@ from batchproof.service.errors import USAGE, SettingError
 from batchproof.service.server.gc_policy import paused
 
 COMMANDS = (
+    "bom",
     "key",
     "predict",
     "serve",
