@@ -16,9 +16,10 @@ from typing import Any, Literal, overload
 
 from batchproof.service.bundle import reader
 from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.client import dataframes
 from batchproof.service.client.messages import RefusedError
+from batchproof.service.client.values import is_one_row, json_row, json_values
 from batchproof.service.errors import ServiceError
-from batchproof.service.features.columns import json_value
 from batchproof.service.features.encoder import Encoded, Problem
 from batchproof.service.inference import model as loading
 from batchproof.service.inference import repository
@@ -99,10 +100,10 @@ class LocalModel:
         if on_error not in ("stop", "row"):
             raise ValueError(f'on_error is {on_error!r}; it must be "stop" or "row"')
         try:
-            if isinstance(rows, Mapping):
-                return self._rows([rows], on_error)[0]
-            if hasattr(rows, "__arrow_c_stream__") or hasattr(rows, "iloc"):
+            if dataframes.is_frame(rows) or hasattr(rows, "__arrow_c_stream__"):
                 return self._frame(rows, on_error)
+            if is_one_row(rows):
+                return self._rows([rows], on_error)[0]
             return self._rows(_checked(rows), on_error)
         except ServiceError as error:
             raise RefusedError(error.status, error.code, error.message, [dict(d) for d in error.details]) from error
@@ -146,9 +147,10 @@ def _checked(rows: Any) -> Sequence[Row]:
 
 def _plain(row: Any) -> Any:
     """Return a row with the values that it would have in a request; whatever is not a row stays, to be refused."""
-    if isinstance(row, Mapping):
-        return {name: json_value(value) for name, value in row.items()}
-    return [json_value(value) for value in row] if isinstance(row, list | tuple) else row
+    named = json_row(row)
+    if isinstance(named, dict):
+        return dict(zip((str(name) for name in named), json_values(named.values()), strict=True))
+    return json_values(named) if isinstance(named, list) else named
 
 
 def _in_places(rows: int, encoded: Encoded, good: Sequence[Prediction]) -> list[Prediction]:

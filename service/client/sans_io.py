@@ -22,6 +22,7 @@ from batchproof.service.client.model import (
 from batchproof.service.client.options import Options
 from batchproof.service.client.progress import Progress
 from batchproof.service.client.row_codec import encoded, predictions
+from batchproof.service.client.values import is_one_row
 
 Result = TypeVar("Result")
 Steps = Generator[Request, Response, Result]
@@ -61,7 +62,7 @@ class Dialogue:
         if is_frame(rows):
             _check_whole(options)
             return (yield from self._predict_frame(collected(rows), options, progress))
-        if _is_one_row(rows):
+        if is_one_row(rows):
             return (yield from self._predict_rows([rows], options, progress))[0]
         _check_rows(rows)
         return (yield from self._predict_rows(rows, options, progress))
@@ -125,13 +126,6 @@ def _check_whole(options: Options) -> None:
             f"on_error={options.on_error!r} is for rows, and a frame is answered whole; send its rows as a list of "
             "{feature: value}, missing values as None"
         )
-
-
-def _is_one_row(rows: Any) -> bool:
-    """Return whether `rows` names its values: a mapping, a named tuple, a row of a database, a pandas Series."""
-    if isinstance(rows, Mapping) or (isinstance(rows, tuple) and hasattr(rows, "_fields")):
-        return True
-    return not isinstance(rows, type) and hasattr(rows, "keys") and hasattr(rows, "__getitem__")
 
 
 def _check_rows(rows: Any) -> None:

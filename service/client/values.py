@@ -36,6 +36,13 @@ def json_value(value: Any) -> Any:
     )
 
 
+def is_one_row(rows: Any) -> bool:
+    """Return whether `rows` names its values: a mapping, a named tuple, a row of a database, a pandas Series."""
+    if isinstance(rows, Mapping) or (isinstance(rows, tuple) and hasattr(rows, "_fields")):
+        return True
+    return not isinstance(rows, type) and hasattr(rows, "keys") and hasattr(rows, "__getitem__")
+
+
 def json_row(row: Any) -> Any:
     """Return a row's values by name where the row names them, else as a list; anything else stays as it is.
 

@@ -8,13 +8,16 @@ import pyarrow as pa
 
 from batchproof.service.bundle.signature import Feature
 from batchproof.service.client import dataframes
+from batchproof.service.client.values import json_values
 from batchproof.service.errors import ServiceError
-from batchproof.service.features.columns import encode_column, json_value
-from batchproof.service.features.encoder import Problem
+from batchproof.service.features.arrays import Arrays
+from batchproof.service.features.columns import encode_column
+from batchproof.service.features.encoder import Encoder, Problem
 from batchproof.service.inference.model import Model
 from batchproof.service.tables.block import Column, Read, Reading, places_of, read_columns
 from batchproof.service.tables.parameters import Parameters
-from batchproof.service.tables.readers.arrow import as_trained, encode_array, json_values
+from batchproof.service.tables.readers.arrow import as_trained, encode_array
+from batchproof.service.tables.readers.arrow import json_values as arrow_values
 from batchproof.service.tables.writers.result_columns import ResultColumns
 
 BLOCK_ROWS = 65_536  # rows that are encoded and run together
@@ -25,9 +28,8 @@ PARAMETERS = Parameters(extra="ignore")
 
 def predict_frame(model: Model, frame: Any) -> Any:
     """Return the frame with the columns that the model adds; raises ServiceError where the model refuses it."""
-    if not hasattr(frame, "iloc") and not dataframes.is_frame(frame):
-        frame = pa.table(frame)
-    columns = _columns(model, frame)
+    frame = _known(frame)
+    columns = _columns(model.encoder, frame)
     added = ResultColumns(model.manifest, PARAMETERS)
     added.check([str(name) for name in _names(frame)])
     outputs = [_run(model, columns, start, len(frame)) for start in range(0, max(len(frame), 1), BLOCK_ROWS)]
@@ -40,10 +42,21 @@ def predict_frame(model: Model, frame: Any) -> Any:
     return dataframes.extended(frame, results)
 
 
-def _columns(model: Model, frame: Any) -> list[Any]:
+def arrays_of(encoder: Encoder, frame: Any) -> Arrays:
+    """Return a frame's rows as the graph's inputs; raises ServiceError where a feature or a value is refused."""
+    frame = _known(frame)
+    return _read(encoder, _columns(encoder, frame), 0, len(frame)).arrays
+
+
+def _known(frame: Any) -> Any:
+    """Return a frame of pandas or polars as it is, a lazy one computed, and any other as an Arrow table."""
+    return dataframes.collected(frame) if dataframes.is_frame(frame) else pa.table(frame)
+
+
+def _columns(encoder: Encoder, frame: Any) -> list[Any]:
     """Return each feature's column as Arrow, or as a list of values that Arrow has no one type for."""
     names = [str(name) for name in _names(frame)]
-    places = places_of(names, Reading(model.encoder, PARAMETERS, BLOCK_ROWS))
+    places = places_of(names, Reading(encoder, PARAMETERS, BLOCK_ROWS))
     return [_arrow(_column(frame, place)) for place in places]
 
 
@@ -61,32 +74,45 @@ def _arrow(column: Any) -> Any:
     if isinstance(column, pa.ChunkedArray):
         return column
     if not hasattr(column, "iloc"):
-        return pa.chunked_array([column.to_arrow()])
+        return column.to_list() if str(column.dtype) == "Object" else pa.chunked_array([column.to_arrow()])
+    if column.dtype == object and not _has_one_type(column):
+        return column.tolist()
     try:
         array = pa.Array.from_pandas(column)
-    except pa.ArrowException:  # an object column of several types
+    except pa.ArrowException:
         return column.tolist()
     return array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
 
 
+def _has_one_type(column: Any) -> bool:
+    """Return whether an object column holds values of one type: Arrow would make 1.0 of True beside a number."""
+    kinds = {type(value).__name__ for value in column} - {"NoneType", "NAType", "NaTType"}
+    return len(kinds) <= 1 or kinds == {"str", "float"}  # pandas writes NaN for a missing text
+
+
 def _run(model: Model, columns: list[Any], start: int, rows: int) -> np.ndarray:
     """Return the outputs of one block, [rows, classes or 1] float32; raises ServiceError where a row is refused."""
-    stop = min(start + BLOCK_ROWS, rows)
-    signature = model.manifest.signature
+    read = _read(model.encoder, columns, start, min(start + BLOCK_ROWS, rows))
+    (outputs,) = model.runner.run([read.arrays])
+    return outputs["value" if model.manifest.signature.classes is None else "probabilities"]
+
+
+def _read(encoder: Encoder, columns: list[Any], start: int, stop: int) -> Read:
+    """Return the rows from `start` to `stop`; raises ServiceError where one is refused."""
+    signature = encoder.signature
     block = [_block(feature, column, start, stop) for feature, column in zip(signature.inputs, columns, strict=True)]
     read = read_columns(signature, stop - start, block)
     if read.problems:
         raise _refusal(read, start)
-    (outputs,) = model.runner.run([read.arrays])
-    return outputs["value" if signature.classes is None else "probabilities"]
+    return read
 
 
 def _block(feature: Feature, column: Any, start: int, stop: int) -> Column:
     if isinstance(column, list):
-        values = [_known(value) for value in column[start:stop]]
+        values = json_values(column[start:stop])
         return Column(partial(encode_column, feature, values), lambda: values)
     array = as_trained(_joined(column.slice(start, stop - start)))
-    return Column(partial(encode_array, feature, array), partial(json_values, array))
+    return Column(partial(encode_array, feature, array), partial(arrow_values, array))
 
 
 def _joined(column: pa.ChunkedArray) -> pa.Array:
@@ -95,11 +121,6 @@ def _joined(column: pa.ChunkedArray) -> pa.Array:
     if isinstance(joined, pa.ChunkedArray):  # as older versions of pyarrow return it
         return joined.chunk(0) if joined.num_chunks else pa.array([], joined.type)
     return joined
-
-
-def _known(value: Any) -> Any:
-    """Return an object's value as JSON has it; pandas' own NA and NaT are missing."""
-    return None if type(value).__name__ in ("NAType", "NaTType") else json_value(value)
 
 
 def _refusal(read: Read, start: int) -> ServiceError:

@@ -1,16 +1,16 @@
 """Data frames and arrays to the line's own table: columns by name, a goal, a split."""
 
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from batchproof.service.bundle.signature import ClassLabel, Feature, Signature, Task, class_text
+from batchproof.service.bundle.signature import ClassLabel, Signature, Task, class_text
+from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays
-from batchproof.training.data import schema, split, table
-from batchproof.training.data.columns import Column, typed
+from batchproof.service.features.encoder import Encoder
+from batchproof.service.tables.local_frame import arrays_of
+from batchproof.training.data import split, table
 from batchproof.training.data.dataset import Dataset, arrange
 from batchproof.training.data.table import TableError
 from batchproof.training.data.target import MOST_CLASSES, Target, check_size
@@ -25,12 +25,34 @@ def is_frame(x: Any) -> bool:
     return hasattr(x, "__arrow_c_stream__") or hasattr(x, "iloc")
 
 
+def names_of(x: Any) -> list[str]:
+    """Return the names of a data frame's columns as text: the column 3 becomes the feature "3"."""
+    return [str(name) for name in (x.columns if hasattr(x, "iloc") else pa.table(x).column_names)]
+
+
 def arrow_of(x: Any) -> pa.Table:
-    """Return a data frame, or an array [rows, features] float64 with columns named x0, x1, …, as an Arrow table."""
+    """Return a data frame, or an array [rows, features] float64 with columns named x0, x1, …, as an Arrow table.
+
+    Raises TableError for a column whose values are of several types.
+    """
     if isinstance(x, np.ndarray):
         return pa.table({f"x{column}": x[:, column] for column in range(x.shape[1])})
-    found = pa.Table.from_pandas(x, preserve_index=False) if hasattr(x, "iloc") else pa.table(x)
-    return found.replace_schema_metadata(None).rename_columns([str(name) for name in found.column_names])
+    if not hasattr(x, "iloc"):
+        table_of = pa.table(x)
+    else:
+        columns = [_arrow_column(name, x.iloc[:, place]) for place, name in enumerate(names_of(x))]
+        table_of = pa.table(columns, names=names_of(x))
+    return table_of.replace_schema_metadata(None)
+
+
+def _arrow_column(name: str, column: Any) -> Any:
+    try:
+        return pa.Array.from_pandas(column)
+    except pa.ArrowException as error:
+        kinds = sorted({type(value).__name__ for value in column.dropna()})
+        raise TableError(
+            f"column {name!r} holds values of several types, {' and '.join(kinds[:5])}: give it one type"
+        ) from error
 
 
 def data_of(arrow: pa.Table, goal: Target, settings: Settings, weight: np.ndarray | None) -> Dataset:
@@ -66,26 +88,16 @@ def values_of(y: np.ndarray, name: str) -> Target:
     return Target(name, "regression", values, None, "a regressor was asked for")
 
 
-def encode(signature: Signature, arrow: pa.Table) -> Arrays:
-    """Return the graph's inputs for new rows; TableError where a feature is absent or of another kind."""
-    names: Sequence[str] = arrow.column_names
-    for feature in signature.inputs:
-        if feature.name not in names:
-            raise TableError(f"{NAME} has no column {feature.name!r}: {table.nearest(feature.name, list(names))}")
-    columns = [_column(feature, arrow.column(feature.name)) for feature in signature.inputs]
-    return schema.encode(signature, columns, np.arange(arrow.num_rows))
+def encode(signature: Signature, rows: Any) -> Arrays:
+    """Return the graph's inputs for a data frame or an Arrow table, by the types of the fit alone.
 
-
-def _column(feature: Feature, arrow: pa.ChunkedArray) -> Column:
-    is_category = feature.kind == "categorical"
-    missing = np.full(len(arrow), -1, np.int64) if is_category else np.full(len(arrow), np.nan)
-    blank = Column(feature.name, feature.kind, feature.value_type, missing)
-    if arrow.null_count == len(arrow) or (pa.types.is_floating(arrow.type) and arrow.to_pandas().isna().all()):
-        return blank
-    found = typed(feature.name, arrow, feature.kind)
-    if found is None or found.kind != feature.kind:
-        raise TableError(f"column {feature.name!r} holds {arrow.type} values, but was {feature.kind} in training.")
-    return replace(found, value_type=feature.value_type)
+    The rules are those of the service: what the exported bundle refuses, a missing value where training saw none among
+    it, raises TableError with the row and the feature.
+    """
+    try:
+        return arrays_of(Encoder(signature), rows)
+    except ServiceError as error:
+        raise TableError(error.message) from error
 
 
 def _label(value: Any) -> ClassLabel:

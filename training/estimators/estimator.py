@@ -161,16 +161,18 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         check_is_fitted(self, "model_")
         if frame.is_frame(X):
             validate_data(self, X, skip_check_array=True, reset=False)
-            rows = X
+            rows = self._named(X)
         else:
             rows = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
+            rows = frame.arrow_of(rows).rename_columns(list(self.model_.data.table.names))
         with parameters.named():
-            return self.model_.run(frame.encode(self.model_.data.signature, self._named(frame.arrow_of(rows))))
+            return self.model_.run(frame.encode(self.model_.data.signature, rows))
 
-    def _named(self, arrow: Any) -> Any:
-        """Give columns of an array the names that they had as a data frame in training, and the other way round."""
+    def _named(self, rows: Any) -> Any:
+        """Return a data frame whose columns have the names of the fit, also where that was given an array."""
         names = list(self.model_.data.table.names)
-        return arrow if set(names) <= set(arrow.column_names) else arrow.rename_columns(names)
+        arrived = frame.names_of(rows)
+        return rows if set(names) <= set(arrived) else frame.arrow_of(rows).rename_columns(names)
 
     def _settings(self, target: str) -> Settings:
         seed = self.random_state

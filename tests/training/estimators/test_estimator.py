@@ -158,9 +158,62 @@ def test_a_column_that_is_gone_is_named(frame: pd.DataFrame, fitted: BatchNormML
 
 def test_a_batch_without_any_value_is_answered(frame: pd.DataFrame, fitted: BatchNormMLPClassifier) -> None:
     """A column that is missing in every new row is missing, whatever type the frame gives it."""
-    rows = frame.drop(columns="kind").head(3).assign(size=np.nan, colour=None, day=pd.NaT)
+    rows = frame.drop(columns="kind").head(3)
+    wanted = fitted.predict_proba(rows.assign(colour=pd.Series([None] * 3, dtype=object)))
 
-    assert fitted.predict_proba(rows).shape == (3, 2)
+    for missing in (None, np.nan, pd.NA, pd.NaT, pd.Series([None] * 3, dtype="string")):
+        assert fitted.predict_proba(rows.assign(colour=missing)).tobytes() == wanted.tobytes()
+
+
+REFUSED = [
+    ("size", np.inf, "expected a finite number"),
+    ("size", "1.5", "expected a number, got a string"),
+    ("size", "1,5", "a number with a comma"),
+    ("size", True, "expected a number, got a boolean"),
+    ("size", None, "null is not taken, the feature was never missing in training"),
+    ("size", pd.NA, "null is not taken"),
+    ("colour", 3, "expected a string, got a number"),
+    ("day", "29.02.2024", "expected an ISO 8601 date"),
+    ("day", 5, "expected an ISO 8601 date"),
+    ("day", pd.NaT, "null is not taken"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "words"), REFUSED)
+def test_types_come_from_the_fit(
+    frame: pd.DataFrame, fitted: BatchNormMLPClassifier, name: str, value: Any, words: str
+) -> None:
+    """A value that the exported bundle refuses is refused alone, first and last beside others, with its row and feature."""
+    good = frame.drop(columns="kind").head(2).astype(object)
+    bad = good.head(1).assign(**{name: pd.Series([value], dtype=object)})
+    for place, rows in ((0, [bad]), (0, [bad, good]), (2, [good, bad])):
+        with pytest.raises(ValueError, match=f"row {place}, feature '{name}': .*{words}"):
+            fitted.predict_proba(pd.concat(rows))
+
+
+def test_a_row_is_read_alike_beside_any_other(frame: pd.DataFrame, fitted: BatchNormMLPClassifier) -> None:
+    """A row has the same bits alone and beside rows that give its columns other types."""
+    rows = frame.drop(columns="kind").head(4)
+    whole = rows.assign(size=np.array([1, 2, 3, 4], np.int8), colour="red")
+    mixed = pd.concat([whole.astype(object), rows.assign(day=rows["day"].astype(str)).astype(object)])
+    alone = [fitted.predict_proba(one) for one in (whole, rows)]
+
+    assert fitted.predict_proba(mixed).tobytes() == np.vstack(alone).tobytes()
+
+
+def test_a_missing_number_is_refused_in_arrays_too() -> None:
+    """NaN where training saw no missing value is refused in an array as it is in a data frame and by the bundle."""
+    x = np.arange(80.0).reshape(40, 2)
+    model = BatchNormMLPRegressor(**QUICK).fit(x, x[:, 0])
+    with pytest.raises(ValueError, match=r"row 1, feature 'x1': .*never missing in training"):
+        model.predict([[1.0, 2.0], [1.0, np.nan]])
+
+
+def test_a_mixed_column_is_named_in_fitting() -> None:
+    """A column of several types cannot be fitted to, and the refusal names it and the types."""
+    frame = pd.DataFrame({"a": [1.0, "x"] * 20})
+    with pytest.raises(ValueError, match="column 'a' holds values of several types, float and str"):
+        BatchNormMLPRegressor(**QUICK).fit(frame, np.arange(40.0))
 
 
 def test_a_regressor_takes_no_text() -> None:
