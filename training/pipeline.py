@@ -1,20 +1,25 @@
-"""The line from a table to a bundle: prepare -> fit -> freeze -> fold -> export -> check -> measure -> write.
+"""The training line: `train` and `fit` hold all of it, from a table to a bundle, in the order in which it happens.
 
-What loads torch or scikit-learn is imported where it is first needed: that takes seconds, and most faults of a table
-show in its header.
+Prepare, list the candidates, fit the best, freeze the statistics, fold, export, check parity, evaluate, write. What
+loads torch or scikit-learn is imported inside the functions: that takes seconds, and most faults of a table show in
+its header.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchproof.training.data.dataset import Dataset, prepare
-from batchproof.training.export.destination import BundlePath, place_of
-from batchproof.training.fit.checkpoint import Checkpoint, run_of
+from batchproof.training.export.destination import BundlePath, bundle_path
+from batchproof.training.fit.checkpoint import Checkpoint, run_key
 from batchproof.training.fit.interrupt import Interruption
 from batchproof.training.fit.progress import Progress, Silent, duration
 from batchproof.training.settings import Settings
+
+if TYPE_CHECKING:  # it loads torch
+    from batchproof.training.trained_model import Model
 
 
 @dataclass(frozen=True)
@@ -33,52 +38,81 @@ def train(path: Path, settings: Settings, progress: Progress | None = None, star
     Raises TableError, SettingError, CheckpointError, ParityError, ProofError or WriteError; then nothing was written.
     """
     start_s, progress = time.monotonic() if start_s is None else start_s, progress or Silent()
-    place = place_of(path, settings)
+    destination = bundle_path(path, settings)
+    check_device(settings)
+    data = prepare(path, settings)
+
+    from batchproof.training.data.leakage import find
+    from batchproof.training.evaluation.evaluate import evaluate
+    from batchproof.training.trained_model import write
+
+    findings = find(data.signature, data.arrays, data.target, data.split)
+    for line in (*data.lines(), *findings.lines(data.split)):
+        progress.say(line)
+    settings = tuned(data, destination, settings, progress)
+    checkpoint = Checkpoint(destination.checkpoint, run_key(data, settings))
+    with Interruption(progress.say) as interruption:
+        logged = logging_progress(progress, destination, settings)
+        model = fit(data, settings, logged, lambda: interruption.asked, checkpoint)
+    evaluation = evaluate(data, model.compiled)
+    folder = write(model, evaluation, findings, destination, time.monotonic() - start_s)
+    checkpoint.remove()
+    destination.journal.unlink(missing_ok=True)
+    seconds = time.monotonic() - start_s
+    progress.say(f"{evaluation.summary()}\nwrote {folder} in {duration(seconds)}")
+    return Trained(folder, data, evaluation.metrics, seconds)
+
+
+def fit(
+    data: Dataset,
+    settings: Settings,
+    progress: Progress,
+    stop: Callable[[], bool] = lambda: False,
+    checkpoint: Checkpoint | None = None,
+) -> "Model":
+    """Fit to a prepared table, fold and export; nothing is written but the checkpoint. `stop` is asked after each epoch.
+
+    Raises CheckpointError, SettingError, ParityError or ProofError.
+    """
+    from batchproof.training.export.compile import check_parity, export, fold
+    from batchproof.training.fit.selection.candidates import candidates_for
+    from batchproof.training.fit.selection.fit_best import fit_best
+    from batchproof.training.network.batchnorm import recompute
+    from batchproof.training.trained_model import Model
+
+    candidates = candidates_for(len(data.split.train), settings)
+    fitted = fit_best(data, candidates, settings, progress, stop, checkpoint)
+    progress.say("recomputing batch-norm statistics over all training rows, folding, checking")
+    frozen = recompute(fitted.result.network, fitted.rows["train"])
+    folding = fold(fitted, frozen)
+    compiled = export(data, fitted, frozen, folding, settings.arithmetic)
+    parity = check_parity(data, fitted, folding, compiled)
+    return Model(data, settings, fitted, compiled, parity)
+
+
+def check_device(settings: Settings) -> None:
+    """Refuse a missing CUDA device before a large table is read: SettingError."""
     if settings.device == "cuda":
         from batchproof.training.fit.selection.candidates import device_of
 
-        device_of(settings.device)  # refuses before a large table is read
-    data = prepare(path, settings)
-    return trained(data, place, settings, progress, start_s)
+        device_of(settings.device)
 
 
-def trained(data: Dataset, place: BundlePath, settings: Settings, progress: Progress, start_s: float) -> Trained:
-    """Train on a prepared table; see `train`."""
-    from batchproof.training import trained_model as model
-    from batchproof.training.data import leakage as leaks
-
-    findings = leaks.find(data.signature, data.arrays, data.goal, data.split)
-    for line in (*data.lines(), *findings.lines(data.split)):
-        progress.say(line)
-    if settings.tune or settings.time_budget_s:
-        settings = tuned(data, place, settings, progress)
-    checkpoint = checkpoint_of(place, data, settings)
-    if settings.tensorboard is not None:
-        from batchproof.training.fit.tensorboard import TensorBoardProgress
-
-        progress = TensorBoardProgress(progress, Path(settings.tensorboard) / place.name / str(place.version))
-    with Interruption(progress.say) as interruption:
-        made = model.fit(data, settings, progress, lambda: interruption.asked, checkpoint)
-    folder, content = made.write(place, time.monotonic() - start_s, findings)
-    checkpoint.remove()
-    place.journal.unlink(missing_ok=True)
-    seconds = time.monotonic() - start_s
-    said = ", ".join(
-        f"{name} {value:.4g}" for name, value in content["metrics"].items() if name not in ("rows", "part")
-    )
-    progress.say(f"test rows: {said}\nwrote {folder} in {duration(seconds)}")
-    return Trained(folder, data, content["metrics"], seconds)
-
-
-def tuned(data: Dataset, place: BundlePath, settings: Settings, progress: Progress) -> Settings:
-    """Search settings; Ctrl-C ends the search, not the run."""
+def tuned(data: Dataset, destination: BundlePath, settings: Settings, progress: Progress) -> Settings:
+    """Return the settings with the best of a search, if one was asked for; Ctrl-C ends the search, not the run."""
+    if not settings.tune and not settings.time_budget_s:
+        return settings
     from batchproof.training.fit.selection import tuning
 
-    key = Checkpoint(place.checkpoint, run_of(data, replace(settings, tune=None, time_budget_s=None))).key
+    key = run_key(data, replace(settings, tune=None, time_budget_s=None))
     with Interruption(progress.say) as interruption:
-        return tuning.search(data, settings, place.journal, key, progress, lambda: interruption.asked)
+        return tuning.search(data, settings, destination.journal, key, progress, lambda: interruption.asked)
 
 
-def checkpoint_of(place: BundlePath, data: Dataset, settings: Settings) -> Checkpoint:
-    """Return the run's checkpoint: --resume takes it only for the same data and settings."""
-    return Checkpoint(place.checkpoint, run_of(data, settings))
+def logging_progress(progress: Progress, destination: BundlePath, settings: Settings) -> Progress:
+    """Return a progress that also writes TensorBoard logs, if they were asked for. Raises SettingError."""
+    if settings.tensorboard is None:
+        return progress
+    from batchproof.training.fit.tensorboard import TensorBoardProgress
+
+    return TensorBoardProgress(progress, Path(settings.tensorboard) / destination.name / str(destination.version))

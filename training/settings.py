@@ -94,6 +94,11 @@ class Settings:
     tensorboard: str | None = option(None, OUT, "folder for TensorBoard logs; needs the extra `tensorboard`")
     golden_rows: int = option(64, OUT, "synthetic rows whose answers are stored to verify a host with (32 or more)")
 
+    def kind_of(self, column: str) -> Kind | None:
+        """Return the kind that --numeric, --categorical or --date gives to a column; None: inferred from its values."""
+        kinds: tuple[Kind, ...] = ("numeric", "categorical", "date")
+        return next((kind for kind in kinds if column in getattr(self, kind)), None)
+
 
 def read_file(path: Path) -> dict[str, Any]:
     """Return the settings of a TOML file; SettingError in one sentence where it cannot be used."""
@@ -222,8 +227,3 @@ def _typed(name: str, value: Any) -> Any:
         shown = list(value) if isinstance(value, tuple) else value
         raise SettingError(f"{flag(name)} is {shown!r}: it must be {spoken(wanted)}.")
     return value
-
-
-def _wanted(name: str, settings: Settings) -> Kind | None:
-    kinds: tuple[Kind, ...] = ("numeric", "categorical", "date")
-    return next((kind for kind in kinds if name in getattr(settings, kind)), None)

@@ -104,13 +104,13 @@ def test_http_gives_the_engines_bits(server: Live, models: dict[str, Trained], n
         answers = [
             one for start in range(0, len(rows), size) for one in predict(server, name, rows[start : start + size])
         ]
-        if made.data.goal.classes is None:
+        if made.data.target.classes is None:
             found = np.array([[answer["value"]] for answer in answers], np.float32)
             assert found.tobytes() == engine["value"].tobytes()
         else:
             found = np.array([list(answer["probabilities"].values()) for answer in answers], np.float32)
             assert found.tobytes() == engine["probabilities"].tobytes()
-            labels = [made.data.goal.classes[code] for code in found.argmax(axis=1)]
+            labels = [made.data.target.classes[code] for code in found.argmax(axis=1)]
             assert [answer["label"] for answer in answers] == labels
 
 
@@ -118,14 +118,14 @@ def test_http_gives_the_engines_bits(server: Live, models: dict[str, Trained], n
 def test_http_gives_the_trained_networks_answers(server: Live, models: dict[str, Trained], name: str) -> None:
     """Over HTTP the answers are the float64 network's, folded from the trained one, to 1e-4 of its scores' spread."""
     made = models[name]
-    kept = weights.read(made.folder / "weights.safetensors", made.data.goal.task)
+    kept = weights.read(made.folder / "weights.safetensors", made.data.target.task)
     arrays, rows = made.data.arrays["test"], json_rows(made, made.data.split.test)
     x = kept.preprocess.transform(arrays)  # type: ignore[arg-type]
     scores = kept.folded.scores(x, arrays.categorical)
     wanted = predictions(scores, kept.folded.output)
     answers = predict(server, name, rows)
     found = [[answer["value"]] if "value" in answer else list(answer["probabilities"].values()) for answer in answers]
-    unit = kept.folded.output.value_std if made.data.goal.classes is None else 1.0
+    unit = kept.folded.output.value_std if made.data.target.classes is None else 1.0
     np.testing.assert_allclose(np.array(found) / unit, wanted / unit, rtol=1e-5, atol=1e-4 * scores.std())
 
 
@@ -242,7 +242,7 @@ def test_killed_and_resumed(tmp_path: Path, root: Path) -> None:
         check=False,
     )
     assert refused.returncode == 2
-    assert "is of other data or settings" in refused.stderr
+    assert "belongs to other data or settings" in refused.stderr
     process = subprocess.Popen(
         [*COMMAND, str(tmp_path / "t.csv"), "--models", str(tmp_path / "models"), *SLOW, "--resume"],
         stdout=subprocess.PIPE,

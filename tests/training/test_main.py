@@ -91,7 +91,7 @@ def test_an_absent_device(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     """A device that is not there is refused before the table is read."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert run(tmp_path, "", "--target", "y", "--device", "cuda") == 2
-    assert "torch finds no CUDA device here: use cpu or auto." in capsys.readouterr().err
+    assert "torch finds no CUDA device here; use cpu or auto." in capsys.readouterr().err
 
 
 def test_a_folder_that_takes_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,12 +21,12 @@ def main(arguments: Sequence[str]) -> int:
         values = {name: value for name, value in vars(given).items() if name not in ("table", "folds")}
         settings = make(values)
         data = prepare(given.table, settings)
-        check_folds(given.folds, len(data.goal.y))
+        check_folds(given.folds, len(data.target.y))
         # torch takes seconds to load: a fault of the table is told before that.
         from batchproof.training.evaluation.cross_validation import compare, verdict
 
-        unit = "RMSE" if data.goal.classes is None else "log loss"
-        print(f"{given.table.name}: {len(data.goal.y)} rows, {data.goal.task}, {given.folds} folds", flush=True)
+        unit = "RMSE" if data.target.classes is None else "log loss"
+        print(f"{given.table.name}: {len(data.target.y)} rows, {data.target.task}, {given.folds} folds", flush=True)
         scores = compare(data, settings, given.folds, lambda line: print(line, file=sys.stderr, flush=True))
     except (TableError, SettingError) as error:
         print(f"batchproof-train compare: {error}", file=sys.stderr)

@@ -15,6 +15,7 @@ from batchproof.training.data.table import TableError
 MOST_STRAYS = 0.1  # share of the distinct values of a column of numbers that may be no number, to be told of it
 TICKS_PER_S = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 MICROSECONDS = 10**6
+MOST = 1e100  # size of a feature's value: sums of squares of greater ones overflow
 
 
 @dataclass(frozen=True)
@@ -195,10 +196,8 @@ def _dates(name: str, levels: list[str], *, must: bool) -> list[float] | None:
     return seconds
 
 
-MOST = 1e100  # size of a feature's value: sums of squares of greater ones overflow
-
-
-def _check_range(column: Column) -> None:
+def check_range(column: Column) -> None:
+    """Raise TableError where a number is too large to train on."""
     if column.kind == "numeric" and (far := np.nanmax(np.abs(column.values))) > MOST:
         raise TableError(
             f"column {column.name!r} holds a value of size {far:.3g}, and {MOST:g} is the most that training takes: "

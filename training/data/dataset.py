@@ -9,13 +9,13 @@ import pyarrow as pa
 from batchproof.service.bundle.signature import Signature
 from batchproof.service.features.arrays import Arrays
 from batchproof.training.data import schema as schemas
-from batchproof.training.data import target as goals
-from batchproof.training.data.columns import Column, _check_range, typed
+from batchproof.training.data import target as targets
+from batchproof.training.data.columns import Column, check_range, typed
 from batchproof.training.data.schema import Dropped, Schema
-from batchproof.training.data.split import Split, _check_classes, _split
+from batchproof.training.data.split import Split, split_rows
 from batchproof.training.data.table import RawTable, TableError, nearest, read
-from batchproof.training.data.target import Target, _target
-from batchproof.training.settings import Settings, _wanted
+from batchproof.training.data.target import Target
+from batchproof.training.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class Dataset:
 
     table: RawTable
     columns: tuple[Column, ...]  # of all rows, the target's not among them
-    goal: Target
+    target: Target
     schema: Schema
     split: Split
     arrays: dict[str, Arrays]  # train, validation, test -> the graph's inputs
     weight: np.ndarray | None = None  # [rows] float64, how much each row counts in the fit
 
     @property
-    def judged(self) -> str:
+    def evaluation_part(self) -> str:
         """The part that metrics are measured on: the test rows, or the validation rows where there are none."""
         return "test" if len(self.split.test) else "validation"
 
@@ -43,7 +43,7 @@ class Dataset:
     def y(self, part: str) -> np.ndarray:
         """Return the target of one part [rows]: class codes or float64 values."""
         rows: np.ndarray = getattr(self.split, part)
-        return self.goal.y.take(rows)
+        return self.target.y.take(rows)
 
     def weights(self, part: str) -> np.ndarray | None:
         """Return how much each row of one part counts [rows] float32, 1 for the mean training row; None: all alike."""
@@ -54,12 +54,12 @@ class Dataset:
         return np.asarray(self.weight[rows] / unit, np.float32)
 
     def lines(self) -> list[str]:
-        """Return what was decided, for people: the goal, the split, and one line a column."""
-        goal, sizes = self.goal, {part: len(getattr(self.split, part)) for part in Split._fields}
-        classes = "" if goal.classes is None else f", {len(goal.classes)} classes"
+        """Return what was decided, for people: the target, the split, and one line a column."""
+        target, sizes = self.target, {part: len(getattr(self.split, part)) for part in Split._fields}
+        classes = "" if target.classes is None else f", {len(target.classes)} classes"
         return [
-            f"{self.table.path.name}: {len(goal.y)} rows, {len(self.table.names)} columns",
-            f"target {goal.name!r}: {goal.task}{classes} ({goal.reason})",
+            f"{self.table.path.name}: {len(target.y)} rows, {len(self.table.names)} columns",
+            f"target {target.name!r}: {target.task}{classes} ({target.reason})",
             "rows: " + ", ".join(f"{count} {part}" for part, count in sizes.items()),
             *self.schema.lines(self.columns),
         ]
@@ -69,24 +69,28 @@ def prepare(path: Path, settings: Settings) -> Dataset:
     """Read the table and everything about it that the settings ask for; TableError in one sentence."""
     table, own_rows = _with_test(read(path), settings)
     _check_names(table, settings)
-    goal = goals.find(_target(table, settings), settings.task)
-    split = _split(table, goal, settings, own_rows)
-    _check_classes(goal, split)
+    target = targets.read(table, settings)
+    split = split_rows(table, target, settings, own_rows)
     left_out = {settings.target, settings.split_column, *settings.drop}
     names = [name for name in table.names if name not in left_out]
-    return arrange(table, names, goal, split, settings)
+    return arrange(table, names, target, split, settings)
 
 
 def arrange(
-    table: RawTable, names: list[str], goal: Target, split: Split, settings: Settings, weight: np.ndarray | None = None
+    table: RawTable,
+    names: list[str],
+    target: Target,
+    split: Split,
+    settings: Settings,
+    weight: np.ndarray | None = None,
 ) -> Dataset:
     """Read the columns `names` of a table that is split already, and encode them; TableError in one sentence."""
     columns, dropped = _columns(table, settings, names)
-    schema = schemas.infer(columns, goal, split.train, rare_rows=settings.rare_rows, keep=settings.keep)
-    asked = tuple(Dropped(name, "as asked") for name in settings.drop)
-    schema = Schema(schema.signature, schema.dropped + dropped + asked)
+    schema = schemas.infer(columns, target, split.train, rare_rows=settings.rare_rows, keep=settings.keep)
+    requested = tuple(Dropped(name, "as requested") for name in settings.drop)
+    schema = Schema(schema.signature, schema.dropped + dropped + requested)
     arrays = {part: schemas.encode(schema.signature, columns, getattr(split, part)) for part in Split._fields}
-    return Dataset(table, columns, goal, schema, split, arrays, weight)
+    return Dataset(table, columns, target, schema, split, arrays, weight)
 
 
 def _with_test(table: RawTable, settings: Settings) -> tuple[RawTable, int]:
@@ -122,13 +126,13 @@ def _columns(table: RawTable, settings: Settings, names: list[str]) -> tuple[tup
     columns, dropped = [], []
     for name in names:
         if not name:
-            dropped.append(Dropped(name, "it has no name"))
+            dropped.append(Dropped(name, "no name"))
             continue
         arrow = table.arrow.column(name)
-        column = typed(name, arrow, _wanted(name, settings))
+        column = typed(name, arrow, settings.kind_of(name))
         if column is None:
-            dropped.append(Dropped(name, f"{arrow.type} values are no numbers, text or dates"))
+            dropped.append(Dropped(name, f"{arrow.type} values are not numbers, text or dates"))
         else:
-            _check_range(column)
+            check_range(column)
             columns.append(column)
     return tuple(columns), tuple(dropped)

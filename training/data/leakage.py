@@ -48,15 +48,15 @@ class Findings(NamedTuple):
         return said
 
 
-def find(signature: Signature, arrays: dict[str, Arrays], goal: Target, split: Split) -> Findings:
+def find(signature: Signature, arrays: dict[str, Arrays], target: Target, split: Split) -> Findings:
     """Look for leaks, duplicates and rare classes; `arrays` and `split` have train, validation and test."""
-    y = {part: goal.y[getattr(split, part)] for part in Split._fields}
+    y = {part: target.y[getattr(split, part)] for part in Split._fields}
     return Findings(
-        tuple(_leaks(signature, arrays, y, goal)), _duplicates(arrays, y), _rare(y["train"], goal.classes or ())
+        tuple(_leaks(signature, arrays, y, target)), _duplicates(arrays, y), _rare(y["train"], target.classes or ())
     )
 
 
-def _leaks(signature: Signature, arrays: dict[str, Arrays], y: dict[str, np.ndarray], goal: Target) -> list[Leak]:
+def _leaks(signature: Signature, arrays: dict[str, Arrays], y: dict[str, np.ndarray], target: Target) -> list[Leak]:
     train, validation = arrays["train"], arrays["validation"]
     found = []
     for names, seen, held in (
@@ -67,7 +67,7 @@ def _leaks(signature: Signature, arrays: dict[str, Arrays], y: dict[str, np.ndar
             assert seen is not None, "a signature's kind of feature has its array"
             assert held is not None, "a signature's kind of feature has its array"
             told = _told(
-                seen[:, column], y["train"], held[:, column], y["validation"], classes=goal.classes is not None
+                seen[:, column], y["train"], held[:, column], y["validation"], classes=target.classes is not None
             )
             if told >= TOLD:
                 found.append(Leak(feature.name, told))

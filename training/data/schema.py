@@ -39,7 +39,9 @@ class Schema:
         return lines + [f"  {drop.name:<{width}}  dropped      {drop.reason}" for drop in self.dropped]
 
 
-def infer(columns: Iterable[Column], goal: Target, train: np.ndarray, *, rare_rows: int, keep: Iterable[str]) -> Schema:
+def infer(
+    columns: Iterable[Column], target: Target, train: np.ndarray, *, rare_rows: int, keep: Iterable[str]
+) -> Schema:
     """Decide on every column by its training rows, numbered `train`; whether null is taken, by all rows."""
     features, dropped = [], []
     for column in columns:
@@ -54,7 +56,7 @@ def infer(columns: Iterable[Column], goal: Target, train: np.ndarray, *, rare_ro
             dropped.append(Dropped(column.name, f"{reason} ({column.note})" if column.note else reason))
     if not features:
         raise TableError("no column is left to predict from: name one in --keep to hold on to it.")
-    return Schema(Signature(inputs=tuple(features), target=goal.name, classes=goal.classes), tuple(dropped))
+    return Schema(Signature(inputs=tuple(features), target=target.name, classes=target.classes), tuple(dropped))
 
 
 def useless(column: Column) -> str | None:

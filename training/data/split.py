@@ -25,6 +25,28 @@ class Split(NamedTuple):
     test: np.ndarray  # [test rows] int64
 
 
+def split_rows(table: RawTable, target: Target, settings: Settings, own_rows: int) -> Split:
+    """Split the rows as the settings ask; rows from number `own_rows` on are those of a test file.
+
+    Raises TableError where a part would have too few rows, or a class no training row.
+    """
+    split = _split(table, target, settings, own_rows)
+    if target.classes is not None:
+        for code in np.setdiff1d(target.y, target.y[split.train]).tolist():
+            raise TableError(f"class {target.classes[code]!r} is in no training row: it cannot be learnt.")
+    return split
+
+
+def _split(table: RawTable, target: Target, settings: Settings, own_rows: int) -> Split:
+    if settings.split_column is not None:
+        labels = table.arrow.column(settings.split_column).to_pylist()
+        return named(labels, settings.split_column)
+    if own_rows == len(target.y):
+        return draw(target.strata, settings.seed, settings.validation_share, settings.test_share)
+    drawn = draw(target.strata[:own_rows], settings.seed, settings.validation_share, 0.0)
+    return drawn._replace(test=np.arange(own_rows, len(target.y)))
+
+
 def draw(
     strata: np.ndarray, seed: int, validation_share: float, test_share: float, least_rows: int = MIN_ROWS
 ) -> Split:
@@ -81,20 +103,3 @@ def _filled(
     if not len(validation) or (needs_test and not len(test)):
         raise TableError("every class has one row: there is nothing to validate and to test on.")
     return test, validation
-
-
-def _split(table: RawTable, goal: Target, settings: Settings, own_rows: int) -> Split:
-    if settings.split_column is not None:
-        labels = table.arrow.column(settings.split_column).to_pylist()
-        return named(labels, settings.split_column)
-    if own_rows == len(goal.y):
-        return draw(goal.strata, settings.seed, settings.validation_share, settings.test_share)
-    drawn = draw(goal.strata[:own_rows], settings.seed, settings.validation_share, 0.0)
-    return drawn._replace(test=np.arange(own_rows, len(goal.y)))
-
-
-def _check_classes(goal: Target, split: Split) -> None:
-    if goal.classes is None:
-        return
-    for code in np.setdiff1d(goal.y, goal.y[split.train]).tolist():
-        raise TableError(f"class {goal.classes[code]!r} is in no training row: it cannot be learnt.")

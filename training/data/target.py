@@ -7,7 +7,7 @@ import numpy as np
 from batchproof.service.bundle.signature import ClassLabel, Task, class_text
 from batchproof.training.data.columns import Column, typed
 from batchproof.training.data.table import RawTable, TableError
-from batchproof.training.settings import Settings, _wanted
+from batchproof.training.settings import Settings
 
 FEW_VALUES = 10  # a whole-number target with at most so many distinct values is taken for classes
 MOST_CLASSES = 1000
@@ -31,8 +31,21 @@ class Target:
         return self.y if self.classes is not None else np.zeros(len(self.y), np.int64)
 
 
-def find(column: Column, wanted: Task | None) -> Target:
-    """Return the goal that the target column states; TableError where it cannot be predicted."""
+def read(table: RawTable, settings: Settings) -> Target:
+    """Return the target of a table's rows; TableError where it cannot be predicted."""
+    arrow = table.arrow.column(settings.target)
+    if arrow.null_count == len(arrow):
+        raise TableError(f"the target {settings.target!r} has no value in any row.")
+    column = typed(settings.target, arrow, settings.kind_of(settings.target))
+    if column is None:
+        raise TableError(
+            f"the target {settings.target!r} holds {arrow.type} values: it must be numbers, text or booleans."
+        )
+    return target_of(column, settings.task)
+
+
+def target_of(column: Column, wanted: Task | None = None) -> Target:
+    """Return the target in a typed column, for the task `wanted` or inferred; TableError where it cannot be predicted."""
     missing = column.is_missing
     if missing.any():
         count, first = int(missing.sum()), int(np.flatnonzero(missing)[0]) + 1
@@ -42,7 +55,7 @@ def find(column: Column, wanted: Task | None) -> Target:
             f"the target {column.name!r} has {what} in {rows} (counted from 1, without a header): "
             "fill it in or take such rows out."
         )
-    task, reason = (wanted, "as asked") if wanted else infer(column)
+    task, reason = (wanted, "as requested") if wanted else infer(column)
     if task == "regression":
         return _values(column, reason)
     labels, y = _classes(column)
@@ -119,15 +132,3 @@ def _check_classes(name: str, labels: tuple[ClassLabel, ...], rows: int, task: T
         )
     if len({class_text(label) for label in labels}) < len(labels):
         raise TableError(f"the target {name!r} has classes that differ only in their type.")
-
-
-def _target(table: RawTable, settings: Settings) -> Column:
-    arrow = table.arrow.column(settings.target)
-    if arrow.null_count == len(arrow):
-        raise TableError(f"the target {settings.target!r} has no value in any row.")
-    column = typed(settings.target, arrow, _wanted(settings.target, settings))
-    if column is None:
-        raise TableError(
-            f"the target {settings.target!r} holds {arrow.type} values: it must be numbers, text or booleans."
-        )
-    return column

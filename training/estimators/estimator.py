@@ -24,10 +24,12 @@ from sklearn.utils.validation import (
 )
 
 from batchproof.service.features.arrays import Outputs
-from batchproof.training import trained_model as model
+from batchproof.training import pipeline, trained_model
+from batchproof.training.data import leakage
 from batchproof.training.data.target import Target
 from batchproof.training.estimators import dataframe as frame
 from batchproof.training.estimators import messages as parameters
+from batchproof.training.evaluation.evaluate import evaluate
 from batchproof.training.export import bundle_writer as bundle
 from batchproof.training.export.destination import NAME, BundlePath
 from batchproof.training.fit.progress import Progress, Silent
@@ -119,7 +121,7 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         with parameters.named():
             settings = self._settings(target)
             data = frame.data_of(rows, self._goal(y, target), settings, weight)
-            self.model_: Model = model.fit(data, settings, Progress() if self.verbose else Silent())
+            self.model_: Model = pipeline.fit(data, settings, Progress() if self.verbose else Silent())
         self.fit_seconds_ = time.monotonic() - start_s
         return self
 
@@ -130,12 +132,15 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         the bundle's metrics are those of the validation rows, and say so. Raises SettingError or WriteError.
         """
         check_is_fitted(self, "model_")
-        name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", self.model_.data.goal.name).strip(".-_")
+        name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", self.model_.data.target.name).strip(".-_")
         if not NAME.fullmatch(name):
             raise SettingError(f"{name!r} cannot name a model: use letters, digits, '.', '_' and '-'.")
         place = BundlePath(Path(folder), name, version or bundle.next_version(Path(folder), name))
-        written, _ = self.model_.write(place, self.fit_seconds_)
-        return written
+        data = self.model_.data
+        findings = leakage.find(data.signature, data.arrays, data.target, data.split)
+        return trained_model.write(
+            self.model_, evaluate(data, self.model_.compiled), findings, place, self.fit_seconds_
+        )
 
     @abstractmethod
     def _goal(self, y: np.ndarray, name: str) -> Target:

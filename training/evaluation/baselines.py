@@ -1,4 +1,4 @@
-"""What a network has to beat: a constant, a linear model and scikit-learn's boosted trees, each with its defaults."""
+"""The baselines: a constant, a linear model and scikit-learn's boosted trees, each with its defaults."""
 
 from collections.abc import Callable
 
@@ -21,15 +21,15 @@ MOST_CODES = 255  # the most categories that the trees take as categories
 
 
 def constant(data: Dataset) -> np.ndarray:
-    """Answer for the test rows with the class shares or the mean of the training rows."""
+    """Predict the class shares or the mean of the training rows for every test row."""
     y = data.y("train")
-    guess = np.bincount(y, minlength=len(data.goal.classes)) / len(y) if data.goal.classes else y.mean()
-    return np.broadcast_to(guess, (len(data.y("test")), *np.shape(guess)))
+    prediction = np.bincount(y, minlength=len(data.target.classes)) / len(y) if data.target.classes else y.mean()
+    return np.broadcast_to(prediction, (len(data.y("test")), *np.shape(prediction)))
 
 
 def linear(data: Dataset) -> np.ndarray:
-    """Answer with a ridge or logistic regression of standardised numbers and one-hot categories."""
-    model = Ridge() if data.goal.classes is None else LogisticRegression(max_iter=1_000)
+    """Predict with a ridge or logistic regression on standardised numbers and one-hot categories."""
+    model = Ridge() if data.target.classes is None else LogisticRegression(max_iter=1_000)
     numbers, codes = counts(data)
     numeric = make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler())
     columns = make_column_transformer(
@@ -41,9 +41,9 @@ def linear(data: Dataset) -> np.ndarray:
 
 
 def trees(data: Dataset) -> np.ndarray:
-    """Answer with histogram gradient boosting, stopped on the validation rows."""
+    """Predict with histogram gradient boosting, stopped on the validation rows."""
     numbers, codes = counts(data)
-    kind = HistGradientBoostingRegressor if data.goal.classes is None else HistGradientBoostingClassifier
+    kind = HistGradientBoostingRegressor if data.target.classes is None else HistGradientBoostingClassifier
     model = kind(
         categorical_features=[False] * numbers + [count <= MOST_CODES for count in codes],
         max_iter=MOST_ROUNDS,
@@ -58,7 +58,7 @@ def trees(data: Dataset) -> np.ndarray:
         return answers(model.fit(rows, data.y("train"), **validation), data)
 
 
-RIVALS: dict[str, Callable[[Dataset], np.ndarray]] = {
+BASELINES: dict[str, Callable[[Dataset], np.ndarray]] = {
     "a constant": constant,
     "a linear model": linear,
     "boosted trees": trees,
@@ -79,6 +79,6 @@ def joined(arrays: Arrays) -> np.ndarray:
 
 def answers(model: object, data: Dataset) -> np.ndarray:
     """Return probabilities [rows, classes] or values [rows] for the test rows."""
-    method = "predict" if data.goal.classes is None else "predict_proba"
-    found: np.ndarray = getattr(model, method)(joined(data.arrays["test"]))
-    return found
+    method = "predict" if data.target.classes is None else "predict_proba"
+    predicted: np.ndarray = getattr(model, method)(joined(data.arrays["test"]))
+    return predicted

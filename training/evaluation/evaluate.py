@@ -1,10 +1,12 @@
-"""What rows that were not trained on say of the served outputs: metrics, uncertainty, and what exactness cost."""
+"""Evaluation of the exported graph on held-out rows: metrics, uncertainty, and the accuracy of exact arithmetic."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from batchproof.service.features.arrays import Outputs
 from batchproof.training.data.dataset import Dataset
 from batchproof.training.evaluation import conformal, metrics
 from batchproof.training.export.compile import CompiledModel
@@ -13,41 +15,65 @@ from batchproof.training.export.exact.accuracy import reference_scores
 from batchproof.training.network.fold import predictions
 
 
-def metrics_of(data: Dataset, outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Return the metrics of the served outputs on the judged rows, beside those of a constant guess."""
-    y, train_y = data.y(data.judged), data.y("train")
-    if data.goal.classes is None:
-        found = metrics.regression(outputs["value"][:, 0], y, float(train_y.mean()))
+@dataclass(frozen=True)
+class Evaluation:
+    """What bundle.json says of a model's quality, as JSON values."""
+
+    metrics: dict[str, Any]
+    uncertainty: dict[str, Any] | None
+    arithmetic: dict[str, Any]
+
+    def summary(self) -> str:
+        """Return the metrics in one line, for people."""
+        values = {name: value for name, value in self.metrics.items() if name not in ("rows", "part")}
+        part = self.metrics.get("part", "test")
+        return f"{part} rows: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+
+
+def evaluate(data: Dataset, compiled: CompiledModel) -> Evaluation:
+    """Run the exported graph on the validation and the evaluation rows, and measure its outputs."""
+    outputs = {part: compiled.run(data.arrays[part]) for part in ("validation", data.evaluation_part)}
+    return Evaluation(
+        metrics_of(data, outputs[data.evaluation_part]), uncertainty(data, outputs), arithmetic(data, compiled)
+    )
+
+
+def metrics_of(data: Dataset, outputs: Outputs) -> dict[str, Any]:
+    """Return the metrics of outputs for the evaluation rows, beside those of a constant prediction."""
+    part = data.evaluation_part
+    y, train_y = data.y(part), data.y("train")
+    if data.target.classes is None:
+        measured = metrics.regression(outputs["value"][:, 0], y, float(train_y.mean()))
     else:
-        prior = np.bincount(train_y, minlength=len(data.goal.classes)) / len(train_y)
-        found = metrics.classification(outputs["probabilities"], y, prior)
-    told = {} if data.judged == "test" else {"part": data.judged}
-    return {"rows": len(y), **told, **found}
+        prior = np.bincount(train_y, minlength=len(data.target.classes)) / len(train_y)
+        measured = metrics.classification(outputs["probabilities"], y, prior)
+    return {"rows": len(y), **({} if part == "test" else {"part": part}), **measured}
 
 
-def uncertainty(data: Dataset, outputs: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any] | None:
+def uncertainty(data: Dataset, outputs: Mapping[str, Outputs]) -> dict[str, Any] | None:
     """Return conformal thresholds from the validation rows, tested on the test rows; None with too few rows."""
-    name = "value" if data.goal.classes is None else "probabilities"
-    held, test = (outputs[part][name] for part in ("validation", data.judged))
-    if data.goal.classes is None:
-        found = conformal.for_values(held[:, 0], data.y("validation"), test[:, 0], data.y(data.judged))
+    part = data.evaluation_part
+    if data.target.classes is None:
+        validation, test = (outputs[name]["value"][:, 0] for name in ("validation", part))
+        thresholds = conformal.for_values(validation, data.y("validation"), test, data.y(part))
     else:
-        found = conformal.for_classes(held, data.y("validation"), test, data.y(data.judged))
-    if found is not None and data.judged != "test":
-        found = found.model_copy(update={"tested": {}})  # rows that thresholds were taken from test nothing
-    return None if found is None else found.model_dump(mode="json")
+        validation, test = (outputs[name]["probabilities"] for name in ("validation", part))
+        thresholds = conformal.for_classes(validation, data.y("validation"), test, data.y(part))
+    if thresholds is not None and part != "test":
+        thresholds = thresholds.model_copy(update={"tested": {}})  # their own rows would test nothing
+    return None if thresholds is None else thresholds.model_dump(mode="json")
 
 
-def arithmetic(data: Dataset, made: CompiledModel) -> dict[str, Any]:
+def arithmetic(data: Dataset, compiled: CompiledModel) -> dict[str, Any]:
     """Return bundle.json's `arithmetic`; of an exact graph with its certificate and its accuracy on the test rows."""
-    if made.proved is None:
+    if compiled.proved is None:
         return {"kind": "float32"}
-    test = data.arrays[data.judged]
-    stated = exact.arithmetic(made.proved, made.weights, made.runner, test)
-    name = "value" if data.goal.classes is None else "probabilities"
-    reference = predictions(reference_scores(made.weights, test), made.weights.folded.output)
+    rows = data.arrays[data.evaluation_part]
+    stated = exact.arithmetic(compiled.proved, compiled.weights, compiled.runner, rows)
+    name = "value" if data.target.classes is None else "probabilities"
+    reference = predictions(reference_scores(compiled.weights, rows), compiled.weights.folded.output)
     stated["accuracy"]["metrics"] = {
         "float64": metrics_of(data, {name: reference}),
-        "exact": metrics_of(data, made.run(test)),
+        "exact": metrics_of(data, compiled.run(rows)),
     }
     return stated

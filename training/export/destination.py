@@ -1,4 +1,4 @@
-"""Where a bundle goes, decided before the table is read: the model's name, its folder and the version."""
+"""Where a bundle will be written, decided before the table is read: the model's name, its folder and the version."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class BundlePath:
-    """Where a bundle goes: models/<name>/<version>/."""
+    """The folder of a bundle: models/<name>/<version>/."""
 
     models: Path
     name: str
@@ -20,17 +20,17 @@ class BundlePath:
 
     @property
     def checkpoint(self) -> Path:
-        """The file that --resume goes on from; hidden, so that no service takes it for a version."""
+        """The file that --resume continues from; hidden, so that no service mistakes it for a version."""
         return self.models / self.name / ".checkpoint.safetensors"
 
     @property
     def journal(self) -> Path:
-        """The search of settings so far; a search that was ended goes on from it."""
+        """The trials of --tune so far; a search that was ended continues from it."""
         return self.models / self.name / ".tuning.journal"
 
 
-def place_of(path: Path, settings: Settings) -> BundlePath:
-    """Return where the bundle will go; SettingError where it cannot: its name, folder or version."""
+def bundle_path(path: Path, settings: Settings) -> BundlePath:
+    """Return where the bundle will be written; SettingError where its name, folder or version cannot be used."""
     name = settings.name or re.sub(r"[^A-Za-z0-9._-]+", "-", path.name.split(".")[0]).strip(".-_")
     if not NAME.fullmatch(name):
         raise SettingError(f"{name!r} cannot name a model: use letters, digits, '.', '_' and '-' (--name).")
@@ -38,7 +38,7 @@ def place_of(path: Path, settings: Settings) -> BundlePath:
     try:
         bundle.check_writable(models / name)
     except bundle.WriteError as error:
-        raise SettingError(f"no bundle can be written there: {error} Give another folder with --models.") from error
+        raise SettingError(f"no bundle can be written there: {error} Choose another folder with --models.") from error
     version = settings.version or bundle.next_version(models, name)
     if (models / name / str(version)).exists():
         raise SettingError(f"version {version} of {name!r} exists already: bundles are never overwritten.")

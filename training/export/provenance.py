@@ -52,4 +52,4 @@ def collect(
 def source(data: Dataset) -> dict[str, Any]:
     """Return which table it was, without saying where it lies."""
     table = data.table
-    return {"file": table.path.name, "sha256": table.sha256, "rows": len(data.goal.y), "columns": len(table.names)}
+    return {"file": table.path.name, "sha256": table.sha256, "rows": len(data.target.y), "columns": len(table.names)}

@@ -1,4 +1,4 @@
-"""A fit's state on disk, so that a killed run goes on: one safetensors file (no pickle), replaced whole."""
+"""A fit's state on disk, so that a killed run can resume: one safetensors file (no pickle), replaced atomically."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
 
@@ -17,25 +17,25 @@ from batchproof.training.settings import Settings
 if TYPE_CHECKING:  # it takes seconds to load
     from torch import Tensor
 
-INTERVAL_S = 10.0  # a checkpoint may cost more than a short epoch: at most so often
+INTERVAL_S = 10.0  # least time between two saves: one may take longer than a short epoch
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be gone on from; the message is one sentence."""
+    """A checkpoint that cannot be resumed from; the message is one sentence."""
 
 
 class Checkpoint:
-    """The checkpoint of one run; `key` says what run it is: the data and every setting."""
+    """The checkpoint of one run, which `key` identifies: see `run_key`."""
 
-    def __init__(self, path: Path, key: Mapping[str, object], *, interval_s: float = INTERVAL_S) -> None:
+    def __init__(self, path: Path, key: str, *, interval_s: float = INTERVAL_S) -> None:
         """Keep the state at `path`."""
         self.path = path
-        self.key = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
+        self.key = key
         self._interval_s = interval_s
         self._last_s = -interval_s
 
     def save(self, state: Mapping[str, "Tensor"]) -> None:
-        """Replace the file, unless it was replaced a moment ago."""
+        """Replace the file, unless it was replaced less than the interval ago."""
         from safetensors.torch import save
 
         now = time.monotonic()
@@ -51,14 +51,14 @@ class Checkpoint:
         self._last_s = time.monotonic()
 
     def load(self) -> "dict[str, Tensor]":
-        """Return the saved state; CheckpointError where there is none, or where it is another run's."""
+        """Return the saved state; CheckpointError where there is none, or where it belongs to another run."""
         if not self.path.exists():
-            raise CheckpointError(f"there is no checkpoint {self.path} to resume from: leave --resume out.")
+            raise CheckpointError(f"there is no checkpoint {self.path} to resume from: run without --resume.")
         try:
             with safe_open(self.path, framework="pt") as file:
                 if (file.metadata() or {}).get("key") != self.key:
                     raise CheckpointError(
-                        f"the checkpoint {self.path} is of other data or settings: give the same ones, or leave --resume out."
+                        f"the checkpoint {self.path} belongs to other data or settings: use the same ones, or run without --resume."
                     )
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open has no __iter__
         except (SafetensorError, OSError) as error:
@@ -69,10 +69,11 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
-NOT_KEYED = ("models", "resume", "tensorboard", "version")  # settings that change no fit
+NOT_KEYED = ("models", "resume", "tensorboard", "version")  # settings that do not change a fit
 
 
-def run_of(data: Dataset, settings: Settings) -> dict[str, Any]:
-    """Return what makes two runs the same run."""
-    told = {name: value for name, value in asdict(settings).items() if name not in NOT_KEYED}
-    return {"data": data.table.sha256, "settings": told}
+def run_key(data: Dataset, settings: Settings) -> str:
+    """Return the SHA-256 of what decides a fit: the data, and every setting that changes it."""
+    deciding = {name: value for name, value in asdict(settings).items() if name not in NOT_KEYED}
+    key = {"data": data.table.sha256, "settings": deciding}
+    return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()

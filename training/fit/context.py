@@ -1,4 +1,4 @@
-"""One table with what all of its fits share, and what a fit of it comes to."""
+"""What all fits of one table share, and the result of one."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -9,42 +9,44 @@ import torch
 from torch import Tensor
 
 from batchproof.training.data.dataset import Dataset
-from batchproof.training.fit import loop as fits
+from batchproof.training.fit import loop
 from batchproof.training.fit.loop import FitResult, Hooks
 from batchproof.training.fit.plan import Plan
 from batchproof.training.fit.progress import Progress
-from batchproof.training.network import objective as targets
+from batchproof.training.network import objective as objectives
 from batchproof.training.network.network import Network, dimensions
 from batchproof.training.network.objective import Objective
 from batchproof.training.network.tensors import Rows, encode, sample
-from batchproof.training.preprocessing import preprocess as preprocesses
+from batchproof.training.preprocessing import preprocess as encodings
 from batchproof.training.preprocessing.preprocess import Preprocess, Raw
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The best network of a fit, with all that it was fitted with."""
+    """The best network of a fit, with its encodings and rows."""
 
     preprocess: Preprocess
-    target: Objective
+    objective: Objective
     rows: dict[str, Rows]  # train, validation
     result: FitResult
-    chosen: dict[str, Any]  # what was decided, for provenance
+    chosen: dict[str, Any]  # its plan, for provenance
 
 
 @dataclass(frozen=True)
 class FitContext:
-    """What every fit of one table shares."""
+    """What every fit of one table shares: data, objective, and whom to ask and tell."""
 
     data: Dataset
-    target: Objective
+    objective: Objective
     progress: Progress
     stop: Callable[[], bool]
 
     @classmethod
     def of(cls, data: Dataset, progress: Progress, stop: Callable[[], bool]) -> "FitContext":
         """Fit the target's scale to the training rows."""
-        return cls(data, targets.fit(data.goal.task, data.y("train"), len(data.goal.classes or ())), progress, stop)
+        target = data.target
+        objective = objectives.fit(target.task, data.y("train"), len(target.classes or ()))
+        return cls(data, objective, progress, stop)
 
     def fit(
         self,
@@ -53,17 +55,17 @@ class FitContext:
         resume: Mapping[str, Tensor] | None = None,
         checkpoint: Callable[[dict[str, Tensor]], None] | None = None,
     ) -> Fitted:
-        """Fit as planned, to all training rows or to at most `sampled` of them, of which no epoch is shown."""
+        """Fit one plan to all training rows, or to at most `sampled` of them without showing the epochs."""
         raws, ys, weights = self._parts(plan.fit.seed, sampled)
-        classes = self.data.goal.classes is not None
-        preprocess = preprocesses.fit(raws["train"], ys["train"], classes=classes, encoding=plan.encoding)
-        rows = {part: encode(preprocess, self.target, raws[part], ys[part], weights[part]) for part in raws}
-        tables = tables_of(self.data, preprocess)
-        drawn = torch.Generator().manual_seed(plan.fit.seed)
-        network = Network(preprocess.width, tables, self.target.outputs, plan.network, drawn)
+        classes = self.data.target.classes is not None
+        preprocess = encodings.fit(raws["train"], ys["train"], classes=classes, encoding=plan.encoding)
+        rows = {part: encode(preprocess, self.objective, raws[part], ys[part], weights[part]) for part in raws}
+        tables = embedding_tables(self.data, preprocess)
+        generator = torch.Generator().manual_seed(plan.fit.seed)
+        network = Network(preprocess.width, tables, self.objective.outputs, plan.network, generator)
         hooks = Hooks(None if sampled else self.progress.epoch, self.stop, checkpoint)
-        result = fits.fit(network, self.target, rows["train"], rows["validation"], plan.fit, hooks, resume)
-        return Fitted(preprocess, self.target, rows, result, asdict(plan))
+        result = loop.fit(network, self.objective, rows["train"], rows["validation"], plan.fit, hooks, resume)
+        return Fitted(preprocess, self.objective, rows, result, asdict(plan))
 
     def _parts(
         self, seed: int, sampled: int | None
@@ -79,8 +81,8 @@ class FitContext:
         return raws, ys, weights
 
 
-def tables_of(data: Dataset, preprocess: Preprocess) -> list[tuple[int, int]]:
-    """Return (codes, dimensions) of each embedded column: its categories, missing and unseen."""
+def embedding_tables(data: Dataset, preprocess: Preprocess) -> list[tuple[int, int]]:
+    """Return (codes, dimensions) of the embedding of each embedded column."""
     features = data.signature.categorical
     counts = [features[column].code_count for column in preprocess.embedded.tolist()]
     return [(count, dimensions(count)) for count in counts]

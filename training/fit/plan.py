@@ -9,9 +9,9 @@ from batchproof.training.preprocessing.preprocess import Encoding
 
 @dataclass(frozen=True)
 class Plan:
-    """One way to fit a table."""
+    """One way to fit a table: a candidate."""
 
-    name: str
+    name: str  # that of its encoding
     encoding: Encoding
     network: NetworkSettings
     fit: FitSettings

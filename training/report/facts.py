@@ -39,7 +39,7 @@ class Facts:
     missing: Mapping[str, float]  # feature -> share of training rows without a value
     history: tuple[Epoch, ...]
     best: int  # the epoch that was kept
-    judged: str  # the part that everything below is measured on
+    evaluation_part: str  # the part that everything below is measured on
     truth: np.ndarray  # [rows] class codes or values
     outputs: Mapping[str, np.ndarray]  # of the served graph, [rows, width]
     scores: tuple[Score, ...]
@@ -58,8 +58,8 @@ class Facts:
 def collect(
     data: Dataset, fitted: Fitted, made: CompiledModel, content: Mapping[str, Any], example: Mapping[str, Any]
 ) -> Facts:
-    """Measure on the judged rows; rows are sampled, so that the time is bounded whatever the table."""
-    outputs = made.run(data.arrays[data.judged])
+    """Measure on the evaluation rows; rows are sampled, so that the time is bounded whatever the table."""
+    outputs = made.run(data.arrays[data.evaluation_part])
     importances = influence.importances(data, made.run)
     return Facts(
         content=content,
@@ -69,8 +69,8 @@ def collect(
         missing={column.name: float(column.take(data.split.train).is_missing.mean()) for column in data.columns},
         history=fitted.result.history,
         best=fitted.result.best.number,
-        judged=data.judged,
-        truth=data.y(data.judged),
+        evaluation_part=data.evaluation_part,
+        truth=data.y(data.evaluation_part),
         outputs=outputs,
         scores=scoreboard.scores(data, outputs),
         reliability=_reliability(data, made, outputs),
@@ -82,10 +82,10 @@ def collect(
 
 
 def _reliability(data: Dataset, made: CompiledModel, outputs: Mapping[str, np.ndarray]) -> Reliability | None:
-    if data.goal.classes is None:
+    if data.target.classes is None:
         return None
     before = fold.softmax(outputs["scores"].astype(np.float64) * made.temperature)
-    return reliability.of(before, outputs["probabilities"], data.y(data.judged), made.temperature)
+    return reliability.of(before, outputs["probabilities"], data.y(data.evaluation_part), made.temperature)
 
 
 def _verified(signature: Signature, made: CompiledModel) -> Verification:

@@ -31,7 +31,7 @@ def data(path: Path, **given: Any) -> Dataset:
 def test_prepared(tmp_path: Path) -> None:
     """Columns, goal, split and arrays of a small table."""
     found = data(write(tmp_path / "t.csv"), drop=("part",))
-    assert found.goal.classes == (False, True)
+    assert found.target.classes == (False, True)
     assert [feature.kind for feature in found.signature.inputs] == ["numeric", "categorical", "date"]
     assert {part: len(found.y(part)) for part in found.arrays} == {"train": 24, "validation": 8, "test": 8}
     assert found.lines()[:3] == [
@@ -39,7 +39,7 @@ def test_prepared(tmp_path: Path) -> None:
         "target 'y': binary, 2 classes (the target has two values)",
         "rows: 24 train, 8 validation, 8 test",
     ]
-    assert found.lines()[-1] == "  part    dropped      as asked"
+    assert found.lines()[-1] == "  part    dropped      as requested"
 
 
 def test_split_column(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from batchproof.service.features.columns import encode_columns
 from batchproof.training.data.columns import Column, typed
 from batchproof.training.data.schema import Schema, encode, infer, useless
 from batchproof.training.data.table import TableError
-from batchproof.training.data.target import find
+from batchproof.training.data.target import target_of
 
 ROWS = 60
 
@@ -24,8 +24,8 @@ def column(name: str, values: list[Any], wanted: Any = None) -> Column:
 
 def schema(*columns: Column, train: int = ROWS, rare_rows: int = 2, keep: tuple[str, ...] = ()) -> Schema:
     """Infer with the first `train` rows as training rows."""
-    goal = find(column("y", [row % 2 for row in range(ROWS)]), None)
-    return infer(columns, goal, np.arange(train), rare_rows=rare_rows, keep=keep)
+    target = target_of(column("y", [row % 2 for row in range(ROWS)]))
+    return infer(columns, target, np.arange(train), rare_rows=rare_rows, keep=keep)
 
 
 def varied(name: str = "x") -> Column:

@@ -8,14 +8,14 @@ import pytest
 
 from batchproof.training.data.columns import typed
 from batchproof.training.data.table import TableError
-from batchproof.training.data.target import Target, find
+from batchproof.training.data.target import Target, target_of
 
 
 def goal(values: list[Any], task: Any = None) -> Target:
     """Return the goal of a target column."""
     column = typed("y", pa.chunked_array([pa.array(values)]))
     assert column is not None
-    return find(column, task)
+    return target_of(column, task)
 
 
 @pytest.mark.parametrize(

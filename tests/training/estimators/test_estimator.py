@@ -145,7 +145,7 @@ def test_a_regressor_answers_in_the_targets_unit(frame: pd.DataFrame) -> None:
     model = BatchNormMLPRegressor(**QUICK, test_share=0.2).fit(frame[["size"]], y)
 
     assert model.score(frame[["size"]], y) > 0.9
-    assert model.model_.data.judged == "test"
+    assert model.model_.data.evaluation_part == "test"
     with pytest.raises(ValueError, match="infinity"):
         model.fit(frame[["size"]], y.where(y.index > 0, np.inf))
 

@@ -7,8 +7,8 @@ import pytest
 from batchproof.training.cli import compare as compare_command
 from batchproof.training.data.dataset import prepare
 from batchproof.training.evaluation import baselines as rivals
-from batchproof.training.evaluation.baselines import RIVALS, constant
-from batchproof.training.evaluation.cross_validation import NETWORK, Score, folded, is_clear, verdict
+from batchproof.training.evaluation.baselines import BASELINES, constant
+from batchproof.training.evaluation.cross_validation import NETWORK, Score, is_clear, split_into_folds, verdict
 from batchproof.training.settings import make
 
 
@@ -16,18 +16,18 @@ def score(method: str, *losses: float) -> Score:
     return Score(method, losses, 1.0)
 
 
-SCORES = [score(NETWORK, 1.0, 1.0), score(next(iter(RIVALS)), 2.0, 2.0)]
+SCORES = [score(NETWORK, 1.0, 1.0), score(next(iter(BASELINES)), 2.0, 2.0)]
 
 
 def test_every_row_is_tested_once(root: Path) -> None:
     """Each fold splits all rows in three, its test rows are no other fold's, and classes keep their shares."""
     data = prepare(root / "examples" / "penguins.csv", make({"target": "species"}))
-    splits = [fold.split for fold in folded(data, make({"target": "species"}), 4)]
+    splits = [fold.split for fold in split_into_folds(data, make({"target": "species"}), 4)]
     tested = np.concatenate([split.test for split in splits])
-    assert sorted(tested.tolist()) == list(range(len(data.goal.y)))
+    assert sorted(tested.tolist()) == list(range(len(data.target.y)))
     for split in splits:
-        assert sorted(np.concatenate(split).tolist()) == list(range(len(data.goal.y)))
-        shares = [np.bincount(data.goal.y[part]) / len(part) for part in split]
+        assert sorted(np.concatenate(split).tolist()) == list(range(len(data.target.y)))
+        shares = [np.bincount(data.target.y[part]) / len(part) for part in split]
         assert shares[0] == pytest.approx(shares[2], abs=0.03)
         assert shares[0] == pytest.approx(shares[1], abs=0.05)
 
@@ -73,7 +73,7 @@ def test_a_clearly_better_rival_is_recommended() -> None:
     """Where trees win in every fold by more than noise, the advice is trees, with the paired difference."""
     trees, network = (0.20, 0.21, 0.19, 0.2, 0.2), (0.30, 0.31, 0.3, 0.3, 0.3)
     said = verdict(ranked(constant=FAR_OFF, linear=FAR_OFF, trees=trees, network=network))
-    assert said == "Use boosted trees: its loss is 0.1 ± 0.002 below that of the network, the next best."
+    assert said == "Use boosted trees: its loss is 0.1 ± 0.002 below that of the network, the second best."
 
 
 def test_a_tie_goes_to_what_is_simplest() -> None:
@@ -89,12 +89,12 @@ def test_a_model_far_behind_is_not_recommended_for_its_noise() -> None:
     scores = ranked(constant=(1.0, 1.1), linear=(0.10, 0.11), trees=(0.15, 0.50), network=(0.105, 0.1))
     said = verdict(scores)
     assert said.startswith("Use a linear model")
-    assert "2 folds do not tell boosted trees from the best for sure" in said
-    assert said.endswith("2 folds are few: give --folds 10 before you rely on it.")
+    assert "2 folds cannot show that boosted trees is worse" in said
+    assert said.endswith("2 folds are few: use --folds 10 before you rely on this.")
 
 
 def test_a_clearly_better_network_is_recommended() -> None:
-    """The gain is stated against the next best."""
+    """The gain is stated against the second best."""
     trees, network = (0.20, 0.21, 0.2, 0.2, 0.2), (0.10, 0.11, 0.1, 0.1, 0.1)
     said = verdict(ranked(constant=FAR_OFF, linear=FAR_OFF, trees=trees, network=network))
     assert said.startswith("Use the network: its loss is 0.1 ± ")
@@ -111,7 +111,7 @@ def test_the_command_prints_every_method_and_advice(root: Path, capsys: pytest.C
     table = str(root / "examples" / "penguins.csv")
     assert compare_command.main([table, "--target", "species", "--folds", "2", "--threads", "1"]) == 0
     printed = capsys.readouterr().out
-    assert all(name in printed for name in (NETWORK, *RIVALS, "log loss"))
+    assert all(name in printed for name in (NETWORK, *BASELINES, "log loss"))
     assert printed.strip().endswith(".")
 
 

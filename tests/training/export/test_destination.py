@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from batchproof.training.export.destination import place_of
+from batchproof.training.export.destination import bundle_path
 from batchproof.training.settings import make
 
 REFUSED = """\
@@ -21,7 +21,7 @@ sys.exit(code)
 def test_the_next_version_of_the_files_name(tmp_path: Path) -> None:
     """The name is the table's, less what no folder should have, and the version the one after the newest."""
     (tmp_path / "my-sales" / "3").mkdir(parents=True)
-    place = place_of(Path("my sales.csv.gz"), make({"target": "y", "models": str(tmp_path)}))
+    place = bundle_path(Path("my sales.csv.gz"), make({"target": "y", "models": str(tmp_path)}))
     assert (place.name, place.version, place.journal) == ("my-sales", 4, tmp_path / "my-sales" / ".tuning.journal")
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from batchproof.service.features.encoder import Encoder
 from batchproof.training.data.columns import Column, typed
 from batchproof.training.data.schema import infer
-from batchproof.training.data.target import find
+from batchproof.training.data.target import target_of
 from batchproof.training.export.golden import draw, serialise
 
 ROWS = 400
@@ -39,7 +39,7 @@ def columns() -> list[Column]:
 def test_drawn_rows() -> None:
     """Every row is taken by the service's own encoder; missing and unseen values occur; no record is published."""
     made, train = columns(), np.arange(ROWS)
-    signature = infer(made, find(column("y", [0, 1] * (ROWS // 2)), None), train, rare_rows=2, keep=()).signature
+    signature = infer(made, target_of(column("y", [0, 1] * (ROWS // 2)), None), train, rare_rows=2, keep=()).signature
     rows = draw(signature, made, train, 64, seed=0)
     encoded = Encoder(signature).encode_rows(rows)
     assert not encoded.errors
@@ -59,7 +59,7 @@ def test_drawn_rows() -> None:
 def test_the_seed_decides() -> None:
     """The same seed draws the same rows."""
     made, train = columns(), np.arange(ROWS)
-    signature = infer(made, find(column("y", [0, 1] * (ROWS // 2)), None), train, rare_rows=2, keep=()).signature
+    signature = infer(made, target_of(column("y", [0, 1] * (ROWS // 2)), None), train, rare_rows=2, keep=()).signature
     assert draw(signature, made, train, 32, seed=1) == draw(signature, made, train, 32, seed=1)
     assert draw(signature, made, train, 32, seed=1) != draw(signature, made, train, 32, seed=2)
 

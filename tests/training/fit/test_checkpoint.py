@@ -13,8 +13,8 @@ STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "steps": torch.tensor(7)}
 def test_round_trip(tmp_path: Path) -> None:
     """The saved state comes back to the bit, for the same data and settings."""
     path = tmp_path / "m" / ".checkpoint.safetensors"
-    Checkpoint(path, {"seed": 1}).save(STATE)
-    found = Checkpoint(path, {"seed": 1}).load()
+    Checkpoint(path, "one run").save(STATE)
+    found = Checkpoint(path, "one run").load()
     assert all(torch.equal(found[name], tensor) for name, tensor in STATE.items())
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
@@ -22,7 +22,7 @@ def test_round_trip(tmp_path: Path) -> None:
 def test_interval(tmp_path: Path) -> None:
     """States that follow within the interval are passed over, so that short epochs stay short."""
     path = tmp_path / "c.safetensors"
-    checkpoint = Checkpoint(path, {}, interval_s=3600)
+    checkpoint = Checkpoint(path, "run", interval_s=3600)
     checkpoint.save(STATE)
     checkpoint.save({"steps": torch.tensor(8)})
     assert checkpoint.load()["steps"] == 7
@@ -30,7 +30,7 @@ def test_interval(tmp_path: Path) -> None:
 
 def test_remove(tmp_path: Path) -> None:
     """Removing is done whether or not there is a file."""
-    checkpoint = Checkpoint(tmp_path / "c.safetensors", {})
+    checkpoint = Checkpoint(tmp_path / "c.safetensors", "run")
     checkpoint.save(STATE)
     checkpoint.remove()
     checkpoint.remove()
@@ -39,15 +39,15 @@ def test_remove(tmp_path: Path) -> None:
 
 def test_none(tmp_path: Path) -> None:
     """Where no run was interrupted there is nothing to resume."""
-    with pytest.raises(CheckpointError, match=r"there is no checkpoint .* to resume from: leave --resume out."):
-        Checkpoint(tmp_path / "c.safetensors", {}).load()
+    with pytest.raises(CheckpointError, match=r"there is no checkpoint .* to resume from: run without --resume."):
+        Checkpoint(tmp_path / "c.safetensors", "run").load()
 
 
 def test_another_run(tmp_path: Path) -> None:
     """A checkpoint of other settings is refused."""
-    Checkpoint(tmp_path / "c.safetensors", {"seed": 1}).save(STATE)
-    with pytest.raises(CheckpointError, match="is of other data or settings: give the same ones"):
-        Checkpoint(tmp_path / "c.safetensors", {"seed": 2}).load()
+    Checkpoint(tmp_path / "c.safetensors", "one run").save(STATE)
+    with pytest.raises(CheckpointError, match="belongs to other data or settings: use the same ones"):
+        Checkpoint(tmp_path / "c.safetensors", "another run").load()
 
 
 def test_damaged(tmp_path: Path) -> None:
@@ -55,4 +55,4 @@ def test_damaged(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     path.write_bytes(b"damaged")
     with pytest.raises(CheckpointError, match="cannot be read: "):
-        Checkpoint(path, {}).load()
+        Checkpoint(path, "run").load()

@@ -1,4 +1,4 @@
-"""What is decided before a fit: encoding, network and loop, by rule from rows and task; several plans may compete."""
+"""The candidates for a table: encoding, network and loop, from the settings and, where they are open, the defaults."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,7 +8,7 @@ import torch
 
 from batchproof.training.fit.loop import FitSettings
 from batchproof.training.fit.plan import Plan
-from batchproof.training.fit.selection import defaults as rules
+from batchproof.training.fit.selection import defaults
 from batchproof.training.network.network import NetworkSettings
 from batchproof.training.preprocessing.preprocess import Encoding
 from batchproof.training.settings import SettingError, Settings
@@ -22,33 +22,39 @@ ENCODINGS = {
 }
 
 
-def plans(rows: int, network: NetworkSettings, fit: FitSettings, encoding: str | None) -> list[Plan]:
+def candidates_for(rows: int, settings: Settings) -> list[Plan]:
     """Return the plans to choose among for `rows` training rows, the preferred one first.
 
-    A given encoding leaves nothing to choose.
+    They differ in their encoding: where the settings give one, there is one candidate. Raises SettingError.
     """
-    if encoding is not None:
-        return [Plan(encoding, ENCODINGS[encoding], network, fit)]
-    return [Plan(name, ENCODINGS[name], network, fit) for name in rules.encodings(rows)]
+    network, fit = _network_settings(rows, settings), _fit_settings(rows, settings)
+    names = (settings.encoding,) if settings.encoding is not None else defaults.encodings(rows)
+    return [Plan(name, ENCODINGS[name], network, fit) for name in names]
 
 
 def shortened(plan: Plan, rows: int) -> Plan:
     """Return the plan of a trial on `rows` training rows: one member, fewer steps."""
-    fit = rules.fit_settings(rows, plan.fit, steps=rules.TRIAL_STEPS)
+    fit = defaults.fit_settings(rows, plan.fit, steps=defaults.TRIAL_STEPS)
     epochs, patience = min(fit.epochs, plan.fit.epochs), min(fit.patience, plan.fit.patience)
     return replace(plan, network=replace(plan.network, members=1), fit=replace(fit, epochs=epochs, patience=patience))
 
 
-def network_settings_of(rows: int, settings: Settings) -> NetworkSettings:
-    """Return the network that the rules give for `rows` training rows, less what the settings say otherwise."""
-    given = {"widths": settings.widths, "members": settings.ensemble, "dropout": settings.dropout}
-    given |= {"eps": settings.eps, "momentum": settings.momentum, "affine": settings.affine}
-    return replace(rules.network_settings(rows), **_said(given))
+def device_of(wanted: str) -> str:
+    """Return the torch device to fit on; SettingError where CUDA is requested and absent."""
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise SettingError("--device cuda: torch finds no CUDA device here; use cpu or auto.")
+    return "cuda" if wanted != "cpu" and available else "cpu"
 
 
-def fit_settings_of(rows: int, settings: Settings) -> FitSettings:
-    """Return the fit that the rules give for `rows` training rows, less what the settings say otherwise."""
-    given = {
+def _network_settings(rows: int, settings: Settings) -> NetworkSettings:
+    values = {"widths": settings.widths, "members": settings.ensemble, "dropout": settings.dropout}
+    values |= {"eps": settings.eps, "momentum": settings.momentum, "affine": settings.affine}
+    return replace(defaults.network_settings(rows), **_set(values))
+
+
+def _fit_settings(rows: int, settings: Settings) -> FitSettings:
+    values = {
         "epochs": settings.epochs,
         "batch_rows": settings.batch_rows,
         "learning_rate": settings.learning_rate,
@@ -59,17 +65,10 @@ def fit_settings_of(rows: int, settings: Settings) -> FitSettings:
         "seed": settings.seed,
         "device": device_of(settings.device),
     }
-    found = replace(rules.fit_settings(rows), **_said(given))
-    return found if settings.patience else replace(found, patience=rules.patience(found.epochs))
+    fit = replace(defaults.fit_settings(rows), **_set(values))
+    return fit if settings.patience else replace(fit, patience=defaults.patience(fit.epochs))
 
 
-def device_of(wanted: str) -> str:
-    """Return the torch device to fit on; SettingError where CUDA is asked for and absent."""
-    available = torch.cuda.is_available()
-    if wanted == "cuda" and not available:
-        raise SettingError("--device cuda was asked for, but torch finds no CUDA device here: use cpu or auto.")
-    return "cuda" if wanted != "cpu" and available else "cpu"
-
-
-def _said(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if value is not None}
+def _set(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that are set."""
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,8 +1,8 @@
-"""Which plan a table gets: by validation loss, and against noise.
+"""Which candidate is best: by validation loss, and with regard to its noise.
 
-Small tables fit every plan in full and keep the winner's network. Large ones compare short fits on a sample of the
-training rows, then fit the winner. A plan displaces the preferred one only where it is better by more than two standard
-errors of the difference, paired by row: on a hundred validation rows the least of three losses is mostly luck.
+Small tables fit every candidate in full and keep the winner's network. Large ones compare short fits on a sample of the
+training rows, then fit the winner. A candidate replaces the preferred one only where it is better by more than two
+standard errors of the difference, paired by row: on a hundred validation rows the least of three losses is mostly luck.
 """
 
 import math
@@ -14,7 +14,7 @@ ERRORS = 2.0  # standard errors that a gain has to exceed
 
 
 def winner(losses: Sequence[Tensor]) -> int:
-    """Return which of the plans to take: `losses` holds each one's validation losses [rows], the preferred first."""
+    """Return the number of the best candidate, given each one's validation losses [rows], the preferred first."""
     preferred = losses[0].double()
     best, least = 0, 0.0
     for number, other in enumerate(losses[1:], 1):

@@ -1,4 +1,4 @@
-"""Defaults that follow from the table: its rows decide members, width, batch, epochs and which encodings compete."""
+"""Defaults that follow from the number of rows: members, width, batch, epochs, and which encodings compete."""
 
 import math
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 from batchproof.training.fit.loop import FitSettings
 from batchproof.training.network.network import NetworkSettings
 
-FULL_ROWS = 5_000  # training rows up to which every plan is fitted in full; more: short fits on a sample
+FULL_ROWS = 5_000  # training rows up to which every candidate is fitted in full; more: short fits on a sample
 SAMPLE_ROWS = 20_000  # of such a sample
 NARROW_ROWS = 20_000  # training rows up to which a network has many narrow members
 STEPS = 2_400  # optimiser steps that a fit is planned for

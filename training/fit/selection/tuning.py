@@ -1,8 +1,8 @@
-"""A search of settings with Optuna: by validation loss, never by the test rows; hopeless fits are ended early.
+"""Hyperparameter search with Optuna, by validation loss, never by the test rows; unpromising trials are pruned.
 
-Only settings that were left open are searched. The first trial is what the rules would choose, so that the search
-ends no worse than it began, on the validation rows. Every trial is in a journal file: a run that was killed, or is
-asked for more trials, goes on from there.
+Only settings that were left open are searched. The first trial has the default settings, so that the search ends no
+worse than it began, on the validation rows. Every trial is in a journal file: a run that was killed, or that asks for
+more trials, continues from there.
 """
 
 import time
@@ -16,17 +16,16 @@ from batchproof.installation import hint
 from batchproof.training.data.dataset import Dataset
 from batchproof.training.fit.loop import Epoch
 from batchproof.training.fit.progress import Progress, Silent, duration
-from batchproof.training.fit.selection import defaults as rules
-from batchproof.training.fit.selection.candidates import ENCODINGS, fit_settings_of, network_settings_of
-from batchproof.training.fit.selection.fit_table import fit_table
+from batchproof.training.fit.selection.candidates import ENCODINGS, candidates_for
+from batchproof.training.fit.selection.fit_best import fit_best
 from batchproof.training.settings import SettingError, Settings
 
 WIDTHS = (32, 64, 128, 256, 512)
 DEPTHS = (1, 3)
 MEMBERS = (1, 2, 4, 8)
 BATCHES = (32, 64, 128, 256, 512, 1024)
-STARTUP_TRIALS = 5  # that are never ended early
-WARMUP_EPOCHS = 5  # of every trial, before it may be ended
+STARTUP_TRIALS = 5  # that are never pruned
+WARMUP_EPOCHS = 5  # of every trial, before it may be pruned
 
 
 def search(
@@ -49,21 +48,21 @@ def search(
     )
     before = len(finished(study))
     if before:
-        progress.say(f"going on with a search of {before} trials: {journal}")
+        progress.say(f"continuing a search of {before} trials: {journal}")
     else:
-        study.enqueue_trial(by_rule(data, settings))
-    left = None if settings.tune is None else max(0, settings.tune - before)
-    if left != 0:
+        study.enqueue_trial(default_parameters(data, settings))
+    remaining = None if settings.tune is None else max(0, settings.tune - before)
+    if remaining != 0:
         study.optimize(
             lambda trial: _loss(optuna, trial, data, settings, stop),
-            n_trials=left,
+            n_trials=remaining,
             timeout=settings.time_budget_s,
-            callbacks=[_teller(progress, settings, stop)],
+            callbacks=[_reporter(progress, settings, stop)],
         )
     if not any(trial.state.name == "COMPLETE" for trial in study.trials):
-        raise SettingError("the search ended before one trial did: give it a longer --time-budget-s.")
+        raise SettingError("the search ended before its first trial: give it a longer --time-budget-s.")
     progress.say(f"the best of {len(finished(study))} trials: {study.best_params}")
-    return replace(settings, **_chosen(study.best_params))
+    return replace(settings, **_as_settings(study.best_params))
 
 
 def library() -> ModuleType:
@@ -77,7 +76,7 @@ def library() -> ModuleType:
 
 
 def suggested(trial: Any, settings: Settings) -> Settings:
-    """Return the settings of a trial: what was given stays, what was left open is drawn."""
+    """Return the settings of a trial: those that were given stay, those that were left open are drawn."""
     drawn: dict[str, Any] = {}
     if settings.widths is None:
         drawn["depth"] = trial.suggest_int("depth", *DEPTHS)
@@ -91,73 +90,73 @@ def suggested(trial: Any, settings: Settings) -> Settings:
         "weight_decay": lambda name: trial.suggest_float(name, 1e-4, 1.0, log=True),
     }
     drawn |= {name: draw(name) for name, draw in draws.items() if getattr(settings, name) is None}
-    return replace(settings, **_chosen(drawn))
+    return replace(settings, **_as_settings(drawn))
 
 
-def by_rule(data: Dataset, settings: Settings) -> dict[str, Any]:
-    """Return what the rules would choose, as the parameters of a trial."""
-    rows = len(data.split.train)
-    network, fit = network_settings_of(rows, settings), fit_settings_of(rows, settings)
-    ruled = {
+def default_parameters(data: Dataset, settings: Settings) -> dict[str, Any]:
+    """Return the open settings of the preferred candidate, as the parameters of a trial."""
+    preferred = candidates_for(len(data.split.train), settings)[0]
+    network, fit = preferred.network, preferred.fit
+    parameters = {
         "ensemble": network.members,
         "dropout": network.dropout,
-        "encoding": rules.encodings(rows)[0],
+        "encoding": preferred.name,
         "batch_rows": fit.batch_rows,
         "learning_rate": fit.learning_rate,
         "weight_decay": fit.weight_decay,
     }
-    open_ = {name: value for name, value in ruled.items() if getattr(settings, name) is None}
+    searched = {name: value for name, value in parameters.items() if getattr(settings, name) is None}
     if settings.widths is not None:
-        return open_
-    return {"depth": len(network.widths), "width": network.widths[0], **open_}
+        return searched
+    return {"depth": len(network.widths), "width": network.widths[0], **searched}
 
 
 def finished(study: Any) -> list[Any]:
-    """Return the trials that ended: complete, ended early, or failed on a loss that is no number."""
+    """Return the trials that ended: complete, pruned, or failed on a loss that is not a number."""
     return [trial for trial in study.trials if trial.state.is_finished()]
 
 
-class _Watched(Silent):
-    """Hands each epoch to the trial, which may end the fit."""
+class _TrialProgress(Silent):
+    """Reports each epoch to the trial, which may prune the fit."""
 
     def __init__(self, optuna: ModuleType, trial: Any) -> None:
         super().__init__()
         self._optuna, self._trial = optuna, trial
 
     def epoch(self, epoch: Epoch, epochs: int) -> None:  # noqa: ARG002 - what every progress takes
-        """Report the loss; raises TrialPruned where the trial is hopeless."""
+        """Report the loss; raises TrialPruned where the trial is unpromising."""
         self._trial.report(epoch.validation_loss, epoch.number)
         if self._trial.should_prune():
             raise self._optuna.TrialPruned
 
 
 def _loss(optuna: ModuleType, trial: Any, data: Dataset, settings: Settings, stop: Callable[[], bool]) -> float:
-    fitted = fit_table(data, replace(suggested(trial, settings), resume=False), _Watched(optuna, trial), stop)
+    drawn = replace(suggested(trial, settings), resume=False)
+    candidates = candidates_for(len(data.split.train), drawn)
+    fitted = fit_best(data, candidates, drawn, _TrialProgress(optuna, trial), stop)
     return fitted.result.best.validation_loss
 
 
-def _teller(progress: Progress, settings: Settings, stop: Callable[[], bool]) -> Callable[[Any, Any], None]:
+def _reporter(progress: Progress, settings: Settings, stop: Callable[[], bool]) -> Callable[[Any, Any], None]:
     start_s = time.monotonic()
     planned = f" of {settings.tune}" if settings.tune else ""
 
-    def tell(study: Any, trial: Any) -> None:
-        found = (
-            "ended early"
-            if trial.value is None or trial.state.name == "PRUNED"
-            else f"validation loss {trial.value:.4f}"
-        )
-        complete = [one.value for one in study.trials if one.state.name == "COMPLETE"]
-        best = f", best {min(complete):.4f}" if complete else ""
-        progress.say(f"trial {trial.number + 1}{planned}: {found}{best}  {duration(time.monotonic() - start_s)} so far")
+    def report(study: Any, trial: Any) -> None:
+        is_complete = trial.value is not None and trial.state.name != "PRUNED"
+        result = f"validation loss {trial.value:.4f}" if is_complete else "pruned"
+        losses = [other.value for other in study.trials if other.state.name == "COMPLETE"]
+        best = f", best {min(losses):.4f}" if losses else ""
+        elapsed = duration(time.monotonic() - start_s)
+        progress.say(f"trial {trial.number + 1}{planned}: {result}{best}  {elapsed} so far")
         if stop():
             study.stop()
 
-    return tell
+    return report
 
 
-def _chosen(params: dict[str, Any]) -> dict[str, Any]:
-    """Return parameters of a trial as settings: depth and width are `widths`."""
-    found = dict(params)
-    if "depth" in found:
-        found["widths"] = (found.pop("width"),) * found.pop("depth")
-    return found
+def _as_settings(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a trial as settings: depth and width become `widths`."""
+    values = dict(parameters)
+    if "depth" in values:
+        values["widths"] = (values.pop("width"),) * values.pop("depth")
+    return values

@@ -14,7 +14,7 @@ from batchproof.service.features.arrays import Arrays
 from batchproof.training.data.dataset import Dataset
 from batchproof.training.evaluation import metrics
 
-ROWS = 1_000  # judged rows at most
+ROWS = 1_000  # evaluation rows at most
 REPEATS = 3
 CELLS = 2_000_000  # rows times features that are run at most: wide tables get fewer rows
 TOP = 5  # features whose dependence is shown
@@ -45,7 +45,7 @@ class Dependence(NamedTuple):
 
 
 def importances(data: Dataset, run: Run) -> tuple[Importance, ...]:
-    """Permute each feature over a sample of the judged rows, greatest rise first."""
+    """Permute each feature over a sample of the evaluation rows, greatest rise first."""
     arrays, y = _sample(data, max(50, min(ROWS, CELLS // (REPEATS * len(data.signature.inputs) ** 2))))
     base = _loss(data, run(arrays), y)
     random = np.random.default_rng(11)
@@ -73,7 +73,7 @@ def _dependence(data: Dataset, run: Run, arrays: Arrays, feature: Feature) -> De
     for value in grid:
         found = run(_with(data, arrays, feature, np.full(rows, value)))
         answers.append(found["value"].mean(axis=0) if shown is None else found["probabilities"].mean(axis=0)[shown])
-    names = (data.goal.name,) if shown is None else tuple(str((data.goal.classes or ())[place]) for place in shown)
+    names = (data.target.name,) if shown is None else tuple(str((data.target.classes or ())[place]) for place in shown)
     return Dependence(feature, grid, labels, np.stack(answers).astype(np.float64), names)
 
 
@@ -94,22 +94,22 @@ def _grid(data: Dataset, feature: Feature) -> tuple[np.ndarray, tuple[str, ...]]
 
 def _shown_classes(data: Dataset) -> list[int] | None:
     """Return which classes get a line: the second of two, else the commonest; None for values."""
-    if data.goal.classes is None:
+    if data.target.classes is None:
         return None
-    if len(data.goal.classes) == 2:
+    if len(data.target.classes) == 2:
         return [1]
-    counts = np.bincount(data.y("train"), minlength=len(data.goal.classes))
+    counts = np.bincount(data.y("train"), minlength=len(data.target.classes))
     return sorted(np.argsort(-counts, kind="stable")[:SHOWN_CLASSES].tolist())
 
 
 def _sample(data: Dataset, most: int) -> tuple[Arrays, np.ndarray]:
-    y = data.y(data.judged)
+    y = data.y(data.evaluation_part)
     rows = np.random.default_rng(5).permutation(len(y))[:most]
-    return Arrays(*(None if array is None else array[rows] for array in data.arrays[data.judged])), y[rows]
+    return Arrays(*(None if array is None else array[rows] for array in data.arrays[data.evaluation_part])), y[rows]
 
 
 def _loss(data: Dataset, outputs: Mapping[str, np.ndarray], y: np.ndarray) -> float:
-    if data.goal.classes is None:
+    if data.target.classes is None:
         return float(np.sqrt(np.square(outputs["value"][:, 0] - y).mean()))
     return metrics.log_loss(outputs["probabilities"].astype(np.float64), y)
 

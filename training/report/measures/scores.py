@@ -9,8 +9,7 @@ import numpy as np
 
 from batchproof.training.data.dataset import Dataset
 from batchproof.training.data.split import Split
-from batchproof.training.evaluation import baselines as rivals
-from batchproof.training.evaluation import metrics
+from batchproof.training.evaluation import baselines, metrics
 
 RESAMPLES = 400
 RESAMPLED_ROWS = 5_000  # of a resample at most
@@ -41,10 +40,14 @@ class Score:
 
 def scores(data: Dataset, outputs: Mapping[str, np.ndarray]) -> tuple[Score, ...]:
     """Score all methods on the same rows and the same resamples of them."""
-    y = data.y(data.judged)
+    y = data.y(data.evaluation_part)
     random = np.random.default_rng(SEED)
-    served = outputs["value"][:, 0] if data.goal.classes is None else outputs["probabilities"]
-    answers = {"This model": served, "Linear model": linear(data), "Constant": rivals.constant(_judged(data))}
+    served = outputs["value"][:, 0] if data.target.classes is None else outputs["probabilities"]
+    answers = {
+        "This model": served,
+        "Linear model": linear(data),
+        "Constant": baselines.constant(_with_test_rows(data)),
+    }
     draws = random.integers(0, len(y), (RESAMPLES, min(len(y), RESAMPLED_ROWS)))
     return tuple(
         Score(
@@ -58,20 +61,20 @@ def scores(data: Dataset, outputs: Mapping[str, np.ndarray]) -> tuple[Score, ...
 
 
 def linear(data: Dataset) -> np.ndarray:
-    """Answer for the judged rows with a linear model of a sample of the training rows, in the classes' order."""
+    """Answer for the evaluation rows with a linear model of a sample of the training rows, in the classes' order."""
     sampled = _sampled(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what it is held against may stop short of convergence
-        return rivals.linear(sampled)
+        return baselines.linear(sampled)
 
 
 def _sampled(data: Dataset) -> Dataset:
-    """Return the data with fewer training rows, but every class among them, and the judged rows as its test."""
+    """Return the data with fewer training rows, but every class among them, and the evaluation rows as its test."""
     train = data.y("train")
     rows = np.random.default_rng(SEED).permutation(len(train))[:LINEAR_ROWS]
-    if data.goal.classes is not None:
+    if data.target.classes is not None:
         rows = np.union1d(rows, np.unique(train, return_index=True)[1])
-    judged = _judged(data)
+    judged = _with_test_rows(data)
     few = type(data.arrays["train"])(*(None if array is None else array[rows] for array in data.arrays["train"]))
     return replace(
         judged,
@@ -80,12 +83,12 @@ def _sampled(data: Dataset) -> Dataset:
     )
 
 
-def _judged(data: Dataset) -> Dataset:
-    """Return the data with the judged rows as its test rows."""
+def _with_test_rows(data: Dataset) -> Dataset:
+    """Return the data with the evaluation rows as its test rows."""
     return replace(
         data,
-        split=data.split._replace(test=getattr(data.split, data.judged)),
-        arrays={**data.arrays, "test": data.arrays[data.judged]},
+        split=data.split._replace(test=getattr(data.split, data.evaluation_part)),
+        arrays={**data.arrays, "test": data.arrays[data.evaluation_part]},
     )
 
 
@@ -98,7 +101,7 @@ def _measured(metric: Metric, answers: np.ndarray, y: np.ndarray, draws: np.ndar
 
 
 def _metrics(data: Dataset) -> list[tuple[str, str, bool, Metric]]:
-    if data.goal.classes is None:
+    if data.target.classes is None:
         return [
             ("RMSE", "in the target's unit", True, _rmse),
             ("MAE", "in the target's unit", True, _mae),
@@ -108,7 +111,7 @@ def _metrics(data: Dataset) -> list[tuple[str, str, bool, Metric]]:
         ("Log loss", "nats", True, metrics.log_loss),
         ("Accuracy", "", False, _accuracy),
     ]
-    if len(data.goal.classes) == 2 and len(np.unique(data.y(data.judged))) == 2:
+    if len(data.target.classes) == 2 and len(np.unique(data.y(data.evaluation_part))) == 2:
         found.append(("AUC", "", False, _auc))
     return found
 

@@ -20,7 +20,9 @@ def section(facts: Facts) -> str:
     unit = "rise of the RMSE" if facts.signature.classes is None else "rise of the log loss in nats"
     told = ", ".join(f"{one.feature} {number(one.rise)}" for one in shown[:5])
     drawing = charts.bars("Permutation importance", told, [(one.feature, one.rise, one.spread) for one in shown], unit)
-    note = f"{REPEATS} shuffles of at most {ROWS:,} {facts.judged} rows; whiskers are their standard deviation."
+    note = (
+        f"{REPEATS} shuffles of at most {ROWS:,} {facts.evaluation_part} rows; whiskers are their standard deviation."
+    )
     if left:
         note += f" {left} further features matter less."
     important = blocks.figure("Importance: what a shuffled feature costs", drawing, note)

@@ -21,10 +21,10 @@ def section(facts: Facts) -> str:
     drawn = [_figure(score) for score in facts.scores]
     figures, rest = _classes(facts) if facts.signature.classes is not None else (_values(facts), [])
     note = (
-        f"Measured on {len(facts.truth):,} {facts.judged} rows with the very graph that is served. Intervals are 95 % "
+        f"Measured on {len(facts.truth):,} {facts.evaluation_part} rows with the very graph that is served. Intervals are 95 % "
         "bootstrap intervals over those rows; the constant and the linear model know the same training rows (the latter at most 10,000 of them)."
     )
-    if facts.judged != "test":
+    if facts.evaluation_part != "test":
         note += " No rows were kept for a test: the fit stopped by these, so the figures are on the bright side."
     shown = [blocks.paragraph(note), blocks.trio(*drawn), blocks.pair(*figures, _numbers(facts)), *rest]
     return blocks.section("results", "Results", *shown)

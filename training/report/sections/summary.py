@@ -47,7 +47,9 @@ def cards(facts: Facts) -> list[str]:
     return [
         *shown,
         _card(
-            f"{facts.judged} rows", rows, "never trained on" if facts.judged == "test" else "the fit stopped by them"
+            f"{facts.evaluation_part} rows",
+            rows,
+            "never trained on" if facts.evaluation_part == "test" else "the fit stopped by them",
         ),
         _card("batch invariance", facts.verification.status, f"{arithmetic} arithmetic"),
     ]

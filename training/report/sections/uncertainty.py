@@ -32,7 +32,9 @@ def _reliability(facts: Facts, found: Reliability) -> str:
     axes = Axes("Reliability", told, f"stated probability of {what}", "observed share")
     note = "no temperature was needed" if found.temperature == 1.0 else told
     drawing = charts.lines(axes, drawn, unit_square=True)
-    return blocks.figure("Reliability", drawing, f"{facts.judged.capitalize()} rows in bins of equal size; {note}.")
+    return blocks.figure(
+        "Reliability", drawing, f"{facts.evaluation_part.capitalize()} rows in bins of equal size; {note}."
+    )
 
 
 def _line(name: str, found: Curve, look: str) -> Line:

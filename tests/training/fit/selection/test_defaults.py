@@ -1,9 +1,10 @@
 from itertools import pairwise
 
 from batchproof.training.fit.loop import FitSettings
+from batchproof.training.fit.plan import Plan
 from batchproof.training.fit.selection import candidates as plan
 from batchproof.training.fit.selection import defaults as rules
-from batchproof.training.fit.selection.candidates import fit_settings_of
+from batchproof.training.fit.selection.candidates import candidates_for
 from batchproof.training.network.network import NetworkSettings, dimensions
 from batchproof.training.settings import Settings
 
@@ -21,14 +22,14 @@ def test_settings_hold_for_every_size() -> None:
 
 def test_a_given_encoding_leaves_nothing_to_choose() -> None:
     """One plan, of that name."""
-    plans = plan.plans(5_000, NetworkSettings(), FitSettings(), "tree")
+    plans = candidates_for(5_000, Settings(encoding="tree"))
     assert [(one.name, one.encoding.edges) for one in plans] == [("tree", "tree")]
 
 
 def test_every_named_encoding_exists() -> None:
     """What the rules name can be planned."""
     for rows in SIZES:
-        assert plan.plans(rows, NetworkSettings(), FitSettings(), None)
+        assert candidates_for(rows, Settings())
 
 
 def test_embeddings_widen_slowly() -> None:
@@ -39,9 +40,7 @@ def test_embeddings_widen_slowly() -> None:
 def test_patience_is_a_third_of_the_plan() -> None:
     """Of a short plan at least 5 epochs, of a long one at most 12; what is asked for is taken."""
     assert [rules.patience(epochs) for epochs in (1, 15, 16, 20, 22, 36, 150)] == [5, 5, 6, 7, 8, 12, 12]
-    assert fit_settings_of(30_000, Settings(epochs=30)).patience == 10
-    assert fit_settings_of(30_000, Settings(epochs=30, patience=25)).patience == 25
-    short = plan.shortened(
-        plan.Plan("bins", plan.ENCODINGS["bins"], NetworkSettings(), FitSettings(patience=3)), 20_000
-    )
+    assert candidates_for(30_000, Settings(epochs=30))[0].fit.patience == 10
+    assert candidates_for(30_000, Settings(epochs=30, patience=25))[0].fit.patience == 25
+    short = plan.shortened(Plan("bins", plan.ENCODINGS["bins"], NetworkSettings(), FitSettings(patience=3)), 20_000)
     assert short.fit.patience == 3

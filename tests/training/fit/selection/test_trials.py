@@ -8,6 +8,7 @@ import torch
 
 from batchproof.training.fit.context import FitContext
 from batchproof.training.fit.loop import FitSettings
+from batchproof.training.fit.plan import Plan
 from batchproof.training.fit.progress import Progress
 from batchproof.training.fit.selection import candidates as plan
 from batchproof.training.fit.selection import trials
@@ -15,8 +16,7 @@ from batchproof.training.network.network import NetworkSettings
 from batchproof.training.network.objective import Objective
 
 PLANS = [
-    plan.Plan(name, plan.ENCODINGS[name], NetworkSettings((8,)), FitSettings(epochs=3))
-    for name in ("bins", "tree", "plain")
+    Plan(name, plan.ENCODINGS[name], NetworkSettings((8,)), FitSettings(epochs=3)) for name in ("bins", "tree", "plain")
 ]
 
 
@@ -32,7 +32,7 @@ class Lines(Progress):
         self.lines.append(line)
 
 
-def made_site(progress: Progress, stop: object = lambda: False) -> FitContext:
+def context_of(progress: Progress, stop: object = lambda: False) -> FitContext:
     """Return a table of 400 training rows whose target follows one column."""
     random = np.random.default_rng(0)
     x = random.normal(size=(600, 2))
@@ -42,7 +42,7 @@ def made_site(progress: Progress, stop: object = lambda: False) -> FitContext:
         arrays={part: (x[rows], None) for part, rows in parts.items()},
         y=lambda part: y[parts[part]],
         weights=lambda _: None,
-        goal=SimpleNamespace(classes=(0, 1)),
+        target=SimpleNamespace(classes=(0, 1)),
         signature=SimpleNamespace(categorical=()),
         split=SimpleNamespace(train=np.arange(400)),
     )
@@ -52,14 +52,16 @@ def made_site(progress: Progress, stop: object = lambda: False) -> FitContext:
 def test_trials_side_by_side_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     """One, two or three at a time: the same losses to the bit, told in the plans' order, torch's own generator untouched."""
     seen = []
-    monkeypatch.setattr(trials.choose, "winner", lambda losses: seen.append(losses) or 0)
+    monkeypatch.setattr(trials.choice, "winner", lambda losses: seen.append(losses) or 0)
     torch.manual_seed(5)
     before, told = torch.get_rng_state(), []
     for workers in (1, 2, 3):
         progress = Lines()
-        trials.chosen_on_sample(made_site(progress), PLANS, workers)
+        trials.best_on_sample(context_of(progress), PLANS, workers)
         told.append(progress.lines)
-    assert [line.split(":")[0] for line in told[0]] == [f"plan {i} of 3, {p.name!r}" for i, p in enumerate(PLANS, 1)]
+    assert [line.split(":")[0] for line in told[0]] == [
+        f"candidate {i} of 3, encoding {p.name!r}" for i, p in enumerate(PLANS, 1)
+    ]
     assert told[0] == told[1] == told[2]
     assert all(torch.equal(one, other) for losses in seen[1:] for one, other in zip(seen[0], losses, strict=True))
     assert torch.equal(before, torch.get_rng_state())
@@ -75,13 +77,13 @@ def test_trials_do_run_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
         return fit(self, *given, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(FitContext, "fit", met)
-    assert trials.chosen_on_sample(made_site(Lines()), PLANS[:2], 2) in (0, 1)
+    assert trials.best_on_sample(context_of(Lines()), PLANS[:2], 2) in (0, 1)
 
 
 def test_a_stop_counts_the_first_plan_alone() -> None:
     """Asked to stop during the first trials, plans that have not been told count no more."""
     progress = Lines()
-    assert trials.chosen_on_sample(made_site(progress, lambda: True), PLANS, 2) == 0
+    assert trials.best_on_sample(context_of(progress, lambda: True), PLANS, 2) == 0
     assert len(progress.lines) == 1
 
 
@@ -93,18 +95,18 @@ def test_an_exception_ends_the_fits_that_run(monkeypatch: pytest.MonkeyPatch) ->
             raise KeyboardInterrupt
 
     stopped = []
-    fit = trials.fits.fit
+    fit = trials.loop.fit
 
     def watched(*given: object) -> object:
         result = fit(*given)
         stopped.append(result.stopped)
         return result
 
-    monkeypatch.setattr(trials.fits, "fit", watched)
-    monkeypatch.setattr(trials.plan, "shortened", lambda candidate, rows: candidate)
+    monkeypatch.setattr(trials.loop, "fit", watched)
+    monkeypatch.setattr(trials.plans, "shortened", lambda candidate, rows: candidate)
     long = replace(PLANS[1], fit=replace(PLANS[1].fit, epochs=2_000, patience=2_000))
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        trials.chosen_on_sample(made_site(Interrupted()), [PLANS[0], long], 2)
+        trials.best_on_sample(context_of(Interrupted()), [PLANS[0], long], 2)
     assert stopped == ["finished", "interrupted"]
     assert threading.active_count() == before

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from batchproof.training.data.dataset import Dataset, prepare
+from batchproof.training.export.destination import bundle_path
 from batchproof.training.fit.progress import Silent
 from batchproof.training.fit.selection import tuning
-from batchproof.training.pipeline import place_of, train
+from batchproof.training.pipeline import train
 from batchproof.training.settings import SettingError, Settings, make
 
 QUICK: dict[str, Any] = {"target": "kind", "threads": 1, "device": "cpu", "epochs": 8, "widths": (8,), "ensemble": 1}
@@ -56,7 +57,7 @@ def test_a_search_tries_the_rules_first_and_keeps_what_was_given(tmp_path: Path,
     lines = search(data, settings, tmp_path / "journal")
 
     assert [line.split(":")[0] for line in lines[:3]] == ["trial 1 of 3", "trial 2 of 3", "trial 3 of 3"]
-    assert {"learning_rate", "weight_decay", "batch_rows", "encoding"} == set(tuning.by_rule(data, settings))
+    assert {"learning_rate", "weight_decay", "batch_rows", "encoding"} == set(tuning.default_parameters(data, settings))
     assert "dropout" not in lines[-1]
 
 
@@ -68,19 +69,19 @@ def test_an_ended_search_goes_on(tmp_path: Path, table: Path) -> None:
     third = search(data, settings_of(tmp_path, tune=3), tmp_path / "journal")
 
     assert len(first) == 2
-    assert second[0].startswith("going on with a search of 1 trials")
+    assert second[0].startswith("continuing a search of 1 trials")
     assert [line.split(":")[0] for line in second[1:3]] == ["trial 2 of 3", "trial 3 of 3"]
-    assert [line.split(" ")[0] for line in third] == ["going", "the"]
+    assert [line.split(" ")[0] for line in third] == ["continuing", "the"]
 
 
-def test_a_hopeless_trial_is_ended_early(tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unpromising_trial_is_pruned(tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fit that is worse than the median of the others at the same epoch does not run to its end."""
     monkeypatch.setattr(tuning, "STARTUP_TRIALS", 1)
     monkeypatch.setattr(tuning, "WARMUP_EPOCHS", 1)
     settings = settings_of(tmp_path, tune=12, epochs=20, encoding="plain")
     lines = search(prepare(table, settings), settings, tmp_path / "journal")
 
-    assert any("ended early" in line for line in lines)
+    assert any("pruned" in line for line in lines)
 
 
 def test_the_command_searches_then_trains(tmp_path: Path, table: Path) -> None:
@@ -89,7 +90,7 @@ def test_the_command_searches_then_trains(tmp_path: Path, table: Path) -> None:
     made = train(table, settings)
 
     assert not list(made.folder.parent.glob(".tuning*"))
-    assert place_of(table, settings).version == 2
+    assert bundle_path(table, settings).version == 2
 
 
 def test_without_optuna_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
