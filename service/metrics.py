@@ -111,14 +111,20 @@ def add(snapshots: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return total
 
 
+SUPERVISOR = "supervisor.counts"  # the file of the process that serves nothing itself
+SUFFIXES = (".json", ".counts")
 EVENTS = ("unforeseen_errors", "failed_metric_writes", "workers_died", "workers_hung", "workers_not_started")
 
 
 class Counters:
     """The counts of this process and, through a shared folder, of all workers since the service started."""
 
-    def __init__(self, folder: Path | None, read: Callable[[], dict[str, Any]]) -> None:
-        """Read this process's counts with `read`; without a `folder` there are no other workers."""
+    def __init__(self, folder: Path | None, read: Callable[[], dict[str, Any]], name: str = "") -> None:
+        """Read this process's counts with `read`; without a `folder` there are no other workers.
+
+        `name` is that of this process's file, by default the process id.
+        """
+        self._name = name or f"{os.getpid()}.json"
         self.events = dict.fromkeys(EVENTS, 0)
         self._folder = folder
         self._read = read
@@ -127,7 +133,7 @@ class Counters:
         """Write this process's counts for the others, in one step; returns what prevented it, such as a full disk."""
         if self._folder is None:
             return None
-        path = self._folder / f"{os.getpid()}.json"
+        path = self._folder / self._name
         unfinished = path.with_suffix(".part")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -163,6 +169,6 @@ class Counters:
     def _paths(self) -> list[Path]:
         assert self._folder is not None, "only a shared folder has files"
         try:
-            return [path for path in self._folder.glob("*.json") if path.stem != str(os.getpid())]
+            return [path for path in self._folder.iterdir() if path.suffix in SUFFIXES and path.name != self._name]
         except OSError:
             return []

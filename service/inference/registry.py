@@ -1,6 +1,6 @@
 """models/<name>/<version>/ to loaded models: the newest version, every one, or a pinned one; refusals by name."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -40,6 +40,45 @@ class Registry:
         return replace(self, models={**self.models, name: changed})
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """The bundles of a models folder as they were at one moment: what is loaded from it later does not change with it."""
+
+    found: Sequence[Found]
+    refusals: Sequence[Refusal]
+    bundles: Mapping[Path, Bundle] = field(default_factory=dict)  # by folder; an older version may not be among them
+    faults: Mapping[Path, str] = field(default_factory=dict)  # why a folder was refused
+
+    def read(self, found: Found, limits: bundle.Limits | None, trust: TrustPolicy | None) -> Bundle:
+        """Return the bundle as it was, or as it is where it was not read then; raises BundleError."""
+        if found.folder in self.faults:
+            raise BundleError(self.faults[found.folder])
+        return self.bundles.get(found.folder) or _read(found, limits, trust)
+
+
+def take_snapshot(
+    root: Path,
+    versions: Versions = "newest",
+    pinned: Mapping[str, int] | None = None,
+    limits: bundle.Limits | None = None,
+    trust: TrustPolicy | None = None,
+) -> Snapshot:
+    """Read, but do not load, the bundles that `load` would load; raises BundleError where `root` is no folder."""
+    found, refusals = scan(root)
+    bundles: dict[Path, Bundle] = {}
+    faults: dict[Path, str] = {}
+    names: set[str] = set()
+    for one in found:
+        if _is_wanted(one, versions, pinned or {}, names):
+            try:
+                bundles[one.folder] = _read(one, limits, trust)
+            except BundleError as error:
+                faults[one.folder] = str(error)
+            else:
+                names.add(one.name)
+    return Snapshot(found, refusals, bundles, faults)
+
+
 def load(
     root: Path,
     load_one: Callable[[Bundle], Model],
@@ -47,23 +86,23 @@ def load(
     pinned: Mapping[str, int] | None = None,
     limits: bundle.Limits | None = None,
     trust: TrustPolicy | None = None,
+    snapshot: Snapshot | None = None,
 ) -> Registry:
-    """Load the models under `root`; a bad bundle is refused by name and never stops a good one.
+    """Load the models under `root`, or of a `snapshot` of it; a bad bundle is refused by name and never stops a good one.
 
     With `newest`, where the newest version is refused the next older one that loads is served in its place, and the
     refusal stays on record. A `pinned` version {name: version} is served alone: nothing takes its place.
     Raises BundleError where `root` is no folder, and where it has no folder for a pinned version.
     """
     pinned = pinned or {}
-    found, refusals = scan(root)
+    snapshot = snapshot or Snapshot(*scan(root))
+    found, refusals = snapshot.found, list(snapshot.refusals)
     models: dict[str, dict[int, Model]] = {}
     for one in found:
-        if one.name in pinned and one.version not in (None, pinned[one.name]):
-            continue
-        if one.name not in pinned and versions == "newest" and one.name in models:
+        if not _is_wanted(one, versions, pinned, models):
             continue
         try:
-            loaded = load_one(_read(one, limits, trust))
+            loaded = load_one(snapshot.read(one, limits, trust))
         except (BundleError, EngineError) as error:
             refusals.append(Refusal(one.name, one.version, str(error)))
         else:
@@ -73,6 +112,13 @@ def load(
         if not is_loaded and not any((one.name, one.version) == (name, version) for one in found):
             raise BundleError(f"Model {name!r}: version {version} is pinned, but {root} has no folder {name}/{version}")
     return Registry(models, tuple(refusals))
+
+
+def _is_wanted(found: Found, versions: Versions, pinned: Mapping[str, int], loaded: Container[str]) -> bool:
+    """Return whether to load a version, where a newer one of each name in `loaded` is loaded already."""
+    if found.name in pinned:
+        return found.version in (None, pinned[found.name])
+    return versions == "all" or found.name not in loaded
 
 
 def _read(found: Found, limits: bundle.Limits | None, trust: TrustPolicy | None) -> Bundle:

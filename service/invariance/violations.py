@@ -58,13 +58,15 @@ class Records:
 
     def __init__(self, folder: Path | None = None) -> None:
         """Keep them in `folder`, by default a folder of this user under the temporary one; made when first needed."""
-        self._folder = folder or Path(tempfile.gettempdir()) / f"batchproof-violations-{os.getuid()}"
+        self._folder = folder  # looked for when it is needed: a service that can write nowhere serves all the same
         self._written = 0
 
     def write(self, violation: Violation, made_by: Mapping[str, Any]) -> Path | None:
         """Write the record, readable by this user alone; None after MAX_RECORDS. Raises OSError."""
         if self._written >= MAX_RECORDS:
             return None
+        if self._folder is None:
+            self._folder = Path(tempfile.gettempdir()) / f"batchproof-violations-{os.getuid()}"
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         stamp = violation.when.replace(":", "").replace("+0000", "Z")
         path = self._folder / f"{stamp}-{os.getpid()}-{self._written}.json"

@@ -17,7 +17,7 @@ from batchproof.service.inference.admission import Admission
 from batchproof.service.inference.batcher import Batcher
 from batchproof.service.inference.engine import EngineOptions, provider_of
 from batchproof.service.inference.model import Model
-from batchproof.service.inference.registry import Registry
+from batchproof.service.inference.registry import Registry, Snapshot
 from batchproof.service.inference.trial import TrialLimits
 from batchproof.service.invariance.audit import Audit, Watch
 from batchproof.service.invariance.check import for_bundles
@@ -179,13 +179,23 @@ class App:
         event("model_withdrawn", 40, model=name, version=version)
 
 
-def load(settings: Settings) -> App:
-    """Load and verify the models; raises SettingError where the service cannot serve any request as it was told to."""
+def take_snapshot(settings: Settings) -> Snapshot:
+    """Read the bundles that are to be served; raises SettingError where the folder cannot be read."""
+    try:
+        return registry.take_snapshot(settings.models, settings.versions, settings.pins, trust=_trust(settings))
+    except BundleError as error:
+        raise SettingError(f"{error}.") from error
+
+
+def load(settings: Settings, snapshot: Snapshot | None = None) -> App:
+    """Load and verify the models, of a `snapshot` of their folder where there is one; raises SettingError where the service cannot serve any request as it was told to."""
     options = EngineOptions(settings.device, settings.threads)
     load_one = partial(_load_model, settings, options)
     try:
         provider_of(options)  # no model could run on a device that is not there
-        loaded = registry.load(settings.models, load_one, settings.versions, settings.pins, trust=_trust(settings))
+        loaded = registry.load(
+            settings.models, load_one, settings.versions, settings.pins, trust=_trust(settings), snapshot=snapshot
+        )
     except (BundleError, EngineError) as error:
         raise SettingError(f"{error}.") from error
     except OSError as error:

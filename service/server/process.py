@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from batchproof.service.errors import STARTUP_FAILED, SettingError, reason
+from batchproof.service.inference.registry import Snapshot
 from batchproof.service.logs import configure, event, unforeseen
-from batchproof.service.metrics import Counters
+from batchproof.service.metrics import SUPERVISOR, Counters
 from batchproof.service.protocols import head
 from batchproof.service.server import app, banner
 from batchproof.service.server.app import App
@@ -248,13 +249,15 @@ def counters_folder(settings: Settings) -> Iterator[Path]:
 
 
 def _supervise(settings: Settings, listener: socket.socket, address: tuple[str, int]) -> int:
-    counters = Counters(Path(settings.metrics_folder), dict)
+    counters = Counters(Path(settings.metrics_folder), dict, SUPERVISOR)
     counters.write()
+    with paused():
+        snapshot = app.take_snapshot(settings)  # once: a worker that takes a dead one's place serves the same models
 
     def work(control: socket.socket, slot: int) -> int:
         head.reseed()
         try:
-            return _serve_here(settings, address, control=control, is_first=slot == 0)
+            return _serve_here(settings, address, control=control, snapshot=snapshot, is_first=slot == 0)
         except SettingError as error:
             sys.stderr.write(f"batchproof: {error}\n")
             return STARTUP_FAILED
@@ -273,10 +276,11 @@ def _serve_here(
     *,
     listener: socket.socket | None = None,
     control: socket.socket | None = None,
+    snapshot: Snapshot | None = None,
     is_first: bool = True,
 ) -> int:
     with paused():
-        service = app.load(settings)
+        service = app.load(settings, snapshot)
     greet = partial(_greet, service, address) if is_first else lambda: None
     server = Server(config_of(AsgiApp(service), settings), service, address, greet, control)
     settle()
