@@ -2,6 +2,8 @@
 
 A tensor that has a row axis is described by one row: its arrays have length 1 along that axis. An operator that would
 mix rows has no meaning on such an array and is refused, so a proof also says that no row can see another.
+
+A zero has no sign here: which of the two zeros an element is, engines decide, and no rule may depend on it.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,8 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from batchproof.training.prove.limits import shown
+
 FINEST = -1074  # every finite float64 is an integer multiple of 2^-1074: the grid of a value nothing is known about
 ZERO_GRID = 4096  # zero is a multiple of every power of two
+PIECE = 2**20  # elements of a stored constant that are looked at together
 
 
 class ProofError(Exception):
@@ -19,25 +24,29 @@ class ProofError(Exception):
 
     def __init__(self, node: str, reason: str) -> None:
         """Name the node and the reason."""
-        super().__init__(f"{node}: {reason}")
+        super().__init__(f"{shown(node)}: {reason}")
         self.node = node
         self.reason = reason
 
 
 @dataclass(frozen=True)
 class Box:
-    """Every value a tensor may take, element by element."""
+    """Every value a tensor may take, element by element.
+
+    Integers are exact, of the tensor's own width. The ends of floats that are neither 0 nor infinite lie on the grid.
+    """
 
     low: np.ndarray  # the tensor's dtype and shape, 1 along the row axis
     high: np.ndarray
-    exponent: np.ndarray  # int64, each value is an integer multiple of 2^exponent
+    exponent: np.ndarray  # int64, each finite value is an integer multiple of 2^exponent
     nan: np.ndarray  # bool, whether the value may be NaN
     rows: int | None  # which axis is the row axis; None: the tensor is the same for every row
     name: str = ""
     covers: frozenset[str] = frozenset()  # of a bool tensor: true wherever one of these tensors is NaN
     spares: frozenset[str] = frozenset()  # of a bool tensor: false wherever one of these tensors is NaN
     rounds: str = ""  # of a result of Round: the tensor that was rounded to the nearest integer
-    maker: str = ""  # the operator that computed it; data movement leaves it as it was
+    makers: frozenset[str] = frozenset()  # the operators that computed it; data movement leaves them as they were
+    stored: bool = False  # whether its elements stand in the file, the signs of zeros included
 
     @property
     def rowed(self) -> bool:
@@ -66,10 +75,8 @@ class Box:
 
     def moved(self, move: Callable[[np.ndarray], np.ndarray]) -> "Box":
         """Return the box of the tensor's elements in other places; what is known of conditions is lost."""
-        return replace(
-            Box(move(self.low), move(self.high), move(self.exponent), move(self.nan), self.rows, self.name),
-            maker=self.maker,
-        )
+        low, high, exponent, nan = (np.asarray(move(part)) for part in (self.low, self.high, self.exponent, self.nan))
+        return Box(low, high, exponent, nan, self.rows, self.name, makers=self.makers, stored=self.stored)
 
     def called(self, name: str) -> "Box":
         """Return the same box for the tensor `name`."""
@@ -79,8 +86,8 @@ class Box:
 def of_constant(value: np.ndarray, name: str) -> Box:
     """Describe a constant tensor; NaN and infinities in it are kept and met where they are used."""
     nan = np.isnan(value) if value.dtype.kind == "f" else np.zeros(value.shape, bool)
-    known = np.where(nan, np.zeros((), value.dtype), value)
-    return Box(known, known, grid_of(value), nan, rows=None, name=name)
+    known = np.where(nan, np.zeros((), value.dtype), value) if nan.any() else value
+    return Box(known, known, grid_of(value), nan, rows=None, name=name, stored=True)
 
 
 def of_input(width: int, dtype: np.dtype[Any], name: str) -> Box:
@@ -104,6 +111,14 @@ def grid_of(value: np.ndarray) -> np.ndarray:
     """Return the exponent of the coarsest power of two that each element is a multiple of [shape] int64."""
     if value.dtype.kind != "f":
         return np.zeros(value.shape, np.int64)
+    flat, exponents = value.reshape(-1), np.empty(value.size, np.int64)
+    for start in range(0, value.size, PIECE):  # in pieces: the steps below take ten times the memory of their operand
+        exponents[start : start + PIECE] = float_grid(flat[start : start + PIECE])
+    return exponents.reshape(value.shape)
+
+
+def float_grid(value: np.ndarray) -> np.ndarray:
+    """Return `grid_of` floats [count]; what is not finite has the grid of zero."""
     finite = np.where(np.isfinite(value), value, 0.0).astype(np.float64)
     mantissa, exponent = np.frexp(np.abs(finite))
     digits = np.ldexp(mantissa, 53).astype(np.int64)  # an integer below 2^53
@@ -117,7 +132,25 @@ def power(exponent: np.ndarray) -> np.ndarray:
     return value
 
 
+def on_grid(low: np.ndarray, high: np.ndarray, exponent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Move the ends of intervals of floats inwards to multiples of 2^exponent, which all values between them are.
+
+    A float of 2^52 units and more is a multiple of the unit as it stands. Where the quotient by the unit underflows it
+    becomes 0 of the same side, which leaves the interval wider, never narrower.
+    """
+    unit = power(exponent)
+    moved = []
+    for end, inwards in ((low, np.ceil), (high, np.floor)):
+        near = np.abs(end) < 2.0**52 * unit
+        whole = inwards(np.where(near, end, 0.0) / unit) * unit
+        moved.append(np.where(near, whole.astype(end.dtype) + np.zeros((), end.dtype), end))
+    held = moved[0] <= moved[1]
+    return np.where(held, moved[0], low), np.where(held, moved[1], high)
+
+
 def merged(boxes: Sequence[Box], merge: Callable[[list[np.ndarray]], np.ndarray]) -> Box:
     """Return the box of several tensors laid together."""
     low, high = merge([box.low for box in boxes]), merge([box.high for box in boxes])
-    return Box(low, high, merge([box.exponent for box in boxes]), merge([box.nan for box in boxes]), boxes[0].rows)
+    makers = frozenset[str]().union(*(box.makers for box in boxes))
+    exponent, nan = merge([box.exponent for box in boxes]), merge([box.nan for box in boxes])
+    return Box(low, high, exponent, nan, boxes[0].rows, makers=makers, stored=all(box.stored for box in boxes))

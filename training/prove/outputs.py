@@ -10,13 +10,15 @@ import numpy as np
 import onnx
 
 from batchproof.training.prove.box import Box, ProofError
+from batchproof.training.prove.declared import check_declared
 
 
 def check_outputs(graph: onnx.GraphProto, boxes: Mapping[str, Box]) -> None:
     """Refuse outputs that owe something, and float32 anywhere but on the way out."""
     writers = {name: node for node in graph.node for name in node.output}
-    if not graph.output:
-        raise ProofError("model", "has no output")
+    names = [value.name for value in graph.output]
+    if not names or len(set(names)) != len(names):
+        raise ProofError("model", "has no output" if not names else "names an output twice")
     for value in graph.output:
         box = boxes.get(value.name)
         if box is None or value.name not in writers:
@@ -25,8 +27,12 @@ def check_outputs(graph: onnx.GraphProto, boxes: Mapping[str, Box]) -> None:
             raise ProofError(value.name, "an output whose first axis is not the row axis")
         if not box.finite:
             raise ProofError(value.name, "NaN or an infinity may come out: its bits are the processor's own")
+        check_declared(value, box)
         if box.dtype.kind == "f":
             check_settled(value.name, writers, boxes)
+    for value in graph.value_info:
+        if value.name in boxes:
+            check_declared(value, boxes[value.name])
     check_narrow(graph, boxes)
 
 
@@ -39,20 +45,24 @@ def check_settled(output: str, writers: Mapping[str, onnx.NodeProto], boxes: Map
 
 
 def adds_zero(node: onnx.NodeProto, boxes: Mapping[str, Box]) -> bool:
-    """Whether a node adds the constant +0.0."""
+    """Whether a node adds the stored constant +0.0."""
     return node.op_type == "Add" and any(is_plus_zero(boxes[name]) for name in node.input)
 
 
 def is_plus_zero(box: Box) -> bool:
-    """Whether a tensor is the constant +0.0 throughout."""
-    return box.constant and bool((box.low == 0).all()) and not np.signbit(box.low).any()
+    """Whether a tensor is the constant +0.0 throughout; what was computed may be -0.0 in another engine."""
+    return box.stored and box.constant and bool((box.low == 0).all()) and not np.signbit(box.low).any()
 
 
 def check_narrow(graph: onnx.GraphProto, boxes: Mapping[str, Box]) -> None:
-    """Refuse float32 before the last step: engines remove a Cast down that is followed by a Cast up."""
+    """Refuse float32 before the last step: engines remove a Cast down that is followed by a Cast up.
+
+    By form, Add is the only operator that reads float32.
+    """
+    outputs = {value.name for value in graph.output}
     for node in graph.node:
-        narrow = [name for name in node.input if name and boxes[name].dtype == np.float32 and boxes[name].rowed]
-        if narrow and not adds_zero(node, boxes):
+        narrow = [name for name in node.input if boxes[name].dtype == np.float32]
+        if narrow and node.output[0] not in outputs:
             raise ProofError(
                 node.name or node.op_type, f"computes with {narrow[0]}, which is float32: that is for outputs"
             )

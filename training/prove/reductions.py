@@ -1,6 +1,6 @@
 """Class 3: sums that are exact in any order, because every partial sum is a whole number of units below 2^53.
 
-Let each term be an integer multiple of one unit, and the sum of the terms' greatest magnitudes be at most 2^53 units.
+Sound: let each term be an integer multiple of one unit, and the sum of the terms' greatest magnitudes be at most 2^53 units.
 Then every sum of any subset of the terms, in any order, is a float64 number; each addition (fused or not) is exact,
 and blocking, threads, vector width and split-K cannot change the result. Strassen-like products form other sums and
 are ruled out by nothing in the file: no engine in use computes small dense products that way.
@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from batchproof.training.prove.box import ZERO_GRID, Box, power
-from batchproof.training.prove.movement import keep_rows, normal
+from batchproof.training.prove.movement import constants, distinct, keep_rows
 from batchproof.training.prove.node import Node
 
 EXACT = 2.0**53  # units: float64 holds every integer up to here
 SUM_SLACK = 2.0**-50  # relative, a term: covers the rounding of the bound's own float64 sum
+FAR = 2.0**1000  # no sum may reach beyond: partial sums stay far from overflow
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,11 @@ class Obligation:
 
 
 def gemm(call: Node) -> tuple[Box, Obligation]:
-    """Affine map by a constant matrix: x [rows, in] -> [rows, out], or with the rows last, W [out, in] x [in, rows]."""
+    """Affine map by a constant matrix: x [rows, in] -> [rows, out], or with the rows last, W [out, in] x [in, rows].
+
+    Sound: the sums run along an axis that is not the rows, weights and bias are one for all rows, and `products` shows
+    that each sum is exact in any order.
+    """
     a, b, bias = checked_operands(call)
     rows = 0 if a.rowed else 1  # the row axis of the result
     x, weight = (a, b) if a.rowed else (b, a)
@@ -66,13 +71,16 @@ def gemm(call: Node) -> tuple[Box, Obligation]:
 
 
 def matmul(call: Node) -> tuple[Box, Obligation]:
-    """Products of several constant matrices, each with its own part of a row: W [k, out, in] x [k, in, rows]."""
+    """Products of several constant matrices, each with its own part of a row: W [k, out, in] x [k, in, rows].
+
+    Sound as a Gemm is. What engines merge into a MatMul, a sum or a factor next to it, is refused on either side.
+    """
     weight, x = call.boxes
     need_weights(call, weight)
     need_exact_input(call, x)
-    if x.rows != 2 or weight.low.ndim != 3 or weight.low.shape[0] != x.low.shape[0]:
+    if x.rows != 2 or x.low.ndim != 3 or weight.low.ndim != 3 or weight.low.shape[0] != x.low.shape[0]:
         raise call.refuse("known are products of a constant [k, out, in] and a tensor [k, in, rows] of as many parts")
-    if x.maker in ("Mul", "Div"):
+    if x.makers & {"Mul", "Div"}:
         raise call.refuse(f"{x.name} was multiplied: engines take the factor into the product")
     values, grid = (part.swapaxes(1, 2) for part in (weight.low, weight.exponent))  # [k, in, out]
     shape = (len(values), values.shape[2])
@@ -90,8 +98,12 @@ def products(call: Node, x: Box, weight: np.ndarray, grid: np.ndarray, bias: Box
     units = np.minimum((x.exponent[..., None] + grid).min(axis=-2), bias.exponent)  # [.., out]
     reach = (x.magnitude[..., None, :] @ np.abs(weight))[..., 0, :] + bias.magnitude  # [.., out]
     bits = check_bound(call, reach, units, weight.shape[-2] + 1)
-    ends = np.stack([x.low[..., None] * weight, x.high[..., None] * weight])  # [2, .., in, out]
-    low, high = ends.min(axis=0).sum(axis=-2) + bias.low, ends.max(axis=0).sum(axis=-2) + bias.low
+    up, down = np.maximum(weight, 0.0), np.minimum(weight, 0.0)
+    # The ends of x lie on its grid, so these sums are exact too: NumPy may add them up as it likes.
+    low, high = (
+        (first[..., None, :] @ up + other[..., None, :] @ down)[..., 0, :] + bias.low
+        for first, other in ((x.low, x.high), (x.high, x.low))
+    )
     return Box(low, high, units, np.zeros(low.shape, bool), None), bits
 
 
@@ -112,20 +124,21 @@ def checked_operands(call: Node) -> tuple[Box, Box, Box]:
 
 
 def need_weights(call: Node, box: Box) -> None:
-    """Refuse weights or a bias that are not constant, finite and float64."""
+    """Refuse weights or a bias that are not constant and finite."""
     if not box.constant or not box.finite:
         raise call.refuse(f"{box.name} must be constant and finite")
-    if box.dtype != np.float64:
-        raise call.refuse("weights and bias must be float64")
 
 
 def reduce_sum(call: Node) -> tuple[Box, Obligation]:
-    """Sum along constant axes that are not the rows."""
+    """Sum along constant axes that are not the rows.
+
+    Sound: each axis is named once, none is the rows, and the bound makes the sum exact in any order.
+    """
+    if len(call.boxes) < 2 or not call.boxes[1].name:
+        raise call.refuse("no axes: the sum would run over the rows")
     a, axes = call.boxes
     need_exact_input(call, a)
-    if not axes.constant or not axes.low.size:
-        raise call.refuse("the axes must be constant")
-    places = tuple(normal(axis, a.low.ndim) for axis in axes.low.tolist())
+    places = distinct(call, constants(call, axes), a.low.ndim)
     for place in places:
         keep_rows(call, a, place)
     keep = bool(call.attributes.get("keepdims", 1))
@@ -138,14 +151,17 @@ def reduce_sum(call: Node) -> tuple[Box, Obligation]:
 
 
 def reduce_max(call: Node) -> tuple[Box, None]:
-    """Greatest value along axes that are not the rows: order-free up to the sign of zero, which nothing may depend on."""
+    """Greatest value along axes that are not the rows.
+
+    Sound: it has no order but for the sign of zero, which nothing may depend on, and for NaN, which may not arrive.
+    """
     (a,) = call.boxes
     axes: Any = call.attributes.get("axes")
     if axes is None:
         raise call.refuse("no axes: the maximum would run over the rows")
     if a.nan.any():
         raise call.refuse("NaN may reach the maximum")
-    places = tuple(normal(axis, a.low.ndim) for axis in axes)
+    places = distinct(call, axes, a.low.ndim)
     for place in places:
         keep_rows(call, a, place)
     keep = bool(call.attributes.get("keepdims", 1))
@@ -160,17 +176,19 @@ def rows_left(a: Box, places: tuple[int, ...], *, keep: bool) -> int | None:
 
 
 def need_exact_input(call: Node, a: Box) -> None:
-    """Refuse a summand that is not a bounded float64 tensor of rows."""
+    """Refuse a summand that is not a bounded tensor of rows."""
     if not a.finite:
         raise call.refuse(f"NaN or an infinity may arrive in {a.name}: Clip it first")
-    if a.dtype != np.float64 or not a.rowed:
-        raise call.refuse(f"{a.name} must be float64 with a row axis, it is {a.dtype}")
+    if not a.rowed:
+        raise call.refuse(f"{a.name} must have a row axis, it is constant")
 
 
 def check_bound(call: Node, reach: np.ndarray, units: np.ndarray, terms: int) -> float:
     """Return log2 of the greatest sum in units; refuse where one may pass 2^53."""
     in_units = np.asarray(reach / power(units) * (1.0 + terms * SUM_SLACK))
     worst = int(in_units.argmax())
+    if not (reach <= FAR).all():
+        raise call.refuse(f"a sum may reach {reach.max():g}, which is too near to where float64 ends")
     if not in_units.flat[worst] <= EXACT:
         raise call.refuse(
             f"output {worst} may sum to 2^{np.log2(in_units.flat[worst]):.1f} units of 2^{units.flat[worst]}, "

@@ -35,6 +35,7 @@ CONSTANTS = {
     "to": np.array([3]),
     "low": np.array(0),
     "high": np.array(5),
+    "table7": np.arange(7.0),
     "square": np.arange(16.0).reshape(4, 4),
     "bias": np.arange(4.0),
     "column_bias": np.arange(4.0)[:, None],
@@ -176,7 +177,8 @@ def test_movements_keep_the_rows_first(
         ([("Unsqueeze", ["c", "axis2"], {}), ("Add", ["_", "c"], {})], "row axes do not meet"),
         ([("Clip", ["c", "zero", "c"], {})], "must be constant numbers"),
         ([("Identity", ["nowhere"], {})], "nothing before it writes"),
-        ([("Gather", ["c", "columns"], {"axis": 3})], "does not fit its operands"),
+        ([("Gather", ["c", "columns"], {"axis": 3})], "has no axis 3"),
+        ([("Add", ["c", "table7"], {})], "does not fit its operands"),
     ],
 )
 def test_refusals(nodes: list[Node], words: str) -> None:

@@ -1,0 +1,50 @@
+"""The bounds on what a proof takes up: a file of bad faith is refused in one sentence, soon, and in little memory."""
+
+from collections.abc import Sequence
+from math import prod
+
+MAX_FILE_BYTES = 2**30  # the constants and what is known of them take up to four times as much memory
+MAX_NODES = 20_000
+MAX_INPUTS = 100
+MAX_AXES = 8
+MAX_ELEMENTS = 2**20  # of one row of a computed tensor
+MAX_COMPUTED = 2**24  # elements of all computed tensors together; 25 bytes are kept for each
+MAX_WORK = 2**28  # elements that all rules together read and write, some ten steps of NumPy for each
+MAX_WORDS = 80  # characters of a name in a message
+
+
+def shown(text: str) -> str:
+    """Return a name out of a file as a terminal can show it: no control characters, at most MAX_WORDS long."""
+    short = text if len(text) <= MAX_WORDS else text[:MAX_WORDS] + "…"
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in short)
+
+
+def shape_fault(shape: Sequence[int], largest: int = 0) -> str | None:
+    """Return why a computed tensor of `shape` (one row of it) is not derived, or None where it is.
+
+    `largest` is the size of the greatest operand: moving the elements of a great constant costs no more than the file.
+    """
+    if len(shape) > MAX_AXES:
+        return f"a tensor of {len(shape)} axes; at most {MAX_AXES} are known"
+    if prod(shape) < 1:
+        return f"an empty tensor, of shape {list(shape)}: engines differ in what they make of it"
+    if prod(shape) > max(MAX_ELEMENTS, largest):
+        return f"{prod(shape)} elements for each row; at most {MAX_ELEMENTS} are derived"
+    return None
+
+
+class Budget:
+    """What one proof may still spend."""
+
+    def __init__(self) -> None:
+        """Start with the whole of it."""
+        self.work = MAX_WORK
+        self.computed = MAX_COMPUTED
+
+    def fault(self, read: int, written: int) -> str | None:
+        """Take a node's elements off; returns why the proof ends here, or None."""
+        self.work -= read + written
+        self.computed -= written
+        if self.computed < 0:
+            return f"the tensors so far have more than {MAX_COMPUTED} elements for each row"
+        return f"the nodes so far read more than {MAX_WORK} elements" if self.work < 0 else None
