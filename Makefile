@@ -2,11 +2,16 @@
 PYTHON ?= python3
 SERVE_ENV := .venv-serve
 ENV := .venv
+DOCS_ENV := .venv-docs
 ENGINE ?= cpu
 IMAGE ?= batchproof:$(ENGINE)
+TRAINED := trained
+PYTEST = OMP_NUM_THREADS=1 $(ENV)/bin/python -m pytest -n auto --dist loadfile
+# The rooms that hold the promise: every line of them is run by a test.
+PROMISE := service/bundle/*,service/features/*,service/inference/*,service/invariance/*,training/prove/*,training/network/fold*.py,training/network/batchnorm.py
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check train image bench bench-quality bench-train decisions lock clean
+.PHONY: help serve train test quick check coverage browser docs image bench bench-quality bench-train decisions lock clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 - /p' $(MAKEFILE_LIST)
@@ -14,9 +19,15 @@ help: ## List these commands
 serve: $(SERVE_ENV)/ready ## Serve the bundles in models/ (MODELS=, PORT=)
 	@exec $(SERVE_ENV)/bin/python -m batchproof.service serve $(if $(MODELS),--models $(MODELS)) $(if $(PORT),--port $(PORT))
 
+train: $(ENV)/ready ## Train on examples/penguins.csv into trained/ (MODELS=)
+	$(ENV)/bin/batchproof-train examples/penguins.csv --target species --widths 64,64 --arithmetic exact --models $(or $(MODELS),$(TRAINED))
+
 # Tests run side by side, one thread each: two test processes with two compute threads each would fight for two cores.
-test: check ## Run lint, types, import boundaries and every test
-	OMP_NUM_THREADS=1 $(ENV)/bin/python -m pytest -n auto --dist loadfile
+test: check browser ## Run lint, types, import boundaries and every test
+	$(PYTEST)
+
+quick: $(ENV)/ready ## Run the tests that need no server, no training and no browser: under a minute
+	$(PYTEST) -m "not slow"
 
 check: $(ENV)/ready ## Run lint, types and import boundaries only
 	$(ENV)/bin/ruff check .
@@ -24,8 +35,17 @@ check: $(ENV)/ready ## Run lint, types and import boundaries only
 	$(ENV)/bin/mypy
 	$(ENV)/bin/lint-imports --no-logo
 
-train: $(ENV)/ready ## Train models/penguins/ anew from examples/penguins.csv
-	$(ENV)/bin/batchproof-train examples/penguins.csv --target species --widths 64,64 --arithmetic exact --models $(or $(MODELS),models)
+coverage: $(ENV)/ready ## Measure which lines the tests run; demands every line of the rooms that hold the promise
+	rm -f .coverage .coverage.*
+	OMP_NUM_THREADS=1 $(ENV)/bin/python -m coverage run -m pytest -n auto --dist loadfile -q tests/service tests/training
+	$(ENV)/bin/python -m coverage combine --quiet
+	$(ENV)/bin/python -m coverage report --skip-covered --include="$(PROMISE)" --fail-under=100
+
+browser: ## Install Chromium for the browser tests, where apt and root are there
+	@bash tests/browser.sh
+
+docs: $(DOCS_ENV)/ready ## Build the documentation as a site into build/site
+	$(DOCS_ENV)/bin/python docs/site/build.py
 
 image: ## Build the container image (ENGINE=cpu or gpu)
 	docker build --build-arg ENGINE=$(ENGINE) $(if $(BASE),--build-arg BASE=$(BASE)) --tag $(IMAGE) .
@@ -40,24 +60,24 @@ bench-train: $(ENV)/ready ## Time an epoch beside its bare forward, backward and
 	$(ENV)/bin/python -m bench.train_speed $(ARGS)
 
 # An environment is ready when its stamp is newer than what it was made from; a failed installation leaves no stamp.
+MAKE_ENV = @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Batchproof needs Python 3.11 or later: make PYTHON=python3.11 …")' \
+	&& GOAL="$(firstword $(MAKECMDGOALS))" TORCH_INDEX="$(TORCH_INDEX)" CUDA="$(CUDA)" $(PYTHON) constraints/install.py
+
 $(SERVE_ENV)/ready: pyproject.toml constraints/serving.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Batchproof needs Python 3.11 or later: make PYTHON=python3.11 …")'
-	$(PYTHON) -m venv $(SERVE_ENV)
-	$(SERVE_ENV)/bin/pip install --quiet --constraint constraints/serving.txt --editable ".[cpu]"
-	@touch $@
+	$(MAKE_ENV) $(SERVE_ENV) constraints/serving.txt cpu
 
 $(ENV)/ready: pyproject.toml constraints/all.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Batchproof needs Python 3.11 or later: make PYTHON=python3.11 …")'
-	$(PYTHON) -m venv $(ENV)
-	$(ENV)/bin/pip install --quiet --constraint constraints/all.txt --editable ".[cpu,dev,tables,training]"
-	@touch $@
+	$(MAKE_ENV) $(ENV) constraints/all.txt cpu dev tables training
+
+$(DOCS_ENV)/ready: pyproject.toml constraints/docs.txt
+	$(MAKE_ENV) $(DOCS_ENV) constraints/docs.txt docs
 
 decisions: ## Write docs/decisions/README.md, the list of decisions, from the files beside it
 	@$(PYTHON) -m tests.docs.decision_index
 
-lock: $(ENV)/ready $(SERVE_ENV)/ready ## Write constraints/ from what the two environments hold
-	bash constraints/lock.sh $(ENV) $(SERVE_ENV)
+lock: $(ENV)/ready $(SERVE_ENV)/ready $(DOCS_ENV)/ready ## Write constraints/ from what the environments hold
+	bash constraints/lock.sh $(ENV) $(SERVE_ENV) $(DOCS_ENV)
 
 clean: ## Remove the environments and caches
-	rm -rf $(ENV) $(SERVE_ENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(ENV) $(SERVE_ENV) $(DOCS_ENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

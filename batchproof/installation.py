@@ -9,6 +9,8 @@ EXTRAS = {
     "cpu": ("onnxruntime>=1.23",),
     "gpu": ("onnxruntime-gpu>=1.23",),
     "grpc": ("grpcio>=1.70", "protobuf>=5.29"),
+    "jwt": ("pyjwt[crypto]>=2.10",),
+    "signing": ("cryptography>=45",),
     "tables": ("pyarrow>=18",),
     "tensorboard": ("tensorboard>=2.18",),
     "training": ("onnx>=1.17", "pyarrow>=18", "safetensors>=0.5", "scikit-learn>=1.7", "scipy>=1.14", "torch>=2.6"),

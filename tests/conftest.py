@@ -4,7 +4,51 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser import Browser, command_of
+
 ROOT = Path(__file__).resolve().parents[1]
+# Files of seconds, and folders: they train, serve, build, send thousands of random bodies or drive a browser. `make quick` leaves
+# them out, and `make test` runs them. A new file that takes more than three seconds belongs here.
+SLOW = (
+    "bench/",
+    "docs/test_operate.py",
+    "docs/test_readme.py",
+    "docs/test_serve.py",
+    "line/",
+    "peers/",
+    "platforms/",
+    "service/client/test_client.py",
+    "service/invariance/test_violations.py",
+    "service/protocols/oip/test_conformance.py",
+    "service/protocols/oip/test_metadata.py",
+    "service/protocols/test_fuzz.py",
+    "service/server/grpc/",
+    "service/server/http/test_access_log.py",
+    "service/server/http/test_connection.py",
+    "service/server/test_process.py",
+    "service/server/test_supervisor.py",
+    "service/server/web/",
+    "service/tables/limits/test_bombs.py",
+    "service/tables/offline/",
+    "service/tables/readers/test_json_lines_columns.py",
+    "service/tables/streaming/",
+    "service/tables/test_fuzz.py",
+    "service/test_local_model.py",
+    "test_wheel.py",
+    "training/estimators/",
+    "training/evaluation/test_cross_validation.py",
+    "training/export/test_destination.py",
+    "training/fit/selection/",
+    "training/report/test_report.py",
+    "training/test_main.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of SLOW as slow."""
+    for item in items:
+        if str(item.path.relative_to(ROOT / "tests")).startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +61,9 @@ def root() -> Path:
 def penguins_bundle(root: Path) -> Path:
     """Return the newest committed penguins bundle, models/penguins/<version>/."""
     return max((root / "models" / "penguins").iterdir(), key=lambda folder: int(folder.name))
+
+
+@pytest.fixture
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    """Return Chromium; see tests/browser.py for a machine that has none."""
+    return Browser(command_of(), tmp_path_factory.mktemp("profile"))

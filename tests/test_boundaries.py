@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser import command_of
+from tests.conftest import SLOW
+
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted([*(ROOT / "service").rglob("*.py"), *(ROOT / "training").rglob("*.py")])
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
@@ -61,11 +64,36 @@ def test_functions_are_short() -> None:
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_each_test_states_its_rule(path: Path) -> None:
-    """Every test has a docstring, and no test is left out or expected to fail."""
+    """Every test has a docstring, and no test is skipped or expected to fail."""
     tests = [f for f in functions(path) if f.name.startswith("test_")]
 
     assert [f.name for f in tests if not ast.get_docstring(f)] == []
     assert re.search(r"mark\.(skip|xfail)|pytest\.(skip|xfail)\(", path.read_text()) is None
+
+
+def test_slow_tests_are_there() -> None:
+    """Each path that `make quick` leaves out names a file or a folder of tests."""
+    assert [name for name in SLOW if not (ROOT / "tests" / name).exists()] == []
+
+
+def test_only_browser_tests_may_be_skipped() -> None:
+    """No helper of the tests skips but tests/browser.py, for a machine without Chromium, and CI demands that too."""
+    skips = [
+        path for path in (ROOT / "tests").rglob("*.py") if re.search(r"pytest\.skip\(|importorskip", path.read_text())
+    ]
+
+    assert [path for path in skips if path != Path(__file__)] == [ROOT / "tests" / "browser.py"]
+    assert "BROWSER_TESTS=required" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.parametrize(("demanded", "outcome"), [("", pytest.skip.Exception), ("required", pytest.fail.Exception)])
+def test_a_missing_browser_skips_or_fails(
+    monkeypatch: pytest.MonkeyPatch, demanded: str, outcome: type[BaseException]
+) -> None:
+    """Without Chromium a browser test is skipped with the way to run it; where it is demanded, it fails."""
+    monkeypatch.setenv("BROWSER_TESTS", demanded)
+    with pytest.raises(outcome, match="make browser"):
+        command_of(["no-such-browser"])
 
 
 def pins(path: Path) -> dict[str, str]:

@@ -20,7 +20,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("batchproof", "service", "training", "pyproject.toml", "README.md", "LICENSE")
 BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
 ROW = {"island": "Dream", "bill_length_mm": 44.1, "bill_depth_mm": 19.7, "flipper_length_mm": 196, "body_mass_g": 4400}
-pytestmark = pytest.mark.slow
 
 
 def build(source: Path, kind: str, target: Path) -> Path:

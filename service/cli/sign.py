@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from batchproof.installation import hint
 from batchproof.service.errors import USAGE, BundleError, SettingError
 
 PASSWORD = "BATCHPROOF_KEY_PASSWORD"  # noqa: S105 - the name of an environment variable
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         from batchproof.service.bundle.signing import keys, signer
     except ImportError:
         print(
-            "batchproof sign: needs the package cryptography: install batchproof with its extra signing",
+            f"batchproof sign: needs the package cryptography: {hint('signing')}",
             file=sys.stderr,
         )
         return USAGE

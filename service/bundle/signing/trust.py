@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from batchproof.installation import hint
 from batchproof.service.bundle.safe_folder import Folder
 from batchproof.service.bundle.signing import SIGNATURE_BYTES, SIGNATURE_FILE, envelope, statement
 from batchproof.service.bundle.signing.envelope import Envelope
@@ -100,8 +101,6 @@ def trust_policy(
     try:
         from batchproof.service.bundle.signing import keys
     except ImportError as error:
-        raise SettingError(
-            f"signatures = {mode} needs the package cryptography: install batchproof with its extra signing"
-        ) from error
+        raise SettingError(f"signatures = {mode} needs the package cryptography: {hint('signing')}") from error
     roots = [certificate for path in root_files for certificate in keys.read_certificates(path)]
     return TrustPolicy(mode, tuple(keys.read_public_key(path) for path in key_files), tuple(roots), tuple(subjects))

@@ -1,7 +1,6 @@
 """The report: it draws in a browser, runs nothing, fits a phone, tells no row, and says what was measured."""
 
 import re
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pandas as pd
 import pytest
 
 from batchproof.training.estimators.estimator import BatchNormMLPClassifier, BatchNormMLPRegressor
+from tests.browser import Browser
 
 EVIL = '<script>document.title="owned"</script>'
 QUOTE = "\"'><img src=x onerror=alert(1)>"
@@ -100,13 +100,11 @@ def test_nothing_runs_and_nothing_is_fetched(pages: dict[str, Path], task: str) 
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
-def test_it_draws_at_phone_width(pages: dict[str, Path], task: str) -> None:
+def test_it_draws_at_phone_width(pages: dict[str, Path], task: str, browser: Browser) -> None:
     """Chromium lays every chart out, 390 pixels hold the page without sideways scrolling, and no name became markup."""
     probe = pages[task].with_name("probe.html")
     probe.write_text(PROBE)
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--window-size=1200,4100"]
-    command = ["chromium", *flags, f"--user-data-dir={probe.parent / 'profile'}", "--dump-dom", probe.as_uri()]
-    dom = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    dom = browser.dump_dom(probe.as_uri(), "--allow-file-access-from-files", "--window-size=1200,4100")
     found = re.search(
         r"width=(\d+) charts=(\d+) shapes=(\d+) narrow=(\d+) title=([^<]*)", dom.partition('id="found"')[2]
     )

@@ -2,18 +2,16 @@
 
 import html
 import re
-import subprocess
 from pathlib import Path
 
+from tests.browser import Browser
 from tests.live import live
 
 
-def test_the_page_reads_as_prose(tmp_path: Path, penguins_bundle: Path) -> None:
+def test_the_page_reads_as_prose(browser: Browser, penguins_bundle: Path) -> None:
     """Every field of a body has its meaning beside it, words of code are set as code, examples hold real categories."""
     with live(penguins_bundle.parents[1]) as server:
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
-        command = ["chromium", *flags, "--virtual-time-budget=5000", "--dump-dom", f"{server.url}/docs"]
-        page = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+        page = browser.dump_dom(f"{server.url}/docs", "--virtual-time-budget=5000")
 
     body = page[page.index("<h3>Body</h3>") : page.index("<h3>A row</h3>")]
     rows = re.findall(r"<tr><td><code>(\w+)</code></td><td>(.*?)</td><td><span>(.*?)</span></td></tr>", body)
