@@ -71,8 +71,8 @@ def test_the_list_of_decisions_is_whole() -> None:
 
 
 def test_design_is_short() -> None:
-    """DESIGN.md stays within 8 kB and links every subject of decisions."""
+    """DESIGN.md stays within 8 kB and links the list of decisions."""
     design = ROOT / "DESIGN.md"
 
     assert len(design.read_bytes()) <= 8_000
-    assert set(subjects()) <= {target for target, _ in links(design)}
+    assert (DECISIONS / "README.md", "") in links(design)
