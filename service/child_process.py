@@ -8,6 +8,8 @@ nothing that a broken child sends is unpickled. The child ends with its parent, 
 import contextlib
 import ctypes
 import faulthandler
+import io
+import json
 import os
 import pickle
 import resource
@@ -17,7 +19,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +30,8 @@ Work: TypeAlias = Callable[..., str]
 POLL_MS = 10
 OUT_OF_MEMORY = 77  # exit code
 PR_SET_PDEATHSIG = 1  # of prctl(2)
-RESULT_BYTES = 1 << 20
+RESULT_BYTES = 8 << 20
+LINE_CHARACTERS = 2000
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,35 @@ def run(work: Work, *arguments: Any, bounds: Bounds, spawn: bool | None = None) 
     if status:
         raise ChildError("crash", f"ended the process with exit code {status}")
     return text.decode()
+
+
+def command(work: Callable[..., int], *arguments: Any, bounds: Bounds, name: str, advice: Mapping[str, str]) -> int:
+    """Return the exit status of a command's work, done in a child process; print here what it printed there.
+
+    Where the child has no result, one sentence says so and the status is 2; `advice` {kind of ChildError: how to allow
+    more} completes it. What is printed to
+    standard error is plain text: a file cannot send control characters to a terminal through it.
+    """
+    try:
+        status, output, errors = json.loads(run(_printing, work, *arguments, bounds=bounds))
+    except ChildError as error:
+        status, output, errors = 2, "", f"{name}: it {error}{advice.get(error.kind, '')}\n"
+    sys.stderr.write("".join(plain(line)[:LINE_CHARACTERS] + "\n" for line in errors.splitlines()))
+    sys.stdout.write(output)
+    return int(status)
+
+
+def plain(text: str) -> str:
+    """Return text in which every character that is not printed is escaped."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _printing(work: Callable[..., int], *arguments: Any) -> str:
+    """Return what work does as JSON: [exit status, standard output, standard error]."""
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        status = work(*arguments)
+    return json.dumps([status, output.getvalue(), errors.getvalue()])
 
 
 @contextmanager
@@ -126,7 +158,7 @@ def _watch(pid: int, result: int, bounds: Bounds) -> tuple[bytes, ChildError | N
     text = b""
     while True:
         if poller.poll(POLL_MS):
-            chunk = os.read(result, RESULT_BYTES)
+            chunk = os.read(result, 1 << 20)
             text += chunk
             if not chunk:
                 return text, None

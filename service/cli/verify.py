@@ -1,16 +1,20 @@
 """`batchproof verify`: whether a model, ours or any ONNX file, is safe to batch on this host.
 
-Exit status: 0 no bit changed; 1 some did; 2 the question makes no sense, or the model does not load or run.
+Exit status: 0 no bit changed; 1 some did; 2 the question makes no sense, the model does not load or run, or the time or
+memory was used up before the check was complete. All of it is done in a child process with bounds of both, so that
+whatever a file holds, this command ends with a sentence.
 """
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from batchproof.service.bundle import reader as bundle
+from batchproof.service.child_process import Bounds, command, plain
 from batchproof.service.cli.verify_table import table
 from batchproof.service.errors import BundleError, EngineError, reason
 from batchproof.service.features.arrays import Arrays
@@ -18,14 +22,21 @@ from batchproof.service.inference import model
 from batchproof.service.inference import repository as models_folder
 from batchproof.service.inference.engine import Engine, EngineOptions
 from batchproof.service.inference.runner import Feeds, Runner
-from batchproof.service.invariance import any_onnx as foreign
+from batchproof.service.inference.trial import TrialLimits
+from batchproof.service.invariance.any_onnx import BatchOptions, prepare
 from batchproof.service.invariance.check import Effort, verify
 from batchproof.service.invariance.probe_rows import draws_for
+from batchproof.service.invariance.time_budget import TimeBudget
 from batchproof.service.invariance.verdict import InvarianceError, Policy, Verification
 from batchproof.service.invariance.violations import read_record, replay
 from batchproof.service.settings import RUN_ROWS
 
 BUDGET_S = 0.5  # more than while loading: the table shows how many rows change
+GRACE_S = 5.0  # for one run to end after the time is up
+ADVICE = {
+    "time": " before it was done; --timeout SECONDS allows more",
+    "memory": "; --memory GIB allows more, --run-rows N makes batches smaller",
+}
 
 
 def add(commands: Any) -> None:
@@ -44,75 +55,115 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run-rows", type=_positive, default=RUN_ROWS, help="the largest run (default %(default)s)")
     parser.add_argument("--policy", choices=("require", "tile", "report"), default="require", help="as when serving")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    parser.add_argument("--timeout", type=_positive, default=10, metavar="SECONDS",
+                        help="the time for all of it; then what was compared is shown (default %(default)s)")  # fmt: skip
+    parser.add_argument("--memory", type=_positive, default=4, metavar="GIB",
+                        help="the most memory that loading and running the model may take (default %(default)s)")  # fmt: skip
     parser.add_argument("--replay", type=Path, metavar="RECORD", help="run a recorded violation of the audit again")
     parser.add_argument("--session-config", action="append", default=[], type=_pair, metavar="KEY=VALUE",
                         help="a session configuration entry of onnxruntime")  # fmt: skip
-    parser.add_argument("--dim", action="append", default=[], type=_dim, metavar="NAME=LENGTH",
-                        help="FILE.onnx: length of a free axis, by its name or as INPUT.AXIS")  # fmt: skip
-    parser.add_argument("--int-below", type=_positive, default=2, metavar="N",
-                        help="FILE.onnx: integers are drawn from 0 to N - 1 (default %(default)s)")  # fmt: skip
+    _configure_file(parser.add_argument_group("FILE.onnx", "what the file does not say of its inputs"))
+
+
+def _configure_file(group: Any) -> None:
+    group.add_argument(
+        "--batch", metavar="NAME", help="the batch axis, by its name or as INPUT.AXIS, where it is not the first"
+    )
+    group.add_argument("--dim", action="append", default=[], type=_dim, metavar="NAME=LENGTH",
+                       help="length of a free axis, by its name or as INPUT.AXIS")  # fmt: skip
+    group.add_argument("--shape", action="append", default=[], type=_shape, metavar="INPUT=rows,4",
+                       help="shape of an input whose shape the file leaves out: lengths, and names of free axes")  # fmt: skip
+    group.add_argument("--int-below", type=_positive, default=2, metavar="N",
+                       help="integers are drawn from 0 to N - 1 (default %(default)s)")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command; returns the exit status."""
+    """Run the command in a child process; returns the exit status."""
+    bounds = Bounds(arguments.memory << 30, arguments.timeout + GRACE_S, is_strict=arguments.device == "cpu")
+    return command(_run, arguments, bounds=bounds, name="batchproof verify", advice=ADVICE)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    allowed = TimeBudget(arguments.timeout, _show_progress)
     try:
         if arguments.path.is_dir():
-            return _verify_bundle(arguments)
-        return _verify_file(arguments)
+            return _verify_bundle(arguments, allowed)
+        return _verify_file(arguments, allowed)
     except OSError as error:
         print(f"batchproof verify: {reason(error)}", file=sys.stderr)
-        return 2
     except (BundleError, EngineError, ValueError) as error:
-        print(f"batchproof verify: {error}", file=sys.stderr)
-        return 2
+        print(f"batchproof verify: {plain(str(error))}", file=sys.stderr)
+    return 2
 
 
-def _verify_bundle(arguments: argparse.Namespace) -> int:
-    if arguments.dim:
-        raise ValueError("--dim is for FILE.onnx: a bundle's inputs have no free axis but the rows")
+def _show_progress(sentence: str) -> None:
+    """Say how far it is, at once: what is printed otherwise waits for the end."""
+    os.write(2, f"batchproof verify: {sentence}\n".encode())
+
+
+def _verify_bundle(arguments: argparse.Namespace, allowed: TimeBudget) -> int:
+    for option in ("dim", "batch", "shape"):
+        if getattr(arguments, option):
+            raise ValueError(f"--{option} is for FILE.onnx: a bundle's inputs have no free axis but the rows")
     folder = models_folder.newest(arguments.path)
     with models_folder.naming(folder):
         read = bundle.read(folder)
-        loaded = model.load(read, _options(arguments), arguments.run_rows)
+        limits = TrialLimits(arguments.memory << 30, arguments.timeout)
+        loaded = model.load(read, _options(arguments), arguments.run_rows, limits=limits)
     if arguments.replay:
         return _replay(loaded.runner, arguments.replay)
     manifest = read.manifest
     subject = f"{manifest.name} version {manifest.version} · {manifest.arithmetic.kind} · sha256 {manifest.sha256[:12]}"
     proved = manifest.arithmetic.certificate is not None
-    return _report(arguments, loaded.runner, draws_for(read), subject, proved=proved)
+    return _report(arguments, loaded.runner, draws_for(read), subject, allowed, proved=proved)
 
 
-def _verify_file(arguments: argparse.Namespace) -> int:
+def _verify_file(arguments: argparse.Namespace, allowed: TimeBudget) -> int:
     if not arguments.path.is_file():
         raise ValueError(f"{arguments.path} is neither a folder with a bundle nor a file")
     if arguments.replay:
         raise ValueError("--replay takes the folder of a bundle: records are of served models")
     engine = Engine(str(arguments.path), _options(arguments), names=None)
-    stranger = foreign.prepare(engine, dict(arguments.dim), arguments.int_below)
-    if not stranger.is_repeatable:
+    options = BatchOptions(
+        dict(arguments.dim), arguments.batch, dict(arguments.shape), arguments.int_below, arguments.run_rows
+    )
+    onnx_model = prepare(engine, options)
+    if not onnx_model.is_repeatable:
         print(
             "note: the same batch run twice gave different bits: the graph, or the engine, is random", file=sys.stderr
         )
-    if stranger.without_rows:
-        print(
-            f"note: outputs without a batch axis are not compared: {', '.join(stranger.without_rows)}", file=sys.stderr
-        )
-    return _report(arguments, Runner(stranger, arguments.run_rows), stranger.draw, str(arguments.path), proved=False)
+    if onnx_model.without_rows:
+        names = ", ".join(map(plain, onnx_model.without_rows))
+        print(f"note: outputs without a batch axis are not compared: {names}", file=sys.stderr)
+    runner = Runner(onnx_model, arguments.run_rows)
+    return _report(arguments, runner, onnx_model.draw, str(arguments.path), allowed, proved=False)
 
 
 def _report(
-    arguments: argparse.Namespace, runner: Runner, draw: Callable[[int], Feeds | Arrays], subject: str, *, proved: bool
+    arguments: argparse.Namespace,
+    runner: Runner,
+    draw: Callable[[int], Feeds | Arrays],
+    subject: str,
+    allowed: TimeBudget,
+    *,
+    proved: bool,
 ) -> int:
-    effort = Effort(budget_s=BUDGET_S, rows=arguments.rows, keep_going=True)
-    found = _found(runner, draw, arguments.policy, effort, proved=proved)
+    effort = Effort(budget_s=BUDGET_S, rows=arguments.rows, keep_going=True, time=allowed)
+    verification = _verification(runner, draw, arguments.policy, effort, proved=proved)
     if arguments.json:
-        print(json.dumps({"subject": subject, **found.as_dict()}, ensure_ascii=False))
+        print(json.dumps({"subject": subject, **verification.as_dict()}, ensure_ascii=False))
     else:
-        print(table(found, subject))
-    return 0 if all(attempt.holds for attempt in found.attempts) else 1
+        print("\n".join(map(plain, table(verification, subject).splitlines())))
+    if verification.status == "undecided":
+        print(
+            f"batchproof verify: not decided within {arguments.timeout} s; --timeout SECONDS allows more",
+            file=sys.stderr,
+        )
+        return 2
+    return 0 if all(attempt.holds for attempt in verification.attempts) else 1
 
 
-def _found(
+def _verification(
     runner: Runner, draw: Callable[[int], Feeds | Arrays], policy: Policy, effort: Effort, *, proved: bool
 ) -> Verification:
     try:
@@ -161,3 +212,8 @@ def _dim(text: str) -> tuple[str, int]:
     if not length.isascii() or not length.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=LENGTH")
     return name, int(length)
+
+
+def _shape(text: str) -> tuple[str, list[int | str]]:
+    name, sizes = _pair(text)
+    return name, [int(size) if size.isascii() and size.isdecimal() else size for size in sizes.split(",")]

@@ -21,17 +21,21 @@ def table(verification: Verification, subject: str) -> str:
 def verdict(verification: Verification) -> str:
     """Say what was found of the model and what cures it."""
     first, last = verification.attempts[0], verification.attempts[-1]
+    if first.holds and not first.is_complete:
+        return f"no bit changed so far: {first.compared} rows compared when the time was up"
     if first.holds and first.tile_rows is None:
         return f"every row had the same bits alone and in every batch: {first.compared} rows compared"
-    found = f"rows change with their batch ({first.changed} of {first.compared})" if first.tile_rows is None else ""
+    change = f"rows change with their batch ({first.changed} of {first.compared})" if first.tile_rows is None else ""
     tiles = ", ".join(str(attempt.tile_rows) for attempt in verification.attempts if attempt.tile_rows)
-    if last.tile_rows and last.holds:
+    if last.tile_rows and last.holds and not last.is_complete:
+        cure = f"the time was up while runs padded to {last.tile_rows} rows were tried"
+    elif last.tile_rows and last.holds:
         cure = f"with every run padded to {last.tile_rows} rows no bit changes"
     elif tiles:
         cure = f"padding every run to one row count does not cure it (tried {tiles})"
     else:
         cure = "padding was not tried, as the policy says"
-    return "; ".join(part for part in (found, cure) if part)
+    return "; ".join(part for part in (change, cure) if part)
 
 
 def host_line(host: Mapping[str, Any]) -> str:
@@ -43,10 +47,10 @@ def host_line(host: Mapping[str, Any]) -> str:
 
 def _attempt_lines(attempt: Attempt) -> Iterator[str]:
     how = f"every run padded to {attempt.tile_rows} rows" if attempt.tile_rows else "runs as large as they come"
-    yield f"{how}: {attempt.rows} probe rows, {sum(one.batch_rows for one in attempt.sizes)} positions"
+    yield f"{how}: {attempt.rows} probe rows, {sum(finding.batch_rows for finding in attempt.sizes)} positions"
     yield HEADER
     for together in _groups(attempt.sizes):
-        compared, changed = (sum(getattr(one, name) for one in together) for name in ("compared", "changed"))
+        compared, changed = (sum(getattr(finding, name) for finding in together) for name in ("compared", "changed"))
         yield f"  {_span(together):>14}  {compared:>13}  {changed:>12}  {_share(changed, compared):>8}"
     if attempt.first:
         first = attempt.first
@@ -60,11 +64,11 @@ def _groups(sizes: Sequence[SizeFinding]) -> Iterator[list[SizeFinding]]:
     numbered = enumerate(sizes)
 
     def group(item: tuple[int, SizeFinding]) -> tuple[bool, int, bool]:
-        number, one = item
-        return one.batch_rows == 1, one.batch_rows - number, one.changed == 0
+        number, finding = item
+        return finding.batch_rows == 1, finding.batch_rows - number, finding.changed == 0
 
     for _, together in groupby(numbered, group):
-        yield [one for _, one in together]
+        yield [finding for _, finding in together]
 
 
 def _span(together: Sequence[SizeFinding]) -> str:

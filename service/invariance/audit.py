@@ -40,7 +40,9 @@ class Audit:
         self._until_next = self._gap()
         return True
 
-    def look(self, runner: RequestRunner, requests: Sequence[Feeds], outputs: Sequence[Outputs]) -> Violation | None:
+    def audit_batch(
+        self, runner: RequestRunner, requests: Sequence[Feeds], outputs: Sequence[Outputs]
+    ) -> Violation | None:
         """Run one row, chosen at random, alone; returns what differs from `outputs`, which the batch gave."""
         sizes = [rows_of(feeds) for feeds in requests]
         if sum(sizes) < 2:
@@ -76,7 +78,7 @@ class Watch:
     def look(self, requests: Sequence[Feeds], outputs: Sequence[Outputs]) -> None:
         """Run one row of the batch alone and compare."""
         try:
-            violation = self.audit.look(self._model.runner, requests, outputs)
+            violation = self.audit.audit_batch(self._model.runner, requests, outputs)
         except EngineError as error:
             event("audit_failed", 40, **self._names, reason=str(error))
             return

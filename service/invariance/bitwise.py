@@ -33,7 +33,7 @@ class BitCounts:
     first: Difference | None = None
 
     def add(self, other: "BitCounts") -> None:
-        """Take in what another tally counted."""
+        """Take in what another counts counted."""
         self.compared.update(other.compared)
         self.changed.update(other.changed)
         for output, ulps in other.ulps.items():
@@ -41,23 +41,27 @@ class BitCounts:
         self.first = self.first or other.first
 
 
-def alone(runner: RequestRunner, probes: Feeds) -> Outputs:
-    """Run each probe row as a request of its own, with no companion; returns the outputs joined, [rows, ...] each."""
-    each = [runner.run([take(probes, np.array([row]))])[0] for row in range(rows_of(probes))]
-    return {name: np.concatenate([outputs[name] for outputs in each]) for name in each[0]}
+def alone(runner: RequestRunner, probes: Feeds, rows: Iterable[np.ndarray] | None = None) -> Outputs:
+    """Run each probe row as a request of its own, with no companion; returns the outputs joined, [rows, ...] each.
+
+    `rows`: which ones, each an array of one row number; None: every one. Nothing is returned where there are none.
+    """
+    chosen = rows if rows is not None else (np.array([row]) for row in range(rows_of(probes)))
+    each = [runner.run([take(probes, row)])[0] for row in chosen]
+    return {name: np.concatenate([outputs[name] for outputs in each]) for name in each[0]} if each else {}
 
 
 def compare(runner: RequestRunner, probes: Feeds, lone: Outputs, batches: Iterable[np.ndarray]) -> BitCounts:
     """Run `batches` of probe rows, each an array of row numbers, and compare every row with its `lone` bits."""
-    tally = BitCounts()
+    counts = BitCounts()
     for chosen in batches:
         outputs = runner.run([take(probes, piece) for piece in cut(chosen)])
         joined = _joined(outputs, lone)
         wanted = {name: array[chosen] for name, array in lone.items()}
-        tally.compared[len(chosen)] += len(chosen)
+        counts.compared[len(chosen)] += len(chosen)
         if not all(_is_same(joined[name], wanted[name]) for name in lone):
-            tally.add(_differences(joined, wanted, chosen))
-    return tally
+            counts.add(_differences(joined, wanted, chosen))
+    return counts
 
 
 def compare_row(batched: Outputs, lone: Outputs, batch_rows: int, position: int) -> Difference | None:
@@ -109,7 +113,7 @@ def _is_same(found: np.ndarray, wanted: np.ndarray) -> bool:
 
 def _differences(found: Outputs, lone: Outputs, chosen: np.ndarray) -> BitCounts:
     """Count the rows of one batch whose bytes are not those in `lone`, row by row."""
-    tally = BitCounts()
+    counts = BitCounts()
     changed = np.zeros(len(chosen), dtype=bool)
     for name, wanted in lone.items():
         array = found[name]
@@ -120,13 +124,13 @@ def _differences(found: Outputs, lone: Outputs, chosen: np.ndarray) -> BitCounts
         if not differs.any():
             continue
         changed |= differs
-        tally.ulps[name] = (
+        counts.ulps[name] = (
             ulps_between(array[differs], wanted[differs]) if is_alike else float(np.finfo(np.float64).max)
         )
-        if tally.first is None:
+        if counts.first is None:
             position = int(np.argmax(differs))
             seen = _hex(array[position : position + 1])  # nothing where the engine gave too few rows
-            tally.first = Difference(name, len(chosen), position, int(chosen[position]), _hex(wanted[position]), seen)
+            counts.first = Difference(name, len(chosen), position, int(chosen[position]), _hex(wanted[position]), seen)
     if changed.any():
-        tally.changed[len(chosen)] = int(changed.sum())
-    return tally
+        counts.changed[len(chosen)] = int(changed.sum())
+    return counts

@@ -24,6 +24,7 @@ from batchproof.service.inference.runner import Feeds, Runner, rows_of
 from batchproof.service.invariance.batch_plans import filled, sizes_for, spread
 from batchproof.service.invariance.bitwise import BitCounts, alone, compare
 from batchproof.service.invariance.probe_rows import Draw, draws_for
+from batchproof.service.invariance.time_budget import TimeBudget
 from batchproof.service.invariance.verdict import Attempt, InvarianceError, Policy, Status, Verification, attempt_of
 
 TILES = (16, 32, 64)  # rows; a lone row then costs what this many cost
@@ -39,6 +40,7 @@ class Effort:
     budget_s: float = 0.04  # for one attempt, where two draws take less
     rows: int = 0  # probe rows at least, whatever they cost
     keep_going: bool = False  # whether to use up the budget even after a difference, to know how many rows change
+    time: TimeBudget | None = None  # when the check ends, finished or not; None: when it is finished
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,12 @@ class Probes:
     new: range  # numbers of the rows that are to fill a batch, each for itself
 
     @classmethod
-    def of(cls, runner: Runner, feeds: Feeds) -> "Probes":
-        """Run each row alone."""
-        return cls(feeds, alone(runner, feeds), range(rows_of(feeds)))
+    def of(cls, runner: Runner, feeds: Feeds, allowed: TimeBudget) -> "Probes | None":
+        """Run each row alone; None where the time is used up before the last."""
+        rows = rows_of(feeds)
+        lone = alone(runner, feeds, allowed.within(np.array([row]) for row in range(rows)))
+        is_whole = bool(lone) and rows_of(list(lone.values())) == rows
+        return cls(feeds, lone, range(rows)) if is_whole else None
 
     def with_more(self, others: "Probes") -> "Probes":
         """Return these rows and, after them, `others`, which alone are new."""
@@ -112,7 +117,7 @@ def verify(
         used = [_tiled(runner, tile_rows) for runner in runners] if tile_rows else list(runners)
         made, bits = attempt(used, draw, effort)
         attempts.append(made)
-        if attempts[-1].holds or policy == "report":
+        if attempts[-1].holds or policy == "report" or (effort and effort.time and effort.time.is_over):
             break
     status = _status(attempts[-1], policy, proved=proved)
     verification = Verification(
@@ -125,7 +130,7 @@ def verify(
         when=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=time.perf_counter() - started_s,
     )
-    if status == "failed":
+    if status in ("failed", "undecided"):
         raise InvarianceError(verification)
     return Checked(tuple(used), verification)
 
@@ -142,6 +147,8 @@ def _tiled(runner: Runner, tile_rows: int) -> Runner:
 def _status(last: Attempt, policy: Policy, *, proved: bool) -> Status:
     if not last.holds:
         return "reported" if policy == "report" else "failed"
+    if not last.is_complete:
+        return "undecided"
     if last.tile_rows:
         return "tiled"
     return "proved" if proved else "verified"
@@ -155,25 +162,30 @@ def attempt(
     Returns what was found, and a digest over the lone bits of draw 0.
     """
     effort = effort or Effort()
+    allowed = effort.time or TimeBudget()
     started_s = time.perf_counter()
-    tally = BitCounts()
-    first = probes = Probes.of(runners[0], draw(0))
-    rows = rows_of(probes.feeds)
+    counts = BitCounts()
+    tile_rows = runners[0].tile_rows
+    first = probes = Probes.of(runners[0], draw(0), allowed)
+    rows = 0
     for number in count(1):
         begun_s = time.perf_counter()
-        if number > 1:
-            fresh = Probes.of(runners[0], draw(number - 1))
-            rows += rows_of(fresh.feeds)
-            probes = first.with_more(fresh)
+        fresh = first if number == 1 else Probes.of(runners[0], draw(number - 1), allowed)
+        if first is None or fresh is None:
+            break
+        rows += rows_of(fresh.feeds)
+        probes = first if number == 1 else first.with_more(fresh)
         for runner in runners:
-            tally.add(_over_sizes(runner, probes, number, again=runner is not runners[0]))
+            counts.add(_over_sizes(runner, probes, number, allowed, again=runner is not runners[0]))
         now_s = time.perf_counter()
         is_late = now_s - started_s + (now_s - begun_s) > effort.budget_s  # the next draw would not fit
-        is_settled = tally.first is not None and not effort.keep_going
+        is_settled = counts.first is not None and not effort.keep_going
         is_enough = number >= LEAST_DRAWS and rows >= effort.rows
-        if is_settled or (is_enough and is_late):
+        if is_settled or (is_enough and is_late) or allowed.is_over:
             break
-    return attempt_of(tally, runners[0].tile_rows, rows, time.perf_counter() - started_s), bits_of(first.lone)
+    is_complete = counts.first is not None or not allowed.is_over
+    seconds = time.perf_counter() - started_s
+    return attempt_of(counts, tile_rows, rows, seconds, is_complete=is_complete), bits_of(first.lone if first else {})
 
 
 def bits_of(outputs: Outputs) -> str:
@@ -185,7 +197,7 @@ def bits_of(outputs: Outputs) -> str:
     return digest.hexdigest()
 
 
-def _over_sizes(runner: Runner, probes: Probes, number: int, *, again: bool) -> BitCounts:
+def _over_sizes(runner: Runner, probes: Probes, number: int, allowed: TimeBudget, *, again: bool) -> BitCounts:
     """Compare over all sizes; every new row alone `again` too where another runner, or another thread, runs it."""
     rows = rows_of(probes.feeds)
     on_workers = number % 2 == 0
@@ -194,10 +206,10 @@ def _over_sizes(runner: Runner, probes: Probes, number: int, *, again: bool) -> 
     if again or on_workers:
         batches += [np.array([row]) for row in probes.new]
     if not on_workers:
-        return compare(runner, probes.feeds, probes.lone, batches)
-    tally = BitCounts()
+        return compare(runner, probes.feeds, probes.lone, allowed.within(batches))
+    counts = BitCounts()
     with ThreadPoolExecutor(WORKERS) as pool:
         parts = (batches[worker::WORKERS] for worker in range(WORKERS))
-        for found in pool.map(lambda part: compare(runner, probes.feeds, probes.lone, part), parts):
-            tally.add(found)
-    return tally
+        for compared in pool.map(lambda part: compare(runner, probes.feeds, probes.lone, allowed.within(part)), parts):
+            counts.add(compared)
+    return counts

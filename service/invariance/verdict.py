@@ -8,7 +8,7 @@ from batchproof.service.errors import EngineError
 from batchproof.service.invariance.bitwise import BitCounts, Difference
 
 Policy = Literal["require", "tile", "report"]
-Status = Literal["proved", "verified", "tiled", "reported", "failed"]
+Status = Literal["proved", "verified", "tiled", "reported", "failed", "undecided"]
 
 MEANING: Mapping[Status, str] = {
     "proved": "each row's bits cannot depend on its batch: proved from the file, and no difference was found here",
@@ -16,6 +16,7 @@ MEANING: Mapping[Status, str] = {
     "tiled": "each row has the same bits in every batch tried on this host, because every run has one fixed row count",
     "reported": "rows' bits change with the batch on this host; it is served because the policy says report",
     "failed": "rows' bits change with the batch on this host, and no fixed row count cures it",
+    "undecided": "the check ended before it was complete, because its time was up; no bit changed so far",
 }
 
 
@@ -38,6 +39,7 @@ class Attempt:
     ulps: Mapping[str, float]  # output -> largest difference in units of the last place; only outputs that changed
     first: Difference | None
     seconds: float
+    is_complete: bool = True  # whether everything was compared that an attempt compares at least
 
     @property
     def holds(self) -> bool:
@@ -59,7 +61,8 @@ class Attempt:
         """Say what was tried and what was seen."""
         how = f"every run padded to {self.tile_rows} rows" if self.tile_rows else "runs as large as they come"
         if self.first is None:
-            return f"{how}: {self.compared} rows compared, none changed"
+            end = "" if self.is_complete else ", when the time was up"
+            return f"{how}: {self.compared} rows compared, none changed{end}"
         seen = f"{self.changed} of {self.compared} rows changed, by up to {max(self.ulps.values()):.3g} ulps"
         where = f"output {self.first.output!r} at position {self.first.position} of {self.first.batch_rows} rows"
         return f"{how}: {seen}, first in {where}"
@@ -121,10 +124,12 @@ class InvarianceError(EngineError):
         self.verification = verification
 
 
-def attempt_of(tally: BitCounts, tile_rows: int | None, rows: int, seconds: float) -> Attempt:
+def attempt_of(
+    counts: BitCounts, tile_rows: int | None, rows: int, seconds: float, *, is_complete: bool = True
+) -> Attempt:
     """Freeze what was counted."""
-    sizes = tuple(SizeFinding(size, tally.compared[size], tally.changed[size]) for size in sorted(tally.compared))
-    return Attempt(tile_rows, rows, sizes, dict(tally.ulps), tally.first, seconds)
+    sizes = tuple(SizeFinding(size, counts.compared[size], counts.changed[size]) for size in sorted(counts.compared))
+    return Attempt(tile_rows, rows, sizes, dict(counts.ulps), counts.first, seconds, is_complete)
 
 
 def _plain(attempt: Attempt) -> dict[str, Any]:

@@ -53,6 +53,10 @@ def die(number: int) -> str:
     return ""
 
 
+def die_quietly(number: int) -> int:
+    return len(die(number))
+
+
 def fail() -> str:
     raise RuntimeError("a fault of ours")
 
@@ -72,7 +76,7 @@ def test_long_result_comes_back_whole(way: str) -> None:
 def test_endless_result_is_refused(way: str) -> None:
     """A child that sends more than any result holds is ended."""
     with pytest.raises(ChildError, match="sent a result that is too long"):
-        child_process.run(long_text, 5_000_000, bounds=Bounds(), spawn=way == "spawned")
+        child_process.run(long_text, 50_000_000, bounds=Bounds(), spawn=way == "spawned")
 
 
 @pytest.mark.parametrize("count", ["the system's", "the parent's"])
@@ -106,6 +110,32 @@ def test_exception_is_not_a_result(way: str, capfd: pytest.CaptureFixture[str]) 
     with pytest.raises(ChildError, match="ended the process with exit code 1"):
         child_process.run(fail, bounds=Bounds(), spawn=way == "spawned")
     assert "a fault of ours" in capfd.readouterr().err
+
+
+def say(status: int, text: str) -> int:
+    sys.stdout.write("found\n")
+    sys.stderr.write(text)
+    return status
+
+
+@pytest.mark.parametrize("status", [0, 1, 2])
+def test_command_prints_here(capsys: pytest.CaptureFixture[str], status: int) -> None:
+    """What the work of a command prints is printed by this process, its status is the command's, nothing moves a cursor."""
+    text = "one \x1b[2J\x9b and \u202etwo\nthree\n" + "x" * 9000
+    assert child_process.command(say, status, text, bounds=Bounds(), name="prog", advice={}) == status
+    printed = capsys.readouterr()
+    assert printed.out == "found\n"
+    assert printed.err.splitlines()[:2] == ["one \\x1b[2J\\x9b and \\u202etwo", "three"]
+    assert len(printed.err) < 2100
+
+
+def test_command_without_a_result_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    """A command whose work ends its process gives exit status 2 and one sentence."""
+    status = child_process.command(
+        die_quietly, int(signal.SIGFPE), bounds=Bounds(), name="prog", advice={"crash": "; try less"}
+    )
+    assert status == 2
+    assert capsys.readouterr().err == "prog: it ended the process (SIGFPE); try less\n"
 
 
 @pytest.fixture

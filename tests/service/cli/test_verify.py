@@ -297,7 +297,7 @@ def test_replay_of_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     read = bundle.read(bad)
     loaded = model.load(read, EngineOptions(device="cpu"), 64)
     requests = [draws_for(read)(1)]
-    violation = Audit(1, seed=0).look(loaded.runner, requests, loaded.runner.run(requests))
+    violation = Audit(1, seed=0).audit_batch(loaded.runner, requests, loaded.runner.run(requests))
     assert violation is not None
     record = Records(tmp_path / "records").write(violation, loaded.fingerprint)
 

@@ -22,7 +22,7 @@ def requests(*sizes: int) -> list[Feeds]:
 
 def violation() -> Violation:
     batch = requests(1, 3, 2)
-    found = Audit(1, seed=4).look(LEAKING, batch, LEAKING.run(batch))
+    found = Audit(1, seed=4).audit_batch(LEAKING, batch, LEAKING.run(batch))
     assert found is not None
     return found
 
@@ -57,7 +57,7 @@ def test_sound_batch_passes(seed: int) -> None:
     batch, audit = requests(4, 1, 7), Audit(1, seed=seed)
 
     assert audit.is_due()
-    assert audit.look(SOUND, batch, SOUND.run(batch)) is None
+    assert audit.audit_batch(SOUND, batch, SOUND.run(batch)) is None
     assert (audit.looked, audit.violations) == (1, 0)
 
 
@@ -65,7 +65,7 @@ def test_every_row_may_be_chosen() -> None:
     """Over many looks each position of the batch is looked at, and its own output is what is compared."""
     batch, audit = requests(1, 3, 2), Audit(1, seed=0)
     outputs = LEAKING.run(batch)
-    found = [audit.look(LEAKING, batch, outputs) for _ in range(200)]
+    found = [audit.audit_batch(LEAKING, batch, outputs) for _ in range(200)]
 
     assert {one.difference.position for one in found if one} == set(range(6))
     assert audit.violations == 200
@@ -79,7 +79,7 @@ def test_only_the_wrong_row_violates(wrong: int) -> None:
     joined[wrong] += 1
     outputs = [{"y": part} for part in np.split(joined, [1, 4])]
     audit = Audit(1, seed=wrong)
-    found = [one for one in (audit.look(SOUND, batch, outputs) for _ in range(200)) if one]
+    found = [one for one in (audit.audit_batch(SOUND, batch, outputs) for _ in range(200)) if one]
 
     assert {one.difference.position for one in found} == {wrong}
 
@@ -88,7 +88,7 @@ def test_lone_row_is_no_batch() -> None:
     """A batch of one row has nobody to depend on, and is not looked at."""
     batch, audit = requests(1), Audit(1)
 
-    assert audit.look(LEAKING, batch, LEAKING.run(batch)) is None
+    assert audit.audit_batch(LEAKING, batch, LEAKING.run(batch)) is None
     assert audit.looked == 0
 
 

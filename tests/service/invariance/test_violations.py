@@ -26,7 +26,7 @@ from batchproof.service.invariance.violations import Violation
 from batchproof.service.__main__ import main
 
 file = pathlib.Path(sys.argv.pop(1))
-sound = audit.Audit.look
+sound = audit.Audit.audit_batch
 
 def look(self, runner, requests, outputs):
     try:
@@ -36,7 +36,7 @@ def look(self, runner, requests, outputs):
     difference = Difference("scores", 2, 0, 0, "00", "01")
     return Violation(difference, (2,), tuple(requests), "2026-11-22T00:00:00.000+00:00")
 
-audit.Audit.look = look
+audit.Audit.audit_batch = look
 sys.exit(main())
 """
 
