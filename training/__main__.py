@@ -1,4 +1,4 @@
-"""The command line: `batchproof-train TABLE --target COLUMN`, and the commands beside it."""
+"""The command line: `batchproof-train TABLE --target COLUMN`, and its other commands."""
 
 import argparse
 import sys
@@ -14,12 +14,12 @@ from batchproof.service.errors import USAGE
 from batchproof.training.cli.arguments import number, whole_number, whole_numbers
 from batchproof.training.settings import GROUPS, SettingError, Settings, flag, make, read_file, type_name
 
-FAILED = 1  # exit code: a check of ours failed; nothing was written
-QUIT = 130  # exit code: Ctrl-C where there is nothing to export yet, or a second one; nothing was written
+FAILED = 1  # exit code: a check of the result failed; nothing was written
+QUIT = 130  # exit code: Ctrl-C before there is anything to export, or a second one; nothing was written
 
 COMMANDS = {  # each is the module training/cli/<name>.py with a function main(arguments) -> exit code
-    "prove": "prove from model.onnx alone that an exact bundle is exact",
-    "exact": "write a bundle again in exact arithmetic",
+    "prove": "prove from its model.onnx that an exact bundle is exact",
+    "exact": "write a new version of a bundle in exact arithmetic",
     "compare": "cross-validate against a constant, a linear model and boosted trees",
 }
 DESCRIPTION = """\
@@ -32,8 +32,8 @@ TABLE is a CSV, TSV, Parquet or Arrow file. Its columns are typed, shown, and sp
 test rows. After the fit the batch-norm statistics are recomputed over all training rows and folded into the weights.
 """
 EPILOG = """\
-Ctrl-C finishes the epoch and exports the best so far; a second one quits. Settings may also stand in a TOML file
-(--settings FILE, the same names); flags win. Exit code 2: a sentence says what was wrong, and nothing was written.
+Ctrl-C finishes the epoch and exports the best network so far; a second one quits. A TOML file may hold settings too
+(--settings FILE, the same names); flags override it. Exit code 2: one sentence says what was wrong; nothing was written.
 
 Other commands, each with its own --help:
 """
@@ -41,42 +41,42 @@ Other commands, each with its own --help:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if given and given[0] in COMMANDS:
-            code: int = import_module(f"batchproof.training.cli.{given[0]}").main(given[1:])
+        if words and words[0] in COMMANDS:
+            code: int = import_module(f"batchproof.training.cli.{words[0]}").main(words[1:])
             return code
-        return train(parser().parse_args(given))
+        return train(make_parser().parse_args(words))
     except KeyboardInterrupt:
         print("\nbatchproof-train: stopped; no bundle was written", file=sys.stderr)
         return QUIT
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the training command: one flag a setting, grouped."""
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the training command: one flag for each setting, in groups."""
     commands = "".join(f"  {name:<8} {text}\n" for name, text in COMMANDS.items())
-    made = Arguments(
+    parser = Arguments(
         prog="batchproof-train",
         description=DESCRIPTION,
         epilog=EPILOG + commands,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
-    made.add_argument("table", metavar="TABLE", type=Path, help="the file with the rows")
-    made.add_argument("--settings", metavar="FILE", type=Path, help="a TOML file with any of the settings below")
-    made.add_argument("--quiet", action="store_true", help="do not show the epochs")
-    groups = {name: made.add_argument_group(name, text) for name, text in GROUPS.items()}
+    parser.add_argument("table", metavar="TABLE", type=Path, help="a CSV, TSV, Parquet or Arrow file")
+    parser.add_argument("--settings", metavar="FILE", type=Path, help="a TOML file with any of the settings below")
+    parser.add_argument("--quiet", action="store_true", help="do not show the epochs")
+    groups = {name: parser.add_argument_group(name, text) for name, text in GROUPS.items()}
     for entry in fields(Settings):
         groups[entry.metadata["group"]].add_argument(flag(entry.name), **_argument(entry))
-    return made
+    return parser
 
 
-def train(given: argparse.Namespace) -> int:
-    """Train as asked; every fault of the table or of a setting becomes one sentence."""
-    start_s = time.monotonic()  # loading torch and scikit-learn counts: the person waits for it too
-    values = vars(given)
+def train(options: argparse.Namespace) -> int:
+    """Train and return the exit code; a fault of the table or of a setting is printed as one sentence."""
+    start_s = time.monotonic()  # before torch and scikit-learn load: the user waits for them too
+    values = vars(options)
     path, quiet, file = values.pop("table"), values.pop("quiet", False), values.pop("settings", None)
-    # torch takes seconds to load: a wrong flag is told before that.
+    # torch takes seconds to load: a wrong flag is refused before.
     try:
         settings = make({**(read_file(file) if file else {}), **values})
     except SettingError as error:
@@ -104,23 +104,23 @@ def _refused(error: Exception, code: int) -> int:
 
 
 def _argument(entry: Field[Any]) -> dict[str, Any]:
-    """Return what argparse is told of one setting."""
+    """Return the arguments of `add_argument` for one setting."""
     kind, default = type_name(entry.name), entry.default
     shown = "" if default in (None, (), "", False) else f" (default: {default})"
-    said: dict[str, Any] = {"help": entry.metadata["help"].replace("%", "%%") + shown, "dest": entry.name}
+    common: dict[str, Any] = {"help": entry.metadata["help"].replace("%", "%%") + shown, "dest": entry.name}
     if kind == "bool":
-        return {**said, "action": argparse.BooleanOptionalAction if default else "store_true"}
+        return {**common, "action": argparse.BooleanOptionalAction if default else "store_true"}
     if kind.startswith("tuple[str"):
-        return {**said, "action": "append", "metavar": "COLUMN"}
+        return {**common, "action": "append", "metavar": "COLUMN"}
     if kind.startswith("tuple[int"):
-        return {**said, "type": whole_numbers, "metavar": "N,N"}
+        return {**common, "type": whole_numbers, "metavar": "N,N"}
     choices = entry.metadata["choices"]
     if choices:
-        return {**said, "metavar": "{" + ",".join(choices) + "}"}  # settings.check refuses others, in one sentence
+        return {**common, "metavar": "{" + ",".join(choices) + "}"}  # settings.check refuses others, in one sentence
     types = {"int": whole_number, "float": number, "str": str}
     word = kind.split(" ")[0]
     return {
-        **said,
+        **common,
         "type": types[word],
         "metavar": METAVARS.get(entry.name, word[0].upper() if word != "str" else "NAME"),
     }

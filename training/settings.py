@@ -1,4 +1,4 @@
-"""Every setting of a training run, with what it does beside it: flags, settings files and --help are made from here."""
+"""Every setting of a training run and what it does: flags, settings files and --help are made from here."""
 
 import tomllib
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ class SettingError(ValueError):
 
 
 def option(default: Any, group: str, text: str, choices: tuple[str, ...] = ()) -> Any:
-    """Declare a setting: its default, the group of --help it stands in, its line of help, and its choices if few."""
+    """Declare a setting: its default, its group and line in --help, and its choices if they are few."""
     return field(default=default, metadata={"group": group, "help": text, "choices": choices})
 
 
@@ -26,7 +26,7 @@ ENCODINGS = (
     "quantile",
     "tree",
     "waves",
-)  # batchproof.training.fit.selection.candidates says what each one is
+)  # batchproof.training.fit.selection.candidates defines them
 DATA = "columns"
 SPLIT = "split"
 NETWORK = "network"
@@ -35,21 +35,21 @@ TUNING = "tuning"
 OUT = "bundle"
 
 GROUPS = {
-    DATA: "How the columns of the table are read. Types are inferred and shown; these flags overrule.",
+    DATA: "How the columns of the table are read. Types are inferred and shown; these flags override them.",
     SPLIT: "Which rows train, which decide when to stop (validation), and which only measure the result (test).",
-    NETWORK: "The batch-norm MLP. What is left out is chosen by rule or by validation.",
+    NETWORK: "The batch-norm MLP. What you leave out is set by the number of rows, or chosen by validation.",
     FIT: "How the network is fitted.",
-    TUNING: "Optuna tries settings that are not given, by validation loss; needs the extra `tune`.",
+    TUNING: "Optuna searches the settings that you leave out, by validation loss; needs the extra `tune`.",
     OUT: "What is written, and where.",
 }
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings with their defaults; None means: decided from the data."""
+    """All settings with their defaults; None: decided from the data."""
 
     target: str = option("", DATA, "the column to predict (required)")
-    task: Task | None = option(None, DATA, "what the target is", TASKS)  # noqa: RUF009 - option is a dataclass field
+    task: Task | None = option(None, DATA, "the task; left out: inferred from the target", TASKS)  # noqa: RUF009 - option is a dataclass field
     numeric: tuple[str, ...] = option((), DATA, "read this column as numbers")
     categorical: tuple[str, ...] = option((), DATA, "read this column as categories, integers too")
     date: tuple[str, ...] = option((), DATA, "read this column as ISO 8601 dates or times")
@@ -64,35 +64,37 @@ class Settings:
     test: str | None = option(None, SPLIT, "file with the test rows; TABLE is then split into train and validation")
 
     widths: tuple[int, ...] | None = option(None, NETWORK, "units of each hidden layer, for example 256,256")
-    ensemble: int | None = option(None, NETWORK, "networks whose scores are averaged, all inside one graph")
-    dropout: float | None = option(None, NETWORK, "share of hidden units switched off while training")
-    eps: float = option(1e-5, NETWORK, "batch norm: what is added to the variance")
+    ensemble: int | None = option(None, NETWORK, "number of networks whose scores are averaged, all in one graph")
+    dropout: float | None = option(None, NETWORK, "share of hidden units that each training step drops")
+    eps: float = option(1e-5, NETWORK, "batch norm: added to the variance")
     momentum: float = option(0.1, NETWORK, "batch norm: weight of the newest batch in the running statistics")
-    affine: bool = option(True, NETWORK, "batch norm: learn a scale and a shift per channel (gamma, beta)")
+    affine: bool = option(True, NETWORK, "batch norm: learn a scale and a shift for each channel (gamma, beta)")
     encoding: str | None = option(
         None, NETWORK, "encoding of numeric columns; left out: chosen by validation loss", ENCODINGS
     )
 
-    epochs: int | None = option(None, FIT, "greatest number of passes over the training rows")
-    batch_rows: int | None = option(None, FIT, "rows of a training step")
+    epochs: int | None = option(None, FIT, "most passes over the training rows")
+    batch_rows: int | None = option(None, FIT, "rows in one training step")
     learning_rate: float | None = option(None, FIT, "peak of the warm-up and cosine schedule (AdamW)")
     weight_decay: float | None = option(None, FIT, "AdamW's decoupled weight decay")
     ema: float | None = option(None, FIT, "decay of the averaged weights per step; 0 switches averaging off")
     patience: int | None = option(None, FIT, "epochs without a better validation loss before stopping")
-    clip: float | None = option(None, FIT, "greatest norm of a step's gradient")
+    clip: float | None = option(None, FIT, "largest norm of the gradient of a step")
     device: str = option("auto", FIT, "where to fit", ("auto", "cpu", "cuda"))
-    threads: int | None = option(None, FIT, "CPU threads of torch; results repeat to the bit for one number of threads")
-    tune: int | None = option(None, TUNING, "how many settings to try; an interrupted search goes on where it was")
-    time_budget_s: float | None = option(None, TUNING, "seconds of the search; alone, or beside --tune")
+    threads: int | None = option(None, FIT, "CPU threads of torch; the same number of threads gives the same bits")
+    tune: int | None = option(None, TUNING, "number of trials; an interrupted search continues where it stopped")
+    time_budget_s: float | None = option(None, TUNING, "seconds for the search, with or without --tune")
 
-    resume: bool = option(False, FIT, "go on from the checkpoint that an interrupted run of the same settings left")
+    resume: bool = option(False, FIT, "continue from the checkpoint of an interrupted run with the same settings")
 
     name: str | None = option(None, OUT, "name of the model; left out: the table's file name")
-    models: str = option("models", OUT, "folder that gets NAME/VERSION/")
-    version: int | None = option(None, OUT, "version to write; left out: one more than the newest")
-    arithmetic: str = option("float32", OUT, "exact: the same bits on every machine, proved", ("float32", "exact"))
+    models: str = option("models", OUT, "folder to write NAME/VERSION/ into")
+    version: int | None = option(None, OUT, "version to write; left out: the newest plus one")
+    arithmetic: str = option(
+        "float32", OUT, "exact: the same bits on every machine, with a proof", ("float32", "exact")
+    )
     tensorboard: str | None = option(None, OUT, "folder for TensorBoard logs; needs the extra `tensorboard`")
-    golden_rows: int = option(64, OUT, "synthetic rows whose answers are stored to verify a host with (32 or more)")
+    golden_rows: int = option(64, OUT, "synthetic rows whose predictions are stored to verify hosts with (32 or more)")
 
     def kind_of(self, column: str) -> Kind | None:
         """Return the kind that --numeric, --categorical or --date gives to a column; None: inferred from its values."""
@@ -101,25 +103,25 @@ class Settings:
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """Return the settings of a TOML file; SettingError in one sentence where it cannot be used."""
+    """Return the settings in a TOML file. Raises SettingError."""
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingError(f"the settings file {path} cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingError(f"the settings file {path} is not TOML: {error}.") from error
-    return {_known(name.replace("-", "_"), path): value for name, value in found.items()}
+    return {_known(name.replace("-", "_"), path): value for name, value in values.items()}
 
 
-def make(given: Mapping[str, Any]) -> Settings:
-    """Return checked settings; every value has the type of its field, and stands within its limits."""
-    settings = Settings(**{name: _typed(name, value) for name, value in given.items()})
+def make(values: Mapping[str, Any]) -> Settings:
+    """Return checked settings: every value has the type of its field and is within its limits. Raises SettingError."""
+    settings = Settings(**{name: _typed(name, value) for name, value in values.items()})
     check(settings)
     return settings
 
 
 def check(settings: Settings) -> None:
-    """Raise SettingError where a setting, or two together, make no sense."""
+    """Raise SettingError where a setting, or a combination of two, cannot be used."""
     if not settings.target:
         raise SettingError("no target: name the column to predict with --target COLUMN.")
     for entry in fields(Settings):
@@ -131,10 +133,10 @@ def check(settings: Settings) -> None:
         values = value if isinstance(value, tuple) else () if value is None else (value,)
         if not all(low <= each <= high for each in values):
             shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
-            one = "each number" if isinstance(value, tuple) else "it"
-            raise SettingError(f"{flag(name)} is {shown}: {one} must lie between {low} and {high}.")
+            subject = "each number" if isinstance(value, tuple) else "it"
+            raise SettingError(f"{flag(name)} is {shown}: {subject} must be between {low} and {high}.")
     if settings.validation_share + settings.test_share >= 1:
-        raise SettingError("--validation-share and --test-share leave no rows to train on: their sum must be below 1.")
+        raise SettingError("--validation-share and --test-share leave no training rows: their sum must be below 1.")
     _check_columns(settings)
 
 
@@ -169,15 +171,15 @@ def flag(name: str) -> str:
 
 
 def type_name(name: str) -> str:
-    """Return the type of a field as it is written above: `str | None`, `tuple[int, ...] | None`, `bool`."""
+    """Return the type of a field as `Settings` writes it: `str | None`, `tuple[int, ...] | None`, `bool`."""
     kind, choices = next((entry.type, entry.metadata["choices"]) for entry in fields(Settings) if entry.name == name)
-    if choices:  # a Literal is text of which the choices are checked apart
+    if choices:  # a Literal is text; its choices are checked elsewhere
         return "str | None" if type(None) in get_args(kind) else "str"
     return kind.__name__ if type(kind) is type else str(kind)
 
 
 def spoken(kind: str) -> str:
-    """Return a type of `type_name` in words."""
+    """Return a type that `type_name` returned in words."""
     words = {
         "str": "text",
         "int": "a whole number such as 10",
@@ -194,7 +196,7 @@ def _check_columns(settings: Settings) -> None:
     for kind in ("numeric", "categorical", "date", "drop"):
         for column in getattr(settings, kind):
             if column in seen:
-                raise SettingError(f"column {column!r} stands in both --{seen[column]} and --{kind}: choose one.")
+                raise SettingError(f"column {column!r} is named in both --{seen[column]} and --{kind}: choose one.")
             seen[column] = kind
     if seen.get(settings.target) == "drop":
         raise SettingError(f"column {settings.target!r} is the target and cannot be dropped.")

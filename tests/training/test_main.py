@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchproof.training import pipeline as line
-from batchproof.training.__main__ import COMMANDS, main, parser
+from batchproof.training.__main__ import COMMANDS, main, make_parser
 from batchproof.training.network.parity import ParityError
 from batchproof.training.settings import GROUPS
 
@@ -28,7 +28,7 @@ def run(folder: Path, table: str | bytes, *flags: str) -> int:
 
 def test_help() -> None:
     """--help has every group with its sentence, and names the other commands."""
-    text = parser().format_help()
+    text = make_parser().format_help()
     for sentence in GROUPS.values():
         assert sentence in text
     for command in COMMANDS:
@@ -40,7 +40,7 @@ def test_help() -> None:
     [
         (GOOD, [], "no target: name the column to predict with --target COLUMN."),
         (GOOD, ["--target", "z"], "--target names 'z', but there is no such column"),
-        (GOOD, ["--target", "y", "--epochs", "0"], "--epochs is 0: it must lie between 1 and 1000000."),
+        (GOOD, ["--target", "y", "--epochs", "0"], "--epochs is 0: it must be between 1 and 1000000."),
         ("", ["--target", "y", "--encoding", "foo"], "use one of plain, bins, quantile, tree, waves."),
         (GOOD, ["--target", "y", "--name", "a/b"], "'a/b' cannot name a model"),
         (GOOD, ["--target", "y", "--settings", "absent.toml"], "the settings file absent.toml cannot be read"),

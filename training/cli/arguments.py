@@ -1,4 +1,4 @@
-"""The values of options as numbers: what is not one is refused with an example of what is."""
+"""Numbers as values of options; anything else is refused with an example."""
 
 import argparse
 
@@ -20,10 +20,10 @@ def number(text: str) -> float:
 
 
 def whole_numbers(text: str) -> tuple[int, ...]:
-    """Read whole numbers with commas between them."""
+    """Read whole numbers separated by commas."""
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not whole numbers with commas between, such as 256,256"
+            f"{text!r} is not a list of whole numbers separated by commas, such as 256,256"
         ) from error

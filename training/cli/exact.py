@@ -1,8 +1,8 @@
-"""`batchproof-train exact BUNDLE`: write a bundle again, its network in exact arithmetic, as a new version beside it.
+"""`batchproof-train exact BUNDLE`: write a new version of a bundle, with its network in exact arithmetic.
 
-Only the bundle's folder is needed: weights.safetensors holds the network. Its accuracy is measured on the golden
+It needs the bundle's folder only: weights.safetensors holds the network. Its accuracy is measured on the golden
 rows or, with --table, on the test rows of the table that it was trained on.
-Exit status: 0 written; 1 the network could not be proved or written; 2 what was asked for cannot be done.
+Exit status: 0 written; 1 the network could not be proved or written; 2 the bundle or an argument cannot be used.
 """
 
 import argparse
@@ -31,14 +31,14 @@ from batchproof.training.prove import ProofError
 from batchproof.training.prove.certificate import page
 from batchproof.training.settings import SettingError, make
 
-KEPT = ("name", "task", "signature", "metrics", "uncertainty")  # fields of bundle.json that stay as they were
+KEPT = ("name", "task", "signature", "metrics", "uncertainty")  # fields of bundle.json that do not change
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit status."""
-    given = parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
-        folder = rewrite(given.bundle, given.headroom, given.table)
+        folder = rewrite(options.bundle, options.headroom, options.table)
     except (BundleError, SettingError, TableError) as error:
         return refused(error, USAGE)
     except (ProofError, WriteError) as error:
@@ -47,36 +47,36 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """Return the command's arguments."""
-    made = Arguments(
+    parser = Arguments(
         prog="batchproof-train exact", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("bundle", metavar="BUNDLE", type=Path, help="models/NAME/VERSION, with weights.safetensors")
-    made.add_argument("--headroom", type=number, default=HEADROOM, metavar="X",
+    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="models/NAME/VERSION, with weights.safetensors")
+    parser.add_argument("--headroom", type=number, default=HEADROOM, metavar="X",
                       help="hidden activations may reach X times their training maxima (default: %(default)g)")  # fmt: skip
-    made.add_argument("--table", type=Path, metavar="TABLE", help="the training table: measure on its test rows")
-    return made
+    parser.add_argument("--table", type=Path, metavar="TABLE", help="the training table: measure on its test rows")
+    return parser
 
 
 def rewrite(folder: Path, headroom: float, table: Path | None) -> Path:
     """Write the exact version of the bundle in `folder`; returns the new folder."""
     if not headroom > 0.0:
         raise SettingError(
-            f"--headroom is {headroom:g}: it must be above 0, and 1 leaves no room beyond the training rows."
+            f"--headroom is {headroom:g}: it must be above 0; 1 leaves no room beyond the training rows."
         )
     old = bundles.read(folder)
     if "weights.safetensors" not in old.manifest.files:
-        raise BundleError(f"{folder} has no weights.safetensors: only the training that wrote it can export it again")
+        raise BundleError(f"{folder} has no weights.safetensors: train again with --arithmetic exact")
     stored = folder / "weights.safetensors"
     weights = weight_files.read(stored, old.manifest.task)
     exact = exacts.build(weights, headroom)
     print(page(exact.certificate))
     runner = runner_of(exact.model)
     rows = Encoder(old.manifest.signature).encode_rows(old.golden.rows).arrays
-    measured, arrays = ("golden", rows) if table is None else ("test", test_rows(old, table))
+    part, arrays = ("golden", rows) if table is None else ("test", test_rows(old, table))
     arithmetic = exacts.arithmetic(exact, weights, runner, arrays)
-    arithmetic["accuracy"]["measured_on"] = f"the {measured} rows"
+    arithmetic["accuracy"]["measured_on"] = f"the {part} rows"
     files = {
         "model.onnx": exact.model,
         "golden.json": golden.serialise(old.golden.rows, runner.run([rows])[0]),
@@ -88,7 +88,7 @@ def rewrite(folder: Path, headroom: float, table: Path | None) -> Path:
 
 
 def content(old: Bundle, folder: Path, arithmetic: dict[str, Any]) -> dict[str, Any]:
-    """Return bundle.json of the new version, less what `bundle.write` adds."""
+    """Return bundle.json of the new version, without what `bundle_writer.write` adds."""
     manifest = old.manifest.model_dump(mode="json")
     source = {"version": old.manifest.version, "sha256": old.manifest.sha256}
     return {
@@ -100,16 +100,16 @@ def content(old: Bundle, folder: Path, arithmetic: dict[str, Any]) -> dict[str, 
 
 
 def test_rows(old: Bundle, table: Path) -> Arrays:
-    """Return the test rows of the training table, split as then; refuses another table."""
+    """Return the test rows of the training table, split as in training; refuses another table."""
     provenance = old.manifest.provenance
     settings = {name: value for name, value in provenance["settings"].items() if value is not None}
     data = prepare(table, make(settings))
     if data.table.sha256 != provenance["data"]["sha256"]:
-        raise TableError(f"{table} is not the table that the bundle was trained on: its bytes differ.")
+        raise TableError(f"{table} is not the table that the bundle was trained on: their SHA-256 differ.")
     return data.arrays["test"]
 
 
 def refused(error: Exception, status: int) -> int:
-    """Say why nothing was written."""
+    """Print why nothing was written, and return the exit status."""
     print(f"batchproof-train exact: {error}", file=sys.stderr)
     return status

@@ -1,7 +1,7 @@
-"""`batchproof-train prove FILE.onnx`: prove from the file alone that it is exact, and show the certificate.
+"""`batchproof-train prove FILE.onnx`: prove from the file that it is exact, and print the certificate.
 
-Exit status: 0 proved; 1 not proved, with the node and the reason; 2 there is nothing that could be: the file cannot
-be read, is not as its manifest says, or the bundle is float32.
+Exit status: 0 proved; 1 not proved, with the node and the reason; 2 there is nothing to prove: the file cannot be
+read, differs from its manifest, or belongs to a float32 bundle.
 """
 
 import argparse
@@ -24,15 +24,15 @@ from batchproof.training.settings import SettingError
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit status."""
-    given = parser().parse_args(arguments)
-    path: Path = given.path
+    options = make_parser().parse_args(arguments)
+    path: Path = options.path
     try:
         if path.is_dir():
             path = models_folder.newest(path) / "model.onnx"
             model = bundled(path.parent)
         else:
             model = path.read_bytes()
-        found = prove(model)
+        certificate = prove(model)
         check_optimised(model)
     except (BundleError, SettingError) as error:
         return refused(f"{path}: {str(error).rstrip('.')}.", USAGE)
@@ -42,31 +42,34 @@ def main(arguments: Sequence[str]) -> int:
         return refused(f"{path} is not an ONNX file.", USAGE)
     except ProofError as error:
         return refused(f"{path} is not proved: at {error}.", 1)
-    print(json.dumps(found) if given.json else page(found))
+    print(json.dumps(certificate) if options.json else page(certificate))
     return 0
 
 
 def bundled(folder: Path) -> bytes:
-    """Return the model of a bundle whose files are as its manifest says; SettingError where it is float32."""
-    found = bundle.read(folder)
-    if found.manifest.arithmetic.kind != "exact":
+    """Return the model of a bundle, checked against its manifest; SettingError where it is float32."""
+    opened = bundle.read(folder)
+    if opened.manifest.arithmetic.kind != "exact":
         raise SettingError(f"this bundle is float32; `batchproof-train exact {folder}` writes it as exact")
-    return found.model
+    return opened.model
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """Return the command's arguments."""
-    made = Arguments(
+    parser = Arguments(
         prog="batchproof-train prove", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument(
-        "path", metavar="FILE", type=Path, help="an ONNX file, a bundle's folder, or models/NAME: its newest version"
+    parser.add_argument(
+        "path",
+        metavar="FILE",
+        type=Path,
+        help="an ONNX file, the folder of a bundle, or models/NAME for its newest version",
     )
-    made.add_argument("--json", action="store_true", help="print the certificate as one JSON object")
-    return made
+    parser.add_argument("--json", action="store_true", help="print the certificate as one JSON object")
+    return parser
 
 
 def refused(sentence: str, status: int) -> int:
-    """Say why there is no certificate."""
+    """Print why there is no certificate, and return the exit status."""
     print(f"batchproof-train prove: {sentence}", file=sys.stderr)
     return status

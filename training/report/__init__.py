@@ -1,7 +1,7 @@
-"""report.html: the page a person reads, measured from the graph that will serve. One file, without scripts or links.
+"""report.html, measured from the graph that will serve: one file, without scripts or links.
 
-facts (numbers only) -> sections (what is said of them) -> page. Charts are SVG drawn by charts, on axes by scale.
-No row of the table is on the page: what is drawn are counts, means and quantiles over many rows.
+facts (numbers only) -> sections (their text and charts) -> page. `charts` draws SVG on the axes of `scale`. The page
+shows counts, means and quantiles over many rows, and no row of the table.
 """
 
 from batchproof.training.report.facts import Facts, collect

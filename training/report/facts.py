@@ -1,4 +1,4 @@
-"""Everything that the page shows, measured before a word of it is written."""
+"""All measurements that the page shows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,33 +18,32 @@ from batchproof.training.export.compile import CompiledModel, NormStatistics
 from batchproof.training.fit.context import Fitted
 from batchproof.training.fit.loop import Epoch
 from batchproof.training.network import fold
-from batchproof.training.report.measures import importance as influence
-from batchproof.training.report.measures import reliability
-from batchproof.training.report.measures import scores as scoreboard
+from batchproof.training.report.measures import importance, reliability
+from batchproof.training.report.measures import scores as score_measures
 from batchproof.training.report.measures.importance import Dependence, Importance
 from batchproof.training.report.measures.reliability import Reliability
 from batchproof.training.report.measures.scores import Score
 
-PROBE_ROWS = 64  # random rows of a draw of the invariance check, beside the edges
+PROBE_ROWS = 64  # random rows in each draw of the invariance check, besides the edge rows
 
 
 @dataclass(frozen=True)
 class Facts:
-    """One bundle's facts."""
+    """The measurements of one bundle."""
 
-    content: Mapping[str, Any]  # bundle.json, but for its file list
+    content: Mapping[str, Any]  # bundle.json without its file list
     example: Mapping[str, Any]  # a synthetic row, by name
     columns: tuple[Column, ...]
     train: np.ndarray  # numbers of the training rows
     missing: Mapping[str, float]  # feature -> share of training rows without a value
     history: tuple[Epoch, ...]
     best: int  # the epoch that was kept
-    evaluation_part: str  # the part that everything below is measured on
+    evaluation_part: str  # the part that everything below is measured on: "test" or "validation"
     truth: np.ndarray  # [rows] class codes or values
     outputs: Mapping[str, np.ndarray]  # of the served graph, [rows, width]
     scores: tuple[Score, ...]
     reliability: Reliability | None
-    importances: tuple[Importance, ...]  # the greatest first
+    importances: tuple[Importance, ...]  # the largest first
     dependences: tuple[Dependence, ...]  # of the most important features
     norms: tuple[NormStatistics, ...]
     verification: Verification
@@ -56,11 +55,11 @@ class Facts:
 
 
 def collect(
-    data: Dataset, fitted: Fitted, made: CompiledModel, content: Mapping[str, Any], example: Mapping[str, Any]
+    data: Dataset, fitted: Fitted, compiled: CompiledModel, content: Mapping[str, Any], example: Mapping[str, Any]
 ) -> Facts:
-    """Measure on the evaluation rows; rows are sampled, so that the time is bounded whatever the table."""
-    outputs = made.run(data.arrays[data.evaluation_part])
-    importances = influence.importances(data, made.run)
+    """Measure on the evaluation rows, or on samples of them, so that the time is bounded for any table."""
+    outputs = compiled.run(data.arrays[data.evaluation_part])
+    importances = importance.importances(data, compiled.run)
     return Facts(
         content=content,
         example=example,
@@ -72,28 +71,28 @@ def collect(
         evaluation_part=data.evaluation_part,
         truth=data.y(data.evaluation_part),
         outputs=outputs,
-        scores=scoreboard.scores(data, outputs),
-        reliability=_reliability(data, made, outputs),
+        scores=score_measures.scores(data, outputs),
+        reliability=_reliability(data, compiled, outputs),
         importances=importances,
-        dependences=influence.dependences(data, made.run, importances),
-        norms=made.norms,
-        verification=_verified(data.signature, made),
+        dependences=importance.dependences(data, compiled.run, importances),
+        norms=compiled.norms,
+        verification=_verified(data.signature, compiled),
     )
 
 
-def _reliability(data: Dataset, made: CompiledModel, outputs: Mapping[str, np.ndarray]) -> Reliability | None:
+def _reliability(data: Dataset, compiled: CompiledModel, outputs: Mapping[str, np.ndarray]) -> Reliability | None:
     if data.target.classes is None:
         return None
-    before = fold.softmax(outputs["scores"].astype(np.float64) * made.temperature)
-    return reliability.of(before, outputs["probabilities"], data.y(data.evaluation_part), made.temperature)
+    before = fold.softmax(outputs["scores"].astype(np.float64) * compiled.temperature)
+    return reliability.of(before, outputs["probabilities"], data.y(data.evaluation_part), compiled.temperature)
 
 
-def _verified(signature: Signature, made: CompiledModel) -> Verification:
-    """Run the service's own check of batch invariance on this machine."""
+def _verified(signature: Signature, compiled: CompiledModel) -> Verification:
+    """Run the service's check of batch invariance on this machine."""
 
     def draw(number: int) -> Arrays:
         random = Random(f"1 {number}")  # noqa: S311 - as the service draws
         rows = [edge_rows(signature, random), random_rows(signature, PROBE_ROWS, random)]
         return split(signature, np.concatenate(rows))
 
-    return invariance.verify([made.runner], draw, "report", proved=made.proved is not None).verification
+    return invariance.verify([compiled.runner], draw, "report", proved=compiled.proved is not None).verification

@@ -1,22 +1,22 @@
-"""The parts that pages are made of: sections, figures, tables. Cells are escaped here, once."""
+"""HTML parts of the page: sections, figures, tables. All cells are escaped here."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
 
 
 class Html(str):
-    """Text that is markup already."""
+    """Text that is HTML already."""
 
     __slots__ = ()
 
 
 def cell(value: object) -> str:
-    """Return a value as markup: escaped, unless it is `Html`."""
+    """Return a value as HTML: escaped, unless it is `Html`."""
     return value if isinstance(value, Html) else escape(str(value))
 
 
 def section(anchor: str, title: str, *parts: str) -> str:
-    """Return a section with a heading that can be linked to."""
+    """Return a section whose heading links can point to."""
     return f'<section aria-labelledby="{anchor}"><h2 id="{anchor}">{escape(title)}</h2>{"".join(parts)}</section>'
 
 
@@ -27,33 +27,35 @@ def paragraph(text: object, look: str = "") -> str:
 
 def figure(title: str, drawing: str, caption: str = "") -> str:
     """Return a drawing under its title."""
-    told = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return f"<figure><h3>{escape(title)}</h3>{drawing}{told}</figure>"
+    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return f"<figure><h3>{escape(title)}</h3>{drawing}{below}</figure>"
 
 
 def pair(*figures: str) -> str:
-    """Return figures side by side where there is room."""
+    """Return figures, side by side where the screen is wide enough."""
     return f'<div class="pair">{"".join(figures)}</div>'
 
 
 def trio(*figures: str) -> str:
-    """Return small figures, three side by side where there is room."""
+    """Return small figures, three side by side where the screen is wide enough."""
     return f'<div class="trio">{"".join(figures)}</div>'
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = (), us: int = -1) -> str:
-    """Return a table; `numbers` are the columns that are set to the right, `us` the row that stands out."""
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = (), highlighted: int = -1
+) -> str:
+    """Return a table; `numbers` are the columns to align right, `highlighted` is a row."""
     look = [' class="n"' if place in numbers else "" for place in range(len(head))]
     top = "".join(f'<th scope="col"{look[place]}>{escape(text)}</th>' for place, text in enumerate(head))
     body = ""
     for number, row in enumerate(rows):
         cells = "".join(f"<td{look[place]}>{cell(value)}</td>" for place, value in enumerate(row))
-        body += f'<tr class="us">{cells}</tr>' if number == us else f"<tr>{cells}</tr>"
+        body += f'<tr class="us">{cells}</tr>' if number == highlighted else f"<tr>{cells}</tr>"
     return f'<div class="scroll" tabindex="0"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def code(text: str) -> str:
-    """Return text to be copied."""
+    """Return text for the reader to copy."""
     return f"<pre>{escape(text)}</pre>"
 
 
@@ -63,5 +65,5 @@ def code_word(text: object) -> Html:
 
 
 def folded(summary: str, *parts: str) -> str:
-    """Return parts that a reader opens."""
+    """Return parts that are hidden until the reader opens them."""
     return f"<details><summary>{escape(summary)}</summary>{''.join(parts)}</details>"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from batchproof.training.__main__ import main, parser
+from batchproof.training.__main__ import main, make_parser
 from batchproof.training.cli import compare as compare_command
 from batchproof.training.cli import exact as exact_command
 from batchproof.training.cli import prove as prove_command
@@ -13,7 +13,7 @@ from batchproof.training.cli import prove as prove_command
     [
         (
             ["t.csv", "--widths", "abc"],
-            "argument --widths: 'abc' is not whole numbers with commas between, such as 256,256.",
+            "argument --widths: 'abc' is not a list of whole numbers separated by commas, such as 256,256.",
         ),
         (["t.csv", "--epochs", "many"], "argument --epochs: 'many' is not a whole number such as 10."),
         (["t.csv", "--dropout", "x"], "argument --dropout: 'x' is not a number such as 0.1."),
@@ -41,9 +41,9 @@ def test_every_command_refuses_alike(capsys: pytest.CaptureFixture[str], command
 
 def test_what_follows_two_dashes_is_no_option() -> None:
     """A table may have a name that looks like an option."""
-    assert parser().parse_args(["--target", "y", "--", "--odd.csv"]).table.name == "--odd.csv"
+    assert make_parser().parse_args(["--target", "y", "--", "--odd.csv"]).table.name == "--odd.csv"
 
 
 def test_values_may_hold_an_equals_sign() -> None:
     """`--drop=a=b` drops the column a=b."""
-    assert parser().parse_args(["t.csv", "--drop=a=b"]).drop == ["a=b"]
+    assert make_parser().parse_args(["t.csv", "--drop=a=b"]).drop == ["a=b"]

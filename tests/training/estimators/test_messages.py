@@ -15,10 +15,14 @@ ROWS = 40
 @pytest.mark.parametrize(
     "given, column, said",
     [
-        ({"dropout": 2.0}, range(ROWS), "dropout is 2.0: it must lie between 0.0 and 0.95."),
-        ({"validation_share": 0.5, "test_share": 0.6}, range(ROWS), "validation_share and test_share leave no rows"),
+        ({"dropout": 2.0}, range(ROWS), "dropout is 2.0: it must be between 0.0 and 0.95."),
+        (
+            {"validation_share": 0.5, "test_share": 0.6},
+            range(ROWS),
+            "validation_share and test_share leave no training rows",
+        ),
         ({"device": "tpu"}, range(ROWS), "device is 'tpu': use one of"),
-        ({"random_state": -1}, range(ROWS), "random_state is -1: it must lie between"),
+        ({"random_state": -1}, range(ROWS), "random_state is -1: it must be between"),
         ({"date": ("a",)}, range(ROWS), "column 'a' holds numbers, not ISO 8601 dates: do not name it in date."),
         ({}, [None] * ROWS, "column 'a' has no value in any row: leave it out."),
         ({}, [1.0] * ROWS, "no column is left to predict from: name one in keep to hold on to it."),

@@ -129,7 +129,7 @@ def test_a_light_run_fits_the_network_as_asked(
     assert compare_command.main([table, "--target", "species", *light]) == 0
     assert (seen[0].epochs, seen[0].ensemble, seen[0].encoding) == (5, 1, "plain")
     assert compare_command.main([table, "--target", "species", "--epochs", "0"]) == 2
-    assert "--epochs is 0: it must lie between 1 and 1000000." in capsys.readouterr().err
+    assert "--epochs is 0: it must be between 1 and 1000000." in capsys.readouterr().err
 
 
 def test_bad_requests_are_sentences(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

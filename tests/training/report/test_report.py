@@ -136,7 +136,7 @@ def test_it_says_what_was_measured(pages: dict[str, Path]) -> None:
         "bootstrap",
         "No column was dropped",
         "recomputed",
-        "greatest difference",
+        "largest difference",
     ):
         assert said in text, said
     assert re.search(r"class=\"good\">verified</span>", text)

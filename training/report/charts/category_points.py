@@ -1,4 +1,4 @@
-"""Answers by category as inline SVG: points, for between categories there is nothing that a line could show."""
+"""Mean predictions by category as inline SVG points."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ import numpy as np
 from batchproof.training.report.charts.scale import around, number
 from batchproof.training.report.charts.svg import ROW, SIGNS, Axes, clipped, gutter, label_below, legend, sign, svg
 
-TOP, RIGHT = 4, 310  # beyond the right end there is room for a number
+TOP, RIGHT = 4, 310  # right of it there is room for a number
 
 
 def points(axes: Axes, labels: Sequence[str], answers: np.ndarray, names: Sequence[str]) -> str:
-    """Draw `answers` [labels, names], one row a label, one sign a name; a single name's answers as numbers too."""
+    """Draw `answers` [labels, names]: a row for each label, a sign for each name; numbers too for a single name."""
     left, bottom = gutter(labels), TOP + len(labels) * ROW
     x, looks = around(answers.ravel().tolist(), left, RIGHT, margin=0.05), list(SIGNS)[: len(names)]
     body = []

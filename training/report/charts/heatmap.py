@@ -1,4 +1,4 @@
-"""Shaded cells as inline SVG: a confusion matrix, and counts over two numbers."""
+"""Heatmaps as inline SVG: a confusion matrix, and counts over two numbers."""
 
 import math
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ import numpy as np
 from batchproof.training.report.charts.scale import Scale
 from batchproof.training.report.charts.svg import BOTTOM, LEFT, RIGHT, TOP, Axes, clipped, frame, svg
 
-NUMBERED = 12  # classes up to which cells hold their counts
-SHORT = 3  # characters that a label of a larger matrix may have
+NUMBERED = 12  # most classes for which cells show their counts
+SHORT = 3  # most characters of a label of a larger matrix
 
 
 def confusion(title: str, description: str, counts: np.ndarray, labels: Sequence[str]) -> str:
-    """Draw counts [true, predicted]: shades are shares of the true class; counts stand in the cells where they fit."""
+    """Draw counts [true, predicted]: shades are shares of the true class; cells show their counts where these fit."""
     size = len(labels)
     is_small = size <= NUMBERED
     left, top, side = (92, 24, 256 / size) if is_small else (44, 24, 306 / size)
@@ -24,19 +24,19 @@ def confusion(title: str, description: str, counts: np.ndarray, labels: Sequence
     body.append(f'<rect class="ground" x="{left}" y="{top}" {extent}/>')
     for (row, column), value in np.ndenumerate(counts):
         if value or is_small:
-            told = f"{labels[row]} predicted as {labels[column]}: {value} rows"
+            tooltip = f"{labels[row]} predicted as {labels[column]}: {value} rows"
             look = "hit" if row == column else "miss"
             x, y, tone = left + column * side, top + row * side, float(share[row, column])
-            body.append(_cell(x, y, side, look, tone, told))
+            body.append(_cell(x, y, side, look, tone, tooltip))
             body.append(_count(x + side / 2, y + side / 2 + 4, tone, int(value)) if is_small else "")
     if is_small or max(map(len, labels)) <= SHORT:
         body += [_label(left - 6, top + (row + 0.5) * side + 4, label) for row, label in enumerate(labels)]
     return svg(title, description, "".join(body), round(top + size * side + 6))
 
 
-def _cell(x: float, y: float, side: float, look: str, tone: float, told: str) -> str:
+def _cell(x: float, y: float, side: float, look: str, tone: float, tooltip: str) -> str:
     extent = f'width="{side - 1:.1f}" height="{side - 1:.1f}" fill-opacity="{0.06 + 0.84 * tone:.2f}"'
-    return f'<rect class="cell {look}" x="{x:.1f}" y="{y:.1f}" {extent}><title>{escape(told)}</title></rect>'
+    return f'<rect class="cell {look}" x="{x:.1f}" y="{y:.1f}" {extent}><title>{escape(tooltip)}</title></rect>'
 
 
 def _count(x: float, y: float, tone: float, value: int) -> str:
@@ -49,7 +49,7 @@ def _label(x: float, y: float, text: str) -> str:
 
 
 def density(axes: Axes, counts: np.ndarray, x_edges: np.ndarray, y_edges: np.ndarray) -> str:
-    """Draw counts [x bins, y bins] as shaded cells, with the diagonal where the two axes are equal."""
+    """Draw counts [x bins, y bins] as shaded cells, and the diagonal of equal values."""
     x = Scale(float(x_edges[0]), float(x_edges[-1]), LEFT, RIGHT)
     y = Scale(float(y_edges[0]), float(y_edges[-1]), BOTTOM, TOP)
     most, body = max(1.0, float(counts.max())), [frame(axes, x, y)]

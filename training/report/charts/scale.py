@@ -1,4 +1,4 @@
-"""From values to places on a page: a linear scale with round ticks."""
+"""A linear scale from values to positions in a drawing, with round ticks, and numbers as text."""
 
 import math
 from collections.abc import Iterable
@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-TICKS = 6  # about
+TICKS = 6  # approximate number of ticks
 
 
 class Scale(NamedTuple):
-    """Values from `low` to `high` lie from `start` to `end`, in units of the drawing."""
+    """Values from `low` to `high` map to positions from `start` to `end`, in units of the drawing."""
 
     low: float
     high: float
@@ -19,19 +19,19 @@ class Scale(NamedTuple):
     end: float
 
     def at(self, value: float) -> float:
-        """Return the place of a value; values beyond the ends are put on them."""
+        """Return the position of a value; values beyond the ends are clipped."""
         share = (value - self.low) / (self.high - self.low)
         return self.start + min(1.0, max(0.0, share)) * (self.end - self.start)
 
     def ticks(self, about: int = TICKS) -> list[float]:
-        """Return round values within the scale."""
+        """Return about `about` round values within the scale."""
         step = round_step((self.high - self.low) / about)
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [number * step for number in range(first, last + 1)]
 
 
 def around(values: Iterable[float], start: float, end: float, *, margin: float = 0.04, zero: bool = False) -> Scale:
-    """Return a scale that holds all finite values, and zero where asked, with a margin at either end."""
+    """Return a scale over all finite values, and zero if requested, with a margin at both ends."""
     finite = [value for value in values if math.isfinite(value)] + ([0.0] if zero else [])
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
     room = (high - low) * margin or abs(high) * 0.1 or 1.0
@@ -61,10 +61,10 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 def day(seconds: float) -> str:
-    """Return the day of a moment, in seconds since 1970, as 2024-02-29."""
+    """Return the day of a time in seconds since 1970: 2024-02-29."""
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)).date().isoformat()
 
 
 def thinned(values: np.ndarray, most: int) -> np.ndarray:
-    """Return at most `most` evenly spread places of an array [n] int64."""
+    """Return at most `most` evenly spaced indices of an array [n] int64."""
     return np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(np.int64))

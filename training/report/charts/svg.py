@@ -1,7 +1,7 @@
 """Charts as inline SVG: lines, bars, intervals, columns, dots.
 
-Colours are classes of style.css, so that they follow the reader's light or dark setting; every text from data is
-escaped; every drawing says what it shows to a reader who cannot see it.
+Colours are classes of style.css, so that they follow the reader's light or dark mode. All text from data is escaped.
+Every drawing has a description for screen readers.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,12 +12,12 @@ import numpy as np
 
 from batchproof.training.report.charts.scale import TICKS, Scale, around, number
 
-WIDTH, HEIGHT = 360, 220  # a phone's width: letters stay readable there, and grow with the drawing
+WIDTH, HEIGHT = 360, 220  # the width of a phone: text is readable there, and grows with the drawing
 LEFT, RIGHT, TOP, BOTTOM = 60, 350, 10, 182  # of the plot
 ROW = 22  # height of a bar with its label
 LABEL_CHARACTERS = 20
-CHARACTER = 6.5  # the width of one, about
-SIGNS = {  # of a point, by look: told apart without colour too
+CHARACTER = 6.5  # its approximate width
+SIGNS = {  # of a point, by look: distinct without colour too
     "a": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0",
     "b": "M-3.5-3.5h7v7h-7z",
     "c": "M0-4.5L4.5 3.5h-9z",
@@ -36,15 +36,15 @@ class Line(NamedTuple):
 
 
 class Axes(NamedTuple):
-    """What the axes say."""
+    """Title, description and axis labels of a chart."""
 
     title: str
     description: str
     x: str
     y: str
-    ticks: int = TICKS  # on x, about
+    ticks: int = TICKS  # approximate number on x
     text: Callable[[float], str] = number  # of a tick on x
-    is_whole: bool = False  # whether x has whole numbers alone
+    is_whole: bool = False  # whether x has whole numbers only
 
 
 def lines(
@@ -54,7 +54,7 @@ def lines(
     unit_square: bool = False,
     mark: float | None = None,
 ) -> str:
-    """Draw lines over common axes; `mark` is a place on x to point out."""
+    """Draw lines over common axes; `mark` is a value on x to highlight."""
     if unit_square:
         x, y = Scale(0, 1, LEFT, RIGHT), Scale(0, 1, BOTTOM, TOP)
     else:
@@ -73,7 +73,7 @@ def lines(
 
 
 def bars(title: str, description: str, rows: Sequence[tuple[str, float, float]], unit: str) -> str:
-    """Draw one bar a row of (label, value, spread), the spread as a whisker."""
+    """Draw a bar for each row (label, value, spread), with the spread as a whisker."""
     left, top = gutter([label for label, _, _ in rows]), 6
     x = around([value + spread for _, value, spread in rows], left, 316, margin=0.0, zero=True)
     zero, body = x.at(0.0), []
@@ -109,7 +109,7 @@ def columns(axes: Axes, heights: np.ndarray, edges: np.ndarray) -> str:
 
 
 def dots(axes: Axes, x_values: Sequence[float], y_values: Sequence[float], cross: tuple[float, float]) -> str:
-    """Draw points, and thin lines through `cross`, where all of them would lie at best."""
+    """Draw points, and thin lines through `cross`, where all points would lie ideally."""
     x = around([*x_values, cross[0]], LEFT, RIGHT)
     y = around([*y_values, cross[1]], BOTTOM, TOP)
     body = [frame(axes, x, y)]
@@ -124,8 +124,8 @@ def dots(axes: Axes, x_values: Sequence[float], y_values: Sequence[float], cross
 
 
 def intervals(title: str, description: str, rows: Sequence[tuple[str, float, float, float]]) -> str:
-    """Draw one line a row of (label, value, low, high): a dot within its interval, the first row in the main colour."""
-    left, top, right = 86, 4, 252  # drawn small: three of them stand side by side
+    """Draw a dot and its interval for each row (label, value, low, high), the first row in the main colour."""
+    left, top, right = 86, 4, 252  # drawn small: three stand side by side
     x = around([value for _, *values in rows for value in values], left, right, margin=0.05)
     body = []
     for tick in x.ticks(4):
@@ -143,13 +143,13 @@ def intervals(title: str, description: str, rows: Sequence[tuple[str, float, flo
 
 
 def svg(title: str, description: str, body: str, height: int = HEIGHT, width: int = WIDTH) -> str:
-    """Wrap a drawing with what a reader who cannot see it is told."""
-    said = escape(f"{title}. {description}")
-    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{said}">{body}</svg>'
+    """Wrap a drawing, with a description for screen readers."""
+    label = escape(f"{title}. {description}")
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{body}</svg>'
 
 
 def legend(entries: Sequence[tuple[str, str]], *, with_signs: bool = False) -> str:
-    """Return a legend as text with a swatch an entry, a line or a sign; none for a single entry."""
+    """Return a legend with a line or a sign for each entry; nothing for a single entry."""
     if len(entries) < 2:
         return ""
     items = ""
@@ -165,24 +165,24 @@ def sign(look: str, x: float, y: float) -> str:
 
 
 def label_below(x: float, y: float, text: str) -> str:
-    """Return the text of a tick on x."""
+    """Return the label of a tick on x."""
     return f'<text class="tick" x="{x:.1f}" y="{y}" text-anchor="middle">{escape(text)}</text>'
 
 
 def gutter(labels: Sequence[str]) -> float:
-    """Return where a chart begins that has these labels at its left."""
+    """Return where a chart with these labels on its left begins."""
     return 14 + CHARACTER * min(LABEL_CHARACTERS, max(map(len, labels), default=0))
 
 
 def clipped(text: str, most: int = LABEL_CHARACTERS) -> str:
-    """Return a label that fits, escaped; the whole of it shows when pointed at."""
+    """Return an escaped label, shortened to fit; a tooltip shows all of it."""
     if len(text) <= most:
         return escape(text)
     return f"{escape(text[: most - 1])}…<title>{escape(text)}</title>"
 
 
 def frame(axes: Axes, x: Scale, y: Scale) -> str:
-    """Return grid, ticks and the names of both axes."""
+    """Return grid, ticks and labels of both axes."""
     body = []
     for tick in y.ticks():
         place = f"{y.at(tick):.1f}"

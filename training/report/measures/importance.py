@@ -1,33 +1,33 @@
-"""What the served graph listens to: permutation importance, and partial dependence of the features that matter most.
+"""Permutation importance of the served graph, and partial dependence on the most important features.
 
-Importance (Breiman, 2001; Fisher, Rudin, Dominici, 2019): how much the loss rises when one feature's values are dealt
-to other rows. Dependence (Friedman, 2001): the mean answer when one feature is set to each of a grid of values.
+Importance (Breiman, 2001; Fisher, Rudin, Dominici, 2019): how much the loss increases when one feature's values are
+shuffled over the rows. Dependence (Friedman, 2001): the mean prediction with one feature set to each value of a grid.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from batchproof.service.bundle.signature import Feature
-from batchproof.service.features.arrays import Arrays
+from batchproof.service.features.arrays import Arrays, Outputs
 from batchproof.training.data.dataset import Dataset
 from batchproof.training.evaluation import metrics
 
 ROWS = 1_000  # evaluation rows at most
 REPEATS = 3
-CELLS = 2_000_000  # rows times features that are run at most: wide tables get fewer rows
+CELLS = 2_000_000  # most rows times features to run: wide tables get fewer rows
 TOP = 5  # features whose dependence is shown
 GRID = 25
 GRID_ROWS = 200
 SHOWN_CLASSES = 4
 REACH = (0.05, 0.95)  # quantiles between which a numeric feature is varied
 
-Run = Callable[[Arrays], Mapping[str, np.ndarray]]
+Run = Callable[[Arrays], Outputs]
 
 
 class Importance(NamedTuple):
-    """By how much the loss rises, mean and standard deviation over the repeats."""
+    """The increase of the loss: mean and standard deviation over the repeats."""
 
     feature: str
     rise: float
@@ -35,7 +35,7 @@ class Importance(NamedTuple):
 
 
 class Dependence(NamedTuple):
-    """The mean answer over a grid."""
+    """The mean predictions over a grid of one feature's values."""
 
     feature: Feature
     grid: np.ndarray  # [points] values, or category codes
@@ -45,24 +45,24 @@ class Dependence(NamedTuple):
 
 
 def importances(data: Dataset, run: Run) -> tuple[Importance, ...]:
-    """Permute each feature over a sample of the evaluation rows, greatest rise first."""
+    """Permute each feature over a sample of the evaluation rows; the largest increase comes first."""
     arrays, y = _sample(data, max(50, min(ROWS, CELLS // (REPEATS * len(data.signature.inputs) ** 2))))
     base = _loss(data, run(arrays), y)
     random = np.random.default_rng(11)
     orders = [random.permutation(len(y)) for _ in range(REPEATS)]
-    found = []
+    importances = []
     for feature in data.signature.inputs:
         values = _column(data, arrays, feature)
         rises = [_loss(data, run(_with(data, arrays, feature, values[order])), y) - base for order in orders]
-        found.append(Importance(feature.name, float(np.mean(rises)), float(np.std(rises))))
-    return tuple(sorted(found, key=lambda one: -one.rise))
+        importances.append(Importance(feature.name, float(np.mean(rises)), float(np.std(rises))))
+    return tuple(sorted(importances, key=lambda importance: -importance.rise))
 
 
 def dependences(data: Dataset, run: Run, ranked: Sequence[Importance]) -> tuple[Dependence, ...]:
     """Return the dependence on each of the most important features."""
     by_name = {feature.name: feature for feature in data.signature.inputs}
     arrays, _ = _sample(data, GRID_ROWS)
-    return tuple(_dependence(data, run, arrays, by_name[one.feature]) for one in ranked[:TOP])
+    return tuple(_dependence(data, run, arrays, by_name[importance.feature]) for importance in ranked[:TOP])
 
 
 def _dependence(data: Dataset, run: Run, arrays: Arrays, feature: Feature) -> Dependence:
@@ -71,14 +71,14 @@ def _dependence(data: Dataset, run: Run, arrays: Arrays, feature: Feature) -> De
     rows = len(_column(data, arrays, feature))
     answers = []
     for value in grid:
-        found = run(_with(data, arrays, feature, np.full(rows, value)))
-        answers.append(found["value"].mean(axis=0) if shown is None else found["probabilities"].mean(axis=0)[shown])
+        outputs = run(_with(data, arrays, feature, np.full(rows, value)))
+        answers.append(outputs["value"].mean(axis=0) if shown is None else outputs["probabilities"].mean(axis=0)[shown])
     names = (data.target.name,) if shown is None else tuple(str((data.target.classes or ())[place]) for place in shown)
     return Dependence(feature, grid, labels, np.stack(answers).astype(np.float64), names)
 
 
 def _grid(data: Dataset, feature: Feature) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return evenly spaced values, or the commonest categories with their names."""
+    """Return evenly spaced values, or the codes and names of the most frequent categories."""
     values = _column(data, data.arrays["train"], feature)
     if feature.kind == "categorical":
         names = feature.categories or ()
@@ -93,7 +93,7 @@ def _grid(data: Dataset, feature: Feature) -> tuple[np.ndarray, tuple[str, ...]]
 
 
 def _shown_classes(data: Dataset) -> list[int] | None:
-    """Return which classes get a line: the second of two, else the commonest; None for values."""
+    """Return the classes that get a line: the second of two, else the most frequent; None for a regression."""
     if data.target.classes is None:
         return None
     if len(data.target.classes) == 2:
@@ -108,7 +108,7 @@ def _sample(data: Dataset, most: int) -> tuple[Arrays, np.ndarray]:
     return Arrays(*(None if array is None else array[rows] for array in data.arrays[data.evaluation_part])), y[rows]
 
 
-def _loss(data: Dataset, outputs: Mapping[str, np.ndarray], y: np.ndarray) -> float:
+def _loss(data: Dataset, outputs: Outputs, y: np.ndarray) -> float:
     if data.target.classes is None:
         return float(np.sqrt(np.square(outputs["value"][:, 0] - y).mean()))
     return metrics.log_loss(outputs["probabilities"].astype(np.float64), y)
@@ -116,7 +116,7 @@ def _loss(data: Dataset, outputs: Mapping[str, np.ndarray], y: np.ndarray) -> fl
 
 def _place(data: Dataset, feature: Feature) -> int:
     kinds = data.signature.categorical if feature.kind == "categorical" else data.signature.numeric
-    return [one.name for one in kinds].index(feature.name)
+    return [column.name for column in kinds].index(feature.name)
 
 
 def _column(data: Dataset, arrays: Arrays, feature: Feature) -> np.ndarray:

@@ -1,29 +1,29 @@
-"""Are probabilities what they say? Stated against observed frequency, before and after the temperature."""
+"""Reliability: predicted probabilities against observed frequencies, before and after temperature scaling."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-BINS = 10  # of equally many rows
+BINS = 10  # with the same number of rows each
 LEAST_ROWS = 8  # of a bin
-SECOND, PREDICTED = "the second class", "the predicted class"  # whose probability is looked at
+SECOND, PREDICTED = "the second class", "the predicted class"  # whose probability is compared
 
 
 class Curve(NamedTuple):
-    """Bins of rising stated probability."""
+    """Bins of increasing predicted probability."""
 
-    stated: np.ndarray  # [bins] mean stated probability
-    observed: np.ndarray  # [bins] share of rows that were so
+    stated: np.ndarray  # [bins] mean predicted probability
+    observed: np.ndarray  # [bins] share of rows for which the event occurred
     rows: np.ndarray  # [bins]
     error: float  # expected calibration error: mean |stated - observed|, weighted by rows
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """The same rows under two temperatures."""
+    """The same rows before and after temperature scaling."""
 
-    what: str  # whose probability is looked at
+    what: str  # whose probability is compared
     temperature: float
     before: Curve
     after: Curve
@@ -42,10 +42,10 @@ def of(before: np.ndarray, after: np.ndarray, codes: np.ndarray, temperature: fl
     return Reliability(PREDICTED, temperature, curve(*parts[0]), curve(*parts[1]))
 
 
-def curve(stated: np.ndarray, came_true: np.ndarray) -> Curve:
-    """Bin `stated` [rows] into bins of equally many rows and compare with `came_true` [rows] bool."""
+def curve(stated: np.ndarray, occurred: np.ndarray) -> Curve:
+    """Bin `stated` [rows] by equal numbers of rows, and compare with `occurred` [rows] bool."""
     bins = np.array_split(np.argsort(stated, kind="stable"), max(1, min(BINS, len(stated) // LEAST_ROWS)))
     means = np.array([stated[rows].mean() for rows in bins])
-    shares = np.array([came_true[rows].mean() for rows in bins])
+    shares = np.array([occurred[rows].mean() for rows in bins])
     counts = np.array([len(rows) for rows in bins])
     return Curve(means, shares, counts, float(np.abs(means - shares) @ counts / counts.sum()))

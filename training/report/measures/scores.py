@@ -1,4 +1,4 @@
-"""Test metrics with bootstrap intervals, of the served graph and of what is simpler: a constant, a linear model."""
+"""Test metrics with bootstrap intervals: of the served graph, a linear model and a constant."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from batchproof.service.features.arrays import Outputs
 from batchproof.training.data.dataset import Dataset
 from batchproof.training.data.split import Split
 from batchproof.training.evaluation import baselines, metrics
 
 RESAMPLES = 400
-RESAMPLED_ROWS = 5_000  # of a resample at most
-LINEAR_ROWS = 10_000  # training rows of the linear model at most
+RESAMPLED_ROWS = 5_000  # most rows of one resample
+LINEAR_ROWS = 10_000  # most training rows of the linear model
 SEED = 7
 MIDDLE = (0.025, 0.975)  # quantiles of the interval: 95 %
 
@@ -35,11 +36,11 @@ class Score:
     name: str
     unit: str
     is_loss: bool  # whether less is better
-    methods: Mapping[str, Measured]  # "This model", then what it is held against
+    methods: Mapping[str, Measured]  # "This model" first, then the baselines
 
 
-def scores(data: Dataset, outputs: Mapping[str, np.ndarray]) -> tuple[Score, ...]:
-    """Score all methods on the same rows and the same resamples of them."""
+def scores(data: Dataset, outputs: Outputs) -> tuple[Score, ...]:
+    """Score all methods on the same rows and resamples."""
     y = data.y(data.evaluation_part)
     random = np.random.default_rng(SEED)
     served = outputs["value"][:, 0] if data.target.classes is None else outputs["probabilities"]
@@ -61,25 +62,25 @@ def scores(data: Dataset, outputs: Mapping[str, np.ndarray]) -> tuple[Score, ...
 
 
 def linear(data: Dataset) -> np.ndarray:
-    """Answer for the evaluation rows with a linear model of a sample of the training rows, in the classes' order."""
+    """Predict the evaluation rows with a linear model that is fitted to a sample of the training rows."""
     sampled = _sampled(data)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what it is held against may stop short of convergence
+        warnings.simplefilter("ignore")  # a baseline may stop before it converges
         return baselines.linear(sampled)
 
 
 def _sampled(data: Dataset) -> Dataset:
-    """Return the data with fewer training rows, but every class among them, and the evaluation rows as its test."""
+    """Return the data with fewer training rows, of every class, and with the evaluation rows as its test rows."""
     train = data.y("train")
     rows = np.random.default_rng(SEED).permutation(len(train))[:LINEAR_ROWS]
     if data.target.classes is not None:
         rows = np.union1d(rows, np.unique(train, return_index=True)[1])
-    judged = _with_test_rows(data)
+    evaluated = _with_test_rows(data)
     few = type(data.arrays["train"])(*(None if array is None else array[rows] for array in data.arrays["train"]))
     return replace(
-        judged,
-        split=Split(data.split.train[rows], judged.split.validation, judged.split.test),
-        arrays={**judged.arrays, "train": few},
+        evaluated,
+        split=Split(data.split.train[rows], evaluated.split.validation, evaluated.split.test),
+        arrays={**evaluated.arrays, "train": few},
     )
 
 
@@ -93,10 +94,10 @@ def _with_test_rows(data: Dataset) -> Dataset:
 
 
 def _measured(metric: Metric, answers: np.ndarray, y: np.ndarray, draws: np.ndarray) -> Measured:
-    """Measure on all rows, and resample; resamples of fewer rows than there are spread more by the root of the ratio."""
+    """Measure on all rows and on resamples, whose spread is scaled to the number of all rows."""
     value = metric(answers, y)
-    found = np.array([metric(answers[draw], y[draw]) for draw in draws])
-    low, high = value + (np.nanquantile(found, MIDDLE) - value) * np.sqrt(draws.shape[1] / len(y))
+    resampled = np.array([metric(answers[draw], y[draw]) for draw in draws])
+    low, high = value + (np.nanquantile(resampled, MIDDLE) - value) * np.sqrt(draws.shape[1] / len(y))
     return Measured(value, float(low), float(high))
 
 
@@ -107,13 +108,13 @@ def _metrics(data: Dataset) -> list[tuple[str, str, bool, Metric]]:
             ("MAE", "in the target's unit", True, _mae),
             ("R²", "", False, _r2),
         ]
-    found: list[tuple[str, str, bool, Metric]] = [
+    entries: list[tuple[str, str, bool, Metric]] = [
         ("Log loss", "nats", True, metrics.log_loss),
         ("Accuracy", "", False, _accuracy),
     ]
     if len(data.target.classes) == 2 and len(np.unique(data.y(data.evaluation_part))) == 2:
-        found.append(("AUC", "", False, _auc))
-    return found
+        entries.append(("AUC", "", False, _auc))
+    return entries
 
 
 def _rmse(answers: np.ndarray, y: np.ndarray) -> float:

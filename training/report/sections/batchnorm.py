@@ -1,11 +1,11 @@
-"""What no other report shows: batch norm as it was trained and as it is frozen, the same bits, and how to serve."""
+"""Batch-norm statistics as trained and as frozen, parity of the stages, batch invariance, and how to serve."""
 
 import json
 
 import numpy as np
 
 from batchproof.training.export.compile import NormStatistics
-from batchproof.training.report import markup as blocks
+from batchproof.training.report import markup
 from batchproof.training.report.charts import svg as charts
 from batchproof.training.report.charts.scale import number, thinned
 from batchproof.training.report.charts.svg import Axes
@@ -17,51 +17,51 @@ LAYERS = 6
 
 def norms_section(facts: Facts) -> str:
     """Compare running with recomputed statistics, layer by layer."""
-    said = (
+    introduction = (
         "Training leaves running averages over recent batches. Serving normalises by the population instead: each "
         "channel's mean and variance over all training rows, recomputed layer by layer in float64 and folded into the "
-        "weights. Each point is a channel; at the crossing both agree."
+        "weights. Each point is a channel; where the lines cross, both agree."
     )
     if not facts.norms:
-        return blocks.section("norms", "Batch norm", blocks.paragraph("The network has no hidden layer."))
-    figures = [_layer(number_, found) for number_, found in enumerate(facts.norms[:LAYERS], 1)]
-    rows = [_numbers(number_, found) for number_, found in enumerate(facts.norms, 1)]
-    head = ("layer", "channels", "mean off by, median", "at most", "spread ratio, from", "to")
-    return blocks.section(
+        return markup.section("norms", "Batch norm", markup.paragraph("The network has no hidden layer."))
+    figures = [_layer(layer, norm) for layer, norm in enumerate(facts.norms[:LAYERS], 1)]
+    rows = [_numbers(layer, norm) for layer, norm in enumerate(facts.norms, 1)]
+    head = ("layer", "channels", "median shift of mean", "largest shift", "smallest spread ratio", "largest ratio")
+    return markup.section(
         "norms",
         "Batch norm",
-        blocks.paragraph(said),
-        blocks.pair(*figures),
-        blocks.table(head, rows, numbers=range(1, 6)),
+        markup.paragraph(introduction),
+        markup.pair(*figures),
+        markup.table(head, rows, numbers=range(1, 6)),
     )
 
 
-def shifts(found: NormStatistics) -> tuple[np.ndarray, np.ndarray]:
+def shifts(norm: NormStatistics) -> tuple[np.ndarray, np.ndarray]:
     """Return how far each running mean is off, in standard deviations, and running over recomputed spread [channels]."""
-    spread = np.sqrt(np.maximum(found.var, np.finfo(np.float64).tiny))
-    moving = found.var > 1e-12  # a channel that never varies has no spread to compare with
-    ratio = np.where(moving, np.sqrt(found.running_var) / spread, 1.0)
-    return np.where(moving, (found.running_mean - found.mean) / spread, 0.0), ratio
+    spread = np.sqrt(np.maximum(norm.var, np.finfo(np.float64).tiny))
+    moving = norm.var > 1e-12  # a channel that never varies has no spread to compare with
+    ratio = np.where(moving, np.sqrt(norm.running_var) / spread, 1.0)
+    return np.where(moving, (norm.running_mean - norm.mean) / spread, 0.0), ratio
 
 
-def _layer(number_: int, found: NormStatistics) -> str:
-    mean, ratio = shifts(found)
+def _layer(layer: int, norm: NormStatistics) -> str:
+    mean, ratio = shifts(norm)
     places = thinned(mean, POINTS)
     axes = Axes(
-        f"Layer {number_}",
-        f"running means are off by {number(float(np.median(np.abs(mean))))} standard deviations in the median",
-        "running less recomputed mean, in sd",
+        f"Layer {layer}",
+        f"the median shift of the running means is {number(float(np.median(np.abs(mean))))} standard deviations",
+        "running minus recomputed mean, in sd",
         "running / recomputed spread",
     )
     drawing = charts.dots(axes, mean[places].tolist(), ratio[places].tolist(), (0.0, 1.0))
-    return blocks.figure(f"Layer {number_}: running against recomputed", drawing)
+    return markup.figure(f"Layer {layer}: running against recomputed", drawing)
 
 
-def _numbers(number_: int, found: NormStatistics) -> tuple[object, ...]:
-    mean, ratio = shifts(found)
+def _numbers(layer: int, norm: NormStatistics) -> tuple[object, ...]:
+    mean, ratio = shifts(norm)
     off = np.abs(mean)
     return (
-        number_,
+        layer,
         len(mean),
         f"{np.median(off):.3g} sd",
         f"{off.max():.3g} sd",
@@ -70,44 +70,48 @@ def _numbers(number_: int, found: NormStatistics) -> tuple[object, ...]:
     )
 
 
-def sameness_section(facts: Facts) -> str:
-    """Return parity of the stages and what the check of batch invariance found."""
+def parity_section(facts: Facts) -> str:
+    """Return the parity of the stages and the result of the batch-invariance check."""
     parity = facts.content["provenance"]["parity"]
     stages = {
-        "fold": "batch norm folded into the weights, against torch in float64",
-        "engine": "the served graph on its engine, against the folded network in float64",
+        "fold": "the folded network against torch, in float64",
+        "engine": "the served graph on its engine against the folded network in float64",
     }
     rows = [(name, stages.get(name, ""), f"{error:.2g}") for name, error in parity.items()]
-    found = facts.verification.as_dict()
+    verdict = facts.verification.as_dict()
     look = "good" if facts.verification.status in ("proved", "verified", "tiled") else "bad"
-    said = (
-        f'<span class="{look}">{facts.verification.status}</span>: {found["meaning"]}. {found["rows_compared"]:,} rows '
-        f"compared in batches of {min(found['batch_sizes'])} to {max(found['batch_sizes']):,}, {found['rows_changed']:,} changed."
+    result = (
+        f'<span class="{look}">{facts.verification.status}</span>: {verdict["meaning"]}. {verdict["rows_compared"]:,} rows '
+        f"compared in batches of {min(verdict['batch_sizes'])} to {max(verdict['batch_sizes']):,}, {verdict['rows_changed']:,} changed."
     )
-    return blocks.section(
-        "sameness",
-        "The same function, the same bits",
-        blocks.paragraph("Each stage was held to the one before it. Differences are in units of the scores' spread."),
-        blocks.table(("stage", "what is compared", "greatest difference"), rows, numbers=(2,)),
-        blocks.paragraph(
-            "Batch invariance on the training machine; a service checks anew on its own host before it is ready."
+    return markup.section(
+        "parity",
+        "Parity and batch invariance",
+        markup.paragraph(
+            "Each stage was compared with the one before it. Differences are in units of the scores' spread."
         ),
-        blocks.paragraph(blocks.Html(said)),
+        markup.table(("stage", "comparison", "largest difference"), rows, numbers=(2,)),
+        markup.paragraph(
+            "Batch invariance on the training machine; each service checks again on its own host before it is ready."
+        ),
+        markup.paragraph(markup.Html(result)),
     )
 
 
 def serving_section(facts: Facts) -> str:
-    """Return commands that work as they stand."""
+    """Return commands that work as they are."""
     name = facts.content["name"]
     body = json.dumps({"rows": [facts.example]}, ensure_ascii=False).replace("'", "'\\''")
     extras = {"coverage": 0.9} if facts.content["uncertainty"] else {}
-    asked = json.dumps({"rows": [facts.example], **extras, "explain": True}, ensure_ascii=False).replace("'", "'\\''")
+    detailed = json.dumps({"rows": [facts.example], **extras, "explain": True}, ensure_ascii=False).replace(
+        "'", "'\\''"
+    )
     address = f"http://127.0.0.1:8000/models/{name}/predict"
-    return blocks.section(
+    return markup.section(
         "serving",
-        "Serve it",
-        blocks.paragraph("In the folder that holds the models folder; the row is a synthetic one."),
-        blocks.code(f"batchproof serve --models models --port 8000\n\ncurl {address} -d '{body}'"),
-        blocks.paragraph("With its uncertainty and each feature's contribution:"),
-        blocks.code(f"curl {address} -d '{asked}'"),
+        "Serving",
+        markup.paragraph("Run this in the folder that contains the folder models; the row is synthetic."),
+        markup.code(f"batchproof serve --models models --port 8000\n\ncurl {address} -d '{body}'"),
+        markup.paragraph("With the uncertainty and the contribution of each feature:"),
+        markup.code(f"curl {address} -d '{detailed}'"),
     )

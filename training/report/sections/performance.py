@@ -1,17 +1,17 @@
-"""How good the answers are: metrics beside what is simpler, and where the answers go wrong."""
+"""Performance: metrics beside those of simpler models, and where the predictions are wrong."""
 
 import numpy as np
 
 from batchproof.service.bundle.signature import class_text
-from batchproof.training.report import markup as blocks
-from batchproof.training.report.charts import heatmap as matrix
+from batchproof.training.report import markup
+from batchproof.training.report.charts import heatmap
 from batchproof.training.report.charts import svg as charts
 from batchproof.training.report.charts.scale import number, percent
 from batchproof.training.report.charts.svg import Axes
 from batchproof.training.report.facts import Facts
 from batchproof.training.report.measures.scores import Measured, Score
 
-MATRIX_CLASSES = 30  # more are told by their commonest mistakes alone
+MATRIX_CLASSES = 30  # with more classes, only the most frequent mistakes are shown
 MISTAKES = 10
 BINS = 32
 
@@ -21,50 +21,51 @@ def section(facts: Facts) -> str:
     drawn = [_figure(score) for score in facts.scores]
     figures, rest = _classes(facts) if facts.signature.classes is not None else (_values(facts), [])
     note = (
-        f"Measured on {len(facts.truth):,} {facts.evaluation_part} rows with the very graph that is served. Intervals are 95 % "
-        "bootstrap intervals over those rows; the constant and the linear model know the same training rows (the latter at most 10,000 of them)."
+        f"Measured on {len(facts.truth):,} {facts.evaluation_part} rows with the graph that is served. Intervals are 95 % "
+        "bootstrap intervals over these rows. The constant and the linear model are fitted to the same training rows (the "
+        "linear model to at most 10,000 of them)."
     )
     if facts.evaluation_part != "test":
-        note += " No rows were kept for a test: the fit stopped by these, so the figures are on the bright side."
-    shown = [blocks.paragraph(note), blocks.trio(*drawn), blocks.pair(*figures, _numbers(facts)), *rest]
-    return blocks.section("results", "Results", *shown)
+        note += " No test rows were set aside: these rows also decided when to stop, so the figures are optimistic."
+    shown = [markup.paragraph(note), markup.trio(*drawn), markup.pair(*figures, _numbers(facts)), *rest]
+    return markup.section("results", "Results", *shown)
 
 
 def _figure(score: Score) -> str:
     rows = [(method, *measured) for method, measured in score.methods.items() if np.isfinite(measured.value)]
-    better = "Less is better." if score.is_loss else "More is better."
-    told = "; ".join(f"{label} {number(value)}" for label, value, _, _ in rows)
-    drawing = charts.intervals(score.name, told, rows)
-    return blocks.figure(f"{score.name}{f' ({score.unit})' if score.unit else ''}", drawing, better)
+    better = "Lower is better." if score.is_loss else "Higher is better."
+    summary = "; ".join(f"{label} {number(value)}" for label, value, _, _ in rows)
+    drawing = charts.intervals(score.name, summary, rows)
+    return markup.figure(f"{score.name}{f' ({score.unit})' if score.unit else ''}", drawing, better)
 
 
 def _numbers(facts: Facts) -> str:
     methods = facts.scores[0].methods
     rows = [[method, *(_interval(score.methods[method]) for score in facts.scores)] for method in methods]
     head = ["", *(score.name for score in facts.scores)]
-    return blocks.figure("The same as numbers", blocks.table(head, rows, us=0))
+    return markup.figure("Metrics as numbers", markup.table(head, rows, highlighted=0))
 
 
-def _interval(found: Measured) -> blocks.Html:
-    nothing = 0.1 * (found.high - found.low)
-    value, low, high = (number(one if abs(one) > nothing else 0.0) for one in found)
-    return blocks.Html(f'{value}<br><span class="range">{low} to {high}</span>')
+def _interval(measured: Measured) -> markup.Html:
+    negligible = 0.1 * (measured.high - measured.low)
+    value, low, high = (number(limit if abs(limit) > negligible else 0.0) for limit in measured)
+    return markup.Html(f'{value}<br><span class="range">{low} to {high}</span>')
 
 
 def _classes(facts: Facts) -> tuple[list[str], list[str]]:
-    """Return figures, and what is told below them."""
+    """Return figures, and the parts below them."""
     labels = [class_text(label) for label in facts.signature.classes or ()]
-    found = facts.outputs["probabilities"].argmax(axis=1)
+    predicted = facts.outputs["probabilities"].argmax(axis=1)
     counts = np.zeros((len(labels), len(labels)), np.int64)
-    np.add.at(counts, (facts.truth, found), 1)
+    np.add.at(counts, (facts.truth, predicted), 1)
     parts = []
     if len(labels) <= MATRIX_CLASSES:
         right = int(np.trace(counts))
-        drawing = matrix.confusion(
+        drawing = heatmap.confusion(
             "Confusion matrix", f"{right} of {counts.sum()} rows are on the diagonal", counts, labels
         )
         parts.append(
-            blocks.figure(
+            markup.figure(
                 "Confusion: true class by row, predicted by column", drawing, "Shade: share of the true class."
             )
         )
@@ -78,8 +79,8 @@ def _mistakes(counts: np.ndarray, labels: list[str]) -> str:
     rows = [
         (labels[a], labels[b], wrong[a, b], percent(wrong[a, b] / counts[a].sum())) for a, b in places if wrong[a, b]
     ]
-    head = ("true class", "taken for", "rows", "of the class")
-    return blocks.folded("The commonest mistakes", blocks.table(head, rows, numbers=(2, 3)))
+    head = ("true class", "predicted as", "rows", "share of the class")
+    return markup.folded("Most frequent mistakes", markup.table(head, rows, numbers=(2, 3)))
 
 
 def _values(facts: Facts) -> list[str]:
@@ -90,7 +91,7 @@ def _values(facts: Facts) -> list[str]:
     target = facts.signature.target
     axes = Axes(
         "Predicted against true",
-        "shaded by the number of rows; best on the diagonal",
+        "shaded by the number of rows; correct predictions lie on the diagonal",
         f"predicted {target}",
         f"true {target}",
     )
@@ -98,12 +99,14 @@ def _values(facts: Facts) -> list[str]:
     reach = float(np.quantile(np.abs(error), 0.99)) or 1.0
     heights, sides = np.histogram(np.clip(error, -reach, reach), np.linspace(-reach, reach, BINS))
     middle = f"half of the errors are within ±{number(float(np.quantile(np.abs(error), 0.5)))}"
-    residuals = charts.columns(Axes("Errors", middle, "predicted less true", "rows"), heights, sides)
+    residuals = charts.columns(Axes("Errors", middle, "predicted minus true", "rows"), heights, sides)
     return [
-        blocks.figure(
+        markup.figure(
             "Predicted against true",
-            matrix.density(axes, counts, edges, edges),
-            "Cells hold counts of rows; the outermost 0.2 % are left out.",
+            heatmap.density(axes, counts, edges, edges),
+            "Shade: number of rows; the outermost 0.2 % are left out.",
         ),
-        blocks.figure("Errors", residuals, f"{middle[0].upper()}{middle[1:]}; the greatest 1 % stand outermost."),
+        markup.figure(
+            "Errors", residuals, f"{middle[0].upper()}{middle[1:]}; the largest 1 % are in the outermost bars."
+        ),
     ]

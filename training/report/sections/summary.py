@@ -1,4 +1,4 @@
-"""The top of the page: what the model does, how well, and where to read on."""
+"""The top of the page: what the model predicts, how well, and links to the sections."""
 
 from html import escape
 
@@ -8,13 +8,13 @@ from batchproof.training.report.measures.scores import Score
 
 LINKS = {
     "results": "Results",
-    "certainty": "How sure",
-    "listening": "What it listens to",
+    "uncertainty": "Uncertainty",
+    "importance": "Feature importance",
     "data": "Data",
     "training": "Training",
     "norms": "Batch norm",
-    "sameness": "Same bits",
-    "serving": "Serve it",
+    "parity": "Parity",
+    "serving": "Serving",
     "provenance": "Provenance",
 }
 
@@ -31,7 +31,7 @@ def header(facts: Facts) -> str:
 
 
 def lead(facts: Facts) -> str:
-    """Say in a sentence what is predicted, from what, and learnt from which rows."""
+    """Return one sentence: what is predicted, from what, and learnt from which rows."""
     signature, provenance = facts.signature, facts.content["provenance"]
     what = "a number" if signature.classes is None else f"one of {len(signature.classes)} classes"
     features = f"{len(signature.inputs)} feature{'s' if len(signature.inputs) > 1 else ''}"
@@ -40,7 +40,7 @@ def lead(facts: Facts) -> str:
 
 
 def cards(facts: Facts) -> list[str]:
-    """Return the first metrics with their intervals, and what is promised of the bits."""
+    """Return the first metrics with their intervals, the number of rows, and the batch invariance."""
     shown = [_metric(score) for score in facts.scores[:3]]
     rows = f"{len(facts.truth):,}"
     arithmetic = facts.content["arithmetic"]["kind"]
@@ -49,15 +49,15 @@ def cards(facts: Facts) -> list[str]:
         _card(
             f"{facts.evaluation_part} rows",
             rows,
-            "never trained on" if facts.evaluation_part == "test" else "the fit stopped by them",
+            "never trained on" if facts.evaluation_part == "test" else "also used for early stopping",
         ),
         _card("batch invariance", facts.verification.status, f"{arithmetic} arithmetic"),
     ]
 
 
 def _metric(score: Score) -> str:
-    ours = score.methods["This model"]
-    return _card(score.name, number(ours.value), f"{number(ours.low)} to {number(ours.high)}")
+    measured = score.methods["This model"]
+    return _card(score.name, number(measured.value), f"{number(measured.low)} to {number(measured.high)}")
 
 
 def _card(name: str, value: str, note: str) -> str:
