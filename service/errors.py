@@ -81,6 +81,10 @@ class EngineError(Exception):
     """An engine that is not installed, has no such device, cannot load a graph, or failed while running."""
 
 
+class JournalError(Exception):
+    """A journal that is missing, damaged or changed: the sentence names the segment."""
+
+
 class FeatureError(Exception):
     """Columns that do not fit the signature: the sentence names the row and the feature."""
 
