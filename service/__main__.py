@@ -14,6 +14,7 @@ COMMANDS = (
     "bom",
     "key",
     "predict",
+    "replay",
     "serve",
     "settings",
     "sign",
