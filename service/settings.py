@@ -276,6 +276,8 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, str]:
     for key, value in environment.items():
         if key.startswith(PREFIX) and key != FILE_NAME:
             name = key.removeprefix(PREFIX).lower()
+            if platforms.is_service_link(key, value):
+                continue
             if name not in Settings.model_fields:
                 near = nearest(name, list(Settings.model_fields), environment_name)
                 raise SettingError(f"Unknown setting {key!r} in the environment.{near}")

@@ -25,9 +25,13 @@ from batchproof.service.platforms import settings_of
             {"host": "0.0.0.0", "port": "1", "workers": "2", "max_body_bytes": 6 << 20},
         ),
         ({"AZUREML_MODEL_DIR": "/var/x"}, "Azure ML", {"host": "0.0.0.0", "port": "5001", "models": "/var/x"}),
-        ({"CONTAINER": "batchproof"}, "the image", {"host": "0.0.0.0", "port": "8080"}),
-        ({"CONTAINER": "batchproof", "PORT": "9"}, "the image", {"host": "0.0.0.0", "port": "9"}),
-        ({"CONTAINER": "batchproof", "AIP_HTTP_PORT": "7"}, "Vertex AI", {"host": "0.0.0.0", "port": "7"}),
+        ({"CONTAINER": "batchproof"}, "the image", {"host": "0.0.0.0", "port": "8080", "stop_delay_s": 5}),
+        ({"CONTAINER": "batchproof", "PORT": "9"}, "the image", {"host": "0.0.0.0", "port": "9", "stop_delay_s": 5}),
+        (
+            {"CONTAINER": "batchproof", "AIP_HTTP_PORT": "7"},
+            "Vertex AI",
+            {"host": "0.0.0.0", "port": "7", "stop_delay_s": 5},
+        ),
     ],
 )
 def test_environments(tmp_path: Path, environment: dict[str, str], platform: str, implied: dict[str, Any]) -> None:
@@ -78,3 +82,58 @@ def test_a_wrong_word_of_the_platform_is_named() -> None:
     """A port that is none stops the start; the sentence names the setting."""
     with pytest.raises(SettingError, match="port"):
         settings.load({}, {"AIP_HTTP_PORT": "eighty"})
+
+
+def links(service: str, port: int, name: str = "") -> dict[str, str]:
+    """Return the variables that Kubernetes gives every container for a Service, as its documentation lists them."""
+    prefix, address = service.upper().replace("-", "_"), "10.96.12.34"
+    own = f"{prefix}_PORT_{port}_TCP"
+    named = {f"{prefix}_SERVICE_PORT_{name.upper().replace('-', '_')}": str(port)} if name else {}
+    return named | {
+        f"{prefix}_SERVICE_HOST": address,
+        f"{prefix}_SERVICE_PORT": str(port),
+        f"{prefix}_PORT": f"tcp://{address}:{port}",
+        own: f"tcp://{address}:{port}",
+        f"{own}_PROTO": "tcp",
+        f"{own}_PORT": str(port),
+        f"{own}_ADDR": address,
+    }
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        links("batchproof", 80),
+        links("batchproof", 80, "http"),
+        links("batchproof", 8080, "grpc-web"),
+        links("batchproof-grpc", 9000, "grpc"),
+        links("batchproof-canary", 80) | {"BATCHPROOF_CANARY_PORT": "udp://[fd00::1]:80"},
+    ],
+    ids=lambda environment: next(iter(environment)),
+)
+def test_variables_of_a_service_are_no_settings(environment: dict[str, str]) -> None:
+    """A Service named as this project is, or so that its name begins so, changes no setting and stops no start."""
+    loaded = settings.load({}, environment)
+    assert loaded == settings.load({}, {})
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"BATCHPROOF_PROT": "8000"}, "Did you mean 'BATCHPROOF_PORT'"),
+        ({"BATCHPROOF_SERVICE_HOTS": "10.0.0.1"}, "Unknown setting 'BATCHPROOF_SERVICE_HOTS'"),
+        ({"BATCHPROOF_PORT": "tcp://here"}, "BATCHPROOF_PORT is 'tcp://here', but port takes 0 to 65535"),
+        ({"BATCHPROOF_WORKERS": "tcp://10.0.0.1:80"}, "BATCHPROOF_WORKERS is"),
+        ({"BATCHPROOF_PORTS": "tcp://10.0.0.1:80"}, "Did you mean 'BATCHPROOF_PORT'"),
+    ],
+)
+def test_a_misspelt_variable_is_an_error_still(environment: dict[str, str], sentence: str) -> None:
+    """What merely resembles a platform's variable is refused, with the nearest setting where there is one."""
+    with pytest.raises(SettingError, match=sentence):
+        settings.load({}, environment)
+
+
+def test_a_setting_beside_a_services_variables_counts(tmp_path: Path) -> None:
+    """BATCHPROOF_GRPC_PORT is a setting where it is a number and passed over where it is a Service's address."""
+    assert settings.load({}, {"BATCHPROOF_GRPC_PORT": "9000"}).settings.grpc_port == 9000
+    assert settings.load({"port": 1}, links("batchproof", 80)).settings.port == 1
