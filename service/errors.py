@@ -188,6 +188,16 @@ def too_slow(timeout_s: float) -> ServiceError:
     )
 
 
+def no_disk_space(error: OSError) -> ServiceError:
+    """Return 507: a table, or its answer, could not be kept in the temporary folder."""
+    return ServiceError(
+        507,
+        "no_disk_space",
+        f"The service has no room on its disk for this table ({error.strerror or error}): send fewer rows at a time, or read "
+        "the answer while the body is sent.",
+    )
+
+
 def body_too_large(limit_bytes: int) -> ServiceError:
     """Return 413 for a body that is, or would become, longer than the limit."""
     return ServiceError(413, "body_too_large", f"The body is larger than the limit of {limit_bytes} bytes.")

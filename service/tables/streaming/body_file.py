@@ -30,10 +30,14 @@ class BodyFile(io.RawIOBase):
         self._fault: Exception | None = None
         self._has_room = asyncio.Event()
         self._has_room.set()
+        self._has_ended = asyncio.Event()
+        self._is_dropped = False  # whether nobody reads the rest
         self.is_whole = False  # whether the body has come to its end
 
     async def put(self, data: bytes) -> None:
         """Add a chunk and wait while there is too much; called on the loop."""
+        if self._is_dropped:
+            return
         with self._changed:
             self._parts.append(memoryview(data))
             self._held_bytes += len(data)
@@ -49,6 +53,16 @@ class BodyFile(io.RawIOBase):
             self._fault = self._fault or fault
             self._changed.notify()
         self._has_room.set()
+        self._has_ended.set()
+
+    async def drop_rest(self) -> None:
+        """Read the rest of the body and forget it, up to its end: a caller may read no answer before; called on the loop."""
+        with self._changed:
+            self._is_dropped = True
+            self._parts.clear()
+            self._changed.notify()
+        self._has_room.set()
+        await self._has_ended.wait()
 
     def readable(self) -> bool:
         """Return True."""
@@ -58,7 +72,7 @@ class BodyFile(io.RawIOBase):
         """Fill `buffer` with what there is, at least a byte, or return 0 at the end; called in the thread."""
         target = memoryview(buffer).cast("B")
         with self._changed:
-            self._changed.wait_for(lambda: self._parts or self.is_whole)
+            self._changed.wait_for(lambda: self._parts or self.is_whole or self._is_dropped)
             if self._fault is not None:
                 raise self._fault
             if not self._parts:

@@ -1,7 +1,8 @@
-"""An answer on its way: sent as fast as the caller reads, and kept on disk where the caller does not read yet.
+"""Response buffer: the answer is sent as fast as the caller reads, and spills to disk while the caller still uploads.
 
-Many clients read nothing of an answer before their body is sent. Waiting for them while their body waits for us would
-never end, so until the body is whole what they do not take goes to a temporary file; afterwards the rows wait instead.
+Many clients read no byte of an answer before their body is sent. A server that waits for them while they wait for it
+would wait for ever, so until the body is whole what they do not read goes to a temporary file; afterwards the rows wait.
+Where the disk has no room, the answer ends with 507: `put` raises, and what was accepted before is still sent.
 """
 
 import asyncio
@@ -10,15 +11,17 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import IO
 
+from batchproof.service import errors
+
 FULL_BYTES = 1 << 20  # held in memory
 PART_BYTES = 1 << 18  # read back from the file at once
 
 
 class ResponseBuffer:
-    """Bytes in order, from the loop that makes them to the one connection that takes them."""
+    """Bytes in order, from the event loop that makes them to one connection."""
 
     def __init__(self, send: Callable[[bytes], Awaitable[None]], may_wait: Callable[[], bool]) -> None:
-        """Send with `send`; `may_wait` says whether the maker may wait for it."""
+        """Send with `send`; `may_wait` says whether `put` may wait for the caller to read."""
         self._send = send
         self._may_wait = may_wait
         self._parts: deque[bytes] = deque()
@@ -27,10 +30,11 @@ class ResponseBuffer:
         self._kept_bytes = 0  # in the file and not yet sent
         self._read_at = 0
         self._changed = asyncio.Condition()
+        self._last = b""  # what follows all else
         self._is_ended = False
 
     async def put(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Accept the next bytes; raises ServiceError (507) where they would have to be kept and the disk has no room."""
         if not data:
             return
         async with self._changed:
@@ -43,9 +47,10 @@ class ResponseBuffer:
                 self._held_bytes += len(data)
             self._changed.notify_all()
 
-    async def end(self) -> None:
-        """Say that nothing more comes."""
+    async def end(self, last: bytes = b"") -> None:
+        """Say that no more bytes follow but these few, which need no room on disk."""
         async with self._changed:
+            self._last = last
             self._is_ended = True
             self._changed.notify_all()
 
@@ -54,6 +59,8 @@ class ResponseBuffer:
         try:
             while data := await self._next():
                 await self._send(data)
+            if self._last:
+                await self._send(self._last)
         finally:
             if self._file is not None:
                 self._file.close()
@@ -70,16 +77,23 @@ class ResponseBuffer:
             return data
 
     def _keep(self, data: bytes) -> None:
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="batchproof-")  # noqa: SIM115 - closed where the sending ends
-        self._file.seek(0, 2)
-        self._file.write(data)
+        try:
+            if self._file is None:
+                # Unbuffered: every byte is on the disk, or refused, when it is written.
+                self._file = tempfile.TemporaryFile(prefix="batchproof-", buffering=0)  # noqa: SIM115 - closed by run
+            end = self._read_at + self._kept_bytes
+            self._file.seek(end)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise errors.no_disk_space(error) from error
         self._kept_bytes += len(data)
 
     def _read_back(self) -> bytes:
         assert self._file is not None, "bytes are kept in a file"
         self._file.seek(self._read_at)
-        data = self._file.read(PART_BYTES)
+        data = self._file.read(min(PART_BYTES, self._kept_bytes))  # beyond them may be half of a refused part
         self._read_at += len(data)
         self._kept_bytes -= len(data)
         if not self._kept_bytes:

@@ -69,7 +69,9 @@ class Stream:
         try:
             await outlet.put(first)
             error = await self._put_rest(answers, outlet)
-            await outlet.end()
+            await outlet.end(b"" if error is None else self._last_line(error))
+            if error is not None:
+                await self._inlet.drop_rest()
             await sending
         finally:
             sending.cancel()
@@ -87,10 +89,13 @@ class Stream:
                 await outlet.put(part)
         except ServiceError as error:
             event("table_broken_off", 30, request_id=self._call.request_id, code=error.code, rows=self._rows)
-            if self._writer.broken is not None:
-                await outlet.put(self._writer.broken + error.as_json(self._call.request_id) + b"\n")
             return error
         return None
+
+    def _last_line(self, error: ServiceError) -> bytes:
+        """Return what ends an answer that broke off, where its format has room for such a line."""
+        start = self._writer.broken
+        return b"" if start is None else start + error.as_json(self._call.request_id) + b"\n"
 
     async def _answers(self) -> AsyncIterator[bytes]:
         """Yield the parts of the answer; the first one is there once the first block has run."""

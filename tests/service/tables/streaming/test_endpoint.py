@@ -269,3 +269,15 @@ def test_without_pyarrow_its_formats_are_refused(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ServiceError, match=r"pip install 'pyarrow>=") as refused:
         pyarrow(PARQUET)
     assert refused.value.status == 415
+
+
+def test_a_caller_that_sends_before_it_reads_learns_of_a_bad_row(server: Live) -> None:
+    """A row that is refused far from the end of a long body: the caller can send all of it, and then reads the reason."""
+    body = HEAD + 5000 * ROW + BAD + 400_000 * ROW
+    with opened(server, len(body)) as connection:
+        connection.sendall(body.encode())
+        answer = received(connection, b'"code":"invalid_rows"')
+        while part := connection.recv(1 << 16):
+            answer += part
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert not answer.endswith(b"0\r\n\r\n")
