@@ -1,15 +1,18 @@
-"""A folder of somebody else's files, read without following a link and without reading more than was agreed."""
+"""A folder of somebody else's files, read without following a link and without reading more than is allowed."""
 
 import hashlib
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
+from itertools import islice
 from pathlib import Path
 
 from batchproof.service.errors import BundleError
 
 CHUNK_BYTES = 1 << 20
+MAX_ENTRIES = 1000
 
 
 class Folder:
@@ -21,22 +24,36 @@ class Folder:
         self._descriptor = descriptor
 
     def names(self) -> set[str]:
-        """Return the names of everything in the folder."""
-        return set(os.listdir(self._descriptor))  # noqa: PTH208 - of a descriptor, not of a path
+        """Return the names of everything in the folder; raises BundleError where it holds far more than a bundle does."""
+        with os.scandir(self._descriptor) as entries:
+            names = {entry.name for entry in islice(entries, MAX_ENTRIES + 1)}
+        if len(names) > MAX_ENTRIES:
+            raise BundleError(f"{self.path} holds more than {MAX_ENTRIES} files")
+        return names
 
     def read(self, name: str, max_bytes: int) -> bytes:
-        """Return the whole regular file `name`; refuses links, devices and more than `max_bytes`."""
-        return b"".join(self._chunks(name, max_bytes))
+        """Return the whole regular file `name`, held in memory once; refuses links, devices and more than `max_bytes`."""
+        with self._open(name, max_bytes) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            content = stream.read(size)
+            is_whole = len(content) == size and not stream.read(1)
+        if not is_whole:
+            raise BundleError(f"{name} changed while it was read")
+        return content
 
     def digest(self, name: str, max_bytes: int) -> tuple[str, int]:
         """Return (SHA-256, bytes) of the regular file `name` without keeping it in memory."""
         sha256, size = hashlib.sha256(), 0
-        for chunk in self._chunks(name, max_bytes):
-            sha256.update(chunk)
-            size += len(chunk)
+        with self._open(name, max_bytes) as stream:
+            while size <= max_bytes and (chunk := stream.read(CHUNK_BYTES)):
+                sha256.update(chunk)
+                size += len(chunk)
+        if size > max_bytes:
+            raise BundleError(f"{name} changed while it was read")
         return sha256.hexdigest(), size
 
-    def _chunks(self, name: str, max_bytes: int) -> Iterator[bytes]:
+    @contextmanager
+    def _open(self, name: str, max_bytes: int) -> Iterator[BufferedReader]:
         try:
             # Not blocking: a named pipe must be refused below, not waited for.
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -45,16 +62,14 @@ class Folder:
             raise BundleError(f"{name} is missing from {self.path}") from error
         except OSError as error:
             raise BundleError(f"{name} cannot be read as a regular file (links are not followed): {error}") from error
-        if not stat.S_ISREG(os.fstat(file).st_mode):
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
             os.close(file)
             raise BundleError(f"{name} is not a regular file")
-        with os.fdopen(file, "rb", buffering=0) as stream:
-            left = max_bytes
-            while left >= 0 and (chunk := stream.read(min(CHUNK_BYTES, left + 1))):
-                left -= len(chunk)
-                yield chunk
-            if left < 0:
+        with os.fdopen(file, "rb") as stream:
+            if status.st_size > max_bytes:
                 raise BundleError(f"{name} has more than the allowed {max_bytes} bytes")
+            yield stream
 
 
 @contextmanager

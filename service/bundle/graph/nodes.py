@@ -11,6 +11,8 @@ from batchproof.service.bundle.graph.tensors import Constant
 
 Attribute: TypeAlias = int | float | bytes | tuple[int, ...] | Constant | None  # None: of a kind that no rule reads
 
+MAX_NODES = 10_000  # the engine takes seconds for so many
+
 # The number that an attribute names its type by, and the field that holds a value of it.
 ATTRIBUTE_FIELDS = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints", 8: "strings"}
 
@@ -58,6 +60,10 @@ class Graph:
 
 def read(graph: Message) -> Graph:
     """Read the message of a graph; raises ValueError."""
+    if len(graph.bytes("node")) > MAX_NODES:
+        raise ValueError(f"it has {len(graph.bytes('node'))} nodes; a bundle's has at most {MAX_NODES}")
+    for value in graph.messages("value_info", "value", schema.VALUE_INFO):
+        _end(value)
     constants: dict[str, Constant] = {}
     for tensor in graph.messages("initializer", "tensor", schema.TENSOR):
         name = tensor.text("name")

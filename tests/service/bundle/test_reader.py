@@ -3,15 +3,21 @@
 import json
 import os
 import shutil
+import stat
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from batchproof.service.bundle import reader as bundle
+from batchproof.service.bundle import strict_json
 from batchproof.service.bundle.checksum import is_intact, seal
 from batchproof.service.bundle.reader import Limits
+from batchproof.service.bundle.safe_folder import opened
+from batchproof.service.bundle.signature import MAX_FEATURES, Signature
 from batchproof.service.errors import BundleError
 from tests.bundles import Content, make_bundle, reseal
 
@@ -271,3 +277,54 @@ def test_signature_that_is_not_the_graphs_is_refused(folder: Path, edit: Callabl
 def test_no_folder_is_refused(tmp_path: Path) -> None:
     """A path that is no folder is refused."""
     assert refusal(tmp_path / "none").endswith("No such file or directory")
+
+
+def test_crowded_folder_is_refused(folder: Path) -> None:
+    """A folder of thousands of files is refused without listing them all."""
+    for place in range(1001):
+        (folder / f"f{place}").touch()
+    with pytest.raises(BundleError, match="holds more than 1000 files"):
+        bundle.read(folder)
+
+
+def test_number_of_features_is_bounded() -> None:
+    """A signature of more features than a service can start with is refused, one of as many is read."""
+    feature = {"kind": "numeric", "value_type": "float", "missing": True}
+    inputs = [{"name": str(place), **feature} for place in range(MAX_FEATURES + 1)]
+    content = {"inputs": inputs[1:], "target": "t"}
+    assert len(Signature.model_validate(content).inputs) == MAX_FEATURES
+    with pytest.raises(ValidationError, match="at most 50000 items"):
+        Signature.model_validate({**content, "inputs": inputs})
+
+
+@pytest.mark.parametrize("raw", [b"[" + b"[]," * 2_000_000 + b"[]]", b"[" + b"{}," * 3_000_000 + b"1]"])
+def test_number_of_json_values_is_bounded(raw: bytes) -> None:
+    """JSON that would take gigabytes once it is read is refused before."""
+    with pytest.raises(ValueError, match="holds more than 2000000 values"):
+        strict_json.loads(raw)
+
+
+def test_large_file_is_held_once(folder: Path) -> None:
+    """Reading a file takes its size in memory, not twice as much: the pieces are not joined."""
+    (folder / "large").write_bytes(bytes(64 << 20))
+    with opened(folder) as files:
+        tracemalloc.start()
+        assert len(files.read("large", 64 << 20)) == 64 << 20
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 70 << 20
+
+
+def test_file_that_shrinks_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is not as long as it was said to be while it is read is refused."""
+    size = (folder / "golden.json").stat().st_size
+    real = os.fstat
+
+    def longer(descriptor: int) -> os.stat_result:
+        values = list(real(descriptor))
+        values[stat.ST_SIZE] += values[stat.ST_SIZE] == size
+        return os.stat_result(values)
+
+    monkeypatch.setattr(os, "fstat", longer)
+    with pytest.raises(BundleError, match=r"golden\.json changed while it was read"):
+        bundle.read(folder)

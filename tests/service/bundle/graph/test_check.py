@@ -213,3 +213,19 @@ def test_scan_reads_every_graph_that_export_writes(tmp_path: Path) -> None:
         for arithmetic in ("float32", "exact"):
             read = bundle.read(make_bundle(tmp_path, f"{task}-{arithmetic}", task=task, arithmetic=arithmetic))
             graph_check.check(read.model, read.manifest)
+
+
+def test_graph_of_too_many_nodes_is_refused(model: onnx.ModelProto, manifest: Manifest) -> None:
+    """Thousands of nodes, for which the engine would take minutes, are refused before they are read."""
+    relu = helper.make_node("Relu", ["numeric"], ["y"])
+    model.graph.node.extend([relu] * 10_001)
+    with pytest.raises(BundleError, match="it has 10020 nodes; a bundle's has at most 10000"):
+        graph_check.check(model.SerializeToString(), manifest)
+
+
+def test_described_values_are_read_too(model: onnx.ModelProto, manifest: Manifest) -> None:
+    """What the file says of values between nodes is held to the same closed list of fields."""
+    value = model.graph.value_info.add(name="hidden")
+    value.type.sequence_type.elem_type.tensor_type.elem_type = 1
+    with pytest.raises(BundleError, match="a type has the field 4, which a bundle may not use"):
+        graph_check.check(model.SerializeToString(), manifest)
