@@ -53,7 +53,7 @@ def test_help() -> None:
         (
             GOOD.replace(",1\n", ",inf\n"),
             ["--target", "y"],
-            "has no finite value in 20 rows, the first of them row 2 (counted from 1",
+            "has no finite value in 20 rows, the first is row 2 (counted from 1",
         ),
         ("x,e,y\n" + "1,,0\n2,,1\n" * 9, ["--target", "y"], "column 'e' has no value in any row"),
     ],
@@ -97,7 +97,7 @@ def test_an_absent_device(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
 def test_a_folder_that_takes_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file system that takes no new folder is refused before the table is read."""
     assert run(tmp_path, "", "--target", "y", "--models", "/proc/models") == 2
-    assert "cannot be written into" in capsys.readouterr().err
+    assert "cannot be written to" in capsys.readouterr().err
 
 
 def test_flags_win_over_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""From a file to arrays: read, typed, split, described, encoded. Nothing is fitted here but ranges and categories."""
+"""From a file to arrays: read, type, split, describe and encode. Only ranges and categories are fitted here."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ class Dataset:
     """A table, ready to fit on."""
 
     table: RawTable
-    columns: tuple[Column, ...]  # of all rows, the target's not among them
+    columns: tuple[Column, ...]  # of all rows, without the target
     target: Target
     schema: Schema
     split: Split
@@ -46,7 +46,7 @@ class Dataset:
         return self.target.y.take(rows)
 
     def weights(self, part: str) -> np.ndarray | None:
-        """Return how much each row of one part counts [rows] float32, 1 for the mean training row; None: all alike."""
+        """Return the weight of each row of one part [rows] float32, mean 1 over the training rows; None: all equal."""
         if self.weight is None:
             return None
         unit = self.weight[self.split.train].mean()
@@ -54,7 +54,7 @@ class Dataset:
         return np.asarray(self.weight[rows] / unit, np.float32)
 
     def lines(self) -> list[str]:
-        """Return what was decided, for people: the target, the split, and one line a column."""
+        """Return what was decided, for people: the target, the split, and a line for each column."""
         target, sizes = self.target, {part: len(getattr(self.split, part)) for part in Split._fields}
         classes = "" if target.classes is None else f", {len(target.classes)} classes"
         return [
@@ -66,7 +66,7 @@ class Dataset:
 
 
 def prepare(path: Path, settings: Settings) -> Dataset:
-    """Read the table and everything about it that the settings ask for; TableError in one sentence."""
+    """Read the table and prepare it as the settings say. Raises TableError."""
     table, own_rows = _with_test(read(path), settings)
     _check_names(table, settings)
     target = targets.read(table, settings)
@@ -84,7 +84,7 @@ def arrange(
     settings: Settings,
     weight: np.ndarray | None = None,
 ) -> Dataset:
-    """Read the columns `names` of a table that is split already, and encode them; TableError in one sentence."""
+    """Read and encode the columns `names` of a table that is split already. Raises TableError."""
     columns, dropped = _columns(table, settings, names)
     schema = schemas.infer(columns, target, split.train, rare_rows=settings.rare_rows, keep=settings.keep)
     requested = tuple(Dropped(name, "as requested") for name in settings.drop)
@@ -94,12 +94,12 @@ def arrange(
 
 
 def _with_test(table: RawTable, settings: Settings) -> tuple[RawTable, int]:
-    """Append the rows of the test file, if one is given; returns how many rows are the table's own."""
+    """Append the rows of the test file, if there is one; also returns the number of the table's own rows."""
     rows = table.arrow.num_rows
     if settings.test is None:
         return table, rows
     if settings.split_column is not None:
-        raise TableError("--test and --split-column both say which rows are the test: give one of them.")
+        raise TableError("--test and --split-column both define the test rows: use one of them.")
     other = read(Path(settings.test))
     for name in table.names:
         if name not in other.names:
@@ -108,7 +108,7 @@ def _with_test(table: RawTable, settings: Settings) -> tuple[RawTable, int]:
         both = pa.concat_tables([table.arrow, other.arrow.select(table.names)], promote_options="permissive")
     except pa.ArrowException as error:
         raise TableError(
-            f"the columns of {other.path} are of other types than those of {table.path}: {error}."
+            f"the columns of {other.path} have other types than those of {table.path}: {error}."
         ) from error
     return RawTable(table.path, both, table.sha256), rows
 

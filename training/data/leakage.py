@@ -1,4 +1,4 @@
-"""What makes a test look better than the world will: features that give the target away, rows seen in training."""
+"""Reasons why a test looks better than reality: features that leak the target, and test rows seen in training."""
 
 from typing import NamedTuple
 
@@ -10,42 +10,42 @@ from batchproof.service.features.arrays import Arrays
 from batchproof.training.data.split import Split
 from batchproof.training.data.target import Target
 
-TREE_ROWS = 20_000  # training rows that a feature is judged on
+TREE_ROWS = 20_000  # most training rows that a feature is tried on
 LEAVES = 64
-TOLD = 0.99  # a feature alone that removes so much of a constant guess's error gives the target away
-RARE_SHARE = 0.05  # a class with a smaller share is named
-RARE_ROWS = 20  # and one with fewer training rows
+LEAKED = 0.99  # a feature that removes this share of a constant prediction's error leaks the target
+RARE_SHARE = 0.05  # a class with a smaller share is reported
+RARE_ROWS = 20  # and so is one with fewer training rows
 
 
 class Leak(NamedTuple):
     """A feature that nearly equals the target."""
 
     feature: str
-    told: float  # share of a constant guess's error (mistakes, or squared error) that the feature alone removes
+    removed: float  # share of a constant prediction's error (mistakes, or squared error) that the feature removes
 
 
 class Findings(NamedTuple):
-    """What was found; `lines` says it to people."""
+    """The findings of one table."""
 
     leaks: tuple[Leak, ...]
     duplicates: dict[str, int]  # part -> rows that equal a training row in every feature and in the target
     rare_classes: dict[str, int]  # class -> training rows
 
     def lines(self, split: Split) -> list[str]:
-        """Return one warning a finding."""
-        said = [
-            f"warning: {leak.feature!r} alone removes {leak.told:.1%} of the error: is it known when a prediction is asked for?"
+        """Return a warning for each finding, for people."""
+        warnings = [
+            f"warning: {leak.feature!r} removes {leak.removed:.1%} of the error by itself: will it be known when predictions are made?"
             for leak in self.leaks
         ]
         for part, count in self.duplicates.items():
             rows = len(getattr(split, part))
             if count:
-                said.append(f"warning: {count} of {rows} {part} rows ({count / rows:.1%}) equal a training row.")
+                warnings.append(f"warning: {count} of {rows} {part} rows ({count / rows:.1%}) equal a training row.")
         for label, rows in self.rare_classes.items():
-            said.append(
-                f"warning: class {label!r} has {rows} of {len(split.train)} training rows: look at it by itself."
+            warnings.append(
+                f"warning: class {label!r} has {rows} of {len(split.train)} training rows: check its predictions separately."
             )
-        return said
+        return warnings
 
 
 def find(signature: Signature, arrays: dict[str, Arrays], target: Target, split: Split) -> Findings:
@@ -58,7 +58,7 @@ def find(signature: Signature, arrays: dict[str, Arrays], target: Target, split:
 
 def _leaks(signature: Signature, arrays: dict[str, Arrays], y: dict[str, np.ndarray], target: Target) -> list[Leak]:
     train, validation = arrays["train"], arrays["validation"]
-    found = []
+    leaks = []
     for names, seen, held in (
         (signature.numeric, train.numeric, validation.numeric),
         (signature.categorical, train.categorical, validation.categorical),
@@ -66,19 +66,19 @@ def _leaks(signature: Signature, arrays: dict[str, Arrays], y: dict[str, np.ndar
         for column, feature in enumerate(names):
             assert seen is not None, "a signature's kind of feature has its array"
             assert held is not None, "a signature's kind of feature has its array"
-            told = _told(
+            removed = _removed_share(
                 seen[:, column], y["train"], held[:, column], y["validation"], classes=target.classes is not None
             )
-            if told >= TOLD:
-                found.append(Leak(feature.name, told))
-    return found
+            if removed >= LEAKED:
+                leaks.append(Leak(feature.name, removed))
+    return leaks
 
 
-def _told(x: np.ndarray, y: np.ndarray, held_x: np.ndarray, held_y: np.ndarray, *, classes: bool) -> float:
-    """Share of a constant guess's error on held-out rows that a small tree on one column removes."""
+def _removed_share(x: np.ndarray, y: np.ndarray, held_x: np.ndarray, held_y: np.ndarray, *, classes: bool) -> float:
+    """Return the share of a constant prediction's error on held-out rows that a small tree on one column removes."""
     step = max(1, len(x) // TREE_ROWS)
     x, y = x[::step].astype(np.float64), y[::step]
-    # Trees compare and sum in float32: a column is measured in a power of two, which moves no comparison.
+    # Trees compare and sum in float32: a column is scaled by a power of two, which changes no comparison.
     exponent = np.frexp(np.nanmax(np.abs(x), initial=0.0))[1]
     x, held_x = (np.clip(np.ldexp(values[:, None], -exponent), -2.0, 2.0) for values in (x, held_x.astype(np.float64)))
     leaf = max(3, len(x) // 1000)

@@ -1,4 +1,4 @@
-"""What each column becomes: a feature with its range or categories, taken from the training rows, or dropped and why."""
+"""What each column becomes: a feature with the range or categories of its training rows, or a dropped column."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -12,13 +12,15 @@ from batchproof.training.data.columns import Column
 from batchproof.training.data.table import TableError
 from batchproof.training.data.target import Target
 
-IDENTIFIER_SHARE = 0.9  # a text column with so many distinct values a row names rows, and tells nothing of others
+IDENTIFIER_SHARE = (
+    0.9  # a text column with this many distinct values per row identifies rows, and says nothing of others
+)
 IDENTIFIER_ROWS = 20  # below this, distinct values say little
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """A column that is not used, and the reason in a few words."""
+    """A column that is not used, with a short reason."""
 
     name: str
     reason: str
@@ -32,7 +34,7 @@ class Schema:
     dropped: tuple[Dropped, ...]
 
     def lines(self, columns: Iterable[Column]) -> list[str]:
-        """Return one line a column, for people."""
+        """Return a line for each column, for people."""
         by_name = {column.name: column for column in columns}
         width = max(len(feature.name) for feature in self.signature.inputs)
         lines = [f"  {f.name:<{width}}  {f.kind:<11}  {_detail(f, by_name[f.name])}" for f in self.signature.inputs]
@@ -42,20 +44,20 @@ class Schema:
 def infer(
     columns: Iterable[Column], target: Target, train: np.ndarray, *, rare_rows: int, keep: Iterable[str]
 ) -> Schema:
-    """Decide on every column by its training rows, numbered `train`; whether null is taken, by all rows."""
+    """Decide on every column by its training rows, numbered `train`; whether it accepts null, by all rows."""
     features, dropped = [], []
     for column in columns:
         seen = column.take(train)
         reason = None if column.name in keep else useless(seen)
         feature = _feature(column, seen, rare_rows)
         if reason is None and feature.categories == ():
-            reason = f"no category is in {rare_rows} training rows"
+            reason = f"no category occurs in {rare_rows} training rows"
         if reason is None:
             features.append(feature)
         else:
             dropped.append(Dropped(column.name, f"{reason} ({column.note})" if column.note else reason))
     if not features:
-        raise TableError("no column is left to predict from: name one in --keep to hold on to it.")
+        raise TableError("every column was dropped: name one in --keep to keep it.")
     return Schema(Signature(inputs=tuple(features), target=target.name, classes=target.classes), tuple(dropped))
 
 
@@ -77,21 +79,21 @@ def useless(column: Column) -> str | None:
 
 
 def encode(signature: Signature, columns: Iterable[Column], rows: np.ndarray) -> Arrays:
-    """Return the graph's inputs for the rows numbered `rows`: what the service would make of the same values."""
+    """Return the graph's inputs for the rows numbered `rows`, as the service encodes the same values."""
     by_name = {column.name: column for column in columns}
     numeric = [by_name[feature.name].values[rows] for feature in signature.numeric]
     codes = [_codes(feature, by_name[feature.name])[rows] for feature in signature.categorical]
     return Arrays(np.stack(numeric, axis=1) if numeric else None, np.stack(codes, axis=1) if codes else None)
 
 
-def spelt(category: str) -> str:
-    """Return a category as a list of them shows it: quoted as in JSON where it would not read as one word or phrase."""
+def quoted(category: str) -> str:
+    """Return a category for a list of them: quoted as in JSON where it would not read as one word or phrase."""
     plain = category.isprintable() and category == category.strip() and category not in ("", "…")
     return category if plain and not set(category) & set(',"') else json.dumps(category, ensure_ascii=False)
 
 
 def _counts_rows(values: np.ndarray) -> bool:
-    """Whether whole numbers rise by a steady step, give or take the rows that went to other parts of the split."""
+    """Return whether whole numbers increase steadily, apart from the rows that went to other parts of the split."""
     steps = np.diff(values)
     return bool((steps > 0).all() and steps.mean() < 4) and len(values) > IDENTIFIER_ROWS
 
@@ -117,7 +119,7 @@ def _feature(column: Column, seen: Column, rare_rows: int) -> Feature:
 
 
 def _middle(feature: Feature, present: np.ndarray) -> float | int | bool | str | None:
-    """Return the middle value of a column as its JSON value; the lower of two, so that it occurs."""
+    """Return the median of a column as a JSON value; the lower of two, so that it occurs."""
     if not len(present):
         return None
     middle = float(np.quantile(present, 0.5, method="lower"))
@@ -128,11 +130,11 @@ def _middle(feature: Feature, present: np.ndarray) -> float | int | bool | str |
 
 
 def _codes(feature: Feature, column: Column) -> np.ndarray:
-    """Return each row's code [rows] int64: one look-up a category, not one a row."""
+    """Return each row's code [rows] int64, with one look-up for each category, not for each row."""
     listed, unseen = feature.codes, feature.unseen_code
     of_levels = [listed.get(class_text(level), unseen) for level in column.levels]
     codes = np.asarray([*of_levels, feature.missing_code], np.int64)
-    return codes.take(column.values)  # place -1, missing, is the last of the table
+    return codes.take(column.values)  # position -1, missing, is the last one
 
 
 def _detail(feature: Feature, column: Column) -> str:
@@ -140,9 +142,9 @@ def _detail(feature: Feature, column: Column) -> str:
     note = f" ({column.note})" if column.note else ""
     if feature.kind == "categorical":
         names = feature.categories or ()
-        shown = ", ".join(map(spelt, names[:5])) + (", …" if len(names) > 5 else "")
+        shown = ", ".join(map(quoted, names[:5])) + (", …" if len(names) > 5 else "")
         rare = len(column.levels) - len(names)
-        merged = f", {rare} rare ones as unseen" if rare > 0 else ""
+        merged = f", {rare} rare ones read as unseen" if rare > 0 else ""
         return f"{len(names)} categories: {shown}{merged}{missing}{note}"
     low, high = feature.range or (np.nan, np.nan)
     if feature.kind == "date":

@@ -1,4 +1,4 @@
-"""Which rows train, which decide when to stop, and which only measure: seeded, and stratified for classes."""
+"""Split the rows into training, validation and test rows: seeded, and stratified by class."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,7 +18,7 @@ NAMES = {
 
 
 class Split(NamedTuple):
-    """Row numbers, rising, of each part."""
+    """The row numbers of each part, in increasing order."""
 
     train: np.ndarray  # [train rows] int64
     validation: np.ndarray  # [validation rows] int64
@@ -55,7 +55,7 @@ def draw(
     A stratum too small for its shares stays whole in the training rows. `test_share` 0 leaves the test empty.
     """
     if len(strata) < least_rows:
-        raise TableError(f"{len(strata)} rows are too few to train and to test on: {least_rows} are the least.")
+        raise TableError(f"{len(strata)} rows are too few to train and test on: at least {least_rows} are needed.")
     random = np.random.default_rng(seed)
     order = random.permutation(len(strata))
     groups = [order[strata[order] == stratum] for stratum in np.unique(strata)]
@@ -69,7 +69,7 @@ def draw(
 
 
 def named(labels: Sequence[str | None], column: str) -> Split:
-    """Split by the words in a column of the table."""
+    """Split by the words in a column of the table. Raises TableError."""
     words = {word: part for part, words in NAMES.items() for word in words}
     parts: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
     for number, label in enumerate(labels):
@@ -79,7 +79,7 @@ def named(labels: Sequence[str | None], column: str) -> Split:
         parts[part].append(number)
     for part, numbers in parts.items():
         if len(numbers) < (2 if part == "train" else 1):
-            raise TableError(f"column {column!r} names {len(numbers)} {part} rows: that is too few.")
+            raise TableError(f"column {column!r} marks too few {part} rows: {len(numbers)}.")
     return Split(*(np.asarray(parts[part], np.int64) for part in Split._fields))
 
 
@@ -90,7 +90,7 @@ def _share(rows: int, share: float) -> int:
 def _filled(
     order: np.ndarray, groups: list[np.ndarray], test: np.ndarray, validation: np.ndarray, test_share: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where all strata are too small for their shares, take one row in turn from strata that keep another."""
+    """Where all strata are too small for their shares, take single rows from strata that keep another."""
     needs_test = test_share > 0 and not len(test)
     if len(validation) and not needs_test:
         return test, validation
@@ -101,5 +101,5 @@ def _filled(
     if needs_test:
         test = np.asarray(spare[:1], order.dtype)
     if not len(validation) or (needs_test and not len(test)):
-        raise TableError("every class has one row: there is nothing to validate and to test on.")
+        raise TableError("every class has one row: none is left to validate and test on.")
     return test, validation

@@ -9,10 +9,10 @@ from batchproof.training.data.columns import Column, typed
 from batchproof.training.data.table import RawTable, TableError
 from batchproof.training.settings import Settings
 
-FEW_VALUES = 10  # a whole-number target with at most so many distinct values is taken for classes
+FEW_VALUES = 10  # a whole-number target with at most this many distinct values is read as classes
 MOST_CLASSES = 1000
-STEP = 2.0**-20  # least spread of a target in units of its greatest value: eight steps of float32
-SIZES = (1e-30, 1e30)  # of a target's greatest value: answers are float32, and so are squares of errors in their units
+STEP = 2.0**-20  # least spread of a target relative to its greatest value: eight steps of float32
+SIZES = (1e-30, 1e30)  # of a target's greatest value: outputs are float32, and so are squares of errors in their unit
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Target:
 
     @property
     def strata(self) -> np.ndarray:
-        """What a split keeps the shares of [rows]: the classes, or nothing."""
+        """The strata of the split [rows]: the classes, or one stratum."""
         return self.y if self.classes is not None else np.zeros(len(self.y), np.int64)
 
 
@@ -49,11 +49,11 @@ def target_of(column: Column, wanted: Task | None = None) -> Target:
     missing = column.is_missing
     if missing.any():
         count, first = int(missing.sum()), int(np.flatnonzero(missing)[0]) + 1
-        rows = f"row {first}" if count == 1 else f"{count} rows, the first of them row {first}"
+        rows = f"row {first}" if count == 1 else f"{count} rows, the first is row {first}"
         what = "no value" if column.kind == "categorical" else "no finite value"
         raise TableError(
             f"the target {column.name!r} has {what} in {rows} (counted from 1, without a header): "
-            "fill it in or take such rows out."
+            "fill in the values or remove these rows."
         )
     task, reason = (wanted, "as requested") if wanted else infer(column)
     if task == "regression":
@@ -72,13 +72,13 @@ def infer(column: Column) -> tuple[Task, str]:
     if column.kind == "numeric" and len(distinct) <= 2:
         return "binary", "the target has two values"
     if column.value_type == "integer" and len(distinct) <= FEW_VALUES:
-        return "multiclass", f"the target has {len(distinct)} whole numbers; --task regression takes them as values"
+        return "multiclass", f"the target has {len(distinct)} whole numbers; --task regression predicts them as numbers"
     return "regression", "the target is a number"
 
 
 def _values(column: Column, reason: str) -> Target:
     if column.kind == "categorical":
-        raise TableError(f"the target {column.name!r} is text: it has classes, and no values for a regression.")
+        raise TableError(f"the target {column.name!r} is text, and a regression needs numbers.")
     if column.values.min() == column.values.max():
         raise TableError(
             f"the target {column.name!r} is {column.values[0]:g} in every row: there is nothing to predict."
@@ -88,17 +88,17 @@ def _values(column: Column, reason: str) -> Target:
 
 
 def check_size(name: str, y: np.ndarray) -> None:
-    """Refuse values [rows] that float32 answers could not tell from 0, from infinity or from one another: TableError."""
+    """Raise TableError for values [rows] that float32 outputs cannot distinguish from 0, infinity or one another."""
     greatest, spread = float(np.abs(y).max()), float(np.ptp(y / 2)) * 2  # halves: a difference must not overflow
     if not SIZES[0] <= greatest <= SIZES[1]:
         raise TableError(
-            f"the target {name!r} has values of size {greatest:.3g}, and answers are 32-bit floats: "
-            f"give it in a unit in which the greatest lies between {SIZES[0]:g} and {SIZES[1]:g}."
+            f"the target {name!r} has values as large as {greatest:.3g}, and predictions are 32-bit floats: "
+            f"choose a unit in which the largest value is between {SIZES[0]:g} and {SIZES[1]:g}."
         )
     if spread < greatest * STEP:
         raise TableError(
-            f"the target {name!r} varies by {spread:.3g} around {greatest:.10g}, and answers are 32-bit floats, "
-            "which cannot tell such values apart: subtract their mean."
+            f"the target {name!r} varies by {spread:.3g} around {greatest:.10g}, and predictions are 32-bit floats, "
+            "which cannot distinguish such values: subtract their mean."
         )
 
 
@@ -123,12 +123,12 @@ def _check_classes(name: str, labels: tuple[ClassLabel, ...], rows: int, task: T
     if len(labels) < 2:
         raise TableError(f"the target {name!r} is {labels[0]!r} in every row: there is nothing to predict.")
     if task == "binary" and len(labels) != 2:
-        raise TableError(f"the target {name!r} has {len(labels)} classes, but --task binary takes two.")
+        raise TableError(f"the target {name!r} has {len(labels)} classes, but --task binary needs two.")
     if task == "multiclass" and len(labels) == 2:
         raise TableError(f"the target {name!r} has two classes: its task is binary.")
     if len(labels) > min(MOST_CLASSES, rows // 2):
         raise TableError(
-            f"the target {name!r} has {len(labels)} classes in {rows} rows: {min(MOST_CLASSES, rows // 2)} are the most."
+            f"the target {name!r} has {len(labels)} classes in {rows} rows: at most {min(MOST_CLASSES, rows // 2)} are allowed."
         )
     if len({class_text(label) for label in labels}) < len(labels):
         raise TableError(f"the target {name!r} has classes that differ only in their type.")

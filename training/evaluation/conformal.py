@@ -1,4 +1,4 @@
-"""Measure, on rows that the weights were not fitted to, the thresholds of split-conformal intervals and sets."""
+"""Thresholds of split-conformal intervals and sets, calibrated on rows that the weights were not fitted to."""
 
 import math
 
@@ -7,7 +7,7 @@ import numpy as np
 from batchproof.service.bundle.conformal import Conformal
 
 COVERAGES = (*(step / 100 for step in range(50, 100)), 0.995, 0.999)
-MIN_BIN_ROWS = 200  # fewer calibration rows in a bin leave its high coverages without a threshold
+MIN_BIN_ROWS = 200  # with fewer calibration rows in a bin, high coverages would have no threshold
 MAX_BINS = 10
 
 
@@ -16,14 +16,14 @@ def for_values(
 ) -> Conformal | None:
     """Calibrate intervals on `predicted`, `truth` [rows] in the target's unit; measure them on the test rows.
 
-    The nonconformity is |truth - predicted|, ranked within bins of equally many predicted values (Mondrian bins),
-    so that a range of values with greater errors gets wider intervals. None where there are too few rows.
+    The nonconformity is |truth - predicted|, ranked within bins of equally many predictions (Mondrian bins), so that
+    a range of values with larger errors gets wider intervals. None where there are too few rows.
     """
     edges = _edges(predicted) if len(predicted) else np.empty(0)
     bins = np.searchsorted(edges, predicted, side="right")
     errors = np.abs(truth.astype(np.float64) - predicted)
-    found = _fitted([errors[bins == bin_] for bin_ in range(len(edges) + 1)], edges)
-    return found and _tested(found, _interval_results(found, test_predicted, test_truth))
+    conformal = _fitted([errors[bins == bin_] for bin_ in range(len(edges) + 1)], edges)
+    return conformal and _tested(conformal, _interval_results(conformal, test_predicted, test_truth))
 
 
 def for_classes(
@@ -34,8 +34,8 @@ def for_classes(
     The nonconformity is 1 - p(true class). None where there are too few rows.
     """
     errors = 1.0 - probabilities[np.arange(len(codes)), codes].astype(np.float64)
-    found = _fitted([errors], np.empty(0))
-    return found and _tested(found, _set_results(found, test_probabilities, test_codes))
+    conformal = _fitted([errors], np.empty(0))
+    return conformal and _tested(conformal, _set_results(conformal, test_probabilities, test_codes))
 
 
 def _edges(predicted: np.ndarray) -> np.ndarray:
@@ -63,23 +63,26 @@ def _fitted(groups: list[np.ndarray], edges: np.ndarray) -> Conformal | None:
     )
 
 
-def _interval_results(found: Conformal, predicted: np.ndarray, truth: np.ndarray) -> dict[str, dict[str, float]]:
+def _interval_results(conformal: Conformal, predicted: np.ndarray, truth: np.ndarray) -> dict[str, dict[str, float]]:
     results = {}
-    for level, coverage in enumerate(found.coverages):
-        low, high = found.intervals(level, predicted)
-        held = (low <= truth) & (truth <= high)
-        results[f"{coverage:g}"] = {"coverage": float(held.mean()), "width": float((high - low).mean(dtype=np.float64))}
+    for level, coverage in enumerate(conformal.coverages):
+        low, high = conformal.intervals(level, predicted)
+        covered = (low <= truth) & (truth <= high)
+        results[f"{coverage:g}"] = {
+            "coverage": float(covered.mean()),
+            "width": float((high - low).mean(dtype=np.float64)),
+        }
     return results
 
 
-def _set_results(found: Conformal, probabilities: np.ndarray, codes: np.ndarray) -> dict[str, dict[str, float]]:
+def _set_results(conformal: Conformal, probabilities: np.ndarray, codes: np.ndarray) -> dict[str, dict[str, float]]:
     results = {}
-    for level, coverage in enumerate(found.coverages):
-        chosen = found.sets(level, probabilities)
-        held = chosen[np.arange(len(codes)), codes]
-        results[f"{coverage:g}"] = {"coverage": float(held.mean()), "size": float(chosen.sum(axis=1).mean())}
+    for level, coverage in enumerate(conformal.coverages):
+        chosen = conformal.sets(level, probabilities)
+        covered = chosen[np.arange(len(codes)), codes]
+        results[f"{coverage:g}"] = {"coverage": float(covered.mean()), "size": float(chosen.sum(axis=1).mean())}
     return results
 
 
-def _tested(found: Conformal, results: dict[str, dict[str, float]]) -> Conformal:
-    return found.model_copy(update={"tested": results})
+def _tested(conformal: Conformal, results: dict[str, dict[str, float]]) -> Conformal:
+    return conformal.model_copy(update={"tested": results})

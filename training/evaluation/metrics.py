@@ -1,46 +1,46 @@
-"""What the test rows say: losses and rates of the served outputs beside those of a constant prediction."""
+"""Metrics of predictions, beside those of a constant prediction."""
 
 import numpy as np
 from scipy.stats import rankdata
 
-TINY = 1e-15  # least probability in a log loss: one certain mistake costs 34.5, not infinity
+TINY = 1e-15  # least probability in a log loss: a mistake at probability 1 costs 34.5, not infinity
 
 
 def classification(probabilities: np.ndarray, y: np.ndarray, prior: np.ndarray) -> dict[str, float]:
-    """Metrics of probabilities [rows, classes] against class codes y [rows]; `prior` [classes] is the constant guess."""
+    """Return the metrics of probabilities [rows, classes] against class codes y [rows]; `prior` [classes] is the constant prediction."""
     p = probabilities.astype(np.float64)
-    found = {
+    metrics = {
         "log_loss": log_loss(p, y),
         "accuracy": float((p.argmax(axis=1) == y).mean()),
         "constant_log_loss": log_loss(np.broadcast_to(prior, p.shape), y),
         "constant_accuracy": float((y == prior.argmax()).mean()),
     }
     if p.shape[1] == 2 and 0 < y.sum() < len(y):
-        found["auc"] = auc(p[:, 1], y == 1)
-    return found
+        metrics["auc"] = auc(p[:, 1], y == 1)
+    return metrics
 
 
 def regression(values: np.ndarray, y: np.ndarray, mean: float) -> dict[str, float]:
-    """Metrics of values [rows] against y [rows], in the target's unit; `mean` is the constant guess."""
+    """Return the metrics of values [rows] against y [rows], in the target's unit; `mean` is the constant prediction."""
     error = values.astype(np.float64) - y
     spread = float(np.square(y - y.mean()).mean())
-    found = {
+    metrics = {
         "rmse": float(np.sqrt(np.square(error).mean())),
         "mae": float(np.abs(error).mean()),
         "constant_rmse": float(np.sqrt(np.square(y - mean).mean())),
     }
     if spread > 0:
-        found["r2"] = 1.0 - float(np.square(error).mean()) / spread
-    return found
+        metrics["r2"] = 1.0 - float(np.square(error).mean()) / spread
+    return metrics
 
 
 def log_loss(p: np.ndarray, y: np.ndarray) -> float:
-    """Mean −log p of the true class, in nats: p [rows, classes], y [rows] class codes."""
+    """Return the mean −log p of the true class, in nats: p [rows, classes], y [rows] class codes."""
     return float(-np.log(np.maximum(p[np.arange(len(y)), y], TINY)).mean())
 
 
 def auc(score: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the ROC curve of score [rows]: the share of (positive, negative) pairs in order, ties half."""
+    """Return the area under the ROC curve of score [rows]: the share of ordered (positive, negative) pairs, ties half."""
     ranks = rankdata(score)
     positives, negatives = int(positive.sum()), int((~positive).sum())
     return float((ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))

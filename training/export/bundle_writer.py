@@ -1,4 +1,4 @@
-"""A bundle folder written whole or not at all: a hidden temporary folder, synced to disk, checked, and renamed."""
+"""Write a bundle folder atomically: a hidden temporary folder is synced to disk, checked, and renamed."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ STALE_S = 3600.0  # a temporary folder this old was left by a killed run
 
 
 class WriteError(Exception):
-    """The bundle was not written; the message says why, and the folder is as it was."""
+    """The bundle was not written; the message says why, and the folder is unchanged."""
 
 
 def next_version(models: Path, name: str) -> int:
@@ -34,26 +34,26 @@ def next_version(models: Path, name: str) -> int:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise WriteError where `folder` could not be made and written into; leaves nothing behind."""
-    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    """Raise WriteError where `folder` cannot be created and written to; leaves nothing behind."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     try:
-        tempfile.TemporaryDirectory(dir=there, prefix=TEMPORARY).cleanup()
+        tempfile.TemporaryDirectory(dir=existing, prefix=TEMPORARY).cleanup()
     except OSError as error:
-        reason = "is a file, not a folder" if there.is_file() else f"cannot be written into: {error.strerror}"
-        raise WriteError(f"{folder} cannot be made: {there} {reason}.") from error
+        reason = "is a file, not a folder" if existing.is_file() else f"cannot be written to: {error.strerror}"
+        raise WriteError(f"{folder} cannot be created: {existing} {reason}.") from error
 
 
 def write(models: Path, content: Mapping[str, Any], files: Mapping[str, bytes]) -> Path:
     """Write models/<name>/<version>/ with `files` and bundle.json, and return it.
 
-    `content` is bundle.json without format, file list and seal. The folder is read back by the service's own reader
-    and must reproduce its golden answers before it gets its name. A run killed at any moment leaves no half of it.
+    `content` is bundle.json without format, file list and checksum. Before the folder gets its name, the service's own
+    reader reads it back and must reproduce its golden outputs. A run that is killed never leaves a partial bundle.
     """
     target = models / str(content["name"]) / str(content["version"])
     entries = {name: {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)} for name, raw in files.items()}
-    whole = {"format": FORMAT, "format_version": FORMAT_VERSION, **content, "files": entries}
+    manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, **content, "files": entries}
     with _temporary(target) as folder:
-        for name, raw in {**files, "bundle.json": seal(whole)}.items():
+        for name, raw in {**files, "bundle.json": seal(manifest)}.items():
             _write_file(folder / name, raw)
         _check(folder)
         _sync(folder)
@@ -76,7 +76,7 @@ def _temporary(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise WriteError(f"{target} cannot be written: {error.strerror}.") from error
     finally:
-        shutil.rmtree(folder, ignore_errors=True)  # gone already where it was renamed
+        shutil.rmtree(folder, ignore_errors=True)  # no longer there if it was renamed
 
 
 def _check(folder: Path) -> None:
@@ -88,7 +88,7 @@ def _check(folder: Path) -> None:
 
 def _rename(folder: Path, target: Path) -> None:
     if target.exists():
-        raise WriteError(f"{target} exists already: bundles are never overwritten; leave --version out.")
+        raise WriteError(f"{target} exists already: bundles are never overwritten; run without --version.")
     folder.rename(target)
 
 
@@ -108,6 +108,6 @@ def _sync(folder: Path) -> None:
 
 
 def _remove_stale(parent: Path) -> None:
-    for left in parent.glob(f"{TEMPORARY}*"):
-        if time.time() - left.stat().st_mtime > STALE_S:
-            shutil.rmtree(left, ignore_errors=True)
+    for folder in parent.glob(f"{TEMPORARY}*"):
+        if time.time() - folder.stat().st_mtime > STALE_S:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The folded network and its preprocessing to one float32 ONNX graph: raw feature values in, answers out.
+"""Export the folded network and its preprocessing as one float32 ONNX graph: raw feature values in, outputs out.
 
 Values are encoded in float64, where the differences of large numbers are exact enough, and cast to float32 for the
 network. Members are separate 2-D Gemms, whose rows do not depend on their batch (a batched 3-D product's do).
@@ -15,7 +15,7 @@ GRAPH_NAME = "batchproof"
 
 
 def export(preprocess: Preprocess, folded: Folded) -> onnx.ModelProto:
-    """Return the checked float32 model (opset and IR version: training/preprocessing/onnx_graph.py)."""
+    """Return the checked float32 model."""
     graph = Graph()
     a = graph.add("Cast", [input_matrix(graph, preprocess, folded)], "input_float32", to=TensorProto.FLOAT)
     summed = ""
@@ -27,7 +27,7 @@ def export(preprocess: Preprocess, folded: Folded) -> onnx.ModelProto:
 
 
 def input_matrix(graph: Graph, preprocess: Preprocess, folded: Folded) -> str:
-    """Declare the graph's inputs and append what encodes them; returns the first layer's input [rows, in] float64.
+    """Declare the graph's inputs and append their encoding; returns the first layer's input [rows, in] float64.
 
     Its columns are the encoded x, then the embeddings in the order of `folded.embedded`.
     """
@@ -42,7 +42,7 @@ def input_matrix(graph: Graph, preprocess: Preprocess, folded: Folded) -> str:
 
 
 def member_scores(graph: Graph, member: Member, a: str, number: int) -> str:
-    """Append one network: Gemm and Relu a layer, alpha = beta = 1; returns its scores [rows, outputs] float32."""
+    """Append one network: Gemm and Relu for each layer, alpha = beta = 1; returns its scores [rows, outputs] float32."""
     last = len(member.layers) - 1
     for depth, layer in enumerate(member.layers):
         name = f"member{number}_layer{depth}"

@@ -1,7 +1,7 @@
-"""Golden rows: synthetic rows, and the bits that the exported graph gives for them.
+"""Golden rows: synthetic rows, and the bits of the exported graph's outputs for them.
 
-Each feature is drawn on its own from its training marginal (missing and unseen values too), so no row is anybody's
-record; numbers are drawn between quantiles rather than from the rows.
+Each feature is drawn independently from its marginal distribution in training, missing and unseen values too, so that
+no row is a real record; numbers are interpolated between quantiles.
 """
 
 import json
@@ -13,7 +13,7 @@ import numpy as np
 from batchproof.service.bundle.signature import Feature, Signature, class_text
 from batchproof.training.data.columns import Column
 
-MISSING_SHARE = 0.1  # of golden values, where the feature takes null: more than in training, so that the path is used
+MISSING_SHARE = 0.1  # of golden values, where the feature accepts null: enough to use that path
 UNSEEN_SHARE = 0.05  # of golden values of a categorical feature
 DIGITS = 6  # significant digits of a drawn number
 
@@ -41,8 +41,8 @@ def _feature(feature: Feature, seen: Column, rows: int, random: np.random.Genera
         values = _categories(feature, present, seen, rows, random)
     else:
         values = _numbers(feature, present, rows, random)
-    absent = random.random(rows) < (MISSING_SHARE if feature.missing else 0.0)
-    return [None if gone else value for value, gone in zip(values, absent, strict=True)]
+    missing = random.random(rows) < (MISSING_SHARE if feature.missing else 0.0)
+    return [None if is_missing else value for value, is_missing in zip(values, missing, strict=True)]
 
 
 def _categories(
@@ -53,17 +53,17 @@ def _categories(
     counts = np.bincount(present, minlength=len(seen.levels))[places]
     chosen = random.choice(places, rows, p=counts / counts.sum())
     unseen = random.random(rows) < UNSEEN_SHARE
-    stranger = _unseen(feature)
-    return [stranger if new else seen.levels[place] for place, new in zip(chosen.tolist(), unseen, strict=True)]
+    new = _unseen(feature)
+    return [new if is_unseen else seen.levels[place] for place, is_unseen in zip(chosen.tolist(), unseen, strict=True)]
 
 
 def _unseen(feature: Feature) -> Any:
-    """Return a value that is no category of the feature, of its type."""
+    """Return a value of the feature's type that is not one of its categories."""
     categories = feature.categories or ()
     if feature.value_type == "integer":
         return max(int(category) for category in categories) + 1
     if feature.value_type == "boolean":
-        return categories[0] == "true"  # both may be listed: there is no third value
+        return categories[0] == "true"  # if both are listed there is no other value
     name = "unseen"
     while name in categories:
         name += "_"

@@ -1,4 +1,4 @@
-"""Where a bundle comes from: the data, the split, every setting, what was decided, and with which libraries."""
+"""Provenance of a bundle: the data, the split, every setting, the chosen plan, and the libraries."""
 
 import platform
 from dataclasses import asdict
@@ -15,7 +15,7 @@ from batchproof.training.fit.context import Fitted
 from batchproof.training.settings import Settings
 
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "pyarrow", "scikit-learn", "torch")
-NOT_TOLD = ("models", "resume", "tensorboard", "test")  # settings that say where things lie on the training host
+PRIVATE = ("models", "resume", "tensorboard", "test")  # settings that name places on the training host
 
 
 def collect(
@@ -27,7 +27,7 @@ def collect(
     seconds: float,
 ) -> dict[str, Any]:
     """Return the object `provenance` of bundle.json."""
-    told = {name: value for name, value in asdict(settings).items() if name not in NOT_TOLD}
+    published = {name: value for name, value in asdict(settings).items() if name not in PRIVATE}
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
@@ -36,7 +36,7 @@ def collect(
         "dropped": {drop.name: drop.reason for drop in data.schema.dropped},
         "warnings": findings.lines(data.split),
         "seed": settings.seed,
-        "settings": told,
+        "settings": published,
         "chosen": fitted.chosen,
         "epochs": {
             "run": len(fitted.result.history),
@@ -50,6 +50,6 @@ def collect(
 
 
 def source(data: Dataset) -> dict[str, Any]:
-    """Return which table it was, without saying where it lies."""
+    """Return what identifies the table, without its folder."""
     table = data.table
     return {"file": table.path.name, "sha256": table.sha256, "rows": len(data.target.y), "columns": len(table.names)}

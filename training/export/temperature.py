@@ -1,7 +1,7 @@
-"""Temperature scaling with a guard (Guo, Pleiss, Sun, Weinberger 2017): scores are divided by one fitted number.
+"""Temperature scaling (Guo, Pleiss, Sun, Weinberger 2017) with a guard: scores are divided by one fitted number.
 
-On a hundred validation rows the best temperature is mostly noise, and one that runs away ruins the log loss. So it is
-bounded, and taken only where it lowers the validation loss by more than the standard error of that gain.
+On a hundred validation rows the best temperature is mostly noise, and an extreme one ruins the log loss. So it is
+bounded, and used only where it lowers the validation loss by more than the standard error of that gain.
 """
 
 import math
@@ -15,17 +15,17 @@ LEAST, MOST = 0.5, 2.0
 STEPS = 61  # temperatures tried, evenly spaced in their logarithm
 
 
-def fit(scores: Tensor, y: Tensor, target: Objective, weight: Tensor | None = None) -> float:
+def fit(scores: Tensor, y: Tensor, objective: Objective, weight: Tensor | None = None) -> float:
     """Return the temperature for validation `scores` [rows, outputs] and class codes y [rows]; 1 for regression.
 
-    `weight` [rows] says how much each row counts; None: all alike.
+    `weight` [rows] says how much each row counts; None: all equally.
     """
-    if target.task == "regression" or len(y) < 2:
+    if objective.task == "regression" or len(y) < 2:
         return 1.0
     scores = scores.double()
 
     def losses_at(temperature: float) -> Tensor:
-        losses = target.held_losses(scores / temperature, y)  # [rows]
+        losses = objective.held_losses(scores / temperature, y)  # [rows]
         return losses if weight is None else losses * weight
 
     plain = losses_at(1.0)

@@ -1,4 +1,4 @@
-"""An exponential moving average of a network: its weights and its running statistics, updated after every step."""
+"""An exponential moving average of a network: weights and running statistics, updated after every step."""
 
 import copy
 
@@ -8,7 +8,7 @@ from batchproof.training.network.network import Network
 
 
 class Average:
-    """A second network that trails the first; it is the one that is validated and kept."""
+    """The averaged network, which is the one that is validated and kept."""
 
     def __init__(self, network: Network, decay: float) -> None:
         """Start from the network as it is."""
@@ -20,13 +20,13 @@ class Average:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move towards the network by 1 - decay, and by more in the first steps, when the average is mostly start."""
+        """Move towards the network by 1 - decay, and by more in the first steps, when the average is mostly its start."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         torch._foreach_lerp_(self._trailing, self._leading, 1.0 - decay)
 
 
 def floating(network: Network) -> list[torch.Tensor]:
-    """Return weights and running statistics in a fixed order, without the integer counters."""
+    """Return weights and running statistics, in a fixed order and without integer counters."""
     tensors = [*network.parameters(), *network.buffers()]
     return [tensor.detach() for tensor in tensors if tensor.is_floating_point()]

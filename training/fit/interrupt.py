@@ -1,4 +1,4 @@
-"""Ctrl-C while fitting: the first finishes the epoch and keeps the best so far, the second quits at once."""
+"""Ctrl-C while fitting: the first ends the fit after the epoch and keeps the best so far, the second quits at once."""
 
 import signal
 from collections.abc import Callable
@@ -7,10 +7,10 @@ from typing import Self
 
 
 class Interruption:
-    """A context in which the first SIGINT only sets `asked`, and further ones are KeyboardInterrupt as always."""
+    """A context in which the first SIGINT only sets `asked`; every further one raises KeyboardInterrupt as usual."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
-        """Tell the person at the keyboard through `say`."""
+        """Inform the user through `say`."""
         self.asked = False
         self._say = say
 
@@ -24,4 +24,6 @@ class Interruption:
     def _first(self, number: int, _: FrameType | None) -> None:
         self.asked = True
         signal.signal(number, signal.default_int_handler)
-        self._say("Stopping after this epoch; the best so far will be exported. Ctrl-C again quits without a bundle.")
+        self._say(
+            "Stopping after this epoch; the best network so far will be exported. Ctrl-C again quits without a bundle."
+        )

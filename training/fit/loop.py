@@ -1,4 +1,4 @@
-"""The training loop: whole tensors, one pass of shuffled batches an epoch, the best averaged network kept."""
+"""The training loop: epochs of shuffled batches over whole tensors; the best averaged network is kept."""
 
 import copy
 import math
@@ -15,7 +15,7 @@ from batchproof.training.network.network import Block, Network
 from batchproof.training.network.objective import Objective
 from batchproof.training.network.tensors import Rows
 
-VALIDATED_ROWS = 20_000  # validation rows that an epoch is judged by, at most: more cost time and change no choice
+VALIDATED_ROWS = 20_000  # most validation rows that an epoch is measured on: more would cost time and change no choice
 EVALUATED_ROWS = 8_192  # rows scored at a time: bounds the memory of hidden activations
 
 
@@ -24,19 +24,19 @@ class FitSettings:
     """How a network is fitted."""
 
     epochs: int = 40
-    batch_rows: int = 256  # at least: what a last, smaller batch would hold is spread over the others
-    learning_rate: float = 2e-3  # at its greatest
+    batch_rows: int = 256  # at least: the rows of a last, smaller batch are spread over the others
+    learning_rate: float = 2e-3  # at its peak
     weight_decay: float = 1e-2  # decoupled (AdamW)
     warmup: float = 0.05  # share of the steps
     average_decay: float = 0.99  # of the moving average, a step
     patience: int = 12  # epochs without a better validation loss before stopping
-    clip_norm: float = 1.0  # greatest norm of the gradient
+    clip_norm: float = 1.0  # largest norm of the gradient
     seed: int = 0
     device: str = "cpu"
 
 
 class Epoch(NamedTuple):
-    """What one epoch came to."""
+    """The result of one epoch."""
 
     number: int  # 1 for the first
     train_loss: float  # mean over the epoch's batches, in training mode
@@ -47,7 +47,7 @@ class Epoch(NamedTuple):
 
 @dataclass(frozen=True)
 class FitResult:
-    """The best averaged network and how it came about."""
+    """The best averaged network, and the epochs that led to it."""
 
     network: Network  # on the CPU, in eval mode
     best: Epoch
@@ -57,11 +57,11 @@ class FitResult:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a fit tells and asks after each epoch."""
+    """What a fit calls after each epoch."""
 
-    progress: Callable[[Epoch, int], None] | None = None  # takes the epoch and how many are planned
-    stop: Callable[[], bool] | None = None  # whether to end with the best so far
-    checkpoint: Callable[[dict[str, Tensor]], None] | None = None  # takes all that the next epoch depends on
+    progress: Callable[[Epoch, int], None] | None = None  # gets the epoch and the number of planned epochs
+    stop: Callable[[], bool] | None = None  # returns whether to end with the best so far
+    checkpoint: Callable[[dict[str, Tensor]], None] | None = None  # gets the state that the next epoch depends on
 
 
 SILENT = Hooks()
@@ -69,7 +69,7 @@ SILENT = Hooks()
 
 def fit(
     network: Network,
-    target: Objective,
+    objective: Objective,
     train: Rows,
     validation: Rows,
     settings: FitSettings,
@@ -78,14 +78,14 @@ def fit(
 ) -> FitResult:
     """Fit `network` and return the best averaged one; the same seed, machine and threads give the same bits.
 
-    `resume` is the state that the checkpoint hook was handed: the fit goes on from there.
+    `resume` is a state that the checkpoint hook got: the fit continues from there.
     Raises ValueError with fewer than two training rows or no validation row.
     """
     if len(train.y) < 2 or len(validation.y) < 1:
         raise ValueError(f"fitting needs 2 training rows and 1 validation row, got {len(train.y)}, {len(validation.y)}")
     devices = [torch.device(settings.device)] if settings.device.startswith("cuda") else []
     with torch.random.fork_rng(devices, enabled=bool(devices)):  # on the CPU nothing draws from torch's own generator
-        run = Run(network, target, train, validation, settings)
+        run = Run(network, objective, train, validation, settings)
         if resume is not None:
             run.restore(resume)
         while (stopped := run.stopped()) is None:
@@ -101,16 +101,16 @@ def fit(
 
 
 class Run:
-    """A fit under way."""
+    """A fit in progress."""
 
     def __init__(
-        self, network: Network, target: Objective, train: Rows, validation: Rows, settings: FitSettings
+        self, network: Network, objective: Objective, train: Rows, validation: Rows, settings: FitSettings
     ) -> None:
-        """Put rows and network on the device and seed everything that draws numbers."""
+        """Move rows and network to the device, and seed every generator."""
         device = torch.device(settings.device)
         if device.type == "cuda":
             torch.cuda.manual_seed(settings.seed)
-        self.settings, self.target = settings, target
+        self.settings, self.objective = settings, objective
         self.train, self.validation = train.to(device), sampled(validation, settings.seed).to(device)
         self.network = network.to(device).train()
         silence_absent_codes(self.network, self.train.codes)
@@ -123,12 +123,12 @@ class Run:
         for block in self.network.blocks:
             assert isinstance(block, Block), "a network is made of blocks"
             block.dropout.generator = self.masks
-        self.batches = max(1, len(train.y) // max(2, settings.batch_rows))  # never one of fewer than 2 rows
+        self.batches = max(1, len(train.y) // max(2, settings.batch_rows))  # none of fewer than 2 rows
         self.history: list[Epoch] = []
         self.best_network = copy.deepcopy(self.average.network)
 
     def epoch(self) -> Epoch:
-        """Train one epoch, validate, keep the network where it is the best so far."""
+        """Train one epoch, validate, and keep the network if it is the best so far."""
         start = time.monotonic()
         order = torch.randperm(len(self.train.y), generator=self.shuffler).to(self.train.y.device)
         first = len(self.history) * self.batches
@@ -136,7 +136,7 @@ class Run:
         for step, index in enumerate(torch.tensor_split(order, self.batches), first):
             total += self.step(self.train.take(index), step)
         train_loss = float(total) / self.batches
-        validation_loss = held_loss(self.average.network, self.target, self.validation)
+        validation_loss = held_loss(self.average.network, self.objective, self.validation)
         rate = float(self.optimizer.param_groups[0]["lr"])
         epoch = Epoch(len(self.history) + 1, train_loss, validation_loss, rate, time.monotonic() - start)
         if not self.history or validation_loss < self.best().validation_loss:
@@ -145,7 +145,7 @@ class Run:
         return epoch
 
     def step(self, batch: Rows, step: int) -> Tensor:
-        """Forward, backward, clipped AdamW step, average; returns the batch's loss."""
+        """Run forward, backward, a clipped AdamW step and the average; returns the batch's loss."""
         settings = self.settings
         steps = settings.epochs * self.batches
         self.optimizer.param_groups[0]["lr"] = settings.learning_rate * share(step, steps, settings.warmup)
@@ -158,18 +158,18 @@ class Run:
         return loss.detach()
 
     def loss(self, batch: Rows) -> Tensor:
-        """Mean over the members of each one's own loss: averaging first would let members lean on one another."""
+        """Return the mean of the members' losses: the loss of their mean score would let members rely on one another."""
         scores = self.network.member_scores(batch.x, batch.codes)  # [rows, members, outputs]
         members = scores.shape[1]
-        losses = self.target.losses(scores.flatten(0, 1), batch.y.repeat_interleave(members)).view(-1, members)
+        losses = self.objective.losses(scores.flatten(0, 1), batch.y.repeat_interleave(members)).view(-1, members)
         return batch.weighed(losses).mean()
 
     def best(self) -> Epoch:
-        """Return the epoch of least validation loss, the first of equals."""
+        """Return the epoch with the lowest validation loss, the first of equals."""
         return min(self.history, key=lambda epoch: (not math.isfinite(epoch.validation_loss), epoch.validation_loss))
 
     def stopped(self) -> str | None:
-        """Why the run is over, or None."""
+        """Return why the run is over, or None."""
         if len(self.history) >= self.settings.epochs:
             return "finished"
         if self.history and len(self.history) - self.best().number >= self.settings.patience:
@@ -181,7 +181,7 @@ class Run:
         return FitResult(self.best_network.cpu().eval(), self.best(), tuple(self.history), stopped)
 
     def state(self) -> dict[str, Tensor]:
-        """Everything the next epoch depends on, as tensors by name (safetensors takes it as it is)."""
+        """Return everything that the next epoch depends on, as tensors by name, ready for safetensors."""
         parts = {"network": self.network, "average": self.average.network, "best": self.best_network}
         state = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
@@ -193,7 +193,7 @@ class Run:
         return {key: value.detach().cpu().clone() for key, value in state.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go back to what `state` returned; a missing or misshapen entry is a KeyError or RuntimeError of torch's."""
+        """Return to a saved `state`; torch raises KeyError or RuntimeError for a missing or misshapen entry."""
         parts = {"network": self.network, "average": self.average.network, "best": self.best_network}
         for name, part in parts.items():
             part.load_state_dict({key: state[f"{name}.{key}"] for key in part.state_dict()})
@@ -213,7 +213,7 @@ class Run:
 
 
 def sampled(rows: Rows, seed: int) -> Rows:
-    """Return the rows, or a seeded sample where there are more than an epoch needs to be judged."""
+    """Return the rows, or a seeded sample where there are more than VALIDATED_ROWS."""
     if len(rows.y) <= VALIDATED_ROWS:
         return rows
     return rows.take(torch.randperm(len(rows.y), generator=torch.Generator().manual_seed(seed))[:VALIDATED_ROWS])
@@ -221,7 +221,7 @@ def sampled(rows: Rows, seed: int) -> Rows:
 
 @torch.no_grad()
 def silence_absent_codes(network: Network, codes: Tensor | None) -> None:
-    """Start the embedding of every code that no training row holds at zero, where it stays: it gets no gradient."""
+    """Set the embedding of every code that no training row has to zero; without a gradient it stays there."""
     if codes is None:
         return
     for index, table in enumerate(network.embeddings):
@@ -233,7 +233,7 @@ def silence_absent_codes(network: Network, codes: Tensor | None) -> None:
 
 @torch.no_grad()
 def scores_of(network: Network, rows: Rows) -> Tensor:
-    """Averaged scores [rows, outputs] in eval mode, in bounded pieces."""
+    """Return the averaged scores [rows, outputs] in eval mode, computed in bounded pieces."""
     was_training, _ = network.training, network.eval()
     cuts = [slice(start, start + EVALUATED_ROWS) for start in range(0, len(rows.x), EVALUATED_ROWS)]
     pieces = [network(rows.x[cut], None if rows.codes is None else rows.codes[cut]) for cut in cuts]
@@ -241,13 +241,13 @@ def scores_of(network: Network, rows: Rows) -> Tensor:
     return torch.cat(pieces)
 
 
-def held_loss(network: Network, target: Objective, rows: Rows) -> float:
+def held_loss(network: Network, objective: Objective, rows: Rows) -> float:
     """Return the mean loss over held-out rows."""
-    return float(rows.weighed(target.held_losses(scores_of(network, rows), rows.y)).double().mean())
+    return float(rows.weighed(objective.held_losses(scores_of(network, rows), rows.y)).double().mean())
 
 
 def share(step: int, steps: int, warmup: float) -> float:
-    """Return the share of the greatest learning rate at `step` of `steps`, the first `warmup` of which (a share) rise."""
+    """Return the share of the peak learning rate at `step` of `steps`; it rises over the first `warmup` (a share)."""
     rising = max(1, round(steps * warmup))
     if step < rising:
         return (step + 1) / rising

@@ -1,4 +1,4 @@
-"""How a run is told: a bar that redraws itself on a terminal, plain lines elsewhere."""
+"""Progress of a run: a bar that is redrawn on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -9,22 +9,22 @@ from batchproof.service.tables.offline.progress import REDRAW, bar
 if TYPE_CHECKING:  # it loads torch, which takes seconds
     from batchproof.training.fit.loop import Epoch
 
-PLAIN_LINES = 20  # of a fit, at most about so many on something that is no terminal
+PLAIN_LINES = 20  # approximate number of lines of a fit where the stream is not a terminal
 
 
 class Progress:
-    """Prints lines, and the epochs of a fit between them."""
+    """Prints lines, and between them the epochs of a fit."""
 
     def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
-        """Write to `stream` (standard output if left out); `quiet` leaves epochs out."""
+        """Write to `stream`, by default standard output; `quiet` leaves out the epochs."""
         self.stream = stream or sys.stdout
         self.quiet = quiet
         self._is_terminal = self.stream.isatty()
         self._start_s = time.monotonic()
-        self._open = False  # whether a bar stands on the current line
+        self._open = False  # whether the current line holds a bar
 
     def say(self, line: str) -> None:
-        """Print a line of its own."""
+        """Print a line."""
         if self._open:
             self.stream.write("\n")
             self._open = False
@@ -32,16 +32,16 @@ class Progress:
         self.stream.flush()
 
     def epoch(self, epoch: "Epoch", epochs: int) -> None:
-        """Show one finished epoch of `epochs` planned ones."""
+        """Show a finished epoch of `epochs` planned ones."""
         if epoch.number == 1:
             self._start_s = time.monotonic() - epoch.seconds
         if self.quiet:
             return
         elapsed = time.monotonic() - self._start_s
-        left_s = elapsed / epoch.number * (epochs - epoch.number)
+        remaining_s = elapsed / epoch.number * (epochs - epoch.number)
         text = f"epoch {epoch.number}/{epochs}  training {epoch.train_loss:.4f}  validation {epoch.validation_loss:.4f}"
         if self._is_terminal:
-            self.stream.write(f"{REDRAW}{bar(epoch.number / epochs)} {text}  at most {duration(left_s)} left")
+            self.stream.write(f"{REDRAW}{bar(epoch.number / epochs)} {text}  at most {duration(remaining_s)} left")
             self.stream.flush()
             self._open = epoch.number < epochs
             if not self._open:
@@ -51,17 +51,17 @@ class Progress:
 
 
 class Silent(Progress):
-    """Tells nobody: for callers that only want the bundle."""
+    """Prints nothing: for callers that only want the bundle."""
 
     def say(self, line: str) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
     def epoch(self, epoch: "Epoch", epochs: int) -> None:
         """Show nothing."""
 
 
 def duration(seconds: float) -> str:
-    """Return a time for people: 8.3 s, 2 min 05 s."""
+    """Return a duration for people: 8.3 s, 2 min 05 s."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"

@@ -1,4 +1,4 @@
-"""TensorBoard logs: the epochs of each fit, beside what is told to people."""
+"""TensorBoard logs of the epochs of each fit."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from batchproof.training.settings import SettingError
 
 
 class TensorBoardProgress(Progress):
-    """Passes everything on to another progress, and writes each epoch's numbers; one run of the board a fit."""
+    """Forwards to another progress, and logs each epoch; each fit is a run of its own."""
 
     def __init__(self, inner: Progress, folder: Path) -> None:
         """Write below `folder`; SettingError where TensorBoard is not installed."""
@@ -22,11 +22,11 @@ class TensorBoardProgress(Progress):
         self._writer: Any = None
 
     def say(self, line: str) -> None:
-        """Pass a line on."""
+        """Forward a line."""
         self._inner.say(line)
 
     def epoch(self, epoch: Epoch, epochs: int) -> None:
-        """Show an epoch, and log it; the first one of a fit opens a run of its own."""
+        """Forward an epoch, and log it; the first epoch of a fit opens a new run."""
         self._inner.epoch(epoch, epochs)
         if epoch.number == 1:
             self._fits += 1
@@ -36,13 +36,13 @@ class TensorBoardProgress(Progress):
             self._writer.add_scalar(name, getattr(epoch, name), epoch.number)
 
     def close(self) -> None:
-        """Finish the run that is open."""
+        """Close the open run."""
         if self._writer is not None:
             self._writer.close()
 
 
 def writer() -> Any:
-    """Return torch's SummaryWriter, imported only now: it brings a hundred modules along."""
+    """Return torch's SummaryWriter, imported late: it loads a hundred modules. Raises SettingError."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

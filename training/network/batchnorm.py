@@ -4,8 +4,8 @@ Training leaves running averages, torch's over recent batches and with the unbia
 normalise by the population instead: the whole training set, biased variance (n), as Ioffe and Szegedy state inference.
 Layer k reads what layer k − 1 gives with *its* frozen statistics, so the layers are recomputed one after another, in
 eval mode (no dropout, no batch statistics) and in float64. Batches are merged as (count, mean, M2), M2 the sum of
-squared deviations from the mean (Chan, Golub, LeVeque 1979): how the rows were cut into batches leaves no trace
-beyond the rounding of float64.
+squared deviations from the mean (Chan, Golub, LeVeque 1979): how the rows are cut into batches changes the result by
+no more than the rounding of float64.
 """
 
 import copy
@@ -22,7 +22,7 @@ BATCH_ROWS = 4_096  # rows in float64 at a time: bounds the memory, not the resu
 
 
 class Moments(NamedTuple):
-    """What has been seen of some channels."""
+    """The moments of some rows, by channel."""
 
     rows: int
     mean: Tensor  # [channels] float64
@@ -41,7 +41,7 @@ def moments(values: Tensor) -> Moments:
 
 
 def merge(a: Moments, b: Moments) -> Moments:
-    """Return the moments of both batches together."""
+    """Return the moments of the rows of both."""
     rows = a.rows + b.rows
     delta = b.mean - a.mean
     mean = a.mean + delta * (b.rows / rows)
@@ -53,18 +53,18 @@ def recompute(network: Network, rows: Rows, batch_rows: int = BATCH_ROWS) -> Net
     """Return a float64 copy of `network` in eval mode whose batch norms hold the population statistics of `rows`."""
     frozen = copy.deepcopy(network).double().eval()
     for depth, block in enumerate(frozen.blocks):
-        seen: Moments | None = None
+        total: Moments | None = None
         for x, codes in batches(rows, batch_rows):
             batch = moments(before_norm(frozen, depth, x, codes))
-            seen = batch if seen is None else merge(seen, batch)
-        assert seen is not None, "there is at least one training row"
-        block.get_buffer("norm.running_mean").copy_(seen.mean)
-        block.get_buffer("norm.running_var").copy_(seen.var)
+            total = batch if total is None else merge(total, batch)
+        assert total is not None, "there is at least one training row"
+        block.get_buffer("norm.running_mean").copy_(total.mean)
+        block.get_buffer("norm.running_var").copy_(total.var)
     return frozen
 
 
 def before_norm(network: Network, depth: int, x: Tensor, codes: Tensor | None) -> Tensor:
-    """Return what the batch norm of block `depth` is given [rows, channels], earlier blocks with their statistics."""
+    """Return the input of the batch norm of block `depth` [rows, channels]; earlier blocks use their own statistics."""
     hidden = network.joined(x, codes)
     for block in network.blocks[:depth]:
         hidden = block(hidden)

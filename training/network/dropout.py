@@ -1,6 +1,6 @@
 """Dropout whose draws are cheap on a CPU: four values share one 64-bit draw.
 
-A value is dropped with probability p, the others are scaled by 1 / (1 - p), so that the mean stays (Srivastava 2014).
+A value is dropped with probability p and scaled by 1 / (1 - p) otherwise, which keeps the mean (Srivastava 2014).
 """
 
 import torch
@@ -12,9 +12,9 @@ DRAWS = 4  # such draws in an int64
 
 
 class Dropout(nn.Module):
-    """Switch values off at random while training; the identity in eval mode.
+    """Drop values at random in training mode; the identity in eval mode.
 
-    On the CPU masks come from `generator`, or from torch's own where it is None; on a GPU they are torch's own.
+    On the CPU, masks come from `generator`, or from torch's own where it is None; on a GPU from torch.
     """
 
     def __init__(self, share: float) -> None:

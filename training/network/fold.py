@@ -1,6 +1,6 @@
-"""Batch norm folded into the linear maps around it, in float64: what is left is Linear, ReLU, …, Linear.
+"""Batch norm folded into the linear maps around it, in float64, which leaves Linear, ReLU, …, Linear.
 
-A batch-norm layer in inference takes each channel's frozen mean m and variance v:
+In inference a batch-norm layer uses each channel's frozen mean m and variance v:
 
     y = gamma · (x − m) / sqrt(v + eps) + beta        with x = W a (+ b)
 
@@ -10,7 +10,7 @@ which is affine in a. With s = gamma / sqrt(v + eps) it is one linear map:
 
 (Ioffe, Szegedy 2015, section 3.1.) `affine=False` is gamma = 1, beta = 0. Further affine steps join the last layer:
 the temperature divides its scores, each of k members contributes 1/k, and a binary classifier's one logit L becomes
-the two scores (0, L), so that the exporters add the members' scores up and have nothing else to know.
+the two scores (0, L). The exporters only add up the members' scores.
 """
 
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True)
 class Output:
-    """What the summed scores of the members mean."""
+    """How to interpret the summed scores of the members."""
 
     task: Task
     value_mean: float = 0.0  # regression: value = score · value_std + value_mean, in the target's own unit
@@ -55,7 +55,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Folded:
-    """The trained network without batch norm: the one hand-over to both exporters.
+    """The trained network without batch norm: the common input of both exporters.
 
     The input of every member's first layer is the encoded matrix x [rows, width], followed by one row of
     `embeddings[e]` for the code in column `embedded[e]` of the categorical input.
@@ -75,7 +75,7 @@ class Folded:
         return np.concatenate(parts, axis=1)
 
     def scores(self, x: np.ndarray, codes: np.ndarray | None) -> np.ndarray:
-        """Return the summed scores [rows, outputs] float64: the reference that every exported graph is held to."""
+        """Return the summed scores [rows, outputs] float64: the reference that every exported graph is compared with."""
         first = self.inputs(x, codes)
         return sum((activations(member, first)[-1] for member in self.members), np.zeros(1))
 

@@ -1,4 +1,4 @@
-"""The trained torch network to `Folded`: plain float64 arrays, members apart, batch norm gone."""
+"""Fold a trained torch network into `Folded`: plain float64 arrays by member, without batch norm."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -33,7 +33,7 @@ def fold_network(frozen: Network, embedded: Sequence[int], output: Output, tempe
 
 
 def fold_member_block(block: Block, member: int) -> Layer:
-    """Fold one block of one member: its channels lie together in the block's batch norm."""
+    """Fold one block of one member, whose channels are contiguous in the block's batch norm."""
     weight = _array(block.linear.weight)[member]  # [out, in]
     channels = slice(member * len(weight), (member + 1) * len(weight))
     norm = block.norm

@@ -1,7 +1,7 @@
 """The batch-norm MLP: blocks of Linear (no bias) -> BatchNorm1d -> ReLU -> Dropout, then a Linear head.
 
-An ensemble's members are trained side by side: one member's channels lie next to the other's, so that torch's own
-BatchNorm1d normalises all of them and no weight is shared. Scores are averaged, hence every member is a plain network.
+The members of an ensemble are trained side by side: their channels are concatenated, so that torch's own BatchNorm1d
+normalises all of them, and they share no weight. Their scores are averaged, so every member is a plain network.
 """
 
 import math
@@ -28,7 +28,7 @@ class NetworkSettings:
 
 
 class Members(nn.Module):
-    """One Linear a member: [rows, members * inputs] -> [rows, members * outputs], member after member.
+    """One Linear for each member: [rows, members * inputs] -> [rows, members * outputs], member after member.
 
     The first layer's input, [rows, inputs], is the same for all members.
     """
@@ -77,7 +77,7 @@ class Block(nn.Module):
         *,
         first: bool,
     ) -> None:
-        """Make the block; `first` blocks read what all members share."""
+        """Make the block; a `first` block reads the input that all members share."""
         super().__init__()
         self.linear = Members(settings.members, inputs, outputs, generator, shared=first, bias=False)
         self.norm = nn.BatchNorm1d(
@@ -106,7 +106,7 @@ class Network(nn.Module):
         settings: NetworkSettings,
         generator: torch.Generator | None = None,
     ) -> None:
-        """Make a network for `inputs` columns of x and one table (codes, dimensions) an embedded column.
+        """Make a network for `inputs` columns of x and a table (codes, dimensions) for each embedded column.
 
         Initial weights come from `generator`, or from torch's own where it is None.
         """
@@ -119,9 +119,9 @@ class Network(nn.Module):
         )
         width = inputs + sum(dimensions for _, dimensions in tables)
         blocks = []
-        for index, outputs_here in enumerate(settings.widths):
-            blocks.append(Block(width, outputs_here, settings, generator, first=index == 0))
-            width = outputs_here
+        for index, units in enumerate(settings.widths):
+            blocks.append(Block(width, units, settings, generator, first=index == 0))
+            width = units
         self.blocks = nn.ModuleList(blocks)
         self.head = Members(settings.members, width, outputs, generator, shared=not blocks, bias=True)
 
@@ -132,7 +132,7 @@ class Network(nn.Module):
         return torch.cat([x, *(table(codes[:, index]) for index, table in enumerate(self.embeddings))], dim=1)
 
     def member_scores(self, x: Tensor, codes: Tensor | None) -> Tensor:
-        """Scores of each member: [rows, members, outputs]."""
+        """Return the scores of each member [rows, members, outputs]."""
         hidden = self.joined(x, codes)
         for block in self.blocks:
             hidden = block(hidden)
@@ -140,10 +140,10 @@ class Network(nn.Module):
         return scores.view(-1, self.settings.members, self.outputs)
 
     def forward(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
-        """Scores averaged over the members: [rows, outputs]."""
+        """Return the scores averaged over the members [rows, outputs]."""
         return self.member_scores(x, codes).mean(dim=1)
 
 
 def dimensions(codes: int) -> int:
-    """Width of the embedding of a column with `codes` codes: grows with the fourth root, 4 to 24."""
+    """Return the width of the embedding of a column with `codes` codes: 4 to 24, growing with the fourth root."""
     return min(24, max(4, round(3 * math.sqrt(math.sqrt(codes)))))

@@ -1,22 +1,21 @@
-"""Is each stage still the same function? Unfolded = folded in float64, folded = engine within float32's rounding.
+"""Parity of the stages: unfolded = folded in float64, folded = engine within float32's rounding.
 
 The third parity, engine = HTTP, is bit for bit and needs a server: tests/line/test_line.py.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 
+from batchproof.service.features.arrays import Outputs
 from batchproof.training.network.fold import Folded, predictions
 
-FOLD_TOLERANCE = 1e-10  # of the scores' spread: float64 reorders some hundred additions
-ENGINE_TOLERANCE = 1e-4  # of the scores' spread, exceeded by no float32 sum of some thousand terms that was seen
+FOLD_TOLERANCE = 1e-10  # of the scores' spread: folding reorders some hundred additions in float64
+ENGINE_TOLERANCE = 1e-4  # of the scores' spread: no float32 sum of some thousand terms was seen to exceed it
 ROUNDING = 1e-12  # of the greatest value: rows that differ by less have one answer, up to the order of float64 sums
-FLOAT32_STEP = 2.0**-23  # of the answer itself: its last rounding
+FLOAT32_STEP = 2.0**-23  # of the output itself: its last rounding
 
 
 class ParityError(Exception):
-    """Two stages that should be one function differ; the message says which, where and by how much."""
+    """Two stages that should compute the same function differ; the message says which, where and by how much."""
 
 
 def check_fold(unfolded: np.ndarray, folded: np.ndarray, temperature: float) -> float:
@@ -28,24 +27,24 @@ def check_fold(unfolded: np.ndarray, folded: np.ndarray, temperature: float) -> 
     return _check("fold", unfolded / temperature, folded[:, -unfolded.shape[1] :], FOLD_TOLERANCE)
 
 
-def check_engine(folded: Folded, reference: np.ndarray, found: Mapping[str, np.ndarray]) -> float:
-    """Compare the float64 scores `reference` [rows, outputs] with what the engine gave; returns the scores' error.
+def check_engine(folded: Folded, reference: np.ndarray, outputs: Outputs) -> float:
+    """Compare the float64 scores `reference` [rows, outputs] with the engine's outputs; returns the scores' error.
 
-    Rows that an exact graph flags as saturated are outside of what it promises, and are left out.
+    Rows that an exact graph flags as saturated are outside its promise, and are left out.
     """
-    if "saturated" in found:
-        kept = ~found["saturated"][:, 0]
-        reference, found = reference[kept], {name: array[kept] for name, array in found.items()}
+    if "saturated" in outputs:
+        kept = ~outputs["saturated"][:, 0]
+        reference, outputs = reference[kept], {name: array[kept] for name, array in outputs.items()}
     if folded.output.task == "regression":
         wanted = predictions(reference, folded.output)
-        return _check("engine", wanted, found["value"], ENGINE_TOLERANCE)
-    error = _check("engine", reference, found["scores"], ENGINE_TOLERANCE)
+        return _check("engine", wanted, outputs["value"], ENGINE_TOLERANCE)
+    error = _check("engine", reference, outputs["scores"], ENGINE_TOLERANCE)
     # A probability moves by less than a quarter of the scores' difference.
     allowed = ENGINE_TOLERANCE * spread(reference) / 4 + FLOAT32_STEP
-    gap = float(np.abs(predictions(reference, folded.output) - found["probabilities"]).max())
+    gap = float(np.abs(predictions(reference, folded.output) - outputs["probabilities"]).max())
     if not gap <= allowed:
         raise ParityError(
-            f"the engine's probabilities are {gap:.2g} from those of the folded network: {allowed:.2g} is the most."
+            f"the engine's probabilities differ from those of the folded network by {gap:.2g}; at most {allowed:.2g} is allowed."
         )
     return error
 
@@ -56,14 +55,14 @@ def spread(values: np.ndarray) -> float:
     return std if std > ROUNDING * float(np.abs(values).max()) else 1.0
 
 
-def _check(stage: str, wanted: np.ndarray, found: np.ndarray, tolerance: float) -> float:
+def _check(stage: str, wanted: np.ndarray, actual: np.ndarray, tolerance: float) -> float:
     unit = spread(wanted)
-    gap = np.abs(wanted - found)
-    allowed = tolerance * unit + (FLOAT32_STEP * np.abs(wanted) if found.dtype == np.float32 else 0.0)
+    gap = np.abs(wanted - actual)
+    allowed = tolerance * unit + (FLOAT32_STEP * np.abs(wanted) if actual.dtype == np.float32 else 0.0)
     if not (gap <= allowed).all():
         row = int(np.argmax((gap - allowed).max(axis=1)))
         raise ParityError(
             f"the {stage} stage changed the network: row {row} differs by {gap[row].max() / unit:.2g} of the scores' "
-            f"spread, and {tolerance:g} is the most."
+            f"spread; at most {tolerance:g} is allowed."
         )
     return float(gap.max() / unit)

@@ -1,4 +1,4 @@
-"""weights.safetensors: the folded float64 network, its preprocessing and what its units reached, for export again."""
+"""weights.safetensors: the folded float64 network, its preprocessing and its activation maxima, to export it again."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +19,16 @@ class Weights:
 
     preprocess: Preprocess
     folded: Folded
-    maxima: tuple[tuple[np.ndarray, ...], ...]  # [member][hidden layer] -> greatest activation a channel [channels]
+    maxima: tuple[
+        tuple[np.ndarray, ...], ...
+    ]  # [member][hidden layer] -> greatest activation of each channel [channels]
 
 
 def maxima_of(folded: Folded, x: np.ndarray, codes: np.ndarray | None) -> tuple[tuple[np.ndarray, ...], ...]:
     """Return the greatest activation of each hidden channel over rows x [rows, width], codes [rows, categorical]."""
     pieces = range(0, len(x), 4096)
-    found = [_maxima(folded, x[at : at + 4096], None if codes is None else codes[at : at + 4096]) for at in pieces]
-    members = zip(*found, strict=True)  # pieces of a member: [piece][hidden layer] -> [channels]
+    maxima = [_maxima(folded, x[at : at + 4096], None if codes is None else codes[at : at + 4096]) for at in pieces]
+    members = zip(*maxima, strict=True)  # pieces of a member: [piece][hidden layer] -> [channels]
     return tuple(tuple(np.max(layer, axis=0) for layer in zip(*member, strict=True)) for member in members)
 
 
@@ -45,7 +47,7 @@ def serialise(weights: Weights) -> bytes:
 
 
 def read(path: Path, task: Task) -> Weights:
-    """Read what `serialise` wrote; a missing array is a KeyError that names it."""
+    """Read a file that `serialise` made. Raises KeyError with the name of a missing array."""
     arrays = load_file(path)
     preprocess = Preprocess.from_arrays(
         {name.removeprefix(PREPROCESS): array for name, array in arrays.items() if name.startswith(PREPROCESS)}

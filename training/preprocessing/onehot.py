@@ -1,4 +1,4 @@
-"""One-hot columns: 1 where a categorical column holds the listed code, else 0."""
+"""One-hot columns: 1 where a categorical column has the listed code, else 0."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
 
 @dataclass(frozen=True)
 class OneHot:
-    """The codes of all columns that get a one-hot column each; a code that is not listed encodes as all zeros."""
+    """The codes that get a one-hot column each; every other code encodes as zeros."""
 
     column: np.ndarray  # [indicators] int64, which categorical column is compared
     code: np.ndarray  # [indicators] int64, the code it is compared with
@@ -24,15 +24,15 @@ class OneHot:
 
         A comparison, not a Gather from an identity table: three nodes for all columns, and no code is out of range.
         """
-        chosen = graph.add(
+        compared = graph.add(
             "Gather", [categorical, graph.constant("onehot_column", self.column)], "onehot_codes", axis=1
         )
-        equal = graph.add("Equal", [chosen, graph.constant("onehot_code", self.code)], "onehot_equal")
+        equal = graph.add("Equal", [compared, graph.constant("onehot_code", self.code)], "onehot_equal")
         return graph.add("Cast", [equal], "onehot", to=TensorProto.DOUBLE)
 
 
 def fit(categorical: np.ndarray, columns: list[int]) -> OneHot:
-    """List the codes that the training rows hold in `columns` of `categorical` [rows, columns] int64."""
-    found = [(index, code) for index in columns for code in np.unique(categorical[:, index])]
-    pairs = np.asarray(found, np.int64).reshape(-1, 2)
+    """List the codes that occur in `columns` of the training rows `categorical` [rows, columns] int64."""
+    codes = [(index, code) for index in columns for code in np.unique(categorical[:, index])]
+    pairs = np.asarray(codes, np.int64).reshape(-1, 2)
     return OneHot(pairs[:, 0].copy(), pairs[:, 1].copy())

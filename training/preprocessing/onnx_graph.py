@@ -11,7 +11,7 @@ from batchproof.service.bundle.graph.check import IR_VERSION, OPSET
 
 
 class Graph:
-    """A growing ONNX graph with names that explain themselves."""
+    """An ONNX graph under construction, with self-explanatory names."""
 
     def __init__(self) -> None:
         """Start with no node, no weight, no input and no output."""
@@ -31,10 +31,10 @@ class Graph:
         self.nodes.append(helper.make_node("Identity", [source], [self._name(name)], name=name))
         self.outputs.append(helper.make_tensor_value_info(name, elem_type, ["rows", width]))
 
-    def settle(self, name: str, source: str, elem_type: int, width: int) -> None:
-        """Declare `source` + 0.0 as the graph output `name` [rows, width] of a floating type: no zero of it is -0.0.
+    def output_without_negative_zero(self, name: str, source: str, elem_type: int, width: int) -> None:
+        """Declare `source` + 0.0 as the floating-point graph output `name` [rows, width]: it has no -0.0.
 
-        The Add writes the output itself: engines drop an Add of zero that another node reads.
+        The Add writes the output itself: engines remove an Add of zero whose result another node reads.
         """
         zero = self.constant(f"{name}_zero", np.zeros(width, helper.tensor_dtype_to_np_dtype(elem_type)))
         self.nodes.append(helper.make_node("Add", [source, zero], [self._name(name)], name=name))
@@ -53,7 +53,7 @@ class Graph:
         return name
 
     def model(self, name: str) -> onnx.ModelProto:
-        """Return the checked model; raises onnx.checker.ValidationError where the graph is not one."""
+        """Return the checked model. Raises onnx.checker.ValidationError for an invalid graph."""
         graph = helper.make_graph(self.nodes, name, self.inputs, self.outputs, self.initializers)
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="batchproof"

@@ -1,7 +1,7 @@
-"""Periodic features without a sine: turns u are reduced to r = u - Round(u) in [-1/2, 1/2], then r (8 - 16 |r|).
+"""Periodic features without a sine: a phase u is reduced to r = u - Round(u) in [-1/2, 1/2], then r (8 - 16 |r|).
 
-That parabola is a sine of period 1 to within 0.06 and continuous in value and slope; each node is one exactly rounded
-operation, which a sine is not.
+This parabola approximates a sine of period 1 to within 0.06, and is continuous in value and slope. Unlike a sine, each
+of its nodes is one exactly rounded operation.
 """
 
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ import numpy as np
 from batchproof.training.preprocessing.onnx_graph import Graph
 from batchproof.training.preprocessing.scaling import limits
 
-FREQUENCIES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)  # turns a spread
+FREQUENCIES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)  # periods per unit of the scaled value
 
 
 @dataclass(frozen=True)
 class Periodic:
-    """Waves of all columns, laid end to end."""
+    """The waves of all columns, concatenated."""
 
     column: np.ndarray  # [waves] int64, which scaled column the wave reads
-    frequency: np.ndarray  # [waves] float64, turns a unit of the scaled value
-    phase: np.ndarray  # [waves] float64, turns
+    frequency: np.ndarray  # [waves] float64, periods per unit of the scaled value
+    phase: np.ndarray  # [waves] float64, in periods
 
     @property
     def bounds(self) -> np.ndarray:

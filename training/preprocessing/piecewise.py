@@ -1,10 +1,10 @@
-"""Piecewise-linear encoding: one column a bin, rising from 0 to HEIGHT as the value crosses it.
+"""Piecewise-linear encoding: a column for each bin, rising from 0 to HEIGHT as the value crosses it.
 
 Gorishniy, Rubachev, Babenko 2022 (On Embeddings for Numerical Features), with both outer bins closed, so that every
-share of a bin lies in [0, 1]; beyond the outermost edges the scaled value still tells rows apart.
+share of a bin is in [0, 1]; beyond the outermost edges the scaled value still distinguishes rows.
 
-Shares are lowered to HEIGHT: the scale of a column is how fast its weights act in the first layer, and dozens of
-columns at full height let bins fit noise before the scaled value has been used.
+Shares are scaled to HEIGHT: the scale of a column sets how fast its weights act in the first layer, and dozens of
+columns at full height would let bins fit noise before the scaled value is used.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from batchproof.training.preprocessing.onnx_graph import Graph
 from batchproof.training.preprocessing.scaling import limits
 
-HEIGHT = 0.3  # of a whole bin
-TREE_ROWS = 50_000  # rows that a tree of edges is grown on: the edges of more rows are the same to within noise
+HEIGHT = 0.3  # of a full bin
+TREE_ROWS = 50_000  # most rows that a tree is grown on: more rows give the same edges to within noise
 
 
 @dataclass(frozen=True)
 class Piecewise:
-    """Bins of all columns, laid end to end."""
+    """The bins of all columns, concatenated."""
 
     column: np.ndarray  # [bins] int64, which numeric column the bin reads
     low: np.ndarray  # [bins] float64, lower edge
@@ -42,22 +42,22 @@ class Piecewise:
 
 
 def fit(numeric: np.ndarray, target: np.ndarray, *, classes: bool, bins: int, edges: str) -> Piecewise:
-    """Place at most `bins` bins a column by the rule named `edges` ("quantile", "distinct" or "tree").
+    """Place at most `bins` bins in each column, by the rule `edges` ("quantile", "distinct" or "tree").
 
     numeric [rows, columns] float64 with NaN for missing, target [rows] codes of classes or float64 values.
     """
     columns, lows, slopes = [], [], []
     for index in range(numeric.shape[1]):
         present = ~np.isnan(numeric[:, index])
-        found = column_edges(numeric[present, index], target[present], classes=classes, bins=bins, edges=edges)
-        columns.append(np.full(len(found) - 1, index, np.int64))
-        lows.append(found[:-1])
-        slopes.append(1.0 / np.diff(found))
+        placed = column_edges(numeric[present, index], target[present], classes=classes, bins=bins, edges=edges)
+        columns.append(np.full(len(placed) - 1, index, np.int64))
+        lows.append(placed[:-1])
+        slopes.append(1.0 / np.diff(placed))
     return Piecewise(np.concatenate(columns), np.concatenate(lows), np.concatenate(slopes))
 
 
 def column_edges(values: np.ndarray, target: np.ndarray, *, classes: bool, bins: int, edges: str) -> np.ndarray:
-    """Return the strictly rising edges of one column; fewer than two where the column is constant."""
+    """Return the strictly increasing edges of one column; fewer than two where it is constant."""
     distinct = np.unique(values)
     if len(distinct) <= bins + 1:
         return separated(distinct)
@@ -67,15 +67,15 @@ def column_edges(values: np.ndarray, target: np.ndarray, *, classes: bool, bins:
 
 
 def quantile_edges(values: np.ndarray, bins: int) -> np.ndarray:
-    """Edges at equal shares of the rows; ties merge when the edges are separated."""
+    """Return edges at equal shares of the rows; `separated` merges ties."""
     return np.asarray(np.quantile(values, np.linspace(0.0, 1.0, bins + 1)))
 
 
 def distinct_edges(values: np.ndarray, bins: int) -> np.ndarray:
-    """Edges at each value that holds a bin's share of the rows by itself, then at equal shares of the other rows.
+    """Return edges at each value that has a bin's share of the rows, then at equal shares of the other rows.
 
-    Where a column is mostly zero, nearly all quantiles of all its rows tie; those of the rows that are left once the
-    spikes are set apart do not. Twice, since what is left may have spikes of its own.
+    Where a column is mostly zero, nearly all quantiles of its rows tie; those of the rows without such spikes do not.
+    This is done twice, since the other rows may have spikes of their own.
     """
     spikes, rest = [], values
     for _ in range(2):
@@ -84,13 +84,13 @@ def distinct_edges(values: np.ndarray, bins: int) -> np.ndarray:
         spikes.append(heavy)
         rest = rest[~np.isin(rest, heavy)]
     ends = np.asarray([values.min(), values.max()])
-    left = max(2, bins + 1 - sum(map(len, spikes)))
-    shared = np.quantile(rest, np.linspace(0.0, 1.0, left)) if len(rest) else ends
+    remaining = max(2, bins + 1 - sum(map(len, spikes)))
+    shared = np.quantile(rest, np.linspace(0.0, 1.0, remaining)) if len(rest) else ends
     return np.concatenate([*spikes, shared, ends])
 
 
 def tree_edges(values: np.ndarray, target: np.ndarray, bins: int, *, classes: bool) -> np.ndarray:
-    """Edges where a decision tree on this column alone splits the target."""
+    """Return edges where a decision tree on this single column splits the target."""
     step = max(1, len(values) // TREE_ROWS)
     values, target = values[::step], target[::step]
     grower = DecisionTreeClassifier if classes else DecisionTreeRegressor
@@ -101,7 +101,7 @@ def tree_edges(values: np.ndarray, target: np.ndarray, bins: int, *, classes: bo
 
 
 def separated(edges: np.ndarray) -> np.ndarray:
-    """Sort the edges and drop those too close to the one before for a finite slope."""
+    """Sort the edges, and drop those too close to the one before for a finite slope."""
     edges = np.unique(edges.astype(np.float64))
     if len(edges) < 2:
         return edges[:1]

@@ -1,6 +1,6 @@
-"""From raw feature values to the network's input: fitted on training rows, kept as plain arrays, emitted as nodes.
+"""Encode raw feature values as the network's input: fitted on training rows, stored as plain arrays, emitted as nodes.
 
-There is one implementation, the graph: training too obtains its matrix by running the emitted nodes.
+There is one implementation, the graph: training also gets its matrix by running the emitted nodes.
 """
 
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ from batchproof.training.preprocessing.periodic import Periodic
 from batchproof.training.preprocessing.piecewise import Piecewise
 from batchproof.training.preprocessing.scaling import Scaling
 
-LEAST_BINS = 8  # a numeric column, however many columns there are
+LEAST_BINS = 8  # of a numeric column, for any number of columns
 CHUNK_ROWS = 16_384  # rows encoded at a time: bounds the float64 intermediates
 
 
 class Raw(NamedTuple):
-    """Feature values as the graph's inputs take them; None where the table has no such column."""
+    """Feature values as the graph's inputs; None where the table has no such column."""
 
     numeric: np.ndarray | None  # [rows, numeric columns] float64, NaN = missing
     categorical: np.ndarray | None  # [rows, categorical columns] int64 codes
@@ -40,8 +40,8 @@ class Encoding:
     """Which encodings are built, and how finely."""
 
     edges: str | None = "distinct"  # piecewise-linear edges: "quantile", "distinct", "tree", or None for no bins
-    bins: int = 48  # at most, a numeric column
-    width: int = 640  # piecewise-linear columns at most in all: the bins a column shrink to fit
+    bins: int = 48  # most bins of a numeric column
+    width: int = 640  # most piecewise-linear columns in total: each column gets fewer bins to fit
     waves: bool = False  # periodic features of the scaled values
     onehot_codes: int = 8  # categorical columns with more codes than this are embedded by the network
 
@@ -80,13 +80,13 @@ class Preprocess:
         return slice(start, start + (0 if self.piecewise is None else len(self.piecewise.column)))
 
     def declare(self, graph: Graph) -> tuple[str | None, str | None]:
-        """Declare the graph's inputs `numeric` and `categorical`, those that the table has columns for."""
+        """Declare the graph's inputs `numeric` and `categorical`, where the table has such columns."""
         columns = len(self.fill)
         numeric = graph.input("numeric", TensorProto.DOUBLE, columns) if columns else None
         return numeric, graph.input("categorical", TensorProto.INT64, self.categorical) if self.categorical else None
 
     def emit(self, graph: Graph, numeric: str | None, categorical: str | None) -> Emitted:
-        """Append the nodes that turn the graph's inputs into x, the matrix the first layer takes."""
+        """Append the nodes that encode the graph's inputs as x, the input of the first layer."""
         parts = [] if self.scaling is None or numeric is None else self._emit_numeric(graph, numeric)
         if self.onehot is not None and categorical is not None:
             parts.append(self.onehot.emit(graph, categorical))
@@ -141,7 +141,7 @@ class Preprocess:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Preprocess":
-        """Rebuild what `to_arrays` returned; a missing array is a KeyError."""
+        """Rebuild from what `to_arrays` returned. Raises KeyError for a missing array."""
         parts = {
             name: kind(*(arrays[f"{name}.{entry.name}"] for entry in fields(kind)))
             for name, kind in PARTS.items()
@@ -156,7 +156,7 @@ PARTS = {"scaling": Scaling, "piecewise": Piecewise, "periodic": Periodic, "oneh
 def fit(raw: Raw, target: np.ndarray, *, classes: bool, encoding: Encoding) -> Preprocess:
     """Fit the encodings on training rows only.
 
-    target [rows] is class codes where `classes`, else float64 values; target-aware edges look at it.
+    target [rows] is class codes where `classes`, else float64 values; the edges of "tree" depend on it.
     """
     numeric, categorical = raw
     hot, embedded = ([], []) if categorical is None else split_categorical(categorical, encoding, alone=numeric is None)
@@ -174,18 +174,18 @@ def fit(raw: Raw, target: np.ndarray, *, classes: bool, encoding: Encoding) -> P
 
 
 def fit_piecewise(numeric: np.ndarray, target: np.ndarray, *, classes: bool, encoding: Encoding) -> Piecewise | None:
-    """Fit the bins that the encoding asks for, as many a column as its width allows."""
+    """Fit the bins of the encoding, as many for each column as its width allows."""
     if encoding.edges is None:
         return None
     bins = int(np.clip(encoding.width // numeric.shape[1], LEAST_BINS, encoding.bins))
-    found = piecewise.fit(numeric, target, classes=classes, bins=bins, edges=encoding.edges)
-    return found if len(found.column) else None
+    fitted = piecewise.fit(numeric, target, classes=classes, bins=bins, edges=encoding.edges)
+    return fitted if len(fitted.column) else None
 
 
 def split_categorical(categorical: np.ndarray, encoding: Encoding, *, alone: bool) -> tuple[list[int], list[int]]:
     """Return the columns to encode one-hot and those to embed.
 
-    Where there is no numeric column (`alone`), the smallest column is one-hot in any case, so that x has a column.
+    Without numeric columns (`alone`), the column with the fewest codes is always one-hot, so that x has a column.
     """
     codes = [len(np.unique(column)) for column in categorical.T]
     hot = [index for index, count in enumerate(codes) if count <= encoding.onehot_codes]

@@ -1,4 +1,4 @@
-"""Robust scaling followed by a smooth clip: z / sqrt(1 + (z / b)^2), which no outlier can leave."""
+"""Robust scaling and a smooth clip, z / sqrt(1 + (z / b)^2), which bounds every outlier."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ import numpy as np
 from batchproof.training.preprocessing.onnx_graph import Graph
 
 BOUND = 3.0  # b: the scaled value lies in [-b, b]
-FAR = 1e6  # hard limit before squaring, so that no square overflows to infinity (and turns the far value into 0)
+FAR = 1e6  # hard limit before squaring: a square that overflows would turn the value into 0
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """Centre and inverse spread of each numeric column."""
+    """Center and inverse spread of each numeric column."""
 
     center: np.ndarray  # [columns] float64
     scale: np.ndarray  # [columns] float64, 1 / spread, finite and above 0
@@ -41,12 +41,12 @@ def limits(graph: Graph, name: str, low: float, high: float) -> tuple[str, str]:
 
 
 def fit(numeric: np.ndarray) -> Scaling:
-    """Fit median and interquartile range of `numeric` [rows, columns] float64; NaN is left out.
+    """Fit median and interquartile range of `numeric` [rows, columns] float64, ignoring NaN.
 
-    A column whose quartiles coincide takes its standard deviation, one that is constant takes 1.
-    The spread is the interquartile range over 1.349, which a normal distribution's standard deviation is.
+    The spread is the interquartile range over 1.349, which for a normal distribution is its standard deviation. Where
+    the quartiles coincide it is the standard deviation, and 1 where the column is constant.
     """
-    # Squares of values beyond 1e100 overflow, of tiny ones vanish: such a column is measured in a power of two.
+    # Squares of values beyond 1e100 overflow, those of tiny ones underflow: such a column is scaled by a power of two.
     greatest = np.nanmax(np.abs(numeric), axis=0)
     exponent = np.where((greatest > 1e100) | (greatest < 1e-100), np.frexp(greatest)[1], 0)
     measured = np.ldexp(numeric, -exponent)

@@ -65,8 +65,8 @@ def test_test_file(tmp_path: Path) -> None:
         ({"drop": ("nummer",)}, "--drop names 'nummer', but there is no such column: did you mean 'number'?"),
         ({"split_column": "word"}, "row 1 has 'a' in 'word': use train, validation or test."),
         ({"test": "absent.csv"}, "there is no file absent.csv."),
-        ({"test": "x.csv", "split_column": "part"}, "--test and --split-column both say which rows are the test"),
-        ({"drop": ("number", "word", "day", "part")}, "no column is left to predict from"),
+        ({"test": "x.csv", "split_column": "part"}, "--test and --split-column both define the test rows"),
+        ({"drop": ("number", "word", "day", "part")}, "every column was dropped"),
     ],
 )
 def test_refusals(tmp_path: Path, given: dict[str, Any], sentence: str) -> None:

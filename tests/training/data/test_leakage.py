@@ -45,7 +45,7 @@ def test_a_feature_that_is_the_target(random: np.random.Generator) -> None:
     y = random.integers(0, 2, ROWS)
     found = findings("binary", y, y + random.normal(0, 0.01, ROWS), y)
     assert [leak.feature for leak in found.leaks] == ["x", "w"]
-    assert found.lines(SPLIT)[0].startswith("warning: 'x' alone removes 100.0% of the error: is it known when")
+    assert found.lines(SPLIT)[0].startswith("warning: 'x' removes 100.0% of the error by itself: will it be known when")
     values = random.normal(size=ROWS)
     for unit in (1e-310, 1e30, 1e100):
         assert [leak.feature for leak in findings("regression", values, values * unit, y).leaks] == ["x"]
@@ -71,4 +71,4 @@ def test_rare_classes(random: np.random.Generator) -> None:
     y = (np.arange(ROWS) % 40 == 0).astype(np.int64)
     found = findings("binary", y, random.normal(size=ROWS), random.integers(0, 2, ROWS))
     assert found.rare_classes == {"1": 10}
-    assert found.lines(SPLIT) == ["warning: class '1' has 10 of 400 training rows: look at it by itself."]
+    assert found.lines(SPLIT) == ["warning: class '1' has 10 of 400 training rows: check its predictions separately."]

@@ -100,12 +100,12 @@ def test_kept_and_dropped() -> None:
 def test_rare_only() -> None:
     """A text column of which no category is seen often enough is dropped."""
     words = column("w", [f"word {row // 2}" for row in range(ROWS)])
-    assert schema(varied(), words, rare_rows=5).dropped[0].reason == "no category is in 5 training rows"
+    assert schema(varied(), words, rare_rows=5).dropped[0].reason == "no category occurs in 5 training rows"
 
 
 def test_nothing_left() -> None:
     """A table without a usable column is refused."""
-    with pytest.raises(TableError, match=r"no column is left to predict from: name one in --keep to hold on to it\."):
+    with pytest.raises(TableError, match=r"every column was dropped: name one in --keep to keep it\."):
         schema(column("c", [1.0] * ROWS))
 
 

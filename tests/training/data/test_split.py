@@ -41,7 +41,7 @@ def test_without_test() -> None:
 
 def test_too_few() -> None:
     """A table too small to measure on is refused."""
-    with pytest.raises(TableError, match=r"9 rows are too few to train and to test on: 10 are the least\."):
+    with pytest.raises(TableError, match=r"9 rows are too few to train and test on: at least 10 are needed\."):
         draw(np.zeros(9, np.int64), 0, 0.2, 0.2)
 
 
@@ -62,7 +62,7 @@ def test_named() -> None:
     [
         (["train", "train", "tset"], "row 3 has 'tset' in 'part': use train, validation or test."),
         (["train", None], "row 2 has None in 'part'"),
-        (["train", "train", "val"], "column 'part' names 0 test rows: that is too few."),
+        (["train", "train", "val"], "column 'part' marks too few test rows: 0."),
     ],
 )
 def test_named_refusals(labels: list[str | None], sentence: str) -> None:

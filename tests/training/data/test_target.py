@@ -52,15 +52,15 @@ def test_asked_for() -> None:
         (
             ["a", None, "b"],
             None,
-            "the target 'y' has no value in row 2 .counted from 1, without a header.: fill it in or",
+            "the target 'y' has no value in row 2 .counted from 1, without a header.: fill in the values or",
         ),
         ([1.5, float("inf")], None, "the target 'y' has no finite value in row 2 .counted"),
         (["a", "a"], None, "the target 'y' is 'a' in every row: there is nothing to predict."),
         ([2.5, 2.5], "regression", "the target 'y' is 2.5 in every row: there is nothing to predict."),
-        (["a", "b"], "regression", "the target 'y' is text: it has classes, and no values for a regression."),
-        (["a", "b", "c"] * 2, "binary", "the target 'y' has 3 classes, but --task binary takes two."),
+        (["a", "b"], "regression", "the target 'y' is text, and a regression needs numbers."),
+        (["a", "b", "c"] * 2, "binary", "the target 'y' has 3 classes, but --task binary needs two."),
         (["a", "b"] * 2, "multiclass", "the target 'y' has two classes: its task is binary."),
-        (["a", "b", "c"], None, "the target 'y' has 3 classes in 3 rows: 1 are the most."),
+        (["a", "b", "c"], None, "the target 'y' has 3 classes in 3 rows: at most 1 are allowed."),
     ],
 )
 def test_refusals(values: list[Any], task: Any, sentence: str) -> None:
@@ -72,10 +72,13 @@ def test_refusals(values: list[Any], task: Any, sentence: str) -> None:
 @pytest.mark.parametrize(
     "values, said",
     [
-        ([1e300, -1e300, 3.0], r"has values of size 1e\+300, and answers are 32-bit floats: give it in a unit"),
-        ([1.7e308, -1.7e308, 3.0], r"has values of size 1.7e\+308, and answers"),
-        ([1e-300, 2e-300, 3e-320], "has values of size 2e-300, and answers"),
-        ([1e16, 1e16 + 2, 1e16 + 4], r"varies by 4 around 1e\+16, and answers are 32-bit floats, which cannot tell"),
+        ([1e300, -1e300, 3.0], r"has values as large as 1e\+300, and predictions are 32-bit floats: choose a unit"),
+        ([1.7e308, -1.7e308, 3.0], r"has values as large as 1.7e\+308, and predictions"),
+        ([1e-300, 2e-300, 3e-320], "has values as large as 2e-300, and predictions"),
+        (
+            [1e16, 1e16 + 2, 1e16 + 4],
+            r"varies by 4 around 1e\+16, and predictions are 32-bit floats, which cannot distinguish",
+        ),
     ],
 )
 def test_values_that_no_answer_can_state_are_refused(values: list[float], said: str) -> None:

@@ -25,7 +25,7 @@ ROWS = 40
         ({"random_state": -1}, range(ROWS), "random_state is -1: it must be between"),
         ({"date": ("a",)}, range(ROWS), "column 'a' holds numbers, not ISO 8601 dates: do not name it in date."),
         ({}, [None] * ROWS, "column 'a' has no value in any row: leave it out."),
-        ({}, [1.0] * ROWS, "no column is left to predict from: name one in keep to hold on to it."),
+        ({}, [1.0] * ROWS, "every column was dropped: name one in keep to keep it."),
     ],
 )
 def test_messages_name_parameters(given: dict[str, Any], column: Any, said: str) -> None:

@@ -62,7 +62,10 @@ def test_a_changed_answer_is_found(net: Net) -> None:
     """The parity check names the engine's stage where one score or one probability is off."""
     reference = net.folded.scores(np.asarray(net.x, np.float32), net.raw.categorical)
     found = Engine(export(net.preprocess, net.folded).SerializeToString()).run(Arrays(*net.raw))
-    for name, sentence in (("scores", "the engine stage changed"), ("probabilities", "the engine's probabilities are")):
+    for name, sentence in (
+        ("scores", "the engine stage changed"),
+        ("probabilities", "the engine's probabilities differ"),
+    ):
         wrong = {**found, name: found[name].copy()}
         wrong[name][3, 1] += 0.01 * np.abs(reference).max()
         with pytest.raises(ParityError, match=sentence):

@@ -16,7 +16,7 @@ def test_first_and_second() -> None:
         assert not interruption.asked
         os.kill(os.getpid(), signal.SIGINT)
         assert interruption.asked
-        assert said[0].startswith("Stopping after this epoch; the best so far will be exported.")
+        assert said[0].startswith("Stopping after this epoch; the best network so far will be exported.")
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before

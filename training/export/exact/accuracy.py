@@ -1,11 +1,10 @@
-"""How far an exact graph's answers are from the folded float64 network's: written into the bundle it ships in."""
+"""Accuracy of an exact graph: how far its outputs are from the folded float64 network, as its bundle states."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from batchproof.service.features.arrays import Arrays
+from batchproof.service.features.arrays import Arrays, Outputs
 from batchproof.service.inference.engine import Engine, EngineOptions
 from batchproof.training.network.fold import Output, predictions
 from batchproof.training.network.parity import spread
@@ -13,7 +12,7 @@ from batchproof.training.network.weights import Weights
 from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
 
 PIECE_ROWS = 4096  # rows of float64 intermediates held at a time
-LEAST_PROBABILITY = 1e-30  # down to which the relative error is stated
+LEAST_PROBABILITY = 1e-30  # least probability for which the relative error is stated
 
 
 def reference_scores(weights: Weights, arrays: Arrays) -> np.ndarray:
@@ -25,22 +24,22 @@ def reference_scores(weights: Weights, arrays: Arrays) -> np.ndarray:
     names = [value.name for value in graph.inputs]
     engine = Engine(graph.model("encoding").SerializeToString(), EngineOptions(device="cpu"), names)
     rows = len(next(array for array in arrays if array is not None))
-    found = []
+    scores = []
     for start in range(0, rows, PIECE_ROWS):
         piece = Arrays(*(None if array is None else array[start : start + PIECE_ROWS] for array in arrays))
         encoded = engine.run([array for array in piece if array is not None])["x"]
-        found.append(folded.scores(encoded, piece.categorical))
-    return np.concatenate(found)
+        scores.append(folded.scores(encoded, piece.categorical))
+    return np.concatenate(scores)
 
 
-def accuracy(reference: np.ndarray, output: Output, found: Mapping[str, np.ndarray], headroom: float) -> dict[str, Any]:
+def accuracy(reference: np.ndarray, output: Output, outputs: Outputs, headroom: float) -> dict[str, Any]:
     """Compare exact outputs with the reference scores [rows, outputs]; returns what the manifest states.
 
     `score_error` is the greatest difference of a score (regression: of the value) in units of the scores' standard
     deviation, `probability_relative_error` the greatest relative one of probabilities down to LEAST_PROBABILITY;
     both over the rows that are not saturated.
     """
-    saturated = found["saturated"][:, 0]
+    saturated = outputs["saturated"][:, 0]
     stated: dict[str, Any] = {
         "reference": "the folded network in float64",
         "rows": len(reference),
@@ -51,11 +50,11 @@ def accuracy(reference: np.ndarray, output: Output, found: Mapping[str, np.ndarr
         return stated
     wanted = predictions(reference, output)
     if output.task == "regression":
-        gap = np.abs(found["value"] - wanted)[~saturated]
+        gap = np.abs(outputs["value"] - wanted)[~saturated]
         return stated | {"score_error": float(gap.max() / spread(wanted))}
-    gap = np.abs(found["scores"] - reference)[~saturated]
+    gap = np.abs(outputs["scores"] - reference)[~saturated]
     kept = ~saturated[:, None] & (wanted >= LEAST_PROBABILITY)
-    relative = np.abs(found["probabilities"][kept] / wanted[kept] - 1.0)
+    relative = np.abs(outputs["probabilities"][kept] / wanted[kept] - 1.0)
     return stated | {
         "score_error": float(gap.max() / spread(reference)),
         "probability_relative_error": float(relative.max()),

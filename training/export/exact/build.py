@@ -1,4 +1,4 @@
-"""A network in exact arithmetic: emitted, proved from its own bytes, and held against what the engine makes of it."""
+"""Build an exact model: emit it, prove it from its own bytes, and compare it with the engine's optimised graph."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,9 +25,8 @@ class Exact:
 def build(weights: Weights, headroom: float = HEADROOM) -> Exact:
     """Return the exact model of a folded network with its certificate.
 
-    `headroom` is how many times the greatest training activation a hidden channel may reach before it saturates.
-    Raises ProofError where the graph is not proved, or the engine's optimiser would run another; nothing else is
-    ever exported as exact.
+    A hidden channel saturates at `headroom` times its greatest training activation. Raises ProofError where the graph
+    is not proved, or where the engine's optimiser would change it: nothing unproved is exported as exact.
     """
     graph = exact_graph(weights.folded, weights.preprocess, weights.maxima, headroom)
     model = graph.model(GRAPH_NAME).SerializeToString()

@@ -1,8 +1,8 @@
 """The folded network as a graph in exact arithmetic: integers carried in float64, Clip and Round between the layers.
 
-A hidden layer is three nodes: a product (its result in steps of the next layer's grid already), Clip from 0, which
-does ReLU's work, and Round. `exact_layers` has them. Where a hidden activation may leave the range that it was given
-(training's maxima times the headroom), the output `saturated` flags the rows of which one did.
+A hidden layer is three nodes: a product, whose result is in steps of the next layer's grid, Clip from 0, which is the
+ReLU, and Round; see `layers`. Where a hidden activation may exceed its range (the training maximum times the
+headroom), the output `saturated` flags the rows in which one did.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from batchproof.training.network.fold import Folded, Layer
 from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
 from batchproof.training.preprocessing.preprocess import Preprocess
 
-HEADROOM = 8.0  # hidden activations may reach this many times what the training rows reached
+HEADROOM = 8.0  # hidden activations may reach this many times their training maxima
 
 
 def exact_graph(folded: Folded, preprocess: Preprocess, maxima: Maxima, headroom: float = HEADROOM) -> Graph:
@@ -83,14 +83,14 @@ def emit_outputs(graph: Graph, folded: Folded, scores: str) -> None:
 
 
 def emit_output(graph: Graph, name: str, source: str, width: int) -> None:
-    """Append the Cast to float32 and the `Add +0.0` that settles the sign of zeros, and declare the output."""
+    """Append the Cast to float32 and an `Add` of 0.0, which makes zeros positive, and declare the output."""
     single = graph.add("Cast", [source], f"{name}_single", to=TensorProto.FLOAT)
-    graph.settle(name, single, TensorProto.FLOAT, width)
+    graph.output_without_negative_zero(name, single, TensorProto.FLOAT, width)
 
 
 def emit_saturated(graph: Graph, scores: str, flags: list[str]) -> None:
-    """Append the output `saturated` [rows, 1] bool: whether a hidden activation of the row met its upper limit."""
-    if not flags:  # nothing is limited: no score is above the greatest float64. The engine has this maximum already
+    """Append the output `saturated` [rows, 1] bool: whether a hidden activation of the row exceeded its limit."""
+    if not flags:  # nothing is limited: no score is above the greatest float64; softmax has this node already
         greatest = graph.add("ReduceMax", [scores], "score_greatest", axes=[1], keepdims=1)
         never = graph.add("Greater", [greatest, graph.constant("score_limit", np.finfo(np.float64).max)], "never")
         graph.output("saturated", never, TensorProto.BOOL, 1)

@@ -19,9 +19,11 @@ import numpy as np
 from batchproof.training.network.fold import Layer
 
 DIGITS = 53  # binary digits of float64
-RESERVE = 1.0 - 2.0**-30  # of the bound: covers the rounding of the bound's own sum
+RESERVE = 1.0 - 2.0**-30  # of the bound: covers the rounding of the sum that computes it
 TYPICAL = 1.0 / 3.0  # root mean square of a channel over its maximum, for balancing the two rounding errors
-LEAST_ROOM = 1.0 / 8.0  # of a layer's mean channel maximum: a channel that hardly fired in training gets this
+LEAST_ROOM = (
+    1.0 / 8.0
+)  # of a layer's mean channel maximum: the least range of a channel that was rarely active in training
 
 
 class Affine(NamedTuple):

@@ -6,11 +6,11 @@ adds the members up:
 
     first   [k · out, in] · [rows, in]ᵀ      hidden   [k, out, in] · [k, in, rows]      last   [k · in, rows]ᵀ · [k · in, out]
 
-The rows come last because engines pack the right operand of a float64 product anew in every run: here those are the
-few rows and not the weights. A MatMul has no bias: a channel that is 1 for every row takes its place.
+The rows come last because engines repack the right operand of a float64 product in every run: that way they repack the
+few rows, not the weights. MatMul has no bias: a channel that is 1 for every row replaces it.
 
-A hidden channel's range is what its inputs' ranges and its weights let it reach at most, unless the network as a whole
-lets some channel of the depth reach more than ROOM times the headroom: then the depth is limited to the headroom.
+The range of a hidden channel is the most that its inputs' ranges and its weights allow. Where some channel of a depth
+could reach more than ROOM times the headroom, all channels of that depth are limited to the headroom.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from batchproof.training.export.exact.grids import (
 from batchproof.training.network.fold import Layer, Member
 from batchproof.training.preprocessing.onnx_graph import Graph
 
-ROOM = 64.0  # a depth that cannot pass this many times its headroom gets the whole of its reach, and cannot saturate
+ROOM = 64.0  # a depth that cannot exceed this many times its headroom gets its full reach, and cannot saturate
 
 Maxima = Sequence[Sequence[np.ndarray]]  # a member, a hidden layer: [channels] greatest activation in training
 
@@ -57,7 +57,7 @@ class Ranges(NamedTuple):
 
     bits: int
     scales: list[np.ndarray]  # a member: [channels]
-    limited: bool  # whether a channel may reach more than its range
+    limited: bool  # whether a channel may exceed its range
 
 
 def emit_layers(
@@ -115,7 +115,7 @@ def choose_ranges(
 
 
 def follow(name: str, ranges: Ranges, scale: np.ndarray, carried: Carried, stored: Affine) -> Carried:
-    """Return what is known of a member's rounded results."""
+    """Return a member's rounded results as the next layer's input."""
     reach = reach_of(Layer(stored.weight.T, stored.bias), carried.low, carried.peak)
     peak = np.rint(np.maximum(reach, 0.0))
     if ranges.limited:
@@ -126,7 +126,7 @@ def follow(name: str, ranges: Ranges, scale: np.ndarray, carried: Carried, store
 def emit_product(graph: Graph, name: str, source: str, stored: Sequence[Affine], depth: int, *, last: bool) -> str:
     """Append the products of one depth of all members; returns [channels, rows], or [members, channels, rows].
 
-    All but the last hidden depth of several members get a further channel that is 1.
+    With several members, every hidden depth but the last gets an extra channel that is 1.
     """
     weights = [each.weight.T for each in stored]  # [out, in]
     biases = [each.bias for each in stored]
@@ -163,7 +163,7 @@ def emit_rounding(graph: Graph, steps: str, ranges: Ranges) -> str:
 
 
 def emit_flag(graph: Graph, steps: str, bits: int, *, flat: bool) -> str:
-    """Append whether a row passes the limit of one depth in any channel; returns [rows] bool."""
+    """Append whether any channel of one depth exceeds its limit; returns [rows] bool."""
     axes = [0] if flat else [0, 1]
     greatest = graph.add("ReduceMax", [steps], "hidden_max", axes=axes, keepdims=0)  # [rows]
     return graph.add("Greater", [greatest, graph.constant("hidden_limit", 2.0**bits)], "hidden_saturated")

@@ -1,4 +1,4 @@
-"""What the engine makes of a graph at each optimisation level, held against the graph that was proved."""
+"""Check that the engine's optimiser, at every level, keeps the arithmetic of a proved graph."""
 
 import hashlib
 from pathlib import Path
@@ -18,18 +18,18 @@ LEVELS: tuple[Level, ...] = ("none", "basic", "extended", "all")
 
 
 def optimised(model: bytes, level: Level) -> bytes:
-    """Return the graph that the engine runs at an optimisation level, as an ONNX file."""
+    """Return the graph that the engine runs at an optimisation level, serialised."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "optimised.onnx"
         options = session_options(EngineOptions(device="cpu", optimisation=level))
         options.optimized_model_filepath = str(path)
-        options.log_severity_level = 3  # it warns that a graph optimised for this host belongs to this host
+        options.log_severity_level = 3  # silences a warning that the optimised graph is for this host only
         library().InferenceSession(model, options, providers=["CPUExecutionProvider"])
         return path.read_bytes()
 
 
 def check_optimised(model: bytes) -> None:
-    """Raise ProofError where the engine, at any level, would run other arithmetic than `model` says."""
+    """Raise ProofError where the engine, at any level, would not run the arithmetic of `model`."""
     for level in LEVELS:
         check_same(model, optimised(model, level), level)
 
@@ -52,10 +52,10 @@ def expressions(model: bytes) -> dict[str, str]:
 
 
 def check_same(proved: bytes, optimised: bytes, level: str) -> None:
-    """Raise ProofError where an output of the optimised graph is another expression than the proved one."""
-    wanted, found = expressions(proved), expressions(optimised)
-    for output, expression in wanted.items():
-        if found.get(output) != expression:
+    """Raise ProofError where an output of the optimised graph has a different expression."""
+    before, after = expressions(proved), expressions(optimised)
+    for output, expression in before.items():
+        if after.get(output) != expression:
             raise ProofError(
                 output,
                 f"the engine's optimiser (level {level}) rewrites its arithmetic: {difference(proved, optimised)}",
@@ -74,16 +74,16 @@ def difference(proved: bytes, optimised: bytes) -> str:
         for name in names
         if before.count(name) != after.count(name)
     ]
-    return ", ".join(changed) or "the same operators, put together otherwise"
+    return ", ".join(changed) or "the same operators, connected differently"
 
 
 def attributes(node: onnx.NodeProto) -> str:
-    """Return a node's attributes, sorted, those at their defaults left out: optimisers write defaults down."""
-    known = onnx.defs.get_schema(node.op_type, OPSET).attributes if not node.domain else {}
-    defaults = {name: get_attribute_value(entry.default_value) for name, entry in known.items() if not entry.required}
-    found = {each.name: get_attribute_value(each) for each in node.attribute}
+    """Return a node's attributes, sorted, without those at their defaults, which optimisers write out."""
+    schema = onnx.defs.get_schema(node.op_type, OPSET).attributes if not node.domain else {}
+    defaults = {name: get_attribute_value(entry.default_value) for name, entry in schema.items() if not entry.required}
+    values = {entry.name: get_attribute_value(entry) for entry in node.attribute}
     return repr(
-        sorted((name, value) for name, value in found.items() if name not in defaults or value != defaults[name])
+        sorted((name, value) for name, value in values.items() if name not in defaults or value != defaults[name])
     )
 
 

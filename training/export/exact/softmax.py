@@ -19,7 +19,7 @@ import numpy as np
 from batchproof.training.preprocessing.onnx_graph import Graph
 
 STEPS = 256  # table entries a unit of the scores
-REACH = 80  # the farthest distance below the greatest score that is told apart
+REACH = 80  # distances below the greatest score are clipped to this
 DEGREE = 3
 
 
