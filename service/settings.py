@@ -17,6 +17,7 @@ from batchproof.service import platforms
 from batchproof.service.errors import SettingError, nearest
 
 PREFIX = "BATCHPROOF_"
+CLIENT_PREFIX = "BATCHPROOF_CLIENT_"  # of what the client reads: no setting of the service
 FILE_NAME = PREFIX + "SETTINGS"  # environment name of the settings file's path
 RUN_ROWS = 512  # most rows of one engine run where no setting says otherwise
 
@@ -274,7 +275,7 @@ def _read_file(path: Path) -> dict[str, Any]:
 def _read_environment(environment: Mapping[str, str]) -> dict[str, str]:
     values = {}
     for key, value in environment.items():
-        if key.startswith(PREFIX) and key != FILE_NAME:
+        if key.startswith(PREFIX) and key != FILE_NAME and not key.startswith(CLIENT_PREFIX):
             name = key.removeprefix(PREFIX).lower()
             if platforms.is_service_link(key, value):
                 continue

@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Mapping
 from urllib.parse import SplitResult, urlsplit
 
-KEY_VARIABLE = "BATCHPROOF_API_KEY"
+KEY_VARIABLE = "BATCHPROOF_CLIENT_API_KEY"
 
 ClientCertificate = str | tuple[str, str] | tuple[str, str, str]  # file, or file and key, or those and a password
 
@@ -23,7 +23,7 @@ def request_headers(
 ) -> dict[str, str]:
     """Return the headers of every request; raises ValueError for a key that no header can hold, or two of them.
 
-    The key is `api_key`, else that of the environment variable BATCHPROOF_API_KEY, else there is none. An
+    The key is `api_key`, else that of the environment variable BATCHPROOF_CLIENT_API_KEY, else there is none. An
     `authorization` among `headers` is used as it is, whatever the environment says.
     """
     given = dict(headers or {})

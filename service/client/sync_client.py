@@ -39,7 +39,7 @@ class Client:
 
         Without `model` it is the service's default model: the only one, or the one that `default_model` names.
         `timeout_s` is how long one try may take to connect, and then to send or receive anything at all. `api_key`
-        goes as `Authorization: Bearer`; without it the environment's BATCHPROOF_API_KEY does. For https, `cafile`
+        goes as `Authorization: Bearer`; without it the environment's BATCHPROOF_CLIENT_API_KEY does. For https, `cafile`
         holds the certificates to trust instead of the system's, `verify=False` trusts any, and `client_cert` is what
         the client shows: a file, or (certificate, key), or (certificate, key, password).
         """

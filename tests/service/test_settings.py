@@ -24,6 +24,12 @@ def test_a_flag_goes_before_the_environment_before_the_file(tmp_path: Path) -> N
     assert sources == {"port": "flag", "workers": "environment", "threads": "file", "host": "default"}
 
 
+def test_what_the_client_reads_is_no_setting() -> None:
+    """A client's key in the environment keeps no service of the same environment from starting."""
+    loaded = settings.load({}, {"BATCHPROOF_CLIENT_API_KEY": "k", "BATCHPROOF_PORT": "5"}, None)
+    assert loaded.settings.port == 5
+
+
 def test_the_environment_names_the_file(tmp_path: Path) -> None:
     """BATCHPROOF_SETTINGS is the file where no flag names one."""
     file = tmp_path / "settings.toml"
