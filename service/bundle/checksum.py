@@ -1,6 +1,6 @@
 """The seal of bundle.json: a SHA-256 over the file itself, so that no byte of it can change unseen.
 
-The digest is taken over the file's bytes with the 64 digits of the top-level field `sha256` written as zeros.
+The digest is computed over the file's bytes with the 64 digits of the top-level field `sha256` written as zeros.
 It guards against damage and careless edits, not against an author of bad faith, who can seal again.
 """
 

@@ -41,13 +41,13 @@ class Conformal(BaseModel):
 
     def level(self, coverage: float) -> int:
         """Return the place of the least stored coverage that is at least `coverage`; raises ValueError."""
-        found = bisect_left(self.coverages, coverage - SLACK)
-        if not 0.0 < coverage < 1.0 or found == len(self.coverages):
+        place = bisect_left(self.coverages, coverage - SLACK)
+        if not 0.0 < coverage < 1.0 or place == len(self.coverages):
             raise ValueError(
                 f"coverage must be above 0 and at most {self.coverages[-1]:g}, "
                 f"the most that {self.calibration_rows} calibration rows can support"
             )
-        return found
+        return place
 
     def intervals(self, level: int, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the least and the greatest value of each interval, both [rows] float32, for `values` [rows]."""

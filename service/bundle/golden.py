@@ -13,7 +13,7 @@ from batchproof.service.errors import BundleError
 
 MIN_ROWS = 32
 MAX_ROWS = 4096
-ABSOLUTE = 1e-5  # float32 bundles: |found - stored| <= ABSOLUTE + RELATIVE * |stored|
+ABSOLUTE = 1e-5  # float32 bundles: |computed - stored| <= ABSOLUTE + RELATIVE * |stored|
 RELATIVE = 1e-5
 
 
@@ -41,30 +41,30 @@ def parse(raw: bytes, manifest: Manifest) -> Golden:
     return Golden(rows, {name: _output(stored[name], wanted[name], len(rows)) for name in wanted})
 
 
-def check(golden: Golden, found: Mapping[str, np.ndarray], *, exact: bool) -> None:
+def check(golden: Golden, computed: Mapping[str, np.ndarray], *, exact: bool) -> None:
     """Compare this host's outputs with the stored ones: bits where `exact`, else float32 within the tolerance.
 
     Raises BundleError naming the first row and output that differ.
     """
     for name, stored in golden.outputs.items():
-        wrong = _differs(stored, found[name], exact=exact or stored.dtype == np.bool_)
+        wrong = _differs(stored, computed[name], exact=exact or stored.dtype == np.bool_)
         if wrong.any():
             row, column = np.argwhere(wrong)[0]
             raise BundleError(
-                f"golden row {row} gives {name}[{column}] = {found[name][row, column]!s} on this host, but golden.json "
+                f"golden row {row} gives {name}[{column}] = {computed[name][row, column]!s} on this host, but golden.json "
                 f"has {stored[row, column]!s} ({'the bits must be equal' if exact else 'tolerance 1e-5 + 1e-5·|value|'})"
             )
 
 
-def _differs(stored: np.ndarray, found: np.ndarray, *, exact: bool) -> np.ndarray:
+def _differs(stored: np.ndarray, computed: np.ndarray, *, exact: bool) -> np.ndarray:
     if exact:
         size = stored.dtype.itemsize
         as_bytes = (
-            np.ascontiguousarray(array).view(np.uint8).reshape(*stored.shape, size) for array in (stored, found)
+            np.ascontiguousarray(array).view(np.uint8).reshape(*stored.shape, size) for array in (stored, computed)
         )
         differs: np.ndarray = np.any(np.not_equal(*as_bytes), axis=-1)
         return differs
-    gap = np.abs(found.astype(np.float64) - stored)
+    gap = np.abs(computed.astype(np.float64) - stored)
     near: np.ndarray = gap <= ABSOLUTE + RELATIVE * np.abs(stored.astype(np.float64))
     return ~near  # NaN is near nothing
 

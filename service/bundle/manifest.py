@@ -60,8 +60,8 @@ class Manifest(Closed):
 
     @model_validator(mode="after")
     def _classes_fit_task(self) -> Self:
-        found = len(self.signature.classes or ())
-        fits = {"binary": found == 2, "multiclass": found >= 3, "regression": self.signature.classes is None}
+        count = len(self.signature.classes or ())
+        fits = {"binary": count == 2, "multiclass": count >= 3, "regression": self.signature.classes is None}
         if not fits[self.task]:
-            raise ValueError(f"signature.classes has {found} classes, which does not fit a {self.task} task")
+            raise ValueError(f"signature.classes has {count} classes, which does not fit a {self.task} task")
         return self

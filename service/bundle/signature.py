@@ -51,8 +51,8 @@ class Feature(Closed):
 
     name: Annotated[str, Field(min_length=1, max_length=1000)]
     kind: Kind
-    value_type: ValueType  # what the training column held: decides which JSON types are taken
-    missing: bool  # whether null is taken
+    value_type: ValueType  # what the training column held: decides which JSON types are accepted
+    missing: bool  # whether null is accepted
     range: tuple[FiniteFloat, FiniteFloat] | None = None  # numeric, date: least and greatest training value
     categories: tuple[str, ...] | None = None  # categorical only
     # A JSON value: what explanations start from.

@@ -19,7 +19,7 @@ def table(verification: Verification, subject: str) -> str:
 
 
 def verdict(verification: Verification) -> str:
-    """Say what was found of the model and what cures it."""
+    """Return what happens to the rows, and what cures it."""
     first, last = verification.attempts[0], verification.attempts[-1]
     if first.holds and not first.is_complete:
         return f"no bit changed so far: {first.compared} rows compared when the time was up"

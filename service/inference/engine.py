@@ -1,4 +1,4 @@
-"""The one importer of onnxruntime: a session with fixed options, and what it is made of."""
+"""The one importer of onnxruntime: a session with fixed options, and what made its bits."""
 
 import os
 from collections.abc import Sequence
@@ -116,10 +116,10 @@ def library() -> ModuleType:
 
 
 def failures(ort: ModuleType) -> tuple[type[Exception], ...]:
-    """Return every exception that a session raises: the binding's own classes share no base but Exception."""
+    """Return every exception that a session raises: the binding's classes have no common base but Exception."""
     state = vars(ort.capi.onnxruntime_pybind11_state).values()
-    own = (kind for kind in state if isinstance(kind, type) and issubclass(kind, Exception))
-    return (RuntimeError, ValueError, TypeError, MemoryError, *own)
+    engine_errors = (kind for kind in state if isinstance(kind, type) and issubclass(kind, Exception))
+    return (RuntimeError, ValueError, TypeError, MemoryError, *engine_errors)
 
 
 def provider_of(options: EngineOptions) -> tuple[str, dict[str, str]]:
@@ -153,22 +153,22 @@ def session_options(options: EngineOptions) -> Any:
     """Return the session's options: nodes run one after another, and no message is printed beside the exception."""
     ort = library()
     levels = ort.GraphOptimizationLevel
-    made = ort.SessionOptions()
-    made.intra_op_num_threads = threads_of(options)
-    made.inter_op_num_threads = 1
-    made.use_deterministic_compute = True
-    made.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    made.graph_optimization_level = {
+    session = ort.SessionOptions()
+    session.intra_op_num_threads = threads_of(options)
+    session.inter_op_num_threads = 1
+    session.use_deterministic_compute = True
+    session.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    session.graph_optimization_level = {
         "none": levels.ORT_DISABLE_ALL,
         "basic": levels.ORT_ENABLE_BASIC,
         "extended": levels.ORT_ENABLE_EXTENDED,
         "all": levels.ORT_ENABLE_ALL,
     }[options.optimisation]
-    made.log_severity_level = 4
-    made.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spin else "0")
+    session.log_severity_level = 4
+    session.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spin else "0")
     for key, value in options.entries:
-        made.add_session_config_entry(key, value)
-    return made
+        session.add_session_config_entry(key, value)
+    return session
 
 
 def threads_of(options: EngineOptions) -> int:

@@ -1,4 +1,4 @@
-"""One loaded model: a bundle, the session that runs it, and what was found when it was checked on this host."""
+"""One loaded model: a bundle, the session that runs it, and the verdict of its check on this host."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -119,5 +119,5 @@ def check_golden(bundle: Bundle, runner: Runner, encoder: Encoder) -> None:
     if encoded.errors:
         row, feature, message = encoded.errors[0]
         raise BundleError(f"golden.json row {row}, feature {feature!r}: {message}")
-    (found,) = runner.run([encoded.arrays])
-    golden.check(bundle.golden, found, exact=bundle.manifest.arithmetic.kind == "exact")
+    (outputs,) = runner.run([encoded.arrays])
+    golden.check(bundle.golden, outputs, exact=bundle.manifest.arithmetic.kind == "exact")

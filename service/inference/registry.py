@@ -11,7 +11,7 @@ from batchproof.service.bundle.signing.trust import TrustPolicy
 from batchproof.service.errors import BundleError, EngineError, ServiceError, nearest
 from batchproof.service.features.encoder import listed
 from batchproof.service.inference.model import Model
-from batchproof.service.inference.repository import Found, Refusal, scan
+from batchproof.service.inference.repository import BundleFolder, Refusal, scan
 
 Versions = Literal["newest", "all"]
 
@@ -26,7 +26,7 @@ class Registry:
     @property
     def names(self) -> list[str]:
         """Return the names of the models that were found, whether they loaded or were refused."""
-        return sorted({*self.models, *(one.name for one in self.refusals if one.version is not None)})
+        return sorted({*self.models, *(refusal.name for refusal in self.refusals if refusal.version is not None)})
 
     def newest(self, name: str) -> Model:
         """Return the newest version that loaded; raises KeyError."""
@@ -44,16 +44,16 @@ class Registry:
 class Snapshot:
     """The bundles of a models folder as they were at one moment: what is loaded from it later does not change with it."""
 
-    found: Sequence[Found]
+    folders: Sequence[BundleFolder]
     refusals: Sequence[Refusal]
     bundles: Mapping[Path, Bundle] = field(default_factory=dict)  # by folder; an older version may not be among them
     faults: Mapping[Path, str] = field(default_factory=dict)  # why a folder was refused
 
-    def read(self, found: Found, limits: bundle.Limits | None, trust: TrustPolicy | None) -> Bundle:
+    def read(self, folder: BundleFolder, limits: bundle.Limits | None, trust: TrustPolicy | None) -> Bundle:
         """Return the bundle as it was, or as it is where it was not read then; raises BundleError."""
-        if found.folder in self.faults:
-            raise BundleError(self.faults[found.folder])
-        return self.bundles.get(found.folder) or _read(found, limits, trust)
+        if folder.folder in self.faults:
+            raise BundleError(self.faults[folder.folder])
+        return self.bundles.get(folder.folder) or _read(folder, limits, trust)
 
 
 def take_snapshot(
@@ -64,19 +64,19 @@ def take_snapshot(
     trust: TrustPolicy | None = None,
 ) -> Snapshot:
     """Read, but do not load, the bundles that `load` would load; raises BundleError where `root` is no folder."""
-    found, refusals = scan(root)
+    folders, refusals = scan(root)
     bundles: dict[Path, Bundle] = {}
     faults: dict[Path, str] = {}
     names: set[str] = set()
-    for one in found:
-        if _is_wanted(one, versions, pinned or {}, names):
+    for folder in folders:
+        if _is_wanted(folder, versions, pinned or {}, names):
             try:
-                bundles[one.folder] = _read(one, limits, trust)
+                bundles[folder.folder] = _read(folder, limits, trust)
             except BundleError as error:
-                faults[one.folder] = str(error)
+                faults[folder.folder] = str(error)
             else:
-                names.add(one.name)
-    return Snapshot(found, refusals, bundles, faults)
+                names.add(folder.name)
+    return Snapshot(folders, refusals, bundles, faults)
 
 
 def load(
@@ -91,42 +91,42 @@ def load(
     """Load the models under `root`, or of a `snapshot` of it; a bad bundle is refused by name and never stops a good one.
 
     With `newest`, where the newest version is refused the next older one that loads is served in its place, and the
-    refusal stays on record. A `pinned` version {name: version} is served alone: nothing takes its place.
+    refusal stays on record. A `pinned` version {name: version} is the only one served: nothing takes its place.
     Raises BundleError where `root` is no folder, and where it has no folder for a pinned version.
     """
     pinned = pinned or {}
     snapshot = snapshot or Snapshot(*scan(root))
-    found, refusals = snapshot.found, list(snapshot.refusals)
+    folders, refusals = snapshot.folders, list(snapshot.refusals)
     models: dict[str, dict[int, Model]] = {}
-    for one in found:
-        if not _is_wanted(one, versions, pinned, models):
+    for folder in folders:
+        if not _is_wanted(folder, versions, pinned, models):
             continue
         try:
-            loaded = load_one(snapshot.read(one, limits, trust))
+            loaded = load_one(snapshot.read(folder, limits, trust))
         except (BundleError, EngineError) as error:
-            refusals.append(Refusal(one.name, one.version, str(error)))
+            refusals.append(Refusal(folder.name, folder.version, str(error)))
         else:
             models.setdefault(loaded.manifest.name, {})[loaded.manifest.version] = loaded
     for name, version in pinned.items():
         is_loaded = version in models.get(name, {})  # a bundle folder given directly has its version inside
-        if not is_loaded and not any((one.name, one.version) == (name, version) for one in found):
+        if not is_loaded and not any((folder.name, folder.version) == (name, version) for folder in folders):
             raise BundleError(f"Model {name!r}: version {version} is pinned, but {root} has no folder {name}/{version}")
     return Registry(models, tuple(refusals))
 
 
-def _is_wanted(found: Found, versions: Versions, pinned: Mapping[str, int], loaded: Container[str]) -> bool:
+def _is_wanted(folder: BundleFolder, versions: Versions, pinned: Mapping[str, int], loaded: Container[str]) -> bool:
     """Return whether to load a version, where a newer one of each name in `loaded` is loaded already."""
-    if found.name in pinned:
-        return found.version in (None, pinned[found.name])
-    return versions == "all" or found.name not in loaded
+    if folder.name in pinned:
+        return folder.version in (None, pinned[folder.name])
+    return versions == "all" or folder.name not in loaded
 
 
-def _read(found: Found, limits: bundle.Limits | None, trust: TrustPolicy | None) -> Bundle:
-    read = bundle.read(found.folder, limits, trust)
+def _read(folder: BundleFolder, limits: bundle.Limits | None, trust: TrustPolicy | None) -> Bundle:
+    read = bundle.read(folder.folder, limits, trust)
     named = (read.manifest.name, read.manifest.version)
-    if found.version is not None and named != (found.name, found.version):
+    if folder.version is not None and named != (folder.name, folder.version):
         raise BundleError(
-            f"bundle.json says {named[0]} version {named[1]}, but its folder says {found.name} version {found.version}"
+            f"bundle.json says {named[0]} version {named[1]}, but its folder says {folder.name} version {folder.version}"
         )
     return read
 

@@ -10,7 +10,7 @@ from batchproof.service.errors import BundleError, closest
 
 
 @dataclass(frozen=True)
-class Found:
+class BundleFolder:
     """A folder that holds a bundle.json, and what its path says it is."""
 
     name: str
@@ -27,7 +27,7 @@ class Refusal:
     message: str
 
 
-def scan(root: Path) -> tuple[list[Found], list[Refusal]]:
+def scan(root: Path) -> tuple[list[BundleFolder], list[Refusal]]:
     """List the bundles under `root`: a folder of models, the folder of one model, or one bundle.
 
     `root` itself may be a link, nothing below it. Hidden folders and those without a bundle.json (still being copied)
@@ -35,21 +35,25 @@ def scan(root: Path) -> tuple[list[Found], list[Refusal]]:
     """
     _check(root)
     root = Path(os.path.realpath(root))
-    if (root / "bundle.json").exists():
-        return [Found(root.name, None, root)], []
+    if _holds_bundle(root):
+        return [BundleFolder(root.name, None, root)], []
     children = _folders(root)
-    if any(name.isdecimal() and (child / "bundle.json").exists() for name, child in children):
+    if any(name.isdecimal() and _holds_bundle(child) for name, child in children):
         return _versions(root)
-    found: list[Found] = []
+    folders: list[BundleFolder] = []
     refusals: list[Refusal] = []
     for name, child in children:
         if child.is_symlink():
             refusals.append(Refusal(name, None, f"{child} is a link; links are not followed"))
             continue
-        versions, refused = _versions(child)
-        found += versions
-        refusals += refused
-    return found, refusals
+        try:
+            versions, refused = _versions(child)
+        except BundleError as error:  # one folder that cannot be listed keeps no other model from being served
+            refusals.append(Refusal(name, None, str(error)))
+        else:
+            folders += versions
+            refusals += refused
+    return folders, refusals
 
 
 def _check(root: Path) -> None:
@@ -67,16 +71,21 @@ def _check(root: Path) -> None:
     raise BundleError(f"there is no model or bundle {absent}{there}")
 
 
-def _versions(model: Path) -> tuple[list[Found], list[Refusal]]:
-    found, refusals = [], []
+def _versions(model: Path) -> tuple[list[BundleFolder], list[Refusal]]:
+    folders, refusals = [], []
     for name, folder in _folders(model):
-        if not (folder / "bundle.json").exists():
+        if not _holds_bundle(folder):
             continue
         if name.isascii() and name.isdecimal() and not name.startswith("0") and len(name) <= 18:
-            found.append(Found(model.name, int(name), folder))
+            folders.append(BundleFolder(model.name, int(name), folder))
         else:
             refusals.append(Refusal(model.name, None, f"{folder}: a version is a positive whole number such as 1"))
-    return sorted(found, key=lambda one: -(one.version or 0)), refusals
+    return sorted(folders, key=lambda folder: -(folder.version or 0)), refusals
+
+
+def _holds_bundle(folder: Path) -> bool:
+    """Return whether there is a bundle.json; a folder that this process may not enter has none."""
+    return os.path.exists(folder / "bundle.json")  # noqa: PTH110 - pathlib's raises where the folder may not be entered
 
 
 def _folders(parent: Path) -> list[tuple[str, Path]]:
@@ -91,13 +100,13 @@ def _folders(parent: Path) -> list[tuple[str, Path]]:
 
 def newest(path: Path) -> Path:
     """Return the bundle folder meant by `path`; raises BundleError where there is none, or more than one model."""
-    found, refusals = scan(path)
-    if not found:
+    folders, refusals = scan(path)
+    if not folders:
         raise BundleError(refusals[0].message if refusals else f"{path} holds no bundle: no bundle.json was found")
-    names = sorted({one.name for one in found})
+    names = sorted({folder.name for folder in folders})
     if len(names) > 1:
         raise BundleError(f"{path} holds several models; name one of {', '.join(str(path / name) for name in names)}")
-    return found[0].folder
+    return folders[0].folder
 
 
 @contextmanager

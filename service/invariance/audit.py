@@ -22,10 +22,10 @@ DEFAULT_RATE = 1000  # one batch in this many
 
 
 class Audit:
-    """Decides which batches are looked at, and looks. Not for several threads at once: one for each batcher."""
+    """Chooses batches at random and checks them. Not thread-safe: each batcher has its own."""
 
     def __init__(self, rate: int = DEFAULT_RATE, seed: int | None = None) -> None:
-        """Look at one batch in `rate` on average, at random; 0 looks at none. `seed` is for tests."""
+        """Check one batch in `rate` on average, at random; 0 checks none. `seed` is for tests."""
         self.looked = 0
         self.violations = 0
         self._rate = rate
@@ -33,7 +33,7 @@ class Audit:
         self._until_next = self._gap()
 
     def is_due(self) -> bool:
-        """Count one batch; returns whether it is the one to look at."""
+        """Count one batch; returns whether it is to be checked."""
         self._until_next -= 1
         if self._until_next:
             return False

@@ -6,7 +6,7 @@ from math import gcd
 
 import numpy as np
 
-LARGEST_FILL = 33  # rows: filled batches take the sizes up to this one in turn
+LARGEST_FILL = 33  # rows: filled batches use the sizes up to this one in turn
 CUTS = (1, 2, 3, 5, 8, 13, 21, 34, 55)  # rows of the requests that a batch is joined from
 GOLDEN_SECTION = 0.618  # of the probe rows: the step from a batch's row to its next
 
@@ -30,14 +30,14 @@ def spread(size: int, rows: int, turn: int) -> np.ndarray:
 
 
 def filled(sizes: Sequence[int], rows: Sequence[int]) -> Iterator[np.ndarray]:
-    """Yield, for each of the probe `rows`, a batch that it fills alone; `sizes` to LARGEST_FILL are taken in turn."""
+    """Yield, for each of the probe `rows`, a batch that it fills alone; `sizes` to LARGEST_FILL are used in turn."""
     usable = [size for size in sizes if 1 < size <= LARGEST_FILL]
     for number, row in enumerate(rows):
         yield np.full(usable[number % len(usable)], row)
 
 
 def cut(chosen: np.ndarray) -> list[np.ndarray]:
-    """Part a batch into requests of uneven sizes, as callers do; a batch of an even size stays one request."""
+    """Split a batch into requests of uneven sizes, as callers do; a batch of an even size stays one request."""
     if len(chosen) % 2 == 0:
         return [chosen]
     pieces, start = [], 0

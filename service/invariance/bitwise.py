@@ -106,17 +106,17 @@ def _joined(outputs: Sequence[Outputs], names: Iterable[str]) -> Outputs:
     return {name: np.concatenate([piece[name] for piece in outputs]) for name in names}
 
 
-def _is_same(found: np.ndarray, wanted: np.ndarray) -> bool:
+def _is_same(batched: np.ndarray, wanted: np.ndarray) -> bool:
     """Return whether all bytes are equal; one comparison of memory, since nearly always they are."""
-    return found.dtype == wanted.dtype and found.shape == wanted.shape and found.tobytes() == wanted.tobytes()
+    return batched.dtype == wanted.dtype and batched.shape == wanted.shape and batched.tobytes() == wanted.tobytes()
 
 
-def _differences(found: Outputs, lone: Outputs, chosen: np.ndarray) -> BitCounts:
+def _differences(batched: Outputs, lone: Outputs, chosen: np.ndarray) -> BitCounts:
     """Count the rows of one batch whose bytes are not those in `lone`, row by row."""
     counts = BitCounts()
     changed = np.zeros(len(chosen), dtype=bool)
     for name, wanted in lone.items():
-        array = found[name]
+        array = batched[name]
         if is_alike := (array.dtype, array.shape) == (wanted.dtype, wanted.shape):
             differs = np.any(row_bytes(array) != row_bytes(wanted), axis=1)
         else:

@@ -30,7 +30,7 @@ from batchproof.service.invariance.verdict import Attempt, InvarianceError, Poli
 TILES = (16, 32, 64)  # rows; a lone row then costs what this many cost
 LEAST_DRAWS = 2  # one for each kind of thread
 WORKERS = 2  # threads side by side
-CALLING_ROWS = 65  # the calling thread's largest batch: a larger one is no other kernel there than on a worker thread
+CALLING_ROWS = 65  # the calling thread's largest batch: a larger one runs the same kernels on a worker thread
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Effort:
 
 @dataclass(frozen=True)
 class Checked:
-    """The runners that may serve, and what they were found to do."""
+    """The runners that may serve, and the verdict on them."""
 
     runners: tuple[Runner, ...]
     verification: Verification
@@ -108,15 +108,15 @@ def verify(
     """Check `runners`, which must agree with each other, and pad their runs where that is needed and allowed.
 
     `require`: as they are, else padded, else refused. `tile`: always padded, else refused. `report`: as they are,
-    whatever is found. `proved` says that the graph has a certificate. Raises InvarianceError, and EngineError where
+    whatever the comparison shows. `proved` says that the graph has a certificate. Raises InvarianceError, and EngineError where
     a run fails.
     """
     started_s = time.perf_counter()
     attempts: list[Attempt] = []
     for tile_rows in _ways(policy):
         used = [_tiled(runner, tile_rows) for runner in runners] if tile_rows else list(runners)
-        made, bits = attempt(used, draw, effort)
-        attempts.append(made)
+        tried, bits = attempt(used, draw, effort)
+        attempts.append(tried)
         if attempts[-1].holds or policy == "report" or (effort and effort.time and effort.time.is_over):
             break
     status = _status(attempts[-1], policy, proved=proved)
@@ -159,7 +159,7 @@ def attempt(
 ) -> tuple[Attempt, str]:
     """Compare draws of probe rows on every runner with their lone bits on the first one.
 
-    Returns what was found, and a digest over the lone bits of draw 0.
+    Returns the counts, and a digest over the lone bits of draw 0.
     """
     effort = effort or Effort()
     allowed = effort.time or TimeBudget()

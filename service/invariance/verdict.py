@@ -1,4 +1,4 @@
-"""What was found when a model's batch invariance was checked on this host: plain values, ready for JSON."""
+"""The verdict on a model's batch invariance on this host: plain values, ready for JSON."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""Workers agree on the bits: each has a session of its own, and what they got for the probe rows must be equal."""
+"""Check that all workers produce the same bits for the probe rows; each has its own session."""
 
 import hashlib
 import json
@@ -17,11 +17,11 @@ def agree(folder: Path, sha256: str, verdict: Verdict) -> None:
     """
     host = json.dumps(dict(verdict.host), sort_keys=True)
     path = folder / f"bits-{hashlib.sha256(f'{sha256} {host}'.encode()).hexdigest()}"
-    own = folder / f".{path.name}.{os.getpid()}"
+    temporary = folder / f".{path.name}.{os.getpid()}"
     folder.mkdir(parents=True, exist_ok=True)
-    own.write_text(verdict.bits, encoding="ascii")
+    temporary.write_text(verdict.bits, encoding="ascii")
     try:
-        os.link(own, path)  # whole or not at all, and only by the first
+        os.link(temporary, path)  # whole or not at all, and only by the first
     except FileExistsError:
         if path.read_text(encoding="ascii") != verdict.bits:
             raise EngineError(
@@ -29,4 +29,4 @@ def agree(folder: Path, sha256: str, verdict: Verdict) -> None:
                 "the same engine and options"
             ) from None
     finally:
-        own.unlink()
+        temporary.unlink()

@@ -78,7 +78,7 @@ class Message:
         return [value for value in self._values.get(name, ()) if isinstance(value, memoryview)]
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """Return the values of a text field; raises ValueError where one is no text, or longer than a name may be."""
+        """Return the values of a text field; raises ValueError where one is not UTF-8, or longer than a name may be."""
         values = self.bytes(name)
         if any(len(value) > MAX_TEXT_BYTES for value in values):
             raise ValueError(f"the field {name} is longer than {MAX_TEXT_BYTES} bytes")

@@ -1,6 +1,7 @@
 """From a models folder to what is served: versions, pins, half-copied folders, and refusals that harm no one else."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -191,3 +192,19 @@ def test_golden_row_that_the_signature_refuses_is_refused(models: Path) -> None:
     reseal(path.parent)
     (refusal,) = registry.load(models, load_one).refusals
     assert refusal.message == "golden.json row 3, feature 'count': expected a number, got a string"
+
+
+def test_folder_that_cannot_be_listed_harms_no_other(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model's folder that this process may not list is one refusal: the other models load."""
+    real = os.scandir
+
+    def scandir(path: Path) -> object:
+        if str(path).endswith("/a"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    loaded = registry.load(models, load_one)
+    assert served(loaded) == {"b": [1]}
+    assert [(refusal.name, refusal.version) for refusal in loaded.refusals] == [("a", None)]
+    assert loaded.refusals[0].message.endswith("a cannot be listed: Permission denied")

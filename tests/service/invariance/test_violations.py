@@ -91,7 +91,7 @@ def test_withdrawal_reaches_every_worker(tmp_path: Path) -> None:
     with served(tmp_path, "require") as server:
         with both(server) as pair:
             (tmp_path / "violate").touch()
-            assert ask(pair[0])[0] == 200
+            assert ask(pair[0])[0] in (200, 503)  # 503: the audit of an earlier request came to the file first
             for connection in pair:
                 codes = (ask(connection)[1].get("error", {}).get("code") for _ in range(5000))
                 assert "withdrawn" in codes
