@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from batchproof.training.prove.box import Box, ProofError
+from batchproof.training.prove.box import Box, ProofError, of_constant
 from batchproof.training.prove.proof import Proof
 
 FLOATS = (
@@ -56,9 +56,12 @@ class Draft:
 
     def constant(self, value: Constant, dtype: Any = None) -> str:
         """Store a constant and return its name."""
+        stored = np.asarray(value, dtype)
+        if self.random.random() < 0.1:
+            return self.add("Constant", [], value=numpy_helper.from_array(stored))
         name = f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
-        self.proof.boxes[name] = Proof(helper.make_graph([], "one", [], [], [self.constants[-1]])).boxes[name]
+        self.constants.append(numpy_helper.from_array(stored, name))
+        self.proof.boxes[name] = of_constant(stored, name)
         return name
 
     def add(self, op: str, operands: Sequence[str], **attributes: Any) -> str:

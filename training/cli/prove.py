@@ -6,6 +6,7 @@ read, differs from its manifest, or belongs to a float32 bundle.
 
 import argparse
 import json
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +15,12 @@ from google.protobuf.message import DecodeError
 
 from batchproof.service.bundle import reader as bundle
 from batchproof.service.cli.parser import Arguments
-from batchproof.service.errors import USAGE, BundleError
+from batchproof.service.errors import USAGE, BundleError, EngineError
 from batchproof.service.inference import repository as models_folder
 from batchproof.training.export.exact.optimiser import check_optimised
 from batchproof.training.prove import ProofError, prove
 from batchproof.training.prove.certificate import page
+from batchproof.training.prove.limits import MAX_FILE_BYTES, shown
 from batchproof.training.settings import SettingError
 
 
@@ -31,11 +33,13 @@ def main(arguments: Sequence[str]) -> int:
             path = models_folder.newest(path) / "model.onnx"
             model = bundled(path.parent)
         else:
-            model = path.read_bytes()
+            model = read_file(path)
         certificate = prove(model)
         check_optimised(model)
     except (BundleError, SettingError) as error:
         return refused(f"{path}: {str(error).rstrip('.')}.", USAGE)
+    except EngineError as error:
+        return refused(f"{path} is not proved: {shown(str(error), 300).rstrip('.')}.", 1)
     except OSError as error:
         return refused(f"{path} cannot be read: {error.strerror}.", USAGE)
     except DecodeError:
@@ -44,6 +48,16 @@ def main(arguments: Sequence[str]) -> int:
         return refused(f"{path} is not proved: at {error}.", 1)
     print(json.dumps(certificate) if options.json else page(certificate))
     return 0
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a regular file of bounded size; SettingError where it is none."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise SettingError("this is not a regular file")
+    if status.st_size > MAX_FILE_BYTES:
+        raise SettingError(f"the file has {status.st_size} bytes; at most {MAX_FILE_BYTES} are read")
+    return path.read_bytes()
 
 
 def bundled(folder: Path) -> bytes:

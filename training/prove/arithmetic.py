@@ -12,6 +12,7 @@ import numpy as np
 
 from batchproof.training.prove.box import FINEST, ZERO_GRID, Box, grid_of
 from batchproof.training.prove.broadcast import broadcast, exact, holds_infinity, holds_zero, numeric, whole
+from batchproof.training.prove.limits import shown
 from batchproof.training.prove.node import Node, Rule
 
 
@@ -104,7 +105,7 @@ def need_finished(call: Node) -> None:
     """Refuse arithmetic on a MatMul's own result: engines merge an Add behind it, or a factor, into the product."""
     for box in call.boxes:
         if "MatMul" in box.makers:
-            raise call.refuse(f"{box.name} is a MatMul: engines take a sum or a factor behind it into its sums")
+            raise call.refuse(f"{shown(box.name)} is a MatMul: engines take a sum or a factor behind it into its sums")
 
 
 def need_kept(call: Node, neutral: float, boxes: Sequence[Box]) -> None:
@@ -117,7 +118,7 @@ def need_kept(call: Node, neutral: float, boxes: Sequence[Box]) -> None:
             continue
         low, high = float(box.low.item()), float(box.high.item())
         if np.float32(low) <= neutral <= np.float32(high) and not low == high == neutral:
-            raise call.refuse(f"{box.name} is {neutral:g} in float32, but not in float64: engines drop the operation")
+            raise call.refuse(f"{shown(box.name)} is {neutral:g} in float32, but not in float64: engines drop the operation")
 
 
 def sqrt(call: Node) -> Box:

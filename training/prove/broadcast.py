@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from batchproof.training.prove.box import Box, on_grid
+from batchproof.training.prove.limits import shown
 from batchproof.training.prove.node import Node
 
 
@@ -20,7 +21,7 @@ def broadcast(call: Node) -> list[Box]:
     rank, rows = next(iter(places), (0, None))
     for box in call.boxes:
         if rows is not None and not box.rowed and not leaves_rows(box.low.shape, rank, rows):
-            raise call.refuse(f"the constant {box.name} has a length along the row axis")
+            raise call.refuse(f"the constant {shown(box.name)} has a length along the row axis")
     shape = np.broadcast_shapes(*(box.low.shape for box in call.boxes))
     call.need_room(shape)
     return [spread(box, shape, rows) for box in call.boxes]

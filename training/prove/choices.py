@@ -4,6 +4,7 @@ import numpy as np
 
 from batchproof.training.prove.box import Box
 from batchproof.training.prove.broadcast import broadcast, numeric, truth
+from batchproof.training.prove.limits import shown
 from batchproof.training.prove.node import Node, Rule
 
 
@@ -42,7 +43,7 @@ def extreme(op: str) -> Rule:
         result = operands[0]
         for box in operands:
             if box.nan.any():
-                raise call.refuse(f"NaN may arrive in {box.name or 'an input'}: guard it by IsNaN and Where first")
+                raise call.refuse(f"NaN may arrive in {shown(box.name) or 'an input'}: guard it by IsNaN and Where first")
             low, high = function(result.low, box.low), function(result.high, box.high)
             result = numeric(low, high, np.minimum(result.exponent, box.exponent), result.nan, rows=result.rows)
         return result

@@ -13,9 +13,9 @@ MAX_WORK = 2**28  # elements that all rules together read and write, some ten st
 MAX_WORDS = 80  # characters of a name in a message
 
 
-def shown(text: str) -> str:
-    """Return a name out of a file as a terminal can show it: no control characters, at most MAX_WORDS long."""
-    short = text if len(text) <= MAX_WORDS else text[:MAX_WORDS] + "…"
+def shown(text: str, most: int = MAX_WORDS) -> str:
+    """Return a name out of a file as a terminal can show it: no control characters, at most `most` of the letters."""
+    short = text if len(text) <= most else text[:most] + "…"
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in short)
 
 

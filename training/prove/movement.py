@@ -13,6 +13,7 @@ import numpy as np
 
 from batchproof.training.prove.box import Box, merged
 from batchproof.training.prove.forms import MAX_NUMBERS
+from batchproof.training.prove.limits import shown
 from batchproof.training.prove.node import Node, Rule
 
 MAX_LOOKUPS = 2**24  # entries of a table that one Gather's distinct intervals of codes may cover
@@ -203,9 +204,9 @@ def slices(call: Node) -> Box:
 def constants(call: Node, box: Box) -> list[int]:
     """Return the numbers of an operand that shapes or axes depend on; refuses any but a constant list."""
     if not box.constant or box.low.ndim != 1:
-        raise call.refuse(f"{box.name} must be a constant list of numbers")
+        raise call.refuse(f"{shown(box.name)} must be a constant list of numbers")
     if box.low.size > MAX_NUMBERS:
-        raise call.refuse(f"{box.name} has {box.low.size} numbers; at most {MAX_NUMBERS} are read")
+        raise call.refuse(f"{shown(box.name)} has {box.low.size} numbers; at most {MAX_NUMBERS} are read")
     return [int(number) for number in box.low]
 
 
@@ -213,7 +214,7 @@ def need_rows_first(call: Node) -> None:
     """Refuse an operand whose row axis is another than the first."""
     for box in call.boxes:
         if box.rows:
-            raise call.refuse(f"the row axis of {box.name} is not the first, the only place known here")
+            raise call.refuse(f"the row axis of {shown(box.name)} is not the first, the only place known here")
 
 
 def keep_rows(call: Node, box: Box, axis: int) -> None:

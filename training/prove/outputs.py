@@ -11,6 +11,7 @@ import onnx
 
 from batchproof.training.prove.box import Box, ProofError
 from batchproof.training.prove.declared import check_declared
+from batchproof.training.prove.limits import shown
 
 
 def check_outputs(graph: onnx.GraphProto, boxes: Mapping[str, Box]) -> None:
@@ -40,7 +41,7 @@ def check_settled(output: str, writers: Mapping[str, onnx.NodeProto], boxes: Map
     """Refuse an output that is not written by `Add +0.0` itself: engines drop an Add of zero that a node reads."""
     writer = writers[output]
     if not adds_zero(writer, boxes):
-        reason = f"the output {output} must be written by Add +0.0: the sign of its zeros is not settled"
+        reason = f"the output {shown(output)} must be written by Add +0.0: the sign of its zeros is not settled"
         raise ProofError(writer.name or output, reason)
 
 
@@ -64,5 +65,5 @@ def check_narrow(graph: onnx.GraphProto, boxes: Mapping[str, Box]) -> None:
         narrow = [name for name in node.input if boxes[name].dtype == np.float32]
         if narrow and node.output[0] not in outputs:
             raise ProofError(
-                node.name or node.op_type, f"computes with {narrow[0]}, which is float32: that is for outputs"
+                node.name or node.op_type, f"computes with {shown(narrow[0])}, which is float32: that is for outputs"
             )

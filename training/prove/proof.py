@@ -13,7 +13,7 @@ from batchproof.training.prove.box import Box, ProofError, of_constant
 from batchproof.training.prove.certificate import certificate
 from batchproof.training.prove.declared import check_model, constant_value, input_boxes
 from batchproof.training.prove.forms import check_operands, checked_attributes
-from batchproof.training.prove.limits import MAX_FILE_BYTES, Budget, shape_fault
+from batchproof.training.prove.limits import MAX_FILE_BYTES, Budget, shape_fault, shown
 from batchproof.training.prove.node import Node
 from batchproof.training.prove.outputs import check_outputs
 from batchproof.training.prove.reductions import Obligation
@@ -103,7 +103,7 @@ class Proof:
     def known(self, node: str, tensor: str) -> Box:
         """Return the box of an operand."""
         if tensor not in self.boxes:
-            raise ProofError(node, f"reads {tensor}, which nothing before it writes")
+            raise ProofError(node, f"reads {shown(tensor)}, which nothing before it writes")
         return self.boxes[tensor]
 
     def define(self, tensor: str, box: Box) -> None:

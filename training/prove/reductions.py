@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from batchproof.training.prove.box import ZERO_GRID, Box, power
+from batchproof.training.prove.limits import shown
 from batchproof.training.prove.movement import constants, distinct, keep_rows
 from batchproof.training.prove.node import Node
 
@@ -81,7 +82,7 @@ def matmul(call: Node) -> tuple[Box, Obligation]:
     if x.rows != 2 or x.low.ndim != 3 or weight.low.ndim != 3 or weight.low.shape[0] != x.low.shape[0]:
         raise call.refuse("known are products of a constant [k, out, in] and a tensor [k, in, rows] of as many parts")
     if x.makers & {"Mul", "Div"}:
-        raise call.refuse(f"{x.name} was multiplied: engines take the factor into the product")
+        raise call.refuse(f"{shown(x.name)} was multiplied: engines take the factor into the product")
     values, grid = (part.swapaxes(1, 2) for part in (weight.low, weight.exponent))  # [k, in, out]
     shape = (len(values), values.shape[2])
     nothing = Box(np.zeros(shape), np.zeros(shape), np.full(shape, ZERO_GRID), np.zeros(shape, bool), None)
@@ -126,7 +127,7 @@ def checked_operands(call: Node) -> tuple[Box, Box, Box]:
 def need_weights(call: Node, box: Box) -> None:
     """Refuse weights or a bias that are not constant and finite."""
     if not box.constant or not box.finite:
-        raise call.refuse(f"{box.name} must be constant and finite")
+        raise call.refuse(f"{shown(box.name)} must be constant and finite")
 
 
 def reduce_sum(call: Node) -> tuple[Box, Obligation]:
@@ -178,9 +179,9 @@ def rows_left(a: Box, places: tuple[int, ...], *, keep: bool) -> int | None:
 def need_exact_input(call: Node, a: Box) -> None:
     """Refuse a summand that is not a bounded tensor of rows."""
     if not a.finite:
-        raise call.refuse(f"NaN or an infinity may arrive in {a.name}: Clip it first")
+        raise call.refuse(f"NaN or an infinity may arrive in {shown(a.name)}: Clip it first")
     if not a.rowed:
-        raise call.refuse(f"{a.name} must have a row axis, it is constant")
+        raise call.refuse(f"{shown(a.name)} must have a row axis, it is constant")
 
 
 def check_bound(call: Node, reach: np.ndarray, units: np.ndarray, terms: int) -> float:

@@ -10,7 +10,8 @@ from onnx import numpy_helper
 from onnx.helper import get_attribute_value
 
 from batchproof.service.bundle.graph.check import OPSET
-from batchproof.service.inference.engine import EngineOptions, library, session_options
+from batchproof.service.errors import EngineError, first_line
+from batchproof.service.inference.engine import EngineOptions, failures, library, session_options
 from batchproof.training.prove.box import ProofError
 
 Level = Literal["none", "basic", "extended", "all"]
@@ -18,13 +19,20 @@ LEVELS: tuple[Level, ...] = ("none", "basic", "extended", "all")
 
 
 def optimised(model: bytes, level: Level) -> bytes:
-    """Return the graph that the engine runs at an optimisation level, serialised."""
+    """Return the graph that the engine runs at an optimisation level, serialised.
+
+    Raises EngineError where the engine cannot load it.
+    """
     with TemporaryDirectory() as folder:
         path = Path(folder) / "optimised.onnx"
         options = session_options(EngineOptions(device="cpu", optimisation=level))
         options.optimized_model_filepath = str(path)
         options.log_severity_level = 3  # silences a warning that the optimised graph is for this host only
-        library().InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        engine = library()
+        try:
+            engine.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except failures(engine) as error:
+            raise EngineError(f"the engine cannot load the graph: {first_line(error)}") from error
         return path.read_bytes()
 
 
