@@ -327,6 +327,57 @@ def matmul(draft: Draft) -> str:
     return draft.add("MatMul", [draft.constant(weights(random, [parts, int(random.integers(1, 4)), width])), x])
 
 
+def whole_numbers(draft: Draft, bits: int) -> str:
+    """Append what makes integers below 2^bits of a tensor [rows, width]; returns them."""
+    x = draft.pick("float64", rows=0)
+    filled = draft.add("Where", [draft.add("IsNaN", [x]), draft.constant(0.0), x])
+    reach = 2.0**bits
+    clipped = draft.add("Clip", [filled, draft.constant(-reach), draft.constant(reach)])
+    return draft.add("Round", [clipped])
+
+
+def border(random: np.random.Generator, shape: Sequence[int], bits: int) -> np.ndarray:
+    """Draw integers whose greatest is 2^bits or one unit beside, so that sums come close to 2^53."""
+    values = random.integers(-(2**bits), 2**bits, shape, endpoint=True).astype(np.float64)
+    values.flat[int(random.integers(values.size))] = 2.0**bits + random.integers(-1, 2)
+    return values
+
+
+def network(draft: Draft) -> str:
+    """Append one to three products with the rows last in between, their sums as close to 2^53 as may be."""
+    random = draft.random
+    bits = int(random.integers(1, 40))
+    x = whole_numbers(draft, bits)
+    width, members, hidden = draft.box(x).low.shape[1], int(random.integers(1, 3)), int(random.integers(1, 4))
+    units = 52 - bits - int(np.log2(width + 1)) + int(random.random() < 0.2)
+    first = draft.constant(border(random, [members * hidden, width], max(units, 0)))
+    bias = draft.constant(border(random, [members * hidden, 1], int(random.integers(0, 50))))
+    sums = draft.add("Gemm", [first, x, bias], transB=1)
+    if random.random() < 0.3:
+        return draft.add("Unsqueeze", [draft.add("ReduceMax", [sums], axes=[0], keepdims=0), draft.constant([1])])
+    limit = int(random.integers(1, 30))
+    limits = [draft.constant(0.0), *([draft.constant(2.0**limit)] if random.random() < 0.9 else [])]
+    carried = draft.add("Round", [draft.add("Clip", [sums, *limits])])
+    if random.random() < 0.6:
+        carried = draft.add("Reshape", [carried, draft.constant([members, hidden, -1])])
+        matrices = draft.constant(border(random, [members, hidden, hidden], max(50 - limit, 0)))
+        carried = draft.add("Clip", [draft.add("MatMul", [matrices, carried]), *limits])
+        carried = draft.add("Reshape", [carried, draft.constant([members * hidden, -1])])
+    last = draft.constant(border(random, [members * hidden, 2], max(49 - limit, 0)))
+    return draft.add("Gemm", [carried, last, draft.constant(np.zeros(2))], transA=1)
+
+
+def share(draft: Draft) -> str:
+    """Append a sum of integers along an axis, and the quotient by it; or a root."""
+    random = draft.random
+    x = draft.add("Abs", [whole_numbers(draft, int(random.integers(1, 52)))])
+    if random.random() < 0.3:
+        return draft.add("Sqrt", [x])
+    total = draft.add("ReduceSum", [x, draft.constant([1])], keepdims=1)
+    positive = draft.add("Max", [total, draft.constant(random.choice([1.0, 5e-324, 2.0**60]))])
+    return draft.add("Div", [x, positive])
+
+
 def reduction(draft: Draft) -> str:
     """Append a ReduceSum or ReduceMax."""
     x, random = draft.pick("float64", "float64", "int64"), draft.random
@@ -339,7 +390,23 @@ def reduction(draft: Draft) -> str:
 
 STEPS: tuple[Callable[[Draft], str], ...] = (
     *(arithmetic, arithmetic, arithmetic, unary, unary, compare, logic, cast, cast, guard, guard, choose, clip, clip),
-    *(steps, steps, codes, columns, concat, reshape, axes, gemm, gemm, matmul, matmul, reduction, reduction, fraction),
+    *(
+        network,
+        network,
+        share,
+        steps,
+        steps,
+        codes,
+        columns,
+        concat,
+        reshape,
+        axes,
+        gemm,
+        matmul,
+        reduction,
+        reduction,
+        fraction,
+    ),
 )
 
 

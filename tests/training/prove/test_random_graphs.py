@@ -41,7 +41,6 @@ def small(op: str, *operands: str, **constants: float) -> onnx.ModelProto:
 
 def test_the_check_itself_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """Were a graph certified on which engines differ, the check would say so: here a Clip of minus infinity."""
-
     monkeypatch.setattr("bench.prove_fuzz.walk", lambda _: SimpleNamespace(boxes={}))
     with pytest.raises(Finding, match="other bits"):
         check(small("Clip", "x", "", "high", high=0.0), np.random.default_rng(0))
