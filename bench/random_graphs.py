@@ -85,13 +85,11 @@ class Draft:
 
     def tensors(self, *kinds: str, rows: int | None = None) -> list[str]:
         """Return the tensors of rows of some types, the latest last; with `rows` only those with that row axis."""
-        names = [value.name for value in self.inputs] + [node.output[0] for node in self.nodes]
+        types = [np.dtype(kind) for kind in kinds]
         return [
             name
-            for name in names
-            if self.box(name).rowed
-            and (not kinds or self.box(name).dtype.name in kinds)
-            and (rows is None or self.box(name).rows == rows)
+            for name, box in self.proof.boxes.items()
+            if box.rows is not None and (not types or box.dtype in types) and (rows is None or box.rows == rows)
         ]
 
     def pick(self, *kinds: str, rows: int | None = None) -> str:
@@ -439,10 +437,10 @@ def settle(draft: Draft, name: str) -> None:
     draft.outputs.append(helper.make_tensor_value_info(name, TYPES[dtype.name], dims))
 
 
-def draw(random: np.random.Generator) -> onnx.ModelProto:
-    """Draw a graph; most are certified, a third has been changed in one place since."""
+def draw(random: np.random.Generator, longest: int = 40) -> onnx.ModelProto:
+    """Draw a graph of up to `longest` steps; most are certified, a third has been changed in one place since."""
     draft = Draft(random)
-    for _ in range(int(random.integers(4, 40))):
+    for _ in range(int(random.integers(4, longest))):
         grow(draft)
     names = [node.output[0] for node in draft.nodes]
     read = {name for node in draft.nodes for name in node.input}

@@ -118,7 +118,9 @@ def need_kept(call: Node, neutral: float, boxes: Sequence[Box]) -> None:
             continue
         low, high = float(box.low.item()), float(box.high.item())
         if np.float32(low) <= neutral <= np.float32(high) and not low == high == neutral:
-            raise call.refuse(f"{shown(box.name)} is {neutral:g} in float32, but not in float64: engines drop the operation")
+            raise call.refuse(
+                f"{shown(box.name)} is {neutral:g} in float32, but not in float64: engines drop the operation"
+            )
 
 
 def sqrt(call: Node) -> Box:

@@ -138,6 +138,8 @@ def on_grid(low: np.ndarray, high: np.ndarray, exponent: np.ndarray) -> tuple[np
     A float of 2^52 units and more is a multiple of the unit as it stands. Where the quotient by the unit underflows it
     becomes 0 of the same side, which leaves the interval wider, never narrower.
     """
+    if (exponent <= FINEST).all():
+        return low, high
     unit = power(exponent)
     moved = []
     for end, inwards in ((low, np.ceil), (high, np.floor)):

@@ -40,13 +40,16 @@ def extreme(op: str) -> Rule:
 
     def rule(call: Node) -> Box:
         operands = broadcast(call)
-        result = operands[0]
         for box in operands:
             if box.nan.any():
-                raise call.refuse(f"NaN may arrive in {shown(box.name) or 'an input'}: guard it by IsNaN and Where first")
-            low, high = function(result.low, box.low), function(result.high, box.high)
-            result = numeric(low, high, np.minimum(result.exponent, box.exponent), result.nan, rows=result.rows)
-        return result
+                raise call.refuse(
+                    f"NaN may arrive in {shown(box.name) or 'an input'}: guard it by IsNaN and Where first"
+                )
+        low, high, exponent = operands[0].low, operands[0].high, operands[0].exponent
+        for box in operands[1:]:
+            low, high = function(low, box.low), function(high, box.high)
+            exponent = np.minimum(exponent, box.exponent)
+        return numeric(low, high, exponent, operands[0].nan, rows=operands[0].rows)
 
     return rule
 
