@@ -1,55 +1,89 @@
-"""What the headers of a request say to every protocol: its id, its deadline, its encoding."""
+"""The head of a request, parsed once: what the gate decides on, and all that endpoints ask of headers."""
 
 import itertools
 import os
 import re
-from collections.abc import Mapping
 
 from batchproof.service.errors import ServiceError
-from batchproof.service.protocols.compression import ENCODING_HEADER
+from batchproof.service.protocols.compression import ENCODING_HEADER, header
 from batchproof.service.protocols.interface import Headers
 
 REQUEST_ID = re.compile(rb"[\x21\x23-\x5b\x5d-\x7e]{1,128}")  # printable, without space, quote and backslash
-
-
 ID_HEADER = b"x-request-id"
-
-
 TIMEOUT_HEADER = b"x-request-timeout-s"
-
-
 LEAST_TIMEOUT_S = 0.001
-
-
-SPECIAL = frozenset({ID_HEADER, TIMEOUT_HEADER, ENCODING_HEADER, b"expect", b"origin", b"upgrade"}) | {
+SHORT_BODY_BYTES = 65536  # a body of this length is there as soon as its head, or nearly so
+LONG_BODY_DIGITS = 6  # of the Content-Length of a body that is not plain
+PLAIN_TYPES = frozenset({None, b"application/json", b"*/*"})  # of Content-Type and Accept: no table
+UNUSUAL = frozenset({ENCODING_HEADER, b"expect", b"origin", b"upgrade"})
+SPECIAL = UNUSUAL | {
+    ID_HEADER,
+    TIMEOUT_HEADER,
     b"accept",
     b"content-length",
     b"content-type",
+    b"transfer-encoding",
 }
-
+HEAD_KEY = "batchproof.head"  # where an ASGI scope holds the head of its request
 
 _prefix = os.urandom(4).hex()
-
-
 _numbers = itertools.count(1)
 
 
-def special(headers: Headers) -> dict[bytes, bytes]:
-    """Return the headers that mean something to every request."""
-    return {name: value for name, value in headers if name in SPECIAL}
+class RequestHead:
+    """What is known of a request before its body is read, over HTTP and gRPC alike."""
 
+    __slots__ = ("headers", "is_plain", "method", "path", "query", "request_id", "special")
 
-def request_id_of(found: Mapping[bytes, bytes]) -> str:
-    """Return the request's id, taken where it is printable, else made."""
-    given = found.get(ID_HEADER)
-    if given is not None and REQUEST_ID.fullmatch(given):
-        return given.decode("ascii")
-    return f"{_prefix}-{next(_numbers):x}"
+    def __init__(self, method: str, path: str, query: bytes, headers: Headers) -> None:
+        """Read the headers that mean something to every request.
 
+        `path` is percent-decoded and ends before the query; names of headers are in lower case. The id is the caller's
+        where it is printable, else a new one.
+        """
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers = headers
+        special = self.special = {name: value for name, value in headers if name in SPECIAL}
+        if ID_HEADER in special and REQUEST_ID.fullmatch(special[ID_HEADER]):
+            self.request_id = special[ID_HEADER].decode("ascii")
+        else:
+            self.request_id = f"{_prefix}-{next(_numbers):x}"
+        get = special.get
+        self.is_plain = (  # JSON or no body, no query, nothing unusual: most requests need no closer look
+            get(b"content-type") in PLAIN_TYPES
+            and get(b"accept") in PLAIN_TYPES
+            and not query
+            and UNUSUAL.isdisjoint(special)
+            and len(get(b"content-length", b"")) < LONG_BODY_DIGITS
+        )
 
-def identified(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """Return the headers with the request's id in them, so that whoever asks later is told the same one."""
-    return [*headers, (ID_HEADER, request_id_of(special(headers)).encode())]
+    @property
+    def content_length(self) -> int:
+        """Return the length that the body is said to have, in bytes; 0 where none is announced."""
+        length = self.special.get(b"content-length", b"")
+        return int(length) if length.isdigit() else 0
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return the first header of this name, which is in lower case."""
+        return header(self.headers, name)
+
+    def timeout_s(self, most_s: float) -> float:
+        """Return the seconds in which the request must start to run, at most `most_s`; raises 400."""
+        given = self.special.get(TIMEOUT_HEADER)
+        return most_s if given is None else parse_timeout(given, most_s)
+
+    @property
+    def waits_to_continue(self) -> bool:
+        """Return whether the caller sends its body only once it was answered with 100."""
+        return self.special.get(b"expect", b"").lower() == b"100-continue"
+
+    @property
+    def has_short_body(self) -> bool:
+        """Return whether the body is absent or short and on its way, so that it can be dropped unread."""
+        is_bounded = b"transfer-encoding" not in self.special and not self.waits_to_continue
+        return is_bounded and self.content_length <= SHORT_BODY_BYTES
 
 
 def reseed() -> None:

@@ -15,7 +15,7 @@ A dialect says three things about its predict routes and nothing about queues, d
 Admission, coalescing, deadline, request id, cancellation, body limit, origin guard, metrics and logs are the same for
 all dialects and live in service/server/endpoint.py and service/server/app.py. What else a dialect serves (metadata, health, ready),
 it answers in `page(site, method, path)`, called for paths that it `claims`; None there means 404 (or 405) in the
-dialect's shape. To serve a new dialect, add it to DIALECTS in service/server/app.py.
+dialect's shape. To serve a new dialect, add it to PROTOCOLS in service/server/app.py.
 
 `paths` are relative to the root; percent-decoded. service/server/openapi/document.py describes them for OpenAPI.
 """

@@ -1,9 +1,8 @@
-"""The composition root: settings to loaded models, one route table, and the state that all requests share."""
+"""The composition root: settings to loaded models, one table of routes, and the state that all requests share."""
 
 import asyncio
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,170 +12,154 @@ from batchproof.service.bundle.reader import Bundle
 from batchproof.service.bundle.signing.trust import TrustPolicy, trust_policy
 from batchproof.service.errors import BundleError, EngineError, SettingError, nearest
 from batchproof.service.inference import model, registry
-from batchproof.service.inference.admission import Admission
-from batchproof.service.inference.batcher import Batcher
 from batchproof.service.inference.engine import EngineOptions, provider_of
 from batchproof.service.inference.model import Model
 from batchproof.service.inference.registry import Registry, Snapshot
+from batchproof.service.inference.repository import Refusal
 from batchproof.service.inference.trial import TrialLimits
-from batchproof.service.invariance.audit import Audit, Watch
 from batchproof.service.invariance.check import for_bundles
-from batchproof.service.invariance.violations import Records
 from batchproof.service.invariance.worker_agreement import agree
 from batchproof.service.logs import event
-from batchproof.service.metrics import Counters, Tally
+from batchproof.service.metrics import Counters, ModelKey
 from batchproof.service.protocols.cloud.protocol import AzureMachineLearning, Invocations, Version1, Vertex
-from batchproof.service.protocols.interface import Limits, ServerInfo, WireProtocol
+from batchproof.service.protocols.interface import ServerInfo, WireProtocol
 from batchproof.service.protocols.native.protocol import Native
 from batchproof.service.protocols.oip.protocol import OpenInference
+from batchproof.service.server.deployment import Deployment, ModelMeter, Shared, deploy
 from batchproof.service.server.endpoint import PredictEndpoint
 from batchproof.service.settings import Settings
-from batchproof.service.tables.streaming.body import Bounds
-from batchproof.service.tables.streaming.endpoint import TableRoute, TableSlots
-from batchproof.service.tables.streaming.stream import TableWorkers
+from batchproof.service.tables.streaming.endpoint import TableEndpoint
 
-DIALECTS: tuple[type[WireProtocol], ...] = (Native, OpenInference, Invocations, Vertex, AzureMachineLearning, Version1)
-INLINE_S_ALONE = 0.001  # with a core to spare, requests that take longer than this leave the event loop
-INLINE_S_SHARED = 0.004  # without one, handing over costs more than it frees
+PROTOCOLS: tuple[type[WireProtocol], ...] = (Native, OpenInference, Invocations, Vertex, AzureMachineLearning, Version1)
+
+
+@dataclass(frozen=True)
+class Routes:
+    """What POST paths lead to. Never changed: it is replaced as a whole, and looked up anew for each request."""
+
+    endpoints: Mapping[str, PredictEndpoint] = field(default_factory=dict)
+    tables: Mapping[str, TableEndpoint] = field(default_factory=dict)  # where a table is sent or wanted
 
 
 class App:
-    """Everything that one process serves with. Made once; the event loop is the only one to change it."""
+    """Everything that one process serves with. Made once; only the event loop changes it."""
 
-    def __init__(self, settings: Settings, loaded: Registry, dialects: Sequence[WireProtocol] | None = None) -> None:
-        """Build the route table for the models that loaded."""
+    def __init__(self, settings: Settings, loaded: Registry, protocols: Sequence[WireProtocol] | None = None) -> None:
+        """Deploy the models that loaded."""
         self.settings = settings
-        self.registry = loaded
-        self.dialects = tuple(dialects if dialects is not None else (dialect() for dialect in DIALECTS))
-        self.default = default_name(settings, loaded)
-        self.admission = Admission(settings.queue_rows)
-        self.executor = ThreadPoolExecutor(1, thread_name_prefix="run")
-        self.is_ready = bool(loaded.models)
-        self.records = Records(Path(settings.audit_folder) if settings.audit_folder else None)
-        self.tallies: dict[tuple[str, int, str], Tally] = {}  # by model, version, dialect
-        self.batchers: dict[tuple[str, int], Batcher] = {}
-        self._exchanges: dict[tuple[str, int], list[PredictEndpoint]] = {}
-        self._limits = Limits(settings.max_rows, settings.error_limit, settings.max_body_bytes)
-        self.routes: dict[str, PredictEndpoint] = {}  # POST path -> what answers it
-        self.tables: dict[str, TableRoute] = {}  # POST path -> what answers it where a table comes or is wanted
-        self._table_places = TableSlots(settings.table_requests)
-        self._table_threads = ThreadPoolExecutor(2 * settings.table_requests, thread_name_prefix="table")
+        self.protocols = tuple(protocols if protocols is not None else (protocol() for protocol in PROTOCOLS))
+        self.shared = Shared(settings, self.protocols, self._on_violation)
+        self.meters: dict[ModelKey, ModelMeter] = {}  # of every model ever deployed: counters never fall
         self.counters = Counters(Path(settings.metrics_folder) if settings.metrics_folder else None, self.counts)
-        self.audits: dict[tuple[str, int], Audit] = {}
         self.tell_violation: Callable[[str, int], None] = lambda _name, _version: None  # to the other workers
-        for one in (one for versions in loaded.models.values() for one in versions.values()):
-            self._add(one)
+        self.is_stopping = False
+        models = [one for versions in loaded.models.values() for one in versions.values()]
+        self._swap({deployment.key: deployment for deployment in map(self.deploy, models)}, loaded)
+
+    def deploy(self, loaded: Model) -> Deployment:
+        """Return a deployment of a loaded model, ready for `replace`. May be called in any thread."""
+        key = ModelKey(loaded.manifest.name, loaded.manifest.version)
+        return deploy(loaded, self.shared, self.meters.setdefault(key, ModelMeter()))
+
+    def replace(
+        self, deployments: Mapping[ModelKey, Deployment], refusals: Sequence[Refusal] | None = None
+    ) -> list["asyncio.Future[None]"]:
+        """Serve these deployments and no others from the next request on; `refusals` are the bundles that failed.
+
+        Requests that are under way stay on the deployment that their head met. Returns a future for each deployment
+        that left: it is done when the last of its requests is answered and its engine is freed.
+        """
+        kept = {id(deployment.batcher) for deployment in deployments.values()}
+        drained = [old.drained() for old in self.deployments.values() if id(old.batcher) not in kept]
+        models: dict[str, dict[int, Model]] = {}
+        for key, deployment in deployments.items():
+            models.setdefault(key.name, {})[key.version] = deployment.model
+        refused = self.registry.refusals if refusals is None else tuple(refusals)
+        self._swap(deployments, Registry(models, refused))
+        return drained
 
     def violated(self, name: str, version: int) -> None:
-        """Say in fingerprints that this model, here or in another worker, broke its promise; serve it no more if so told.
+        """Show in fingerprints that this model, here or in another worker, broke its promise; withdraw it if set so.
 
         A model that is not served here, or was seen so before, changes nothing.
         """
-        one = self.registry.models.get(name, {}).get(version)
-        if one is None or one.is_violated:
+        key = ModelKey(name, version)
+        deployment = self.deployments.get(key)
+        if deployment is None or deployment.model.is_violated:
             return
-        self.registry = self.registry.violated(name, version)
-        one = self.registry.models[name][version]
-        for exchange in self._exchanges[name, version]:
-            exchange.update_model(one, self._limits)
-        for path in Native().paths(one, is_default=name == self.default, is_newest=self.registry.newest(name) is one):
-            self.tables[path].update_model(one)
+        changed = self.registry.violated(name, version)
+        deployment = deployment.with_verdict(changed.models[name][version])
+        self._swap({**self.deployments, key: deployment}, changed)
         if self.settings.invariance != "report":
-            self._withdraw(name, version)
+            deployment.withdraw()
 
     @property
-    def site(self) -> ServerInfo:
-        """Return what a dialect's own pages may show."""
+    def server_info(self) -> ServerInfo:
+        """Return what a protocol's own pages may show."""
         return ServerInfo(self.registry, self.default, self.is_ready, self.counters.total)
 
     def counts(self) -> dict[str, Any]:
         """Return what this process has counted, as plain data."""
-        flows = {}
-        for (name, version), batcher in self.batchers.items():
-            audit = self.audits.get((name, version))
-            audited = {"looked": audit.looked, "violations": audit.violations} if audit else {}
-            flows[f"{name}|{version}"] = batcher.flow.snapshot() | audited
-        return {
-            "tallies": {"|".join(map(str, key)): tally.snapshot() for key, tally in self.tallies.items()},
-            "flows": flows,
-            "now": {"queue_rows": self.admission.queued_rows, "workers": 1},
-        }
+        tallies, flows = {}, {}
+        for key, meter in self.meters.items():
+            flows[f"{key.name}|{key.version}"] = meter.snapshot()
+            for route, tally in meter.tallies.items():
+                tallies[f"{key.name}|{key.version}|{route}"] = tally.snapshot()
+        now = {"queue_rows": self.shared.admission.queued_rows, "workers": 1}
+        return {"tallies": tallies, "flows": flows, "now": now}
+
+    def begin_stop(self) -> None:
+        """Go unready for good; requests are still answered."""
+        self.is_stopping = True
+        self.is_ready = False
 
     async def drain(self) -> None:
         """Go unready, admit nothing more and wait until every admitted row is answered, or drain_s has passed."""
-        self.is_ready = False
+        self.begin_stop()
         empty = asyncio.Event()
-        self.admission.drain(empty.set)
+        self.shared.admission.drain(empty.set)
         try:
             await asyncio.wait_for(empty.wait(), self.settings.drain_s)
         except TimeoutError:
-            event("drain_timed_out", 30, rows=self.admission.queued_rows)
+            event("drain_timed_out", 30, rows=self.shared.admission.queued_rows)
 
     def close(self) -> None:
         """Let the threads end."""
-        self.executor.shutdown(wait=True, cancel_futures=True)
-        self._table_threads.shutdown(wait=True, cancel_futures=True)
+        self.shared.close()
 
-    def _add(self, one: Model) -> None:
-        name, version = one.manifest.name, one.manifest.version
-        batcher = Batcher(
-            one.runner,
-            self.admission,
-            self.executor,
-            inline_s=inline_s(self.settings),
-            wait_s=self.settings.batch_wait_s,
-            on_failure=partial(_log_failure, name, version),
-            watch=self._watch(one),
-            give_way=None if has_spare_core(self.settings) else os.sched_yield,
+    def _swap(self, deployments: Mapping[ModelKey, Deployment], changed: Registry) -> None:
+        """Take requests for these deployments: routes are made first and then replaced in one assignment."""
+        default = default_name(self.settings, changed)
+        routes = make_routes(deployments.values(), changed, default, self.settings.root_path)
+        self.registry, self.default, self.deployments = changed, default, deployments
+        self.routes = routes
+        is_withdrawn = self.settings.invariance != "report" and any(
+            deployment.model.is_violated for deployment in deployments.values()
         )
-        self.batchers[name, version] = batcher
-        exchanges = self._exchanges[name, version] = []
-        is_newest = self.registry.newest(name) is one
-        for dialect in self.dialects:
-            tally = self.tallies[name, version, dialect.name] = Tally()
-            exchange = PredictEndpoint(
-                dialect,
-                dialect.codec(one, self._limits),
-                batcher,
-                tally,
-                self.settings.timeout_s,
-                is_logged=self.settings.access_log,
-            )
-            exchanges.append(exchange)
-            for path in dialect.paths(one, is_default=name == self.default, is_newest=is_newest):
-                self.routes[path] = exchange
-                if self.settings.root_path:
-                    self.routes[self.settings.root_path + path] = exchange
-        self._add_tables(one, batcher)
+        self.is_ready = bool(deployments) and not is_withdrawn and not self.is_stopping
 
-    def _add_tables(self, one: Model, batcher: Batcher) -> None:
-        name, version = one.manifest.name, one.manifest.version
-        tally = self.tallies[name, version, "tables"] = Tally()
-        bounds = Bounds(self._limits, self.settings.max_table_bytes, self.settings.timeout_s)
-        shop = TableWorkers(batcher, tally, self._table_threads, self.settings.error_limit)
-        route = TableRoute(one, shop, self._table_places, bounds)
-        is_newest = self.registry.newest(name) is one
-        for path in Native().paths(one, is_default=name == self.default, is_newest=is_newest):
-            self.tables[path] = self.tables[self.settings.root_path + path] = route
+    def _on_violation(self, key: ModelKey) -> None:
+        """Act on a violation that this worker saw."""
+        deployment = self.deployments.get(key)
+        if deployment is not None and not deployment.model.is_violated:
+            self.violated(*key)
+            self.tell_violation(*key)
 
-    def _watch(self, one: Model) -> Watch | None:
-        if not self.settings.audit_every:
-            return None
-        name, version = one.manifest.name, one.manifest.version
-        audit = self.audits[name, version] = Audit(self.settings.audit_every)
-        return Watch(one, audit, self.records, partial(self._on_violation, name, version))
 
-    def _on_violation(self, name: str, version: int) -> None:
-        """Hear of a violation that this worker saw."""
-        if not self.registry.models[name][version].is_violated:
-            self.violated(name, version)
-            self.tell_violation(name, version)
-
-    def _withdraw(self, name: str, version: int) -> None:
-        """Answer for this model no more: its promise was seen broken."""
-        self.is_ready = False
-        self.batchers[name, version].refuse(errors.withdrawn(name))
-        event("model_withdrawn", 40, model=name, version=version)
+def make_routes(deployments: Iterable[Deployment], models: Registry, default: str | None, prefix: str) -> Routes:
+    """Return the table of routes; every path is there twice where a proxy puts `prefix` before it."""
+    endpoints: dict[str, PredictEndpoint] = {}
+    tables: dict[str, TableEndpoint] = {}
+    for deployment in deployments:
+        name = deployment.key.name
+        is_default, is_newest = name == default, models.newest(name) is deployment.model
+        endpoints |= deployment.paths(is_default=is_default, is_newest=is_newest)
+        table_paths = deployment.table_paths(is_default=is_default, is_newest=is_newest)
+        tables |= dict.fromkeys(table_paths, deployment.table)
+    if prefix:
+        endpoints |= {prefix + path: endpoint for path, endpoint in endpoints.items()}
+        tables |= {prefix + path: table for path, table in tables.items()}
+    return Routes(endpoints, tables)
 
 
 def take_snapshot(settings: Settings) -> Snapshot:
@@ -223,39 +206,23 @@ def default_name(settings: Settings, loaded: Registry) -> str | None:
     return next(iter(loaded.models), None) if len(loaded.names) == 1 else None  # a refusal does not choose another
 
 
-def inline_s(settings: Settings) -> float:
-    """Return the estimated time of the longest request that runs on the event loop."""
-    if settings.inline_s:
-        return settings.inline_s
-    return INLINE_S_ALONE if has_spare_core(settings) else INLINE_S_SHARED
-
-
-def has_spare_core(settings: Settings) -> bool:
-    """Return whether this machine has a core more than the workers take."""
-    return len(os.sched_getaffinity(0)) > settings.workers
-
-
 def _load_model(settings: Settings, options: EngineOptions, bundle: Bundle) -> Model:
     if bundle.unsigned is not None:
         event("unsigned_model", 30, model=bundle.manifest.name, version=bundle.manifest.version, reason=bundle.unsigned)
     limits = TrialLimits(settings.load_memory_bytes, settings.load_timeout_s)
     loaded = model.load(bundle, options, settings.run_rows, for_bundles(settings.invariance), limits)
     if loaded.verification is not None:
-        found = loaded.verification
+        verdict = loaded.verification
         event(
             "model_loaded",
-            30 if found.status == "reported" else 20,
+            30 if verdict.status == "reported" else 20,
             model=loaded.manifest.name,
             version=loaded.manifest.version,
-            invariance=found.status,
-            verify_s=round(found.seconds, 4),
-            what=found.sentence,
+            invariance=verdict.status,
+            verify_s=round(verdict.seconds, 4),
+            what=verdict.sentence,
             **({"signer": bundle.signer} if bundle.signer else {}),
         )
         if settings.metrics_folder and settings.invariance != "report":
-            agree(Path(settings.metrics_folder), loaded.manifest.sha256, found)
+            agree(Path(settings.metrics_folder), loaded.manifest.sha256, verdict)
     return loaded
-
-
-def _log_failure(name: str, version: int, error: EngineError) -> None:
-    event("engine_failed", 40, model=name, version=version, reason=str(error))

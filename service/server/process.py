@@ -94,8 +94,10 @@ class Server(uvicorn.Server):
     async def _start_rpc(self) -> None:
         from batchproof.service.server.grpc.server import RpcServer
 
+        application = self.config.app
+        assert isinstance(application, AsgiApp), "config_of makes the configuration"
         try:
-            self._rpc = RpcServer(self.service)
+            self._rpc = RpcServer(self.service, application.router.gate)
         except RuntimeError as error:
             settings = self.service.settings
             raise SettingError(
@@ -111,7 +113,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what was admitted, then close."""
-        self.service.is_ready = False
+        self.service.begin_stop()
         if self._link is not None:
             self._link.close()
         await super().shutdown(sockets)
@@ -133,7 +135,7 @@ class Server(uvicorn.Server):
         if self._link is not None:  # the supervisor says when; this is for a signal that only this worker got
             delay_s += WORKER_STOP_S
         self._stop_at_s = time.monotonic() + delay_s
-        self.service.is_ready = False
+        self.service.begin_stop()
         self.config.encoded_headers.append((b"connection", b"close"))
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
         self._tell_state()

@@ -116,7 +116,8 @@ class Invocations(Scoring):
         if path == "/invocations":
             return super().page(site, method, path)
         if method not in ("GET", "HEAD"):
-            raise ServiceError(405, "method_not_allowed", f"{method} is not taken here; GET is.", allow="GET, HEAD")
+            message = f"Method {method:.20} not allowed; use GET."
+            raise ServiceError(405, "method_not_allowed", message, allow="GET, HEAD")
         if path == "/version":
             return Answer(200, (TEXT,), batchproof.__version__.encode())
         return Answer(200 if site.is_ready else 503, (TEXT,), b"\n")

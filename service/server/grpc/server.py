@@ -1,29 +1,36 @@
 """The gRPC server: it runs on the loop that answers HTTP, and its rows wait in the same queues and share the same runs.
 
+A call passes the gate that HTTP requests pass, with its metadata as headers, before its message is received.
+
 Several workers listen on one port by SO_REUSEPORT: the kernel gives each connection to one of them.
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import grpc
 import grpc.aio
 
 import batchproof
 from batchproof.service.errors import ServiceError
-from batchproof.service.inference import async_run as awaiting
+from batchproof.service.inference import async_run
 from batchproof.service.inference.model import Model
 from batchproof.service.logs import event
-from batchproof.service.metrics import Tally
-from batchproof.service.protocols.head import ID_HEADER, request_id_of
+from batchproof.service.metrics import ModelKey
+from batchproof.service.protocols.head import ID_HEADER, RequestHead
 from batchproof.service.protocols.oip.metadata import inputs_of, model_of, outputs_of
 from batchproof.service.server.app import App
+from batchproof.service.server.deployment import Deployment
+from batchproof.service.server.gate import Gate, RpcMethod
 from batchproof.service.server.grpc.messages import SERVICE, classes
 from batchproof.service.server.grpc.tensors import Tensors
 
 STATUS = {
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     500: grpc.StatusCode.INTERNAL,
@@ -33,20 +40,26 @@ STATUS = {
 }
 ROUTE = "grpc"  # in metrics and in the log
 ID = ID_HEADER.decode()
-METHODS = ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer")
-
-Handler = Callable[[Any, Any], Awaitable[Any]]
 
 
 class RpcServer:
     """The protocol's methods for what a service has loaded. Made on the running loop."""
 
-    def __init__(self, served: App) -> None:
+    def __init__(self, app: App, gate: Gate) -> None:
         """Bind the port; raises RuntimeError where it cannot be had."""
-        settings = served.settings
-        self._service = served
+        settings = app.settings
+        self._app = app
+        self._gate = gate
         self._messages = classes()
-        self._tensors: dict[tuple[str, int], Tensors] = {}
+        self._tensors: WeakKeyDictionary[Deployment, Tensors] = WeakKeyDictionary()
+        self._handlers = {
+            "ServerLive": self._server_live,
+            "ServerReady": self._server_ready,
+            "ModelReady": self._model_ready,
+            "ServerMetadata": self._server_metadata,
+            "ModelMetadata": self._model_metadata,
+            "ModelInfer": self._infer,
+        }
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", settings.max_body_bytes),
@@ -54,8 +67,7 @@ class RpcServer:
                 ("grpc.so_reuseport", int(settings.workers > 1)),
             ]
         )
-        methods = {name: self._method(name) for name in METHODS}
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+        self._server.add_generic_rpc_handlers((_Gated(self),))
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         self._server.add_insecure_port(f"{host}:{settings.grpc_port}")
 
@@ -67,82 +79,84 @@ class RpcServer:
         """Take no more calls, and end those that are open after `grace_s`."""
         await self._server.stop(grace_s)
 
-    def _method(self, name: str) -> Any:
-        answers: dict[str, Handler] = {
-            "ServerLive": self._server_live,
-            "ServerReady": self._server_ready,
-            "ModelReady": self._model_ready,
-            "ServerMetadata": self._server_metadata,
-            "ModelMetadata": self._model_metadata,
-            "ModelInfer": self._infer,
-        }
+    def method(self, path: str, metadata: Iterable[tuple[str, str | bytes]]) -> Any:
+        """Return what handles a call, whose message is not received yet; None for a method that there is not."""
+        service, _, name = path.removeprefix("/").rpartition("/")
+        head = RequestHead("POST", path, b"", [(key.encode(), _as_bytes(value)) for key, value in metadata])
+        error = self._gate.check(head, RpcMethod(name))
+        if error is not None:  # as a stream of messages, of which none is awaited
+            return grpc.stream_stream_rpc_method_handler(partial(self._refuse, head, name, error))
+        if service != SERVICE or name not in self._handlers:
+            return None
         return grpc.unary_unary_rpc_method_handler(
-            partial(self._answer, name, answers[name]),
+            partial(self._answer, head, name),
             request_deserializer=self._messages[f"{name}Request"].FromString,
             response_serializer=self._messages[f"{name}Response"].SerializeToString,
         )
 
-    async def _answer(self, name: str, answer: Handler, request: Any, context: Any) -> Any:
-        """Answer, or tell the refusal as the status that the protocol's clients know; log as HTTP does."""
+    async def _answer(self, head: RequestHead, name: str, request: Any, context: Any) -> Any:
+        """Answer one call, or abort it with the status that clients of the protocol know; log as HTTP does."""
         started_s = time.perf_counter()
-        given = {key: value for key, value in context.invocation_metadata() or () if key == ID}
-        request_id = request_id_of({ID_HEADER: str(given[ID]).encode()} if given else {})
-        context.set_trailing_metadata(((ID, request_id),))
+        context.set_trailing_metadata(((ID, head.request_id),))
         try:
-            answered = await answer(request, context)
+            answered = await self._handlers[name](head, request, context)
         except ServiceError as error:
-            if error.status >= 500:
-                event("request_failed", 40, request_id=request_id, route=ROUTE, code=error.code)
-            self._log(request_id, name, error.status, started_s, code=error.code)
-            if error.retry_after_s is not None:
-                context.set_trailing_metadata(((ID, request_id), ("retry-after", str(error.retry_after_s))))
-            await context.abort(STATUS.get(error.status, grpc.StatusCode.INVALID_ARGUMENT), error.message)
-        self._log(request_id, name, 200, started_s)
+            await self._abort(head, name, error, started_s, context)
+        self._log(head, name, 200, started_s)
         return answered
 
-    def _log(self, request_id: str, name: str, status: int, started_s: float, **further: Any) -> None:
-        """Log one call where every request is; `status` is that of HTTP."""
-        if self._service.settings.access_log:
-            seconds = round(time.perf_counter() - started_s, 6)
-            named = {"method": name, "status": status, **further, "seconds": seconds}
-            event("request", request_id=request_id, route=ROUTE, **named)
+    async def _refuse(self, head: RequestHead, name: str, error: ServiceError, _messages: Any, context: Any) -> None:
+        await self._abort(head, name, error, time.perf_counter(), context)
 
-    async def _server_live(self, request: Any, context: Any) -> Any:
+    async def _abort(self, head: RequestHead, name: str, error: ServiceError, started_s: float, context: Any) -> None:
+        if error.status >= 500:
+            event("request_failed", 40, request_id=head.request_id, route=ROUTE, code=error.code)
+        self._log(head, name, error.status, started_s, code=error.code)
+        wait = () if error.retry_after_s is None else (("retry-after", str(error.retry_after_s)),)
+        context.set_trailing_metadata(((ID, head.request_id), *wait))
+        await context.abort(STATUS.get(error.status, grpc.StatusCode.INVALID_ARGUMENT), error.message)
+
+    def _log(self, head: RequestHead, name: str, status: int, started_s: float, **fields: Any) -> None:
+        """Log one call where every request is logged; `status` is that of HTTP."""
+        if self._app.settings.access_log:
+            seconds = round(time.perf_counter() - started_s, 6)
+            named = {"method": name, "status": status, **fields, "seconds": seconds}
+            event("request", request_id=head.request_id, route=ROUTE, **named)
+
+    async def _server_live(self, head: RequestHead, request: Any, context: Any) -> Any:
         return self._messages["ServerLiveResponse"](live=True)
 
-    async def _server_ready(self, request: Any, context: Any) -> Any:
-        return self._messages["ServerReadyResponse"](ready=self._service.is_ready)
+    async def _server_ready(self, head: RequestHead, request: Any, context: Any) -> Any:
+        return self._messages["ServerReadyResponse"](ready=self._app.is_ready)
 
-    async def _model_ready(self, request: Any, context: Any) -> Any:
-        self._model(request.name, request.version)
-        return self._messages["ModelReadyResponse"](ready=self._service.is_ready)
+    async def _model_ready(self, head: RequestHead, request: Any, context: Any) -> Any:
+        self._model(head, request.name, request.version)
+        return self._messages["ModelReadyResponse"](ready=self._app.is_ready)
 
-    async def _server_metadata(self, request: Any, context: Any) -> Any:
+    async def _server_metadata(self, head: RequestHead, request: Any, context: Any) -> Any:
         return self._messages["ServerMetadataResponse"](name="batchproof", version=batchproof.__version__)
 
-    async def _model_metadata(self, request: Any, context: Any) -> Any:
-        manifest = self._model(request.name, request.version).manifest
+    async def _model_metadata(self, head: RequestHead, request: Any, context: Any) -> Any:
+        manifest = self._model(head, request.name, request.version).manifest
         return self._messages["ModelMetadataResponse"](
             name=manifest.name,
-            versions=[str(version) for version in sorted(self._service.registry.models[manifest.name])],
+            versions=[str(version) for version in sorted(self._app.registry.models[manifest.name])],
             platform="onnxruntime_onnx",
             inputs=inputs_of(manifest),
             outputs=outputs_of(manifest),
         )
 
-    async def _infer(self, request: Any, context: Any) -> Any:
+    async def _infer(self, head: RequestHead, request: Any, context: Any) -> Any:
         started_s = time.perf_counter()
-        model = self._model(request.model_name, request.model_version)
-        key = (model.manifest.name, model.manifest.version)
-        tally = self._service.tallies.setdefault((*key, ROUTE), Tally())
+        model = self._model(head, request.model_name, request.model_version)
+        deployment = self._app.deployments[ModelKey(model.manifest.name, model.manifest.version)]
+        tally = deployment.meter.tally(ROUTE)
         try:
-            tensors = self._tensors_of(key, model)
+            tensors = self._tensors_of(deployment)
             arrays, rows, wanted = tensors.read(request)
             tally.decode_s += time.perf_counter() - started_s
-            timeout_s = min(
-                context.time_remaining() or self._service.settings.timeout_s, self._service.settings.timeout_s
-            )
-            outputs = await awaiting.run(self._service.batchers[key], arrays, rows, timeout_s)
+            timeout_s = min(context.time_remaining() or self._app.settings.timeout_s, self._app.settings.timeout_s)
+            outputs = await async_run.run(deployment.batcher, arrays, rows, timeout_s)
         except ServiceError as error:
             tally.refused(error.code)
             raise
@@ -151,10 +165,31 @@ class RpcServer:
         tally.answered(rows, encoding_s, started_s)
         return answer
 
-    def _tensors_of(self, key: tuple[str, int], model: Model) -> Tensors:
-        if key not in self._tensors:
-            self._tensors[key] = Tensors(model.manifest, self._messages, self._service.settings.max_rows)
-        return self._tensors[key]
+    def _tensors_of(self, deployment: Deployment) -> Tensors:
+        tensors = self._tensors.get(deployment)
+        if tensors is None:
+            tensors = Tensors(deployment.model.manifest, self._messages, self._app.settings.max_rows)
+            self._tensors[deployment] = tensors
+        return tensors
 
-    def _model(self, name: str, version: str) -> Model:
-        return model_of(self._service.site, [name, "versions", version] if version else [name])
+    def _model(self, head: RequestHead, name: str, version: str) -> Model:
+        """Return the model that a message names, where the gate lets the caller use it; raises ServiceError."""
+        model = model_of(self._app.server_info, [name, "versions", version] if version else [name])
+        error = self._gate.check_model(head, ModelKey(model.manifest.name, model.manifest.version))
+        if error is not None:
+            raise error
+        return model
+
+
+class _Gated(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no types
+    """What grpc asks at the head of each call."""
+
+    def __init__(self, server: RpcServer) -> None:
+        self._server = server
+
+    def service(self, handler_call_details: Any) -> Any:
+        return self._server.method(handler_call_details.method, handler_call_details.invocation_metadata or ())
+
+
+def _as_bytes(value: str | bytes) -> bytes:
+    return value if isinstance(value, bytes) else value.encode()

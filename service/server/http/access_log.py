@@ -1,22 +1,21 @@
-"""The line in the log for a request that no `Exchange` answers and logs: pages, probes, tables, wrong routes."""
+"""The line in the log for a request that no predict endpoint answers and logs: pages, probes, tables, wrong routes."""
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from batchproof.service.logs import event
-from batchproof.service.protocols.head import request_id_of, special
-from batchproof.service.protocols.interface import Headers
+from batchproof.service.protocols.head import RequestHead
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Answering = Callable[[Scope, Receive, Send], Awaitable[Mapping[str, Any]]]  # returns what else the line says
+Answering = Callable[[Receive, Send], Awaitable[Mapping[str, Any]]]  # returns further fields of the line
 
 
-async def logged(answering: Answering, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with `answering` and log the status that was sent; a caller that went away before has no line."""
+async def logged(answering: Answering, head: RequestHead, receive: Receive, send: Send) -> None:
+    """Answer with `answering` and log the status that was sent; a caller that left before that gets no line."""
     started_s = time.perf_counter()
     status: int | None = None
 
@@ -26,19 +25,19 @@ async def logged(answering: Answering, scope: Scope, receive: Receive, send: Sen
             status = message["status"]
         await send(message)
 
-    further = await answering(scope, receive, send_seen)
+    fields = await answering(receive, send_seen)
     if status is not None:
-        tell(scope["method"], scope["path"], scope["headers"], status, started_s, **further)
+        log_answer(head, status, started_s, **fields)
 
 
-def tell(method: str, path: str, headers: Headers, status: int, started_s: float, **further: Any) -> None:
+def log_answer(head: RequestHead, status: int, started_s: float, **fields: Any) -> None:
     """Log one answer; `started_s` is of time.perf_counter."""
     event(
         "request",
-        request_id=request_id_of(special(headers)),
-        method=method,
-        path=path,
+        request_id=head.request_id,
+        method=head.method,
+        path=head.path,
         status=status,
-        **further,
+        **fields,
         seconds=round(time.perf_counter() - started_s, 6),
     )

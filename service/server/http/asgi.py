@@ -1,33 +1,33 @@
-"""The ASGI application: predict routes are looked up in one table; everything else goes to the pages.
+"""The ASGI application: what a connection does not answer itself, already resolved there by its head.
 
-The predict path awaits nothing but the body and the answer. FastAPI, which serves the pages and writes the OpenAPI
+A prediction awaits nothing but its body and its answer. FastAPI, which serves the pages and writes the OpenAPI
 document, is imported when the first page is asked for: a prediction does not need it.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
 from batchproof.service import errors
 from batchproof.service.errors import ServiceError
-from batchproof.service.logs import event
 from batchproof.service.protocols.compression import ENCODING_HEADER, unpacked
-from batchproof.service.protocols.head import ID_HEADER, identified, request_id_of, special
-from batchproof.service.protocols.interface import Answer, Headers, WireProtocol
+from batchproof.service.protocols.head import HEAD_KEY, ID_HEADER, RequestHead
+from batchproof.service.protocols.interface import Answer
 from batchproof.service.server.app import App
 from batchproof.service.server.endpoint import PredictEndpoint
-from batchproof.service.server.http.access_log import Message, Receive, Scope, Send, logged, tell
-from batchproof.service.server.http.cors import Origins
+from batchproof.service.server.gate import Gate, Page, Refusal
+from batchproof.service.server.http.access_log import Message, Receive, Scope, Send, logged
+from batchproof.service.server.http.cors import PREFLIGHT
 from batchproof.service.server.http.health import health
-from batchproof.service.server.http.router import check_query
-from batchproof.service.tables.formats import wants_table
+from batchproof.service.server.http.router import TARGET_KEY, Resolved, Router
+from batchproof.service.server.http.rules import standard_gate
 from batchproof.service.tables.streaming.body import GoneError
-from batchproof.service.tables.streaming.endpoint import TableRoute
+from batchproof.service.tables.streaming.endpoint import TableEndpoint
 from batchproof.service.tables.streaming.stream import BrokenOffError
 
 Pages = Callable[[Scope, Receive, Send], Awaitable[None]]
+CLOSE = (b"connection", b"close")
 
 
 class CallerGoneError(Exception):
@@ -37,145 +37,117 @@ class CallerGoneError(Exception):
 class AsgiApp:
     """One process's ASGI application."""
 
-    def __init__(self, service: App) -> None:
-        """Serve what `service` has loaded."""
-        self.service = service
-        self.origins = Origins(service.settings.allowed_origins)
-        self._max_body_bytes = service.settings.max_body_bytes
+    def __init__(self, app: App, gate: Gate | None = None) -> None:
+        """Serve what `app` has loaded behind `gate`; without one, behind the gate that the settings ask for."""
+        self.app = app
+        self.router = Router(app, gate or standard_gate(app.settings))
         self._pages: asyncio.Future[Pages] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; lifespan and WebSockets have no part here."""
         if scope["type"] != "http":
-            await _refuse_protocol(scope, receive, send)
+            await _refuse_scope(scope, receive, send)
             return
-        scope["headers"] = identified(scope["headers"])
-        route = self._route(scope)
-        answering = partial(self._answer, route)
-        if self.service.settings.access_log and not isinstance(route, PredictEndpoint):
-            await logged(answering, scope, receive, send)
+        head, target = self._resolved(scope)
+        cors = self.router.origins.headers(head)
+        if isinstance(target, Refusal):
+            closing = [] if head.has_short_body else [CLOSE]
+            await _send(send, self.router.refuse(head, target), [*cors, *closing])
+        elif isinstance(target, PredictEndpoint):
+            await self._predict(target, head, receive, send, cors)
+        elif self.app.settings.access_log:
+            await logged(partial(self._answer, target, head, scope, cors), head, receive, send)
         else:
-            await answering(scope, receive, send)
+            await self._answer(target, head, scope, cors, receive, send)
 
-    def refuse(self, error: ServiceError, method: str, path: str, headers: Headers) -> Answer:
-        """Return, and log, the refusal of a request that is not read to its end."""
-        headers = identified(headers)
-        started_s = time.perf_counter()
-        answer = self._failure(error, path, headers)
-        if self.service.settings.access_log:
-            tell(method, path, headers, answer.status, started_s, code=error.code)
-        return answer
+    def _resolved(self, scope: Scope) -> tuple[RequestHead, Resolved]:
+        """Return the head and what answers it, as the connection resolved it; only other servers leave it to do here."""
+        if TARGET_KEY not in scope:
+            head = RequestHead(scope["method"], scope["path"], scope["query_string"], scope["headers"])
+            scope[HEAD_KEY], scope[TARGET_KEY] = head, self.router.resolve(head)
+        return scope[HEAD_KEY], scope[TARGET_KEY]
 
     async def _answer(
-        self, route: PredictEndpoint | TableRoute | None, scope: Scope, receive: Receive, send: Send
+        self,
+        target: TableEndpoint | Page,
+        head: RequestHead,
+        scope: Scope,
+        cors: Sequence[tuple[bytes, bytes]],
+        receive: Receive,
+        send: Send,
     ) -> dict[str, Any]:
-        """Answer one request; returns what the log may say of it: `rows` of a table, `code` of a refusal."""
-        headers, path = scope["headers"], scope["path"]
-        answer: Answer | None
-        further: dict[str, Any] = {}
+        """Answer with a table or a page; returns what the log may say of it: `rows` of a table, `code` of a refusal."""
         try:
-            cors = self.origins.check(headers)
-            if isinstance(route, PredictEndpoint):
-                if scope["query_string"] and path in self.service.tables:
-                    check_query(scope["query_string"])
-                answer = await self._predict(route, headers, receive)
-            elif route is not None:
-                return {"rows": await route.answer(scope["query_string"], headers, receive, send, cors)}
-            elif cors and scope["method"] == "OPTIONS":
-                answer = self.origins.preflight()
-            else:
-                cors = [*cors, (ID_HEADER, request_id_of(special(headers)).encode())]
-                answer = self._page(scope["method"], path)
+            if isinstance(target, TableEndpoint):
+                return {"rows": await target.answer(head, receive, send, cors)}
+            answer = self._page(head, target)
         except ServiceError as error:
-            cors, further = [], {"code": error.code}
-            answer = (
-                route.refuse(error, headers)
-                if isinstance(route, PredictEndpoint)
-                else self._failure(error, path, headers)
-            )
-        except (CallerGoneError, GoneError, BrokenOffError):
-            return further
+            await _send(send, self.router.failure(head, error, target), cors)
+            return {"code": error.code}
+        except (GoneError, BrokenOffError):
+            return {}
+        extra_headers = cors if target.kind == "preflight" else [*cors, (ID_HEADER, head.request_id.encode())]
         if answer is None:
-            await (await self._load_pages())(scope, receive, _with_headers(send, cors))
+            await (await self._load_pages())(scope, receive, _with_headers(send, extra_headers))
         else:
-            await _send(send, answer, cors)
-        return further
+            await _send(send, answer, extra_headers)
+        return {}
 
-    def _route(self, scope: Scope) -> PredictEndpoint | TableRoute | None:
-        """Return what answers, counts and logs a prediction, or answers where a table comes or is wanted."""
-        if scope["method"] != "POST":
+    def _page(self, head: RequestHead, page: Page) -> Answer | None:
+        """Answer what needs no page of FastAPI's; None leaves the request to those. Raises ServiceError."""
+        if page.kind == "preflight":
+            return PREFLIGHT
+        if page.kind in ("health", "metrics"):
+            return health(self.app, head.method, page.path)
+        if page.kind == "web":
             return None
-        path = scope["path"]
-        table = self.service.tables.get(path)
-        return table if table and wants_table(special(scope["headers"])) else self.service.routes.get(path)
-
-    def _failure(self, error: ServiceError, path: str, headers: Headers) -> Answer:
-        """Return a refusal in the shape of the dialect that the path belongs to."""
-        dialect, request_id = self.dialect_of(path), request_id_of(special(headers))
-        if error.status >= 500:
-            event("request_failed", 40, request_id=request_id, route=dialect.name, code=error.code)
-        return dialect.failure(error, request_id)
-
-    def dialect_of(self, path: str) -> WireProtocol:
-        """Return the dialect that claims `path`, else the native one."""
-        return self._claiming(self._local(path)) or self.service.dialects[0]
-
-    def _claiming(self, path: str) -> WireProtocol | None:
-        """Return the last dialect that claims `path`: as in the route table, a later one has it its way."""
-        return next((dialect for dialect in reversed(self.service.dialects) if dialect.claims(path)), None)
-
-    def _local(self, path: str) -> str:
-        """Return the path without the prefix that a proxy put before it."""
-        prefix = self.service.settings.root_path
-        return path.removeprefix(prefix) if path.startswith(prefix + "/") else path
-
-    def _page(self, method: str, path: str) -> Answer | None:
-        """Answer what needs no page; None sends the request to the pages."""
-        is_predict_route = path in self.service.routes
-        path = self._local(path)
-        dialect = self._claiming(path)
-        is_probe = dialect is not None and path == dialect.probe_path and method in ("GET", "HEAD")
-        if is_predict_route and not is_probe:
-            raise ServiceError(405, "method_not_allowed", f"{method} is not taken here; POST is.", allow="POST")
-        if answer := health(self.service, method, path):
-            return answer
-        if dialect is None:
-            return None
-        answer = dialect.page(self.service.site, method, path)
+        answer = page.protocol.page(self.app.server_info, head.method, page.path)
         if answer is None:
-            raise ServiceError(404, "not_found", f"There is nothing at {path}.")
+            raise ServiceError(404, "not_found", f"There is nothing at {page.path}.")
         return answer
 
-    async def _predict(self, exchange: PredictEndpoint, headers: Headers, receive: Receive) -> Answer:
-        found = special(headers)
+    async def _predict(
+        self,
+        endpoint: PredictEndpoint,
+        head: RequestHead,
+        receive: Receive,
+        send: Send,
+        cors: Sequence[tuple[bytes, bytes]],
+    ) -> None:
         try:
-            body = await read_body(receive, headers, self._max_body_bytes)
-            if ENCODING_HEADER in found:
-                exchange.check_room(len(body), found)  # an overload is told before the work of unpacking
-                body = unpacked(body, headers, self._max_body_bytes)
+            body = await read_body(receive, self.app.settings.max_body_bytes)
+            if ENCODING_HEADER in head.special:
+                endpoint.check_room(len(body), head)  # an overload is refused before the work of unpacking
+                body = unpacked(body, head.headers, self.app.settings.max_body_bytes)
         except ServiceError as error:
-            return exchange.refuse(error, headers)
+            await _send(send, endpoint.refuse(error, head), cors)
+            return
+        except CallerGoneError:
+            return
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        ticket = exchange.handle(body, headers, found, answered.set_result)
+
+        def reply(answer: Answer) -> None:
+            if not answered.done():  # its task was cancelled in this turn of the loop and has not run since
+                answered.set_result(answer)
+
+        ticket = endpoint.handle(body, head, reply)
         try:
-            return await answered
+            answer = await answered
         except asyncio.CancelledError:
             if ticket is not None:
-                exchange.cancel(ticket)
+                endpoint.cancel(ticket)
             raise
+        await _send(send, answer, cors)
 
     async def _load_pages(self) -> Pages:
         loop = asyncio.get_running_loop()
         if self._pages is None:
-            self._pages = loop.run_in_executor(None, _make_pages, self.service)
+            self._pages = loop.run_in_executor(None, _make_pages, self.app)
         return await asyncio.shield(self._pages)
 
 
-async def read_body(receive: Receive, headers: Headers, limit_bytes: int) -> bytes:
-    """Return the whole body; raises 413 as soon as it is, or is announced to be, longer than `limit_bytes`."""
-    for name, value in headers:
-        if name == b"content-length" and int(value) > limit_bytes:
-            raise errors.body_too_large(limit_bytes)
+async def read_body(receive: Receive, limit_bytes: int) -> bytes:
+    """Return the whole body; raises 413 as soon as it is longer than `limit_bytes`."""
     message = await receive()
     body: bytes = message.get("body", b"")
     if message.get("more_body") or message["type"] != "http.request" or len(body) > limit_bytes:
@@ -198,29 +170,29 @@ async def _read_rest(message: Message, receive: Receive, limit_bytes: int) -> by
         message = await receive()
 
 
-async def _send(send: Send, answer: Answer, further: Sequence[tuple[bytes, bytes]]) -> None:
-    headers = [*answer.headers, *further, (b"content-length", b"%d" % len(answer.body))]
+async def _send(send: Send, answer: Answer, extra_headers: Sequence[tuple[bytes, bytes]]) -> None:
+    headers = [*answer.headers, *extra_headers, (b"content-length", b"%d" % len(answer.body))]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})
 
 
-def _with_headers(send: Send, further: Sequence[tuple[bytes, bytes]]) -> Send:
+def _with_headers(send: Send, extra_headers: Sequence[tuple[bytes, bytes]]) -> Send:
     async def send_more(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message["headers"], *further]}
+            message = {**message, "headers": [*message["headers"], *extra_headers]}
         await send(message)
 
-    return send_more if further else send
+    return send_more
 
 
-async def _refuse_protocol(scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse_scope(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         raise RuntimeError("the server's life is run by batchproof.service.server.process")
     await receive()
     await send({"type": "websocket.close", "code": 1003})
 
 
-def _make_pages(service: App) -> Pages:
+def _make_pages(app: App) -> Pages:
     from batchproof.service.server.web import make_pages
 
-    return make_pages(service)
+    return make_pages(app)

@@ -1,17 +1,19 @@
 """HTTP on one connection: predict requests are answered without a task, a scope or a middleware; the rest is uvicorn's.
 
 uvicorn's protocol parses (httptools) and keeps its promises about pipelining, flow control and shutdown. When the
-headers of a POST to a known predict path are complete and no other request of this connection is open, the request
-stays here: its body is collected, `PredictEndpoint.handle` is called as the last byte arrives, and the answer is one write.
-All requests that the loop reads in one turn are decoded in that turn and so run as one batch. Whatever is unusual
-(a pipelined request, `Expect: 100-continue`, an Origin, a packed body, a table) goes the long way through the ASGI application, which answers
-the same: tests send every case both ways.
+headers of a request are complete, the router says what answers it. A prediction stays here where no other request of
+this connection is open: its body is collected, `PredictEndpoint.handle` is called as the last byte arrives, and the
+answer is one write. All requests that the loop reads in one turn are decoded in that turn and so run as one batch. A
+refusal is answered here too, before the body. Whatever is unusual (a pipelined request, `Expect: 100-continue`, an
+Origin, a packed body, a table, a page) goes the long way through the ASGI application with what the router said, and is
+answered the same: tests send every case both ways.
 """
 
 import asyncio
 import http
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any
+from urllib.parse import unquote
 
 import httptools
 from uvicorn.config import Config
@@ -20,55 +22,21 @@ from uvicorn.server import ServerState
 
 from batchproof.service import errors
 from batchproof.service.errors import ServiceError
-from batchproof.service.inference.admission import Ticket
-from batchproof.service.protocols.compression import ENCODING_HEADER
-from batchproof.service.protocols.head import special
+from batchproof.service.protocols.head import HEAD_KEY, SHORT_BODY_BYTES, UNUSUAL, RequestHead
 from batchproof.service.protocols.interface import Answer
 from batchproof.service.server.endpoint import PredictEndpoint
+from batchproof.service.server.gate import Refusal
 from batchproof.service.server.http.asgi import AsgiApp
+from batchproof.service.server.http.pending import ANSWERED, CLOSING, PendingRequest
 from batchproof.service.server.http.read_timeout import Arrival
-from batchproof.service.tables.formats import wants_table
+from batchproof.service.server.http.router import TARGET_KEY, Resolved
+from batchproof.service.tables.streaming.endpoint import TableEndpoint
 
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in http.HTTPStatus}
-LONG_BODY_BYTES = 65536  # shorter bodies are there as soon as their headers
-UNUSUAL = frozenset({ENCODING_HEADER, b"expect", b"origin", b"upgrade"})
-
-
-class PendingRequest:
-    """One predict request of a connection, from its headers to its answer: what uvicorn asks of a cycle, and no more."""
-
-    message_event = asyncio.Event()  # uvicorn sets it when a connection is lost; nobody waits for it here
-    __slots__ = (
-        "disconnected",
-        "exchange",
-        "found",
-        "headers",
-        "keep_alive",
-        "parts",
-        "refusal",
-        "response_complete",
-        "size",
-        "ticket",
-    )
-
-    def __init__(
-        self, exchange: PredictEndpoint, headers: list[tuple[bytes, bytes]], found: dict[bytes, bytes]
-    ) -> None:
-        """Begin with the headers."""
-        self.exchange = exchange
-        self.headers = headers
-        self.found = found
-        self.parts: list[bytes] = []
-        self.size = 0  # bytes of body so far
-        self.refusal: ServiceError | None = None  # known from the headers: the body is read and dropped
-        self.ticket: Ticket | None = None
-        self.keep_alive = True
-        self.response_complete = False
-        self.disconnected = False
 
 
 class FastHttpProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with the short way for predict requests."""
+    """uvicorn's protocol with a short way for predict requests and refusals."""
 
     def __init__(
         self,
@@ -77,15 +45,17 @@ class FastHttpProtocol(HttpToolsProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        """Serve one connection; `config.app` is the App whose routes are looked up."""
+        """Serve one connection; the router of `config.app` is asked about each of its requests."""
         super().__init__(config, server_state, app_state, _loop)
         application = config.app
         assert isinstance(application, AsgiApp), "batchproof.service.server.process makes the configuration"
-        self._routes = application.service.routes
-        self._application = application
-        self._max_body_bytes = application.service.settings.max_body_bytes
+        self._router = application.router
+        self._resolve = application.router.resolve
+        self._last_url, self._last_path = b"", ""  # of a request without a query: nearly always that of the next one
+        self._settings = application.app.settings
+        self._max_body_bytes = application.app.settings.max_body_bytes
         self._has_headers = False  # of the request that is being read
-        self.cycle: Any = None  # uvicorn's cycle or a Turn: what is being read
+        self.cycle: Any = None  # uvicorn's cycle or one of the above: what is being read
         self._turn: PendingRequest | None = None  # the predict request that is being read or answered
         self._idle_since_s = 0.0
         self.on_closed: Callable[[], None] | None = None  # a worker tells its supervisor
@@ -93,14 +63,14 @@ class FastHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         super().connection_made(transport)
-        self._arrival = Arrival(self.loop, self._application.service.settings.read_timeout_s, self._on_late)
+        self._arrival = Arrival(self.loop, self._settings.read_timeout_s, self._on_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give the place of a caller that went away to others."""
+        """Cancel the request of a caller that went away: its place in the queue is for others."""
         self._arrival.stop()
         turn = self._turn
         if turn is not None and turn.ticket is not None:
-            turn.exchange.cancel(turn.ticket)
+            turn.endpoint.cancel(turn.ticket)
             turn.ticket = None
         super().connection_lost(exc)
         if self.on_closed is not None:
@@ -111,7 +81,10 @@ class FastHttpProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+            if self.cycle is CLOSING:  # it has its answer
+                self.transport.close()
+            else:
+                self.send_400_response("Invalid HTTP request received.")
         except httptools.HttpParserUpgrade:
             self.send_400_response("No protocol to upgrade to is spoken here.")
 
@@ -127,23 +100,24 @@ class FastHttpProtocol(HttpToolsProtocol):
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """Keep a predict request here or send it the long way."""
+        """Keep a prediction or a refusal here, or send the request the long way."""
         self._has_headers = True
-        exchange = self._routes.get(self.url.decode("latin-1"))
+        if self.url == self._last_url:
+            method = self.parser.get_method()
+            head = RequestHead("POST" if method == b"POST" else method.decode(), self._last_path, b"", self.headers)
+        else:
+            head = self._head()
+        target = self._resolve(head)
         cycle = self.cycle
-        if exchange is not None and (cycle is None or cycle.response_complete) and self.parser.get_method() == b"POST":
-            found = special(self.headers)
-            if UNUSUAL.isdisjoint(found) and not wants_table(found):
-                self._begin(exchange, found)
-                return
-        url, headers = self.url, self.headers
-        if self._is_table(url, headers):
-            self._arrival.end()  # however long it is: the stream looks whether it goes on
-        super().on_message_begin()
-        self.url = url
-        self.headers.extend(headers)
-        self.expect_100_continue = (b"expect", b"100-continue") in headers
-        super().on_headers_complete()
+        is_free = cycle is None or cycle.response_complete
+        if is_free and type(target) is PredictEndpoint and (head.is_plain or UNUSUAL.isdisjoint(head.special)):
+            self._begin(target, head)
+        elif self.parser.should_upgrade():  # the parser stops here, and the request is refused as a whole
+            self.cycle = ANSWERED if is_free else cycle
+        elif is_free and type(target) is Refusal:
+            self._refuse(target, head)
+        else:
+            self._hand_over(target, head)
 
     def on_body(self, body: bytes) -> None:
         """Collect the body up to the limit."""
@@ -152,11 +126,10 @@ class FastHttpProtocol(HttpToolsProtocol):
             super().on_body(body)
             return
         turn.size += len(body)
-        if turn.size <= self._max_body_bytes:
-            if turn.refusal is None:
-                turn.parts.append(body)
-        elif not turn.response_complete:
+        if turn.size > self._max_body_bytes:
             self._refuse_body(turn)
+        elif turn.refusal is None:
+            turn.parts.append(body)
 
     def on_message_complete(self) -> None:
         """Hand the whole request over."""
@@ -164,18 +137,21 @@ class FastHttpProtocol(HttpToolsProtocol):
         turn = self._turn
         if turn is None or turn is not self.cycle:
             super().on_message_complete()
-        elif turn.response_complete:  # refused while it was read
-            self.transport.close()
+            if self.cycle is CLOSING:  # refused before or while its body was read
+                self.transport.close()
         elif turn.refusal is not None:
-            self._answer(turn.exchange.refuse(turn.refusal, turn.headers))
+            self._answer(turn.endpoint.refuse(turn.refusal, turn.head))
         else:
             parts = turn.parts
             body = parts[0] if len(parts) == 1 else b"".join(parts)
             turn.parts = []
-            turn.ticket = turn.exchange.handle(body, turn.headers, turn.found, self._answer)
+            turn.ticket = turn.endpoint.handle(body, turn.head, self._answer)
 
     def on_response_complete(self) -> None:
         """Go on after an answer of the long way, or with what was pipelined behind one of the short way."""
+        if self.cycle.response_complete:
+            self.cycle = ANSWERED
+            self.scope = {}  # type: ignore[typeddict-item]  # it held what answered
         super().on_response_complete()
         self._idle_since_s = self.loop.time()
 
@@ -196,35 +172,63 @@ class FastHttpProtocol(HttpToolsProtocol):
         else:
             self.timeout_keep_alive_task = self.loop.call_later(left_s, self.timeout_keep_alive_handler)
 
-    def _begin(self, exchange: PredictEndpoint, found: dict[bytes, bytes]) -> None:
-        turn = self._turn = PendingRequest(exchange, self.headers, found)
-        self.cycle = turn
+    def _head(self) -> RequestHead:
+        """Return the head of the request that is being read."""
+        method = self.parser.get_method().decode("ascii")
+        try:
+            parsed = httptools.parse_url(self.url)
+        except httptools.HttpParserInvalidURLError:
+            return RequestHead(method, self.url.decode("latin-1"), b"", self.headers)  # uvicorn refuses it
+        path = unquote((parsed.path or b"").decode("latin-1"))
+        if not parsed.query:
+            self._last_url, self._last_path = self.url, path
+        return RequestHead(method, path, parsed.query or b"", self.headers)
+
+    def _begin(self, endpoint: PredictEndpoint, head: RequestHead) -> None:
+        """Begin to collect the body of a prediction."""
+        turn = self._turn = self.cycle = PendingRequest(endpoint, head)
         if not self.parser.should_keep_alive():
             turn.keep_alive = False
-        length = int(found.get(b"content-length", b"0"))
-        if length > self._max_body_bytes:
-            self._refuse_body(turn)
-        elif length > LONG_BODY_BYTES:
-            self._look_for_room(turn, length)
+        if not head.is_plain and head.content_length > SHORT_BODY_BYTES:
+            self._look_for_room(turn, head.content_length)
+
+    def _refuse(self, refusal: Refusal, head: RequestHead) -> None:
+        """Answer before the body, which is dropped as it comes; after a long one the connection is closed.
+
+        A caller that waits to be asked for its body may never send it, so its connection is closed at once.
+        """
+        keep_alive = head.has_short_body and self.parser.should_keep_alive()
+        self._write(self._router.refuse(head, refusal), keep_alive=keep_alive, has_body=head.method != "HEAD")
+        self.cycle = ANSWERED if keep_alive else CLOSING
+        if head.waits_to_continue:
+            self.transport.close()
+        self._become_idle()
+
+    def _hand_over(self, target: Resolved, head: RequestHead) -> None:
+        """Let uvicorn make a task of the request for the ASGI application, which learns what it was resolved to."""
+        if isinstance(target, TableEndpoint):
+            self._arrival.end()  # however long it is: the stream looks whether it goes on
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        self.headers.extend(headers)
+        scope: MutableMapping[str, Any] = self.scope  # type: ignore[assignment]
+        scope[HEAD_KEY], scope[TARGET_KEY] = head, target
+        self.expect_100_continue = head.waits_to_continue
+        super().on_headers_complete()
 
     def _look_for_room(self, turn: PendingRequest, length: int) -> None:
         """Let a long body that would be refused take no memory while it comes."""
         try:
-            turn.exchange.check_room(length, turn.found)
+            turn.endpoint.check_room(length, turn.head)
         except ServiceError as error:
             turn.refusal = error
 
     def _refuse_body(self, turn: PendingRequest) -> None:
         """Answer 413 at once; the rest of the body is read and dropped, so that the caller gets to see the answer."""
-        turn.keep_alive = False
-        turn.parts = []
-        answer = turn.exchange.refuse(errors.body_too_large(self._max_body_bytes), turn.headers)
+        answer = turn.endpoint.refuse(errors.body_too_large(self._max_body_bytes), turn.head)
         self._write(answer, keep_alive=False)
-        turn.response_complete = True
-
-    def _is_table(self, url: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
-        path = url.partition(b"?")[0].decode("latin-1")
-        return path in self._application.service.tables and wants_table(special(headers))
+        self._turn, self.cycle = None, CLOSING
 
     def _on_late(self) -> None:
         """Answer 408 for a request that does not arrive, and close; a connection that never began one is just closed."""
@@ -238,25 +242,31 @@ class FastHttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _late_answer(self) -> Answer:
-        error = errors.too_slow(self._application.service.settings.read_timeout_s)
-        path = self.url.partition(b"?")[0].decode("latin-1")
-        exchange = self._routes.get(path)
-        if exchange is not None:
-            return exchange.refuse(error, self.headers)
-        return self._application.refuse(error, self.parser.get_method().decode("latin-1"), path, self.headers)
+        turn, error = self._turn, errors.too_slow(self._settings.read_timeout_s)
+        if turn is not None and turn is self.cycle:
+            return turn.endpoint.refuse(error, turn.head)
+        head = self.scope.get(HEAD_KEY) if self._has_headers and self.scope else None
+        head = head if isinstance(head, RequestHead) else self._head()
+        place = self._router.locate(head)
+        return self._router.refuse(head, Refusal(error, place.target if isinstance(place, Refusal) else place))
 
     def _answer(self, answer: Answer) -> None:
         """Write the answer of the open request and go on with what was pipelined behind it."""
         turn = self._turn
         assert turn is not None, "an answer belongs to an open request"
-        turn.ticket = None
+        self._turn = None
         self._write(answer, keep_alive=turn.keep_alive)
-        turn.response_complete = True
         if not turn.keep_alive:
             self.transport.close()
+        if self.cycle is turn:
+            self.cycle = ANSWERED
         if self.pipeline:
             self.on_response_complete()
-            return
+        else:
+            self._become_idle()
+
+    def _become_idle(self) -> None:
+        """Wait for the next request, and close when none comes for the whole time of keep-alive."""
         self.server_state.total_requests += 1
         self._idle_since_s = self.loop.time()
         if self.timeout_keep_alive_task is None:
@@ -266,7 +276,7 @@ class FastHttpProtocol(HttpToolsProtocol):
         if self.flow.write_paused:  # a caller that does not read its answers may not send more requests
             self.flow.pause_reading()
 
-    def _write(self, answer: Answer, *, keep_alive: bool) -> None:
+    def _write(self, answer: Answer, *, keep_alive: bool, has_body: bool = True) -> None:
         status, headers, body = answer
         parts = [STATUS_LINES[status]]
         for name, value in self.server_state.default_headers:
@@ -276,5 +286,6 @@ class FastHttpProtocol(HttpToolsProtocol):
         if not keep_alive:
             parts.append(b"connection: close\r\n")
         parts.append(b"content-length: %d\r\n\r\n" % len(body))
-        parts.append(body)
+        if has_body:
+            parts.append(body)
         self.transport.write(b"".join(parts))

@@ -7,7 +7,18 @@ the Origin header, which browsers set and pages cannot, does.
 from collections.abc import Sequence
 
 from batchproof.service.errors import ServiceError
-from batchproof.service.protocols.interface import Answer, Headers
+from batchproof.service.protocols.head import RequestHead
+from batchproof.service.protocols.interface import Answer
+
+PREFLIGHT = Answer(
+    204,
+    (
+        (b"access-control-allow-methods", b"GET, POST"),
+        (b"access-control-allow-headers", b"content-type, x-request-id, x-request-timeout-s"),
+        (b"access-control-max-age", b"600"),
+    ),
+    b"",
+)
 
 
 class Origins:
@@ -17,25 +28,23 @@ class Origins:
         """Allow `allowed`, such as https://example.org; "*" allows all."""
         self._allowed = frozenset(origin.encode().lower().rstrip(b"/") for origin in allowed)
 
-    def check(self, headers: Headers) -> list[tuple[bytes, bytes]]:
-        """Return the headers that let an allowed foreign page read the answer; raises 403 for other foreign pages."""
-        origin = host = None
-        for name, value in headers:
-            if name == b"origin":
-                origin = value.lower()
-            elif name == b"host":
-                host = value.lower()
-        if origin is None or origin.partition(b"://")[2] == host:
-            return []
-        if origin in self._allowed or b"*" in self._allowed:
-            return [(b"access-control-allow-origin", origin), (b"vary", b"origin")]
-        raise ServiceError(403, "foreign_origin", "Pages of this origin may not call; allowed_origins can allow it.")
+    def rule(self, head: RequestHead, _target: object) -> ServiceError | None:
+        """Refuse, with 403, a page of another origin that is not allowed."""
+        if b"origin" not in head.special or self._is_own(head) or self.headers(head):
+            return None
+        return ServiceError(403, "foreign_origin", "Pages of this origin may not call; allowed_origins can allow it.")
 
-    def preflight(self) -> Answer:
-        """Answer a browser that asks what it may send."""
-        headers = (
-            (b"access-control-allow-methods", b"GET, POST"),
-            (b"access-control-allow-headers", b"content-type, x-request-id, x-request-timeout-s"),
-            (b"access-control-max-age", b"600"),
-        )
-        return Answer(204, headers, b"")
+    def headers(self, head: RequestHead) -> list[tuple[bytes, bytes]]:
+        """Return the headers that let a page of an allowed foreign origin read the answer; none for other callers."""
+        origin = head.special.get(b"origin")
+        if origin is None or self._is_own(head):
+            return []
+        origin = origin.lower()
+        if origin not in self._allowed and b"*" not in self._allowed:
+            return []
+        return [(b"access-control-allow-origin", origin), (b"vary", b"origin")]
+
+    @staticmethod
+    def _is_own(head: RequestHead) -> bool:
+        origin = head.special[b"origin"].lower().partition(b"://")[2]
+        return origin == (head.header(b"host") or b"").lower()

@@ -1,22 +1,101 @@
-"""What a URL may say behind its path where JSON comes and JSON is wanted.
+"""From the head of a request to what answers it: a prediction, a table, a page or a refusal.
 
-The parameters of tables are let pass, since the routes are documented with them and they change nothing here; what a
-caller must believe to be answered, a field of the body or an unknown name, is refused.
+Both ways into the service over HTTP, the fast one on a connection and the ASGI application, ask `Router.resolve` once
+for each request, before its body is read. A plain prediction costs one look-up in the table of routes.
 """
 
-from urllib.parse import parse_qsl
+import time
 
 from batchproof.service.errors import ServiceError
-from batchproof.service.protocols.native.protocol import FIELDS
-from batchproof.service.tables.parameters import CHOICES, parse
+from batchproof.service.logs import event
+from batchproof.service.protocols.head import RequestHead
+from batchproof.service.protocols.interface import Answer, WireProtocol
+from batchproof.service.server.app import App
+from batchproof.service.server.endpoint import PredictEndpoint
+from batchproof.service.server.gate import Gate, Page, Refusal
+from batchproof.service.server.http.access_log import log_answer
+from batchproof.service.server.http.cors import Origins
+from batchproof.service.tables.formats import wants_table
+from batchproof.service.tables.streaming.endpoint import TableEndpoint
 
-IN_THE_BODY = frozenset(FIELDS) - {*CHOICES}
+Resolved = PredictEndpoint | TableEndpoint | Page | Refusal
+TARGET_KEY = "batchproof.target"  # where an ASGI scope holds what its request was resolved to
+HEALTH = ("/health/live", "/health/ready")
 
 
-def check_query(query: bytes) -> None:
-    """Raise 400 for a parameter that is none; where the body has such a field, the sentence says so."""
-    for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        if name in IN_THE_BODY:
-            sentence = f'{name} is no parameter, but a field of the JSON body: {{"rows": [...], "{name}": ...}}.'
-            raise ServiceError(400, "invalid_parameter", sentence)
-    parse(query)
+class Router:
+    """The routes of one process behind its gate."""
+
+    def __init__(self, app: App, gate: Gate) -> None:
+        """Look up in the routes that `app` has at the time of each request, and let `gate` decide on each."""
+        self.app = app
+        self.gate = gate
+        self._lets_plain_pass = gate.lets_plain_pass
+        self.origins = Origins(app.settings.allowed_origins)
+
+    def resolve(self, head: RequestHead) -> Resolved:
+        """Return what answers the request, or its refusal by the gate or for its method."""
+        if head.is_plain and self._lets_plain_pass and head.method == "POST":  # as `locate`, in one step
+            endpoint = self.app.routes.endpoints.get(head.path)
+            if endpoint is not None:
+                return endpoint
+        place = self.locate(head)
+        target = place.target if isinstance(place, Refusal) else place
+        error = self.gate.check(head, target)
+        return place if error is None else Refusal(error, target)
+
+    def locate(self, head: RequestHead) -> Resolved:
+        """Return what would answer the request, without asking the gate."""
+        routes = self.app.routes
+        endpoint = routes.endpoints.get(head.path)
+        if endpoint is None or head.method != "POST":
+            return self._page(head, is_predict_route=endpoint is not None)
+        if wants_table(head.special):
+            return routes.tables.get(head.path, endpoint)
+        return endpoint
+
+    def refuse(self, head: RequestHead, refusal: Refusal) -> Answer:
+        """Return the answer in the shape of the target's protocol, counted and logged."""
+        error, target = refusal
+        if isinstance(target, PredictEndpoint):
+            return target.refuse(error, head)
+        started_s = time.perf_counter()
+        if isinstance(target, TableEndpoint):
+            target.count_refusal(error)
+        answer = self.failure(head, error, target)
+        if self.app.settings.access_log:
+            log_answer(head, answer.status, started_s, code=error.code)
+        return answer
+
+    def failure(self, head: RequestHead, error: ServiceError, target: TableEndpoint | Page) -> Answer:
+        """Return the answer in the shape of the target's protocol; what is not the caller's fault is logged."""
+        protocol = target.protocol if isinstance(target, Page) else self.app.protocols[0]
+        if error.status >= 500:
+            event("request_failed", 40, request_id=head.request_id, route=protocol.name, code=error.code)
+        return protocol.failure(error, head.request_id)
+
+    def _page(self, head: RequestHead, *, is_predict_route: bool) -> Page | Refusal:
+        """Return the page of a path, or the refusal of a method that the path has not."""
+        path = self._without_prefix(head.path)
+        protocol = self._claiming(path)
+        if head.method == "OPTIONS" and self.origins.headers(head):
+            return Page("preflight", path, protocol or self.app.protocols[0])
+        is_probe = protocol is not None and path == protocol.probe_path and head.method in ("GET", "HEAD")
+        if is_predict_route and not is_probe:
+            message = f"Method {head.method:.20} not allowed; use POST."
+            error = ServiceError(405, "method_not_allowed", message, allow="POST")
+            return Refusal(error, Page("protocol", path, protocol or self.app.protocols[0]))
+        if path in HEALTH:
+            return Page("health", path, self.app.protocols[0])
+        if path == "/metrics":
+            return Page("metrics", path, self.app.protocols[0])
+        return Page("web" if protocol is None else "protocol", path, protocol or self.app.protocols[0])
+
+    def _claiming(self, path: str) -> WireProtocol | None:
+        """Return the last protocol that claims `path`: as in the table of routes, a later one wins."""
+        return next((protocol for protocol in reversed(self.app.protocols) if protocol.claims(path)), None)
+
+    def _without_prefix(self, path: str) -> str:
+        """Return the path without the prefix that a proxy put before it."""
+        prefix = self.app.settings.root_path
+        return path.removeprefix(prefix) if path.startswith(prefix + "/") else path

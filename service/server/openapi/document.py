@@ -1,6 +1,7 @@
 """One OpenAPI document of all routes."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -19,9 +20,27 @@ DESCRIBED: Mapping[str, Callable[[Model, Sequence[str]], dict[str, Any]]] = {  #
 }
 
 
-def openapi(app: FastAPI, service: App) -> dict[str, Any]:
-    """Return one document of the pages' and all dialects' routes."""
-    document = app.openapi()
+class Document:
+    """The document of what is served now: it is made anew after the table of routes was replaced."""
+
+    def __init__(self, pages: FastAPI, app: App) -> None:
+        """Describe the routes of `pages`, and the predict routes that `app` has at the time of each request."""
+        self._pages = pages
+        self._app = app
+        self._routes = app.routes
+        self._content = openapi(pages, app)
+
+    def current(self) -> dict[str, Any]:
+        """Return the document of the present routes."""
+        routes = self._app.routes
+        if routes is not self._routes:
+            self._content, self._routes = openapi(self._pages, self._app), routes
+        return self._content
+
+
+def openapi(pages: FastAPI, app: App) -> dict[str, Any]:
+    """Return one document of the pages' and all protocols' routes."""
+    document = deepcopy(pages.openapi())
     document["openapi"] = "3.1.0"
     document["tags"] = [{"name": "predict"}, {"name": "models"}, {"name": "health"}]
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
@@ -31,12 +50,13 @@ def openapi(app: FastAPI, service: App) -> dict[str, Any]:
             operation["responses"].pop("422", None)
             operation["responses"]["404"] = refusal("There is no such model or version.")
     predict: dict[str, Any] = {}
-    for versions in service.registry.models.values():
-        for model in versions.values():
-            for dialect in service.dialects:
-                paths = dialect.paths(model, is_default=True, is_newest=True)
-                described = described_paths(dialect.name, model, paths)
-                predict |= {path: described[path] for path in described if path in service.routes}
+    routes = app.routes.endpoints
+    for deployment in app.deployments.values():
+        for protocol in app.protocols:
+            paths = protocol.paths(deployment.model, is_default=True, is_newest=True)
+            described = described_paths(protocol.name, deployment.model, paths)
+            endpoint = deployment.endpoints[protocol.name]
+            predict |= {path: described[path] for path in described if routes.get(path) is endpoint}
     document["paths"] = {**predict, **document["paths"], **_health()}
     return document
 

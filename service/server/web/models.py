@@ -1,4 +1,4 @@
-"""What is told about models: signature, ranges, metrics, provenance, versions."""
+"""What the pages say about models: signature, ranges, metrics, provenance, versions."""
 
 from typing import Annotated, Any
 
@@ -58,12 +58,12 @@ class ModelList(BaseModel):
 def routes(service: App) -> APIRouter:
     """Return the routes about models."""
     router = APIRouter(tags=["models"])
-    known = service.registry.models
 
     @router.get("/models", summary="List the models")
     def list_models() -> ModelList:
-        served = [ModelSummary(**summary(service, known[name][max(known[name])])) for name in known]
-        return ModelList(models=served, refused=[Refused(**one.__dict__) for one in service.registry.refusals])
+        registry = service.registry
+        served = [ModelSummary(**summary(service, registry.newest(name))) for name in registry.models]
+        return ModelList(models=served, refused=[Refused(**one.__dict__) for one in registry.refusals])
 
     @router.get("/models/{name}", summary="Describe a model's newest version")
     def describe_newest(name: str) -> ModelDetail:
@@ -78,11 +78,10 @@ def routes(service: App) -> APIRouter:
 
 def find(service: App, name: str, version: int | None = None) -> Model:
     """Return a served model; raises 404 with the nearest name, or 503 where it was refused."""
-    versions = service.registry.models.get(name)
-    if versions is None:
-        raise absent(service.registry, name, version)
-    if version is not None and version not in versions:
-        raise absent(service.registry, name, version)
+    registry = service.registry
+    versions = registry.models.get(name)
+    if versions is None or (version is not None and version not in versions):
+        raise absent(registry, name, version)
     return versions[max(versions) if version is None else version]
 
 
@@ -92,14 +91,14 @@ def summary(service: App, model: Model) -> dict[str, Any]:
         "name": model.manifest.name,
         "version": model.manifest.version,
         "task": model.manifest.task,
-        "versions": sorted(service.registry.models[model.manifest.name]),
+        "versions": sorted({*service.registry.models.get(model.manifest.name, ()), model.manifest.version}),
         "default": model.manifest.name == service.default,
         "fingerprint": model.fingerprint,
     }
 
 
 def detail(service: App, model: Model) -> dict[str, Any]:
-    """Return everything that is told of one model."""
+    """Return everything that the page of one model says."""
     manifest = model.manifest
     verification = model.verification
     return {

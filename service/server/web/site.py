@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,9 +12,9 @@ from starlette.exceptions import HTTPException
 from batchproof import __version__
 from batchproof.service.errors import ServiceError
 from batchproof.service.logs import event
-from batchproof.service.protocols.head import request_id_of, special
+from batchproof.service.protocols.head import HEAD_KEY, RequestHead
 from batchproof.service.server.app import App
-from batchproof.service.server.openapi.document import openapi
+from batchproof.service.server.openapi.document import Document
 from batchproof.service.server.web import models, report, start
 
 HTML = "text/html; charset=utf-8"
@@ -50,7 +49,7 @@ def make_pages(service: App) -> FastAPI:
 
 
 def _add_documents(app: FastAPI, service: App) -> None:
-    document = openapi(app, service)
+    document = Document(app, service)
 
     def add(path: str, get: Callable[[Request], Response]) -> None:
         app.router.add_route(path, get, methods=["GET"], include_in_schema=False)
@@ -67,40 +66,40 @@ def _add_documents(app: FastAPI, service: App) -> None:
     add("/docs", file("api.html", HTML))
     add("/docs/page.js", file("api.js", "text/javascript; charset=utf-8"))
     add("/docs/style.css", file("style.css", "text/css; charset=utf-8"))
-    add("/openapi.json", lambda _: JSONResponse(document))
+    add("/openapi.json", lambda _: JSONResponse(document.current()))
     add("/swagger.json", partial(_swagger, document))
 
 
-def _swagger(document: dict[str, Any], request: Request) -> Response:
-    """Answer where Azure ML's callers ask for the document, in OpenAPI 3 alone; a refusal has the shape that they know."""
+def _swagger(document: Document, request: Request) -> Response:
+    """Answer where Azure ML's callers ask for the document, which is OpenAPI 3 only; a refusal has the shape that they know."""
     if request.query_params.get("version", "3") != "3":
         return JSONResponse({"message": "This document is OpenAPI 3; ask for version=3."}, 404)
-    return JSONResponse(document)
+    return JSONResponse(document.current())
 
 
 def _on_service_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ServiceError), "registered for this kind alone"
+    assert isinstance(error, ServiceError), "registered for this kind only"
     return _refusal(request, error)
 
 
 def _on_http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException), "registered for this kind alone"
+    assert isinstance(error, HTTPException), "registered for this kind only"
     allow = {name.lower(): value for name, value in (error.headers or {}).items()}.get("allow")
     if error.status_code == 405:
-        message = f"{request.method} is not taken here; {allow} is."
+        message = f"Method {request.method:.20} not allowed; use {allow}."
         return _refusal(request, ServiceError(405, "method_not_allowed", message, allow=allow))
     message = f"There is nothing at {request.url.path}; /docs lists what there is."
     return _refusal(request, ServiceError(error.status_code, "not_found", message))
 
 
 def _on_invalid_path(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError), "registered for this kind alone"
+    assert isinstance(error, RequestValidationError), "registered for this kind only"
     return _refusal(request, ServiceError(404, "unknown_version", "A version is a positive whole number such as 1."))
 
 
 def _refusal(request: Request, error: ServiceError) -> Response:
-    request_id = request_id_of(special(request.scope["headers"]))
+    head: RequestHead = request.scope[HEAD_KEY]
     if error.status >= 500:
-        event("request_failed", 40, request_id=request_id, route="pages", code=error.code)
+        event("request_failed", 40, request_id=head.request_id, route="pages", code=error.code)
     headers = {name.decode(): value.decode() for name, value in error.headers}
-    return Response(error.as_json(request_id), error.status, headers, "application/json")
+    return Response(error.as_json(head.request_id), error.status, headers, "application/json")

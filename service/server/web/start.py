@@ -17,10 +17,11 @@ def page(service: App, base: str) -> str:
 
 
 def _models(service: App) -> str:
-    if not service.registry.models:
+    registry = service.registry
+    if not registry.models:
         return '<h2>Models</h2><p class="bad">No model is loaded.</p>'
     heads = "".join(f'<th scope="col">{head}</th>' for head in ("Model", "Predicts", "Batch invariance", "Report"))
-    rows = "".join(_row(service.registry.newest(name)) for name in service.registry.models)
+    rows = "".join(_row(registry.newest(name)) for name in registry.models)
     return (
         f'<h2>Models</h2><div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
     )

@@ -17,7 +17,8 @@ import orjson
 
 from batchproof.service.errors import ServiceError
 from batchproof.service.inference.model import Model
-from batchproof.service.protocols.interface import Headers
+from batchproof.service.metrics import ModelKey
+from batchproof.service.protocols.head import RequestHead
 from batchproof.service.tables.block import Reading
 from batchproof.service.tables.codecs import writer_of
 from batchproof.service.tables.formats import pyarrow
@@ -51,51 +52,56 @@ class TableSlots:
         self._taken -= 1
 
 
-class TableRoute:
+class TableEndpoint:
     """One model's tables."""
 
-    def __init__(self, model: Model, shop: TableWorkers, places: TableSlots, bounds: Bounds) -> None:
-        """Read and write in threads of the shop, two for each place."""
-        self._shop = shop
-        self._places = places
+    def __init__(self, model: Model, workers: TableWorkers, slots: TableSlots, bounds: Bounds) -> None:
+        """Read and write in threads of `workers`, two for each slot."""
+        self._workers = workers
+        self._slots = slots
         self._bounds = bounds
-        self.update_model(model)
-
-    def update_model(self, model: Model) -> None:
-        """Answer from now on with what `model` says of itself: its fingerprint may have changed, its bits have not."""
         self._model = model
-        described = {"name": model.manifest.name, "version": model.manifest.version, **model.fingerprint}
+        self.key = ModelKey(model.manifest.name, model.manifest.version)
+        described = {"name": self.key.name, "version": self.key.version, **model.fingerprint}
         self._model_header = (b"x-model", orjson.dumps(described))
 
     async def answer(
-        self, query: bytes, headers: Headers, receive: Receive, send: Send, further: Sequence[tuple[bytes, bytes]]
+        self, head: RequestHead, receive: Receive, send: Send, extra_headers: Sequence[tuple[bytes, bytes]]
     ) -> int:
         """Answer one request and return its rows; raises ServiceError while nothing is sent, and GoneError."""
         try:
-            call = TableRequest(query, headers, self._bounds.timeout_s)
-            with self._places:
-                return await self._answer(call, receive, send, further)
+            request = TableRequest(head, self._bounds.timeout_s)
+            with self._slots:
+                return await self._answer(request, receive, send, extra_headers)
         except ServiceError as error:
-            self._shop.tally.refused(error.code)
+            self.count_refusal(error)
             raise
         except GoneError:
-            self._shop.tally.cancelled()
+            self._workers.tally.cancelled()
             raise
 
+    def count_refusal(self, error: ServiceError) -> None:
+        """Count a request that is refused."""
+        self._workers.tally.refused(error.code)
+
     async def _answer(
-        self, call: TableRequest, receive: Receive, send: Send, further: Sequence[tuple[bytes, bytes]]
+        self, request: TableRequest, receive: Receive, send: Send, extra_headers: Sequence[tuple[bytes, bytes]]
     ) -> int:
-        for found in (call.source, call.target):
-            if found.needs_pyarrow:
-                pyarrow(found)
+        for table_format in (request.source, request.target):
+            if table_format.needs_pyarrow:
+                pyarrow(table_format)
         inlet = BodyFile(asyncio.get_running_loop())
-        file = opened(inlet, call.encoding, self._bounds.max_bytes)
-        reading = Reading(self._model.encoder, call.parameters, BLOCK_ROWS, self._bounds.max_bytes)
-        blocks = read_blocks(call.source, file, reading, self._bounds)
+        file = opened(inlet, request.encoding, self._bounds.max_bytes)
+        reading = Reading(self._model.encoder, request.parameters, BLOCK_ROWS, self._bounds.max_bytes)
+        blocks = read_blocks(request.source, file, reading, self._bounds)
         stream = Stream(
-            self._shop, call, blocks, inlet, writer_of(call.target, self._model, call.parameters, call.request_id)
+            self._workers,
+            request,
+            blocks,
+            inlet,
+            writer_of(request.target, self._model, request.parameters, request.request_id),
         )
-        start = partial(_start, send, [*call.headers_for(self._model_header), *further])
+        start = partial(_start, send, [*request.headers_for(self._model_header), *extra_headers])
         task = asyncio.current_task()
         assert task is not None, "requests are tasks"
         filling = asyncio.create_task(pump(receive, inlet, self._bounds, task.cancel))

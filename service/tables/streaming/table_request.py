@@ -1,8 +1,7 @@
 """What one request for a table asks for."""
 
-from batchproof.service.protocols.compression import header
-from batchproof.service.protocols.head import ID_HEADER, TIMEOUT_HEADER, parse_timeout, request_id_of, special
-from batchproof.service.protocols.interface import Headers
+from batchproof.service.protocols.compression import ENCODING_HEADER
+from batchproof.service.protocols.head import ID_HEADER, RequestHead
 from batchproof.service.tables.formats import CSV, JSON, TSV, Format, table_type
 from batchproof.service.tables.parameters import Parameters, parse
 
@@ -10,15 +9,14 @@ from batchproof.service.tables.parameters import Parameters, parse
 class TableRequest:
     """The parameters, the formats of body and answer, and what is in the headers."""
 
-    def __init__(self, query: bytes, headers: Headers, timeout_s: float) -> None:
-        """Read them; raises 400."""
-        found = special(headers)
-        self.parameters: Parameters = parse(query)
-        self.request_id = request_id_of(found)
-        self.timeout_s = parse_timeout(found[TIMEOUT_HEADER], timeout_s) if TIMEOUT_HEADER in found else timeout_s
-        self.encoding = header(headers, b"content-encoding") or b""
-        self.source = table_type(header(headers, b"content-type")) or JSON
-        accept = header(headers, b"accept") or b""
+    def __init__(self, head: RequestHead, timeout_s: float) -> None:
+        """Read them, with a deadline of at most `timeout_s`; raises 400."""
+        self.parameters: Parameters = parse(head.query)
+        self.request_id = head.request_id
+        self.timeout_s = head.timeout_s(timeout_s)
+        self.encoding = head.special.get(ENCODING_HEADER, b"")
+        self.source = table_type(head.special.get(b"content-type")) or JSON
+        accept = head.special.get(b"accept", b"")
         is_json = accept.partition(b";")[0].strip() == JSON.media_type.encode()
         self.target: Format = JSON if is_json else table_type(accept) or self.source
 

@@ -19,6 +19,7 @@ from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
 from batchproof.service.inference.registry import Registry
 from batchproof.service.inference.runner import Feeds, Runner
+from batchproof.service.metrics import ModelKey
 from batchproof.service.server.app import App
 from batchproof.service.server.http.health import readiness
 from batchproof.service.settings import Settings
@@ -60,7 +61,7 @@ def ask(service: App, times: int) -> list[Any]:
     """Send `times` requests of one row together; returns their outputs or refusals."""
 
     async def send() -> list[Any]:
-        batcher, told = service.batchers["flowers", 1], []
+        batcher, told = service.deployments[ModelKey("flowers", 1)].batcher, []
         arrays = Arrays(np.full((1, 4), 40.5), np.zeros((1, 3), dtype=np.int64))
         for _ in range(times):
             batcher.submit(arrays, 1, 10.0, lambda outputs, refusal: told.append(outputs or refusal))

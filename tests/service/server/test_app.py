@@ -48,7 +48,7 @@ def test_workers_that_share_cores_give_way(
     async def ask() -> None:
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[object] = loop.create_future()
-        (batcher,) = loaded.batchers.values()
+        (batcher,) = (deployment.batcher for deployment in loaded.deployments.values())
         arrays = loaded.registry.models["bank"][1].encoder.encode_rows([]).arrays
         batcher.submit(arrays, 0, 1.0, lambda outputs, error: reply.set_result(outputs or error))
         await reply

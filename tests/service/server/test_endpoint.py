@@ -12,7 +12,8 @@ from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.inference.admission import Admission
 from batchproof.service.inference.batcher import Batcher
-from batchproof.service.metrics import Tally
+from batchproof.service.metrics import ModelKey, Tally
+from batchproof.service.protocols.head import RequestHead
 from batchproof.service.protocols.interface import Answer, Call, Decoded
 from batchproof.service.protocols.native.protocol import Native
 from batchproof.service.server.endpoint import PredictEndpoint
@@ -39,20 +40,25 @@ class Counting:
 
 
 def desk(limit_rows: int = 4) -> tuple[PredictEndpoint, Counting, Tally]:
-    """Return an exchange with its codec and its tally; everything runs on the loop."""
+    """Return an endpoint with its codec and its tally; everything runs on the loop."""
     codec, tally = Counting(), Tally()
     batcher = Batcher(codec, Admission(limit_rows), ThreadPoolExecutor(1), inline_s=1.0)
-    return PredictEndpoint(Native(), codec, batcher, tally, 10.0), codec, tally
+    return PredictEndpoint(ModelKey("flowers", 1), Native(), codec, batcher, tally, 10.0), codec, tally
+
+
+def head(*headers: tuple[bytes, bytes]) -> RequestHead:
+    """Return the head of a prediction."""
+    return RequestHead("POST", "/predict", b"", headers)
 
 
 def test_a_full_queue_refuses_before_it_decodes() -> None:
     """When there is no place, a refusal costs no reading of the body, and it is counted."""
 
     async def scene() -> None:
-        exchange, codec, tally = desk()
+        endpoint, codec, tally = desk()
         answers: list[Answer] = []
         for body in (b"1234", b"5", b"6"):
-            exchange.handle(body, [], {}, answers.append)
+            endpoint.handle(body, head(), answers.append)
         assert [answer.status for answer in answers] == [429, 429]
         assert (b"retry-after", b"1") in answers[0].headers
         assert codec.decoded == [b"1234"]
@@ -67,12 +73,12 @@ def test_a_long_body_is_refused_by_its_length() -> None:
     """What a whole request would get is known from its headers: no place, or a deadline that is none."""
 
     async def scene() -> None:
-        exchange, _, _ = desk()
-        exchange.check_room(10**6, {})
-        exchange.handle(b"1234", [], {}, lambda _: None)
+        endpoint, _, _ = desk()
+        endpoint.check_room(10**6, head())
+        endpoint.handle(b"1234", head(), lambda _: None)
         with pytest.raises(ServiceError, match="no place"):
-            exchange.check_room(10**6, {})
+            endpoint.check_room(10**6, head())
         with pytest.raises(ServiceError, match="takes seconds"):
-            exchange.check_room(10**6, {b"x-request-timeout-s": b"soon"})
+            endpoint.check_room(10**6, head((b"x-request-timeout-s", b"soon")))
 
     asyncio.run(scene())

@@ -48,13 +48,13 @@ def id_in(answer: Answer) -> str:
 
 CASES: dict[str, tuple[str, str, Any, dict[str, str], int]] = {
     "prediction": ("POST", "/predict", GOOD, {}, 200),
-    "prediction, the long way": ("POST", "/predict?", GOOD, {}, 200),
+    "prediction, the long way": ("POST", "/predict", GOOD, {"content_encoding": "identity"}, 200),
     "own id": ("POST", "/predict", GOOD, {"x_request_id": "mine"}, 200),
     "own id that is none": ("GET", "/models", b"", {"x_request_id": '"quoted"'}, 200),
     "wrong row": ("POST", "/predict", {"rows": [[1]]}, {}, 422),
     "wrong row of a protocol that says 400": ("POST", "/invocations", {"instances": [[1]]}, {}, 400),
     "too large": ("POST", "/predict", b" " * 5000, {}, 413),
-    "too large, the long way": ("POST", "/predict?", b" " * 5000, {}, 413),
+    "too large, the long way": ("POST", "/predict", b" " * 5000, {"content_encoding": "identity"}, 413),
     "wrong method": ("GET", "/predict", b"", {}, 405),
     "wrong method of a page": ("PUT", "/models", b"", {}, 405),
     "wrong method of a probe": ("POST", "/health/live", b"", {}, 405),
@@ -122,7 +122,7 @@ def answered_rows(server: Live) -> float:
     "sent",
     [
         "POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\n{",
-        "POST /predict? HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\n{",
+        "POST /predict HTTP/1.1\r\nHost: here\r\nContent-Encoding: identity\r\nContent-Length: 9\r\n\r\n{",
         "GET /models HTTP/1.1\r\nHost: here\r\nAccept: te",
     ],
 )

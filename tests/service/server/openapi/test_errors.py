@@ -25,4 +25,4 @@ def test_every_protocol_lists_the_same_statuses(tmp_path: Path) -> None:
 
 def test_every_protocol_is_described() -> None:
     """The OpenAPI document knows the predict routes of every protocol that is served, and of no other."""
-    assert set(DESCRIBED) == {protocol.name for protocol in app.DIALECTS}
+    assert set(DESCRIBED) == {protocol.name for protocol in app.PROTOCOLS}

@@ -1,0 +1,207 @@
+"""One served model: its queue, its audit, an endpoint for each protocol, its tables and its counts.
+
+A deployment never changes what it serves. A new version, and a model whose verdict changed, are new deployments; the
+table of routes is then replaced as a whole (`server.app.App.replace`). A request stays on the deployment that its head
+met, so an old one goes on answering until its last request is done; then nothing refers to it and its engine is freed.
+"""
+
+import asyncio
+import os
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from batchproof.service import errors
+from batchproof.service.errors import EngineError
+from batchproof.service.inference.admission import Admission
+from batchproof.service.inference.batcher import Batcher
+from batchproof.service.inference.model import Model
+from batchproof.service.invariance.audit import Audit, Watch
+from batchproof.service.invariance.violations import Records
+from batchproof.service.logs import event
+from batchproof.service.metrics import Flow, ModelKey, Tally
+from batchproof.service.protocols.interface import Limits, WireProtocol
+from batchproof.service.server.endpoint import PredictEndpoint
+from batchproof.service.settings import Settings
+from batchproof.service.tables.streaming.body import Bounds
+from batchproof.service.tables.streaming.endpoint import TableEndpoint, TableSlots
+from batchproof.service.tables.streaming.stream import TableWorkers
+
+INLINE_S_ALONE = 0.001  # with a core to spare, requests that take longer than this leave the event loop
+INLINE_S_SHARED = 0.004  # without one, handing over costs more than it frees
+TABLES = "tables"  # the route of tables in metrics
+
+
+class Shared:
+    """What the deployments of one process share: the bounds on what waits, the threads, the records of violations."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        protocols: Sequence[WireProtocol],
+        on_violation: Callable[[ModelKey], None],
+    ) -> None:
+        """Make them; `on_violation` is called on the event loop after a violation was recorded and logged."""
+        self.settings = settings
+        self.protocols = tuple(protocols)
+        self.on_violation = on_violation
+        self.limits = Limits(settings.max_rows, settings.error_limit, settings.max_body_bytes)
+        self.admission = Admission(settings.queue_rows)
+        self.executor = ThreadPoolExecutor(1, thread_name_prefix="run")
+        self.table_executor: Executor = ThreadPoolExecutor(2 * settings.table_requests, thread_name_prefix="table")
+        self.table_slots = TableSlots(settings.table_requests)
+        self.records = Records(Path(settings.audit_folder) if settings.audit_folder else None)
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self.executor.shutdown(wait=True, cancel_futures=True)
+        self.table_executor.shutdown(wait=True, cancel_futures=True)
+
+
+class ModelMeter:
+    """The counts of one model; deployments of the same key count on in the same ones."""
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        self.flow = Flow()
+        self.audit: Audit | None = None
+        self.tallies: dict[str, Tally] = {}  # by the name of the protocol, or "tables", or "grpc"
+
+    def tally(self, route: str) -> Tally:
+        """Return the tally of one route, made when it is first asked for."""
+        return self.tallies.setdefault(route, Tally())
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the counts of the queue and the audit as plain data."""
+        audited = {"looked": self.audit.looked, "violations": self.audit.violations} if self.audit else {}
+        return self.flow.snapshot() | audited
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class Deployment:
+    """One served model. Made by `deploy`, in any thread: it takes no requests until it is in a table of routes."""
+
+    key: ModelKey
+    model: Model
+    batcher: Batcher
+    meter: ModelMeter
+    endpoints: Mapping[str, PredictEndpoint]  # by the name of the protocol
+    table: TableEndpoint
+    shared: Shared
+
+    def paths(self, *, is_default: bool, is_newest: bool) -> dict[str, PredictEndpoint]:
+        """Return the POST paths that answer for this model, and what answers there."""
+        return {
+            path: self.endpoints[protocol.name]
+            for protocol in self.shared.protocols
+            for path in protocol.paths(self.model, is_default=is_default, is_newest=is_newest)
+        }
+
+    def table_paths(self, *, is_default: bool, is_newest: bool) -> list[str]:
+        """Return the POST paths that answer where a table is sent or wanted: those of the native protocol."""
+        return list(self.shared.protocols[0].paths(self.model, is_default=is_default, is_newest=is_newest))
+
+    def with_verdict(self, model: Model) -> "Deployment":
+        """Return the same queue and counts with what `model` says of itself: its fingerprint changed, its bits not."""
+        return replace(
+            self,
+            model=model,
+            endpoints=_endpoints(model, self.batcher, self.meter, self.shared),
+            table=_table(model, self.batcher, self.meter, self.shared),
+        )
+
+    def withdraw(self) -> None:
+        """Refuse every later request with 503: the model was seen to break its promise. Admitted rows still run."""
+        self.batcher.refuse(errors.withdrawn(self.key.name))
+        event("model_withdrawn", 40, model=self.key.name, version=self.key.version)
+
+    def drained(self) -> "asyncio.Future[None]":
+        """Return a future that is done when the last request is answered and the engine is freed.
+
+        Whoever waits must let go of this deployment first, and it must have left the table of routes.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        weakref.finalize(self.batcher, _tell, loop, future).atexit = False
+        return future
+
+
+def deploy(model: Model, shared: Shared, meter: ModelMeter) -> Deployment:
+    """Return a deployment of `model`; a `meter` that an older deployment of the same key has goes on counting."""
+    settings = shared.settings
+    key = ModelKey(model.manifest.name, model.manifest.version)
+    batcher = Batcher(
+        model.runner,
+        shared.admission,
+        shared.executor,
+        inline_s=inline_s(settings),
+        wait_s=settings.batch_wait_s,
+        on_failure=partial(_log_failure, key),
+        watch=_watch(model, key, shared, meter),
+        give_way=None if has_spare_core(settings) else os.sched_yield,
+    )
+    batcher.flow = meter.flow
+    endpoints = _endpoints(model, batcher, meter, shared)
+    return Deployment(key, model, batcher, meter, endpoints, _table(model, batcher, meter, shared), shared)
+
+
+def inline_s(settings: Settings) -> float:
+    """Return the estimated time of the longest request that runs on the event loop."""
+    if settings.inline_s:
+        return settings.inline_s
+    return INLINE_S_ALONE if has_spare_core(settings) else INLINE_S_SHARED
+
+
+def has_spare_core(settings: Settings) -> bool:
+    """Return whether this machine has a core more than the workers take."""
+    return len(os.sched_getaffinity(0)) > settings.workers
+
+
+def _endpoints(model: Model, batcher: Batcher, meter: ModelMeter, shared: Shared) -> dict[str, PredictEndpoint]:
+    key = ModelKey(model.manifest.name, model.manifest.version)
+    return {
+        protocol.name: PredictEndpoint(
+            key,
+            protocol,
+            protocol.codec(model, shared.limits),
+            batcher,
+            meter.tally(protocol.name),
+            shared.settings.timeout_s,
+            is_logged=shared.settings.access_log,
+        )
+        for protocol in shared.protocols
+    }
+
+
+def _table(model: Model, batcher: Batcher, meter: ModelMeter, shared: Shared) -> TableEndpoint:
+    settings = shared.settings
+    bounds = Bounds(shared.limits, settings.max_table_bytes, settings.timeout_s)
+    workers = TableWorkers(batcher, meter.tally(TABLES), shared.table_executor, settings.error_limit)
+    return TableEndpoint(model, workers, shared.table_slots, bounds)
+
+
+def _watch(model: Model, key: ModelKey, shared: Shared, meter: ModelMeter) -> Watch | None:
+    if not shared.settings.audit_every:
+        return None
+    if meter.audit is None:
+        meter.audit = Audit(shared.settings.audit_every)
+    return Watch(model, meter.audit, shared.records, partial(shared.on_violation, key))
+
+
+def _log_failure(key: ModelKey, error: EngineError) -> None:
+    event("engine_failed", 40, model=key.name, version=key.version, reason=str(error))
+
+
+def _tell(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[None]") -> None:
+    """Set the future's result; called in any thread, when the last reference to the queue is gone."""
+
+    def tell() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(tell)

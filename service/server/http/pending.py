@@ -1,0 +1,40 @@
+"""What uvicorn's protocol asks of the request that a connection is busy with, for requests that no ASGI task answers."""
+
+import asyncio
+
+from batchproof.service.errors import ServiceError
+from batchproof.service.inference.admission import Ticket
+from batchproof.service.protocols.head import RequestHead
+from batchproof.service.server.endpoint import PredictEndpoint
+
+
+class PendingRequest:
+    """One predict request of a connection, from its head to its answer: what uvicorn asks of a cycle, and no more."""
+
+    message_event = asyncio.Event()  # uvicorn sets it when a connection is lost; nobody waits for it here
+    response_complete = False
+    disconnected = False
+    keep_alive = True
+    size = 0  # bytes of body so far
+    refusal: ServiceError | None = None  # known from the head: the body is read and dropped
+    ticket: Ticket | None = None
+
+    def __init__(self, endpoint: PredictEndpoint, head: RequestHead) -> None:
+        """Begin with the head."""
+        self.endpoint = endpoint
+        self.head = head
+        self.parts: list[bytes] = []
+
+
+class AnsweredRequest:
+    """The last request of a connection once it is answered: its endpoint and its body are let go."""
+
+    message_event = asyncio.Event()
+    response_complete = True
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        """Say whether the connection goes on after the rest of the body, which is dropped."""
+        self.keep_alive = keep_alive
+
+
+ANSWERED, CLOSING = AnsweredRequest(keep_alive=True), AnsweredRequest(keep_alive=False)
