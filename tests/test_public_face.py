@@ -110,3 +110,11 @@ def test_the_image_gets_a_line_for_a_dockerfile(monkeypatch: pytest.MonkeyPatch)
     assert installation.hint("tables") == (
         "RUN python3 -m pip install --target /opt/batchproof 'pyarrow>=18' (in a Dockerfile FROM this image)"
     )
+
+
+def test_the_async_client_names_httpx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without httpx an AsyncClient says which package is missing and how to install it."""
+    monkeypatch.setitem(sys.modules, "httpx", None)
+
+    with pytest.raises(ImportError, match="AsyncClient needs httpx, which is not installed: pip install 'httpx>="):
+        batchproof.AsyncClient("http://127.0.0.1:1")

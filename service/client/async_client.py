@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Self, Unpack, overload
 
 from batchproof.service.client.connection import ClientCertificate, checked_url, request_headers, tls_context
@@ -14,6 +14,17 @@ from batchproof.service.client.retries import Retries
 from batchproof.service.client.row_codec import Prediction
 from batchproof.service.client.sans_io import Dialogue, Result, Steps
 from batchproof.service.client.sync_client import Row
+
+
+def _httpx() -> ModuleType:
+    """Return httpx; raises ImportError with the command that installs it."""
+    try:
+        import httpx
+    except ImportError as error:
+        from batchproof.installation import hint
+
+        raise ImportError(f"AsyncClient needs httpx, which is not installed: {hint('client')}") from error
+    return httpx
 
 
 class AsyncClient:
@@ -34,8 +45,7 @@ class AsyncClient:
         client_cert: ClientCertificate | None = None,
     ) -> None:
         """Ask `model` at `url`, its newest version unless one is named; everything is as for `Client`."""
-        import httpx
-
+        httpx = _httpx()
         context = tls_context(checked_url(url), verify, cafile, client_cert)
         self._http = httpx.AsyncClient(
             base_url=url,
