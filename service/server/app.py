@@ -53,6 +53,7 @@ class App:
         self.counters = Counters(Path(settings.metrics_folder) if settings.metrics_folder else None, self.counts)
         self.tell_violation: Callable[[str, int], None] = lambda _name, _version: None  # to the other workers
         self.is_stopping = False
+        self.generation = 0  # how often the table of routes was made; what is derived from it compares this
         models = [one for versions in loaded.models.values() for one in versions.values()]
         self._swap({deployment.key: deployment for deployment in map(self.deploy, models)}, loaded)
 
@@ -133,6 +134,7 @@ class App:
         routes = make_routes(deployments.values(), changed, default, self.settings.root_path)
         self.registry, self.default, self.deployments = changed, default, deployments
         self.routes = routes
+        self.generation += 1
         is_withdrawn = self.settings.invariance != "report" and any(
             deployment.model.is_violated for deployment in deployments.values()
         )

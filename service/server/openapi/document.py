@@ -27,14 +27,14 @@ class Document:
         """Describe the routes of `pages`, and the predict routes that `app` has at the time of each request."""
         self._pages = pages
         self._app = app
-        self._routes = app.routes
+        self._generation = app.generation
         self._content = openapi(pages, app)
 
     def current(self) -> dict[str, Any]:
         """Return the document of the present routes."""
-        routes = self._app.routes
-        if routes is not self._routes:
-            self._content, self._routes = openapi(self._pages, self._app), routes
+        generation = self._app.generation
+        if generation != self._generation:
+            self._content, self._generation = openapi(self._pages, self._app), generation
         return self._content
 
 

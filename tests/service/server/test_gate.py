@@ -5,7 +5,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from batchproof.service.server import app
 from batchproof.service.server.gate import Gate, Page, RpcMethod, Target
 from batchproof.service.server.grpc.messages import SERVICE, classes
 from batchproof.service.server.http.asgi import AsgiApp
-from batchproof.service.server.process import Server, config_of
 from batchproof.service.settings import Settings
 from tests.bundles import make_bundle
+from tests.inside import serving
 from tests.live import free_port
 
 ROW = {"length_mm": 40.5, "island": "Oslo", "count": 3, "seen": "2020-01-01", "adult": True, "grade": 1, "owned": None}
@@ -59,20 +59,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     models = tmp_path_factory.mktemp("models")
     make_bundle(models)
     settings = Settings(models=models, grpc_port=free_port(), max_body_bytes=200_000, default_model="flowers")
-    service, guard = app.load(settings), Guard()
-    application = AsgiApp(service, Gate((guard.rule,)))
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    is_up = threading.Event()
-    server = Server(config_of(application, settings), service, ("127.0.0.1", port), is_up.set)
-    server.capture_signals = nullcontext  # type: ignore[method-assign]  # signals are for the main thread
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    assert is_up.wait(30)
-    yield Guarded(service, guard, port, settings.grpc_port)
-    server.should_exit = True
-    thread.join(30)
-    assert not thread.is_alive()
+    guard = Guard()
+    with serving(settings, Gate((guard.rule,))) as inside:
+        yield Guarded(inside.app, guard, inside.port, settings.grpc_port)
 
 
 def request(method: str, path: str, body: bytes = b"", *headers: str, version: str = "1.1") -> bytes:
