@@ -5,7 +5,8 @@ are colons in strings, or repeated keys: then the body is read again, pair by pa
 """
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,16 +71,58 @@ def _check(pairs: list[tuple[str, Any]]) -> None:
         seen.add(key)
 
 
+BOM = b"\xef\xbb\xbf"  # which some libraries write before UTF-8
 NO_CSV = (b"", b"{", b"[", b"\x1f", b"\xef")  # how JSON begins, and gzip, and a byte order mark
+
+
+def without_bom(body: bytes) -> bytes:
+    """Return the body without a byte order mark before it (RFC 8259, 8.1)."""
+    return body.removeprefix(BOM)
 
 
 def parse(body: bytes) -> Any:
     """Return the parsed body; raises 400 with the position of the fault."""
+    return _parsed(orjson.loads, body)
+
+
+def parse_with_nan(body: bytes) -> Any:
+    """Return the parsed body, a bare NaN as null; raises 400 with the position of the fault."""
+    return _parsed(loads_with_nan, body)
+
+
+def loads_with_nan(raw: bytes, nan: float | None = None) -> Any:
+    """Return parsed JSON in which NaN, as Python's and other libraries write it, is `nan`, and Infinity infinite.
+
+    Raises JSONDecodeError.
+    """
     try:
-        return orjson.loads(body)
+        return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
+        if b"NaN" not in raw and b"Infinity" not in raw:
+            raise
+        return _with_tokens(raw, error, nan)
+
+
+def _with_tokens(raw: bytes, error: orjson.JSONDecodeError, nan: float | None) -> Any:
+    constants = {"NaN": nan, "Infinity": math.inf, "-Infinity": -math.inf}
+    try:
+        content = json.loads(raw.decode(), parse_constant=constants.__getitem__)
+        if b"\\u" in raw:  # half of a surrogate pair is no text that an answer could hold
+            json.dumps(content, ensure_ascii=False).encode()
+    except json.JSONDecodeError:  # the parser of tokens knows the fault that is none of them
+        raise
+    except (ValueError, RecursionError) as found:
+        raise error from found
+    return content
+
+
+def _parsed(loads: Callable[[bytes], Any], body: bytes) -> Any:
+    plain = without_bom(body)
+    try:
+        return loads(plain)
+    except json.JSONDecodeError as error:
         hint = "" if body.lstrip()[:1] in NO_CSV else "; for a table send Content-Type: text/csv"
-        raise errors.broken_json(body, error, hint) from error
+        raise errors.broken_json(plain, error, hint) from error
 
 
 def check_distinct(body: bytes, content: dict[str, Any]) -> None:

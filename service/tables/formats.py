@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from batchproof.installation import hint
 from batchproof.service.errors import ServiceError
+from batchproof.service.protocols.accept import preferred
 
 
 class Format(NamedTuple):
@@ -41,12 +42,12 @@ BY_SUFFIX = {suffix: one for one in IN_FILES for suffix in one.suffixes}
 
 
 def media_type(value: bytes | None) -> str:
-    """Return a Content-Type, or the first one of Accept, in lower case and without its parameters."""
+    """Return a Content-Type in lower case and without its parameters."""
     return (value or b"").partition(b",")[0].partition(b";")[0].strip().lower().decode("latin-1")
 
 
 def table_type(value: bytes | None) -> Format | None:
-    """Return the format that a Content-Type or Accept header names; None where it names no table."""
+    """Return the format that a Content-Type names; None where it names no table."""
     return None if value is None else BY_MEDIA_TYPE.get(media_type(value))
 
 
@@ -55,7 +56,13 @@ def wants_table(found: Mapping[bytes, bytes]) -> bool:
     given, wanted = found.get(b"content-type"), found.get(b"accept")
     if given in PLAIN and wanted in PLAIN:
         return False
-    return table_type(given) is not None or table_type(wanted) is not None
+    return table_type(given) is not None or answer_format(wanted, JSON) is not JSON
+
+
+def answer_format(accept: bytes | None, usual: Format) -> Format:
+    """Return the format that Accept prefers, `usual` where it prefers none."""
+    chosen = preferred(accept, (usual.media_type, JSON.media_type, *BY_MEDIA_TYPE))
+    return usual if chosen is None else BY_MEDIA_TYPE.get(chosen, JSON)
 
 
 def pyarrow(wanted: Format) -> ModuleType:

@@ -16,26 +16,39 @@ of JSON Lines is a row, or an object with the one field `instances` or `rows`. A
 
 import csv
 import io
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
-
-import orjson
 
 from batchproof.service import errors
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.encoder import Encoder
 from batchproof.service.features.text_cells import readers
+from batchproof.service.protocols.accept import preferred
 from batchproof.service.protocols.cloud import npy
 from batchproof.service.protocols.compression import header
 from batchproof.service.protocols.fast_rows import FastRows
 from batchproof.service.protocols.interface import Call, Decoded, Limits
-from batchproof.service.protocols.json_body import check_keys, invalid_rows, parse, too_many_rows
+from batchproof.service.protocols.json_body import (
+    check_keys,
+    invalid_rows,
+    loads_with_nan,
+    parse_with_nan,
+    too_many_rows,
+    without_bom,
+)
 
 CSV_TYPES = ("text/csv", "application/csv")
 LINES_TYPES = ("application/jsonlines", "application/x-jsonlines", "application/x-ndjson", "application/jsonl")
 NPY_TYPES = ("application/x-npy",)
 JSON_TYPES = ("application/json", "text/json", "application/json-p", "")
+ANSWER_TYPES = {
+    "application/json": "json",
+    **{
+        name: kind for kind, names in (("csv", CSV_TYPES), ("lines", LINES_TYPES), ("npy", NPY_TYPES)) for name in names
+    },
+}
 # Sent by HTTP libraries when nobody says what the body is: it is looked at instead.
 UNSAID = ("application/octet-stream", "application/x-www-form-urlencoded", "text/plain", "*/*")
 FORMS = ("instances", "inputs", "dataframe_split", "dataframe_records", "input_data", "rows")
@@ -73,7 +86,7 @@ class ScoringReader:
         elif kind == "lines":
             found = lines_rows(body)
         else:
-            content = parse(body)
+            content = parse_with_nan(body)
             check_keys(body, keys_of(content))
             found = json_rows(content)
         if len(found.rows) > self._limits.max_rows:
@@ -118,12 +131,12 @@ def content_type(call: Call, body: bytes) -> str:
     name, _, parameters = stated.partition(";")
     name = name.strip()
     charset = parameters.partition("charset=")[2].split(";")[0].strip(' "')
-    if charset not in ("", "utf-8", "utf8", "us-ascii"):
+    if charset not in ("", "utf-8", "utf8", "us-ascii", "ascii"):
         raise ServiceError(415, "unsupported_type", f"The charset {charset!r:.40} is not taken; UTF-8 is.")
     if name in UNSAID and body.startswith(npy.MAGIC):
         return "npy"
     if name in UNSAID:
-        return "json" if body.lstrip()[:1] in (b"{", b"[") else "csv"
+        return "json" if without_bom(body).lstrip()[:1] in (b"{", b"[") else "csv"
     for kind, names in (("json", JSON_TYPES), ("lines", LINES_TYPES), ("csv", CSV_TYPES), ("npy", NPY_TYPES)):
         if name in names:
             return kind
@@ -135,15 +148,10 @@ def content_type(call: Call, body: bytes) -> str:
 
 
 def answer_type(call: Call, kind: str) -> str:
-    """Return what the answer should be: as Accept says, else JSON Lines for JSON Lines and JSON for the others."""
-    accept = (header(call.headers, b"accept") or b"").decode("latin-1").lower().split(",")[0].split(";")[0].strip()
-    if accept in CSV_TYPES:
-        return "csv"
-    if accept in NPY_TYPES:
-        return "npy"
-    if accept in LINES_TYPES or (kind == "lines" and accept not in JSON_TYPES[:1]):
-        return "lines"
-    return "json"
+    """Return what the answer should be: what Accept prefers, else JSON Lines for JSON Lines and JSON for the others."""
+    usual = "application/jsonlines" if kind == "lines" else "application/json"
+    chosen = preferred(header(call.headers, b"accept"), (usual, *ANSWER_TYPES))
+    return ANSWER_TYPES[chosen or usual]
 
 
 def json_rows(content: Any) -> Rows:
@@ -169,12 +177,12 @@ def json_rows(content: Any) -> Rows:
 def lines_rows(body: bytes) -> Rows:
     """Return the rows of JSON Lines; raises 400 naming the line that is no JSON."""
     rows: list[Any] = []
-    for number, line in enumerate(body.split(b"\n"), 1):
+    for number, line in enumerate(without_bom(body).split(b"\n"), 1):
         if not line.strip():
             continue
         try:
-            content = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
+            content = loads_with_nan(line)
+        except json.JSONDecodeError as error:
             fault = errors.json_fault(line, error)
             raise ServiceError(
                 400, "broken_json", f"Line {number} is not JSON: {fault} (column {error.colno})."

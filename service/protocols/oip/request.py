@@ -7,18 +7,17 @@ Triton know.
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
-
-import orjson
 
 from batchproof.service import errors
 from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.protocols.compression import header
 from batchproof.service.protocols.interface import Call, Decoded, Limits
-from batchproof.service.protocols.json_body import check_keys
+from batchproof.service.protocols.json_body import check_keys, loads_with_nan, without_bom
 from batchproof.service.protocols.oip.fast_matrix import FIELDS, FastMatrix
 from batchproof.service.protocols.oip.inputs import MATRIX, Inputs
 from batchproof.service.protocols.oip.tensors import (
@@ -171,12 +170,11 @@ def header_length(value: bytes, body_bytes: int) -> int:
 
 def content_of(raw: bytes) -> dict[str, Any]:
     """Return the parsed JSON; NaN and Infinity tokens, which clients of this protocol write, are read too."""
+    plain = without_bom(raw)
     try:
-        content = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        if b"NaN" not in raw and b"Infinity" not in raw:
-            raise errors.broken_json(raw, error) from error
-        content = _with_tokens(raw, error)
+        content = loads_with_nan(plain, math.nan)
+    except json.JSONDecodeError as error:
+        raise errors.broken_json(plain, error) from error
     if not isinstance(content, dict):
         raise refuse("the request must be a JSON object with 'inputs'")
     return content
@@ -191,16 +189,6 @@ def keys_of(content: Mapping[str, Any]) -> int:
         parameters = one.get("parameters")
         keys += len(parameters) if isinstance(parameters, dict) else 0
     return keys + sum(map(len, listed))
-
-
-def _with_tokens(raw: bytes, error: orjson.JSONDecodeError) -> Any:
-    try:
-        content = json.loads(raw.decode())
-        if b"\\u" in raw:  # half of a surrogate pair is no text that an answer could hold
-            json.dumps(content, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as found:  # the parser of tokens knows the fault that is none of them
-        raise errors.broken_json(raw, found if isinstance(found, json.JSONDecodeError) else error) from error
-    return content
 
 
 def _parameters(content: Mapping[str, Any], of: str) -> Mapping[str, Any]:

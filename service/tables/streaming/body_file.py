@@ -2,14 +2,13 @@
 
 import asyncio
 import io
-import zlib
 from collections import deque
 from threading import Condition
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from batchproof.service import errors
 from batchproof.service.errors import ServiceError
-from batchproof.service.protocols.compression import WINDOW
+from batchproof.service.protocols.compression import PIECE_BYTES, Inflater, encoding_of
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -93,9 +92,7 @@ class Unpacked(io.RawIOBase):
 
     def __init__(self, packed: io.RawIOBase, encoding: bytes, limit_bytes: int) -> None:
         """Unpack what `packed` gives; beyond `limit_bytes` it is refused with 413."""
-        self._packed = packed
-        self._encoding = encoding.decode()
-        self._engine = zlib.decompressobj(WINDOW[encoding])
+        self._inflater = Inflater(encoding, lambda: packed.read(PIECE_BYTES) or b"")
         self._limit_bytes = limit_bytes
         self._left_bytes = limit_bytes
 
@@ -106,31 +103,12 @@ class Unpacked(io.RawIOBase):
     def readinto(self, buffer: "WriteableBuffer") -> int:
         """Fill `buffer` with at least a byte, or return 0 at the end; raises 400 or 413."""
         target = memoryview(buffer).cast("B")
-        while True:
-            if self._engine.eof:
-                return self._finished()
-            source = self._engine.unconsumed_tail or self._packed.read(1 << 16) or b""
-            try:
-                plain = self._engine.decompress(source, len(target))
-            except zlib.error as error:
-                raise self._broken(str(error)) from error
-            if plain:
-                break
-            if not source:
-                raise self._broken("it is cut off")
+        plain = self._inflater.read(len(target))
         self._left_bytes -= len(plain)
         if self._left_bytes < 0:
             raise errors.body_too_large(self._limit_bytes)
         target[: len(plain)] = plain
         return len(plain)
-
-    def _finished(self) -> int:
-        if self._engine.unused_data or self._packed.read(1):
-            raise self._broken("there are bytes after its end")
-        return 0
-
-    def _broken(self, why: str) -> ServiceError:
-        return ServiceError(400, "broken_encoding", f"The body is not {self._encoding}: {why}.")
 
 
 class Buffered(io.BufferedReader):
@@ -147,10 +125,7 @@ class Buffered(io.BufferedReader):
 
 def opened(inlet: BodyFile, encoding: bytes, limit_bytes: int) -> BinaryIO:
     """Return the body as a buffered file, unpacked where it has a Content-Encoding; raises 415."""
-    encoding = encoding.strip().lower()
-    if encoding in (b"", b"identity"):
+    named = encoding_of(encoding)
+    if named is None:
         return cast(BinaryIO, Buffered(inlet))
-    if encoding not in WINDOW:
-        shown = encoding.decode("latin-1")
-        raise ServiceError(415, "unsupported_encoding", f"Content-Encoding {shown!r:.40} is not gzip or deflate.")
-    return cast(BinaryIO, Buffered(Unpacked(inlet, encoding, limit_bytes)))
+    return cast(BinaryIO, Buffered(Unpacked(inlet, named, limit_bytes)))

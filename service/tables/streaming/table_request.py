@@ -2,7 +2,7 @@
 
 from batchproof.service.protocols.compression import ENCODING_HEADER
 from batchproof.service.protocols.head import ID_HEADER, RequestHead
-from batchproof.service.tables.formats import CSV, JSON, TSV, Format, table_type
+from batchproof.service.tables.formats import CSV, JSON, TSV, Format, answer_format, table_type
 from batchproof.service.tables.parameters import Parameters, parse
 
 
@@ -16,9 +16,7 @@ class TableRequest:
         self.timeout_s = head.timeout_s(timeout_s)
         self.encoding = head.special.get(ENCODING_HEADER, b"")
         self.source = table_type(head.special.get(b"content-type")) or JSON
-        accept = head.special.get(b"accept", b"")
-        is_json = accept.partition(b";")[0].strip() == JSON.media_type.encode()
-        self.target: Format = JSON if is_json else table_type(accept) or self.source
+        self.target: Format = answer_format(head.special.get(b"accept"), self.source)
 
     def headers_for(self, model: tuple[bytes, bytes]) -> list[tuple[bytes, bytes]]:
         """Return the headers of the answer."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchproof.service.errors import ServiceError
-from batchproof.service.protocols.compression import accepted, packed, unpacked
+from batchproof.service.protocols.compression import MOST_MEMBERS, Inflater, accepted, packed, unpacked
 
 LIMIT = 1000
 # A gzip header holds the time; without it the bytes, and so the tests' names, are the same in every process.
@@ -34,12 +34,34 @@ def test_other_libraries_packing() -> None:
     assert unpacked(zlib.compress(b"body"), [(b"content-encoding", b"Deflate")], LIMIT) == b"body"
 
 
+def test_a_gzip_file_of_several_members() -> None:
+    """Members are one body, empty ones too, whatever their number and wherever a piece of the body ends."""
+    members = [b"", b"one,", b"", bytes(70_000), b"two"]
+    body = b"".join(gzip.compress(member, mtime=0) for member in members * 40)
+    plain = b"".join(members * 40)
+    assert unpacked(body, [(b"content-encoding", b"gzip")], len(plain)) == plain
+    for piece in (1, 7, 1 << 16):
+        pieces = (body[start : start + piece] for start in range(0, len(body), piece))
+        inflater = Inflater(b"gzip", lambda: next(pieces, b""))  # noqa: B023 - called before the next turn
+        assert b"".join(iter(lambda: inflater.read(1000), b"")) == plain  # noqa: B023
+
+
+def test_many_members_are_refused() -> None:
+    """A body of ever so many empty members costs no more than the bound."""
+    with pytest.raises(ServiceError, match=f"more than {MOST_MEMBERS} members"):
+        unpacked(gzip.compress(b"", mtime=0) * (MOST_MEMBERS + 1), [(b"content-encoding", b"gzip")], LIMIT)
+
+
 @pytest.mark.parametrize(
     "body, encoding, status",
     [
         (b"body", b"gzip", 400),
         (PACKED[:-1], b"gzip", 400),
         (PACKED + b"more", b"gzip", 400),
+        (PACKED + b"\x1f", b"gzip", 400),
+        (PACKED + PACKED[:-1], b"gzip", 400),
+        (zlib.compress(b"body") * 2, b"deflate", 400),
+        (gzip.compress(bytes(LIMIT), mtime=0) + PACKED, b"gzip", 413),
         (zlib.compress(b"body"), b"gzip", 400),
         (PACKED, b"deflate", 400),
         (b"", b"gzip", 400),
@@ -87,6 +109,11 @@ def test_a_bomb_is_unpacked_no_further_than_the_limit() -> None:
         (b"gzip; q=0.000", None),
         (b"br, identity", None),
         (b",;=", None),
+        (b"gzip;q=0.2, deflate;q=0.8", b"deflate"),
+        (b"gzip;q=0.5, identity", None),
+        (b"*", b"gzip"),
+        (b"*;q=0.1, gzip;q=0", b"deflate"),
+        (b"*;q=0", None),
     ],
 )
 def test_the_answers_encoding(wanted: bytes | None, chosen: bytes | None) -> None:

@@ -104,6 +104,58 @@ def test_the_fast_reading_refuses_nothing_and_changes_nothing(rows: list[list[An
     assert outcome({"instances": rows}) == outcome({"instances": rows, "params": {}})
 
 
+@pytest.mark.parametrize("kind", [b"application/json", b"", b"application/octet-stream", LINES])
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+def test_a_bare_nan_is_a_missing_value(kind: bytes, bom: bytes) -> None:
+    """NaN, as the client of MLflow writes it, is null in every form; a byte order mark before the body is passed over."""
+    row = [41.5, "Oslo", 3, "2020-01-01", True, 1, None]
+    sent = bom + json.dumps({"instances": [[float("nan"), *row[1:]], row]}).encode()
+
+    assert b"NaN" in sent
+    assert_rows(ask(sent, kind), [[None, *row[1:]], row])
+
+
+@pytest.mark.parametrize(
+    ("form", "value"),
+    [("instances", "Infinity"), ("instances", "-Infinity"), ("dataframe_records", "NaN")],
+)
+def test_an_infinite_number_has_a_row(form: str, value: str) -> None:
+    """Infinity, and NaN where training saw no missing value, is a fault of its row and its feature."""
+    rows = json.dumps([{**NAMED[0], "count": 1}, {**NAMED[0], "count": "?"}]).replace('"?"', value)
+    with pytest.raises(ServiceError, match="row 1, feature 'count'") as refused:
+        ask(f'{{"{form}": {rows}}}')
+    assert (refused.value.status, refused.value.code) == (422, "invalid_rows")
+
+
+def test_a_token_that_is_no_number_is_named() -> None:
+    """A broken body with a NaN in it is refused for its fault."""
+    with pytest.raises(ServiceError, match="Expecting") as refused:
+        ask('{"instances": [[NaN,,1]]}')
+    assert (refused.value.status, refused.value.code) == (400, "broken_json")
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        (b"application/json; charset=utf-8", 200),
+        (b'application/json; charset="UTF-8"', 200),
+        (b"Application/JSON;charset=US-ASCII", 200),
+        (b"text/plain; charset=utf-8", 200),
+        (b"application/json; odata=verbose", 200),
+        (b"application/json; charset=utf-16", 415),
+        (b"application/json; charset=latin-1", 415),
+    ],
+)
+def test_content_types_have_parameters(kind: bytes, status: int) -> None:
+    """UTF-8 and what is part of it are read whatever other parameters there are; another charset is refused."""
+    if status == 200:
+        assert_rows(ask({"instances": ROWS}, kind), ROWS)
+    else:
+        with pytest.raises(ServiceError, match="charset") as refused:
+            ask({"instances": ROWS}, kind)
+        assert refused.value.status == status
+
+
 @pytest.mark.parametrize(
     "accept, kind, answer",
     [
@@ -112,7 +164,8 @@ def test_the_fast_reading_refuses_nothing_and_changes_nothing(rows: list[list[An
         (b"*/*", LINES, "lines"),
         (b"application/json", LINES, "json"),
         (b"text/csv", b"application/json", "csv"),
-        (b"text/csv;q=0.9, application/json", b"application/json", "csv"),
+        (b"text/csv;q=0.9, application/json", b"application/json", "json"),
+        (b"text/*, application/json;q=0.9", b"application/json", "csv"),
         (b"application/jsonlines", b"application/json", "lines"),
         (b"application/x-npy", CSV, "npy"),
         (b"image/png", b"application/json", "json"),
