@@ -9,8 +9,9 @@ import os
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import orjson
 
@@ -23,6 +24,19 @@ class ModelKey(NamedTuple):
 
     name: str
     version: int
+
+
+@dataclass(frozen=True)
+class ModelCounts:
+    """The counts of one version of one model, summed over workers."""
+
+    queue: Mapping[str, Any]  # the fields of `Flow`
+    audit: Mapping[str, int]  # `looked` and `violations`; empty where nothing is audited
+    routes: Mapping[str, Mapping[str, Any]]  # by protocol, or "tables": the fields of `Tally`
+
+    def summed(self, field: str) -> float:
+        """Return a number of `Tally`, summed over the routes."""
+        return float(sum(tally[field] for tally in self.routes.values()))
 
 
 class Tally:
@@ -100,6 +114,24 @@ class Flow:
     def snapshot(self) -> dict[str, Any]:
         """Return the counts as plain data."""
         return {name: getattr(self, name) for name in self.__slots__}
+
+
+def as_plain(models: Mapping[ModelKey, ModelCounts]) -> dict[str, Any]:
+    """Return the counts as JSON can hold them: {name: {version: {field: ...}}}."""
+    plain: dict[str, Any] = {}
+    for key, counts in models.items():
+        plain.setdefault(key.name, {})[str(key.version)] = asdict(counts)
+    return plain
+
+
+def models_of(total: Mapping[str, Any]) -> dict[ModelKey, ModelCounts]:
+    """Return the counts of each model in what `Counters.total` returns."""
+    models = cast(Mapping[str, Mapping[str, Mapping[str, Any]]], total.get("models", {}))
+    return {
+        ModelKey(name, int(version)): ModelCounts(**counts)
+        for name, versions in models.items()
+        for version, counts in versions.items()
+    }
 
 
 def add(snapshots: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.inference.model import Model
 from batchproof.service.inference.registry import Registry
+from batchproof.service.metrics import ModelCounts, ModelKey
 
 Headers = Sequence[tuple[bytes, bytes]]  # names in lower case
 
@@ -89,7 +90,7 @@ class ServerInfo:
     registry: Registry
     default: str | None  # the name that plain /predict answers for
     is_ready: bool
-    counts: Callable[[], Mapping[str, Any]]  # batchproof.service.metrics.Counters.total
+    counts: Callable[[], Mapping[ModelKey, ModelCounts]]  # over all workers
 
 
 class WireProtocol(Protocol):

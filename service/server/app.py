@@ -20,7 +20,7 @@ from batchproof.service.inference.trial import TrialLimits
 from batchproof.service.invariance.check import for_bundles
 from batchproof.service.invariance.worker_agreement import agree
 from batchproof.service.logs import event
-from batchproof.service.metrics import Counters, ModelKey
+from batchproof.service.metrics import Counters, ModelKey, as_plain, models_of
 from batchproof.service.protocols.cloud.protocol import AzureMachineLearning, Invocations, Version1, Vertex
 from batchproof.service.protocols.interface import ServerInfo, WireProtocol
 from batchproof.service.protocols.native.protocol import Native
@@ -97,17 +97,13 @@ class App:
     @property
     def server_info(self) -> ServerInfo:
         """Return what a protocol's own pages may show."""
-        return ServerInfo(self.registry, self.default, self.is_ready, self.counters.total)
+        return ServerInfo(self.registry, self.default, self.is_ready, lambda: models_of(self.counters.total()))
 
     def counts(self) -> dict[str, Any]:
         """Return what this process has counted, as plain data."""
-        tallies, flows = {}, {}
-        for key, meter in self.meters.items():
-            flows[f"{key.name}|{key.version}"] = meter.snapshot()
-            for route, tally in meter.tallies.items():
-                tallies[f"{key.name}|{key.version}|{route}"] = tally.snapshot()
+        models = as_plain({key: meter.counts() for key, meter in self.meters.items()})
         now = {"queue_rows": self.shared.admission.queued_rows, "workers": 1}
-        return {"tallies": tallies, "flows": flows, "now": now}
+        return {"models": models, "now": now}
 
     def begin_stop(self) -> None:
         """Go unready for good; requests are still answered."""

@@ -13,7 +13,6 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from batchproof.service import errors
 from batchproof.service.errors import EngineError
@@ -23,7 +22,7 @@ from batchproof.service.inference.model import Model
 from batchproof.service.invariance.audit import Audit, Watch
 from batchproof.service.invariance.violations import Records
 from batchproof.service.logs import event
-from batchproof.service.metrics import Flow, ModelKey, Tally
+from batchproof.service.metrics import Flow, ModelCounts, ModelKey, Tally
 from batchproof.service.protocols.interface import Limits, WireProtocol
 from batchproof.service.server.endpoint import PredictEndpoint
 from batchproof.service.settings import Settings
@@ -75,10 +74,11 @@ class ModelMeter:
         """Return the tally of one route, made when it is first asked for."""
         return self.tallies.setdefault(route, Tally())
 
-    def snapshot(self) -> dict[str, Any]:
-        """Return the counts of the queue and the audit as plain data."""
-        audited = {"looked": self.audit.looked, "violations": self.audit.violations} if self.audit else {}
-        return self.flow.snapshot() | audited
+    def counts(self) -> ModelCounts:
+        """Return the counts of this moment."""
+        audit = {"looked": self.audit.looked, "violations": self.audit.violations} if self.audit else {}
+        routes = {route: tally.snapshot() for route, tally in self.tallies.items()}
+        return ModelCounts(self.flow.snapshot(), audit, routes)
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)

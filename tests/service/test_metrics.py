@@ -8,8 +8,10 @@ from typing import Any
 
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.inference.admission import Admission, Ticket
-from batchproof.service.metrics import Counters, Flow, Tally, add
+from batchproof.service.metrics import Counters, Flow, ModelCounts, ModelKey, Tally, add, as_plain, models_of
 from batchproof.service.server.http import prometheus as exposition
+
+FLOWERS = ModelKey("flowers", 1)
 
 
 def counts() -> dict[str, Any]:
@@ -23,11 +25,8 @@ def counts() -> dict[str, Any]:
     flow.ran(3, 0.5)
     flow.queue_s = 0.25
     audits = {"looked": 4, "violations": 1}
-    return {
-        "tallies": {"flowers|1|native": tally.snapshot()},
-        "flows": {"flowers|1": flow.snapshot() | audits},
-        "now": {"queue_rows": 7, "workers": 1},
-    }
+    model = ModelCounts(flow.snapshot(), audits, {"native": tally.snapshot()})
+    return {"models": as_plain({FLOWERS: model}), "now": {"queue_rows": 7, "workers": 1}}
 
 
 MODELS = [{"model": "flowers", "version": "1", "sha256": "ab", "arithmetic": "float32", "engine": "x", "device": "cpu"}]
@@ -36,15 +35,17 @@ MODELS = [{"model": "flowers", "version": "1", "sha256": "ab", "arithmetic": "fl
 def test_sums_go_as_deep_as_the_counts() -> None:
     """Numbers, buckets and refusals are added; what one worker has alone is kept."""
     one, other = counts(), counts()
-    other["tallies"]["flowers|1|native"]["refusals"] = {"late": 1}
-    other["tallies"]["iris|2|oip"] = Tally().snapshot()
-    total = add([one, other])
-    assert total["tallies"]["flowers|1|native"]["ok_rows"] == 6
-    assert total["tallies"]["flowers|1|native"]["refusals"] == {"overloaded": 2, "late": 1}
-    assert sum(total["tallies"]["flowers|1|native"]["seconds"]) == 2
-    assert "iris|2|oip" in total["tallies"]
-    assert one == {**counts(), "tallies": one["tallies"]}, "adding changes nothing that is added"
-    assert one["tallies"]["flowers|1|native"]["ok_rows"] == 3
+    other["models"]["flowers"]["1"]["routes"]["native"]["refusals"] = {"late": 1}
+    iris = ModelCounts(Flow().snapshot(), {}, {"oip": Tally().snapshot()})
+    other["models"] |= as_plain({ModelKey("iris", 2): iris})
+    total = models_of(add([one, other]))
+    native = total[FLOWERS].routes["native"]
+    assert native["ok_rows"] == 6
+    assert native["refusals"] == {"overloaded": 2, "late": 1}
+    assert sum(native["seconds"]) == 2
+    assert total[ModelKey("iris", 2)] == iris
+    assert one["now"] == counts()["now"], "adding changes nothing that is added"
+    assert one["models"]["flowers"]["1"]["routes"]["native"]["ok_rows"] == 3
 
 
 def test_a_dead_workers_counts_stay_but_not_its_queue(tmp_path: Path) -> None:
@@ -53,7 +54,7 @@ def test_a_dead_workers_counts_stay_but_not_its_queue(tmp_path: Path) -> None:
     ended.write()
     (tmp_path / f"{os.getpid()}.json").rename(tmp_path / "999999999.json")
     total = Counters(tmp_path, counts).total()
-    assert total["tallies"]["flowers|1|native"]["ok_rows"] == 6
+    assert models_of(total)[FLOWERS].routes["native"]["ok_rows"] == 6
     assert total["now"] == {"queue_rows": 7, "workers": 1}
 
 
@@ -76,7 +77,7 @@ def test_a_folder_that_takes_no_file_keeps_nothing_from_being_counted(tmp_path: 
 
 def test_a_damaged_file_of_another_worker_is_left_out(tmp_path: Path) -> None:
     """Half a file, as a full disk leaves it, is no reason to answer nothing."""
-    (tmp_path / "1.json").write_bytes(b'{"tallies": {')
+    (tmp_path / "1.json").write_bytes(b'{"models": {')
     assert Counters(tmp_path, counts).total()["now"]["workers"] == 1
 
 

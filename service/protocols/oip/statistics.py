@@ -9,27 +9,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.metrics import ModelCounts, ModelKey
 
 
-def statistics(manifest: Manifest, counts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one element of `model_stats`; `counts` is what batchproof.service.metrics.Counters.total() returns."""
-    name, version = manifest.name, str(manifest.version)
-    tallies = [tally for key, tally in counts["tallies"].items() if key.split("|")[:2] == [name, version]]
-    flow = counts["flows"][f"{name}|{version}"]
-    requests = sum(tally["ok_requests"] for tally in tallies)
-    runs = sum(flow["runs_by_rows"])
+def statistics(manifest: Manifest, counts: Mapping[ModelKey, ModelCounts]) -> dict[str, Any]:
+    """Return one element of `model_stats`."""
+    key = ModelKey(manifest.name, manifest.version)
+    model, queue = counts[key], counts[key].queue
+    requests = int(model.summed("ok_requests"))
+    refused = sum(sum(tally["refusals"].values()) for tally in model.routes.values())
+    runs = sum(queue["runs_by_rows"])
     return {
-        "name": name,
-        "version": version,
-        "inference_count": flow["rows"],
+        "name": key.name,
+        "version": str(key.version),
+        "inference_count": queue["rows"],
         "execution_count": runs,
         "inference_stats": {
-            "success": _duration(requests, sum(tally["sum_s"] for tally in tallies)),
-            "fail": _duration(sum(sum(tally["refusals"].values()) for tally in tallies), 0.0),
-            "queue": _duration(requests, flow["queue_s"]),
-            "compute_input": _duration(requests, sum(tally["decode_s"] for tally in tallies)),
-            "compute_infer": _duration(runs, flow["run_s"]),
-            "compute_output": _duration(requests, sum(tally["encode_s"] for tally in tallies)),
+            "success": _duration(requests, model.summed("sum_s")),
+            "fail": _duration(refused, 0.0),
+            "queue": _duration(requests, queue["queue_s"]),
+            "compute_input": _duration(requests, model.summed("decode_s")),
+            "compute_infer": _duration(runs, queue["run_s"]),
+            "compute_output": _duration(requests, model.summed("encode_s")),
             "cache_hit": _duration(0, 0.0),
             "cache_miss": _duration(0, 0.0),
         },

@@ -1,6 +1,6 @@
 """Counts to the text that Prometheus reads. Imported when somebody asks: prometheus_client is not needed before."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -13,10 +13,11 @@ from prometheus_client.core import (
     Metric,
 )
 
-from batchproof.service.metrics import ROWS, SECONDS
+from batchproof.service.metrics import ROWS, SECONDS, ModelCounts, models_of
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 MODEL = ("model", "version")
+Models = Mapping[tuple[str, str], ModelCounts]  # by the labels MODEL
 STAGES = ("decode", "queue", "run", "encode")
 
 
@@ -27,9 +28,10 @@ class _Collector:
         self._total = total
 
     def collect(self) -> Iterator[Metric]:
-        yield from _requests(self._total["tallies"])
-        yield from _runs(self._total["flows"])
-        yield _stages(self._total)
+        models = {(key.name, str(key.version)): counts for key, counts in models_of(self._total).items()}
+        yield from _requests(models)
+        yield from _runs(models)
+        yield _stages(models)
         now = self._total.get("now", {})
         yield GaugeMetricFamily(
             "batchproof_queue_rows", "Rows admitted and not yet answered.", now.get("queue_rows", 0)
@@ -59,49 +61,48 @@ class _Models:
         yield family
 
 
-def _requests(tallies: dict[str, Any]) -> Iterator[Metric]:
+def _requests(models: Models) -> Iterator[Metric]:
     labels = (*MODEL, "route")
     requests = CounterMetricFamily("batchproof_requests", "Predict requests by outcome.", labels=(*labels, "outcome"))
     rows = CounterMetricFamily("batchproof_rows", "Rows answered.", labels=labels)
     seconds = HistogramMetricFamily(
         "batchproof_request_seconds", "From the whole request to its answer, answered requests.", labels=labels
     )
-    for key, tally in tallies.items():
-        named = key.split("|")
+    tallies = {(*key, route): tally for key, counts in models.items() for route, tally in counts.routes.items()}
+    for labelled, tally in tallies.items():
         outcomes = {"ok": tally["ok_requests"], "cancelled": tally["cancelled_requests"], **tally["refusals"]}
         for outcome, count in outcomes.items():
-            requests.add_metric([*named, outcome], count)
-        rows.add_metric(named, tally["ok_rows"])
-        seconds.add_metric(named, _buckets(SECONDS, tally["seconds"]), tally["sum_s"])
+            requests.add_metric([*labelled, outcome], count)
+        rows.add_metric(labelled, tally["ok_rows"])
+        seconds.add_metric(labelled, _buckets(SECONDS, tally["seconds"]), tally["sum_s"])
     yield from (requests, rows, seconds)
 
 
-def _runs(flows: dict[str, Any]) -> Iterator[Metric]:
+def _runs(models: Models) -> Iterator[Metric]:
     sizes = HistogramMetricFamily("batchproof_run_rows", "Rows of a batch that ran together.", labels=MODEL)
     failed = CounterMetricFamily("batchproof_failed_runs", "Runs that the engine failed.", labels=MODEL)
     audits = CounterMetricFamily("batchproof_audits", "Rows run again alone, by result.", labels=(*MODEL, "result"))
     saturated = CounterMetricFamily("batchproof_saturated_rows", "Rows beyond the range of exact grids.", labels=MODEL)
-    for key, flow in flows.items():
-        named = key.split("|")
-        sizes.add_metric(named, _buckets(ROWS, flow["runs_by_rows"]), flow["rows"])
-        failed.add_metric(named, flow["failed_runs"])
-        saturated.add_metric(named, flow["saturated_rows"])
-        if "looked" in flow:
-            audits.add_metric([*named, "same"], flow["looked"] - flow["violations"])
-            audits.add_metric([*named, "different"], flow["violations"])
+    for key, counts in models.items():
+        queue, audit = counts.queue, counts.audit
+        sizes.add_metric(key, _buckets(ROWS, queue["runs_by_rows"]), queue["rows"])
+        failed.add_metric(key, queue["failed_runs"])
+        saturated.add_metric(key, queue["saturated_rows"])
+        if audit:
+            audits.add_metric([*key, "same"], audit["looked"] - audit["violations"])
+            audits.add_metric([*key, "different"], audit["violations"])
     yield from (sizes, failed, saturated, audits)
 
 
-def _stages(total: dict[str, Any]) -> Metric:
+def _stages(models: Models) -> Metric:
     spent = CounterMetricFamily(
         "batchproof_stage_seconds", "Seconds spent in each stage; queue sums over requests.", labels=(*MODEL, "stage")
     )
-    for key, flow in total["flows"].items():
-        tallies = [tally for name, tally in total["tallies"].items() if name.startswith(f"{key}|")]
-        sums = {stage: sum(tally.get(f"{stage}_s", 0.0) for tally in tallies) for stage in ("decode", "encode")}
-        sums |= {stage: flow[f"{stage}_s"] for stage in ("queue", "run")}
+    for key, counts in models.items():
+        sums = {stage: counts.summed(f"{stage}_s") for stage in ("decode", "encode")}
+        sums |= {stage: counts.queue[f"{stage}_s"] for stage in ("queue", "run")}
         for stage in STAGES:
-            spent.add_metric([*key.split("|"), stage], sums[stage])
+            spent.add_metric([*key, stage], sums[stage])
     return spent
 
 
