@@ -187,8 +187,9 @@ def read(good: Sound, name: str, raw: bytes) -> Bundle | None:
 
 def load(bundle: Bundle) -> str:
     """Load and verify a bundle as a service does; returns what became of it."""
-    how = "after a trial" if trial.reason(bundle, RUN_ROWS) else "at once"
+    how = "at once"
     try:
+        how = "after a trial" if trial.reason(bundle, RUN_ROWS, LIMITS) else "at once"
         model.load(bundle, EngineOptions("cpu"), RUN_ROWS, for_bundles("report", Effort(budget_s=0.0)), LIMITS)
     except (BundleError, EngineError):
         return f"refused {how}"

@@ -95,10 +95,11 @@ def load(
 
     `limits` hold for that child. Raises BundleError or EngineError.
     """
-    if why := trial.reason(bundle, run_rows):
+    limits = limits or TrialLimits()
+    if why := trial.reason(bundle, run_rows, limits):
         is_on_cpu = provider_of(options)[0] == "CPUExecutionProvider"
         work = (_load, options, run_rows, verify)
-        trial.check(bundle, limits or TrialLimits(), why, *work, is_on_cpu=is_on_cpu)
+        trial.check(bundle, limits, why, *work, is_on_cpu=is_on_cpu)
     return _load(bundle, options, run_rows, verify)
 
 

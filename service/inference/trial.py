@@ -29,14 +29,19 @@ class TrialLimits:
     seconds: float = 20.0
 
 
-def reason(bundle: Bundle, run_rows: int) -> str:
-    """Return why the bundle needs a trial, empty where it needs none."""
+def reason(bundle: Bundle, run_rows: int, limits: TrialLimits) -> str:
+    """Return why the bundle needs a trial, empty where it needs none; raises BundleError where none could help."""
     if len(bundle.graph.nodes) > TRUSTED_NODES:
         return f"its graph has {len(bundle.graph.nodes)} nodes"
     try:
-        tensor_bytes, operations = cost(bundle.graph, run_rows)
+        tensor_bytes, largest_bytes, operations = cost(bundle.graph, run_rows)
     except UnmodelledError as error:
         return str(error)
+    if largest_bytes > limits.memory_bytes:
+        raise BundleError(
+            f"model.onnx: a run of {run_rows} rows has a tensor of {largest_bytes >> 20} MiB, more than the "
+            f"{limits.memory_bytes >> 20} MiB of memory that loading may take (the setting load_memory_bytes)"
+        )
     if tensor_bytes > TRUSTED_BYTES:
         return f"a run of {run_rows} rows has {tensor_bytes >> 20} MiB of tensors"
     if operations > TRUSTED_OPERATIONS:

@@ -35,6 +35,7 @@ class Cost(NamedTuple):
     """The most that one run takes."""
 
     tensor_bytes: int  # of all results together: the engine keeps some of them at a time
+    largest_bytes: int  # of one result
     operations: int  # multiplications, additions, or what costs as much
 
 
@@ -42,14 +43,16 @@ def cost(graph: Graph, rows: int) -> Cost:
     """Return the cost of one run of `rows` rows; raises UnmodelledError where the file does not bound it."""
     sized = {end.name: Sized(end.dtype, _end_shape(end.shape, rows)) for end in graph.inputs}
     sized |= {name: Sized(stored.dtype, stored.shape, stored.whole) for name, stored in graph.constants.items()}
-    tensor_bytes = operations = 0
+    tensor_bytes = largest_bytes = operations = 0
     for node in graph.nodes:
         result, work = _result(node, [sized[name] if name else None for name in node.inputs])
         (name,) = node.outputs
         sized[name] = result
-        tensor_bytes += math.prod(result.shape) * ITEM_BYTES[result.dtype]
+        result_bytes = math.prod(result.shape) * ITEM_BYTES[result.dtype]
+        tensor_bytes += result_bytes
+        largest_bytes = max(largest_bytes, result_bytes)
         operations += work
-    return Cost(tensor_bytes, operations)
+    return Cost(tensor_bytes, largest_bytes, operations)
 
 
 def _end_shape(shape: tuple[int | None, ...] | None, rows: int) -> Shape:
@@ -125,8 +128,9 @@ def _matmul(inputs: Sequence[Sized], _: Mapping[str, object]) -> tuple[Shape, in
 
 def _reduce(inputs: Sequence[Sized], attributes: Mapping[str, object]) -> tuple[Shape, int]:
     data = inputs[0]
-    axes = attributes.get("axes", ()) if len(inputs) == 1 else _whole(inputs[1])
-    if not isinstance(axes, tuple) or not axes:
+    every = tuple(range(len(data.shape)))
+    axes = attributes.get("axes", every) if len(inputs) == 1 else _whole(inputs[1])
+    if not isinstance(axes, tuple) or (every and not axes):
         raise ValueError("every axis, or none, by another attribute")
     dropped = {_axis(axis, len(data.shape)) for axis in axes}
     if any(not data.shape[axis] for axis in dropped):
