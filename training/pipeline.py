@@ -47,7 +47,7 @@ def train(path: Path, settings: Settings, progress: Progress | None = None, star
     from batchproof.training.trained_model import write
 
     findings = find(data.signature, data.arrays, data.target, data.split)
-    for line in (*data.lines(), *findings.lines(data.split)):
+    for line in data.lines():
         progress.say(line)
     settings = tuned(data, destination, settings, progress)
     checkpoint = Checkpoint(destination.checkpoint, run_key(data, settings))
@@ -59,6 +59,8 @@ def train(path: Path, settings: Settings, progress: Progress | None = None, star
     checkpoint.remove()
     destination.journal.unlink(missing_ok=True)
     seconds = time.monotonic() - start_s
+    for line in (*findings.lines(data.split), *data.warning_lines()):
+        progress.say(line)
     progress.say(f"{evaluation.summary()}\nwrote {folder} in {duration(seconds)}")
     return Trained(folder, data, evaluation.metrics, seconds)
 

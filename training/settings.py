@@ -35,7 +35,8 @@ TUNING = "tuning"
 OUT = "bundle"
 
 GROUPS = {
-    DATA: "How the columns of the table are read. Types are inferred and shown; these flags override them.",
+    DATA: "How the columns of the table are read. Types are inferred and shown; these flags override them. A flag with COLUMN "
+    "takes several columns: a,b, or the flag again for each.",
     SPLIT: "Which rows train, which decide when to stop (validation), and which only measure the result (test).",
     NETWORK: "The batch-norm MLP. What you leave out is set by the number of rows, or chosen by validation.",
     FIT: "How the network is fitted.",
@@ -52,9 +53,21 @@ class Settings:
     task: Task | None = option(None, DATA, "the task; left out: inferred from the target", TASKS)  # noqa: RUF009 - option is a dataclass field
     numeric: tuple[str, ...] = option((), DATA, "read this column as numbers")
     categorical: tuple[str, ...] = option((), DATA, "read this column as categories, integers too")
-    date: tuple[str, ...] = option((), DATA, "read this column as ISO 8601 dates or times")
+    date: tuple[str, ...] = option((), DATA, "read this column as dates or times")
+    text: tuple[str, ...] = option(
+        (), DATA, "read this column as text exactly as written; only an empty cell is missing"
+    )
     drop: tuple[str, ...] = option((), DATA, "leave this column out")
     keep: tuple[str, ...] = option((), DATA, "keep this column although it looks constant or like an identifier")
+    missing: tuple[str, ...] = option(
+        (), DATA, "a value that stands for a missing one, such as -999; COLUMN=VALUE for one column"
+    )
+    date_format: tuple[str, ...] = option(
+        (), DATA, "how dates are written, such as %d/%m/%Y, beside ISO 8601; COLUMN=FORMAT for one column"
+    )
+    decimal: str | None = option(None, DATA, "the sign before decimals, . or ,; left out: found from the table")
+    thousands: str | None = option(None, DATA, "the sign between thousands: , . ' _ or a blank; left out: found")
+    strip: bool = option(False, DATA, "leave out blanks around texts; around numbers and dates they always are")
     rare_rows: int = option(5, DATA, "categories seen in fewer training rows are treated as unseen, and not published")
 
     seed: int = option(0, SPLIT, "seed of the split, of the initial weights and of the order of rows")
@@ -135,11 +148,33 @@ def check(settings: Settings) -> None:
             shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
             subject = "each number" if isinstance(value, tuple) else "it"
             raise SettingError(f"{flag(name)} is {shown}: {subject} must be between {low} and {high}.")
+    _check_signs(settings)
+    check_columns(settings)
     if settings.validation_share + settings.test_share >= 1:
         raise SettingError("--validation-share and --test-share leave no training rows: their sum must be below 1.")
-    _check_columns(settings)
 
 
+def check_columns(settings: Settings) -> None:
+    """Refuse a column under two flags; several names in one flag are looked at when the table's columns are known."""
+    seen: dict[str, str] = {}
+    for kind in ("numeric", "categorical", "date", "text", "drop"):
+        for column in getattr(settings, kind):
+            if seen.setdefault(column, kind) != kind:
+                raise SettingError(f"column {column!r} is named in both --{seen[column]} and --{kind}: choose one.")
+    if settings.target in settings.drop:
+        raise SettingError(f"column {settings.target!r} is the target and cannot be dropped.")
+
+
+def _check_signs(settings: Settings) -> None:
+    if settings.decimal not in (None, ".", ","):
+        raise SettingError(f"--decimal is {settings.decimal!r}: use . or ,")
+    if settings.thousands is not None and settings.thousands not in THOUSANDS:
+        raise SettingError(f"--thousands is {settings.thousands!r}: use one of , . ' _ or a blank.")
+    if settings.thousands == (settings.decimal or "."):
+        raise SettingError(f"--thousands and --decimal are both {settings.thousands!r}: they must differ.")
+
+
+THOUSANDS = (",", ".", " ", "'", "_")
 LIMITS: dict[str, tuple[float, float]] = {
     "rare_rows": (1, 10**9),
     "seed": (0, 2**32 - 1),
@@ -189,17 +224,6 @@ def spoken(kind: str) -> str:
         "tuple[str, ...]": 'a list of column names such as ["a", "b"]',
     }
     return words[kind.removesuffix(" | None")]
-
-
-def _check_columns(settings: Settings) -> None:
-    seen: dict[str, str] = {}
-    for kind in ("numeric", "categorical", "date", "drop"):
-        for column in getattr(settings, kind):
-            if column in seen:
-                raise SettingError(f"column {column!r} is named in both --{seen[column]} and --{kind}: choose one.")
-            seen[column] = kind
-    if seen.get(settings.target) == "drop":
-        raise SettingError(f"column {settings.target!r} is the target and cannot be dropped.")
 
 
 def _known(name: str, path: Path) -> str:

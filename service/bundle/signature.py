@@ -1,8 +1,19 @@
 """The features a row must have, in order, with their kinds and codes, and the target that is predicted."""
 
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, StrictInt, StrictStr, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    SerializerFunctionWrapHandler,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    model_serializer,
+    model_validator,
+)
 
 MAX_FEATURES = 50_000  # a service takes 60 microseconds of its start for each, and more memory than the file
 
@@ -40,6 +51,30 @@ class Closed(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, defer_build=True)
 
 
+class TextRule(Closed):
+    """How a text is read as the value of a feature, where the usual reading is not enough.
+
+    Cells of text tables are read by it, and so are texts of JSON, Arrow and Parquet. A number of any format that equals
+    one of `missing` is a missing value too.
+    """
+
+    missing: tuple[Annotated[str, Field(max_length=1000)], ...] = ()  # missing values beside the usual spellings
+    usual_missing: bool = True  # whether the usual spellings are missing values; if not, only the empty cell is
+    strip: bool = False  # categories: whether blanks around a text are left out, as they are for numbers and dates
+    decimal: Literal[".", ","] = "."
+    thousands: Literal["", ",", ".", " ", "'", "_"] = ""  # separates groups of three digits
+    affixes: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = ()  # left out before or after a number
+    date_format: Annotated[str, Field(min_length=1, max_length=100)] | None = (
+        None  # as strptime has it; beside ISO 8601
+    )
+
+    @model_validator(mode="after")
+    def _signs_differ(self) -> Self:
+        if self.thousands == self.decimal:
+            raise ValueError("decimal and thousands are the same sign")
+        return self
+
+
 class Feature(Closed):
     """One input column, as the client names it.
 
@@ -57,6 +92,15 @@ class Feature(Closed):
     categories: tuple[str, ...] | None = None  # categorical only
     # A JSON value: what explanations start from.
     typical: StrictBool | StrictInt | FiniteFloat | StrictStr | None = None
+    text_rule: TextRule | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_absent_rule(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a rule that is not there, so that readers who do not know of rules read the others."""
+        content: dict[str, Any] = serialize(self)
+        if self.text_rule is None:
+            content.pop("text_rule", None)
+        return content
 
     @property
     def codes(self) -> dict[str, int]:
@@ -97,6 +141,16 @@ class Signature(Closed):
     inputs: Annotated[tuple[Feature, ...], Field(min_length=1, max_length=MAX_FEATURES)]
     target: str
     classes: tuple[ClassLabel, ...] | None = None  # binary, multiclass: in the order of the probabilities
+    # Columns of the training table that are neither features nor the target: other tables may have them too.
+    ignored: tuple[str, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_empty_list(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out an empty list, so that readers who do not know of it read the others."""
+        content: dict[str, Any] = serialize(self)
+        if not self.ignored:
+            content.pop("ignored", None)
+        return content
 
     @property
     def numeric(self) -> tuple[Feature, ...]:

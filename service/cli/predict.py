@@ -3,8 +3,10 @@
     batchproof predict models/penguins rows.parquet answers.parquet
     batchproof predict models/penguins 'in/*.csv' out/
 
-Formats are told by the endings: .csv .tsv .jsonl .parquet .arrow .arrows. An interrupted job goes on where it was when
-the same command is given again. Exit status: 0 done; 2 something was refused; 130 interrupted.
+The endings name the formats: .csv .txt .tsv .jsonl .parquet .arrow .arrows .feather, and of inputs .csv.gz, .csv.zst and
+so on. A folder of Parquet files is one table; - is standard input, whose format is found from its first bytes. Columns of
+the training table that are not features, its target too, may be there. An interrupted job goes on where it was when the
+same command is given again. Exit status: 0 done; 2 something was refused; 130 interrupted.
 """
 
 import argparse
@@ -22,7 +24,8 @@ from batchproof.service.inference.model import Model
 from batchproof.service.invariance.check import for_bundles
 from batchproof.service.settings import RUN_ROWS
 from batchproof.service.tables.formats import PARQUET, pyarrow
-from batchproof.service.tables.offline.jobs import PlanError, Task, format_of, plan
+from batchproof.service.tables.offline.jobs import PlanError, Task, plan
+from batchproof.service.tables.offline.sources import STANDARD_INPUT, SourceError, format_of, standard_input
 from batchproof.service.tables.parameters import Parameters
 
 INTERRUPTED = 130
@@ -40,11 +43,17 @@ def add(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", type=Path, help="models/NAME or models/NAME/VERSION")
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files, or globs in quotes")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT",
+                        help="files, folders of Parquet files, globs in quotes, or - for standard input")  # fmt: skip
     parser.add_argument("output", metavar="OUTPUT", help="a file; a folder for several inputs")
     parser.add_argument("--on-error", choices=("stop", "row"), default="stop",
                         help="a bad row stops the job, or gets its error in a column")  # fmt: skip
-    parser.add_argument("--extra", choices=("refuse", "ignore"), default="refuse", help="columns that are no features")
+    parser.add_argument(
+        "--extra",
+        choices=("refuse", "ignore"),
+        default="refuse",
+        help="columns that training did not know: refused, or copied to the answer",
+    )
     parser.add_argument("--answer", choices=("append", "alone"), default="append", help="with or without the rows")
     parser.add_argument("--prefix", default="", help="before the names of added columns")
     parser.add_argument("--overwrite", action="store_true", help="replace answers that are there already")
@@ -60,19 +69,28 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Score every file; returns the exit status."""
     try:
-        tasks = _open_tasks(options)
-        if tasks:
-            _score_all(_load(options), tasks, options)
+        if STANDARD_INPUT in options.inputs:
+            with standard_input() as path:
+                options.inputs = [str(path) if text == STANDARD_INPUT else text for text in options.inputs]
+                _score_open(options)
+        else:
+            _score_open(options)
     except KeyboardInterrupt:
         print("\nbatchproof predict: interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
     except ServiceError as error:
         print(behind("batchproof predict", error.message), file=sys.stderr)
         return USAGE
-    except (PlanError, BundleError, EngineError, OSError) as error:
+    except (SourceError, BundleError, EngineError, OSError) as error:
         print(f"batchproof predict: {ended(str(error))}", file=sys.stderr)
         return USAGE
     return 0
+
+
+def _score_open(options: argparse.Namespace) -> None:
+    tasks = _open_tasks(options)
+    if tasks:
+        _score_all(_load(options), tasks, options)
 
 
 def _open_tasks(options: argparse.Namespace) -> list[Task]:
@@ -126,7 +144,7 @@ def block_rows(features: int) -> int:
 
 def _total_rows(source: Path) -> int | None:
     """Return the rows of a table that says how many it has."""
-    if format_of(source) != PARQUET:
+    if source.is_dir() or format_of(source) != PARQUET:
         return None
     pyarrow(PARQUET)
     from pyarrow import ArrowException, parquet

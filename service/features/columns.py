@@ -2,7 +2,7 @@
 
 import datetime as dt
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,13 @@ from batchproof.service.bundle.signature import Feature, Signature
 from batchproof.service.errors import FeatureError
 from batchproof.service.features.arrays import Arrays, split
 from batchproof.service.features.encoder import value_of
-from batchproof.service.features.values import BITS, InvalidValueError
+from batchproof.service.features.values import BITS, InvalidValueError, missing_numbers
 
 MAX_EXACT = 1 << 53  # every integer up to here is a float64
 
 
 def encode_columns(signature: Signature, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> Arrays:
-    """Encode columns {feature: values}; None, NaN and NaT are missing. Names not in the signature are left alone.
+    """Encode columns {feature: values}; None, NaN and NaT are missing. Names not in the signature are ignored.
 
     Raises FeatureError at the first column or value that the signature does not take.
     """
@@ -36,11 +36,39 @@ def encode_column(feature: Feature, values: Sequence[Any] | np.ndarray) -> np.nd
     """Encode one column to numbers, epoch seconds or category codes, [rows] float64. Raises FeatureError."""
     if isinstance(values, np.ndarray):
         if feature.kind == "numeric" and values.dtype.kind in "fiu":
-            return _checked(feature, values.astype(np.float64, copy=False))
+            return _checked(feature, _without_marks(feature, values.astype(np.float64, copy=False)))
         if feature.kind == "date" and values.dtype.kind == "M":
-            return _checked(feature, _seconds(values))
+            return _checked(feature, _without_marks(feature, _seconds(values)))
         return _one_by_one(feature, values.tolist())
     return _one_by_one(feature, list(values))
+
+
+def encode_cells(feature: Feature, take: Callable[[str], Any], cells: Sequence[str]) -> np.ndarray:
+    """Encode one column of a text table, [rows] float64; `take` is the feature's reader. Raises FeatureError."""
+    if feature.kind == "numeric" and feature.value_type != "boolean" and feature.text_rule is None:
+        numbers = _plain_numbers(cells)
+        if numbers is not None:
+            return numbers
+    # Many cells are equal: each distinct one is read once.
+    distinct = list(dict.fromkeys(cells))
+    encoded = dict(zip(distinct, encode_column(feature, [take(cell) for cell in distinct]).tolist(), strict=True))
+    return np.fromiter(map(encoded.__getitem__, cells), np.float64, len(cells))
+
+
+def _plain_numbers(cells: Sequence[str]) -> np.ndarray | None:
+    """Return finite numbers in decimal digits, [rows] float64, or None where a cell needs the precise reading."""
+    try:
+        numbers = np.fromiter(map(float, cells), np.float64, len(cells))
+    except ValueError:  # a missing value, a hexadecimal number, or no number
+        return None
+    text = "".join(cells)  # float() reads more than the specification does: 1_000, and digits of other scripts
+    return numbers if np.isfinite(numbers).all() and "_" not in text and text.isascii() else None
+
+
+def _without_marks(feature: Feature, numbers: np.ndarray) -> np.ndarray:
+    """Return numbers with NaN in place of those that stand for a missing value."""
+    marks = missing_numbers(feature.text_rule, feature.kind) if feature.text_rule else ()
+    return np.where(np.isin(numbers, list(marks)), np.nan, numbers) if marks else numbers
 
 
 def _one_by_one(feature: Feature, values: Sequence[Any]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""ISO 8601 dates to seconds since 1970-01-01T00:00:00Z, the same on reading a table and at serving."""
+"""ISO 8601 dates to seconds since 1970-01-01T00:00:00Z, the same in training and in scoring."""
 
 import re
 from datetime import date
@@ -24,22 +24,33 @@ def epoch_seconds(text: str) -> float:
 
     Digits of a second beyond the microsecond are dropped. Raises ValueError with a clause that says what is wrong.
     """
-    found = PATTERN.fullmatch(text)
-    if found is None:
+    match = PATTERN.fullmatch(text)
+    if match is None:
         hint = ", write 2024-02-29 for 29.02.2024 and 2/29/2024" if ends_in_year(text) else ""
         raise ValueError(f"it is not in that form{hint}")
-    year, month, day, hour, minute, second, fraction, _, sign, offset_hour, offset_minute = found.groups()
-    days = date(int(year), int(month), int(day)).toordinal() - EPOCH_DAY
-    seconds = days * DAY_S + _clock(hour, minute, second or "0")
-    if sign:
-        offset = _clock(offset_hour, offset_minute or "0", "0")
-        seconds -= offset if sign == "+" else -offset
-    microseconds = int((fraction or "0").ljust(6, "0")[:6])
+    year, month, day, hour, minute, second, fraction, _, sign, offset_hour, offset_minute = match.groups()
+    offset_s = _clock(int(offset_hour or "0"), int(offset_minute or "0"), 0)
+    return instant(
+        (int(year), int(month), int(day)),
+        (int(hour or "0"), int(minute or "0"), int(second or "0")),
+        fraction or "0",
+        -offset_s if sign == "-" else offset_s,
+    )
+
+
+def instant(day: tuple[int, int, int], clock: tuple[int, int, int], fraction: str, offset_s: int) -> float:
+    """Return float64 seconds since 1970 of (year, month, day) and (hour, minute, second).
+
+    `fraction` is the digits of the second's fraction; `offset_s` says how far the clock is ahead of UTC.
+    Raises ValueError for a day or a time of day that does not exist.
+    """
+    days = date(*day).toordinal() - EPOCH_DAY
+    seconds = days * DAY_S + _clock(*clock) - offset_s
+    microseconds = int(fraction.ljust(6, "0")[:6])
     return (seconds * 1_000_000 + microseconds) / 1_000_000  # one correctly rounded division
 
 
-def _clock(hour: str | None, minute: str | None, second: str) -> int:
-    hours, minutes, seconds = int(hour or "0"), int(minute or "0"), int(second)
+def _clock(hours: int, minutes: int, seconds: int) -> int:
     if hours > 23 or minutes > 59 or seconds > 59:
         raise ValueError("the time of day does not exist")
     return hours * 3600 + minutes * 60 + seconds

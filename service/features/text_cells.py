@@ -1,22 +1,25 @@
 """Cells of a text table to the JSON values that they stand for, feature by feature.
 
-Some cells are missing values. Everything else is read as the feature's type asks; what cannot be is left as text, so
-that the encoder refuses it with the sentence it has for such a value.
+This is the specification of a text cell, for training as for scoring: training reads its tables with these functions.
+Some cells are missing values. All others are read as the feature's type asks; what cannot be read stays text, so that
+the encoder refuses it with the sentence it has for such a value.
 """
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from batchproof.service.bundle.signature import Feature
+from batchproof.service.bundle.signature import Feature, TextRule
+from batchproof.service.features.number_texts import NAN, parse_number
 
 # Cells that are missing values wherever a text is read, for training too. JSON has null: there they are texts.
 MISSING = frozenset({"", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "none", "#N/A", "?"})
+ONLY_EMPTY = frozenset({""})
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 COMMA = re.compile(r"\s*[+-]?(?:[0-9][0-9.]*)?,[0-9][0-9.,]*(?:[eE][+-]?[0-9]+)?\s*", re.ASCII)
 BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
+USUAL = TextRule()
 
 
 def readers(features: Sequence[Feature]) -> list[Callable[[str], Any]]:
@@ -26,14 +29,24 @@ def readers(features: Sequence[Feature]) -> list[Callable[[str], Any]]:
 
 def reader_of(feature: Feature) -> Callable[[str], Any]:
     """Return the function from a cell of `feature` to a JSON value."""
+    rule = feature.text_rule or USUAL
+    missing = missing_cells(rule)
     if feature.value_type == "boolean":
-        return _boolean
+        return partial(_boolean, missing)
     if feature.kind == "numeric":
-        return _number
+        return partial(_number, missing, rule)
     if feature.value_type == "integer":
-        return _whole
+        return partial(_whole, missing, rule)
+    if feature.kind == "date":
+        return partial(_stripped, missing)
     # Typed tables may have taught the model a category that is spelled like a missing value: then it is that category.
-    return partial(_text, MISSING.difference(feature.categories or ()))
+    missing = missing.difference(set(feature.categories or ()).difference(rule.missing))
+    return partial(_stripped if rule.strip else _text, missing)
+
+
+def missing_cells(rule: TextRule) -> frozenset[str]:
+    """Return the cells that are missing values by `rule`, without blanks around them."""
+    return (MISSING if rule.usual_missing else ONLY_EMPTY).union(rule.missing)
 
 
 def has_comma(text: str) -> bool:
@@ -41,28 +54,33 @@ def has_comma(text: str) -> bool:
     return COMMA.fullmatch(text) is not None
 
 
-def _number(cell: str) -> Any:
+def _number(missing: frozenset[str], rule: TextRule, cell: str) -> Any:
+    """Return a float, None for a missing value or NaN, which has many spellings, or the cell where it is not a number."""
     text = cell.strip()
-    if text in MISSING:
+    if text in missing or NAN.fullmatch(text):
         return None
-    try:
-        number = float(text) if text.isascii() and "_" not in text else cell
-    except ValueError:
-        return cell
-    return None if isinstance(number, float) and math.isnan(number) else number  # NaN has many spellings
+    number = parse_number(text, rule)
+    return cell if number is None else number
 
 
-def _whole(cell: str) -> Any:
+def _whole(missing: frozenset[str], rule: TextRule, cell: str) -> Any:
     text = cell.strip()
+    if text in missing:
+        return None
     if WHOLE.fullmatch(text):
         return int(text)  # a float would round what is beyond 2^53
-    number = _number(cell)
+    number = _number(missing, rule, cell)
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
-def _boolean(cell: str) -> Any:
+def _boolean(missing: frozenset[str], cell: str) -> Any:
     text = cell.strip()
-    return None if text in MISSING else BOOLEANS.get(text.lower(), cell)
+    return None if text in missing else BOOLEANS.get(text.lower(), cell)
+
+
+def _stripped(missing: frozenset[str], cell: str) -> str | None:
+    text = cell.strip()
+    return None if text in missing else text
 
 
 def _text(missing: frozenset[str], cell: str) -> str | None:

@@ -1,11 +1,14 @@
 """One JSON value to one number: the types that a feature takes, missing values, categories as text."""
 
 import math
+from functools import cache
 from typing import Any
 
-from batchproof.service.bundle.signature import Feature
+from batchproof.service.bundle.signature import Feature, Kind, TextRule
+from batchproof.service.features.date_formats import date_parser
 from batchproof.service.features.dates import epoch_seconds
-from batchproof.service.features.text_cells import has_comma
+from batchproof.service.features.number_texts import parse_number
+from batchproof.service.features.text_cells import has_comma, reader_of
 
 WANTED = {
     "float": "a number",
@@ -24,11 +27,13 @@ class InvalidValueError(ValueError):
 
 def number_of(feature: Feature, value: Any) -> float:
     """Return the float64 of a numeric or date feature: NaN where missing. Raises InvalidValueError."""
+    if feature.text_rule is not None:
+        value = _by_rule(feature, feature.text_rule, value)
     if value is None:
         _check_missing(feature)
         return math.nan
     if feature.kind == "date":
-        return _seconds(value)
+        return _seconds(feature, value)
     if isinstance(value, bool) and feature.value_type != "boolean":
         raise InvalidValueError(_wanted(feature, value))
     if isinstance(value, str) and has_comma(value):
@@ -49,11 +54,13 @@ def number_of(feature: Feature, value: Any) -> float:
 
 
 def code_of(feature: Feature, codes: dict[str, int], value: Any) -> int:
-    """Return the category code, `codes` being the feature's own; raises InvalidValueError."""
+    """Return the category code: its place in `codes`, len(codes) where missing, len(codes) + 1 where not listed."""
+    if feature.text_rule is not None:
+        value = _by_rule(feature, feature.text_rule, value)
     if value is None:
         _check_missing(feature)
-        return feature.missing_code
-    return codes.get(category_text(feature, value), feature.unseen_code)
+        return len(codes)
+    return codes.get(category_text(feature, value), len(codes) + 1)
 
 
 def category_text(feature: Feature, value: Any) -> str:
@@ -72,11 +79,55 @@ def category_text(feature: Feature, value: Any) -> str:
     raise InvalidValueError(_wanted(feature, value))
 
 
-def _seconds(value: Any) -> float:
+@cache
+def missing_numbers(rule: TextRule, kind: Kind) -> frozenset[float]:
+    """Return the numbers, of dates the seconds since 1970, that stand for a missing value: the rule's missing texts."""
+    read = _date if kind == "date" else parse_number
+    numbers = (read(text.strip(), rule) for text in rule.missing)
+    return frozenset(number for number in numbers if number is not None)
+
+
+def _date(text: str, rule: TextRule) -> float | None:
+    try:
+        return epoch_seconds(text)
+    except ValueError:
+        pass
+    try:
+        return date_parser(rule.date_format)(text) if rule.date_format else None
+    except ValueError:
+        return None
+
+
+def _by_rule(feature: Feature, rule: TextRule, value: Any) -> Any:
+    """Return the JSON value that `value` stands for by the feature's rule."""
+    if isinstance(value, str):
+        if feature.kind != "categorical":
+            return reader_of(feature)(value)
+        value = value.strip() if rule.strip else value
+        return None if value in rule.missing else value
+    if isinstance(value, int | float) and not isinstance(value, bool) and value in missing_numbers(rule, feature.kind):
+        return None
+    return value
+
+
+def _seconds(feature: Feature, value: Any) -> float:
     if not isinstance(value, str):
         raise InvalidValueError(f"expected {WANTED['date']}, got {_json_type(value)}")
+    rule = feature.text_rule
+    if rule is None:
+        return _iso_seconds(value)
+    seconds = _iso_seconds(value) if rule.date_format is None else _date(value, rule)
+    if seconds is None:
+        raise InvalidValueError(f"expected a date in ISO 8601 or in the format {rule.date_format}")
+    if seconds in missing_numbers(rule, "date"):
+        _check_missing(feature)
+        return math.nan
+    return seconds
+
+
+def _iso_seconds(text: str) -> float:
     try:
-        return epoch_seconds(value)
+        return epoch_seconds(text)
     except ValueError as error:
         raise InvalidValueError(f"expected {WANTED['date']}: {error}") from error
 

@@ -23,7 +23,7 @@ import simdjson
 from batchproof.service.bundle.signature import Feature, Signature
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.dates import epoch_seconds
-from batchproof.service.features.values import BITS
+from batchproof.service.features.values import BITS, missing_numbers
 from batchproof.service.protocols.json_body import count as occurrences
 from batchproof.service.protocols.json_body import repeated_key
 
@@ -39,7 +39,8 @@ class FastRows:
         self._key = key
         self._width = len(signature.inputs)
         self._is_plain = all(
-            feature.kind == "numeric" and feature.value_type != "boolean" for feature in signature.inputs
+            feature.kind == "numeric" and feature.value_type != "boolean" and feature.text_rule is None
+            for feature in signature.inputs
         )
         self._parser = simdjson.Parser()
         self._columns = _Columns(signature)
@@ -125,6 +126,10 @@ class _Columns:
         self._numbers = len(numeric)
         self._dates = [place for place, (_, feature) in enumerate(numeric) if feature.kind == "date"]
         self._booleans = [place for place, (_, feature) in enumerate(numeric) if feature.value_type == "boolean"]
+        rules = [(place, feature.text_rule, feature.kind) for place, (_, feature) in enumerate(numeric)]
+        marks = [(place, missing_numbers(rule, kind)) for place, rule, kind in rules if rule is not None]
+        self._marks = [(place, list(numbers)) for place, numbers in marks if numbers]
+        self._ruled = [feature.text_rule is not None for _, feature in categorical]
         self._codes = [_codes_by_value(feature) for _, feature in categorical]
         self._unlisted = [feature.unseen_code for _, feature in categorical]
         self._pack = struct.Struct(f"{self._numbers}d").pack
@@ -135,6 +140,9 @@ class _Columns:
         numeric = self._numeric(rows if not self._codes else [row[:numbers] for row in rows]) if numbers else None
         if numeric is not None and self._booleans:
             _check_bits(numeric[:, self._booleans])
+        for place, marks in self._marks:
+            if numeric is not None and np.isin(numeric[:, place], marks).any():
+                raise ValueError("a number may stand for a missing value")
         categorical = self._categorical(list(zip(*rows, strict=True))[numbers:], len(rows)) if self._codes else None
         return Arrays(numeric, categorical)
 
@@ -163,6 +171,8 @@ class _Columns:
         columns = columns or [()] * len(self._codes)
         for place, (column, known, unlisted) in enumerate(zip(columns, self._codes, self._unlisted, strict=True)):
             codes[:, place] = list(map(known.get, column, repeat(unlisted)))
+            if self._ruled[place] and (codes[:, place] == unlisted).any():
+                raise ValueError("a rule may say what an unlisted category is")
             if any(type(value) is float for value in column):  # 3.0 is the category 3, but 3.5 is a fault
                 raise ValueError("a number with a fraction may not be a category")
         return codes

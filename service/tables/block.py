@@ -73,22 +73,33 @@ class Reading(NamedTuple):
         return self.encoder.signature
 
 
-def places_of(names: Sequence[str], reading: Reading) -> list[int]:
-    """Return the place of each feature among a table's columns; raises 422 for names that do not fit."""
+def places_of(names: Sequence[str], reading: Reading, index: Collection[str] = ()) -> list[int]:
+    """Return the place of each feature among a table's columns; raises 422 for names that do not fit.
+
+    The target, columns that training ignored, and those of `index`, which number the rows of a data frame, may be there.
+    """
     wanted = reading.encoder.names
     repeated = sorted({name for name in names if names.count(name) > 1})
     missing = [name for name in wanted if name not in names]
-    extra = [name for name in names if name not in wanted]
+    passing = passing_names(reading.signature).union(index)
+    extra = [name for name in names if name not in wanted and name not in passing]
     if missing:
         near = nearest(missing[0], extra)
         raise invalid_table(f"The table has no column {listed(missing)}.{near}")
     if extra and reading.parameters.extra == "refuse":
         near = nearest(extra[0], wanted)
         ignore = reading.parameters.spelled("extra", "ignore")
-        raise invalid_table(f"The model has no feature {listed(extra)}; {ignore} takes such columns along.{near}")
+        raise invalid_table(
+            f"The model has no feature {listed(extra)}; {ignore} copies such columns to the answer.{near}"
+        )
     if repeated:
         raise invalid_table(f"The table has more than one column {listed(repeated)}.")
     return [names.index(name) for name in wanted]
+
+
+def passing_names(signature: Signature) -> frozenset[str]:
+    """Return the columns of the training table that are not features: scoring ignores them as training did."""
+    return frozenset((signature.target, *signature.ignored)).difference(feature.name for feature in signature.inputs)
 
 
 def invalid_table(message: str) -> ServiceError:

@@ -19,7 +19,7 @@ class Format(NamedTuple):
     needs_pyarrow: bool = False
 
 
-CSV = Format("csv", "text/csv", ("application/csv",), (".csv",))
+CSV = Format("csv", "text/csv", ("application/csv",), (".csv", ".txt"))
 TSV = Format("tsv", "text/tab-separated-values", (), (".tsv", ".tab"))
 LINES = Format(
     "jsonl",

@@ -16,8 +16,9 @@ from batchproof.service.features.encoder import Encoder, Problem
 from batchproof.service.inference.model import Model
 from batchproof.service.tables.block import Column, Read, Reading, places_of, read_columns
 from batchproof.service.tables.parameters import Parameters
-from batchproof.service.tables.readers.arrow import as_trained, encode_array
+from batchproof.service.tables.readers.arrow import encode_array
 from batchproof.service.tables.readers.arrow import json_values as arrow_values
+from batchproof.service.tables.readers.arrow_types import plain_type
 from batchproof.service.tables.writers.result_columns import ResultColumns
 
 BLOCK_ROWS = 65_536  # rows that are encoded and run together
@@ -111,7 +112,7 @@ def _block(feature: Feature, column: Any, start: int, stop: int) -> Column:
     if isinstance(column, list):
         values = json_values(column[start:stop])
         return Column(partial(encode_column, feature, values), lambda: values)
-    array = as_trained(_joined(column.slice(start, stop - start)))
+    array = plain_type(_joined(column.slice(start, stop - start)))
     return Column(partial(encode_array, feature, array), partial(arrow_values, array))
 
 

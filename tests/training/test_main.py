@@ -53,7 +53,7 @@ def test_help() -> None:
         (
             GOOD.replace(",1\n", ",inf\n"),
             ["--target", "y"],
-            "has no finite value in 20 rows, the first is row 2 (counted from 1",
+            "has no finite value in 20 rows, the first is line 3: fill in the values",
         ),
         ("x,e,y\n" + "1,,0\n2,,1\n" * 9, ["--target", "y"], "column 'e' has no value in any row"),
     ],

@@ -1,6 +1,6 @@
 """From a file to arrays: read, type, split, describe and encode. Only ranges and categories are fitted here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +8,18 @@ import pyarrow as pa
 
 from batchproof.service.bundle.signature import Signature
 from batchproof.service.features.arrays import Arrays
+from batchproof.service.features.encoder import listed
+from batchproof.service.features.text_cells import missing_cells
+from batchproof.training.data import advice
 from batchproof.training.data import schema as schemas
 from batchproof.training.data import target as targets
-from batchproof.training.data.columns import Column, check_range, typed
+from batchproof.training.data.column import Column
+from batchproof.training.data.columns import check_range, mark_warning, typed
 from batchproof.training.data.schema import Dropped, Schema
 from batchproof.training.data.split import Split, split_rows
 from batchproof.training.data.table import RawTable, TableError, nearest, read
 from batchproof.training.data.target import Target
+from batchproof.training.data.text_options import COLUMN_FLAGS, flag_text, options_of, resolve
 from batchproof.training.settings import Settings
 
 
@@ -29,6 +34,7 @@ class Dataset:
     split: Split
     arrays: dict[str, Arrays]  # train, validation, test -> the graph's inputs
     weight: np.ndarray | None = None  # [rows] float64, how much each row counts in the fit
+    warnings: tuple[str, ...] = ()  # what the table's owner should know, each with what to do
 
     @property
     def evaluation_part(self) -> str:
@@ -62,12 +68,18 @@ class Dataset:
             f"target {target.name!r}: {target.task}{classes} ({target.reason})",
             "rows: " + ", ".join(f"{count} {part}" for part, count in sizes.items()),
             *self.schema.lines(self.columns),
+            *(f"warning: {line}" for line in self.warnings if advice.is_private(line)),
         ]
+
+    def warning_lines(self) -> list[str]:
+        """Return the warnings, for people."""
+        return [f"warning: {line}" for line in self.warnings]
 
 
 def prepare(path: Path, settings: Settings) -> Dataset:
     """Read the table and prepare it as the settings say. Raises TableError."""
     table, own_rows = _with_test(read(path), settings)
+    settings = resolve(settings, table.names)
     _check_names(table, settings)
     target = targets.read(table, settings)
     split = split_rows(table, target, settings, own_rows)
@@ -85,12 +97,17 @@ def arrange(
     weight: np.ndarray | None = None,
 ) -> Dataset:
     """Read and encode the columns `names` of a table that is split already. Raises TableError."""
+    settings = resolve(settings, table.names)
     columns, dropped = _columns(table, settings, names)
     schema = schemas.infer(columns, target, split.train, rare_rows=settings.rare_rows, keep=settings.keep)
     requested = tuple(Dropped(name, "as requested") for name in settings.drop)
-    schema = Schema(schema.signature, schema.dropped + dropped + requested)
+    left_out = schema.dropped + dropped + requested
+    others = (settings.split_column,) if settings.split_column is not None else ()
+    ignored = tuple(dict.fromkeys((*others, *(drop.name for drop in left_out))))
+    schema = Schema(schema.signature.model_copy(update={"ignored": ignored}), left_out)
     arrays = {part: schemas.encode(schema.signature, columns, getattr(split, part)) for part in Split._fields}
-    return Dataset(table, columns, target, schema, split, arrays, weight)
+    warnings = (*table.warnings, *advice.on_columns(schema, columns))
+    return Dataset(table, columns, target, schema, split, arrays, weight, warnings)
 
 
 def _with_test(table: RawTable, settings: Settings) -> tuple[RawTable, int]:
@@ -110,12 +127,14 @@ def _with_test(table: RawTable, settings: Settings) -> tuple[RawTable, int]:
         raise TableError(
             f"the columns of {other.path} have other types than those of {table.path}: {error}."
         ) from error
-    return RawTable(table.path, both, table.sha256), rows
+    if table.is_text != other.is_text:
+        raise TableError(f"{other.path} and {table.path} are of two kinds, one of text: give both in one format.")
+    return table.extended(both, other), rows
 
 
 def _check_names(table: RawTable, settings: Settings) -> None:
     flags = {"target": (settings.target,), "split-column": (settings.split_column,)}
-    flags |= {kind: getattr(settings, kind) for kind in ("numeric", "categorical", "date", "drop", "keep")}
+    flags |= {kind: getattr(settings, kind) for kind in COLUMN_FLAGS}
     for flag, names in flags.items():
         for name in names:
             if name is not None and name not in table.names:
@@ -123,16 +142,58 @@ def _check_names(table: RawTable, settings: Settings) -> None:
 
 
 def _columns(table: RawTable, settings: Settings, names: list[str]) -> tuple[tuple[Column, ...], tuple[Dropped, ...]]:
-    columns, dropped = [], []
+    named = {name for flag in COLUMN_FLAGS for name in getattr(settings, flag)}
+    usable, dropped = [], []
     for name in names:
-        if not name:
-            dropped.append(Dropped(name, "no name"))
-            continue
-        arrow = table.arrow.column(name)
-        column = typed(name, arrow, settings.kind_of(name))
+        reason = _unusable(table, name, is_named=name in named)
+        if reason is None:
+            usable.append(name)
+        else:
+            dropped.append(Dropped(name, reason))
+    _check_empty(table, usable, settings)
+    columns = []
+    for name in usable:
+        column = typed(
+            name,
+            table.arrow.column(name),
+            settings.kind_of(name),
+            options_of(name, settings, is_cells=table.is_text),
+        )
         if column is None:
-            dropped.append(Dropped(name, f"{arrow.type} values are not numbers, text or dates"))
+            kind = table.arrow.column(name).type
+            dropped.append(Dropped(name, f"{kind} values are neither numbers, text nor dates"))
         else:
             check_range(column)
-            columns.append(column)
+            mark = mark_warning(column)
+            columns.append(column if mark is None else replace(column, warnings=(*column.warnings, mark)))
     return tuple(columns), tuple(dropped)
+
+
+def _unusable(table: RawTable, name: str, *, is_named: bool) -> str | None:
+    """Return why a column is not looked at, or None."""
+    if not name:
+        return "it has no name"
+    if name in table.index and not is_named:
+        return f"it numbers the rows of a data frame; {flag_text('keep', name)} reads it"
+    return table.unusable.get(name)
+
+
+def _check_empty(table: RawTable, names: list[str], settings: Settings) -> None:
+    """Refuse all columns without a value at once."""
+    empty = [name for name in names if _is_empty(table, name, settings)]
+    if len(empty) > 1:
+        raise TableError(
+            f"columns {listed(empty)} have no value in any row: leave them out with {flag_text('drop', ','.join(empty))}."
+        )
+
+
+def _is_empty(table: RawTable, name: str, settings: Settings) -> bool:
+    """Whether no row of a column has a value."""
+    arrow = table.arrow.column(name)
+    if arrow.null_count == len(arrow):
+        return True
+    if not table.is_text:
+        return False
+    missing = missing_cells(options_of(name, settings, is_cells=True).rule)
+    first = next((cell for cell in arrow.slice(0, 1).to_pylist() if cell.strip() not in missing), None)
+    return first is None and all(cell.strip() in missing for cell in arrow.unique().to_pylist())

@@ -8,7 +8,7 @@ import numpy as np
 
 from batchproof.service.bundle.signature import Feature, Signature, class_text
 from batchproof.service.features.arrays import Arrays
-from batchproof.training.data.columns import Column
+from batchproof.training.data.column import Column
 from batchproof.training.data.table import TableError
 from batchproof.training.data.target import Target
 
@@ -16,6 +16,9 @@ IDENTIFIER_SHARE = (
     0.9  # a text column with this many distinct values per row identifies rows, and says nothing of others
 )
 IDENTIFIER_ROWS = 20  # below this, distinct values say little
+ROW_NAMES = ("like an identifier", "like a row number")  # how the reason begins for a column that names rows
+MOST_LINES = 60  # columns that are shown one by one
+NAMED = 10  # columns of a kind that a summary names
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,21 @@ class Schema:
 
     def lines(self, columns: Iterable[Column]) -> list[str]:
         """Return a line for each column, for people."""
+        if len(self.signature.inputs) + len(self.dropped) > MOST_LINES:
+            return self._summary()
         by_name = {column.name: column for column in columns}
         width = max(len(feature.name) for feature in self.signature.inputs)
         lines = [f"  {f.name:<{width}}  {f.kind:<11}  {_detail(f, by_name[f.name])}" for f in self.signature.inputs]
         return lines + [f"  {drop.name:<{width}}  dropped      {drop.reason}" for drop in self.dropped]
+
+    def _summary(self) -> list[str]:
+        """Return one line a kind, and one for each reason to drop columns."""
+        kinds: dict[str, list[str]] = {}
+        for feature in self.signature.inputs:
+            kinds.setdefault(feature.kind, []).append(feature.name)
+        for drop in self.dropped:
+            kinds.setdefault(f"dropped, {drop.reason.partition(':')[0].partition(' (')[0]}", []).append(drop.name)
+        return [f"  {len(names)} {kind}: {_shown(names)}" for kind, names in kinds.items()]
 
 
 def infer(
@@ -59,6 +73,11 @@ def infer(
     if not features:
         raise TableError("every column was dropped: name one in --keep to keep it.")
     return Schema(Signature(inputs=tuple(features), target=target.name, classes=target.classes), tuple(dropped))
+
+
+def _shown(names: list[str]) -> str:
+    more = f", and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(map(quoted, names[:NAMED])) + more
 
 
 def useless(column: Column) -> str | None:
@@ -105,6 +124,7 @@ def _feature(column: Column, seen: Column, rare_rows: int) -> Feature:
         value_type=column.value_type,
         missing=bool(column.is_missing.any()),
         categories=() if column.kind == "categorical" else None,
+        text_rule=column.rule,
     )
     present = seen.values[~seen.is_missing]
     if column.kind != "categorical":

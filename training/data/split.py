@@ -1,6 +1,6 @@
 """Split the rows into training, validation and test rows: seeded, and stratified by class."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +40,7 @@ def split_rows(table: RawTable, target: Target, settings: Settings, own_rows: in
 def _split(table: RawTable, target: Target, settings: Settings, own_rows: int) -> Split:
     if settings.split_column is not None:
         labels = table.arrow.column(settings.split_column).to_pylist()
-        return named(labels, settings.split_column)
+        return named(labels, settings.split_column, table.place)
     if own_rows == len(target.y):
         return draw(target.strata, settings.seed, settings.validation_share, settings.test_share)
     drawn = draw(target.strata[:own_rows], settings.seed, settings.validation_share, 0.0)
@@ -68,14 +68,14 @@ def draw(
     return Split(train, np.sort(validation), np.sort(test))
 
 
-def named(labels: Sequence[str | None], column: str) -> Split:
-    """Split by the words in a column of the table. Raises TableError."""
+def named(labels: Sequence[str | None], column: str, place: Callable[[int], str] = "row {}".format) -> Split:
+    """Split by the words in a column of the table; `place` names a row. Raises TableError."""
     words = {word: part for part, words in NAMES.items() for word in words}
     parts: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
     for number, label in enumerate(labels):
         part = words.get(str(label).strip().lower())
         if part is None:
-            raise TableError(f"row {number + 1} has {label!r} in {column!r}: use train, validation or test.")
+            raise TableError(f"{place(number)} has {label!r} in {column!r}: use train, validation or test.")
         parts[part].append(number)
     for part, numbers in parts.items():
         if len(numbers) < (2 if part == "train" else 1):

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from batchproof.service.bundle.signature import ClassLabel, Task, class_text
-from batchproof.training.data.columns import Column, typed
+from batchproof.training.data.column import Column
+from batchproof.training.data.columns import typed
 from batchproof.training.data.table import RawTable, TableError
+from batchproof.training.data.text_options import flag_text, options_of
 from batchproof.training.settings import Settings
 
 FEW_VALUES = 10  # a whole-number target with at most this many distinct values is read as classes
@@ -33,34 +35,53 @@ class Target:
 
 def read(table: RawTable, settings: Settings) -> Target:
     """Return the target of a table's rows; TableError where it cannot be predicted."""
-    arrow = table.arrow.column(settings.target)
+    name = settings.target
+    arrow = table.arrow.column(name)
     if arrow.null_count == len(arrow):
-        raise TableError(f"the target {settings.target!r} has no value in any row.")
-    column = typed(settings.target, arrow, settings.kind_of(settings.target))
+        raise TableError(f"the target {name!r} has no value in any row.")
+    if name in table.unusable:
+        raise TableError(f"the target {name!r} cannot be used: {table.unusable[name]}.")
+    column = typed(name, arrow, settings.kind_of(name), options_of(name, settings, is_cells=table.is_text))
     if column is None:
+        raise TableError(f"the target {name!r} holds {arrow.type} values: it must be numbers, text or booleans.")
+    return target_of(column, settings.task, table)
+
+
+def target_of(column: Column, wanted: Task | None = None, table: RawTable | None = None) -> Target:
+    """Return the target in a typed column, for the task `wanted` or inferred; TableError where it cannot be predicted.
+
+    `table` is where the column comes from: a refusal then names the row, and what is written there.
+    """
+    if column.kind == "date":
         raise TableError(
-            f"the target {settings.target!r} holds {arrow.type} values: it must be numbers, text or booleans."
+            f"the target {column.name!r} is a date, which cannot be predicted: make it a number, such as the days since a "
+            "day of your choice."
         )
-    return target_of(column, settings.task)
-
-
-def target_of(column: Column, wanted: Task | None = None) -> Target:
-    """Return the target in a typed column, for the task `wanted` or inferred; TableError where it cannot be predicted."""
     missing = column.is_missing
     if missing.any():
-        count, first = int(missing.sum()), int(np.flatnonzero(missing)[0]) + 1
-        rows = f"row {first}" if count == 1 else f"{count} rows, the first is row {first}"
-        what = "no value" if column.kind == "categorical" else "no finite value"
-        raise TableError(
-            f"the target {column.name!r} has {what} in {rows} (counted from 1, without a header): "
-            "fill in the values or remove these rows."
-        )
+        raise _missing(column, missing, table)
     task, reason = (wanted, "as requested") if wanted else infer(column)
     if task == "regression":
         return _values(column, reason)
     labels, y = _classes(column)
     _check_classes(column.name, labels, len(y), task)
     return Target(column.name, task, y, labels, reason)
+
+
+def _missing(column: Column, missing: np.ndarray, table: RawTable | None) -> TableError:
+    """Return the refusal of a target without a value: in how many rows, where the first is, and what stands there."""
+    count, first = int(missing.sum()), int(np.flatnonzero(missing)[0])
+    place = f"row {first}" if table is None else table.place(first)
+    rows = place if count == 1 else f"{count} rows, the first is {place}"
+    what = "no value" if column.kind == "categorical" else "no finite value"
+    sentence = f"the target {column.name!r} has {what} in {rows}"
+    cell = table.arrow.column(column.name)[first].as_py() if table is not None and table.is_text else ""
+    if not cell.strip() or column.kind != "categorical":
+        return TableError(f"{sentence}: fill in the values or remove these rows.")
+    return TableError(
+        f"{sentence}, where {cell[:40]!r} reads as a missing value: {flag_text('text', column.name)} reads it as a class; "
+        "otherwise fill in the values or remove these rows."
+    )
 
 
 def infer(column: Column) -> tuple[Task, str]:

@@ -11,6 +11,7 @@ import numpy as np
 from batchproof.training.data import schema
 from batchproof.training.data.dataset import Dataset
 from batchproof.training.data.split import Split
+from batchproof.training.data.text_options import resolve
 from batchproof.training.evaluation import metrics
 from batchproof.training.evaluation.baselines import BASELINES
 from batchproof.training.export.compile import fold
@@ -65,14 +66,13 @@ def split_into_folds(data: Dataset, settings: Settings, folds: int) -> Iterator[
 
     Rows are dealt to folds within each class. Ranges and categories are taken from each fold's own training rows.
     """
+    keep = resolve(settings, data.table.names).keep
     order = np.random.default_rng(settings.seed).permutation(len(data.target.y))
     order = order[np.argsort(data.target.strata[order], kind="stable")]
     for number in range(folds):
         others = np.delete(order, np.s_[number::folds])
         split = Split(*map(np.sort, (np.delete(others, np.s_[::4]), others[::4], order[number::folds])))
-        described = schema.infer(
-            data.columns, data.target, split.train, rare_rows=settings.rare_rows, keep=settings.keep
-        )
+        described = schema.infer(data.columns, data.target, split.train, rare_rows=settings.rare_rows, keep=keep)
         arrays = {
             part: schema.encode(described.signature, data.columns, getattr(split, part)) for part in Split._fields
         }

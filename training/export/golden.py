@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from batchproof.service.bundle.signature import Feature, Signature, class_text
-from batchproof.training.data.columns import Column
+from batchproof.training.data.column import Column
 
 MISSING_SHARE = 0.1  # of golden values, where the feature accepts null: enough to use that path
 UNSEEN_SHARE = 0.05  # of golden values of a categorical feature

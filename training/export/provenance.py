@@ -34,7 +34,7 @@ def collect(
         "data": source(data),
         "split": {part: len(getattr(data.split, part)) for part in Split._fields},
         "dropped": {drop.name: drop.reason for drop in data.schema.dropped},
-        "warnings": findings.lines(data.split),
+        "warnings": [*findings.lines(data.split), *data.warning_lines()],
         "seed": settings.seed,
         "settings": published,
         "chosen": fitted.chosen,

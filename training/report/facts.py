@@ -12,7 +12,7 @@ from batchproof.service.features.arrays import Arrays, split
 from batchproof.service.invariance import check as invariance
 from batchproof.service.invariance.probe_rows import edge_rows, random_rows
 from batchproof.service.invariance.verdict import Verification
-from batchproof.training.data.columns import Column
+from batchproof.training.data.column import Column
 from batchproof.training.data.dataset import Dataset
 from batchproof.training.export.compile import CompiledModel, NormStatistics
 from batchproof.training.fit.context import Fitted

@@ -31,6 +31,7 @@ class Inputs:
         self.names = [feature.name for feature in manifest.signature.inputs]
         self.takes_matrix = takes_matrix(manifest)
         self.has_booleans = any(feature.value_type == "boolean" for feature in manifest.signature.inputs)
+        self._has_rules = any(feature.text_rule for feature in manifest.signature.inputs)
         self._known = {*self.names, MATRIX} if self.takes_matrix else set(self.names)
 
     def check_name(self, name: object, given: Mapping[str, Tensor]) -> str:
@@ -69,10 +70,13 @@ class Inputs:
         if len(tensor.shape) != 2 or tensor.shape[1] != len(self.names):
             raise self._wrong_shape(tensor, f"[-1,{len(self.names)}]")
         numbers = np.asarray(_missing_as_nan(tensor.elements), np.float64).reshape(tensor.shape)
-        is_plain = np.isfinite(numbers).all()  # NaN is right for some features
-        for feature, column in zip(self._signature.inputs, numbers.T, strict=True):
-            if not is_plain or feature.value_type == "boolean":
-                _encoded(feature, np.ascontiguousarray(column))
+        is_plain = np.isfinite(numbers).all() and not self._has_rules  # NaN is right for some features
+        columns = [
+            column if is_plain and feature.value_type != "boolean" else _encoded(feature, np.ascontiguousarray(column))
+            for feature, column in zip(self._signature.inputs, numbers.T, strict=True)
+        ]
+        if self._has_rules:
+            numbers = np.stack(columns, axis=1)
         return Arrays(numbers, None), len(numbers)
 
     def _column(self, feature: Feature, tensor: Tensor, rows: int, missing_text: str | None) -> np.ndarray:

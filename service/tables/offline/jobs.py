@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from glob import glob
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import NamedTuple
 
-from batchproof.service.tables.formats import ARROW_FILE, ARROW_STREAM, BY_SUFFIX, Format, pyarrow
+from batchproof.service.tables.offline.sources import SourceError, format_of, packing_of, parquet_files
 
-ARROW_FILE_MAGIC = b"ARROW1"
+TEXT = ".txt"  # of a table whose separator is found; answers say which they have
 
 
-class PlanError(Exception):
+class PlanError(SourceError):
     """What was asked for cannot be done; the text is one sentence without its full stop."""
 
 
@@ -23,8 +23,13 @@ class Task(NamedTuple):
     @property
     def key(self) -> dict[str, str | int]:
         """Return what the source is known by: another key is another table."""
-        found = self.source.stat()
-        return {"source": str(self.source.resolve()), "bytes": found.st_size, "mtime_ns": found.st_mtime_ns}
+        files = parquet_files(self.source) if self.source.is_dir() else [self.source]
+        facts = [path.stat() for path in files]
+        return {
+            "source": str(self.source.resolve()),
+            "bytes": sum(fact.st_size for fact in facts),
+            "mtime_ns": max(fact.st_mtime_ns for fact in facts),
+        }
 
 
 def plan(inputs: Sequence[str], output: str) -> list[Task]:
@@ -37,7 +42,7 @@ def plan(inputs: Sequence[str], output: str) -> list[Task]:
     elif target.exists() and not target.is_dir():
         raise PlanError(f"{output} is a file; {len(sources)} inputs need a folder")
     else:
-        tasks = [Task(source, target / source.name) for source in sources]
+        tasks = [Task(source, target / _answer_name(source)) for source in sources]
     for task in tasks:
         _check(task)
     targets = [task.target for task in tasks]
@@ -47,45 +52,43 @@ def plan(inputs: Sequence[str], output: str) -> list[Task]:
     return tasks
 
 
-def format_of(path: Path) -> Format:
-    """Return the format that the ending names; raises PlanError."""
-    found = BY_SUFFIX.get(path.suffix.lower())
-    if found is None:
-        raise PlanError(f"{path} has the ending {path.suffix or '(none)'!r}; tables end in {', '.join(BY_SUFFIX)}")
-    return found
-
-
-def open_source(path: Path) -> tuple[BinaryIO, Format]:
-    """Open a table, as Arrow opens files where it is Arrow's; an Arrow stream may have the ending of an Arrow file."""
-    found = format_of(path)
-    if not found.needs_pyarrow:
-        return path.open("rb"), found
-    arrow = pyarrow(found)
-    if found == ARROW_FILE:
-        with path.open("rb") as file:
-            found = ARROW_FILE if file.read(len(ARROW_FILE_MAGIC)) == ARROW_FILE_MAGIC else ARROW_STREAM
-    return cast(BinaryIO, arrow.OSFile(str(path))), found
-
-
 def _paths(text: str) -> Iterator[Path]:
     path = Path(text)
     if path.is_file():
         yield path
         return
     if path.is_dir():
-        raise PlanError(
-            f"{text} is a folder; a table is a file, or several are a glob in quotes such as '{path / '*.csv'}'"
-        )
+        if not parquet_files(path):
+            raise PlanError(
+                f"{text} is a folder; a table is a file, or several are a glob in quotes such as '{path / '*.csv'}'; only a "
+                "folder of Parquet files is a table, and there are none in it"
+            )
+        yield path
+        return
     has_pattern = not set("*?[").isdisjoint(text)
     matches = sorted(map(Path, glob(text, recursive=True))) if has_pattern else []  # noqa: PTH207 - absolute ones too
-    found = [match for match in matches if match.is_file()]
-    if not found:
+    files = [match for match in matches if match.is_file()]
+    if not files:
         raise PlanError(f"there is no file {text}")
-    yield from found
+    yield from files
+
+
+def _answer_name(source: Path) -> str:
+    """Return the name of the answer in a folder: that of the table, unpacked."""
+    if source.is_dir():
+        return f"{source.name}.parquet"
+    name = Path(source.stem if packing_of(source) else source.name)
+    return str(name.with_suffix(".csv") if name.suffix.lower() == TEXT else name)
 
 
 def _check(task: Task) -> None:
     format_of(task.source)
     format_of(task.target)
+    if task.target.suffix.lower() == TEXT:
+        raise PlanError(
+            f"{task.target} has the ending {TEXT!r}, which names no separator; answers that are tables end in .csv, .tsv and so on"
+        )
+    if packing_of(task.target):
+        raise PlanError(f"{task.target} is packed; answers are not: give it the name {task.target.stem}")
     if task.target.exists() and task.target.samefile(task.source):
         raise PlanError(f"{task.source} would be overwritten by its own answer")

@@ -1,18 +1,22 @@
 """One file, scored: a thread reads and encodes ahead, a thread writes behind, the engine runs between them."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from batchproof.service.features.arrays import Outputs
 from batchproof.service.inference.model import Model
 from batchproof.service.tables.block import Block, Blocks, Read, Reading
 from batchproof.service.tables.codecs import blocks_of
-from batchproof.service.tables.offline.jobs import Task, format_of, open_source
+from batchproof.service.tables.formats import pyarrow
+from batchproof.service.tables.offline.jobs import Task
 from batchproof.service.tables.offline.output import Output, ScoringOptions
 from batchproof.service.tables.offline.parts import Parts
 from batchproof.service.tables.offline.progress import Progress
+from batchproof.service.tables.offline.sources import format_of, open_source, parquet_files
 from batchproof.service.tables.offline.threads import Prefetch, WriteBehind
 from batchproof.service.tables.writers.result_columns import Answered, refusal
 
@@ -34,11 +38,10 @@ def score(model: Model, task: Task, way: ScoringOptions, progress: Progress) -> 
 
     Three threads have a stage each: reading and encoding, the engine's runs, and writing.
     """
-    file, found = open_source(task.source)
     written = format_of(task.target)
-    with file, Parts(task.target, _job(model, task, way)) as parts:
+    reading = Reading(model.encoder, way.parameters, way.block_rows)
+    with opened_blocks(task.source, reading) as blocks, Parts(task.target, _job(model, task, way)) as parts:
         rows_before = rows = parts.rows
-        blocks = blocks_of(file, found, Reading(model.encoder, way.parameters, way.block_rows))
         skip(blocks, rows_before)
         read = ((block, block.read()) for block in blocks)
         with (
@@ -54,6 +57,20 @@ def score(model: Model, task: Task, way: ScoringOptions, progress: Progress) -> 
             behind.finish()
         parts.publish(written)
     return Done(parts.rows, sum(part.bad_rows for part in parts.finished), rows_before)
+
+
+@contextmanager
+def opened_blocks(source: Path, reading: Reading) -> Iterator[Blocks]:
+    """Open a file, or a folder of Parquet files, and yield its blocks."""
+    if source.is_dir():
+        pyarrow(format_of(source))
+        from batchproof.service.tables.readers.parquet_folder import folder_blocks
+
+        yield folder_blocks(source, parquet_files(source), reading)
+        return
+    file, fmt = open_source(source)
+    with file:
+        yield blocks_of(file, fmt, reading)
 
 
 def skip(blocks: Blocks, rows: int) -> None:

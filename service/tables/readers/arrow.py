@@ -22,6 +22,7 @@ from batchproof.service.tables.limits.arrow_columns import check_flat, check_tex
 from batchproof.service.tables.limits.arrow_messages import CheckedMessages
 from batchproof.service.tables.limits.budget import Unpacking
 from batchproof.service.tables.limits.parquet_pages import check_pages
+from batchproof.service.tables.readers.arrow_types import index_names, plain_type
 from batchproof.service.tables.readers.cells import cell_of, whole
 
 BUFFER_BYTES = 1 << 18  # of one column of a Parquet file
@@ -54,7 +55,7 @@ class ArrowBlock:
         signature = self._reading.signature
         columns = []
         for feature, place in zip(signature.inputs, self._places, strict=True):
-            column = as_trained(self._batch.column(place))
+            column = plain_type(self._batch.column(place))
             columns.append(Column(partial(encode_array, feature, column), partial(json_values, column)))
         return read_columns(signature, self.rows, columns)
 
@@ -104,13 +105,6 @@ def _written(column: pa.Array, feature: Feature | None) -> list[Any]:
     return list(map(whole, values)) if feature.value_type == "integer" else values
 
 
-def as_trained(array: pa.Array) -> pa.Array:
-    """Return a column with the type that training reads it as: decimals are floats, times of day are texts."""
-    if pa.types.is_decimal(array.type):
-        return array.cast(pa.float64(), safe=False)
-    return array.cast(pa.string()) if pa.types.is_time(array.type) else array
-
-
 def encode_array(feature: Feature, array: pa.Array) -> np.ndarray:
     """Encode one column to numbers, epoch seconds or category codes, [rows] float64. Raises FeatureError."""
     kind = array.type
@@ -138,12 +132,15 @@ def json_values(array: pa.Array) -> list[Any]:
 
 def _bounded(array: pa.Array) -> pa.Array:
     """Return dates whose microseconds 64 bits hold; raises 422 for others, which would wrap around."""
-    if not pa.types.is_timestamp(array.type) or array.type.unit in ("us", "ns"):
+    kind = array.type
+    if pa.types.is_date32(kind):
+        array = array.cast(pa.timestamp("s"))
+    elif not pa.types.is_timestamp(kind) or kind.unit in ("us", "ns"):
         return array
     try:
         return array.cast(pa.timestamp("us", array.type.tz))
     except pa.ArrowInvalid as error:
-        raise invalid_table(f"A column of {array.type} holds a date beyond 64 bits of microseconds.") from error
+        raise invalid_table(f"A column of {kind} holds a date beyond 64 bits of microseconds.") from error
 
 
 def _plain(array: pa.Array) -> np.ndarray:
@@ -168,31 +165,33 @@ def stream_blocks(file: BinaryIO, reading: Reading) -> Blocks:
     """Read an Arrow IPC stream; raises 400 where it is broken and 422 for columns that do not fit."""
     unpacking = Unpacking(reading.max_bytes)
     checked = io.BufferedReader(CheckedMessages(file, unpacking)) if unpacking.is_bounded else file
-    with _Faults("arrow_stream"), ipc.open_stream(checked) as stream:
-        yield from _blocks(stream.schema, stream, reading, unpacking)
+    with ArrowFaults("arrow_stream"), ipc.open_stream(checked) as stream:
+        yield from record_blocks(stream.schema, stream, reading, unpacking)
 
 
 def file_blocks(file: BinaryIO, reading: Reading) -> Blocks:
     """Read an Arrow IPC file, which needs a file that can be searched."""
-    with _Faults("arrow_file"), ipc.open_file(file) as opened:
+    with ArrowFaults("arrow_file"), ipc.open_file(file) as opened:
         batches = (opened.get_batch(place) for place in range(opened.num_record_batches))
-        yield from _blocks(opened.schema, batches, reading, Unpacking(reading.max_bytes))
+        yield from record_blocks(opened.schema, batches, reading, Unpacking(reading.max_bytes))
 
 
 def parquet_blocks(file: BinaryIO, reading: Reading) -> Blocks:
     """Read a Parquet file, which needs a file that can be searched."""
     unpacking = Unpacking(reading.max_bytes)
-    with _Faults("parquet"), _parquet_file(file, unpacking) as opened:
+    with ArrowFaults("parquet"), _parquet_file(file, unpacking) as opened:
         schema = opened.schema_arrow
         if unpacking.is_bounded:
             check_pages(file, opened.metadata, unpacking)
             fixed = sum(kind.byte_width for kind in schema.types if pa.types.is_fixed_size_binary(kind))
             unpacking.check(fixed * reading.block_rows)
-        places_of(schema.names, reading)
+        places_of(schema.names, reading, index_names(schema.metadata))
         names = schema.names if reading.parameters.answer == "append" else list(reading.encoder.names)
         unpacking.check_values(opened.metadata.num_rows * len(names))
         batches = opened.iter_batches(batch_size=reading.block_rows, columns=names)
-        yield from _blocks(pa.schema([schema.field(name) for name in names]), batches, reading, unpacking)
+        yield from record_blocks(
+            pa.schema([schema.field(name) for name in names], schema.metadata), batches, reading, unpacking
+        )
 
 
 def _parquet_file(file: BinaryIO, unpacking: Unpacking) -> parquet.ParquetFile:
@@ -201,7 +200,8 @@ def _parquet_file(file: BinaryIO, unpacking: Unpacking) -> parquet.ParquetFile:
     A stranger's texts stay what they are in the file, an index into a page of distinct ones: a short page may name one
     long text for every row.
     """
-    ways = {"pre_buffer": False, "buffer_size": BUFFER_BYTES}
+    # An INT96 timestamp of nanoseconds would wrap around outside of the years 1677 to 2262.
+    ways = {"pre_buffer": False, "buffer_size": BUFFER_BYTES, "coerce_int96_timestamp_unit": "us"}
     if not unpacking.is_bounded:
         return parquet.ParquetFile(file, **ways)
     with parquet.ParquetFile(file) as opened:
@@ -209,8 +209,11 @@ def _parquet_file(file: BinaryIO, unpacking: Unpacking) -> parquet.ParquetFile:
     return parquet.ParquetFile(file, read_dictionary=texts, **ways)
 
 
-def _blocks(schema: pa.Schema, batches: Iterator[pa.RecordBatch], reading: Reading, unpacking: Unpacking) -> Blocks:
-    places = places_of(schema.names, reading)
+def record_blocks(
+    schema: pa.Schema, batches: Iterator[pa.RecordBatch], reading: Reading, unpacking: Unpacking
+) -> Blocks:
+    """Cut record batches into blocks; raises 422 for columns that do not fit."""
+    places = places_of(schema.names, reading, index_names(schema.metadata))
     if unpacking.is_bounded:
         appends = reading.parameters.answer == "append"
         check_flat([field for field in schema if appends or field.name in reading.encoder.names])
@@ -236,10 +239,11 @@ def _as_in(schema: pa.Schema, batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([column.cast(kind) for column, kind in columns], schema=schema)
 
 
-class _Faults:
+class ArrowFaults:
     """Turns what Arrow raises on broken input into a refusal."""
 
     def __init__(self, name: str) -> None:
+        """Name the format of the input."""
         self._name = name
 
     def __enter__(self) -> None:

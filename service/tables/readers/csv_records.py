@@ -1,23 +1,24 @@
-"""Records of a text table: UTF-8 lines, parted by the sign that the first of them shows, each with its line number.
+"""Records of a text table in UTF-8: cells, separated by the sign that the first line shows, and each record's line.
 
-Training reads its text files with a faster parser. It takes the sign, and the words for bytes that are no text, from here.
+Training and scoring both read their text tables with this reader. A line ends with LF, CR LF or CR.
 """
 
 import codecs
 import csv
 import re
 from collections.abc import Iterator, Sequence
-from itertools import chain, count
+from itertools import chain
 from typing import BinaryIO, NamedTuple
 
 from batchproof.service.errors import ServiceError
 
-SIGNS = ",;\t|"  # that may part the cells of CSV, the first one where two are as common
+SIGNS = ",;\t|"  # that may separate the cells of CSV; where two are as common, the first one does
 MAX_LINE_BYTES = 1 << 20
-HEAD_CHARACTERS = 1 << 17  # of names that are looked at for the sign: a longer cell is no CSV either
+HEAD_CHARACTERS = 1 << 17  # of names that are searched for the sign: no cell may be longer either
 QUOTED = re.compile(r'(^|[,;\t|])"(?:[^"]|"")*+"')
 UNCLOSED = re.compile(r'(?:^|[,;\t|])"')
-NO_TEXT = re.compile("[\udc80-\udcff]")  # what a byte that is not UTF-8 is decoded to
+INVALID = re.compile("[\udc80-\udcff]")  # what a byte that is not UTF-8 is decoded to
+ONLY_WINDOWS = re.compile(rb"[\x80-\x9f]")  # letters and quotation marks in cp1252, control characters in latin1
 
 
 Record = tuple[int, list[str]]  # the line that it begins at, and its cells: of a row, or the names of the columns
@@ -27,7 +28,7 @@ class Records:
     """The records of a file that are not blank, the header among them."""
 
     def __init__(self, file: BinaryIO, signs: str) -> None:
-        """Find which of `signs` parts the cells; raises ServiceError as iterating does."""
+        """Find which of `signs` separates the cells; raises ServiceError as iterating does."""
         self._lines = _Lines(file)
         lines = iter(self._lines)
         head = _head(lines)
@@ -35,7 +36,7 @@ class Records:
         self._reader = csv.reader(chain(head, lines), delimiter=self.delimiter, strict=True)
 
     def __iter__(self) -> Iterator[Record]:
-        """Yield each record; raises 400 with the line, and the column where it is known, of what is no CSV in UTF-8."""
+        """Yield each record; raises 400 with the line, and the column where it is known, of what is not CSV in UTF-8."""
         header: Sequence[str] = ()
         line, lines, reader = 1, self._lines, self._reader
         try:
@@ -48,11 +49,11 @@ class Records:
                 line = reader.line_num + 1
         except csv.Error as error:
             fault = self._lines.fault
-            raise broken(line, str(error)) if fault is None else fault.refusal("") from error
+            raise broken(line, _in_words(error)) if fault is None else fault.refusal("") from error
 
 
 def delimiter_of(head: str, signs: str = SIGNS) -> str:
-    """Return the one of `signs` that is commonest in the names of columns `head`, what is in quotes left out.
+    """Return the one of `signs` that is commonest in the column names `head`, not counting what is in quotes.
 
     Where two are as common, or there is none, it is the first of them.
     """
@@ -60,19 +61,36 @@ def delimiter_of(head: str, signs: str = SIGNS) -> str:
 
 
 def broken(line: int, why: str) -> ServiceError:
-    """Return 400 for a text that is no CSV."""
+    """Return 400 for a text that is not CSV."""
     return ServiceError(400, "broken_csv", f"Line {line} is not CSV in UTF-8: {why}.")
+
+
+def encoding_advice(raw: bytes) -> str:
+    """Return what to do with bytes that are not UTF-8; `raw` is the line that they are in."""
+    name = "cp1252" if ONLY_WINDOWS.search(raw) else "latin1"
+    return f"convert the table with iconv -f {name} -t utf-8"
+
+
+def _in_words(error: csv.Error) -> str:
+    """Return what the standard library says of a broken record, with what would be right."""
+    text = str(error)
+    if "expected after" in text:
+        return 'text follows a closing quote; a quote within quotes is written ""'
+    if "unexpected end of data" in text:
+        return "a quote is opened and never closed"
+    return f"a cell has more than {csv.field_size_limit()} characters" if "field limit" in text else text
 
 
 class _Fault(NamedTuple):
     """A line that is not UTF-8."""
 
     line: int
-    byte: int
+    raw: bytes
+    start: int  # of the first byte that is not UTF-8
 
     def check(self, cells: Sequence[str], header: Sequence[str]) -> None:
         """Refuse the record that the line is in; columns beyond the header have no name."""
-        column = next((place for place, cell in enumerate(cells) if NO_TEXT.search(cell)), None)
+        column = next((place for place, cell in enumerate(cells) if INVALID.search(cell)), None)
         if column is None:
             return
         where = f"column {header[column]!r:.200}" if column < len(header) else f"cell {column + 1}"
@@ -85,36 +103,49 @@ class _Fault(NamedTuple):
         return ServiceError(
             400,
             "broken_csv",
-            f"Line {self.line}{where} is not UTF-8 (byte 0x{self.byte:02x}): convert the table with "
-            "iconv -f latin1 -t utf-8, or from the encoding that it has.",
+            f"Line {self.line}{where} is not UTF-8 (byte 0x{self.raw[self.start]:02x}): {encoding_advice(self.raw)}, or from "
+            "the encoding that it has.",
         )
 
 
 class _Lines:
-    """The lines of a file as text. One that is not UTF-8 is given on with its bytes marked: its column is not known yet."""
+    """The lines of a file as text. The bytes of one that is not UTF-8 are marked: its column is not known yet."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.fault: _Fault | None = None  # the first one
 
     def __iter__(self) -> Iterator[str]:
-        """Yield the lines with their ends; raises 400 for one without an end, and for UTF-16."""
-        encoding = "utf-8-sig"  # a byte order mark stands at most before the first line
-        for number in count(1):
-            line = self._file.readline(MAX_LINE_BYTES)
-            if not line:
-                return
+        """Yield the lines with their ends; raises 400 for one that is too long, and for UTF-16."""
+        encoding = "utf-8-sig"  # a byte order mark stands only before the first line
+        for number, line in enumerate(_split(self._file), 1):
             if number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                 raise ServiceError(400, "broken_csv", "The table is UTF-16: convert it with iconv -f utf-16 -t utf-8.")
-            if len(line) == MAX_LINE_BYTES:
+            if len(line) >= MAX_LINE_BYTES:
                 raise broken(number, f"a line has more than {MAX_LINE_BYTES - 1} bytes")
             try:
                 text = line.decode(encoding)
             except UnicodeDecodeError as error:
-                self.fault = self.fault or _Fault(number, line[error.start])
+                self.fault = self.fault or _Fault(number, line, error.start)
                 text = line.decode(encoding, "surrogateescape")
             yield text
             encoding = "utf-8"
+
+
+def _split(file: BinaryIO) -> Iterator[bytes]:
+    """Yield lines with their ends; one of MAX_LINE_BYTES or more is cut off."""
+    rest = b""  # of a line that CR may have begun
+    while line := file.readline(MAX_LINE_BYTES):
+        if not rest and line.count(b"\r") == line.endswith(b"\r\n"):
+            yield line
+            continue
+        *whole, rest = (rest + line).splitlines(keepends=True)
+        yield from whole
+        if rest.endswith(b"\n") or len(rest) >= MAX_LINE_BYTES:
+            yield rest
+            rest = b""
+    if rest:
+        yield rest
 
 
 def _head(lines: Iterator[str]) -> list[str]:

@@ -1,15 +1,14 @@
 """CSV and TSV: a header that names the columns, in any order, and a line a row. UTF-8, with or without a mark."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, BinaryIO
 
-import numpy as np
 import orjson
 
 from batchproof.service.bundle.signature import Feature
-from batchproof.service.features.columns import encode_column
+from batchproof.service.features.columns import encode_cells
 from batchproof.service.features.encoder import Problem
 from batchproof.service.features.text_cells import reader_of
 from batchproof.service.tables.block import Blocks, Column, Read, Reading, invalid_table, places_of, read_columns
@@ -35,14 +34,16 @@ class TextBlock:
         columns = list(zip(*self.cells(), strict=True)) if self._records else [()] * width
         features = zip(table.reading.signature.inputs, table.takes, table.places, strict=True)
         prepared = [_column(feature, take, columns[place]) for feature, take, place in features]
-        found = read_columns(table.reading.signature, self.rows, prepared, ragged)
+        result = read_columns(table.reading.signature, self.rows, prepared, ragged)
         if not ragged:
-            return found
+            return result
         wrong = [
             Problem(row, None, f"the line has {len(self._records[row])} cells, but there are {width} columns")
             for row in ragged
         ]
-        return Read(found.arrays, found.kept, sorted([*found.problems, *wrong], key=lambda one: one.row or 0))
+        return Read(
+            result.arrays, result.kept, sorted([*result.problems, *wrong], key=lambda problem: problem.row or 0)
+        )
 
     def place(self, row: int) -> tuple[str, int]:
         """Return the line that the row begins at; the header's is 1."""
@@ -73,7 +74,7 @@ class TextBlock:
         features = {feature.name: feature for feature in table.reading.signature.inputs}
         columns = zip(*self.cells(), strict=True) if self._records else [()] * len(table.header)
         arrays = []
-        for name, take, column in zip(table.header, table.all_takes, columns, strict=True):
+        for name, take, column in zip(table.names, table.all_takes, columns, strict=True):
             if name in features:
                 arrays.append(arrow_column(features[name], [take(cell) for cell in column]))
             else:
@@ -89,56 +90,46 @@ class TextTable:
         self.header = header
         self.csv_delimiter = csv_delimiter
         self.reading = reading
-        self.places = places_of(header, reading)
+        self.names = column_names(header, reading.encoder.names)
+        self.places = places_of(self.names, reading)
         takes = {feature.name: reader_of(feature) for feature in reading.signature.inputs}
         self.takes = [takes[name] for name in reading.encoder.names]
-        self.all_takes: list[Callable[[str], Any]] = [takes.get(name, str) for name in header]
+        self.all_takes: list[Callable[[str], Any]] = [takes.get(name, str) for name in self.names]
+
+
+def column_names(header: Sequence[str], features: Collection[str] = ()) -> list[str]:
+    """Return the names of a header without blanks around them, as training reads them.
+
+    A name of `features` stays as it is: a model may have been trained with a name that has blanks.
+    """
+    return [name if name in features else name.strip() for name in header]
 
 
 def text_blocks(file: BinaryIO, reading: Reading, signs: str) -> Blocks:
-    """Read a text table whose cells one of `signs` parts; raises 400 for broken text and 422 for a header that does not fit."""
+    """Read a text table whose cells one of `signs` separates; raises 400 for broken text and 422 for a header that does not fit."""
     records = Records(file, signs)
     rows = iter(records)
     first = next(rows, None)
     if first is None:
         raise invalid_table("The table is empty: its first line must name the columns.")
     _, header = first
-    _check_parted(header, reading, signs)
+    _check_separated(header, reading, signs)
     table = TextTable(header, reading, records.delimiter if len(signs) > 1 else ",")
     yield TextBlock(table, list(islice(rows, reading.block_rows)))  # no row is a block too
-    while found := list(islice(rows, reading.block_rows)):
-        yield TextBlock(table, found)
+    while records_of_block := list(islice(rows, reading.block_rows)):
+        yield TextBlock(table, records_of_block)
 
 
-def _check_parted(header: Sequence[str], reading: Reading, signs: str) -> None:
-    """Raise 422 for a header that another sign parts: it looks like one long name."""
+def _check_separated(header: Sequence[str], reading: Reading, signs: str) -> None:
+    """Raise 422 for a header that another sign separates: it looks like one long name."""
     names = reading.encoder.names
     if len(header) == 1 < len(names) and header[0] not in names:
         known = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
         wanted = " or ".join(known[sign] for sign in signs)
-        raise invalid_table(f"The table has one column, {header[0]!r:.200}: its names must be parted by {wanted}.")
+        raise invalid_table(
+            f"The table has one column, {header[0]!r:.200}: column names must be separated by {wanted}."
+        )
 
 
 def _column(feature: Feature, take: Callable[[str], Any], cells: Sequence[str]) -> Column:
-    is_number = feature.kind == "numeric" and feature.value_type != "boolean"
-    return Column(
-        partial(_numbers if is_number else _distinct, feature, take, cells), lambda: [take(cell) for cell in cells]
-    )
-
-
-def _numbers(feature: Feature, take: Callable[[str], Any], cells: Sequence[str]) -> np.ndarray:
-    """Encode plain numbers at once and all others one by one, [rows] float64. Raises FeatureError."""
-    try:
-        numbers = np.fromiter(map(float, cells), np.float64, len(cells))
-    except ValueError:  # a missing value, or no number
-        return encode_column(feature, [take(cell) for cell in cells])
-    if not np.isfinite(numbers).all() or any("_" in cell for cell in cells):
-        return encode_column(feature, [take(cell) for cell in cells])
-    return numbers
-
-
-def _distinct(feature: Feature, take: Callable[[str], Any], cells: Sequence[str]) -> np.ndarray:
-    """Encode cells of which many are equal, [rows] float64: each distinct one once. Raises FeatureError."""
-    found = list(dict.fromkeys(cells))
-    codes = dict(zip(found, encode_column(feature, [take(cell) for cell in found]).tolist(), strict=True))
-    return np.fromiter(map(codes.__getitem__, cells), np.float64, len(cells))
+    return Column(partial(encode_cells, feature, take, cells), lambda: [take(cell) for cell in cells])

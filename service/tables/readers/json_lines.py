@@ -1,5 +1,6 @@
-"""JSON Lines: an object a line, or a list in signature order. Blank lines are passed over."""
+"""JSON Lines: an object a line, or a list in signature order. Blank lines are ignored."""
 
+import codecs
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, BinaryIO
@@ -11,8 +12,9 @@ from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.encoder import Problem
 from batchproof.service.protocols.fast_rows import FastRows
 from batchproof.service.protocols.json_body import repeated_key
-from batchproof.service.tables.block import Blocks, Read, Reading
+from batchproof.service.tables.block import Blocks, Read, Reading, passing_names
 from batchproof.service.tables.readers.cells import arrow_column, cell_of
+from batchproof.service.tables.readers.csv_records import encoding_advice
 from batchproof.service.tables.readers.json_lines_columns import LineColumns
 
 MAX_LINE_BYTES = 1 << 20
@@ -91,6 +93,7 @@ class LinesTable:
         self.counts = counts
         self._ignores_extra = reading.parameters.extra == "ignore"
         self._known = frozenset(reading.encoder.names)
+        self._passing = passing_names(reading.signature)
         self.columns = LineColumns(reading)
         rows = FastRows(reading.signature)
         self.fast: Callable[[Sequence[bytes]], Arrays | None] = rows.lines(ignore_extra=self._ignores_extra)
@@ -120,16 +123,9 @@ class LinesTable:
         )
 
     def _parsed(self, line: bytes) -> tuple[Any, str | None]:
-        """Return the row of a line, or None and what is wrong with it."""
-        try:
-            row = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            return None, _unreadable(line, error)
-        keys = len(row) if isinstance(row, dict) else 0
-        key = None if _most_keys(line) == keys else repeated_key(line, keys)
-        if key is not None:
-            return None, f"the key {key!r:.200} is given twice in one object"
-        return self._less_extra(row), None
+        """Return the row of a line less its extra columns, or None and what is wrong with it."""
+        row, fault = parsed_line(line)
+        return self._less_extra(row), fault
 
     def named(self, line: bytes) -> dict[str, Any]:
         """Return a line as an object; what is none becomes an empty one."""
@@ -142,9 +138,24 @@ class LinesTable:
         return row if isinstance(row, dict) else {}
 
     def _less_extra(self, row: Any) -> Any:
-        if not (self._ignores_extra and isinstance(row, dict)):
+        if not isinstance(row, dict) or row.keys() <= self._known:
             return row
-        return {name: value for name, value in row.items() if name in self._known}
+        if self._ignores_extra:
+            return {name: value for name, value in row.items() if name in self._known}
+        return {name: value for name, value in row.items() if name not in self._passing}
+
+
+def parsed_line(line: bytes) -> tuple[Any, str | None]:
+    """Return the JSON value of a line, or None and what is wrong with it: no JSON, or a key twice in one object."""
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        return None, _unreadable(line, error)
+    keys = len(row) if isinstance(row, dict) else 0
+    key = None if _most_keys(line) == keys else repeated_key(line, keys)
+    if key is not None:
+        return None, f"the key {key!r:.200} is given twice in one object"
+    return row, None
 
 
 def _most_keys(line: bytes) -> int:
@@ -156,25 +167,26 @@ def _unreadable(line: bytes, error: ValueError) -> str:
     """Return why a line is not JSON."""
     try:
         line.decode()
-    except UnicodeDecodeError as found:
-        return (
-            f"the line is not UTF-8 (byte 0x{line[found.start]:02x}): convert the table with iconv -f latin1 -t utf-8"
-        )
+    except UnicodeDecodeError as fault:
+        return f"the line is not UTF-8 (byte 0x{line[fault.start]:02x}): {encoding_advice(line)}"
     return f"the line is not JSON: {error}"
 
 
 def line_blocks(file: BinaryIO, reading: Reading) -> Blocks:
     """Read JSON Lines; raises 400 for a line that is too long."""
     table = LinesTable(reading)
-    numbered = _numbered(file)
-    while found := list(islice(numbered, reading.block_rows)):
-        yield LinesBlock(table, found)
+    numbered = numbered_lines(file)
+    while lines_of_block := list(islice(numbered, reading.block_rows)):
+        yield LinesBlock(table, lines_of_block)
 
 
-def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+def numbered_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines that are not blank, without blanks around them, and their numbers; raises 400 for one too long."""
     number = 0
     while line := file.readline(MAX_LINE_BYTES):
         number += 1
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
         if len(line) == MAX_LINE_BYTES:
             raise ServiceError(400, "broken_json", f"Line {number} has more than {MAX_LINE_BYTES - 1} bytes.")
         if stripped := line.strip():

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from batchproof.service.tables.block import Reading, invalid_table
+from batchproof.service.tables.block import Reading, invalid_table, passing_names
 
 DECODE = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -24,6 +24,7 @@ class LineColumns:
         self._held: frozenset[str] = frozenset()  # of the names
         self._features = reading.encoder.names
         self._known = frozenset(self._features)
+        self._passing = passing_names(reading.signature)
         self._takes_extra = reading.parameters.extra == "ignore"
         self._alone = reading.parameters.spelled("answer", "alone")
 
@@ -34,7 +35,7 @@ class LineColumns:
         """
         if not self.names:
             first = next(filter(None, rows), {})
-            keys = [key for key in first if self._takes_extra or key in self._known]
+            keys = [key for key in first if self._takes_extra or key in self._known or key in self._passing]
             self.names = tuple(dict.fromkeys([*keys, *self._features]))
             self._held = frozenset(self.names)
 
@@ -43,13 +44,13 @@ class LineColumns:
 
         Raises 422 for a key that is no column. Where such keys are refused the row is refused already.
         """
-        if not self._takes_extra or row.keys() <= self._known:
+        if row.keys() <= self._known or not (self._takes_extra or row.keys() & self._passing):
             return row
-        stray = next((key for key in row if key not in self._held), None)
-        if stray is not None:
+        columnless = [key for key in row if key not in self._held and (self._takes_extra or key in self._passing)]
+        if columnless:
             kind, number = place
             raise invalid_table(
-                f"{kind.capitalize()} {number} has the key {stray!r:.200}, and the answer has no column for it: the "
+                f"{kind.capitalize()} {number} has the key {columnless[0]!r:.200}, and the answer has no column for it: the "
                 f"first {kind} names the columns. JSON Lines as the answer takes every key along, {self._alone} none."
             )
         return {**row, **self._texts(line, place)}

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from batchproof.service.features.dates import epoch_seconds
-from batchproof.training.data.columns import Column, typed
+from batchproof.training.data.column import Column
+from batchproof.training.data.columns import check_range, mark_warning, typed
 from batchproof.training.data.table import TableError
 
 
@@ -81,13 +82,13 @@ def test_no_table_value() -> None:
 @pytest.mark.parametrize(
     "values, wanted, sentence",
     [
-        ([None, None], None, "column 'c' has no value in any row: leave it out with --drop 'c'."),
-        ([float("nan")], None, "column 'c' has no finite value in any row: leave it out with --drop 'c'."),
+        ([None, None], None, "column 'c' has no value in any row: leave it out with --drop c."),
+        ([float("nan")], None, "column 'c' has no finite value in any row: leave it out with --drop c."),
         ([1.5], "categorical", "column 'c' holds fractions: they cannot be read as categories."),
         ([date(2024, 1, 1)], "categorical", "column 'c' holds date32.day. values: they cannot be read as categories."),
-        (["1", "one"], "numeric", "column 'c' holds 'one', which is no finite number, but --numeric asks so."),
+        (["1", "one"], "numeric", "column 'c' holds 'one', which is not a finite number, but --numeric asks for one: "),
         ([1, 2], "date", "column 'c' holds numbers, not ISO 8601 dates: do not name it in --date."),
-        (["2024-02-30"], "date", "column 'c' holds '2024-02-30', which is no ISO 8601 date: "),
+        (["2024-02-30"], "date", "column 'c' holds '2024-02-30', which is not an ISO 8601 date: "),
     ],
 )
 def test_refusals(values: list[Any], wanted: Any, sentence: str) -> None:
@@ -97,29 +98,64 @@ def test_refusals(values: list[Any], wanted: Any, sentence: str) -> None:
 
 
 def test_decimal_commas_are_no_categories() -> None:
-    """Numbers with decimal commas are refused with what to do, not taken for text; who wants the text says so."""
+    """Numbers with commas in a typed table are refused with what to do; who wants the text, or the numbers, says so."""
     with pytest.raises(TableError, match=r"column 'c' holds numbers with commas, such as '3,14': write 3\.14"):
         column(["2", "3,14", None])
-    with pytest.raises(TableError, match=r"'3,14', which is no finite number, but --numeric asks so: write 3\.14"):
-        column(["3,14"], "numeric")
 
+    np.testing.assert_array_equal(column(["3,14", "2"], "numeric").values, [3.14, 2])
     assert column(["2", "3,14", None], "categorical").levels == ("2", "3,14")
     assert column(["a", "3,14"]).kind == "categorical"
 
 
-def test_a_few_strays_among_numbers_are_noted() -> None:
-    """A column that a few values keep from being numbers is text, and its owner is told which value to mend."""
-    noted = column([*map(str, range(29)), "12 EUR", "13", None])
-    assert (noted.kind, noted.levels[29]) == ("categorical", "12 EUR")
-    assert noted.note.startswith(
-        "all but 1 of 30 distinct values are numbers: with a number, or nothing, in place of '12 EUR'"
-    )
-    assert not column([*map(str, range(8)), "12 EUR"]).note
+def test_a_few_strays_among_numbers_are_named() -> None:
+    """A column that a few values keep from being numbers is text, and its owner learns which flag mends it."""
+    stray = column([*map(str, range(29)), "12 EUR", "13", None])
+    assert (stray.kind, stray.levels[29]) == ("categorical", "12 EUR")
+    (warning,) = stray.warnings
+    assert warning.startswith("96.8% of its values are numbers; '12 EUR' is not, so that the column is read as text")
+    assert "--missing '12 EUR'" in warning
+    assert not column([*map(str, range(8)), "12 EUR", "EUR", "a"]).warnings
 
 
-def test_dates_of_other_forms_are_noted() -> None:
-    """Dates that are not ISO 8601 stay text, and the line of their column says how to write them."""
-    assert (
-        column(["29.02.2024", "1.3.2024"]).note == "dates read as text: write 2024-02-29 for 29.02.2024 and 2/29/2024"
-    )
-    assert column(["29.02.2024", "soon"]).note == ""
+def test_dates_of_other_forms_are_read() -> None:
+    """Dates that are not ISO 8601 are read where one format fits all of them, and named where two do."""
+    found = column(["29.02.2024", "1.3.2024"])
+    assert found.kind == "date"
+    assert found.rule is not None
+    assert found.rule.date_format == "%d.%m.%Y"
+    assert found.values.tolist() == [epoch_seconds("2024-02-29"), epoch_seconds("2024-03-01")]
+    assert column(["29.02.2024", "soon"]).kind == "categorical"
+    unsure = column(["1/2/2024", "3/4/2024"])
+    assert unsure.kind == "categorical"
+    assert "'%m/%d/%Y' or as '%d/%m/%Y'" in unsure.warnings[0]
+
+
+@pytest.mark.parametrize("kind", [pa.decimal128(20, 6), pa.decimal256(50, 6)])
+def test_decimals_are_the_nearest_floats(kind: pa.DataType) -> None:
+    """A decimal is the float that its digits are as JSON, bit for bit, whatever Arrow's own cast makes of them."""
+    digits = [f"{number * 7919 % 10**9}.{number:06}" for number in range(400)]
+    found = column([Decimal(text) for text in digits], kind=kind)
+    assert found.values.tolist() == [float(text) for text in digits]
+
+
+def test_marks_of_missing_values_are_named() -> None:
+    """A number far from all others that is repeated may stand for nothing: its owner learns the flag."""
+    marked = column([*range(40), -999, -999])
+    assert (mark_warning(marked) or "").endswith("--missing c=-999 reads it so")
+    assert mark_warning(column([*range(40)])) is None
+    assert mark_warning(column([-1, 0, 1, 1, -1])) is None
+
+
+def test_far_dates_are_refused() -> None:
+    """A date in a year that no ISO 8601 text has could not be scored as JSON: training refuses it by its column."""
+    far = column([400 * 10**15], kind=pa.timestamp("us"))
+    with pytest.raises(TableError, match=r"column 'c' holds a date outside of the years 1 to 9999, in 1 rows"):
+        check_range(far)
+    with pytest.raises(TableError, match="column 'c' cannot be read: A column of timestamp"):
+        column([1 << 62], kind=pa.timestamp("s"))
+
+
+def test_numbers_beyond_float64_are_named() -> None:
+    """Whole numbers that a float64 cannot tell apart are read as the nearest one, and their owner is warned."""
+    found = column([(1 << 53) + 1, 3])
+    assert found.warnings[0].startswith("it holds whole numbers beyond 2^53")

@@ -63,7 +63,7 @@ def test_test_file(tmp_path: Path) -> None:
     [
         ({"target": "yy"}, "--target names 'yy', but there is no such column: did you mean 'y'?"),
         ({"drop": ("nummer",)}, "--drop names 'nummer', but there is no such column: did you mean 'number'?"),
-        ({"split_column": "word"}, "row 1 has 'a' in 'word': use train, validation or test."),
+        ({"split_column": "word"}, "line 2 has 'a' in 'word': use train, validation or test."),
         ({"test": "absent.csv"}, "there is no file absent.csv."),
         ({"test": "x.csv", "split_column": "part"}, "--test and --split-column both define the test rows"),
         ({"drop": ("number", "word", "day", "part")}, "every column was dropped"),

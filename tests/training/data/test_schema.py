@@ -7,7 +7,9 @@ import pyarrow as pa
 import pytest
 
 from batchproof.service.features.columns import encode_columns
-from batchproof.training.data.columns import Column, typed
+from batchproof.training.data import advice
+from batchproof.training.data.column import Column
+from batchproof.training.data.columns import typed
 from batchproof.training.data.schema import Schema, encode, infer, useless
 from batchproof.training.data.table import TableError
 from batchproof.training.data.target import target_of
@@ -132,9 +134,12 @@ def test_categories_with_commas_are_quoted() -> None:
     ]
 
 
-def test_a_dropped_column_keeps_its_note() -> None:
-    """Dates of another form that look like names of rows are dropped with the way to write them."""
-    days = column("when", [f"{1 + row % 28}.{1 + row % 12}.{2000 + row}" for row in range(ROWS)])
-    (dropped,) = schema(days, varied()).dropped
-    assert dropped.reason.startswith("like an identifier: ")
-    assert "write 2024-02-29 for 29.02.2024" in dropped.reason
+def test_a_dropped_column_has_a_hint() -> None:
+    """Texts that look like names of rows are dropped with the flags that keep them, or that say what they are."""
+    days = column("when", [f"{1 + row % 12}/{1 + row % 11}/{2000 + row}" for row in range(ROWS)])
+    found = schema(days, varied())
+    assert found.dropped[0].reason.startswith("like an identifier: ")
+    unsettled, left_out = advice.on_columns(found, [days, varied()])
+    assert unsettled.endswith("--date-format when=%m/%d/%Y says which.")
+    assert left_out.startswith("column 'when' is left out: like an identifier")
+    assert left_out.endswith("--keep when keeps it.")

@@ -60,8 +60,8 @@ def test_named() -> None:
 @pytest.mark.parametrize(
     "labels, sentence",
     [
-        (["train", "train", "tset"], "row 3 has 'tset' in 'part': use train, validation or test."),
-        (["train", None], "row 2 has None in 'part'"),
+        (["train", "train", "tset"], "row 2 has 'tset' in 'part': use train, validation or test."),
+        (["train", None], "row 1 has None in 'part'"),
         (["train", "train", "val"], "column 'part' marks too few test rows: 0."),
     ],
 )

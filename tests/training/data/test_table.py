@@ -10,14 +10,16 @@ from pyarrow import feather, parquet
 
 from batchproof.service.features.text_cells import MISSING
 from batchproof.service.tables.readers.csv_records import SIGNS, Records
+from batchproof.training.data.columns import typed
 from batchproof.training.data.table import TableError, read
+from batchproof.training.data.text_options import TextOptions
 
 TEXT = "a,b\n1,x\n2,NA\n"
 
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".parquet", ".feather", ".arrow"])
 def test_formats(tmp_path: Path, ending: str) -> None:
-    """Every format gives the same values, and missing ones are null."""
+    """Every format gives the same values: cells of a text table as they are written, those of others with their type."""
     table, path = pa.table({"a": [1, 2], "b": ["x", None]}), tmp_path / f"t{ending}"
     if ending == ".parquet":
         parquet.write_table(table, path)
@@ -28,14 +30,19 @@ def test_formats(tmp_path: Path, ending: str) -> None:
             writer.write_table(table)
     else:
         path.write_text(TEXT if ending == ".csv" else TEXT.replace(",", "\t"))
-    assert read(path).arrow.to_pydict() == {"a": [1, 2], "b": ["x", None]}
+    found = read(path)
+    is_text = ending in (".csv", ".tsv")
+    assert found.is_text is is_text
+    assert found.arrow.to_pydict() == (
+        {"a": ["1", "2"], "b": ["x", "NA"]} if is_text else {"a": [1, 2], "b": ["x", None]}
+    )
 
 
 def test_delimiters_and_compression(tmp_path: Path) -> None:
     """A CSV file may use semicolons, be compressed, start with a byte order mark and quote line ends."""
     path = tmp_path / "t.csv.gz"
     path.write_bytes(gzip.compress('\ufeffa;b\n1;"x\ny"\n'.encode()))
-    assert read(path).arrow.to_pydict() == {"a": [1], "b": ["x\ny"]}
+    assert read(path).arrow.to_pydict() == {"a": ["1"], "b": ["x\ny"]}
 
 
 @pytest.mark.parametrize("token", sorted(MISSING))
@@ -43,7 +50,9 @@ def test_null_tokens(tmp_path: Path, token: str) -> None:
     """The usual ways to write nothing are missing values, in numbers and in text."""
     path = tmp_path / "t.csv"
     path.write_text(f"a,b\n1.5,x\n{token},{token}\n")
-    assert read(path).arrow.to_pydict() == {"a": [1.5, None], "b": ["x", None]}
+    arrow = read(path).arrow
+    columns = [typed(name, arrow.column(name), options=TextOptions(is_cells=True)) for name in ("a", "b")]
+    assert [column and column.is_missing.tolist() for column in columns] == [[False, True], [False, True]]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +67,7 @@ def test_null_tokens(tmp_path: Path, token: str) -> None:
         ("t.csv", b'a;b\n\n1;"x\ny"\n1;2;3\n', r"line 5 of .*t.csv has 3 cells, but there are 2 columns\.$"),
         ("t.parquet", b"PAR1 not so", r"t.parquet cannot be read: "),
         ("t.arrow", b"ARROW1 not so", r"t.arrow cannot be read: "),
-        ("t.xlsx", b"PK", r"has the ending '.xlsx': tables end in one of \.csv, "),
+        ("t.xlsx", b"PK", r"has the ending '.xlsx'; tables end in one of \.csv, "),
     ],
 )
 def test_refusals(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:

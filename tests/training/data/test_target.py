@@ -52,9 +52,9 @@ def test_asked_for() -> None:
         (
             ["a", None, "b"],
             None,
-            "the target 'y' has no value in row 2 .counted from 1, without a header.: fill in the values or",
+            "the target 'y' has no value in row 1: fill in the values or",
         ),
-        ([1.5, float("inf")], None, "the target 'y' has no finite value in row 2 .counted"),
+        ([1.5, float("inf")], None, "the target 'y' has no finite value in row 1: "),
         (["a", "a"], None, "the target 'y' is 'a' in every row: there is nothing to predict."),
         ([2.5, 2.5], "regression", "the target 'y' is 2.5 in every row: there is nothing to predict."),
         (["a", "b"], "regression", "the target 'y' is text, and a regression needs numbers."),

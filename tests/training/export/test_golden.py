@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from batchproof.service.features.encoder import Encoder
-from batchproof.training.data.columns import Column, typed
+from batchproof.training.data.column import Column
+from batchproof.training.data.columns import typed
 from batchproof.training.data.schema import infer
 from batchproof.training.data.target import target_of
 from batchproof.training.export.golden import draw, serialise

@@ -188,7 +188,7 @@ def test_refusals_name_the_flags(model: Path, source: Path, capsys: pytest.Captu
     parquet.write_table(table().append_column("prediction", pa.array(["mine"] * len(ROWS))), source)
 
     assert predict(model, source, source.with_name("out.csv")) == 2
-    assert "; --extra ignore takes such columns along" in capsys.readouterr().err
+    assert "; --extra ignore copies such columns to the answer" in capsys.readouterr().err
     assert predict(model, source, source.with_name("out.csv"), "--extra", "ignore") == 2
     assert "; --prefix … renames the added ones, --answer alone leaves" in capsys.readouterr().err
 
@@ -298,8 +298,8 @@ def test_the_bar_is_drawn_on_terminals_alone() -> None:
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
-def test_an_answer_is_parted_as_its_table(model: Path, source: Path, delimiter: str) -> None:
-    """A CSV file of another delimiter has the bits of any other, and so has its answer, which is parted alike."""
+def test_an_answer_has_the_separator_of_its_table(model: Path, source: Path, delimiter: str) -> None:
+    """A CSV file of another delimiter has the bits of any other, and so has its answer, with the same separator."""
     path, target = source.with_name("rows.csv"), source.with_name("answers.csv")
     text = io.StringIO()
     csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows([NAMES, *ROWS])
@@ -314,7 +314,7 @@ def test_an_answer_is_parted_as_its_table(model: Path, source: Path, delimiter: 
 
 
 def test_a_tab_separated_answer_in_csv_has_commas(model: Path, source: Path) -> None:
-    """Formats go by the endings: a TSV file asked for as CSV is parted by commas."""
+    """Formats go by the endings: a TSV file asked for as CSV is separated by commas."""
     path, target = source.with_name("rows.tsv"), source.with_name("answers.csv")
     assert predict(model, source, path, "--answer", "append", "--prefix", "x_") == 0
     assert predict(model, path, target, "--extra", "ignore") == 0
@@ -322,12 +322,14 @@ def test_a_tab_separated_answer_in_csv_has_commas(model: Path, source: Path) -> 
     assert found(target).tobytes() == expected(model).tobytes()
 
 
-def test_names_parted_by_another_sign_are_told(model: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_separated_by_another_sign_are_named(
+    model: Path, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A table whose header looks like one long name is refused with what its ending asks for."""
     path = source.with_name("rows.tsv")
     path.write_text(",".join(NAMES) + "\n")
 
     assert predict(model, path, source.with_name("answers.csv")) == 2
-    assert "one column, 'length_mm,island,count,seen,adult,grade,owned': its names must be parted by a tab." in (
+    assert "one column, 'length_mm,island,count,seen,adult,grade,owned': column names must be separated by a tab." in (
         capsys.readouterr().err
     )

@@ -1,0 +1,42 @@
+"""The types of Arrow columns that are read as other types, for training as for scoring. Loaded only with pyarrow."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+
+def plain_type(array: Any) -> Any:
+    """Return an array, or a chunked one, with the type that it is read as; its values stay what they are.
+
+    Decimals are the nearest floats and times of day are texts. Extension types are what they store, views and runs
+    what they stand for. So are dictionaries, but for those of texts, whose distinct values need not be made again.
+    """
+    kind = array.type
+    if isinstance(kind, pa.BaseExtensionType):
+        storage = [chunk.storage for chunk in array.chunks] if isinstance(array, pa.ChunkedArray) else None
+        return plain_type(array.storage if storage is None else pa.chunked_array(storage, kind.storage_type))
+    if pa.types.is_run_end_encoded(kind):
+        return plain_type(array.cast(kind.value_type))
+    if pa.types.is_dictionary(kind):
+        value_type = kind.value_type
+        return array if _is_text(value_type) else plain_type(array.cast(value_type))
+    if pa.types.is_decimal(kind):
+        return array.cast(pa.string()).cast(pa.float64())  # Arrow's own cast is off by a bit for one value in four
+    if pa.types.is_time(kind) or pa.types.is_string_view(kind):
+        return array.cast(pa.string())
+    return array
+
+
+def index_names(metadata: Mapping[bytes, bytes] | None) -> frozenset[str]:
+    """Return the columns that hold the index of a pandas data frame, from the metadata of a schema."""
+    try:
+        index = json.loads((metadata or {}).get(b"pandas", b"{}"))["index_columns"]
+    except (ValueError, KeyError, TypeError):
+        return frozenset()
+    return frozenset(name for name in index if isinstance(name, str)) if isinstance(index, list) else frozenset()
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

@@ -1,0 +1,50 @@
+"""What the owner of a table should know before its bundle is used: one sentence a finding, each with what to do."""
+
+from collections.abc import Sequence
+
+from batchproof.service.bundle.signature import Feature
+from batchproof.training.data.column import Column
+from batchproof.training.data.person_names import looks_personal
+from batchproof.training.data.schema import ROW_NAMES, Dropped, Schema
+from batchproof.training.data.text_options import flag_text
+
+PUBLISHED = "are published in the bundle"
+
+
+def on_columns(schema: Schema, columns: Sequence[Column]) -> list[str]:
+    """Return the warnings on all columns, those that were left out among them."""
+    features = {feature.name: feature for feature in schema.signature.inputs}
+    dropped = {drop.name: drop for drop in schema.dropped}
+    lines = []
+    for column in columns:
+        lines += [f"column {column.name!r}: {warning}." for warning in column.warnings]
+        if column.name in features:
+            lines += _on_feature(features[column.name])
+        elif column.name in dropped:
+            lines += _on_dropped(column, dropped[column.name])
+    names = {column.name for column in columns}
+    lines += [
+        f"column {drop.name!r} is left out: {drop.reason}."
+        for drop in schema.dropped
+        if drop.name not in names and drop.name and drop.reason != "as requested"
+    ]
+    return lines
+
+
+def is_private(line: str) -> bool:
+    """Return whether a warning says that names of persons would be published."""
+    return PUBLISHED in line
+
+
+def _on_feature(feature: Feature) -> list[str]:
+    what = looks_personal(feature)
+    if what is None:
+        return []
+    drop = flag_text("drop", feature.name)
+    return [f"column {feature.name!r}: its categories look like {what} and {PUBLISHED}; {drop} keeps them out."]
+
+
+def _on_dropped(column: Column, drop: Dropped) -> list[str]:
+    if not drop.reason.startswith(ROW_NAMES):
+        return []
+    return [f"column {column.name!r} is left out: {drop.reason}; {flag_text('keep', column.name)} keeps it."]
