@@ -22,7 +22,7 @@ from batchproof.training.export.exact.build import build
 from batchproof.training.export.float32 import export
 from batchproof.training.network.fold import Folded, Member, Norm, Output, fold_block, fold_head
 from batchproof.training.network.weights import Weights, maxima_of
-from batchproof.training.preprocessing.preprocess import Encoding, Raw, fit
+from batchproof.training.preprocessing.preprocess import Encoding, fit
 from bench.heatmap import heatmap
 
 WIDTHS = (32, 256, 256, 3)
@@ -69,9 +69,9 @@ def contenders(rows: np.ndarray) -> list[Contender]:
     """Return the ways to run, all of one network; `rows` stand for the training rows."""
     net = network()
     folded = fold(net)
-    preprocess = fit(Raw(rows, None), np.zeros(len(rows)), classes=True, encoding=Encoding(edges=None))
+    preprocess = fit(Arrays(rows, None), np.zeros(len(rows)), classes=True, encoding=Encoding(edges=None))
     float32 = export(preprocess, folded).SerializeToString()
-    x = preprocess.transform(Raw(rows, None))
+    x = preprocess.transform(Arrays(rows, None))
     exact = build(Weights(preprocess, folded, maxima_of(folded, x, None))).model
     return [
         Contender("torch, eval mode", "float32", lambda batch: torch_run(net, batch)),

@@ -15,7 +15,7 @@ from batchproof.training.export.exact import build as exact
 from batchproof.training.network.fold import Folded, Layer, Member, Output
 from batchproof.training.network.weights import Weights, maxima_of
 from batchproof.training.preprocessing import scaling
-from batchproof.training.preprocessing.preprocess import Preprocess, Raw
+from batchproof.training.preprocessing.preprocess import Preprocess
 from bench.make_model import CLASSES, REFERENCE, arrays_of, layers, rows_of, write_bundle
 
 SAMPLE_ROWS = 4096
@@ -29,7 +29,7 @@ def reference() -> tuple[Weights, np.ndarray]:
     sizes = (REFERENCE.numeric, *REFERENCE.hidden, len(CLASSES))
     member = Member(tuple(Layer(weight.astype(np.float64), bias.astype(np.float64)) for weight, bias in layers(sizes)))
     folded = Folded((), (), (member,), Output("multiclass"))
-    x = preprocess.transform(Raw(numeric, None)).astype(np.float64)
+    x = preprocess.transform(Arrays(numeric, None)).astype(np.float64)
     return Weights(preprocess, folded, maxima_of(folded, x, None)), numeric
 
 

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from batchproof.service.bundle.signature import Task
+from batchproof.service.features.arrays import Arrays
 from batchproof.training.network.fold import Folded, Layer, Member, Output, activations, fold_head
-from batchproof.training.preprocessing.preprocess import Encoding, Preprocess, Raw, fit
+from batchproof.training.preprocessing.preprocess import Encoding, Preprocess, fit
 
 CODES = (3, 20)  # one column that is one-hot, one that is embedded
 
@@ -17,11 +18,11 @@ class Net(NamedTuple):
 
     folded: Folded
     preprocess: Preprocess
-    raw: Raw
+    raw: Arrays
     x: np.ndarray  # [rows, width] float64
     maxima: list[list[np.ndarray]]
 
-    def arrays(self, raw: Raw | None = None) -> dict[str, np.ndarray]:
+    def arrays(self, raw: Arrays | None = None) -> dict[str, np.ndarray]:
         """Return rows as the graph's inputs take them."""
         found = self.raw if raw is None else raw
         return {name: array for name, array in found._asdict().items() if array is not None}
@@ -31,12 +32,12 @@ class Net(NamedTuple):
         return self.folded.scores(self.x, self.raw.categorical)
 
 
-def make_raw(rows: int, random: np.random.Generator, *, numeric: bool = True, categorical: bool = True) -> Raw:
+def make_raw(rows: int, random: np.random.Generator, *, numeric: bool = True, categorical: bool = True) -> Arrays:
     """Draw rows with missing values, of very different scales."""
     numbers = random.normal(size=(rows, 4)) * np.array([1.0, 1e6, 1e-4, 30.0]) + np.array([0.0, 1e9, 0.0, -5.0])
     numbers[random.random(numbers.shape) < 0.05] = np.nan
     codes = np.stack([random.integers(0, count, rows) for count in CODES], axis=1)
-    return Raw(numbers if numeric else None, codes if categorical else None)
+    return Arrays(numbers if numeric else None, codes if categorical else None)
 
 
 def make_net(
@@ -82,7 +83,7 @@ def make_member(random: np.random.Generator, widths: tuple[int, ...], task: Task
     return Member((*layers, fold_head(*head, task, divisor=members)))
 
 
-def encode(preprocess: Preprocess, raw: Raw) -> np.ndarray:
+def encode(preprocess: Preprocess, raw: Arrays) -> np.ndarray:
     """Return x [rows, width] float64, the preprocessing's nodes run on `raw`."""
     import onnxruntime
 

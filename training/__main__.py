@@ -11,9 +11,10 @@ from typing import Any
 
 from batchproof.service.cli.parser import Arguments
 from batchproof.service.errors import USAGE
-from batchproof.training.cli.arguments import number, whole_number, whole_numbers
+from batchproof.training.cli.arguments import number, refuse, whole_number, whole_numbers
 from batchproof.training.settings import GROUPS, SettingError, Settings, flag, make, read_file, type_name
 
+PROGRAM = "batchproof-train"
 FAILED = 1  # exit code: a check of the result failed; nothing was written
 QUIT = 130  # exit code: Ctrl-C before there is anything to export, or a second one; nothing was written
 
@@ -56,7 +57,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the training command: one flag for each setting, in groups."""
     commands = "".join(f"  {name:<8} {text}\n" for name, text in COMMANDS.items())
     parser = Arguments(
-        prog="batchproof-train",
+        prog=PROGRAM,
         description=DESCRIPTION,
         epilog=EPILOG + commands,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -80,7 +81,7 @@ def train(options: argparse.Namespace) -> int:
     try:
         settings = make({**(read_file(file) if file else {}), **values})
     except SettingError as error:
-        return _refused(error, USAGE)
+        return refuse(PROGRAM, error, USAGE)
     from batchproof.training.data.table import TableError
     from batchproof.training.export.bundle_writer import WriteError
     from batchproof.training.fit.checkpoint import CheckpointError
@@ -92,15 +93,10 @@ def train(options: argparse.Namespace) -> int:
     try:
         run(path, settings, Progress(quiet=quiet), start_s)
     except (TableError, SettingError, CheckpointError) as error:
-        return _refused(error, USAGE)
+        return refuse(PROGRAM, error, USAGE)
     except (ParityError, ProofError, WriteError) as error:
-        return _refused(error, FAILED)
+        return refuse(PROGRAM, error, FAILED)
     return 0
-
-
-def _refused(error: Exception, code: int) -> int:
-    print(f"batchproof-train: {error}", file=sys.stderr)
-    return code
 
 
 def _argument(entry: Field[Any]) -> dict[str, Any]:

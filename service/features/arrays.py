@@ -16,6 +16,10 @@ class Arrays(NamedTuple):
     numeric: np.ndarray | None  # [rows, numeric and date features] float64, NaN where missing
     categorical: np.ndarray | None  # [rows, categorical features] int64 codes
 
+    def take(self, rows: np.ndarray | slice) -> "Arrays":
+        """Return the same inputs of other rows, by number [n] int64 or as a slice."""
+        return Arrays(*(None if array is None else array[rows] for array in self))
+
 
 def split(signature: Signature, table: np.ndarray) -> Arrays:
     """Part one column a feature, [rows, features] float64 with codes among them, into the graph's inputs."""

@@ -1,6 +1,7 @@
-"""Numbers as values of options; anything else is refused with an example."""
+"""What the commands share: numbers as values of options, and the line that says why a command failed."""
 
 import argparse
+import sys
 
 
 def whole_number(text: str) -> int:
@@ -27,3 +28,9 @@ def whole_numbers(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a list of whole numbers separated by commas, such as 256,256"
         ) from error
+
+
+def refuse(command: str, sentence: object, status: int) -> int:
+    """Print why the command failed, and return its exit status."""
+    print(f"{command}: {sentence}", file=sys.stderr)
+    return status

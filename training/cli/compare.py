@@ -7,9 +7,11 @@ from pathlib import Path
 
 from batchproof.service.cli.parser import Arguments
 from batchproof.service.errors import USAGE
-from batchproof.training.cli.arguments import whole_number
+from batchproof.training.cli.arguments import refuse, whole_number
 from batchproof.training.data.table import TableError
 from batchproof.training.settings import ENCODINGS, SettingError, make
+
+PROGRAM = "batchproof-train compare"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,8 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{options.table.name}: {len(data.target.y)} rows, {data.target.task}, {options.folds} folds", flush=True)
         scores = compare(data, settings, options.folds, lambda line: print(line, file=sys.stderr, flush=True))
     except (TableError, SettingError) as error:
-        print(f"batchproof-train compare: {error}", file=sys.stderr)
-        return USAGE
+        return refuse(PROGRAM, error, USAGE)
     best = scores[0].loss
     print(f"\n{'':<16}{unit:>12}  over folds   to the best   seconds")
     for score in scores:
@@ -51,7 +52,7 @@ def check_folds(folds: int, rows: int) -> None:
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser; it shares the flags for columns with training."""
     parser = Arguments(
-        prog="batchproof-train compare",
+        prog=PROGRAM,
         description="Cross-validate the network against a constant, a linear model and boosted trees, and advise which to use.",
         argument_default=argparse.SUPPRESS,
     )

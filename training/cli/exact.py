@@ -6,7 +6,6 @@ Exit status: 0 written; 1 the network could not be proved or written; 2 the bund
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from batchproof.service.cli.parser import Arguments
 from batchproof.service.errors import USAGE, BundleError
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.encoder import Encoder
-from batchproof.training.cli.arguments import number
+from batchproof.training.cli.arguments import number, refuse
 from batchproof.training.data.dataset import prepare
 from batchproof.training.data.table import TableError
 from batchproof.training.export import bundle_writer as bundle
@@ -31,6 +30,7 @@ from batchproof.training.prove import ProofError
 from batchproof.training.prove.certificate import page
 from batchproof.training.settings import SettingError, make
 
+PROGRAM = "batchproof-train exact"
 KEPT = ("name", "task", "signature", "metrics", "uncertainty")  # fields of bundle.json that do not change
 
 
@@ -40,18 +40,16 @@ def main(arguments: Sequence[str]) -> int:
     try:
         folder = rewrite(options.bundle, options.headroom, options.table)
     except (BundleError, SettingError, TableError) as error:
-        return refused(error, USAGE)
+        return refuse(PROGRAM, error, USAGE)
     except (ProofError, WriteError) as error:
-        return refused(error, 1)
+        return refuse(PROGRAM, error, 1)
     print(f"wrote {folder}")
     return 0
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the command's arguments."""
-    parser = Arguments(
-        prog="batchproof-train exact", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Arguments(prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="models/NAME/VERSION, with weights.safetensors")
     parser.add_argument("--headroom", type=number, default=HEADROOM, metavar="X",
                       help="hidden activations may reach X times their training maxima (default: %(default)g)")  # fmt: skip
@@ -107,9 +105,3 @@ def test_rows(old: Bundle, table: Path) -> Arrays:
     if data.table.sha256 != provenance["data"]["sha256"]:
         raise TableError(f"{table} is not the table that the bundle was trained on: their SHA-256 differ.")
     return data.arrays["test"]
-
-
-def refused(error: Exception, status: int) -> int:
-    """Print why nothing was written, and return the exit status."""
-    print(f"batchproof-train exact: {error}", file=sys.stderr)
-    return status

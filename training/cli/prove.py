@@ -7,7 +7,6 @@ read, differs from its manifest, or belongs to a float32 bundle.
 import argparse
 import json
 import stat
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,11 +16,14 @@ from batchproof.service.bundle import reader as bundle
 from batchproof.service.cli.parser import Arguments
 from batchproof.service.errors import USAGE, BundleError, EngineError
 from batchproof.service.inference import repository as models_folder
+from batchproof.training.cli.arguments import refuse
 from batchproof.training.export.exact.optimiser import check_optimised
 from batchproof.training.prove import ProofError, prove
 from batchproof.training.prove.certificate import page
 from batchproof.training.prove.limits import MAX_FILE_BYTES, shown
 from batchproof.training.settings import SettingError
+
+PROGRAM = "batchproof-train prove"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -37,15 +39,15 @@ def main(arguments: Sequence[str]) -> int:
         certificate = prove(model)
         check_optimised(model)
     except (BundleError, SettingError) as error:
-        return refused(f"{path}: {str(error).rstrip('.')}.", USAGE)
+        return refuse(PROGRAM, f"{path}: {str(error).rstrip('.')}.", USAGE)
     except EngineError as error:
-        return refused(f"{path} is not proved: {shown(str(error), 300).rstrip('.')}.", 1)
+        return refuse(PROGRAM, f"{path} is not proved: {shown(str(error), 300).rstrip('.')}.", 1)
     except OSError as error:
-        return refused(f"{path} cannot be read: {error.strerror}.", USAGE)
+        return refuse(PROGRAM, f"{path} cannot be read: {error.strerror}.", USAGE)
     except DecodeError:
-        return refused(f"{path} is not an ONNX file.", USAGE)
+        return refuse(PROGRAM, f"{path} is not an ONNX file.", USAGE)
     except ProofError as error:
-        return refused(f"{path} is not proved: at {error}.", 1)
+        return refuse(PROGRAM, f"{path} is not proved: at {error}.", 1)
     print(json.dumps(certificate) if options.json else page(certificate))
     return 0
 
@@ -70,9 +72,7 @@ def bundled(folder: Path) -> bytes:
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the command's arguments."""
-    parser = Arguments(
-        prog="batchproof-train prove", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Arguments(prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "path",
         metavar="FILE",
@@ -81,9 +81,3 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="print the certificate as one JSON object")
     return parser
-
-
-def refused(sentence: str, status: int) -> int:
-    """Print why there is no certificate, and return the exit status."""
-    print(f"batchproof-train prove: {sentence}", file=sys.stderr)
-    return status

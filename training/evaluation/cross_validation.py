@@ -20,7 +20,6 @@ from batchproof.training.fit.selection.candidates import candidates_for
 from batchproof.training.fit.selection.fit_best import fit_best
 from batchproof.training.network.batchnorm import recompute
 from batchproof.training.network.fold import predictions
-from batchproof.training.preprocessing.preprocess import Raw
 from batchproof.training.settings import Settings
 
 NETWORK = "the network"
@@ -85,7 +84,7 @@ def network(data: Dataset, settings: Settings) -> np.ndarray:
     fitted = fit_best(data, candidates, settings, Silent(), lambda: False)
     folded = fold(fitted, recompute(fitted.result.network, fitted.rows["train"])).folded
     arrays = data.arrays["test"]
-    scores = folded.scores(fitted.preprocess.transform(Raw(*arrays)), arrays.categorical)
+    scores = folded.scores(fitted.preprocess.transform(arrays), arrays.categorical)
     answers = predictions(scores, folded.output)
     return answers[:, 0] if data.target.classes is None else answers
 

@@ -85,7 +85,7 @@ def check_parity(data: Dataset, fitted: Fitted, folding: Folding, compiled: Comp
 
     Raises ParityError where a stage changed the network.
     """
-    arrays = Arrays(*(None if array is None else array[:PARITY_ROWS] for array in data.arrays["validation"]))
+    arrays = data.arrays["validation"].take(slice(PARITY_ROWS))
     x = fitted.rows["validation"].x[:PARITY_ROWS].numpy()
     reference = folding.folded.scores(x, arrays.categorical)
     return {

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from batchproof.service.features.arrays import Arrays
 from batchproof.training.data.dataset import Dataset
 from batchproof.training.fit import loop
 from batchproof.training.fit.loop import FitResult, Hooks
@@ -18,7 +19,7 @@ from batchproof.training.network.network import Network, dimensions
 from batchproof.training.network.objective import Objective
 from batchproof.training.network.tensors import Rows, encode, sample
 from batchproof.training.preprocessing import preprocess as encodings
-from batchproof.training.preprocessing.preprocess import Preprocess, Raw
+from batchproof.training.preprocessing.preprocess import Preprocess
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,13 @@ class FitContext:
 
     def _parts(
         self, seed: int, sampled: int | None
-    ) -> tuple[dict[str, Raw], dict[str, np.ndarray], dict[str, np.ndarray | None]]:
+    ) -> tuple[dict[str, Arrays], dict[str, np.ndarray], dict[str, np.ndarray | None]]:
         raws, ys, weights = {}, {}, {}
         for part in ("train", "validation"):
-            raw, y, weight = Raw(*self.data.arrays[part]), self.data.y(part), self.data.weights(part)
+            raw, y, weight = self.data.arrays[part], self.data.y(part), self.data.weights(part)
             if sampled is not None:
                 index = sample(len(y), sampled, seed).numpy()
-                raw, y = Raw(*(None if array is None else array[index] for array in raw)), y[index]
+                raw, y = raw.take(index), y[index]
                 weight = None if weight is None else weight[index]
             raws[part], ys[part], weights[part] = raw, y, weight
         return raws, ys, weights

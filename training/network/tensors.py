@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from batchproof.service.features.arrays import Arrays
 from batchproof.training.network.objective import Objective
-from batchproof.training.preprocessing.preprocess import Preprocess, Raw
+from batchproof.training.preprocessing.preprocess import Preprocess
 
 
 class Rows(NamedTuple):
@@ -39,7 +40,7 @@ class Rows(NamedTuple):
 
 
 def encode(
-    preprocess: Preprocess, objective: Objective, raw: Raw, y: np.ndarray, weight: np.ndarray | None = None
+    preprocess: Preprocess, objective: Objective, raw: Arrays, y: np.ndarray, weight: np.ndarray | None = None
 ) -> Rows:
     """Encode raw feature values and y [rows] (class codes or float64 values); `weight` [rows] float32."""
     codes = None

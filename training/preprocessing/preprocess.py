@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from batchproof.service.features.arrays import Arrays
 from batchproof.service.inference.engine import Engine, EngineOptions
 from batchproof.training.preprocessing import onehot, periodic, piecewise, scaling
 from batchproof.training.preprocessing.onehot import OneHot
@@ -19,13 +20,6 @@ from batchproof.training.preprocessing.scaling import Scaling
 
 LEAST_BINS = 8  # of a numeric column, for any number of columns
 CHUNK_ROWS = 16_384  # rows encoded at a time: bounds the float64 intermediates
-
-
-class Raw(NamedTuple):
-    """Feature values as the graph's inputs; None where the table has no such column."""
-
-    numeric: np.ndarray | None  # [rows, numeric columns] float64, NaN = missing
-    categorical: np.ndarray | None  # [rows, categorical columns] int64 codes
 
 
 class Emitted(NamedTuple):
@@ -108,14 +102,14 @@ class Preprocess:
             parts.append(graph.add("Gather", [flags, graph.constant("absent_column", self.missing)], "missing", axis=1))
         return parts
 
-    def transform(self, raw: Raw) -> np.ndarray:
+    def transform(self, raw: Arrays) -> np.ndarray:
         """Encode rows by running the emitted nodes; returns [rows, width] float32."""
         engine = Engine(self._model(), EngineOptions(device="cpu"))
         rows = next(len(array) for array in raw if array is not None)
         x = np.empty((rows, self.width), np.float32)
         for start in range(0, rows, CHUNK_ROWS):
-            chunk = [None if array is None else array[start : start + CHUNK_ROWS] for array in raw]
-            x[start : start + CHUNK_ROWS] = engine.run(chunk)["x"]
+            chunk = slice(start, start + CHUNK_ROWS)
+            x[chunk] = engine.run(raw.take(chunk))["x"]
         return x
 
     def _model(self) -> bytes:
@@ -153,7 +147,7 @@ class Preprocess:
 PARTS = {"scaling": Scaling, "piecewise": Piecewise, "periodic": Periodic, "onehot": OneHot}
 
 
-def fit(raw: Raw, target: np.ndarray, *, classes: bool, encoding: Encoding) -> Preprocess:
+def fit(raw: Arrays, target: np.ndarray, *, classes: bool, encoding: Encoding) -> Preprocess:
     """Fit the encodings on training rows only.
 
     target [rows] is class codes where `classes`, else float64 values; the edges of "tree" depend on it.

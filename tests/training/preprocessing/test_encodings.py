@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from batchproof.service.features.arrays import Arrays
 from batchproof.training.preprocessing import periodic, piecewise, scaling
-from batchproof.training.preprocessing.preprocess import Encoding, Raw, fit
+from batchproof.training.preprocessing.preprocess import Encoding, fit
 
 ALL = Encoding(edges="distinct", bins=6, waves=True)
 DOUBLES = st.floats(allow_nan=True, allow_infinity=False, width=64)
@@ -13,7 +14,7 @@ DOUBLES = st.floats(allow_nan=True, allow_infinity=False, width=64)
 
 def encoded(train: np.ndarray, rows: np.ndarray, encoding: Encoding = ALL) -> np.ndarray:
     target = np.arange(len(train), dtype=np.float64)
-    return fit(Raw(train, None), target, classes=False, encoding=encoding).transform(Raw(rows, None))
+    return fit(Arrays(train, None), target, classes=False, encoding=encoding).transform(Arrays(rows, None))
 
 
 @given(arrays(np.float64, (7, 2), elements=DOUBLES), arrays(np.float64, (3, 2), elements=DOUBLES))
@@ -22,8 +23,8 @@ def test_every_encoded_value_is_finite_and_within_its_stated_bound(train: np.nda
     train = np.concatenate([train, [[0.0, 1.0], [1.0, 0.0]]])
     target = np.arange(len(train), dtype=np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
-        preprocess = fit(Raw(train, None), target, classes=False, encoding=ALL)
-    x = preprocess.transform(Raw(rows, None)).astype(np.float64)
+        preprocess = fit(Arrays(train, None), target, classes=False, encoding=ALL)
+    x = preprocess.transform(Arrays(rows, None)).astype(np.float64)
     assert np.isfinite(x).all()
     assert (np.abs(x) <= np.nextafter(preprocess.bounds.astype(np.float32), np.float32(9))).all()
 
@@ -52,10 +53,10 @@ def test_bins_rise_from_zero_to_height_inside_their_edges() -> None:
     """A value between two edges fills the bins below it, its share of its own bin, and none above."""
     bins = piecewise.Piecewise(np.zeros(3, np.int64), np.array([0.0, 1.0, 3.0]), np.array([1.0, 0.5, 1.0]))
     train = np.array([[0.0], [1.0], [3.0], [4.0]])
-    preprocess = fit(Raw(train, None), train[:, 0], classes=False, encoding=Encoding(edges="quantile"))
+    preprocess = fit(Arrays(train, None), train[:, 0], classes=False, encoding=Encoding(edges="quantile"))
     assert preprocess.piecewise is not None
     assert preprocess.piecewise.low.tolist() == bins.low.tolist()
-    x = preprocess.transform(Raw(np.array([[2.0], [-9.0], [9.0]]), None))[:, preprocess.bins] / piecewise.HEIGHT
+    x = preprocess.transform(Arrays(np.array([[2.0], [-9.0], [9.0]]), None))[:, preprocess.bins] / piecewise.HEIGHT
     assert x == pytest.approx(np.array([[1.0, 0.5, 0.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]))
 
 
@@ -92,8 +93,8 @@ def test_waves_repeat_and_follow_a_sine() -> None:
     """The wave of frequency f has the period 1 / f and lies within 0.06 of the sine."""
     waves = periodic.fit(1, (1.0,))
     train = np.linspace(-1.0, 1.0, 201)[:, None]
-    preprocess = fit(Raw(train, None), train[:, 0], classes=False, encoding=Encoding(edges=None, waves=True))
-    x = preprocess.transform(Raw(train, None))
+    preprocess = fit(Arrays(train, None), train[:, 0], classes=False, encoding=Encoding(edges=None, waves=True))
+    x = preprocess.transform(Arrays(train, None))
     scaled, index = x[:, 0].astype(np.float64), 1 + 2 * periodic.FREQUENCIES.index(1.0)
     assert np.abs(x[:, index] - np.sin(2 * np.pi * scaled)).max() < 0.061
     assert np.abs(x[:, index + 1] - np.cos(2 * np.pi * scaled)).max() < 0.061

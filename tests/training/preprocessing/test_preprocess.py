@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from batchproof.service.features.arrays import Arrays
 from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
-from batchproof.training.preprocessing.preprocess import Encoding, Preprocess, Raw, fit
+from batchproof.training.preprocessing.preprocess import Encoding, Preprocess, fit
 
 EXACT = {
     *("Add", "Sub", "Mul", "Div", "Sqrt", "Neg", "Abs", "Floor", "Round", "Clip", "Min", "Max", "Cast", "Where"),
@@ -10,12 +11,12 @@ EXACT = {
 }
 
 
-def mixed_rows(rows: int = 60) -> tuple[Raw, np.ndarray]:
+def mixed_rows(rows: int = 60) -> tuple[Arrays, np.ndarray]:
     random = np.random.default_rng(0)
     numeric = random.normal(size=(rows, 3)) * [1.0, 1e6, 1e-3] + [0.0, 1e9, 5.0]
     numeric[::7, 1] = np.nan
     categorical = np.stack([random.integers(0, 3, rows), random.integers(0, 20, rows)], axis=1)
-    return Raw(numeric, categorical), numeric[:, 0]
+    return Arrays(numeric, categorical), numeric[:, 0]
 
 
 @pytest.mark.parametrize("edges", [None, "quantile", "distinct", "tree"])
@@ -40,10 +41,10 @@ def test_the_encoded_width_is_the_one_stated() -> None:
 def test_missing_values_get_the_median_and_an_indicator() -> None:
     """NaN encodes as the column's median, and the last numeric column says that it was missing."""
     raw, y = mixed_rows()
-    preprocess = fit(Raw(raw.numeric, None), y, classes=False, encoding=Encoding(edges=None))
+    preprocess = fit(Arrays(raw.numeric, None), y, classes=False, encoding=Encoding(edges=None))
     assert preprocess.missing.tolist() == [1]
     assert raw.numeric is not None
-    x = preprocess.transform(Raw(raw.numeric[:8], None))
+    x = preprocess.transform(Arrays(raw.numeric[:8], None))
     assert x[0, 1] == 0.0
     assert x[:, -1].tolist() == [1, 0, 0, 0, 0, 0, 0, 1]
 
@@ -51,15 +52,15 @@ def test_missing_values_get_the_median_and_an_indicator() -> None:
 def test_small_categories_are_one_hot_and_large_ones_are_left_to_the_network() -> None:
     """Up to eight codes get a column each, more are embedded; a code never trained on encodes as all zeros."""
     raw, y = mixed_rows()
-    preprocess = fit(Raw(None, raw.categorical), y, classes=False, encoding=Encoding())
+    preprocess = fit(Arrays(None, raw.categorical), y, classes=False, encoding=Encoding())
     assert preprocess.embedded.tolist() == [1]
-    assert preprocess.transform(Raw(None, np.array([[1, 0], [9, 0]]))).tolist() == [[0, 1, 0], [0, 0, 0]]
+    assert preprocess.transform(Arrays(None, np.array([[1, 0], [9, 0]]))).tolist() == [[0, 1, 0], [0, 0, 0]]
 
 
 def test_a_table_of_large_categories_alone_still_has_an_encoded_column() -> None:
     """Where nothing else fills x, the smallest categorical column is one-hot."""
     codes = np.arange(40)[:, None] % 20
-    preprocess = fit(Raw(None, codes), np.zeros(40), classes=False, encoding=Encoding())
+    preprocess = fit(Arrays(None, codes), np.zeros(40), classes=False, encoding=Encoding())
     assert preprocess.width == 20
     assert len(preprocess.embedded) == 0
 
@@ -76,5 +77,5 @@ def test_rows_are_encoded_alike_alone_and_in_chunks() -> None:
     """A row's encoding does not depend on the rows beside it."""
     raw, y = mixed_rows()
     preprocess = fit(raw, y, classes=False, encoding=Encoding(waves=True))
-    alone = [preprocess.transform(Raw(*(part[i : i + 1] for part in raw if part is not None))) for i in range(60)]
+    alone = [preprocess.transform(Arrays(*(part[i : i + 1] for part in raw if part is not None))) for i in range(60)]
     assert np.concatenate(alone).tobytes() == preprocess.transform(raw).tobytes()

@@ -26,7 +26,7 @@ def reference_scores(weights: Weights, arrays: Arrays) -> np.ndarray:
     rows = len(next(array for array in arrays if array is not None))
     scores = []
     for start in range(0, rows, PIECE_ROWS):
-        piece = Arrays(*(None if array is None else array[start : start + PIECE_ROWS] for array in arrays))
+        piece = arrays.take(slice(start, start + PIECE_ROWS))
         encoded = engine.run([array for array in piece if array is not None])["x"]
         scores.append(folded.scores(encoded, piece.categorical))
     return np.concatenate(scores)

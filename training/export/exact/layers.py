@@ -130,15 +130,15 @@ def emit_product(graph: Graph, name: str, source: str, stored: Sequence[Affine],
     """
     weights = [each.weight.T for each in stored]  # [out, in]
     biases = [each.bias for each in stored]
-    one = int(len(stored) > 1 and not last)
+    ones = int(len(stored) > 1 and not last)  # channels that are 1
     if depth > 0 and len(stored) > 1:
-        whole = np.stack([with_bias(*each, one) for each in zip(weights, biases, strict=True)])
+        whole = np.stack([with_bias(*each, ones) for each in zip(weights, biases, strict=True)])
         if depth == 1:
             shape = graph.constant("members_shape", np.array([len(stored), whole.shape[2], -1]))
             source = graph.add("Reshape", [source, shape], "members")
         return graph.add("MatMul", [graph.constant(f"{name}_weight", whole), source], name)
-    padded = [np.pad(weight, ((0, one), (0, 0))) for weight in weights]
-    column = np.concatenate([np.append(bias, np.ones(one)) for bias in biases])[:, None]
+    padded = [np.pad(weight, ((0, ones), (0, 0))) for weight in weights]
+    column = np.concatenate([np.append(bias, np.ones(ones)) for bias in biases])[:, None]
     weight = graph.constant(f"{name}_weight", np.concatenate(padded))
     bias = graph.constant(f"{name}_bias", column)
     if depth == 0:
@@ -146,9 +146,9 @@ def emit_product(graph: Graph, name: str, source: str, stored: Sequence[Affine],
     return graph.add("Gemm", [weight, source, bias], name)
 
 
-def with_bias(weight: np.ndarray, bias: np.ndarray, one: int) -> np.ndarray:
-    """Return weight [out, in] with the bias as a column for the channel that is 1, and a row that passes that on."""
-    whole = np.zeros((len(weight) + one, weight.shape[1] + 1))
+def with_bias(weight: np.ndarray, bias: np.ndarray, ones: int) -> np.ndarray:
+    """Return weight [out, in] with the bias as a column for the channel that is 1, and `ones` rows that pass it on."""
+    whole = np.zeros((len(weight) + ones, weight.shape[1] + 1))
     whole[: len(weight), :-1], whole[: len(weight), -1] = weight, bias
     whole[len(weight) :, -1] = 1.0
     return whole

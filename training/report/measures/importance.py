@@ -105,7 +105,7 @@ def _shown_classes(data: Dataset) -> list[int] | None:
 def _sample(data: Dataset, most: int) -> tuple[Arrays, np.ndarray]:
     y = data.y(data.evaluation_part)
     rows = np.random.default_rng(5).permutation(len(y))[:most]
-    return Arrays(*(None if array is None else array[rows] for array in data.arrays[data.evaluation_part])), y[rows]
+    return data.arrays[data.evaluation_part].take(rows), y[rows]
 
 
 def _loss(data: Dataset, outputs: Outputs, y: np.ndarray) -> float:

@@ -76,7 +76,7 @@ def _sampled(data: Dataset) -> Dataset:
     if data.target.classes is not None:
         rows = np.union1d(rows, np.unique(train, return_index=True)[1])
     evaluated = _with_test_rows(data)
-    few = type(data.arrays["train"])(*(None if array is None else array[rows] for array in data.arrays["train"]))
+    few = data.arrays["train"].take(rows)
     return replace(
         evaluated,
         split=Split(data.split.train[rows], evaluated.split.validation, evaluated.split.test),

@@ -8,10 +8,10 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+from batchproof.service.features.arrays import Arrays
 from batchproof.service.inference.engine import Engine, EngineOptions
 from batchproof.training.export.exact.graph import exact_graph
 from batchproof.training.export.exact.optimiser import LEVELS, check_optimised
-from batchproof.training.preprocessing.preprocess import Raw
 from batchproof.training.prove import ProofError
 from tests.networks import Net, make_net, make_raw
 from tests.permuted import evaluate
@@ -23,7 +23,7 @@ SHAPES = {  # members, widths, headroom: alone and stacked, with and without dep
 }
 TASKS = list(SHAPES)
 ROWS = 600
-Case = tuple[Net, onnx.ModelProto, Raw, dict[str, bytes]]
+Case = tuple[Net, onnx.ModelProto, Arrays, dict[str, bytes]]
 
 
 @cache
@@ -39,7 +39,7 @@ def case(task: str) -> Case:
     return net, model, raw, bits
 
 
-def difficult_rows() -> Raw:
+def difficult_rows() -> Arrays:
     """Draw rows and put zeros of both signs, infinities, huge and tiny values, and unlisted codes among them."""
     raw = make_raw(ROWS, np.random.default_rng(7))
     assert raw.numeric is not None

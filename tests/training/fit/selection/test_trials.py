@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from batchproof.service.features.arrays import Arrays
 from batchproof.training.fit.context import FitContext
 from batchproof.training.fit.loop import FitSettings
 from batchproof.training.fit.plan import Plan
@@ -39,7 +40,7 @@ def context_of(progress: Progress, stop: object = lambda: False) -> FitContext:
     parts = {"train": slice(0, 400), "validation": slice(400, 600)}
     y = (x[:, 0] > 0).astype(np.int64)
     data = SimpleNamespace(
-        arrays={part: (x[rows], None) for part, rows in parts.items()},
+        arrays={part: Arrays(x[rows], None) for part, rows in parts.items()},
         y=lambda part: y[parts[part]],
         weights=lambda _: None,
         target=SimpleNamespace(classes=(0, 1)),
