@@ -39,6 +39,7 @@ LEVELS = {
     "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
+BLOCK = 1_000  # graphs of one child, after which figures are printed
 SIZES = (1, 1, 2, 3, 7, 16)
 ENGINE_ERRORS = (
     *(engine.EPFail, engine.Fail, engine.InvalidArgument, engine.InvalidGraph, engine.NotImplemented),
@@ -73,7 +74,7 @@ def main(arguments: list[str]) -> int:
     counts: Counter[str] = Counter()
     start, number, last = time.monotonic(), chosen.first, chosen.first + chosen.graphs
     while number < last:
-        number = run_block(chosen, number, min(number + 5000, last), counts)
+        number = run_block(chosen, number, min(number + BLOCK, last), counts)
         print(figures(counts, time.monotonic() - start), flush=True)
     for reason, count in counts.most_common(40):
         if reason.startswith("refused: "):
@@ -105,7 +106,10 @@ def run_block(chosen: argparse.Namespace, first: int, last: int, counts: Counter
 def run_child(chosen: argparse.Namespace, last: int, place: Any, results: Any) -> None:
     """Check graphs from place.value on, and send what was counted after each hundred."""
     counts: Counter[str] = Counter()
+    parent = os.getppid()
     for number in range(place.value, last):
+        if os.getppid() != parent:  # it was killed: nobody counts any more
+            return
         place.value = number
         check_graph(chosen, number, counts)
         if number % 100 == 99:

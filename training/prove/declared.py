@@ -1,6 +1,6 @@
 """What a file declares before its first node: operator sets, inputs, stored constants, and the types of tensors."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,9 +65,8 @@ def plain_bools(stored: TensorProto) -> bool:
     return set(stored.raw_data) <= {0, 1} and set(stored.int32_data) <= {0, 1}
 
 
-def input_boxes(values: Iterable[onnx.ValueInfoProto]) -> dict[str, Box]:
+def input_boxes(inputs: Sequence[onnx.ValueInfoProto]) -> dict[str, Box]:
     """Describe the graph's inputs; refuses any other shapes than [rows, width], with one name for the rows of all."""
-    inputs = list(values)
     if len(inputs) > MAX_INPUTS:
         raise ProofError("model", f"{len(inputs)} inputs; at most {MAX_INPUTS} are derived")
     boxes: dict[str, Box] = {}

@@ -13,11 +13,11 @@ import onnx
 from onnx import AttributeProto, helper
 
 from batchproof.training.prove.box import Box, ProofError
-from batchproof.training.prove.limits import shown
+from batchproof.training.prove.limits import MAX_OPERANDS, shown
 
 TYPES = {"d": "float64", "s": "float32", "l": "int64", "i": "int32", "b": "bool"}
 LETTERS = {np.dtype(name): letter for letter, name in TYPES.items()}
-MANY = 1_000  # operands of Concat, Min and Max
+MANY = MAX_OPERANDS  # of Concat, Min and Max
 FLAG = (AttributeProto.INT, (0, 1))
 NUMBER = (AttributeProto.INT, None)
 NUMBERS = (AttributeProto.INTS, None)

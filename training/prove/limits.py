@@ -4,8 +4,13 @@ from collections.abc import Sequence
 from math import prod
 
 MAX_FILE_BYTES = 2**30  # the constants and what is known of them take up to four times as much memory
+MAX_STRUCTURE_BYTES = (
+    2**24
+)  # of it, but for the raw data of constants: protobuf unpacks this up to fifty times as large
+MAX_FIELDS = 200_000  # of a larger file: nodes, constants and what describes them
 MAX_NODES = 20_000
 MAX_INPUTS = 100
+MAX_OPERANDS = 1_000
 MAX_AXES = 8
 MAX_ELEMENTS = 2**20  # of one row of a computed tensor
 MAX_COMPUTED = 2**24  # elements of all computed tensors together; 25 bytes are kept for each
@@ -41,10 +46,12 @@ class Budget:
         self.work = MAX_WORK
         self.computed = MAX_COMPUTED
 
-    def fault(self, read: int, written: int) -> str | None:
-        """Take a node's elements off; returns why the proof ends here, or None."""
-        self.work -= read + written
-        self.computed -= written
-        if self.computed < 0:
-            return f"the tensors so far have more than {MAX_COMPUTED} elements for each row"
+    def read(self, elements: int) -> str | None:
+        """Take the elements of a node's operands off; returns why the proof ends here, or None."""
+        self.work -= elements
         return f"the nodes so far read more than {MAX_WORK} elements" if self.work < 0 else None
+
+    def write(self, elements: int) -> str | None:
+        """Take the elements of a node's result off; returns why the proof ends here, or None."""
+        self.computed -= elements
+        return f"the tensors so far have more than {MAX_COMPUTED} elements for each row" if self.computed < 0 else None

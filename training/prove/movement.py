@@ -17,6 +17,7 @@ from batchproof.training.prove.limits import shown
 from batchproof.training.prove.node import Node, Rule
 
 MAX_LOOKUPS = 2**24  # entries of a table that one Gather's distinct intervals of codes may cover
+MAX_INTERVALS = 2**16  # how many of them there may be
 
 
 def identity(call: Node) -> Box:
@@ -55,8 +56,9 @@ def rows_of_table(call: Node, table: Box, codes: Box) -> Box:
 
     ends = np.stack([codes.low.reshape(-1), codes.high.reshape(-1)], axis=1)
     ranges, which = np.unique(ends, axis=0, return_inverse=True)
-    if int((ranges[:, 1] - ranges[:, 0] + 1).sum()) * (table.low.size // len(table.low)) > MAX_LOOKUPS:
-        raise call.refuse(f"its intervals of codes cover more than {MAX_LOOKUPS} entries of the table")
+    entries = int((ranges[:, 1] - ranges[:, 0] + 1).sum()) * (table.low.size // len(table.low))
+    if entries > MAX_LOOKUPS or len(ranges) > MAX_INTERVALS:
+        raise call.refuse(f"{len(ranges)} intervals of codes, which cover {entries} entries of the table: too many")
     shape = codes.low.shape + table.low.shape[1:]
     known = [read(int(first), int(last)) for first, last in ranges]
     return merged(known, lambda parts: np.stack(parts)[which.reshape(-1)].reshape(shape))

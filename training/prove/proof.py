@@ -13,10 +13,11 @@ from batchproof.training.prove.box import Box, ProofError, of_constant
 from batchproof.training.prove.certificate import certificate
 from batchproof.training.prove.declared import check_model, constant_value, input_boxes
 from batchproof.training.prove.forms import check_operands, checked_attributes
-from batchproof.training.prove.limits import MAX_FILE_BYTES, Budget, shape_fault, shown
+from batchproof.training.prove.limits import MAX_ELEMENTS, MAX_FILE_BYTES, MAX_OPERANDS, Budget, shape_fault, shown
 from batchproof.training.prove.node import Node
 from batchproof.training.prove.outputs import check_outputs
 from batchproof.training.prove.reductions import Obligation
+from batchproof.training.prove.wire import structure_fault
 
 ELEMENTWISE = {**arithmetic.RULES, **choices.RULES, "Cast": casts.cast}
 CLASSES = {
@@ -40,6 +41,9 @@ def walk(model: bytes) -> "Proof":
     """Return all that is known of the tensors of a file; raises as `prove` does."""
     if len(model) > MAX_FILE_BYTES:
         raise ProofError("model", f"the file has {len(model)} bytes; at most {MAX_FILE_BYTES} are read")
+    fault = structure_fault(model)
+    if fault:
+        raise ProofError("model", fault)
     parsed = onnx.load_model_from_string(model)
     check_model(parsed)
     proof = Proof(parsed.graph)
@@ -69,21 +73,33 @@ class Proof:
         """Derive what is known of a node's output."""
         name = node.name or node.op_type
         attributes = checked_attributes(name, node)
+        if len(node.input) > MAX_OPERANDS:
+            raise ProofError(name, f"{len(node.input)} operands; at most {MAX_OPERANDS} are read")
         boxes = [self.known(name, source) for source in node.input]
         if len(node.output) != 1:
             raise ProofError(name, "a node with other than one output")
         check_operands(name, node.op_type, boxes)
+        self.check_cost(name, node.op_type, boxes)
         self.counts[CLASSES[node.op_type], node.op_type] += 1
         try:
             box = self.derive(node.op_type, name, boxes, attributes)
         except (ValueError, IndexError) as error:
             raise ProofError(name, f"{node.op_type} does not fit its operands: {error}") from error
         fault = shape_fault(box.low.shape, max((each.low.size for each in boxes), default=box.low.size))
-        fault = fault or self.budget.fault(sum(each.low.size for each in boxes), box.low.size)
+        fault = fault or self.budget.write(box.low.size)
         if fault:
             raise ProofError(name, fault)
         moved = CLASSES[node.op_type] == "movement"
         self.define(node.output[0], box if moved else replace(box, makers=frozenset([node.op_type])))
+
+    def check_cost(self, name: str, op: str, boxes: list[Box]) -> None:
+        """Refuse operands that take too long to look at, alone or after all the others."""
+        largest = max((box.low.size for box in boxes), default=0)
+        fault = self.budget.read(sum(box.low.size for box in boxes))
+        if op in ELEMENTWISE and largest > MAX_ELEMENTS:
+            fault = f"{op} of {largest} elements; at most {MAX_ELEMENTS} are derived one by one"
+        if fault:
+            raise ProofError(name, fault)
 
     def derive(self, op: str, name: str, boxes: list[Box], attributes: dict[str, Any]) -> Box:
         """Apply the rule of the operator's class."""

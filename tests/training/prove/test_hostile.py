@@ -107,6 +107,16 @@ def heavy_work() -> onnx.ModelProto:
     return model([*nodes, node("Gather", "c", "one", to="y")], {"c": np.arange(1e6), "one": np.array([0])})
 
 
+def repeated(field: bytes) -> bytes:
+    """Return a file whose graph is one field again and again."""
+    graph = field * 10**7
+    length, size = b"", len(graph)
+    while size:
+        length += bytes([size % 128 + 128 * (size >= 128)])
+        size //= 128
+    return b"\x3a" + length + graph
+
+
 def lowered(name: str, value: int) -> onnx.ModelProto:
     made = identity(4)
     setattr(made, name, value)
@@ -124,7 +134,7 @@ def integers(op: str, a: int, b: int) -> onnx.ModelProto:
     return model(nodes, stored, [info("i", LONG)], [info("y", LONG)])
 
 
-CASES: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
+CASES: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str]] = {
     "10^10 wide": (lambda: identity(10**10), "fixed width"),
     "2^62 wide": (lambda: identity(2**62), "fixed width"),
     "of negative width": (lambda: identity(-5), "fixed width"),
@@ -150,6 +160,21 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
         lambda: model([node("Add", "x", "z")], inputs=[info("x"), info("z", DOUBLE, ["others", 4])]),
         "one name for their rows",
     ),
+    "10 million empty nodes": (lambda: repeated(b"\x0a\x00"), "more than 200000 fields"),
+    "10 million empty constants": (lambda: repeated(b"\x2a\x00"), "more than 200000 fields"),
+    "10 million numbers one by one": (
+        lambda: stored_tensor(dims=[3_500_000], int32_data=[2**30] * 3_500_000, data_type=TensorProto.INT32),
+        "something else than the raw data",
+    ),
+    "2 million operands": (lambda: model([node("Min", *["x"] * 2_000_000)]), "2000000 operands"),
+    "a great constant one by one": (
+        lambda: model([node("Neg", "c"), node("Add", "x", "c", to="z")], {"c": np.zeros(2**21)}),
+        "derived one by one",
+    ),
+    "1 000 operands of a million numbers": (
+        lambda: model([node("Max", *["c"] * 1000)], {"c": np.zeros(2**20)}),
+        "the nodes so far read more",
+    ),
     "100 000 nodes": (lambda: model([node("Identity", "x", to=f"n{k}") for k in range(100_000)]), "100000 nodes"),
     "a Loop without end": (loop, "the operator Loop"),
     "a tensor doubled 40 times": (lambda: chain("Identity", 40), "elements for each row"),
@@ -161,7 +186,7 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "expanded to -1": (lambda: expanded([-1]), "does not fit its operands"),
     "an outer sum of 2^38": (outer, "elements for each row"),
     "400 looks at a million numbers": (heavy_work, "the tensors so far have more than"),
-    "100 000 intervals of codes": (lambda: wide(100_000), "intervals of codes"),
+    "100 000 intervals of codes": (lambda: wide(100_000), "intervals of codes, which"),
     "a constant of 2^62 numbers without data": (lambda: stored_tensor(dims=[2**62]), "must hold its data once"),
     "a constant of 2^62 numbers": (lambda: stored_tensor(dims=[2**62], raw_data=b"01234567"), "does not fit"),
     "a constant of 200 000 axes": (lambda: stored_tensor(dims=[1] * 200_000, raw_data=b"01234567"), "more than 8 axes"),
@@ -219,7 +244,8 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, f
     folder = tmp_path_factory.mktemp("hostile")
     paths = [folder / f"{number}.onnx" for number in range(len(CASES))]
     for path, (make, _) in zip(paths, CASES.values(), strict=True):
-        path.write_bytes(make().SerializeToString())
+        content = make()
+        path.write_bytes(content if isinstance(content, bytes) else content.SerializeToString())
     call = [sys.executable, "-c", SCRIPT, str(MEMORY_BYTES), *map(str, paths)]
     ended = subprocess.run(call, capture_output=True, text=True, check=False, timeout=SECONDS * len(CASES))
     assert ended.returncode == 0, ended.stderr
