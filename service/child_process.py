@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeAlias
 
+from batchproof.service.errors import printable
+
 Work: TypeAlias = Callable[..., str]
 
 POLL_MS = 10
@@ -67,6 +69,8 @@ def run(work: Work, *arguments: Any, bounds: Bounds, spawn: bool | None = None) 
         raise problem
     if status == OUT_OF_MEMORY:
         raise _too_much_memory(bounds)
+    if status == -signal.SIGALRM:  # its own alarm: this process was stopped, or too busy to look
+        raise _too_slow(bounds)
     if status < 0:
         raise ChildError("crash", f"ended the process ({signal.Signals(-status).name})")
     if status:
@@ -85,14 +89,9 @@ def command(work: Callable[..., int], *arguments: Any, bounds: Bounds, name: str
         status, output, errors = json.loads(run(_printing, work, *arguments, bounds=bounds))
     except ChildError as error:
         status, output, errors = 2, "", f"{name}: it {error}{advice.get(error.kind, '')}\n"
-    sys.stderr.write("".join(plain(line)[:LINE_CHARACTERS] + "\n" for line in errors.splitlines()))
+    sys.stderr.write("".join(printable(line)[:LINE_CHARACTERS] + "\n" for line in errors.splitlines()))
     sys.stdout.write(output)
     return int(status)
-
-
-def plain(text: str) -> str:
-    """Return text in which every character that is not printed is escaped."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _printing(work: Callable[..., int], *arguments: Any) -> str:
@@ -166,12 +165,16 @@ def _watch(pid: int, result: int, bounds: Bounds) -> tuple[bytes, ChildError | N
         if _resident_bytes(pid) > allowed_bytes:
             problem = _too_much_memory(bounds)
         elif time.monotonic() > end_s:
-            problem = ChildError("time", f"took more than {bounds.seconds:g} s")
+            problem = _too_slow(bounds)
         elif len(text) > RESULT_BYTES:
             problem = ChildError("crash", "sent a result that is too long")
         if problem is not None:
             os.kill(pid, signal.SIGKILL)
             return b"", problem
+
+
+def _too_slow(bounds: Bounds) -> ChildError:
+    return ChildError("time", f"took more than {bounds.seconds:g} s")
 
 
 def _too_much_memory(bounds: Bounds) -> ChildError:

@@ -102,7 +102,12 @@ def nearest(wanted: str, known: Sequence[str], spelled: Callable[[str], str] = s
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, without its full stop and 300 characters at most; its class if empty."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+    return printable((str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip("."))
+
+
+def printable(text: str) -> str:
+    """Return text in which every character that is not printed is escaped: names in a file move no cursor."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def reason(error: OSError) -> str:

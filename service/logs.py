@@ -66,4 +66,4 @@ def _utc(record: logging.LogRecord) -> str:
 
 def _quoted(value: Any) -> str:
     text = str(value)
-    return repr(text) if not text or any(sign in text for sign in ' "=\n\r\t') else text
+    return repr(text) if not text or not text.isprintable() or any(sign in text for sign in ' "=') else text

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from batchproof.service.bundle import reader as bundle
-from batchproof.service.child_process import Bounds, command, plain
+from batchproof.service.child_process import Bounds, command
 from batchproof.service.cli.verify_table import table
-from batchproof.service.errors import BundleError, EngineError, reason
+from batchproof.service.errors import BundleError, EngineError, printable, reason
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.inference import model
 from batchproof.service.inference import repository as models_folder
@@ -92,7 +92,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         print(f"batchproof verify: {reason(error)}", file=sys.stderr)
     except (BundleError, EngineError, ValueError) as error:
-        print(f"batchproof verify: {plain(str(error))}", file=sys.stderr)
+        print(f"batchproof verify: {printable(str(error))}", file=sys.stderr)
     return 2
 
 
@@ -133,7 +133,7 @@ def _verify_file(arguments: argparse.Namespace, allowed: TimeBudget) -> int:
             "note: the same batch run twice gave different bits: the graph, or the engine, is random", file=sys.stderr
         )
     if onnx_model.without_rows:
-        names = ", ".join(map(plain, onnx_model.without_rows))
+        names = ", ".join(map(printable, onnx_model.without_rows))
         print(f"note: outputs without a batch axis are not compared: {names}", file=sys.stderr)
     runner = Runner(onnx_model, arguments.run_rows)
     return _report(arguments, runner, onnx_model.draw, str(arguments.path), allowed, proved=False)
@@ -153,7 +153,7 @@ def _report(
     if arguments.json:
         print(json.dumps({"subject": subject, **verification.as_dict()}, ensure_ascii=False))
     else:
-        print("\n".join(map(plain, table(verification, subject).splitlines())))
+        print("\n".join(map(printable, table(verification, subject).splitlines())))
     if verification.status == "undecided":
         print(
             f"batchproof verify: not decided within {arguments.timeout} s; --timeout SECONDS allows more",

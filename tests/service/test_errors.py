@@ -58,3 +58,10 @@ def test_the_nearest_name_is_offered() -> None:
     """A typing error is met with the name that was meant, anything else with nothing."""
     assert errors.nearest("pengins", ["penguins", "adult"]) == " Did you mean 'penguins'?"
     assert errors.nearest("zzz", ["penguins"]) == ""
+
+
+def test_text_of_a_file_moves_no_cursor() -> None:
+    """What an engine says of a file is cut to a line, and what a terminal would obey is escaped."""
+    error = RuntimeError("Node (a\x1b[2J\x9b\u202eb) é failed.\nmore")
+    assert errors.first_line(error) == "Node (a\\x1b[2J\\x9b\\u202eb) é failed"
+    assert errors.printable("é 日本 plain") == "é 日本 plain"

@@ -38,6 +38,12 @@ def test_readable_lines_are_one_line(records: list[logging.LogRecord]) -> None:
     assert "\n" not in line
 
 
+def test_readable_lines_move_no_cursor(records: list[logging.LogRecord]) -> None:
+    """A value with control characters, such as a name from a file, is escaped."""
+    event("x", model="a\x1b[2Jb\u202e")
+    assert ReadableLines().format(records[0]).endswith("x model='a\\x1b[2Jb\\u202e'")
+
+
 def test_levels_below_the_least_cost_nothing(records: list[logging.LogRecord]) -> None:
     """An event below the level makes no record."""
     event("x", logging.DEBUG)
