@@ -59,6 +59,7 @@ class Server(uvicorn.Server):
         self._rpc: RpcServer | None = None
         self._link = self._link_over(control) if control else None
         self._stop_at_s: float | None = None  # monotonic seconds; set by the first signal
+        self._is_stop_told = False
         self._is_unwritten = False  # whether the last counters could not be written
 
     def _link_over(self, control: socket.socket) -> SupervisorLink:
@@ -107,13 +108,15 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Go on until a stop is due."""
-        if self._stop_at_s is not None and time.monotonic() >= self._stop_at_s:
-            self.should_exit = True
+        if self._stop_at_s is not None:
+            self._tell_stop()
+            self.should_exit |= time.monotonic() >= self._stop_at_s
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what was admitted, then close."""
         self.service.begin_stop()
+        self._tell_stop()
         if self._link is not None:
             self._link.close()
         await super().shutdown(sockets)
@@ -136,9 +139,6 @@ class Server(uvicorn.Server):
             delay_s += WORKER_STOP_S
         self._stop_at_s = time.monotonic() + delay_s
         self.service.begin_stop()
-        self.config.encoded_headers.append((b"connection", b"close"))
-        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
-        self._tell_state()
         if not delay_s:
             self.should_exit = True
 
@@ -171,6 +171,12 @@ class Server(uvicorn.Server):
         protocol = FastHttpProtocol(self.config, self.server_state, self.lifespan.state)
         protocol.on_closed = self._link.tell_closed
         return protocol
+
+    def _tell_stop(self) -> None:
+        """Log once that the stop has begun; not from the signal's handler, which may interrupt another event."""
+        if not self._is_stop_told:
+            self._is_stop_told = True
+            self._tell_state()
 
     def _tell_state(self) -> None:
         """Log whether requests are taken."""

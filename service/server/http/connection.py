@@ -52,6 +52,7 @@ class FastHttpProtocol(HttpToolsProtocol):
         self._router = application.router
         self._resolve = application.router.resolve
         self._last_url, self._last_path = b"", ""  # of a request without a query: nearly always that of the next one
+        self._app = application.app
         self._settings = application.app.settings
         self._max_body_bytes = application.app.settings.max_body_bytes
         self._has_headers = False  # of the request that is being read
@@ -184,11 +185,14 @@ class FastHttpProtocol(HttpToolsProtocol):
             self._last_url, self._last_path = self.url, path
         return RequestHead(method, path, parsed.query or b"", self.headers)
 
+    def _may_keep_alive(self) -> bool:
+        """Return whether the connection outlives the answer: not where the caller or a stop of the service says so."""
+        return self.parser.should_keep_alive() and not self._app.is_stopping
+
     def _begin(self, endpoint: PredictEndpoint, head: RequestHead) -> None:
         """Begin to collect the body of a prediction."""
         turn = self._turn = self.cycle = PendingRequest(endpoint, head)
-        if not self.parser.should_keep_alive():
-            turn.keep_alive = False
+        turn.keep_alive = self._may_keep_alive()
         if not head.is_plain and head.content_length > SHORT_BODY_BYTES:
             self._look_for_room(turn, head.content_length)
 
@@ -197,7 +201,7 @@ class FastHttpProtocol(HttpToolsProtocol):
 
         A caller that waits to be asked for its body may never send it, so its connection is closed at once.
         """
-        keep_alive = head.has_short_body and self.parser.should_keep_alive()
+        keep_alive = head.has_short_body and self._may_keep_alive()
         self._write(self._router.refuse(head, refusal), keep_alive=keep_alive, has_body=head.method != "HEAD")
         self.cycle = ANSWERED if keep_alive else CLOSING
         if head.waits_to_continue:
@@ -216,6 +220,7 @@ class FastHttpProtocol(HttpToolsProtocol):
         scope[HEAD_KEY], scope[TARGET_KEY] = head, target
         self.expect_100_continue = head.waits_to_continue
         super().on_headers_complete()
+        self.cycle.keep_alive &= self._may_keep_alive()
 
     def _look_for_room(self, turn: PendingRequest, length: int) -> None:
         """Let a long body that would be refused take no memory while it comes."""
