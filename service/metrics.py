@@ -6,14 +6,18 @@ when a worker is replaced, and an answer costs the hot path about a microsecond 
 """
 
 import os
+import tempfile
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import orjson
+
+from batchproof.service.errors import SettingError
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -211,3 +215,20 @@ class Counters:
             return [path for path in self._folder.iterdir() if path.suffix in SUFFIXES and path.name != self._name]
         except OSError:
             return []
+
+
+@contextmanager
+def shared_folder(name: str) -> Iterator[Path]:
+    """Give the folder `name` or, where it is empty, a temporary one; raises SettingError where none can be made."""
+    if name:
+        yield Path(name)
+        return
+    try:
+        temporary = tempfile.TemporaryDirectory(prefix="batchproof-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise SettingError(
+            f"Several workers share their counters in a folder, but there is no temporary one ({error.strerror}): "
+            "set metrics_folder or TMPDIR to a folder that can be written, or workers to 1."
+        ) from error
+    with temporary as path:
+        yield Path(path)

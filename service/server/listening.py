@@ -2,6 +2,7 @@
 
 import importlib.util
 import socket
+from collections.abc import Iterator
 
 from batchproof.installation import hint
 from batchproof.service.errors import SettingError
@@ -30,6 +31,18 @@ def listen(listener: socket.socket) -> None:
     except OSError as error:
         host, port = listener.getsockname()[:2]
         raise _cannot_listen(host, port, error) from error
+
+
+def accepted(listener: socket.socket) -> Iterator[socket.socket]:
+    """Yield the connections that the kernel has accepted, as far as there are descriptors for them."""
+    listener.setblocking(False)
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:  # none is left, or there is no room for one
+            return
+        connection.setblocking(False)
+        yield connection
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> SettingError:

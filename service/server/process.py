@@ -5,9 +5,8 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ import uvicorn
 from batchproof.service.errors import STARTUP_FAILED, SettingError, reason
 from batchproof.service.inference.registry import Snapshot
 from batchproof.service.logs import configure, event, unforeseen
-from batchproof.service.metrics import SUPERVISOR, Counters
+from batchproof.service.metrics import SUPERVISOR, Counters, shared_folder
 from batchproof.service.protocols import head
 from batchproof.service.server import app, banner
 from batchproof.service.server.app import App
@@ -26,7 +25,7 @@ from batchproof.service.server.control import SupervisorLink
 from batchproof.service.server.gc_policy import paused, settle
 from batchproof.service.server.http.asgi import AsgiApp
 from batchproof.service.server.http.connection import FastHttpProtocol
-from batchproof.service.server.listening import BACKLOG, bind, check_rpc, listen
+from batchproof.service.server.listening import BACKLOG, accepted, bind, check_rpc, listen
 from batchproof.service.server.supervisor import Supervisor
 from batchproof.service.server.timing import Timing
 from batchproof.service.settings import Settings
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 SNAPSHOT_S = 1.0  # between two times that a process writes its counters for the others
 BEATS = 5  # signs of life that a worker gives in the time after which it is taken for hung
 LEAST_HANG_S = 1.0  # however short deadlines are, a worker that is busy so long is not killed
+LINGER_S = 0.2  # from the last accepted connection until idle ones are closed: a request may be on its way
 WORKER_STOP_S = 2.0  # how long after its own stop_delay_s a worker waits for its supervisor's word
 
 
@@ -119,11 +119,25 @@ class Server(uvicorn.Server):
         self._tell_stop()
         if self._link is not None:
             self._link.close()
+        await self._let_connections_end(sockets or [])
         await super().shutdown(sockets)
         if self._rpc is not None:
             await self._rpc.stop(self.service.settings.drain_s)
         await self.service.drain()
         self.service.close()
+
+    async def _let_connections_end(self, listeners: Sequence[socket.socket]) -> None:
+        """Accept no more, and give requests that are on their way a moment: each answer closes its connection."""
+        for listener in listeners:
+            for connection in accepted(listener):  # closing it would reset those that the kernel has for us
+                self._take_connection(connection)
+        for server in self.servers:
+            server.close()
+        end_s = time.monotonic() + LINGER_S
+        is_open = True
+        while is_open and time.monotonic() < end_s and not self.force_exit:  # uvicorn has no event for the last one
+            await asyncio.sleep(LINGER_S / 10)
+            is_open = bool(self.server_state.connections)
 
     def handle_exit(self, sig: int, _frame: Any) -> None:
         """Begin to stop: unready at once, and with `Connection: close` in every answer until connections are closed.
@@ -167,9 +181,9 @@ class Server(uvicorn.Server):
         await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
 
     def _protocol(self) -> FastHttpProtocol:
-        assert self._link is not None, "only a worker is given connections"
         protocol = FastHttpProtocol(self.config, self.server_state, self.lifespan.state)
-        protocol.on_closed = self._link.tell_closed
+        if self._link is not None:
+            protocol.on_closed = self._link.tell_closed
         return protocol
 
     def _tell_stop(self) -> None:
@@ -232,28 +246,11 @@ def serve(settings: Settings) -> int:
         if settings.workers == 1:
             return _serve_here(settings, address, listener=listener)
         listen(listener)
-        with counters_folder(settings) as folder:
+        with shared_folder(settings.metrics_folder) as folder:
             return _supervise(settings.model_copy(update={"metrics_folder": str(folder)}), listener, address)
     except SettingError as error:
         sys.stderr.write(f"batchproof: {error}\n")
         return STARTUP_FAILED
-
-
-@contextmanager
-def counters_folder(settings: Settings) -> Iterator[Path]:
-    """Give the folder by which workers share their counters; raises SettingError where no temporary one can be made."""
-    if settings.metrics_folder:
-        yield Path(settings.metrics_folder)
-        return
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="batchproof-", ignore_cleanup_errors=True)
-    except OSError as error:
-        raise SettingError(
-            f"Several workers share their counters in a folder, but there is no temporary one ({error.strerror}): "
-            "set metrics_folder or TMPDIR to a folder that can be written, or workers to 1."
-        ) from error
-    with folder as name:
-        yield Path(name)
 
 
 def _supervise(settings: Settings, listener: socket.socket, address: tuple[str, int]) -> int:
