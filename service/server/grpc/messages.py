@@ -15,6 +15,8 @@ SERVICE = f"{PACKAGE}.GRPCInferenceService"
 NAMED = {"name": (1, "string"), "version": (2, "string")}
 TENSOR = {"name": (1, "string"), "datatype": (2, "string"), "shape": (3, "repeated int64")}
 FIELDS: dict[str, dict[str, tuple[int, str]]] = {
+    "CheckRequest": {"service": (1, "string")},  # of grpc.health.v1; names of messages are not on the wire
+    "CheckResponse": {"status": (1, "int32")},  # an enumeration there, which is written alike
     "ServerLiveRequest": {},
     "ServerLiveResponse": {"live": (1, "bool")},
     "ServerReadyRequest": {},

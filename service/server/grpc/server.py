@@ -25,6 +25,7 @@ from batchproof.service.protocols.oip.metadata import inputs_of, model_of, outpu
 from batchproof.service.server.app import App
 from batchproof.service.server.deployment import Deployment
 from batchproof.service.server.gate import Gate, RpcMethod
+from batchproof.service.server.grpc.health import HEALTH_SERVICE, HealthService
 from batchproof.service.server.grpc.messages import SERVICE, classes
 from batchproof.service.server.grpc.tensors import Tensors
 
@@ -52,6 +53,7 @@ class RpcServer:
         self._gate = gate
         self._messages = classes()
         self._tensors: WeakKeyDictionary[Deployment, Tensors] = WeakKeyDictionary()
+        self._health = HealthService(app, self._messages["CheckResponse"])
         self._handlers = {
             "ServerLive": self._server_live,
             "ServerReady": self._server_ready,
@@ -59,6 +61,7 @@ class RpcServer:
             "ServerMetadata": self._server_metadata,
             "ModelMetadata": self._model_metadata,
             "ModelInfer": self._infer,
+            "Check": self._health.check,
         }
         self._server = grpc.aio.server(
             options=[
@@ -77,6 +80,7 @@ class RpcServer:
 
     async def stop(self, grace_s: float) -> None:
         """Take no more calls, and end those that are open after `grace_s`."""
+        self._health.end()
         await self._server.stop(grace_s)
 
     def method(self, path: str, metadata: Iterable[tuple[str, str | bytes]]) -> Any:
@@ -86,7 +90,13 @@ class RpcServer:
         error = self._gate.check(head, RpcMethod(name))
         if error is not None:  # as a stream of messages, of which none is awaited
             return grpc.stream_stream_rpc_method_handler(partial(self._refuse, head, name, error))
-        if service != SERVICE or name not in self._handlers:
+        if (service, name) == (HEALTH_SERVICE, "Watch"):
+            return grpc.unary_stream_rpc_method_handler(
+                self._health.watch,
+                request_deserializer=self._messages["CheckRequest"].FromString,
+                response_serializer=self._messages["CheckResponse"].SerializeToString,
+            )
+        if service != (HEALTH_SERVICE if name == "Check" else SERVICE) or name not in self._handlers:
             return None
         return grpc.unary_unary_rpc_method_handler(
             partial(self._answer, head, name),

@@ -8,9 +8,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 from batchproof.service import errors
 from batchproof.service.errors import ServiceError
+from batchproof.service.protocols.accept import preferred
 from batchproof.service.protocols.compression import ENCODING_HEADER, unpacked
 from batchproof.service.protocols.head import HEAD_KEY, ID_HEADER, RequestHead
 from batchproof.service.protocols.interface import Answer
@@ -20,7 +22,7 @@ from batchproof.service.server.gate import Gate, Page, Refusal
 from batchproof.service.server.http.access_log import Message, Receive, Scope, Send, logged
 from batchproof.service.server.http.cors import PREFLIGHT
 from batchproof.service.server.http.health import health
-from batchproof.service.server.http.router import TARGET_KEY, Resolved, Router
+from batchproof.service.server.http.router import TARGET_KEY, Resolved, Router, without_slash
 from batchproof.service.server.http.rules import standard_gate
 from batchproof.service.tables.streaming.body import GoneError
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
@@ -88,6 +90,8 @@ class AsgiApp:
             return {}
         extra_headers = cors if target.kind == "preflight" else [*cors, (ID_HEADER, head.request_id.encode())]
         if answer is None:
+            if target.path != "/":
+                scope = {**scope, "path": without_slash(scope["path"])}
             await (await self._load_pages())(scope, receive, _with_headers(send, extra_headers))
         else:
             await _send(send, answer, extra_headers)
@@ -100,7 +104,7 @@ class AsgiApp:
         if page.kind in ("health", "metrics"):
             return health(self.app, head.method, page.path)
         if page.kind == "web":
-            return None
+            return _without_slash(head, page)
         answer = page.protocol.page(self.app.server_info, head.method, page.path)
         if answer is None:
             raise ServiceError(404, "not_found", f"There is nothing at {page.path}.")
@@ -144,6 +148,18 @@ class AsgiApp:
         if self._pages is None:
             self._pages = loop.run_in_executor(None, _make_pages, self.app)
         return await asyncio.shield(self._pages)
+
+
+def _without_slash(head: RequestHead, page: Page) -> Answer | None:
+    """Send a browser from /docs/ to /docs, since links in a page are relative to its path; None for other requests."""
+    has_slash = head.path.endswith("/") and not head.path.endswith("//") and page.path != "/"
+    if (
+        head.method not in ("GET", "HEAD")
+        or not has_slash
+        or preferred(head.special.get(b"accept"), ("application/json", "text/html")) != "text/html"
+    ):
+        return None
+    return Answer(308, ((b"location", b"../" + quote(page.path.rpartition("/")[2]).encode()),), b"")
 
 
 async def read_body(receive: Receive, limit_bytes: int) -> bytes:

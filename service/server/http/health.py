@@ -9,10 +9,14 @@ from batchproof.service.protocols.interface import JSON, Answer
 from batchproof.service.server.app import App
 
 LIVE = Answer(200, (JSON,), b'{"live":true}')
+OPTIONS_PATHS = ("/", "*", "/*")  # which load balancers check with OPTIONS, HAProxy's `option httpchk` by default
+ALLOW = (b"allow", b"GET, HEAD, POST, OPTIONS")
 
 
 def health(app: App, method: str, path: str) -> Answer:
-    """Answer /health/live, /health/ready or /metrics; raises 405."""
+    """Answer /health/live, /health/ready or /metrics, and OPTIONS of the service as a whole; raises 405."""
+    if method == "OPTIONS" and path in OPTIONS_PATHS:
+        return Answer(204 if app.is_ready else 503, (ALLOW,), b"")
     if method not in ("GET", "HEAD"):
         message = f"Method {method:.20} not allowed; use GET."
         raise ServiceError(405, "method_not_allowed", message, allow="GET, HEAD")

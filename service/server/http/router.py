@@ -15,6 +15,7 @@ from batchproof.service.server.endpoint import PredictEndpoint
 from batchproof.service.server.gate import Gate, Page, Refusal
 from batchproof.service.server.http.access_log import log_answer
 from batchproof.service.server.http.cors import Origins
+from batchproof.service.server.http.health import OPTIONS_PATHS
 from batchproof.service.tables.formats import wants_table
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
 
@@ -46,12 +47,12 @@ class Router:
 
     def locate(self, head: RequestHead) -> Resolved:
         """Return what would answer the request, without asking the gate."""
-        routes = self.app.routes
-        endpoint = routes.endpoints.get(head.path)
+        routes, path = self.app.routes, without_slash(head.path)
+        endpoint = routes.endpoints.get(path)
         if endpoint is None or head.method != "POST":
             return self._page(head, is_predict_route=endpoint is not None)
         if wants_table(head.special):
-            return routes.tables.get(head.path, endpoint)
+            return routes.tables.get(path, endpoint)
         return endpoint
 
     def refuse(self, head: RequestHead, refusal: Refusal) -> Answer:
@@ -76,10 +77,12 @@ class Router:
 
     def _page(self, head: RequestHead, *, is_predict_route: bool) -> Page | Refusal:
         """Return the page of a path, or the refusal of a method that the path has not."""
-        path = self._without_prefix(head.path)
+        path = without_slash(self._without_prefix(head.path))
         protocol = self._claiming(path)
         if head.method == "OPTIONS" and self.origins.headers(head):
             return Page("preflight", path, protocol or self.app.protocols[0])
+        if head.method == "OPTIONS" and path in OPTIONS_PATHS:
+            return Page("health", path, self.app.protocols[0])
         is_probe = protocol is not None and path == protocol.probe_path and head.method in ("GET", "HEAD")
         if is_predict_route and not is_probe:
             message = f"Method {head.method:.20} not allowed; use POST."
@@ -99,3 +102,8 @@ class Router:
         """Return the path without the prefix that a proxy put before it."""
         prefix = self.app.settings.root_path
         return path.removeprefix(prefix) if path.startswith(prefix + "/") else path
+
+
+def without_slash(path: str) -> str:
+    """Return a path without the slashes at its end: /predict/ is /predict for every route."""
+    return path.rstrip("/") or "/" if path.endswith("/") else path

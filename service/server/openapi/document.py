@@ -42,6 +42,8 @@ def openapi(pages: FastAPI, app: App) -> dict[str, Any]:
     """Return one document of the pages' and all protocols' routes."""
     document = deepcopy(pages.openapi())
     document["openapi"] = "3.1.0"
+    if app.settings.root_path:  # every path below is behind the prefix that a proxy puts before it
+        document["servers"] = [{"url": app.settings.root_path}]
     document["tags"] = [{"name": "predict"}, {"name": "models"}, {"name": "health"}]
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(SCHEMAS)

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from batchproof import __version__
 from batchproof.service.errors import ServiceError
 from batchproof.service.logs import event
+from batchproof.service.protocols.accept import preferred
 from batchproof.service.protocols.head import HEAD_KEY, RequestHead
 from batchproof.service.server.app import App
 from batchproof.service.server.openapi.document import Document
@@ -55,6 +56,9 @@ def _add_documents(app: FastAPI, service: App) -> None:
         app.router.add_route(path, get, methods=["GET"], include_in_schema=False)
 
     def start_page(request: Request) -> Response:
+        accept = request.headers.get("accept", "").encode("latin-1")
+        if preferred(accept, ("text/html", "application/json")) == "application/json":  # as clients of KServe ask
+            return JSONResponse({"status": "alive"})
         base = str(request.base_url).rstrip("/")
         return Response(start.page(service, base), media_type=HTML, headers=SECURITY_HEADERS)
 

@@ -115,7 +115,6 @@ INFER = "/v2/models/flowers/infer"
         ("GET", "/v2/models/a%2Fb", "", {}, 404),
         ("POST", "/v2/models/nobody/infer", BODY, {}, 404),
         ("POST", "/v2/models/flowers/versions/9/infer", BODY, {}, 404),
-        ("POST", INFER + "/", BODY, {}, 404),
         ("POST", "/ml/v2/models/nobody/infer", BODY, {}, 404),
         ("GET", INFER, "", {}, 405),
         ("PUT", "/ml" + INFER, BODY, {}, 405),
