@@ -11,7 +11,7 @@ from batchproof.service.errors import EngineError
 from batchproof.service.features.arrays import Outputs
 from batchproof.service.inference.runner import Feeds
 from batchproof.service.invariance.onnx_inputs import Input, Node, check_bytes, settle
-from batchproof.service.invariance.onnx_outputs import arrays_of, batch_axis
+from batchproof.service.invariance.onnx_outputs import arrays_of, batch_axis, sequences_by_row
 
 
 class Session(Protocol):
@@ -50,12 +50,13 @@ class OnnxModel:
     inputs: list[Input]
     integers_below: int = 2
     row_axes: dict[str, int] = field(default_factory=dict)  # output -> its batch axis, found by running the graph
+    by_row: frozenset[str] = frozenset()  # outputs that are sequences with an entry for each row
     without_rows: list[str] = field(default_factory=list)  # outputs that do not follow the batch: not compared
     is_repeatable: bool = True  # whether the same batch gave the same bits twice
 
     def run(self, feeds: Feeds) -> Outputs:
         """Run one batch, constants filled in; raises EngineError."""
-        outputs = self._run(feeds)
+        outputs = self.arrays(self._run(feeds))
         missing = [name for name in self.row_axes if name not in outputs]
         if missing:
             raise EngineError(f"the output {missing[0]!r:.100} is left out in some batches")
@@ -72,20 +73,27 @@ class OnnxModel:
         batched = [node for node in self.inputs if node.batch_axis is not None]
         return [node.rows(random, edges=number == 0, integers_below=self.integers_below) for node in batched]
 
-    def first(self, rows: int) -> Outputs:
+    def first(self, rows: int) -> Mapping[str, Any]:
         """Run the first batch of so many rows; returns every output as it is. Raises EngineError that names the batch."""
         try:
             return self._run([None if array is None else array[:rows] for array in self.draw(1)])
         except EngineError as error:
             raise EngineError(f"a batch of {rows} random rows: {error}") from error
 
-    def _run(self, feeds: Feeds) -> Outputs:
+    def arrays(self, outputs: Mapping[str, Any]) -> Outputs:
+        """Return outputs as plain arrays; raises EngineError where those of the rows differ in shape."""
+        try:
+            return arrays_of(outputs, self.by_row)
+        except ValueError as error:
+            raise EngineError(f"the entries of a sequence, one for each row, differ in shape: {error}") from error
+
+    def _run(self, feeds: Feeds) -> Mapping[str, Any]:
         batches = iter(feeds)
         whole = [
             self._constants[node.name] if node.batch_axis is None else node.placed(_present(next(batches)))
             for node in self.inputs
         ]
-        return arrays_of(self.session.run(whole))
+        return self.session.run(whole)
 
     @cached_property
     def _constants(self) -> dict[str, np.ndarray]:
@@ -103,7 +111,9 @@ def prepare(session: Session, options: BatchOptions | None = None) -> OnnxModel:
     inputs = settle(session.inputs, options.dims, options.batch, options.shapes)
     check_bytes(inputs, options.batch_rows)
     model = OnnxModel(session, inputs, options.integers_below)
-    two, again, three = (model.first(rows) for rows in (2, 2, 3))
+    firsts = [model.first(rows) for rows in (2, 2, 3)]
+    model.by_row = sequences_by_row(firsts[0], firsts[2])
+    two, again, three = map(model.arrays, firsts)
     axes = {name: batch_axis(two[name], three.get(name)) for name in two}
     model.row_axes = {name: axis for name, axis in axes.items() if axis is not None}
     model.without_rows = [name for name, axis in axes.items() if axis is None]

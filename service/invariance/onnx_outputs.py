@@ -1,7 +1,7 @@
 """The outputs of any ONNX file as plain arrays: tensors, sequences of tensors, maps, and sequences of maps."""
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,13 +9,34 @@ import numpy as np
 from batchproof.service.features.arrays import Outputs
 
 
-def arrays_of(outputs: Mapping[str, Any]) -> Outputs:
+def arrays_of(outputs: Mapping[str, Any], by_row: Collection[str] = ()) -> Outputs:
     """Return every part of every output as an array of numbers, by name.
 
-    A sequence of maps, as exporters of scikit-learn write probabilities, is one array with a column for each key; other
-    sequences and maps have one array for each of their parts: `name[0]`, `name['key']`.
+    A sequence of maps, as exporters of scikit-learn write probabilities, is one array with a column for each key; a
+    sequence named in `by_row`, with an entry for each row, is one array [rows, ...]. Other sequences and maps have one
+    array for each of their parts: `name[0]`, `name['key']`. Raises ValueError where entries of rows differ in shape.
     """
-    return {label: array for name, output in outputs.items() for label, array in _parts(name, output)}
+    arrays: dict[str, np.ndarray] = {}
+    for name, output in outputs.items():
+        if name in by_row:
+            arrays[name] = np.stack([_plain(np.asarray(entry)) for entry in output])
+        else:
+            arrays.update(_parts(name, output))
+    return arrays
+
+
+def sequences_by_row(two: Mapping[str, Any], three: Mapping[str, Any]) -> frozenset[str]:
+    """Return the outputs that are sequences of tensors with an entry for each row, seen with 2 rows and with 3."""
+    return frozenset(
+        name
+        for name, output in two.items()
+        if _is_tensors(output) and _is_tensors(three.get(name)) and (len(output), len(three[name])) == (2, 3)
+    )
+
+
+def _is_tensors(output: Any) -> bool:
+    is_sequence = isinstance(output, Sequence) and not isinstance(output, str)
+    return is_sequence and not any(isinstance(entry, Mapping) for entry in output)
 
 
 def batch_axis(two: np.ndarray | None, three: np.ndarray | None) -> int | None:

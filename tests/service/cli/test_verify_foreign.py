@@ -93,6 +93,15 @@ def test_sequence_of_tensors_is_compared(tmp_path: Path) -> None:
     assert verify(written(tmp_path, nodes, outputs=sequence)) == 1
 
 
+def test_sequence_with_an_entry_for_each_row_is_compared(tmp_path: Path) -> None:
+    """A sequence as long as the batch is compared entry by entry: one whose entries depend on the others is found."""
+    sequence = [helper.make_tensor_sequence_value_info("y", FLOAT, None)]
+    split = node("SplitToSequence", ["z"], ["y"], axis=0, keepdims=0)
+    assert verify(written(tmp_path, [node("Identity", ["x"], ["z"]), split], outputs=sequence)) == 0
+    mixed = [node("ReduceMean", ["x"], ["m"], axes=[0]), node("Sub", ["x", "m"], ["z"]), split]
+    assert verify(written(tmp_path, mixed, outputs=sequence)) == 1
+
+
 def test_map_of_numbered_classes_is_compared(tmp_path: Path) -> None:
     """Maps by whole numbers, as exporters of scikit-learn write probabilities, are compared column by column."""
     kind = onnx.TypeProto()
