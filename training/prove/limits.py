@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from math import prod
 
-MAX_FILE_BYTES = 2**30  # the constants and what is known of them take up to four times as much memory
-MAX_STRUCTURE_BYTES = (
-    2**24
-)  # of it, but for the raw data of constants: protobuf unpacks this up to fifty times as large
+MAX_FILE_BYTES = 2**29  # a bundle's model.onnx has no more; what is known of its constants takes up to four times that
+MAX_STRUCTURE_BYTES = 2**23  # besides the raw data of constants: a byte of it may be a hundred once unpacked
 MAX_FIELDS = 200_000  # of a larger file: nodes, constants and what describes them
 MAX_NODES = 20_000
 MAX_INPUTS = 100

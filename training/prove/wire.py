@@ -1,4 +1,4 @@
-"""How much of a serialised file is structure, read without building it: two bytes of it can become a hundred in memory.
+"""How much of a serialised file is structure, read without building it: a byte of it can become a hundred in memory.
 
 The raw data of the stored constants is the one part whose memory is its own size. All else (nodes, names, numbers
 that are stored one by one) is bounded before protobuf unpacks it.
