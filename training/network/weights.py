@@ -19,9 +19,7 @@ class Weights:
 
     preprocess: Preprocess
     folded: Folded
-    maxima: tuple[
-        tuple[np.ndarray, ...], ...
-    ]  # [member][hidden layer] -> greatest activation of each channel [channels]
+    maxima: tuple[tuple[np.ndarray, ...], ...]  # [member][hidden layer] -> [channels] greatest activations
 
 
 def maxima_of(folded: Folded, x: np.ndarray, codes: np.ndarray | None) -> tuple[tuple[np.ndarray, ...], ...]:
