@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from batchproof.service.cli.parser import Arguments
-from batchproof.service.errors import USAGE
+from batchproof.service.errors import USAGE, ended, reason
+from batchproof.service.tables.offline.sources import source_path
 from batchproof.training.cli.arguments import number, refuse, whole_number, whole_numbers
 from batchproof.training.settings import GROUPS, SettingError, Settings, flag, make, read_file, type_name
 
@@ -63,7 +64,12 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
-    parser.add_argument("table", metavar="TABLE", type=Path, help="a CSV, TSV, Parquet or Arrow file")
+    parser.add_argument(
+        "table",
+        metavar="TABLE",
+        type=Path,
+        help="a CSV, TSV, JSON Lines, Parquet or Arrow file, a folder of Parquet files, or - for standard input",
+    )
     parser.add_argument("--settings", metavar="FILE", type=Path, help="a TOML file with any of the settings below")
     parser.add_argument("--quiet", action="store_true", help="do not show the epochs")
     groups = {name: parser.add_argument_group(name, text) for name, text in GROUPS.items()}
@@ -91,11 +97,14 @@ def train(options: argparse.Namespace) -> int:
     from batchproof.training.prove import ProofError
 
     try:
-        run(path, settings, Progress(quiet=quiet), start_s)
+        with source_path(path) as source:
+            run(source, settings, Progress(quiet=quiet), start_s)
     except (TableError, SettingError, CheckpointError) as error:
         return refuse(PROGRAM, error, USAGE)
     except (ParityError, ProofError, WriteError) as error:
         return refuse(PROGRAM, error, FAILED)
+    except OSError as error:  # a full disk, a folder that was taken away
+        return refuse(PROGRAM, f"the run stopped without a bundle: {ended(reason(error))}", FAILED)
     return 0
 
 
@@ -107,7 +116,7 @@ def _argument(entry: Field[Any]) -> dict[str, Any]:
     if kind == "bool":
         return {**common, "action": argparse.BooleanOptionalAction if default else "store_true"}
     if kind.startswith("tuple[str"):
-        return {**common, "action": "append", "metavar": "COLUMN"}
+        return {**common, "action": "append", "metavar": METAVARS.get(entry.name, "COLUMN")}
     if kind.startswith("tuple[int"):
         return {**common, "type": whole_numbers, "metavar": "N,N"}
     choices = entry.metadata["choices"]
@@ -122,7 +131,16 @@ def _argument(entry: Field[Any]) -> dict[str, Any]:
     }
 
 
-METAVARS = {"target": "COLUMN", "split_column": "COLUMN", "test": "FILE", "models": "FOLDER"}
+METAVARS = {
+    "target": "COLUMN",
+    "split_column": "COLUMN",
+    "missing": "VALUE",
+    "date_format": "FORMAT",
+    "decimal": "SIGN",
+    "thousands": "SIGN",
+    "test": "FILE",
+    "models": "FOLDER",
+}
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from batchproof.service.cli.parser import Arguments
 from batchproof.service.errors import USAGE
+from batchproof.service.tables.offline.sources import source_path
 from batchproof.training.cli.arguments import refuse, whole_number
 from batchproof.training.data.table import TableError
+from batchproof.training.data.text_options import COLUMN_FLAGS
 from batchproof.training.settings import ENCODINGS, SettingError, make
 
 PROGRAM = "batchproof-train compare"
@@ -22,10 +24,13 @@ def main(arguments: Sequence[str]) -> int:
     try:
         values = {name: value for name, value in vars(options).items() if name not in ("table", "folds")}
         settings = make(values)
-        data = prepare(options.table, settings)
+        with source_path(options.table) as source:
+            data = prepare(source, settings)
         check_folds(options.folds, len(data.target.y))
-        # torch takes seconds to load: a fault of the table is refused before.
-        from batchproof.training.evaluation.cross_validation import compare, verdict
+        # torch takes seconds to load: most faults of the table are refused before.
+        from batchproof.training.evaluation.cross_validation import check_classes, compare, verdict
+
+        check_classes(data.target, settings.seed, options.folds)
 
         unit = "RMSE" if data.target.classes is None else "log loss"
         print(f"{options.table.name}: {len(data.target.y)} rows, {data.target.task}, {options.folds} folds", flush=True)
@@ -56,7 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
         description="Cross-validate the network against a constant, a linear model and boosted trees, and advise which to use.",
         argument_default=argparse.SUPPRESS,
     )
-    parser.add_argument("table", metavar="TABLE", type=Path, help="a CSV, TSV, Parquet or Arrow file")
+    parser.add_argument("table", metavar="TABLE", type=Path, help="a file as for training, or - for standard input")
     parser.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
     parser.add_argument("--folds", type=whole_number, default=5, help="number of folds (%(default)s)")
     parser.add_argument("--task", choices=("binary", "multiclass", "regression"), help="left out: inferred")
@@ -67,6 +72,11 @@ def make_parser() -> argparse.ArgumentParser:
         "--encoding", metavar="{" + ",".join(ENCODINGS) + "}", help="left out: chosen by validation loss"
     )
     parser.add_argument("--threads", type=whole_number, help="CPU threads of torch")
-    for flag in ("numeric", "categorical", "date", "drop", "keep"):
-        parser.add_argument(f"--{flag}", action="append", metavar="COLUMN", help="as for training; may be repeated")
+    for flag in COLUMN_FLAGS:
+        parser.add_argument(f"--{flag}", action="append", metavar="COLUMN", help="as for training; a,b or repeated")
+    parser.add_argument("--missing", action="append", metavar="VALUE", help="as for training, as are those below")
+    parser.add_argument("--date-format", action="append", metavar="FORMAT", help="how dates are written")
+    parser.add_argument("--decimal", metavar="SIGN", help="the sign before decimals")
+    parser.add_argument("--thousands", metavar="SIGN", help="the sign between thousands")
+    parser.add_argument("--strip", action="store_true", help="leave out blanks around texts")
     return parser

@@ -78,7 +78,7 @@ def mark_warning(column: Column) -> str | None:
         mark = values[place]
         if mark not in MARKS or counts[place] < 2 or len(rest) < 2:
             continue
-        is_far = (mark < 0 <= rest[0]) if place == 0 else mark > rest[-1] + 2 * (rest[-1] - rest[0])
+        is_far = (mark < 0 <= rest[0]) if place == 0 else mark > rest[-1] + (rest[-1] - rest[0])
         if is_far and (abs(mark) > 9 or len(rest) > MANY_VALUES):
             setting = f"{column.name}={mark:g}"
             return (

@@ -8,6 +8,7 @@ from batchproof.training.data.number_rules import MOST_STRAYS
 from batchproof.training.data.text_options import Texts, flag_text
 
 SHOWN = 40  # characters of a value in a sentence
+FEW_VALUES = 20  # distinct texts that are numbers and yet may be codes
 MOST_CHARACTERS = 60  # of a text that may be a date
 
 
@@ -35,6 +36,8 @@ def _on_numbers(texts: Texts) -> list[str]:
     strays = [level for level, number in zip(others, numbers, strict=True) if number is None]
     if strays:
         return _on_strays(texts, strays, "numbers")
+    if len(texts.levels) <= FEW_VALUES:
+        return []  # a typed table says that these are texts, and few of them are codes
     numeric = flag_text("numeric", texts.name)
     return (
         []

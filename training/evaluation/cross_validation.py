@@ -11,6 +11,8 @@ import numpy as np
 from batchproof.training.data import schema
 from batchproof.training.data.dataset import Dataset
 from batchproof.training.data.split import Split
+from batchproof.training.data.table import TableError
+from batchproof.training.data.target import Target
 from batchproof.training.data.text_options import resolve
 from batchproof.training.evaluation import metrics
 from batchproof.training.evaluation.baselines import BASELINES
@@ -66,16 +68,34 @@ def split_into_folds(data: Dataset, settings: Settings, folds: int) -> Iterator[
     Rows are dealt to folds within each class. Ranges and categories are taken from each fold's own training rows.
     """
     keep = resolve(settings, data.table.names).keep
-    order = np.random.default_rng(settings.seed).permutation(len(data.target.y))
-    order = order[np.argsort(data.target.strata[order], kind="stable")]
-    for number in range(folds):
-        others = np.delete(order, np.s_[number::folds])
-        split = Split(*map(np.sort, (np.delete(others, np.s_[::4]), others[::4], order[number::folds])))
+    for split in fold_splits(data.target.strata, settings.seed, folds):
         described = schema.infer(data.columns, data.target, split.train, rare_rows=settings.rare_rows, keep=keep)
         arrays = {
             part: schema.encode(described.signature, data.columns, getattr(split, part)) for part in Split._fields
         }
         yield replace(data, schema=described, split=split, arrays=arrays)
+
+
+def fold_splits(strata: np.ndarray, seed: int, folds: int) -> Iterator[Split]:
+    """Yield the split of each fold, every stratum [rows] dealt to all of them."""
+    order = np.random.default_rng(seed).permutation(len(strata))
+    order = order[np.argsort(strata[order], kind="stable")]
+    for number in range(folds):
+        others = np.delete(order, np.s_[number::folds])
+        yield Split(*map(np.sort, (np.delete(others, np.s_[::4]), others[::4], order[number::folds])))
+
+
+def check_classes(target: Target, seed: int, folds: int) -> None:
+    """Raise TableError for a class that a fold's training rows lack: nothing could learn it there."""
+    if target.classes is None:
+        return
+    for split in fold_splits(target.strata, seed, folds):
+        for code in np.setdiff1d(target.y, target.y[split.train]).tolist():
+            rows = int((target.y == code).sum())
+            raise TableError(
+                f"class {target.classes[code]!r} has {rows} of {len(target.y)} rows, and a fold trains without any of them: "
+                "add rows of that class, or remove these."
+            )
 
 
 def network(data: Dataset, settings: Settings) -> np.ndarray:

@@ -35,19 +35,21 @@ class Checkpoint:
         self._last_s = -interval_s
 
     def save(self, state: Mapping[str, "Tensor"]) -> None:
-        """Replace the file, unless it was replaced less than the interval ago."""
+        """Replace the file, unless it was replaced less than the interval ago. Raises CheckpointError on a full disk."""
         from safetensors.torch import save
 
         now = time.monotonic()
         if now - self._last_s < self._interval_s:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        content = save({name: tensor.contiguous() for name, tensor in state.items()}, {"key": self.key})
         part = self.path.with_suffix(".part")
-        with part.open("wb") as file:
-            file.write(save({name: tensor.contiguous() for name, tensor in state.items()}, {"key": self.key}))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            _write(part, content)
+            part.replace(self.path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise CheckpointError(f"the checkpoint {self.path} cannot be written: {error.strerror}.") from error
         self._last_s = time.monotonic()
 
     def load(self) -> "dict[str, Tensor]":
@@ -67,6 +69,13 @@ class Checkpoint:
     def remove(self) -> None:
         """Delete the file, where there is one."""
         self.path.unlink(missing_ok=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 NOT_KEYED = ("models", "resume", "tensorboard", "version")  # settings that do not change a fit

@@ -79,6 +79,16 @@ def standard_input(stream: BinaryIO | None = None) -> Iterator[Path]:
         yield path.rename(path.with_name(f"stdin{_suffix(path)}"))
 
 
+@contextmanager
+def source_path(path: Path) -> Iterator[Path]:
+    """Yield the path of a table; of `-` that of a temporary file that holds standard input."""
+    if str(path) != STANDARD_INPUT:
+        yield path
+        return
+    with standard_input() as spooled:
+        yield spooled
+
+
 def _suffix(path: Path) -> str:
     """Return the ending of a file's format, by its first bytes; text that is not JSON is CSV."""
     with path.open("rb") as file:
