@@ -6,6 +6,7 @@ The names below load what they need on first use; `import batchproof` itself loa
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from batchproof.scorer import Scorer
     from batchproof.service.client import AsyncClient, Client, RefusedError
     from batchproof.service.local_model import load_model
     from batchproof.training.estimators.estimator import BatchNormMLPClassifier, BatchNormMLPRegressor
@@ -17,6 +18,7 @@ __all__ = [
     "BatchNormMLPRegressor",
     "Client",
     "RefusedError",
+    "Scorer",
     "__version__",
     "load_model",
 ]
@@ -26,6 +28,7 @@ _HOMES = {
     "AsyncClient": ("batchproof.service.client", ("client",)),
     "Client": ("batchproof.service.client", ("client",)),
     "RefusedError": ("batchproof.service.client", ("client",)),
+    "Scorer": ("batchproof.scorer", ("cpu", "tables")),
     "load_model": ("batchproof.service.local_model", ("cpu",)),
     "BatchNormMLPClassifier": ("batchproof.training.estimators.estimator", ("cpu", "training")),
     "BatchNormMLPRegressor": ("batchproof.training.estimators.estimator", ("cpu", "training")),

@@ -209,6 +209,12 @@ def _parquet_file(file: BinaryIO, unpacking: Unpacking) -> parquet.ParquetFile:
     return parquet.ParquetFile(file, read_dictionary=texts, **ways)
 
 
+def batch_blocks(schema: pa.Schema, batches: Iterator[pa.RecordBatch], reading: Reading) -> Blocks:
+    """Read record batches that are in memory."""
+    with _Faults("arrow"):
+        yield from record_blocks(schema, batches, reading, Unpacking(None))
+
+
 def record_blocks(
     schema: pa.Schema, batches: Iterator[pa.RecordBatch], reading: Reading, unpacking: Unpacking
 ) -> Blocks:

@@ -1,6 +1,6 @@
 """Answers as Arrow streams, Arrow files and Parquet. Loaded only where pyarrow is installed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import ipc, parquet
 
+from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.inference.model import Model
 from batchproof.service.tables.formats import ARROW_FILE, ARROW_STREAM, PARQUET, Format
 from batchproof.service.tables.parameters import Parameters
@@ -48,6 +49,44 @@ class Drain:
         return b"".join(parts)
 
 
+class ResultArrays:
+    """The columns that an answer adds, as Arrow has them."""
+
+    def __init__(self, manifest: Manifest, parameters: Parameters) -> None:
+        """Name and type them."""
+        self._names = ResultColumns(manifest, parameters)
+        added = [pa.float32()] * len(self._names.probabilities) + [pa.string()] * self._names.has_errors
+        types = [TYPES[self._names.datatype], *added]
+        self.fields = [pa.field(name, kind) for name, kind in zip(self._names.names, types, strict=True)]
+
+    def check(self, names: Collection[str]) -> None:
+        """Refuse with 422 a table that has a column of such a name already."""
+        self._names.check(names)
+
+    def arrays(self, answered: Answered) -> list[pa.Array]:
+        """Return the added columns of a block; a row that did not run has nulls."""
+        rows, kept = answered.block.rows, answered.kept
+        places = None if len(kept) == rows else pa.array(_places(rows, kept), mask=_absent(rows, kept))
+        values = answered.outputs.get(self._names.output)
+        columns = []
+        if values is None:  # no row of the block ran
+            columns = [pa.nulls(rows, field.type) for field in self.fields]
+        elif self._names.output == "value":
+            columns = [_spread(pa.array(values[:, 0]), places)]
+        else:
+            winners = pa.array(values.argmax(axis=1))
+            labels = pa.array(self._names.labels, TYPES[self._names.datatype])
+            columns = [_spread(labels.take(winners), places)]
+            columns += [_spread(pa.array(np.ascontiguousarray(column)), places) for column in values.T]
+        if self._names.has_errors:
+            bad = sentences(answered.problems)
+            errors = (
+                pa.array([bad.get(row) for row in range(rows)], pa.string()) if bad else pa.nulls(rows, pa.string())
+            )
+            columns = [*columns[: len(self.fields) - 1], errors]
+        return columns
+
+
 class ColumnarWriter:
     """A table with types; the table's own columns keep theirs."""
 
@@ -55,7 +94,7 @@ class ColumnarWriter:
 
     def __init__(self, model: Model, parameters: Parameters, wanted: Format, file: BinaryIO | None = None) -> None:
         """Begin when the first block says what the columns are; with a `file` nothing is left to return as bytes."""
-        self._added = ResultColumns(model.manifest, parameters)
+        self._added = ResultArrays(model.manifest, parameters)
         self._appends = parameters.answer == "append"
         self._format = wanted
         self._drain = Drain(file)
@@ -64,13 +103,10 @@ class ColumnarWriter:
         self._waiting_rows = 0
         self._waiting_bytes = 0
         self._schema = pa.schema([])
-        added = [pa.float32()] * len(self._added.probabilities) + [pa.string()] * self._added.has_errors
-        types = [TYPES[self._added.datatype], *added]
-        self._fields = [pa.field(name, kind) for name, kind in zip(self._added.names, types, strict=True)]
 
     def write(self, answered: Answered) -> bytes:
         """Return the bytes of one more batch, as far as the format has them ready."""
-        columns = self._columns(answered)
+        columns = self._added.arrays(answered)
         own = answered.block.batch() if self._appends else None
         if self._writer is None:
             self._begin([] if own is None else list(own.schema))
@@ -102,30 +138,8 @@ class ColumnarWriter:
 
     def _begin(self, own: list[pa.Field]) -> None:
         self._added.check([field.name for field in own])
-        self._schema = pa.schema([*own, *self._fields])
+        self._schema = pa.schema([*own, *self._added.fields])
         self._writer = _opened(pa.PythonFile(self._drain, mode="w"), self._schema, self._format)
-
-    def _columns(self, answered: Answered) -> list[pa.Array]:
-        rows, kept = answered.block.rows, answered.kept
-        places = None if len(kept) == rows else pa.array(_places(rows, kept), mask=_absent(rows, kept))
-        values = answered.outputs.get(self._added.output)
-        columns = []
-        if values is None:  # no row of the block ran
-            columns = [pa.nulls(rows, field.type) for field in self._fields]
-        elif self._added.output == "value":
-            columns = [_spread(pa.array(values[:, 0]), places)]
-        else:
-            winners = pa.array(values.argmax(axis=1))
-            labels = pa.array(self._added.labels, TYPES[self._added.datatype])
-            columns = [_spread(labels.take(winners), places)]
-            columns += [_spread(pa.array(np.ascontiguousarray(column)), places) for column in values.T]
-        if self._added.has_errors:
-            bad = sentences(answered.problems)
-            errors = (
-                pa.array([bad.get(row) for row in range(rows)], pa.string()) if bad else pa.nulls(rows, pa.string())
-            )
-            columns = [*columns[: len(self._fields) - 1], errors]
-        return columns
 
 
 def join(paths: Sequence[Path], target: Path, written: Format) -> None:
