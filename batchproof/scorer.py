@@ -34,6 +34,7 @@ from batchproof.service.settings import Settings
 from batchproof.service.tables.block import Reading, places_of
 from batchproof.service.tables.parameters import Parameters
 from batchproof.service.tables.readers.arrow import batch_blocks
+from batchproof.service.tables.readers.arrow_types import index_names
 from batchproof.service.tables.writers.arrow import ResultArrays
 from batchproof.service.tables.writers.result_columns import Answered, refusal
 
@@ -108,7 +109,7 @@ class Scorer:
     def schema(self, schema: pa.Schema) -> pa.Schema:
         """Return the columns of an answer to a table of these columns; raises ServiceError where they do not fit."""
         parameters = self.options.parameters
-        places_of(schema.names, Reading(self._encoder, parameters, BLOCK_ROWS))
+        places_of(schema.names, Reading(self._encoder, parameters, BLOCK_ROWS), index_names(schema.metadata))
         added = ResultArrays(self._bundle.manifest, parameters)
         own = list(schema) if parameters.answer == "append" else []
         added.check([field.name for field in own])

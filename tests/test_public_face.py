@@ -17,6 +17,7 @@ FACE = (
     "BatchNormMLPRegressor",
     "Client",
     "RefusedError",
+    "Scorer",
     "__version__",
     "load_model",
 )

@@ -211,7 +211,7 @@ def _parquet_file(file: BinaryIO, unpacking: Unpacking) -> parquet.ParquetFile:
 
 def batch_blocks(schema: pa.Schema, batches: Iterator[pa.RecordBatch], reading: Reading) -> Blocks:
     """Read record batches that are in memory."""
-    with _Faults("arrow"):
+    with ArrowFaults("arrow"):
         yield from record_blocks(schema, batches, reading, Unpacking(None))
 
 
