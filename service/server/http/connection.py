@@ -58,7 +58,10 @@ class FastHttpProtocol(HttpToolsProtocol):
         self._has_headers = False  # of the request that is being read
         self.cycle: Any = None  # uvicorn's cycle or one of the above: what is being read
         self._turn: PendingRequest | None = None  # the predict request that is being read or answered
+        self._now_s = self.loop.time
         self._idle_since_s = 0.0
+        self._default_headers: object = None  # of which the next is the text
+        self._default_text = b""
         self.on_closed: Callable[[], None] | None = None  # a worker tells its supervisor
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -94,7 +97,7 @@ class FastHttpProtocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self._has_headers = False
-        self._arrival.begin()
+        self._arrival.since_s = self._now_s()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a header; what it means is asked once, when all are there."""
@@ -134,7 +137,7 @@ class FastHttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Hand the whole request over."""
-        self._arrival.end()
+        self._arrival.since_s = None
         turn = self._turn
         if turn is None or turn is not self.cycle:
             super().on_message_complete()
@@ -154,7 +157,7 @@ class FastHttpProtocol(HttpToolsProtocol):
             self.cycle = ANSWERED
             self.scope = {}  # type: ignore[typeddict-item]  # it held what answered
         super().on_response_complete()
-        self._idle_since_s = self.loop.time()
+        self._idle_since_s = self._now_s()
 
     def resume_writing(self) -> None:
         """Read on once the caller has taken what was written."""
@@ -165,7 +168,7 @@ class FastHttpProtocol(HttpToolsProtocol):
         """Close a connection that has been idle for the whole time, else look again when it could be."""
         if self.transport.is_closing():
             return
-        left_s = self._idle_since_s + self.timeout_keep_alive - self.loop.time()
+        left_s = self._idle_since_s + self.timeout_keep_alive - self._now_s()
         if self.cycle is not None and not self.cycle.response_complete:
             left_s = self.timeout_keep_alive
         if left_s <= 0:
@@ -211,7 +214,7 @@ class FastHttpProtocol(HttpToolsProtocol):
     def _hand_over(self, target: Resolved, head: RequestHead) -> None:
         """Let uvicorn make a task of the request for the ASGI application, which learns what it was resolved to."""
         if isinstance(target, TableEndpoint):
-            self._arrival.end()  # however long it is: the stream looks whether it goes on
+            self._arrival.since_s = None  # however long it is: the stream looks whether it goes on
         url, headers = self.url, self.headers
         super().on_message_begin()
         self.url = url
@@ -273,7 +276,7 @@ class FastHttpProtocol(HttpToolsProtocol):
     def _become_idle(self) -> None:
         """Wait for the next request, and close when none comes for the whole time of keep-alive."""
         self.server_state.total_requests += 1
-        self._idle_since_s = self.loop.time()
+        self._idle_since_s = self._now_s()
         if self.timeout_keep_alive_task is None:
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
@@ -284,8 +287,10 @@ class FastHttpProtocol(HttpToolsProtocol):
     def _write(self, answer: Answer, *, keep_alive: bool, has_body: bool = True) -> None:
         status, headers, body = answer
         parts = [STATUS_LINES[status]]
-        for name, value in self.server_state.default_headers:
-            parts += (name, b": ", value, b"\r\n")
+        if self.server_state.default_headers is not self._default_headers:  # uvicorn makes them anew each second
+            self._default_headers = self.server_state.default_headers
+            self._default_text = b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
+        parts.append(self._default_text)
         for name, value in headers:
             parts += (name, b": ", value, b"\r\n")
         if not keep_alive:
