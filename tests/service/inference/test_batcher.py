@@ -288,6 +288,23 @@ def test_drain_waits_for_admitted_rows() -> None:
     asyncio.run(scene())
 
 
+def test_an_idle_drain_is_over_at_once() -> None:
+    """Where nothing is admitted the callback of a drain comes at once."""
+    admission, calls = Admission(10), []
+    admission.drain(lambda: calls.append("empty"))
+
+    assert calls == ["empty"]
+
+
+def test_a_withdrawn_model_refuses_before_decoding() -> None:
+    """A batcher that refuses says so when it is asked for room, before a body is decoded."""
+    desk = Desk()
+    desk.batcher.refuse(ServiceError(503, "withdrawn", "It was withdrawn."))
+
+    with pytest.raises(ServiceError, match="It was withdrawn"):
+        desk.batcher.check_room(3, 1.0)
+
+
 ACTIONS = st.lists(
     st.one_of(
         st.tuples(st.just("ask"), st.integers(0, 12)),

@@ -76,3 +76,21 @@ def test_other_type_is_a_difference() -> None:
 
     assert (dict(tally.compared), dict(tally.changed)) == ({1: 1, 4: 4}, {4: 4})
     assert tally.ulps == {"y": np.finfo(np.float64).max}
+
+
+def test_only_the_output_that_differs_is_counted() -> None:
+    """Of several outputs, one that keeps its bits has no distance, and the rows are counted once."""
+
+    class Two(Runner):
+        """A runner with a steady output and one that a batch changes."""
+
+        def run(self, requests: Sequence[Feeds]) -> list[Outputs]:
+            """Run, and give `y` twice, once shifted where there are several rows."""
+            pieces = super().run(requests)
+            return [{"steady": piece["y"], "y": piece["y"] + np.float32(len(piece["y"]) > 1)} for piece in pieces]
+
+    runner = Two(Stand(), 64)
+    probes = rows_like(3)(0)
+    counts = compare(runner, probes, alone(runner, probes), [np.arange(4)])
+
+    assert (dict(counts.changed), list(counts.ulps)) == ({4: 4}, ["y"])

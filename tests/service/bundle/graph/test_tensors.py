@@ -48,7 +48,7 @@ def test_shape_is_filled_by_data(tensor: onnx.TensorProto, reason: str) -> None:
         return
     with pytest.raises(ValueError, match=f"the weight 'w'.*{reason}"):
         read(tensor)
-    assert time.process_time() - started_s < 1
+    assert time.process_time() - started_s < 3  # a tracer that measures coverage doubles it
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.int8, np.uint8])
