@@ -13,6 +13,7 @@ on common kernels, while callers of other workers wait. `give_way` yields the co
 """
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +37,7 @@ SATURATED = "saturated"  # the output of exact graphs, [rows, 1] bool
 BATCH_ROWS = 4096
 LOOP_BATCH_S = 0.005
 THREAD_BATCH_S = 0.02
+STUCK_S, STUCK_FACTOR = 60.0, 20.0  # a run on the thread may take the larger of both: seconds, times its estimate
 
 
 class Watches(Protocol):
@@ -84,6 +86,7 @@ class Batcher:
         self._large: deque[Ticket] = deque()
         self._is_called = False  # whether a call of _run_small is scheduled
         self._is_busy = False  # whether the thread runs a batch
+        self._stuck_at_s = math.inf  # when the batch of the thread has taken so long that it may never end
 
     def submit(self, arrays: Arrays, rows: int, timeout_s: float, reply: Reply) -> Ticket:
         """Admit one request; `reply` is called once and later, unless the ticket is cancelled. Raises 429 or 503."""
@@ -113,6 +116,11 @@ class Batcher:
     def refuse(self, refusal: ServiceError) -> None:
         """Raise `refusal` for every later request; admitted requests still run."""
         self._refusal = refusal
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the thread's batch has run so much longer than was estimated that it may never end."""
+        return self._clock() > self._stuck_at_s
 
     def cancel(self, ticket: Ticket) -> None:
         """Drop the ticket of a caller that went away; a ticket that was answered stays as it is."""
@@ -162,10 +170,13 @@ class Batcher:
             loop.call_soon(self._fail, batch, EngineError(f"the worker thread cannot start: {error}"))
             return
         self._is_busy = True
+        work_s = sum([ticket.work_s for ticket in batch])
+        self._stuck_at_s = self._clock() + max(STUCK_S, STUCK_FACTOR * work_s)
         run.add_done_callback(partial(self._end_large, batch, self._clock()))
 
     def _end_large(self, batch: list[Ticket], started_s: float, run: "asyncio.Future[Sequence[Outputs]]") -> None:
         self._is_busy = False
+        self._stuck_at_s = math.inf
         self._start_large()  # first, so that the thread works while the answers are written
         self._end(batch, started_s, run.result)
 

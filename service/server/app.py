@@ -105,6 +105,11 @@ class App:
         now = {"queue_rows": self.shared.admission.queued_rows, "workers": 1}
         return {"models": models, "now": now}
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a run of the engine may never end: this process answers no large request any more."""
+        return any(deployment.batcher.is_stuck for deployment in self.deployments.values())
+
     def begin_stop(self) -> None:
         """Go unready for good; requests are still answered."""
         self.is_stopping = True

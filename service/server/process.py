@@ -66,7 +66,7 @@ class Server(uvicorn.Server):
         return SupervisorLink(
             control,
             beat_s=hang_s(self.service.settings) / BEATS,
-            is_alive=lambda: True,
+            is_alive=lambda: not self.service.is_stuck,
             on_connection=self._take_connection,
             on_violated=self.service.violated,
             on_stop=self._begin_shutdown,

@@ -100,6 +100,8 @@ def test_the_text_has_every_count() -> None:
         'batchproof_audits_total{model="flowers",result="same",version="1"} 3.0',
         "batchproof_queue_rows 7.0",
         "batchproof_workers 1.0",
+        'batchproof_failed_replies_total{model="flowers",version="1"} 0.0',
+        'batchproof_events_total{event="workers_hung"} 0.0',
     ):
         assert line in text.splitlines()
 

@@ -9,6 +9,7 @@ from batchproof.service.protocols.interface import JSON, Answer
 from batchproof.service.server.app import App
 
 LIVE = Answer(200, (JSON,), b'{"live":true}')
+STUCK = Answer(503, (JSON,), b'{"live":false}')
 OPTIONS_PATHS = ("/", "*", "/*")  # which load balancers check with OPTIONS, HAProxy's `option httpchk` by default
 ALLOW = (b"allow", b"GET, HEAD, POST, OPTIONS")
 
@@ -21,7 +22,7 @@ def health(app: App, method: str, path: str) -> Answer:
         message = f"Method {method:.20} not allowed; use GET."
         raise ServiceError(405, "method_not_allowed", message, allow="GET, HEAD")
     if path == "/health/live":
-        return LIVE
+        return STUCK if app.is_stuck else LIVE
     if path == "/metrics":
         return metrics(app)
     return Answer(200 if app.is_ready else 503, (JSON,), orjson.dumps(readiness(app)))

@@ -13,7 +13,7 @@ from prometheus_client.core import (
     Metric,
 )
 
-from batchproof.service.metrics import ROWS, SECONDS, ModelCounts, models_of
+from batchproof.service.metrics import EVENTS, ROWS, SECONDS, ModelCounts, models_of
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 MODEL = ("model", "version")
@@ -37,6 +37,7 @@ class _Collector:
             "batchproof_queue_rows", "Rows admitted and not yet answered.", now.get("queue_rows", 0)
         )
         yield GaugeMetricFamily("batchproof_workers", "Processes that serve.", now.get("workers", 0))
+        yield _events(self._total.get("events", {}))
 
 
 def text(total: dict[str, Any], models: Sequence[dict[str, str]]) -> bytes:
@@ -81,17 +82,30 @@ def _requests(models: Models) -> Iterator[Metric]:
 def _runs(models: Models) -> Iterator[Metric]:
     sizes = HistogramMetricFamily("batchproof_run_rows", "Rows of a batch that ran together.", labels=MODEL)
     failed = CounterMetricFamily("batchproof_failed_runs", "Runs that the engine failed.", labels=MODEL)
+    unreplied = CounterMetricFamily(
+        "batchproof_failed_replies", "Replies that raised instead of reaching their caller.", labels=MODEL
+    )
     audits = CounterMetricFamily("batchproof_audits", "Rows run again alone, by result.", labels=(*MODEL, "result"))
     saturated = CounterMetricFamily("batchproof_saturated_rows", "Rows beyond the range of exact grids.", labels=MODEL)
     for key, counts in models.items():
         queue, audit = counts.queue, counts.audit
         sizes.add_metric(key, _buckets(ROWS, queue["runs_by_rows"]), queue["rows"])
         failed.add_metric(key, queue["failed_runs"])
+        unreplied.add_metric(key, queue["failed_replies"])
         saturated.add_metric(key, queue["saturated_rows"])
         if audit:
             audits.add_metric([*key, "same"], audit["looked"] - audit["violations"])
             audits.add_metric([*key, "different"], audit["violations"])
-    yield from (sizes, failed, saturated, audits)
+    yield from (sizes, failed, unreplied, saturated, audits)
+
+
+def _events(events: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(
+        "batchproof_events", "What should not happen in a service, by kind.", labels=("event",)
+    )
+    for name in EVENTS:
+        family.add_metric([name], events.get(name, 0))
+    return family
 
 
 def _stages(models: Models) -> Metric:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from batchproof.service.errors import EngineError, ServiceError, engine_failed
 from batchproof.service.features.arrays import Arrays, Outputs
 from batchproof.service.inference.admission import FIRST_ROW_S, Admission, Ticket
-from batchproof.service.inference.batcher import BATCH_ROWS, LOOP_BATCH_S, Batcher
+from batchproof.service.inference.batcher import BATCH_ROWS, LOOP_BATCH_S, STUCK_FACTOR, STUCK_S, Batcher
 
 
 class Doubles:
@@ -363,5 +363,41 @@ def test_saturated_rows_are_counted() -> None:
         desk.batcher._runner = Flags()
         await asyncio.gather(desk.ask([1.0, 9.0, 9.0])[1], desk.ask([5.0])[1])
         assert desk.batcher.flow.saturated_rows == 3
+
+    asyncio.run(scene())
+
+
+def test_a_run_that_may_never_end_is_seen() -> None:
+    """A run on the thread that takes far longer than estimated makes the batcher stuck, until it ends after all."""
+
+    async def scene() -> None:
+        desk = Desk()
+        desk.runner.gate.clear()
+        _, large = desk.ask(range(9))
+        desk.now_s = STUCK_S
+        assert not desk.batcher.is_stuck
+        desk.now_s = STUCK_S + 1
+        assert desk.batcher.is_stuck
+        desk.runner.gate.set()
+        await large
+        assert not desk.batcher.is_stuck
+
+    asyncio.run(scene())
+
+
+def test_a_run_that_was_estimated_to_be_long_is_not_stuck() -> None:
+    """What takes long is given as many times longer: a slow model is no fault."""
+
+    async def scene() -> None:
+        desk = Desk()
+        desk.learn(1.0)
+        desk.runner.gate.clear()
+        _, large = desk.ask(range(9), timeout_s=1000.0)
+        desk.now_s = STUCK_S + 1
+        assert not desk.batcher.is_stuck
+        desk.now_s = 9 * STUCK_FACTOR + 1
+        assert desk.batcher.is_stuck
+        desk.runner.gate.set()
+        await large
 
     asyncio.run(scene())
