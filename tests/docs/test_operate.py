@@ -9,8 +9,8 @@ PAGE = (ROOT / "docs" / "operate.md").read_text()
 
 
 def logged_events() -> set[str]:
-    """Return every event name that a call of `event` in service/ can log; a state is one of two."""
-    names = {"ready", "not_ready"}
+    """Return every event name that service/ can log; a state is one of two, and `unforeseen` has a name of its own."""
+    names = {"ready", "not_ready", "unforeseen_error"}
     for path in (ROOT / "service").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "event":

@@ -208,3 +208,22 @@ def test_folder_that_cannot_be_listed_harms_no_other(models: Path, monkeypatch: 
     assert served(loaded) == {"b": [1]}
     assert [(refusal.name, refusal.version) for refusal in loaded.refusals] == [("a", None)]
     assert loaded.refusals[0].message.endswith("a cannot be listed: Permission denied")
+
+
+def test_a_snapshot_is_loaded_as_the_folder_was(tmp_path: Path) -> None:
+    """What was read once is loaded later, refusals included, whatever became of the folder."""
+    for version in (1, 2):
+        make_bundle(tmp_path / "models", version=version)
+    make_bundle(tmp_path / "models", name="others")
+    (tmp_path / "models" / "flowers" / "2" / "model.onnx").write_bytes(b"broken")
+    snapshot = registry.take_snapshot(tmp_path / "models")
+    before = registry.load(tmp_path / "models", load_one)
+    (tmp_path / "models").rename(tmp_path / "gone")
+    after = registry.load(tmp_path / "models", load_one, snapshot=snapshot)
+    assert {name: list(versions) for name, versions in after.models.items()} == {"flowers": [1], "others": [1]}
+    assert after.refusals == before.refusals
+    digests = [
+        [model.manifest.sha256 for versions in loaded.models.values() for model in versions.values()]
+        for loaded in (before, after)
+    ]
+    assert digests[0] == digests[1]
