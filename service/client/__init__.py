@@ -6,7 +6,7 @@
         client.predict({"island": "Biscoe", "bill_length_mm": 47.1, ...})   # {"label": "Gentoo", "probabilities": {...}}
         client.predict(frame)                                               # the frame and its predictions
 
-It needs nothing but the standard library, and numpy where frames are sent; `AsyncClient` needs httpx. Nothing of the
+It needs only the standard library, and numpy where frames are sent; `AsyncClient` needs httpx. Nothing of the
 server is loaded.
 """
 

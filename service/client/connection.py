@@ -11,7 +11,7 @@ ClientCertificate = str | tuple[str, str] | tuple[str, str, str]  # file, or fil
 
 
 def checked_url(url: str) -> SplitResult:
-    """Return the parts of an address; raises ValueError for what is no http or https URL."""
+    """Return the parts of an address; raises ValueError unless it is an http or https URL."""
     split = urlsplit(url)
     if split.scheme not in ("http", "https") or not split.hostname:
         raise ValueError(f"{url!r} is not an address such as http://127.0.0.1:8000")

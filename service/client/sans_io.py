@@ -129,7 +129,7 @@ def _check_whole(options: Options) -> None:
 
 
 def _check_rows(rows: Any) -> None:
-    """Raise TypeError for what is no list of rows: a text would be read as one row for each letter."""
+    """Raise TypeError for anything but a list of rows: a text would be read as one row per letter."""
     if isinstance(rows, str | bytes | bytearray) or not isinstance(rows, Sequence):
         raise TypeError(
             "predict takes a row {feature: value}, a list of rows, or a frame of pandas or polars, "

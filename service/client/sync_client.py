@@ -1,4 +1,4 @@
-"""The client that waits for its answers, on the standard library alone."""
+"""The client that waits for its answers; it needs only the standard library."""
 
 import http.client
 import time
@@ -105,7 +105,7 @@ class Client:
         {"error": ...} in its place; for a frame that is a ValueError. `coverage` adds a prediction set or interval,
         `explain` what each feature added, `detail` the saturation of exact arithmetic. `progress` is called with the
         rows answered and the rows in all after each request; True draws a bar. Raises RefusedError, TypeError for
-        what is no rows, ValueError for a column that is there twice, or OSError where the service cannot be reached.
+        anything but rows, ValueError for a column that is there twice, or OSError where the service cannot be reached.
         """
         options = Options(on_error, coverage, explain, detail)
         return self._run(self._dialogue.predict(rows, options, progress_of(progress)))

@@ -80,7 +80,7 @@ def listed(values: ColumnValues) -> list[Any]:
 
 
 def _matrix(columns: Mapping[str, ColumnValues], features: Any) -> Tensor | None:
-    """Return all features as one matrix; None where one of them is no number, or is itself named like the matrix."""
+    """Return all features as one matrix; None where one of them is not a number, or has the name of the matrix."""
     if any(feature.kind != "numeric" or feature.name == MATRIX for feature in features):
         return None
     numbers = [_numbers(feature, columns[feature.name]) for feature in features]
@@ -119,7 +119,7 @@ def _categories(feature: Feature, values: ColumnValues) -> Tensor | None:
 
 
 def _numbers(feature: Feature, values: ColumnValues) -> np.ndarray | None:
-    """Return the values [rows] as float64, NaN where missing; None where one of them is no number."""
+    """Return the values [rows] as float64, NaN where missing; None where one of them is not a number."""
     is_boolean = feature.value_type == "boolean"
     if isinstance(values, np.ndarray):
         return values.astype("<f8") if values.dtype.kind in ("biuf" if is_boolean else "iuf") else None

@@ -1,4 +1,4 @@
-"""Rows that are shown to people as examples: golden rows, the plainest first."""
+"""Example rows for people: golden rows, those with the fewest missing values first."""
 
 import json
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ BRIEF = 2  # features that a brief example shows
 def rows(signature: Signature, golden: Sequence[Sequence[Any]], most: int = 1) -> list[list[Any]]:
     """Return `most` golden rows in signature order: those with the fewest gaps, each category one that training saw.
 
-    Golden rows hold values that no category has, to put them to the test. As an example they would mislead.
+    Golden rows hold unseen categories too, which tests need and examples must not show.
     """
     plainest = sorted(golden, key=lambda row: sum(value is None for value in row))[:most]
     return [[_known(feature, value) for feature, value in zip(signature.inputs, row, strict=True)] for row in plainest]
@@ -25,7 +25,7 @@ def named(signature: Signature, row: Sequence[Any]) -> dict[str, Any]:
 
 
 def brief(signature: Signature) -> str:
-    """Return the body of a request in so few characters that a sentence can hold it: its first features alone."""
+    """Return the body of a request short enough for a sentence: its first features only."""
     shown = {feature.name: _plain(feature) for feature in signature.inputs[:BRIEF]}
     text = json.dumps({"rows": [shown]}, ensure_ascii=False)
     return text if len(signature.inputs) <= BRIEF else text.removesuffix("}]}") + ", ...}]}"

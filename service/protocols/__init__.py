@@ -1,1 +1,1 @@
-"""One file a dialect: how requests and answers look on the wire. dialect.py is the seam they all fit."""
+"""How requests and answers look on the wire, one folder for each protocol; interface.py is what all of them implement."""

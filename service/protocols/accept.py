@@ -8,7 +8,7 @@ EVERYTHING = b"*/*"
 
 @lru_cache(64)
 def qualities(value: bytes) -> Mapping[bytes, float]:
-    """Return {name in lower case: quality from 0 to 1}, in the header's order; a quality that is no number is 1."""
+    """Return {name in lower case: quality from 0 to 1}, in the header's order; a quality that is not a number is 1."""
     found = {}
     for offer in value.lower().split(b","):
         name, *parameters = (part.strip() for part in offer.split(b";"))

@@ -1,4 +1,4 @@
-"""The fast reading of `{"rows": [...]}`, or of another key that holds the rows alone: all good or nothing.
+"""The fast reading of `{"rows": [...]}`, or of another key as the only one: all good or nothing.
 
 Whatever this reader accepts, the precise path (batchproof.service.features.encoder.Encoder on the parsed body) accepts with the same bits;
 tests/service/protocols/test_fast_rows.py holds the two to each other. Whatever it does not accept goes to the precise path, which
@@ -79,7 +79,7 @@ class FastRows:
         return read
 
     def _plain(self, body: bytes) -> Arrays | None:
-        if body[:1] == b"\xef":  # a byte order mark is no JSON
+        if body[:1] == b"\xef":  # the precise path passes over a byte order mark
             return None
         try:
             document: Any = self._parser.parse(body)
@@ -152,7 +152,7 @@ class _Columns:
         try:
             pack = self._pack
             numbers = np.frombuffer(b"".join([pack(*row) for row in rows]))
-        except struct.error:  # None is no number: it becomes NaN, after everything given was seen to be finite
+        except struct.error:  # None becomes NaN, after the numbers were seen to be finite
             given = [[0.0 if value is None else value for value in row] for row in rows]
             _check_finite(np.array(given, dtype=np.float64))
             return np.array(rows, dtype=np.float64).reshape(len(rows), self._numbers)

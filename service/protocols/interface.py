@@ -1,6 +1,6 @@
-"""The seam between a wire format and everything behind it. Read this to add a dialect.
+"""The seam between a wire format and everything behind it. Read this to add a protocol.
 
-A dialect says three things about its predict routes and nothing about queues, deadlines or sockets:
+A protocol says three things about its predict routes and nothing about queues, deadlines or sockets:
 
 1. `paths(model, is_default, is_newest)`: the exact paths at which it answers for one model. They become keys of one
    route table; the app looks a POST up there before any router or middleware runs.
@@ -9,13 +9,13 @@ A dialect says three things about its predict routes and nothing about queues, d
      validated here, because behind it rows of several callers share a run.
    - `encode(call, decoded, outputs) -> Answer`: the rows' own outputs to the answer.
    `Decoded.note` carries what `encode` must know of the request (which rows were bad, which outputs were asked for).
-3. `failure(error, request_id) -> Answer`: a refusal in the dialect's own shape. It is used for every failure of a
+3. `failure(error, request_id) -> Answer`: a refusal in the protocol's own shape. It is used for every failure of a
    predict route: decoding, 413, 429, 503, 504, a failed engine, a wrong method, an unknown model.
 
 Admission, coalescing, deadline, request id, cancellation, body limit, origin guard, metrics and logs are the same for
-all dialects and live in service/server/endpoint.py and service/server/app.py. What else a dialect serves (metadata, health, ready),
+all protocols and live in service/server/endpoint.py and service/server/app.py. What else a protocol serves (metadata, health, ready),
 it answers in `page(site, method, path)`, called for paths that it `claims`; None there means 404 (or 405) in the
-dialect's shape. To serve a new dialect, add it to PROTOCOLS in service/server/app.py.
+protocol's shape. To serve a new protocol, add it to PROTOCOLS in service/server/app.py.
 
 `paths` are relative to the root; percent-decoded. service/server/openapi/document.py describes them for OpenAPI.
 """
@@ -38,7 +38,7 @@ JSON = (b"content-type", b"application/json")
 
 
 class Call(NamedTuple):
-    """One predict request as a dialect sees it."""
+    """One predict request as a protocol sees it."""
 
     body: bytes
     headers: Headers
@@ -51,7 +51,7 @@ class Decoded(NamedTuple):
     arrays: Arrays
     rows: int  # that run
     note: Any = None
-    added: int = 0  # of these rows, those that the caller did not send and is not told of
+    added: int = 0  # of these rows, those that the caller did not send and does not see
 
 
 class Answer(NamedTuple):
@@ -63,7 +63,7 @@ class Answer(NamedTuple):
 
 
 class Codec(Protocol):
-    """One model in one dialect."""
+    """One model in one protocol."""
 
     def decode(self, call: Call) -> Decoded:
         """Return the request's rows as arrays; raises ServiceError."""
@@ -85,7 +85,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """What a dialect's own pages may show."""
+    """What a protocol's own pages may show."""
 
     registry: Registry
     default: str | None  # the name that plain /predict answers for
@@ -108,7 +108,7 @@ class WireProtocol(Protocol):
         ...
 
     def claims(self, path: str) -> bool:
-        """Return whether a path that is no predict route belongs to this dialect, so that it refuses in its shape."""
+        """Return whether a path that is not a predict route belongs to this protocol, whose shape a refusal then has."""
         ...
 
     def page(self, site: ServerInfo, method: str, path: str) -> Answer | None:
@@ -116,5 +116,5 @@ class WireProtocol(Protocol):
         ...
 
     def failure(self, error: ServiceError, request_id: str) -> Answer:
-        """Return a refusal in this dialect's shape."""
+        """Return a refusal in this protocol's shape."""
         ...

@@ -1,7 +1,7 @@
-"""Keys that a JSON object has twice, of which parsers keep the last in silence.
+"""JSON bodies: parsing, and keys that an object has twice, of which parsers keep the last without a warning.
 
-A body of so many keys has at least as many colons, so where there are just as many no key can be hidden. More of them
-are colons in strings, or repeated keys: then the body is read again, pair by pair.
+A body with n keys has at least n colons, so where it has exactly n no key is hidden. Further colons stand in strings or
+after repeated keys: then the body is read again, pair by pair.
 """
 
 import json
@@ -26,7 +26,7 @@ class _RepeatedError(Exception):
 def check_keys(body: bytes, keys: int, start: str = "The") -> None:
     """Raise 422 where one object of `body`, JSON whose parsed objects have so many keys in all, has a key twice.
 
-    Which of its values is meant nobody can say. `keys` may leave out objects that should not be there: that costs a
+    Which of the two values is meant is unknown. `keys` may leave out objects that should not be there: that costs a
     second reading and hides nothing. `start` opens the sentence.
     """
     try:
@@ -107,9 +107,9 @@ def _with_tokens(raw: bytes, error: orjson.JSONDecodeError, nan: float | None) -
     constants = {"NaN": nan, "Infinity": math.inf, "-Infinity": -math.inf}
     try:
         content = json.loads(raw.decode(), parse_constant=constants.__getitem__)
-        if b"\\u" in raw:  # half of a surrogate pair is no text that an answer could hold
+        if b"\\u" in raw:  # half of a surrogate pair cannot be written in an answer
             json.dumps(content, ensure_ascii=False).encode()
-    except json.JSONDecodeError:  # the parser of tokens knows the fault that is none of them
+    except json.JSONDecodeError:  # the fault is not one of the tokens
         raise
     except (ValueError, RecursionError) as found:
         raise error from found
@@ -132,7 +132,7 @@ def check_distinct(body: bytes, content: dict[str, Any]) -> None:
 
 def too_many_rows(rows: int, limit: int) -> ServiceError:
     """Return 422: more rows than one request may hold."""
-    return ServiceError(422, "too_many_rows", f"The request has {rows} rows; at most {limit} are taken.")
+    return ServiceError(422, "too_many_rows", f"The request has {rows} rows; at most {limit} are accepted.")
 
 
 def invalid_rows(encoded: Encoded) -> ServiceError:

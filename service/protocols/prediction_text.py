@@ -50,7 +50,7 @@ class PredictionText:
         return [b"".join(parts)]
 
     def _joined(self, probabilities: np.ndarray) -> bytes:
-        """Do as `each` for probabilities [rows, classes], with one join and nothing made for a row alone."""
+        """Do as `each` for probabilities [rows, classes], with one join, and no object per row."""
         digits = _digits(probabilities)
         rows, classes = probabilities.shape
         parts = [b""] * (2 * classes * rows)

@@ -1,4 +1,4 @@
-"""Data frames and arrays to the line's own table: columns by name, a goal, a split."""
+"""Data frames and arrays as the table that training reads: columns by name, a target, a split."""
 
 from typing import Any
 
@@ -78,7 +78,7 @@ def classes_of(y: np.ndarray, name: str) -> tuple[np.ndarray, Target]:
 
 
 def values_of(y: np.ndarray, name: str) -> Target:
-    """Return the goal of float64 values; ValueError where y is no number."""
+    """Return the goal of float64 values; ValueError where y is not a number."""
     try:
         values = y.astype(np.float64)
     except (ValueError, TypeError) as error:
@@ -89,7 +89,7 @@ def values_of(y: np.ndarray, name: str) -> Target:
 
 
 def encode(signature: Signature, rows: Any) -> Arrays:
-    """Return the graph's inputs for a data frame or an Arrow table, by the types of the fit alone.
+    """Return the graph's inputs for a data frame or an Arrow table, by the types of the fit.
 
     The rules are those of the service: what the exported bundle refuses, a missing value where training saw none among
     it, raises TableError with the row and the feature.

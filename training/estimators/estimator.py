@@ -1,7 +1,7 @@
-"""The scikit-learn face: fit on data frames or arrays, predict through the exported graph, export the bundle.
+"""The scikit-learn interface: fit on data frames or arrays, predict through the exported graph, export the bundle.
 
 Predictions come from the very graph and engine that `batchproof serve` runs, so that they are, bit for bit, those of
-the service; each row's prediction depends on that row alone.
+the service; a row's prediction does not depend on the other rows.
 """
 
 import re
@@ -191,7 +191,7 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         return Settings(**{**make(given).__dict__, "test_share": 0.0})
 
     def __sklearn_tags__(self) -> Any:
-        """Missing values are taken; text and dates too, in data frames."""
+        """Missing values are accepted; text and dates too, in data frames."""
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags

@@ -4,7 +4,7 @@ A request is one two-dimensional array of numbers or booleans, [rows, features] 
 value. An answer is the array of probabilities [rows, classes], or of values [rows, 1], float32.
 
 Source: the format's description in numpy.lib.format, versions 1.0 to 3.0. The header is a Python literal; here it is
-matched, never evaluated, and no memory is taken for what it claims before the bytes behind it are found to be as many.
+matched, never evaluated, and no memory is allocated for its shape before the body is seen to hold as many bytes.
 """
 
 import io
@@ -57,7 +57,7 @@ def array_of(body: bytes) -> np.ndarray:
     dtype, rows, columns = np.dtype(descr), *map(int, shape)
     raw = memoryview(body)[start + length :]
     if len(raw) != rows * columns * dtype.itemsize:
-        raise _broken(f"{len(raw)} bytes stand behind its header, which asks for {rows * columns * dtype.itemsize}")
+        raise _broken(f"{len(raw)} bytes follow its header, which asks for {rows * columns * dtype.itemsize}")
     if dtype.kind == "b" and (np.frombuffer(raw, np.uint8) > 1).any():
         raise _broken("a boolean is a byte 0 or 1")
     values = np.frombuffer(raw, dtype).reshape((rows, columns), order="F" if is_fortran == "True" else "C")

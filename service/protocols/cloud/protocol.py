@@ -63,7 +63,7 @@ class ScoringCodec:
 
 
 class Scoring:
-    """What the platforms' dialects have in common; each subclass says where it answers and how it refuses."""
+    """What the platforms' protocols have in common; each subclass says where it answers and how it refuses."""
 
     name = "scoring"
     probe_path = ""
@@ -131,7 +131,7 @@ class Vertex(Scoring):
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         """Take the routes from the platform's environment.
 
-        A predict route of another protocol with a model's name in it stays that protocol's: rawPredict carries any.
+        A predict route of another protocol, with a model's name in it, is left to that protocol: rawPredict sends any body.
         """
         route = environment.get("AIP_PREDICT_ROUTE", "")
         self._predict = "" if route.startswith(("/v1/models/", "/v2/")) else route
@@ -146,7 +146,7 @@ class Vertex(Scoring):
         return bool(path) and path in (self._predict, self.probe_path)
 
     def page(self, site: ServerInfo, method: str, path: str) -> Answer | None:
-        """Answer the health route, 200 once ready; the default route is one for both, told apart by the method."""
+        """Answer the health route, 200 once ready; the platform's default is one route for both, and the method decides."""
         if path == self.probe_path and method in ("GET", "HEAD"):
             return Answer(200 if site.is_ready else 503, (JSON,), b"{}")
         return super().page(site, method, path)

@@ -49,7 +49,7 @@ ANSWER_TYPES = {
         name: kind for kind, names in (("csv", CSV_TYPES), ("lines", LINES_TYPES), ("npy", NPY_TYPES)) for name in names
     },
 }
-# Sent by HTTP libraries when nobody says what the body is: it is looked at instead.
+# Sent by HTTP libraries when the caller names no type: the body decides.
 UNSAID = ("application/octet-stream", "application/x-www-form-urlencoded", "text/plain", "*/*")
 FORMS = ("instances", "inputs", "dataframe_split", "dataframe_records", "input_data", "rows")
 BESIDE = ("parameters", "params", "signature_name")
@@ -132,7 +132,7 @@ def content_type(call: Call, body: bytes) -> str:
     name = name.strip()
     charset = parameters.partition("charset=")[2].split(";")[0].strip(' "')
     if charset not in ("", "utf-8", "utf8", "us-ascii", "ascii"):
-        raise ServiceError(415, "unsupported_type", f"The charset {charset!r:.40} is not taken; UTF-8 is.")
+        raise ServiceError(415, "unsupported_type", f"The charset {charset!r:.40} is not supported; use UTF-8.")
     if name in UNSAID and body.startswith(npy.MAGIC):
         return "npy"
     if name in UNSAID:
@@ -143,7 +143,7 @@ def content_type(call: Call, body: bytes) -> str:
     raise ServiceError(
         415,
         "unsupported_type",
-        f"Content-Type {name!r:.60} is not taken; application/json, application/jsonlines, text/csv and application/x-npy are.",
+        f"Content-Type {name!r:.60} is not supported; use application/json, application/jsonlines, text/csv or application/x-npy.",
     )
 
 
@@ -175,7 +175,7 @@ def json_rows(content: Any) -> Rows:
 
 
 def lines_rows(body: bytes) -> Rows:
-    """Return the rows of JSON Lines; raises 400 naming the line that is no JSON."""
+    """Return the rows of JSON Lines; raises 400 naming the line that is not JSON."""
     rows: list[Any] = []
     for number, line in enumerate(without_bom(body).split(b"\n"), 1):
         if not line.strip():
@@ -198,7 +198,7 @@ def lines_rows(body: bytes) -> Rows:
 
 
 def keys_of(content: Any) -> int:
-    """Return how many keys the objects of a parsed body or line have, where they are what they should be."""
+    """Return how many keys the objects of a parsed body or line have, in the places where they may stand."""
     if not isinstance(content, dict):
         return 0
     keys = len(content)

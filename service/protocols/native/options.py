@@ -49,7 +49,7 @@ class OptionWriter:
         if "coverage" in content:
             self._check_coverage(content["coverage"])
         if wants["detail"] and self._manifest.arithmetic.kind != "exact":
-            raise _refuse("detail tells of saturation, which only a model in exact arithmetic has.")
+            raise _refuse("detail shows saturation, which only a model in exact arithmetic has.")
         return Options(content.get("coverage"), **wants)
 
     def expand(self, asked: Options, arrays: Arrays, rows: int, max_rows: int) -> tuple[Arrays, int]:
@@ -60,7 +60,7 @@ class OptionWriter:
         total = rows * (1 + made.runs)
         if total > max_rows:
             raise _refuse(
-                f"explain runs {made.runs} rows for each of the {rows}, more than the {max_rows} that are taken; "
+                f"explain runs {made.runs} rows for each of the {rows}, more than the {max_rows} that one request may hold; "
                 f"ask for at most {max_rows // (1 + made.runs)} rows at once."
             )
         mixed = explain.expand(made, arrays, self._baseline, self._signature)
@@ -127,7 +127,7 @@ class OptionWriter:
 
 
 def baseline_of(manifest: Manifest) -> Arrays:
-    """Return the typical row, one row: each feature's typical value, or the middle of its range where none is told."""
+    """Return the typical row, one row: each feature's typical value, or the middle of its range where it has none."""
     values = [_typical(feature) for feature in manifest.signature.inputs]
     return split(manifest.signature, np.array([values], np.float64))
 

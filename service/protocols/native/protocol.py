@@ -1,4 +1,4 @@
-"""The native dialect: {"rows": [...]} to {"predictions": [...], "model": {...}, "request_id": "..."}."""
+"""The native protocol: {"rows": [...]} to {"predictions": [...], "model": {...}, "request_id": "..."}."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ from batchproof.service.protocols.json_body import (
 from batchproof.service.protocols.native.options import Options, OptionWriter
 from batchproof.service.protocols.prediction_text import PredictionText
 
-# JSON, and what HTTP libraries send when nobody says what the body is.
+# JSON, and what HTTP libraries send when the caller names no type.
 AS_JSON = frozenset({"application/json", "text/json", "text/plain", "application/octet-stream", "*/*"}) | {
     "application/x-www-form-urlencoded"
 }
@@ -35,7 +35,7 @@ FIELDS = ("rows", "columns", "on_error", "coverage", "explain", "detail")
 
 
 class ResponsePlan(NamedTuple):
-    """What an answer must know of a request that was not plain: which rows ran, what was wrong, what else was asked."""
+    """What the answer to an unusual request needs: which rows ran, what was wrong, which options were asked for."""
 
     rows: int  # that were sent
     kept: Sequence[int]
@@ -153,7 +153,9 @@ def check_type(call: Call) -> None:
     stated = (header(call.headers, b"content-type") or b"").decode("latin-1").partition(";")[0].strip().lower()
     if stated and stated not in AS_JSON and not stated.endswith("+json"):
         raise ServiceError(
-            415, "unsupported_type", f"Content-Type {stated!r:.60} is not taken; application/json and tables are."
+            415,
+            "unsupported_type",
+            f"Content-Type {stated!r:.60} is not supported; use application/json or the type of a table.",
         )
 
 

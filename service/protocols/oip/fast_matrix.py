@@ -1,6 +1,6 @@
 """The fast reading of an infer request whose rows are the JSON matrix `features` of plain numbers: all good or nothing.
 
-What this reader takes, the precise one (service/protocols/oip/request.py) takes with the same bits; a test holds the two to
+What this reader accepts, the precise one (service/protocols/oip/request.py) reads with the same bits; a test holds the two to
 each other. A SIMD parser hands all numbers over as one buffer and refuses null, strings, booleans and objects in it. It
 flattens, so the count of `[` proves how the numbers were nested: each list that must be there has one, and a text that
 holds one makes the count too high, which sends the body to the precise reader.
@@ -31,7 +31,7 @@ class FastMatrix:
 
         The rows are [rows, features] float64, all finite.
         """
-        if body[:1] == b"\xef":  # a byte order mark is no JSON
+        if body[:1] == b"\xef":  # the precise reader passes over a byte order mark
             return None
         try:
             document: Any = self._parser.parse(body)
@@ -44,7 +44,7 @@ class FastMatrix:
         beside = _beside(document) if len(document) > 1 else {}
         tensor, *others = document["inputs"]
         if others or len(tensor) != FIELDS or tensor["name"] != MATRIX:
-            raise ValueError("not the matrix alone")
+            raise ValueError("other inputs beside the matrix")
         data, shape = tensor["data"], tensor["shape"]
         if not isinstance(data, simdjson.Array) or not isinstance(shape, simdjson.Array):
             raise TypeError("no lists")

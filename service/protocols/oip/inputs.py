@@ -101,7 +101,7 @@ def takes_matrix(manifest: Manifest) -> bool:
 
 
 def datatype_of(feature: Feature) -> str:
-    """Return the datatype that metadata gives for a feature's own tensor; other numeric ones are taken too."""
+    """Return the datatype that metadata gives for a feature's own tensor; other numeric datatypes are accepted too."""
     if feature.kind == "numeric":
         return "BOOL" if feature.value_type == "boolean" and not feature.missing else "FP64"
     return {"integer": "INT64", "boolean": "BOOL"}.get(feature.value_type, "BYTES")

@@ -24,7 +24,7 @@ NOT_SERVED = "explicit model load / unload is not allowed: models are loaded whe
 
 
 def page(site: ServerInfo, method: str, path: str) -> Answer | None:
-    """Answer a path under /v2 that is no infer route; None where there is nothing. Raises 404, 405 and others."""
+    """Answer a path under /v2 that is not an infer route; None where there is nothing. Raises 404, 405 and others."""
     parts = tuple(path.strip("/").split("/")[1:])
     if parts == ("repository", "index"):
         _check_method(method, "POST")

@@ -23,7 +23,7 @@ AS_BAD_REQUEST = {422}
 
 
 class OpenInference:
-    """The dialect."""
+    """The protocol."""
 
     name = "oip"
     probe_path = ""
@@ -43,7 +43,7 @@ class OpenInference:
         return path == "/v2" or path.startswith("/v2/")
 
     def page(self, site: ServerInfo, method: str, path: str) -> Answer | None:
-        """Answer health, metadata and what Triton's client asks for besides."""
+        """Answer health, metadata and what else Triton's client asks for."""
         return page(site, method, path)
 
     def failure(self, error: ServiceError, request_id: str) -> Answer:

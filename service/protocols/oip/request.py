@@ -35,7 +35,7 @@ LENGTH_DIGITS = re.compile(rb"-?[0-9]{1,18}")
 
 
 class Wanted(NamedTuple):
-    """What the answer must hold: the request's id, and each output's name with whether it goes out as binary."""
+    """What the answer must hold: the request's id, and each output's name with whether it is written as binary."""
 
     id: str | None
     outputs: Sequence[tuple[str, bool]]
@@ -71,17 +71,17 @@ class RequestReader:
         return self._decoded(arrays, rows, self._wanted(content))
 
     def _beside(self, body: bytes, beside: Mapping[str, Any]) -> Wanted:
-        """Return what a request read fast wants; the names of its objects were looked at there, but for `beside`."""
+        """Return what a request that was read fast wants; only the keys in `beside` are still to be checked."""
         check_keys(body, 1 + FIELDS + keys_of(beside))
         return self._wanted(beside)
 
     def _decoded(self, arrays: Arrays, rows: int, wanted: Wanted) -> Decoded:
         if rows > self._limits.max_rows:
-            raise refuse(f"the request has {rows} rows; at most {self._limits.max_rows} are taken")
+            raise refuse(f"the request has {rows} rows; at most {self._limits.max_rows} are accepted")
         return Decoded(arrays, rows, wanted)
 
     def _raw(self, body: bytes) -> Decoded:
-        """Take the body as the bytes of one row of the matrix; every output goes out as binary."""
+        """Read the body as the bytes of one row of the matrix; every output is written as binary."""
         width = len(self._inputs.names)
         if not self._inputs.takes_matrix:
             raise refuse(f"raw binary data needs a model with one input; '{self._model}' has {width}")

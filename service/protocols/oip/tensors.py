@@ -92,7 +92,9 @@ def from_binary(name: str, datatype: str, shape: tuple[int, ...], raw: memoryvie
     if datatype == "BYTES":
         elements = list(_texts(name, raw))
         if len(elements) != prod(shape):
-            raise refuse(f"input '{name}' holds {len(elements)} elements, but its shape {list(shape)} asks for others")
+            raise refuse(
+                f"input '{name}' holds {len(elements)} elements, but its shape {list(shape)} asks for another number"
+            )
         return elements
     dtype = np.dtype("<u2" if datatype == "BF16" else DTYPES[datatype])
     wanted = prod(shape) * dtype.itemsize
@@ -138,7 +140,7 @@ def _mismatch(name: str) -> ServiceError:
 def _only(name: str, datatype: str, flat: list[Any], kinds: set[type], allowed: set[type]) -> list[Any]:
     if not kinds <= allowed:
         place = next(place for place, element in enumerate(flat) if type(element) not in allowed)
-        raise refuse(f"input '{name}': element {place} is {type(flat[place]).__name__}, which is no {datatype}")
+        raise refuse(f"input '{name}': element {place} is {type(flat[place]).__name__}, not {datatype}")
     return flat
 
 
@@ -164,7 +166,7 @@ def _integers(name: str, datatype: str, flat: list[Any], kinds: set[type]) -> El
         if element is None:
             continue
         if type(element) is float and not element.is_integer():
-            raise refuse(f"input '{name}': element {place} is {element}, which is no {datatype}")
+            raise refuse(f"input '{name}': element {place} is {element}, not a whole number as {datatype} has")
         if not bounds.min <= element <= bounds.max:
             raise refuse(f"input '{name}': element {place} is beyond {datatype}")
     if type(None) in kinds:

@@ -60,7 +60,7 @@ class Tensors:
             given[name] = _tensor(one, raw[place] if raw else None)
         arrays, rows = self._inputs.arrays(given, missing_text_of(_parameters(request)))
         if rows > self._max_rows:
-            raise refuse(f"the request has {rows} rows; at most {self._max_rows} are taken")
+            raise refuse(f"the request has {rows} rows; at most {self._max_rows} are accepted")
         return arrays, rows, [self._wanted(one) for one in request.outputs] or self._outputs
 
     def write(self, request: Any, wanted: Sequence[str], outputs: Mapping[str, np.ndarray]) -> Any:
@@ -111,11 +111,11 @@ def _tensor(one: Any, raw: bytes | None) -> Tensor:
 def _from_contents(one: Any, datatype: str, shape: tuple[int, ...]) -> Elements:
     field = CONTENTS.get(datatype)
     if field is None:
-        raise refuse(f"input '{one.name}': {datatype} is taken as raw_input_contents alone")
+        raise refuse(f"input '{one.name}': {datatype} is read from raw_input_contents only")
     values = getattr(one.contents, field)
     if len(values) != prod(shape):
         raise refuse(
-            f"input '{one.name}' holds {len(values)} elements in {field}, but its shape {list(shape)} asks for others"
+            f"input '{one.name}' holds {len(values)} elements in {field}, but its shape {list(shape)} asks for another number"
         )
     if datatype == "BYTES":
         return [_text(one.name, value) for value in values]

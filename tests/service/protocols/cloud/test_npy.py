@@ -69,7 +69,7 @@ CALL = b"{'descr': '<f8', 'fortran_order': False, 'shape': (int('1'), 5), }"
         (b"", 400, "does not begin"),
         (b"\x93NUMPY\x01\x00", 400, "does not begin"),
         (file_with(HUGE, version=4), 400, "version 1, 2 or 3"),
-        (saved(VALUES)[:-1], 400, "79 bytes stand behind its header, which asks for 80"),
+        (saved(VALUES)[:-1], 400, "79 bytes follow its header, which asks for 80"),
         (saved(VALUES) + b"x", 400, "81 bytes"),
         (file_with(HUGE, bytes(80)), 400, "asks for 39999999999960"),
         (file_with(CALL, bytes(40)), 422, "two-dimensional array of numbers"),

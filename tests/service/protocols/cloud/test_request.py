@@ -214,8 +214,8 @@ def test_the_answers_type(accept: bytes, kind: bytes, answer: str) -> None:
         ("{}\nx", LINES, 400, "Line 2 is not JSON"),
         ("\n", LINES, 422, "holds no row"),
         ('{"instances": 1}', LINES, 422, "instances to be a list"),
-        ("{}", b"application/xml", 415, "Content-Type 'application/xml' is not taken"),
-        ("{}", b"application/json; charset=utf-16", 415, "charset 'utf-16' is not taken"),
+        ("{}", b"application/xml", 415, "Content-Type 'application/xml' is not supported"),
+        ("{}", b"application/json; charset=utf-16", 415, "charset 'utf-16' is not supported"),
     ],
 )
 def test_refusals(body: Any, kind: bytes, status: int, sentence: str) -> None:
