@@ -60,9 +60,8 @@ def project(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir()
         (folder / name / "__init__.py").write_text("mine = True\n")
     venv.create(folder / "env", with_pip=True)
-    subprocess.run(
-        [python_of(folder), "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel)], check=True
-    )
+    # Away from the checkout: pip would find its metadata there and believe that the wheel is installed.
+    run(folder, python_of(folder), "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel))
     (packages,) = (folder / "env" / "lib").glob("python*/site-packages")
     shared = [path for path in sys.path if path.endswith("site-packages")]
     (packages / "shared.pth").write_text("\n".join(shared) + "\n")
