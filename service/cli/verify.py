@@ -32,6 +32,8 @@ from batchproof.service.invariance.violations import read_record, replay
 from batchproof.service.settings import RUN_ROWS
 
 BUDGET_S = 0.5  # more than while loading: the table shows how many rows change
+TIMEOUT_S = 10
+MEMORY_GIB = 4
 GRACE_S = 5.0  # for one run to end after the time is up
 ADVICE = {
     "time": " before it was done; --timeout SECONDS allows more",
@@ -55,9 +57,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run-rows", type=_positive, default=RUN_ROWS, help="the largest run (default %(default)s)")
     parser.add_argument("--policy", choices=("require", "tile", "report"), default="require", help="as when serving")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    parser.add_argument("--timeout", type=_positive, default=10, metavar="SECONDS",
+    parser.add_argument("--timeout", type=_positive, default=TIMEOUT_S, metavar="SECONDS",
                         help="the time for all of it; then what was compared is shown (default %(default)s)")  # fmt: skip
-    parser.add_argument("--memory", type=_positive, default=4, metavar="GIB",
+    parser.add_argument("--memory", type=_positive, default=MEMORY_GIB, metavar="GIB",
                         help="the most memory that loading and running the model may take (default %(default)s)")  # fmt: skip
     parser.add_argument("--replay", type=Path, metavar="RECORD", help="run a recorded violation of the audit again")
     parser.add_argument("--session-config", action="append", default=[], type=_pair, metavar="KEY=VALUE",

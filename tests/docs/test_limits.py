@@ -5,6 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from batchproof.service.bundle import safe_folder, signature, strict_json
+from batchproof.service.bundle.graph import nodes, protobuf, tensors
+from batchproof.service.bundle.reader import Limits
+from batchproof.service.cli import verify
+from batchproof.service.inference import trial
+from batchproof.service.invariance import onnx_inputs
 from batchproof.service.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,3 +43,40 @@ def test_limit_has_its_setting(row: list[str]) -> None:
     named = re.findall(r"`([^`]+)`", row[2])
     assert row[2] == "fixed" or named
     assert [name for name in named if not name.startswith("--") and name not in Settings.model_fields] == []
+
+
+SETTINGS = {name: field.default for name, field in Settings.model_fields.items()}
+VALUES = {  # the first cell of a row -> what its second cell says
+    "`model.onnx`": f"{Limits.model_bytes >> 20} MiB",
+    "`bundle.json`, `golden.json`": f"{Limits.json_bytes >> 20} MiB each",
+    "other files of a bundle": f"{Limits.other_bytes >> 30} GiB each",
+    "files in a bundle's folder": safe_folder.MAX_ENTRIES,
+    "features": signature.MAX_FEATURES,
+    "values of a JSON file": strict_json.MAX_VALUES,
+    "depth of JSON, digits of a whole number in it": f"{strict_json.MAX_DEPTH} levels, {strict_json.MAX_DIGITS} digits",
+    "fields of `model.onnx`, over all of its messages": protobuf.MAX_FIELDS,
+    "nodes of the graph": nodes.MAX_NODES,
+    "a name in the graph": f"{protobuf.MAX_TEXT_BYTES:_} bytes",
+    "axes of a weight": tensors.MAX_AXES,
+    "numbers of a weight": f"{tensors.MAX_ELEMENTS:_}, all of them in the file",
+    "a run of `run_rows` rows that is loaded without a trial": f"{trial.TRUSTED_BYTES >> 20} MiB of tensors, "
+    f"{trial.TRUSTED_OPERATIONS:_} operations, {trial.TRUSTED_NODES:_} nodes, modelled operators only",
+    "one tensor of a run, where the file shows its size": f"{SETTINGS['load_memory_bytes'] >> 30} GiB",
+    "memory of a trial": f"{SETTINGS['load_memory_bytes'] >> 30} GiB",
+    "time of a trial": f"{SETTINGS['load_timeout_s']:g} s",
+    "time of the whole check": f"{verify.TIMEOUT_S} s, and {verify.GRACE_S:g} s for the last run to end",
+    "memory": f"{verify.MEMORY_GIB} GiB",
+    "inputs of the graph": onnx_inputs.MAX_INPUTS,
+    "axes of an input": onnx_inputs.MAX_AXES,
+    "an input for the largest batch": f"{onnx_inputs.MAX_BYTES >> 20} MiB",
+}
+
+
+@pytest.mark.parametrize("what", VALUES)
+def test_limit_is_the_sources(what: str) -> None:
+    """The page says the value that stands in the source."""
+    value = VALUES[what]
+    text = f"{value:_}" if isinstance(value, int) else value
+    assert [row[1] for row in ROWS if row[0] == what][:1] == [
+        text.replace("_", " ").replace("`run rows`", "`run_rows`")
+    ]
