@@ -23,8 +23,8 @@ from batchproof.service.inference import model
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
 from batchproof.service.protocols.interface import Call, Codec, Limits
-from batchproof.service.protocols.native.options import baseline_of
 from batchproof.service.protocols.native.protocol import Native
+from batchproof.service.protocols.options import baseline_of
 
 ROUNDS = 60
 ROWS = 16  # rows whose errors are looked at

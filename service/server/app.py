@@ -21,6 +21,7 @@ from batchproof.service.invariance.check import for_bundles
 from batchproof.service.invariance.worker_agreement import agree
 from batchproof.service.logs import event
 from batchproof.service.metrics import Counters, ModelKey, as_plain, models_of
+from batchproof.service.protocols.cloud.explain import Version1Explain
 from batchproof.service.protocols.cloud.protocol import AzureMachineLearning, Invocations, Version1, Vertex
 from batchproof.service.protocols.interface import ServerInfo, WireProtocol
 from batchproof.service.protocols.native.protocol import Native
@@ -30,7 +31,10 @@ from batchproof.service.server.endpoint import PredictEndpoint
 from batchproof.service.settings import Settings
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
 
-PROTOCOLS: tuple[type[WireProtocol], ...] = (Native, OpenInference, Invocations, Vertex, AzureMachineLearning, Version1)
+PROTOCOLS: tuple[type[WireProtocol], ...] = (
+    *(Native, OpenInference, Invocations, Vertex, AzureMachineLearning),
+    *(Version1, Version1Explain),
+)
 
 
 @dataclass(frozen=True)

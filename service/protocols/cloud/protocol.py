@@ -186,9 +186,6 @@ class Version1(Scoring):
         name = path.removeprefix("/v1/models").strip("/").split("/")[0].split(":")[0]
         if name and name not in site.registry.models:
             raise unknown_model(name, list(site.registry.models))
-        if path.endswith(":explain"):
-            use = f'"explain": true in the body of POST /models/{name}/predict'
-            raise ServiceError(501, "not_served", f"An explanation is part of a prediction here; use {use}.")
         if method not in ("GET", "HEAD"):
             return None
         content = {"name": name, "ready": site.is_ready} if name else {"models": list(site.registry.models)}

@@ -24,7 +24,7 @@ from batchproof.service.protocols.json_body import (
     parse,
     too_many_rows,
 )
-from batchproof.service.protocols.native.options import Options, OptionWriter
+from batchproof.service.protocols.options import Options, OptionWriter
 from batchproof.service.protocols.prediction_text import PredictionText
 
 # JSON, and what HTTP libraries send when the caller names no type.

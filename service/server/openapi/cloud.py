@@ -12,6 +12,7 @@ TITLES = {
     "vertex": "Score (Vertex AI)",
     "azure": "Score (Azure ML)",
     "v1": "Score (KServe version 1, TensorFlow Serving)",
+    "v1_explain": "Score and explain (KServe version 1)",
 }
 
 

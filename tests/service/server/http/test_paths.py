@@ -1,6 +1,5 @@
 """How paths are written: slashes at their end, OPTIONS of the service as a whole, and what `GET /` answers."""
 
-import json
 import socket
 from collections.abc import Iterator
 
@@ -106,12 +105,39 @@ def test_the_document_names_the_prefix(server: Live) -> None:
     assert httpx.post(server.url + url + "/predict", json={"rows": VALUES}).status_code == 200
 
 
-def test_an_explanation_of_kserve_is_refused_with_what_gives_one(server: Live) -> None:
-    """`:explain` says where explanations are."""
-    answer = httpx.post(server.url + "/v1/models/numbers:explain", content=json.dumps({"instances": VALUES}))
-    assert answer.status_code == 501
-    assert answer.json() == {
-        "error": 'An explanation is part of a prediction here; use "explain": true in the body of POST '
-        "/models/numbers/predict."
+def test_an_explanation_of_kserve(server: Live) -> None:
+    """`:explain` answers with the predictions of `:predict`, each with the explanation of the native route."""
+    rows = [*VALUES, [None, 1.0, -1.0, None, 0.0]]
+    rows[1][0] = 0.0  # the first features were never missing in training
+    rows[1][3] = None
+    answers = {
+        verb: httpx.post(f"{server.url}/v1/models/numbers:{verb}", json={"instances": rows})
+        for verb in ("predict", "explain")
     }
-    assert httpx.post(server.url + "/v1/models/number:explain").status_code == 404
+    native = httpx.post(f"{server.url}/predict", json={"rows": rows, "explain": True}).json()["predictions"]
+
+    assert [answer.status_code for answer in answers.values()] == [200, 200]
+    assert answers["explain"].json() == {"predictions": native}
+    plain = [{name: row[name] for name in ("label", "probabilities")} for row in native]
+    assert answers["predict"].json() == {"predictions": plain}
+    assert httpx.post(f"{server.url}/v1/models/numbers/versions/1:explain", json={"instances": []}).json() == {
+        "predictions": []
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "words"),
+    [
+        ("POST", "/v1/models/number:explain", {"instances": VALUES}, 404, "Did you mean 'numbers'"),
+        ("POST", "/v1/models/numbers:explain", {"instances": [["x"] * 5]}, 400, "expected a number, got a string"),
+        ("POST", "/v1/models/numbers:explain", {"instances": VALUES * 4000}, 400, "explain runs 32 rows for each"),
+        ("GET", "/v1/models/numbers:explain", None, 405, "use POST"),
+    ],
+)
+def test_explanations_that_are_refused(
+    server: Live, method: str, path: str, body: object, status: int, words: str
+) -> None:
+    """A refusal has the shape of the protocol."""
+    answer = httpx.request(method, server.url + path, json=body)
+    assert (answer.status_code, list(answer.json())) == (status, ["error"])
+    assert words in answer.json()["error"]

@@ -1,4 +1,4 @@
-"""What a native request may ask for besides the prediction: `coverage`, `explain` and `detail`.
+"""What a request may ask for besides the prediction: `coverage`, `explain` and `detail`.
 
 An explanation is more rows of the same graph: they follow the request's own rows through admission, runs and split,
 and are folded into contributions on the way out. The ordinary part of the answer comes from the request's own rows
