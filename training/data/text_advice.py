@@ -20,8 +20,8 @@ def advice(texts: Texts) -> list[str]:
 
 
 def _on_numbers(texts: Texts) -> list[str]:
-    words = [level for level in texts.levels if number_rules.stray_words([level])]
-    others = [level for level in texts.levels if level not in set(words)]
+    words = {level for level in texts.levels if number_rules.stray_words([level])}
+    others = [level for level in texts.levels if level not in words]
     found = number_rules.number_rule(others, texts.options.rule) if others else None
     if found is None:
         return _on_stray_numbers(texts)

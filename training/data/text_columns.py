@@ -4,7 +4,9 @@ The texts are read by the very functions that scoring reads them with. A rule go
 only where no other reading is possible, and its owner is warned.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +14,8 @@ import pyarrow as pa
 from batchproof.service.bundle.signature import Feature, Kind, TextRule
 from batchproof.service.errors import FeatureError
 from batchproof.service.features.columns import encode_cells, encode_column
-from batchproof.service.features.number_texts import HEXADECIMAL, INFINITY
-from batchproof.service.features.text_cells import BOOLEANS, WHOLE, has_comma, missing_cells, reader_of
+from batchproof.service.features.number_texts import HEXADECIMAL, parse_number
+from batchproof.service.features.text_cells import BOOLEANS, USUAL, WHOLE, has_comma, missing_cells, reader_of
 from batchproof.training.data import date_rules, number_rules
 from batchproof.training.data.column import Column, distinct
 from batchproof.training.data.table import TableError
@@ -40,9 +42,8 @@ def text_column(name: str, arrow: pa.ChunkedArray, wanted: Kind | None, options:
     reading = _reading(texts, wanted)
     if reading.kind == "categorical":
         return categories(name, places, levels, reading, options)
-    feature = texts.feature(reading.kind, reading.value_type, reading.rule)
-    values = _encoded(feature, levels, options)
-    table = np.asarray([*values, np.nan])  # place -1 is the NaN at the end
+    table = np.full(len(levels) + 1, np.nan)  # place -1 is the NaN at the end
+    table[present] = reading.values
     if np.isnan(table).all():
         raise TableError(
             f"column {name!r} has no finite value in any row: leave it out with {flag_text('drop', name)}."
@@ -81,17 +82,26 @@ def _plain_numbers(texts: Texts, wanted: Kind | None) -> Reading | None:
         return None
     stripped = [level.strip() for level in texts.levels]
     if options.is_cells and all(level.lower() in BOOLEANS for level in stripped) and not _all_digits(stripped):
-        return Reading("numeric", "boolean", rule_of(texts))
+        rule = rule_of(texts)
+        values = _values(texts, texts.feature("numeric", "boolean", rule))
+        return Reading("numeric", "boolean", rule, values=values)
     given = {"decimal": options.decimal or ".", "thousands": options.thousands or ""}
     for separators in (given, {}) if options.decimal or options.thousands else ({},):
-        infinite = [level for level in stripped if INFINITY.fullmatch(level)]
+        infinite = {level for level in stripped if _is_infinite(level)}
         rule = rule_of(texts, **separators, **({"missing": (*options.missing, *INFINITE)} if infinite else {}))
-        if _is_read(texts, texts.feature("numeric", "float", rule)):
-            return _number_reading(texts, rule, stripped, infinite)
+        values = _values(texts, texts.feature("numeric", "float", rule))
+        if values is not None:
+            return replace(_number_reading(texts, rule, stripped, infinite), values=values)
     return None
 
 
-def _number_reading(texts: Texts, rule: TextRule | None, stripped: list[str], infinite: list[str]) -> Reading:
+def _is_infinite(text: str) -> bool:
+    small = text.lower()
+    number = parse_number(text, USUAL) if "e" in small or "i" in small else None
+    return number is not None and math.isinf(number)
+
+
+def _number_reading(texts: Texts, rule: TextRule | None, stripped: list[str], infinite: Collection[str]) -> Reading:
     is_whole = all(
         WHOLE.fullmatch(level) or HEXADECIMAL.fullmatch(level) for level in stripped if level not in infinite
     )
@@ -115,7 +125,8 @@ def _iso_dates(texts: Texts, _: Kind | None) -> Reading | None:
     rule = rule_of(texts, date_format=options.date_format) if options.missing or options.is_cells else None
     if options.date_format is not None:
         rule = options.rule.model_copy(update={"date_format": options.date_format})
-    return Reading("date", "date", rule) if _is_read(texts, texts.feature("date", "date", rule)) else None
+    values = _values(texts, texts.feature("date", "date", rule))
+    return None if values is None else Reading("date", "date", rule, values=values)
 
 
 def _ruled_numbers(texts: Texts, wanted: Kind | None) -> Reading | None:
@@ -123,47 +134,49 @@ def _ruled_numbers(texts: Texts, wanted: Kind | None) -> Reading | None:
     options = texts.options
     if not options.is_cells and wanted is None:
         return None
-    words = [level for level in texts.levels if number_rules.stray_words([level])]
+    words = {level for level in texts.levels if number_rules.stray_words([level])}
     others = [level for level in texts.levels if level not in words]
     base = options.rule.model_copy(update={"decimal": options.decimal or ".", "thousands": options.thousands or ""})
     found = number_rules.number_rule(others, base) if others else None
     if found is None or not (found[1] or wanted == "numeric"):
         return None
     rule = found[0].model_copy(update={"missing": (*options.missing, *_stripped(words))})
-    feature = texts.feature("numeric", "float", rule)
-    if not _is_read(texts, feature):
+    values = _values(texts, texts.feature("numeric", "float", rule))
+    if values is None:
         return None
-    return Reading("numeric", "float", rule, _how(rule), (_byrule_of(texts, words, rule, "numbers"),))
+    return Reading("numeric", "float", rule, _how(rule), (_rule_warning(texts, words, rule, "numbers"),), values)
 
 
 def _ruled_dates(texts: Texts, _: Kind | None) -> Reading | None:
     """Return dates in another format, or with words for a missing value, where only one reading is possible."""
     options = texts.options
-    words = [level for level in texts.levels if number_rules.stray_words([level])]
+    words = {level for level in texts.levels if number_rules.stray_words([level])}
     others = [level for level in texts.levels if level not in words]
     if not others or not all(any(sign.isdigit() for sign in level) and len(level) <= 60 for level in others):
         return None
     rule = options.rule.model_copy(
         update={"missing": (*options.missing, *_stripped(words)), "date_format": options.date_format}
     )
-    if not _is_read(texts, texts.feature("date", "date", rule)):
+    values = _values(texts, texts.feature("date", "date", rule))
+    if values is None:
         formats = date_rules.fitting_formats(others, 1.0)
         if not formats or not date_rules.are_equal(formats):
             return None
         rule = rule.model_copy(update={"date_format": formats[0][0]})
-    return Reading("date", "date", rule, _how(rule), (_byrule_of(texts, words, rule, "dates"),))
+        values = _values(texts, texts.feature("date", "date", rule))
+    return Reading("date", "date", rule, _how(rule), (_rule_warning(texts, words, rule, "dates"),), values)
 
 
-def _stripped(words: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(word.strip() for word in words))
+def _stripped(words: Collection[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(word.strip() for word in sorted(words)))
 
 
-def _is_read(texts: Texts, feature: Feature) -> bool:
+def _values(texts: Texts, feature: Feature) -> np.ndarray | None:
+    """Return what the texts are as values of the feature, [texts] float64, or None where one of them is not."""
     try:
-        _encoded(feature, texts.levels, texts.options)
+        return _encoded(feature, texts.levels, texts.options)
     except FeatureError:
-        return False
-    return True
+        return None
 
 
 def _how(rule: TextRule) -> str:
@@ -183,7 +196,7 @@ def _how(rule: TextRule) -> str:
     return "read " + ", ".join(parts) if parts else ""
 
 
-def _byrule_of(texts: Texts, words: Sequence[str], rule: TextRule, what: str) -> str:
+def _rule_warning(texts: Texts, words: Collection[str], rule: TextRule, what: str) -> str:
     share = texts.share([level not in words for level in texts.levels])
     keep = flag_text("text", texts.name)
     return f"{share:.1%} of its values are {what}, {_how(rule)}; {keep} keeps the column as text"

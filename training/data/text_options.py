@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from shlex import quote
 from typing import Any
 
+import numpy as np
+
 from batchproof.service.bundle.signature import Feature, Kind, TextRule, ValueType
 from batchproof.service.features.date_formats import DateFormatError, date_parser
 from batchproof.training.settings import SettingError, Settings, check_columns
@@ -62,6 +64,7 @@ class Reading:
     rule: TextRule | None = None
     note: str = ""
     warnings: tuple[str, ...] = ()
+    values: np.ndarray | None = None  # [texts] float64 of numbers and dates, NaN = missing
 
 
 def options_of(name: str, settings: Settings, *, is_cells: bool) -> TextOptions:

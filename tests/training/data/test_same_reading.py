@@ -79,6 +79,7 @@ SPELLINGS = {
     "blanks": ([" 1", "2 ", "\t3 ", "4"], "numeric"),
     "hexadecimal": (["0x1A", "0X1b", "3", "-0xff"], "numeric"),
     "infinities": (["inf", "-Infinity", "+INF", "1e999", "2.5", "3"], "numeric"),
+    "beyond float64": (["1e999", "2.5", "3"], "numeric"),
     "NaN": (["nan", "-NaN", "NAN", "nan(ind)", "nan(0x1)", "2.5", "3"], "numeric"),
     "missing": (["", "NA", "N/A", "null", "None", "?", "#N/A", "2", "3"], "numeric"),
     "underscores": (["1_000", "2_000", "3"], "categorical"),
@@ -392,6 +393,77 @@ def test_json_values_of_two_types(tmp_path: Path) -> None:
     data = check_alike(write(tmp_path / "t.jsonl", "\n".join(map(json.dumps, rows))))
 
     assert data.warnings == ("column 'm' is left out: it holds numbers and texts.",)
+
+
+def every_kind(row: int) -> dict[str, Any]:
+    """Return a row that has every kind of column, as JSON values; texts that a rule reads are texts in every format."""
+    return {
+        "float": None if row % 9 == 0 else row * 0.1,
+        "whole": row % 11,
+        "flag": row % 2 == 0,
+        "text": None if row % 8 == 0 else ["red", "green", "Ærø"][row % 3],
+        "day": None if row % 7 == 0 else f"2020-{row % 12 + 1:02}-{row % 28 + 1:02}",
+        "moment": f"2024-02-29T{row % 24:02}:30:00.25Z",
+        "price": f"${row * 7},{row % 10}00.50" if row % 5 else "unknown",
+        "share": f"{row / 7:.1f}%",
+        "when": f"{row % 12 + 1}/{row % 28 + 1}/20",
+        "y": row % 7 + row / 100,
+    }
+
+
+def write_as(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write rows in the format and packing that the name says."""
+    table = pa.Table.from_pylist(rows)
+    kind = path.suffixes[0]
+    if kind in (".csv", ".tsv", ".txt"):
+        text = io.StringIO()
+        writer = csv.writer(text, delimiter="\t" if kind == ".tsv" else ";", lineterminator="\r\n")
+        writer.writerow(rows[0])
+        writer.writerows(["" if value is None else value for value in row.values()] for row in rows)
+        content = text.getvalue()
+    elif kind == ".jsonl":
+        content = "\n".join(map(json.dumps, rows))
+    elif kind == ".parquet":
+        parquet.write_table(table, path, row_group_size=13)
+        return path
+    elif kind == ".feather":
+        feather.write_feather(table, path)
+        return path
+    else:
+        opened = ipc.new_file if kind == ".arrow" else ipc.new_stream
+        with pa.OSFile(str(path), "wb") as sink, opened(sink, table.schema) as writer_of_batches:
+            writer_of_batches.write_table(table, max_chunksize=17)
+        return path
+    return write(path, content if len(path.suffixes) == 1 else packed(content, path.suffixes[-1]))
+
+
+def test_one_table_in_every_format(tmp_path: Path) -> None:
+    """A model of a CSV table reads the same rows from every format, and one by one as JSON, to the arrays that it trained on."""
+    rows = [every_kind(row) for row in range(1, ROWS + 1)]
+    names = ["t.csv", "t.tsv", "t.txt", "t.csv.gz", "t.txt.zst", "t.jsonl", "t.jsonl.gz"]
+    names += ["t.parquet", "t.feather", "t.arrow", "t.arrows"]
+    data = check_alike(write_as(tmp_path / "train.csv", rows))
+    kinds = {feature.name: feature.kind for feature in data.signature.inputs}
+    assert kinds == {
+        **dict.fromkeys(("float", "whole", "flag", "price", "share"), "numeric"),
+        **dict.fromkeys(("day", "moment", "when"), "date"),
+        "text": "categorical",
+    }
+    bare = [{name: value for name, value in row.items() if name != "y"} for row in rows]
+    wanted = Encoder(data.signature).encode_rows(bare)
+    assert wanted.errors == []
+    for part in ("train", "validation", "test"):
+        for trained, served in zip(data.arrays[part], wanted.arrays, strict=True):
+            assert served is not None
+            np.testing.assert_array_equal(served[getattr(data.split, part)], trained)
+    for name in names:
+        with scored(data, write_as(tmp_path / name, rows)) as blocks:
+            read = [block.read() for block in blocks]
+        assert [problem for result in read for problem in result.problems] == [], name
+        for kind, served in zip(("numeric", "categorical"), wanted.arrays, strict=True):
+            np.testing.assert_array_equal(
+                np.concatenate([getattr(result.arrays, kind) for result in read]), served, name
+            )
 
 
 RULES: list[tuple[list[str], dict[str, Any]]] = [

@@ -6,9 +6,17 @@ import pytest
 
 from batchproof.training.cli import compare as compare_command
 from batchproof.training.data.dataset import prepare
+from batchproof.training.data.table import TableError
 from batchproof.training.evaluation import baselines as rivals
 from batchproof.training.evaluation.baselines import BASELINES, constant
-from batchproof.training.evaluation.cross_validation import NETWORK, Score, is_clear, split_into_folds, verdict
+from batchproof.training.evaluation.cross_validation import (
+    NETWORK,
+    Score,
+    check_classes,
+    is_clear,
+    split_into_folds,
+    verdict,
+)
 from batchproof.training.settings import make
 
 
@@ -113,6 +121,30 @@ def test_the_command_prints_every_method_and_advice(root: Path, capsys: pytest.C
     printed = capsys.readouterr().out
     assert all(name in printed for name in (NETWORK, *BASELINES, "log loss"))
     assert printed.strip().endswith(".")
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_class_that_a_fold_cannot_learn_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: int
+) -> None:
+    """A class of one or two rows, which a fold trains without, is one sentence with its name, and not a traceback."""
+    path = tmp_path / "t.csv"
+    labels = ["c"] * rows + ["a", "b"] * 60
+    path.write_text("x,y\n" + "".join(f"{row * 7 % 50},{label}\n" for row, label in enumerate(labels)))
+
+    if rows == 1:
+        assert compare_command.main([str(path), "--target", "y", "--folds", "3"]) == 2
+        assert capsys.readouterr().err.startswith("batchproof-train compare: class 'c' has 1 of 121 rows")
+    target = prepare(path, make({"target": "y"})).target
+    refusals = []
+    for seed in range(10):
+        try:
+            check_classes(target, seed, 3)
+        except TableError as error:
+            refusals.append(str(error))
+    assert refusals
+    start = f"class 'c' has {rows} of {120 + rows} rows, and a fold trains without any of them"
+    assert all(refusal.startswith(start) for refusal in refusals)
 
 
 def test_a_light_run_fits_the_network_as_asked(

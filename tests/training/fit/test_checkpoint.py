@@ -1,5 +1,7 @@
 """Checkpoints: replaced whole, of one run, and refused in one sentence."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,22 @@ def test_remove(tmp_path: Path) -> None:
     checkpoint.remove()
     checkpoint.remove()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a state cannot be written, one sentence says so, and no half of it is left; the state before it stays."""
+    path = tmp_path / "c.safetensors"
+    Checkpoint(path, "run").save(STATE)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(CheckpointError, match=r"c\.safetensors cannot be written: No space left on device\."):
+            Checkpoint(path, "run").save({"steps": torch.tensor(8)})
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert Checkpoint(path, "run").load()["steps"] == 7
 
 
 def test_none(tmp_path: Path) -> None:
