@@ -62,6 +62,7 @@ def test_raw_tensors_give_the_engines_bits(
 def test_typed_contents_give_the_engines_bits(expected: Expected, address: str) -> None:
     """One tensor a feature in typed contents, every datatype a feature has, is answered in typed contents."""
     request = service_pb2.ModelInferRequest(model_name="flowers", id="seven")
+    request.parameters["missing_text"].string_param = ""
     for place, feature in enumerate(INPUTS):
         values = [row[place] for row in ROWS]
         one = request.inputs.add(name=feature["name"], shape=[len(ROWS), 1])
