@@ -56,14 +56,14 @@ class OptionWriter:
         """Return the rows followed by those that their explanations need, and how many they are; raises 422."""
         if not asked.explain or not rows:
             return arrays, rows
-        made = explain.plan(len(self._names))
-        total = rows * (1 + made.runs)
+        plan = explain.plan(len(self._names))
+        total = rows * (1 + plan.runs)
         if total > max_rows:
             raise _refuse(
-                f"explain runs {made.runs} rows for each of the {rows}, more than the {max_rows} that one request may hold; "
-                f"ask for at most {max_rows // (1 + made.runs)} rows at once."
+                f"explain runs {plan.runs} rows for each of the {rows}, more than the {max_rows} that one request may hold; "
+                f"ask for at most {max_rows // (1 + plan.runs)} rows at once."
             )
-        mixed = explain.expand(made, arrays, self._baseline, self._signature)
+        mixed = explain.expand(plan, arrays, self._baseline, self._signature)
         parts = [
             None if own is None or more is None else np.concatenate([own, more])
             for own, more in zip(arrays, mixed, strict=True)
@@ -73,16 +73,17 @@ class OptionWriter:
     def write(self, asked: Options, outputs: Outputs, texts: Sequence[bytes]) -> list[bytes]:
         """Return each row's prediction with what was asked for in it; `outputs` may go on with the mixed rows."""
         own = {name: values[: len(texts)] for name, values in outputs.items()}
-        further: list[dict[str, Any]] = [{} for _ in texts]
+        extra_fields: list[dict[str, Any]] = [{} for _ in texts]
         if asked.detail:
-            for one, saturated in zip(further, own["saturated"][:, 0].tolist(), strict=True):
-                one["saturated"] = saturated
+            for fields, saturated in zip(extra_fields, own["saturated"][:, 0].tolist(), strict=True):
+                fields["saturated"] = saturated
         if asked.coverage is not None:
-            self._add_uncertainty(asked.coverage, own, further)
+            self._add_uncertainty(asked.coverage, own, extra_fields)
         if asked.explain and texts:
-            self._add_explanations(outputs, len(texts), further)
+            self._add_explanations(outputs, len(texts), extra_fields)
         return [
-            text[:-1] + b"," + orjson.dumps(one)[1:] if one else text for text, one in zip(texts, further, strict=True)
+            text[:-1] + b"," + orjson.dumps(fields)[1:] if fields else text
+            for text, fields in zip(texts, extra_fields, strict=True)
         ]
 
     def _check_coverage(self, coverage: Any) -> None:
@@ -96,33 +97,33 @@ class OptionWriter:
         except ValueError as error:
             raise _refuse(f"{error}.") from error
 
-    def _add_uncertainty(self, coverage: float, own: Outputs, further: list[dict[str, Any]]) -> None:
+    def _add_uncertainty(self, coverage: float, own: Outputs, extra_fields: list[dict[str, Any]]) -> None:
         conformal = self._manifest.uncertainty
         assert conformal is not None, "a coverage is only asked for where there are thresholds"
         level = conformal.level(coverage)
         if self._labels is None:
             bounds = np.stack(conformal.intervals(level, own["value"][:, 0]), axis=1)  # [rows, 2] float32
-            for one, interval in zip(further, shortest(bounds), strict=True):
-                one["interval"] = interval
+            for fields, interval in zip(extra_fields, shortest(bounds), strict=True):
+                fields["interval"] = interval
         else:
-            for one, chosen in zip(further, conformal.sets(level, own["probabilities"]), strict=True):
-                one["set"] = [self._labels[place] for place in np.flatnonzero(chosen)]
-        for one in further:
-            one["coverage"] = conformal.coverages[level]
+            for fields, chosen in zip(extra_fields, conformal.sets(level, own["probabilities"]), strict=True):
+                fields["set"] = [self._labels[place] for place in np.flatnonzero(chosen)]
+        for fields in extra_fields:
+            fields["coverage"] = conformal.coverages[level]
 
-    def _add_explanations(self, outputs: Outputs, rows: int, further: list[dict[str, Any]]) -> None:
+    def _add_explanations(self, outputs: Outputs, rows: int, extra_fields: list[dict[str, Any]]) -> None:
         name = "value" if self._labels is None else "scores"
         scores = outputs[name][rows:]
         if self._labels is not None:
             scores = explain.centred(scores)
-        found = explain.reduce(explain.plan(len(self._names)), scores)
+        contributions = explain.reduce(explain.plan(len(self._names)), scores)
         of = np.zeros(rows, int) if self._labels is None else outputs["probabilities"][:rows].argmax(axis=1)
-        for row, (one, column) in enumerate(zip(further, of.tolist(), strict=True)):
-            one["explanation"] = {
-                "score": found.scores[row, column].item(),
-                "baseline": found.baseline[row, column].item(),
-                "contributions": dict(zip(self._names, found.values[row, :, column].tolist(), strict=True)),
-                "standard_errors": dict(zip(self._names, found.errors[row, :, column].tolist(), strict=True)),
+        for row, (fields, column) in enumerate(zip(extra_fields, of.tolist(), strict=True)):
+            fields["explanation"] = {
+                "score": contributions.scores[row, column].item(),
+                "baseline": contributions.baseline[row, column].item(),
+                "contributions": dict(zip(self._names, contributions.values[row, :, column].tolist(), strict=True)),
+                "standard_errors": dict(zip(self._names, contributions.errors[row, :, column].tolist(), strict=True)),
             }
 
 

@@ -50,10 +50,10 @@ def array_of(body: bytes) -> np.ndarray:
         raise _broken("it does not begin as one of version 1, 2 or 3")
     (length,) = size.unpack_from(body, LENGTH_AT)
     start = LENGTH_AT + size.size
-    found = HEADER.fullmatch(body, start, start + length) if length <= MAX_HEADER_BYTES else None
-    if found is None:
+    literal = HEADER.fullmatch(body, start, start + length) if length <= MAX_HEADER_BYTES else None
+    if literal is None:
         raise _refuse("The array file must hold a two-dimensional array of numbers, [rows, features]")
-    descr, is_fortran, *shape = (part.decode() for part in found.groups())
+    descr, is_fortran, *shape = (part.decode() for part in literal.groups())
     dtype, rows, columns = np.dtype(descr), *map(int, shape)
     raw = memoryview(body)[start + length :]
     if len(raw) != rows * columns * dtype.itemsize:

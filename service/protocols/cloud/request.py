@@ -82,19 +82,19 @@ class ScoringReader:
             arrays = npy.arrays_of(self._encoder.signature, body)
             return self._decoded(arrays, rows_of(arrays), answer_type(call, kind))
         if kind == "csv":
-            found = self._csv(body)
+            given = self._csv(body)
         elif kind == "lines":
-            found = lines_rows(body)
+            given = lines_rows(body)
         else:
             content = parse_with_nan(body)
             check_keys(body, keys_of(content))
-            found = json_rows(content)
-        if len(found.rows) > self._limits.max_rows:
-            raise too_many_rows(len(found.rows), self._limits.max_rows)
-        encoded = self._encoder.encode_rows(found.rows, found.columns, self._limits.error_limit)
+            given = json_rows(content)
+        if len(given.rows) > self._limits.max_rows:
+            raise too_many_rows(len(given.rows), self._limits.max_rows)
+        encoded = self._encoder.encode_rows(given.rows, given.columns, self._limits.error_limit)
         if encoded.errors:
             raise invalid_rows(encoded)
-        return self._decoded(encoded.arrays, len(found.rows), answer_type(call, kind))
+        return self._decoded(encoded.arrays, len(given.rows), answer_type(call, kind))
 
     def _decoded(self, arrays: Arrays, rows: int, answer: str) -> Decoded:
         if rows > self._limits.max_rows:
@@ -220,7 +220,7 @@ def _split(form: str, value: Any) -> Rows:
 
 def _columns(value: Mapping[str, Any]) -> Rows:
     lists = list(value.values())
-    if not all(isinstance(one, list) and len(one) == len(lists[0]) for one in lists):
+    if not all(isinstance(values, list) and len(values) == len(lists[0]) for values in lists):
         raise _wrong_form("inputs to hold one list for each feature, all of one length")
     return Rows([list(row) for row in zip(*lists, strict=True)], list(value))
 

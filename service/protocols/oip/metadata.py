@@ -108,15 +108,15 @@ def model_of(site: ServerInfo, parts: Sequence[str]) -> Model:
         )
     if len(parts) == 1:
         return site.registry.newest(name)
-    found = {str(version): model for version, model in models[name].items()}
-    if parts[2] not in found:
+    by_version = {str(version): model for version, model in models[name].items()}
+    if parts[2] not in by_version:
         raise ServiceError(
             404,
             "unknown_version",
             f"Request for unknown model: '{name:.100}' version {parts[2]:.20} is not found; "
-            f"served are {', '.join(found)}",
+            f"served are {', '.join(by_version)}",
         )
-    return found[parts[2]]
+    return by_version[parts[2]]
 
 
 def inputs_of(manifest: Manifest) -> list[dict[str, Any]]:
@@ -158,8 +158,8 @@ def _config(manifest: Manifest) -> dict[str, Any]:
 
     def tensors(described: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [
-            {"name": one["name"], "data_type": _config_type(one["datatype"]), "dims": one["shape"][1:]}
-            for one in described
+            {"name": tensor["name"], "data_type": _config_type(tensor["datatype"]), "dims": tensor["shape"][1:]}
+            for tensor in described
         ]
 
     return {
@@ -184,8 +184,8 @@ def _index(site: ServerInfo) -> list[dict[str, str]]:
         for version in sorted(versions)
     ]
     refused = [
-        {"name": one.name, "version": str(one.version or ""), "state": "UNAVAILABLE", "reason": one.message}
-        for one in site.registry.refusals
+        {"name": refusal.name, "version": str(refusal.version or ""), "state": "UNAVAILABLE", "reason": refusal.message}
+        for refusal in site.registry.refusals
     ]
     return loaded + refused
 

@@ -57,8 +57,8 @@ class RequestReader:
     def read(self, call: Call) -> Decoded:
         """Return the rows and what was asked for; raises 400 or 422."""
         body, stated = call.body, header(call.headers, LENGTH)
-        if stated is None and self._fast is not None and (found := self._fast.read(body)):
-            numbers, beside = found
+        if stated is None and self._fast is not None and (matrix := self._fast.read(body)):
+            numbers, beside = matrix
             wanted = self._beside(body, beside) if beside else self._default
             return self._decoded(Arrays(numbers, None), len(numbers), wanted)
         length = len(body) if stated is None else header_length(stated, len(body))
@@ -91,13 +91,13 @@ class RequestReader:
 
     def _tensors(self, content: Mapping[str, Any], binary: memoryview) -> dict[str, Tensor]:
         inputs = content.get("inputs")
-        if not isinstance(inputs, list) or not all(isinstance(one, dict) for one in inputs):
+        if not isinstance(inputs, list) or not all(isinstance(tensor, dict) for tensor in inputs):
             raise refuse("Unable to parse 'inputs': it must be a list of objects")
         given: dict[str, Tensor] = {}
         at = 0
-        for one in inputs:
-            name = self._inputs.check_name(one.get("name"), given)
-            given[name], size = self._tensor(name, one, binary[at:])
+        for tensor in inputs:
+            name = self._inputs.check_name(tensor.get("name"), given)
+            given[name], size = self._tensor(name, tensor, binary[at:])
             at += size
         if at != len(binary):
             raise refuse(
@@ -105,17 +105,17 @@ class RequestReader:
             )
         return given
 
-    def _tensor(self, name: str, one: Mapping[str, Any], binary: memoryview) -> tuple[Tensor, int]:
-        shape = checked_shape(name, one.get("shape"))
-        datatype = checked_datatype(name, one.get("datatype"))
-        parameters = _parameters(one, f"input '{name}'")
+    def _tensor(self, name: str, described: Mapping[str, Any], binary: memoryview) -> tuple[Tensor, int]:
+        shape = checked_shape(name, described.get("shape"))
+        datatype = checked_datatype(name, described.get("datatype"))
+        parameters = _parameters(described, f"input '{name}'")
         size = parameters.get("binary_data_size")
         if size is None:
             if "shared_memory_region" in parameters:
                 raise refuse(f"input '{name}': shared memory is not served; send the data")
-            elements = from_json(name, datatype, shape, one.get("data"))
+            elements = from_json(name, datatype, shape, described.get("data"))
             return decoded_texts(Tensor(name, datatype, shape, elements, has_null=True), parameters), 0
-        if type(size) is not int or size < 0 or "data" in one:
+        if type(size) is not int or size < 0 or "data" in described:
             raise refuse(f"input '{name}': binary_data_size must be a size in bytes, and 'data' must be absent")
         if size > len(binary):
             missing = size - len(binary)
@@ -137,21 +137,21 @@ class RequestReader:
         asked = content.get("outputs")
         if asked is None or asked == []:
             return Wanted(identifier, [(name, all_binary) for name in self._outputs])
-        if not isinstance(asked, list) or not all(isinstance(one, dict) for one in asked):
+        if not isinstance(asked, list) or not all(isinstance(output, dict) for output in asked):
             raise refuse("Unable to parse 'outputs': it must be a list of objects")
         wanted: dict[str, bool] = {}
-        for one in asked:
-            name, is_binary = self._output(one, all_binary=all_binary)
+        for output in asked:
+            name, is_binary = self._output(output, all_binary=all_binary)
             if name in wanted:
                 raise refuse(f"output '{name}' is asked for twice")
             wanted[name] = is_binary
         return Wanted(identifier, list(wanted.items()))
 
-    def _output(self, one: Mapping[str, Any], *, all_binary: bool) -> tuple[str, bool]:
-        name = one.get("name")
+    def _output(self, output: Mapping[str, Any], *, all_binary: bool) -> tuple[str, bool]:
+        name = output.get("name")
         if name not in self._outputs:
             raise refuse(f"unexpected inference output {name!r:.80} for model '{self._model}'")
-        parameters = _parameters(one, f"output '{name}'")
+        parameters = _parameters(output, f"output '{name}'")
         if "shared_memory_region" in parameters or parameters.get("classification"):
             raise refuse(f"output '{name}': shared memory and classification are not served")
         return str(name), parameters.get("binary_data", all_binary) is True
@@ -183,10 +183,16 @@ def content_of(raw: bytes) -> dict[str, Any]:
 def keys_of(content: Mapping[str, Any]) -> int:
     """Return how many keys a request's objects have, where they are the protocol's."""
     inputs, outputs = (content.get(name) for name in ("inputs", "outputs"))
-    listed = [one for many in (inputs, outputs) if isinstance(many, list) for one in many if isinstance(one, dict)]
+    listed = [
+        described
+        for many in (inputs, outputs)
+        if isinstance(many, list)
+        for described in many
+        if isinstance(described, dict)
+    ]
     keys = len(content)
-    for one in [content, *listed]:
-        parameters = one.get("parameters")
+    for described in [content, *listed]:
+        parameters = described.get("parameters")
         keys += len(parameters) if isinstance(parameters, dict) else 0
     return keys + sum(map(len, listed))
 

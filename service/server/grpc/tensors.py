@@ -55,13 +55,13 @@ class Tensors:
         if raw and len(raw) != len(request.inputs):
             raise refuse(f"{len(raw)} raw_input_contents for {len(request.inputs)} inputs: there must be one for each")
         given: dict[str, Tensor] = {}
-        for place, one in enumerate(request.inputs):
-            name = self._inputs.check_name(one.name, given)
-            given[name] = _tensor(one, raw[place] if raw else None)
+        for place, described in enumerate(request.inputs):
+            name = self._inputs.check_name(described.name, given)
+            given[name] = _tensor(described, raw[place] if raw else None)
         arrays, rows = self._inputs.arrays(given, missing_text_of(_parameters(request)))
         if rows > self._max_rows:
             raise refuse(f"the request has {rows} rows; at most {self._max_rows} are accepted")
-        return arrays, rows, [self._wanted(one) for one in request.outputs] or self._outputs
+        return arrays, rows, [self._wanted(output) for output in request.outputs] or self._outputs
 
     def write(self, request: Any, wanted: Sequence[str], outputs: Mapping[str, np.ndarray]) -> Any:
         """Return the answer: raw where the request was raw, typed contents otherwise."""
@@ -71,18 +71,18 @@ class Tensors:
         )
         for name in wanted:
             datatype, elements, shape = self._output(name, outputs)
-            one = answer.outputs.add(name=name, datatype=datatype, shape=shape)
+            output = answer.outputs.add(name=name, datatype=datatype, shape=shape)
             if request.raw_input_contents:
                 answer.raw_output_contents.append(to_binary(elements))
             else:
-                getattr(one.contents, CONTENTS[datatype]).extend(_listed(elements))
+                getattr(output.contents, CONTENTS[datatype]).extend(_listed(elements))
         return answer
 
-    def _wanted(self, one: Any) -> str:
-        if one.name not in self._outputs:
-            raise refuse(f"unexpected inference output '{one.name:.80}' for model '{self._manifest.name}'")
-        _check_parameters(one, f"output '{one.name}'")
-        return str(one.name)
+    def _wanted(self, output: Any) -> str:
+        if output.name not in self._outputs:
+            raise refuse(f"unexpected inference output '{output.name:.80}' for model '{self._manifest.name}'")
+        _check_parameters(output, f"output '{output.name}'")
+        return str(output.name)
 
     def _output(
         self, name: str, outputs: Mapping[str, np.ndarray]
@@ -97,32 +97,32 @@ class Tensors:
         return self._label_datatype, np.array(self._labels, dtype)[winners], shape
 
 
-def _tensor(one: Any, raw: bytes | None) -> Tensor:
-    _check_parameters(one, f"input '{one.name}'")
-    shape = checked_shape(one.name, list(one.shape))
-    datatype = checked_datatype(one.name, one.datatype)
+def _tensor(described: Any, raw: bytes | None) -> Tensor:
+    _check_parameters(described, f"input '{described.name}'")
+    shape = checked_shape(described.name, list(described.shape))
+    datatype = checked_datatype(described.name, described.datatype)
     if raw is not None:
-        elements = from_binary(one.name, datatype, shape, memoryview(raw))
+        elements = from_binary(described.name, datatype, shape, memoryview(raw))
     else:
-        elements = _from_contents(one, datatype, shape)
-    return decoded_texts(Tensor(one.name, datatype, shape, elements), _parameters(one))
+        elements = _from_contents(described, datatype, shape)
+    return decoded_texts(Tensor(described.name, datatype, shape, elements), _parameters(described))
 
 
-def _from_contents(one: Any, datatype: str, shape: tuple[int, ...]) -> Elements:
+def _from_contents(described: Any, datatype: str, shape: tuple[int, ...]) -> Elements:
     field = CONTENTS.get(datatype)
     if field is None:
-        raise refuse(f"input '{one.name}': {datatype} is read from raw_input_contents only")
-    values = getattr(one.contents, field)
+        raise refuse(f"input '{described.name}': {datatype} is read from raw_input_contents only")
+    values = getattr(described.contents, field)
     if len(values) != prod(shape):
         raise refuse(
-            f"input '{one.name}' holds {len(values)} elements in {field}, but its shape {list(shape)} asks for another number"
+            f"input '{described.name}' holds {len(values)} elements in {field}, but its shape {list(shape)} asks for another number"
         )
     if datatype == "BYTES":
-        return [_text(one.name, value) for value in values]
+        return [_text(described.name, value) for value in values]
     try:
         return np.array(values, DTYPES[datatype])
     except OverflowError as error:
-        raise refuse(f"input '{one.name}': an element is beyond {datatype}") from error
+        raise refuse(f"input '{described.name}': an element is beyond {datatype}") from error
 
 
 def _text(name: str, value: bytes) -> str:
@@ -142,8 +142,8 @@ def _parameters(message: Any) -> dict[str, Any]:
     return values
 
 
-def _check_parameters(one: Any, of: str) -> None:
-    for parameter in one.parameters:
+def _check_parameters(message: Any, of: str) -> None:
+    for parameter in message.parameters:
         if parameter.key in NOT_SERVED:
             raise ServiceError(501, "not_served", f"{of}: {parameter.key} is not served; send and take the data")
 
