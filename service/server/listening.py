@@ -3,6 +3,7 @@
 import importlib.util
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from batchproof.installation import hint
 from batchproof.service.errors import SettingError
@@ -49,10 +50,22 @@ def _cannot_listen(host: str, port: int, error: OSError) -> SettingError:
     return SettingError(f"Cannot listen on {host} port {port}: {error.strerror or error}.")
 
 
-def check_rpc(settings: Settings) -> None:
-    """Raise SettingError where gRPC is asked for and cannot be had. The workers bind its port, not the supervisor."""
+@contextmanager
+def reserved_rpc_port(settings: Settings) -> Iterator[None]:
+    """Keep the port of gRPC for this service; raises SettingError where gRPC is wanted and cannot be had.
+
+    The workers bind the port, by SO_REUSEPORT and so beside any other service that asks for it in the same moment. A
+    name that the kernel gives to one process of the network's namespace tells two services apart.
+    """
     if not settings.grpc_port:
+        yield
         return
     if importlib.util.find_spec("grpc") is None:
         raise SettingError(f"grpc_port is set, but grpcio is not installed: {hint('grpc')}.")
     bind(settings, settings.grpc_port).close()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as reservation:
+        try:
+            reservation.bind(f"\0batchproof-grpc-{settings.host}-{settings.grpc_port}")
+        except OSError as error:
+            raise _cannot_listen(settings.host, settings.grpc_port, error) from error
+        yield

@@ -25,7 +25,7 @@ from batchproof.service.server.control import SupervisorLink
 from batchproof.service.server.gc_policy import paused, settle
 from batchproof.service.server.http.asgi import AsgiApp
 from batchproof.service.server.http.connection import FastHttpProtocol
-from batchproof.service.server.listening import BACKLOG, accepted, bind, check_rpc, listen
+from batchproof.service.server.listening import BACKLOG, accepted, bind, listen, reserved_rpc_port
 from batchproof.service.server.supervisor import Supervisor
 from batchproof.service.server.timing import Timing
 from batchproof.service.settings import Settings
@@ -240,14 +240,14 @@ def serve(settings: Settings) -> int:
     """Serve until a signal; returns the exit code."""
     configure(settings.log_format, settings.log_level)
     try:
-        check_rpc(settings)
         listener = bind(settings, settings.port)
         address = listener.getsockname()[:2]
-        if settings.workers == 1:
-            return _serve_here(settings, address, listener=listener)
-        listen(listener)
-        with shared_folder(settings.metrics_folder) as folder:
-            return _supervise(settings.model_copy(update={"metrics_folder": str(folder)}), listener, address)
+        with reserved_rpc_port(settings):
+            if settings.workers == 1:
+                return _serve_here(settings, address, listener=listener)
+            listen(listener)
+            with shared_folder(settings.metrics_folder) as folder:
+                return _supervise(settings.model_copy(update={"metrics_folder": str(folder)}), listener, address)
     except SettingError as error:
         sys.stderr.write(f"batchproof: {error}\n")
         return STARTUP_FAILED

@@ -1,6 +1,5 @@
 """Workers that hang or die, a supervisor that is killed, a folder that changes: what the rest of the service does."""
 
-import errno
 import json
 import os
 import shutil
@@ -13,13 +12,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from batchproof.service.errors import STARTUP_FAILED
-from batchproof.service.server.control import CONNECTION
-from batchproof.service.server.rotation import MOST_UNCONFIRMED, Rotation, Worker
 from tests.bundles import make_bundle
 from tests.http_client import ask
 from tests.live import ROOT, Live, free_port, live
@@ -259,66 +256,23 @@ def test_of_two_services_on_one_port_the_second_says_so(models: Path, workers: s
             process.communicate(timeout=30)
 
 
-class Full:
-    """A control socket through which no descriptor passes."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.sent: list[bytes] = []
-
-    def sendmsg(self, parts: list[bytes], *_: object) -> int:
-        """Refuse as the kernel does, or take the message."""
-        if self.number:
-            raise OSError(self.number, os.strerror(self.number))
-        self.sent += parts
-        return 1
-
-
-def made_worker(control: Full) -> Worker:
-    return Worker(0, 0, cast(socket.socket, control), time.monotonic(), is_ready=True)
-
-
-@pytest.mark.parametrize("number", [errno.ETOOMANYREFS, errno.EMFILE, errno.EAGAIN, errno.EPIPE, errno.ENOBUFS])
-def test_a_connection_that_cannot_be_handed_over_waits(number: int) -> None:
-    """Whatever the kernel says to a descriptor, the connection stays open and is handed over when that is possible."""
-    control, rotation = Full(number), Rotation()
-    worker = made_worker(control)
-    ours, theirs = socket.socketpair()
-    with theirs:
-        rotation.waiting.append(ours)
-        assert not rotation.deal([worker])
-        assert ours.fileno() >= 0
-        control.number = 0
-        assert rotation.deal([worker])
-        assert control.sent == [CONNECTION]
-        rotation.confirm(worker, is_taken=True)
-        assert ours.fileno() < 0
-
-
-def test_a_worker_holds_up_few_connections_and_leaves_them_all_behind() -> None:
-    """A worker that confirms nothing gets a bounded number of connections; when it dies, another one gets each of them."""
-    rotation, stuck = Rotation(), made_worker(Full(0))
-    pairs = [socket.socketpair() for _ in range(MOST_UNCONFIRMED + 3)]
-    rotation.waiting.extend(ours for ours, _ in pairs)
-    assert not rotation.deal([stuck])
-    assert (len(stuck.unconfirmed), len(rotation.waiting)) == (MOST_UNCONFIRMED, 3)
-    rotation.take_back(stuck)
-    assert list(rotation.waiting) == [ours for ours, _ in pairs]
-    fresh = [made_worker(Full(0)) for _ in range(2)]
-    assert rotation.deal(fresh)
-    assert [len(worker.unconfirmed) for worker in fresh] == [18, 17]
-    for ours, theirs in pairs:
-        ours.close()
-        theirs.close()
-
-
-def test_a_worker_without_descriptors_gives_a_connection_back() -> None:
-    """A connection that its worker could not take waits for another one, and the worker's count is as before."""
-    rotation, worker = Rotation(), made_worker(Full(0))
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        rotation.waiting.append(ours)
-        rotation.deal([worker])
-        rotation.confirm(worker, is_taken=False)
-        assert list(rotation.waiting) == [ours]
-        assert worker.connections == 0
+def test_of_two_services_on_one_port_of_grpc_the_second_says_so(models: Path) -> None:
+    """Workers share the port of gRPC among themselves, and with no other service, however close the two are started."""
+    port = str(free_port())
+    command = [sys.executable, "-m", "batchproof.service", "serve", "--models", str(models), "--port", "0"]
+    both = [
+        subprocess.Popen([*command, "--workers", "2", "--grpc-port", port], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=ROOT)
+        for _ in range(2)
+    ]  # fmt: skip
+    try:
+        end_s = time.monotonic() + 30
+        while all(process.poll() is None for process in both) and time.monotonic() < end_s:
+            time.sleep(0.05)
+        (loser,) = [process for process in both if process.poll() is not None]
+        assert loser.returncode == STARTUP_FAILED
+        _, errors = loser.communicate()
+        assert f"batchproof: Cannot listen on 127.0.0.1 port {port}: Address already in use." in errors.splitlines()
+    finally:
+        for process in both:
+            process.terminate()
+            process.communicate(timeout=30)
