@@ -53,7 +53,6 @@ class FastHttpProtocol(HttpToolsProtocol):
         self._resolve = application.router.resolve
         self._last_url, self._last_path = b"", ""  # of a request without a query: nearly always that of the next one
         self._app = application.app
-        self._settings = application.app.settings
         self._max_body_bytes = application.app.settings.max_body_bytes
         self._has_headers = False  # of the request that is being read
         self.cycle: Any = None  # uvicorn's cycle or one of the above: what is being read
@@ -67,7 +66,7 @@ class FastHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         super().connection_made(transport)
-        self._arrival = Arrival(self.loop, self._settings.read_timeout_s, self._on_late)
+        self._arrival = Arrival(self.loop, self._app.settings.read_timeout_s, self._on_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the request of a caller that went away: its place in the queue is for others."""
@@ -250,7 +249,7 @@ class FastHttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _late_answer(self) -> Answer:
-        turn, error = self._turn, errors.too_slow(self._settings.read_timeout_s)
+        turn, error = self._turn, errors.too_slow(self._app.settings.read_timeout_s)
         if turn is not None and turn is self.cycle:
             return turn.endpoint.refuse(error, turn.head)
         head = self.scope.get(HEAD_KEY) if self._has_headers and self.scope else None
