@@ -14,11 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.fields import FieldInfo
 
 from batchproof.service import platforms
-from batchproof.service.errors import SettingError, nearest
+from batchproof.service.errors import SettingError
+from batchproof.service.setting_sources import FILE_NAME, environment_name, read_environment, read_file
 
-PREFIX = "BATCHPROOF_"
-CLIENT_PREFIX = "BATCHPROOF_CLIENT_"  # of what the client reads: no setting of the service
-FILE_NAME = PREFIX + "SETTINGS"  # environment name of the settings file's path
 RUN_ROWS = 512  # most rows of one engine run where no setting says otherwise
 
 
@@ -193,8 +191,8 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ, 
     platform, implied = platforms.settings_of(environment)
     layers = [
         (platform, implied),
-        ("file", _read_file(path) if path else {}),
-        ("environment", _read_environment(environment)),
+        ("file", read_file(path, Settings.model_fields) if path else {}),
+        ("environment", read_environment(environment, Settings.model_fields)),
         ("flag", dict(flags)),
     ]
     values: dict[str, Any] = {}
@@ -207,11 +205,6 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ, 
         return Loaded(Settings.model_validate(values), sources)
     except ValidationError as error:
         raise SettingError(_sentence(error, values, sources, path)) from error
-
-
-def environment_name(name: str) -> str:
-    """Return the setting's name in the environment."""
-    return PREFIX + name.upper()
 
 
 def flag_name(name: str) -> str:
@@ -254,36 +247,6 @@ def text(value: Any) -> str:
     if isinstance(value, dict):
         value = [f"{key}={one}" for key, one in value.items()]
     return (",".join(value) if isinstance(value, list | tuple) else str(value)) or "none"
-
-
-def _read_file(path: Path) -> dict[str, Any]:
-    import tomllib
-
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingError(f"The settings file {path} cannot be read: {error.strerror}.") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingError(f"The settings file {path} cannot be read: {error}.") from error
-    for name in content:
-        if name not in Settings.model_fields:
-            near = nearest(name, list(Settings.model_fields))
-            raise SettingError(f"Unknown setting {name!r} in the settings file {path}.{near}")
-    return content
-
-
-def _read_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    values = {}
-    for key, value in environment.items():
-        if key.startswith(PREFIX) and key != FILE_NAME and not key.startswith(CLIENT_PREFIX):
-            name = key.removeprefix(PREFIX).lower()
-            if platforms.is_service_link(key, value):
-                continue
-            if name not in Settings.model_fields:
-                near = nearest(name, list(Settings.model_fields), environment_name)
-                raise SettingError(f"Unknown setting {key!r} in the environment.{near}")
-            values[name] = value
-    return values
 
 
 def _sentence(error: ValidationError, values: Mapping[str, Any], sources: Mapping[str, str], path: Path | None) -> str:

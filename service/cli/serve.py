@@ -39,6 +39,6 @@ def run(options: argparse.Namespace) -> int:
     """Serve until told to stop."""
     loaded = settings.load(flags(options), file=options.settings)
     with paused():
-        from batchproof.service.server.process import serve
+        from batchproof.service.server.launch import serve
 
     return serve(loaded.settings)

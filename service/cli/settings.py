@@ -6,6 +6,7 @@ from typing import Any
 from batchproof.service import settings
 from batchproof.service.cli import settings_page
 from batchproof.service.cli.serve import add_flags, flags
+from batchproof.service.setting_sources import environment_name
 
 
 def add(commands: Any) -> None:
@@ -25,5 +26,5 @@ def run(options: argparse.Namespace) -> int:
     for name, source in loaded.sources.items():
         unit = settings.unit(name)
         value = settings.text(getattr(loaded.settings, name)) + (f" {unit}" if unit else "")
-        print(f"{name:16} {value:24} {source:12} {settings.environment_name(name)}")
+        print(f"{name:16} {value:24} {source:12} {environment_name(name)}")
     return 0

@@ -1,7 +1,8 @@
 """docs/settings.md, from the settings themselves: `batchproof settings --markdown > docs/settings.md`."""
 
 from batchproof.service import settings
-from batchproof.service.settings import FILE_NAME, PREFIX, Settings
+from batchproof.service.setting_sources import FILE_NAME, PREFIX
+from batchproof.service.settings import Settings
 
 INTRODUCTION = f"""# Settings
 

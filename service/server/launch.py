@@ -1,0 +1,83 @@
+"""The start of the service: settings to one serving process, or to a supervisor and its workers."""
+
+import socket
+import sys
+from functools import partial
+from pathlib import Path
+
+from batchproof.service.errors import STARTUP_FAILED, SettingError
+from batchproof.service.inference.registry import Snapshot
+from batchproof.service.logs import configure
+from batchproof.service.metrics import SUPERVISOR, Counters, shared_folder
+from batchproof.service.protocols import head
+from batchproof.service.server import app, banner
+from batchproof.service.server.app import App
+from batchproof.service.server.gc_policy import paused, settle
+from batchproof.service.server.http.asgi import AsgiApp
+from batchproof.service.server.listening import bind, listen, reserved_rpc_port
+from batchproof.service.server.process import Server, config_of, hang_s
+from batchproof.service.server.supervisor import Supervisor
+from batchproof.service.server.timing import Timing
+from batchproof.service.settings import Settings
+
+
+def serve(settings: Settings) -> int:
+    """Serve until a signal; returns the exit code."""
+    configure(settings.log_format, settings.log_level)
+    try:
+        listener = bind(settings, settings.port)
+        address = listener.getsockname()[:2]
+        with reserved_rpc_port(settings):
+            if settings.workers == 1:
+                return _serve_here(settings, address, listener=listener)
+            listen(listener)
+            with shared_folder(settings.metrics_folder) as folder:
+                return _supervise(settings.model_copy(update={"metrics_folder": str(folder)}), listener, address)
+    except SettingError as error:
+        sys.stderr.write(f"batchproof: {error}\n")
+        return STARTUP_FAILED
+
+
+def _supervise(settings: Settings, listener: socket.socket, address: tuple[str, int]) -> int:
+    counters = Counters(Path(settings.metrics_folder), dict, SUPERVISOR)
+    counters.write()
+    with paused():
+        snapshot = app.take_snapshot(settings)  # once: a worker that takes a dead one's place serves the same models
+
+    def work(control: socket.socket, slot: int) -> int:
+        head.reseed()
+        try:
+            return _serve_here(settings, address, control=control, snapshot=snapshot, is_first=slot == 0)
+        except SettingError as error:
+            sys.stderr.write(f"batchproof: {error}\n")
+            return STARTUP_FAILED
+
+    def count(name: str) -> None:
+        counters.events[name] += 1
+        counters.write()
+
+    timing = Timing(hang_s(settings), settings.stop_delay_s, settings.drain_s)
+    return Supervisor(listener, settings.workers, work, timing, count).run()
+
+
+def _serve_here(
+    settings: Settings,
+    address: tuple[str, int],
+    *,
+    listener: socket.socket | None = None,
+    control: socket.socket | None = None,
+    snapshot: Snapshot | None = None,
+    is_first: bool = True,
+) -> int:
+    with paused():
+        service = app.load(settings, snapshot)
+    greet = partial(_greet, service, address) if is_first else lambda: None
+    server = Server(config_of(AsgiApp(service), settings), service, address, greet, control)
+    settle()
+    server.run([listener] if listener else [])
+    return 0
+
+
+def _greet(service: App, address: tuple[str, int]) -> None:
+    sys.stdout.write(banner.text(service, *address) + "\n")
+    sys.stdout.flush()

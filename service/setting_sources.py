@@ -1,0 +1,49 @@
+"""Settings as the settings file and the environment have them, before anything is validated."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from batchproof.service import platforms
+from batchproof.service.errors import SettingError, nearest
+
+PREFIX = "BATCHPROOF_"
+CLIENT_PREFIX = "BATCHPROOF_CLIENT_"  # of what the client reads: no setting of the service
+FILE_NAME = PREFIX + "SETTINGS"  # environment name of the settings file's path
+
+
+def environment_name(name: str) -> str:
+    """Return the setting's name in the environment."""
+    return PREFIX + name.upper()
+
+
+def read_file(path: Path, known: Collection[str]) -> dict[str, Any]:
+    """Return the settings of a TOML file; raises SettingError where it cannot be read or has an unknown name."""
+    import tomllib
+
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingError(f"The settings file {path} cannot be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingError(f"The settings file {path} cannot be read: {error}.") from error
+    for name in content:
+        if name not in known:
+            near = nearest(name, list(known))
+            raise SettingError(f"Unknown setting {name!r} in the settings file {path}.{near}")
+    return content
+
+
+def read_environment(environment: Mapping[str, str], known: Collection[str]) -> dict[str, str]:
+    """Return the settings in the environment; raises SettingError for an unknown name."""
+    values = {}
+    for key, value in environment.items():
+        if key.startswith(PREFIX) and key != FILE_NAME and not key.startswith(CLIENT_PREFIX):
+            name = key.removeprefix(PREFIX).lower()
+            if platforms.is_service_link(key, value):
+                continue
+            if name not in known:
+                near = nearest(name, list(known), environment_name)
+                raise SettingError(f"Unknown setting {key!r} in the environment.{near}")
+            values[name] = value
+    return values
