@@ -35,8 +35,8 @@ TUNING = "tuning"
 OUT = "bundle"
 
 GROUPS = {
-    DATA: "How the columns of the table are read. Types are inferred and shown; these flags override them. A flag with COLUMN "
-    "takes several columns: a,b, or the flag again for each.",
+    DATA: "How the columns of the table are read. Types are inferred and shown; these flags override them.\nA flag with "
+    "COLUMN names one column, several with commas (a,b), or is repeated.",
     SPLIT: "Which rows train, which decide when to stop (validation), and which only measure the result (test).",
     NETWORK: "The batch-norm MLP. What you leave out is set by the number of rows, or chosen by validation.",
     FIT: "How the network is fitted.",

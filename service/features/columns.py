@@ -113,7 +113,7 @@ def _seconds(values: np.ndarray) -> np.ndarray:
 
 
 def _checked(feature: Feature, numbers: np.ndarray) -> np.ndarray:
-    """Return numbers [rows] that the feature takes; raises FeatureError for the first that it does not."""
+    """Return numbers [rows] that the feature accepts; raises FeatureError for the first that it does not."""
     if feature.value_type == "boolean":
         bad = ~(np.isin(numbers, BITS) | (np.isnan(numbers) & feature.missing))
     elif np.isfinite(numbers).all():

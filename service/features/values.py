@@ -1,4 +1,4 @@
-"""One JSON value to one number: the types that a feature takes, missing values, categories as text."""
+"""One JSON value to one number: the types that a feature accepts, missing values, categories as text."""
 
 import math
 from functools import cache
@@ -22,7 +22,7 @@ BITS = (0.0, 1.0)  # the numbers that stand for false and true
 
 
 class InvalidValueError(ValueError):
-    """A value that the feature does not take; the sentence says what it takes."""
+    """A value that the feature does not accept; the sentence says what it accepts."""
 
 
 def number_of(feature: Feature, value: Any) -> float:

@@ -17,6 +17,7 @@ import pytest
 from batchproof.service.bundle import reader as bundles
 from batchproof.service.features.columns import encode_columns
 from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.text_cells import readers
 from batchproof.service.inference.engine import Engine
 from batchproof.training.fit.progress import Progress
 from batchproof.training.network import weights
@@ -59,10 +60,11 @@ def trained(folder: Path, target: str, **given: Any) -> Trained:
 
 
 def json_rows(made: Trained, numbers: Sequence[int]) -> list[list[Any]]:
-    """Return rows of the table as JSON values in signature order; a timestamp as its text."""
-    names = [feature.name for feature in made.data.signature.inputs]
-    rows = made.data.table.arrow.select(names).take(list(numbers)).to_pylist()
-    return [[value.isoformat() if hasattr(value, "isoformat") else value for value in row.values()] for row in rows]
+    """Return rows of the table as JSON values in signature order."""
+    features = made.data.signature.inputs
+    rows = made.data.table.arrow.select([feature.name for feature in features]).take(list(numbers)).to_pylist()
+    takes = readers(features)
+    return [[take(cell) for take, cell in zip(takes, row.values(), strict=True)] for row in rows]
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ MANY_VALUES = 20  # distinct values beside a mark of one digit, which small code
 def typed(
     name: str, arrow: pa.ChunkedArray, wanted: Kind | None = None, options: TextOptions | None = None
 ) -> Column | None:
-    """Return the column with its kind inferred, or read as `wanted`; None where its type is no table value.
+    """Return the column with its kind inferred, or read as `wanted`; None where its type cannot be a feature.
 
     Raises TableError where no row has a value, or where the values cannot be read as `wanted`.
     """
@@ -56,7 +56,7 @@ def check_range(column: Column) -> None:
     """Raise TableError for a number that training cannot take, or a date that no other format could send."""
     if column.kind == "numeric" and (greatest := np.nanmax(np.abs(column.values))) > MOST:
         raise TableError(
-            f"column {column.name!r} holds a value of size {greatest:.3g}, and {MOST:g} is the most that training takes: "
+            f"column {column.name!r} holds a value of size {greatest:.3g}, and {MOST:g} is the most that training accepts: "
             "leave such a cell empty if it stands for a missing value, or drop the column."
         )
     if column.kind == "date":

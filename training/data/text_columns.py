@@ -199,7 +199,8 @@ def _how(rule: TextRule) -> str:
 def _rule_warning(texts: Texts, words: Collection[str], rule: TextRule, what: str) -> str:
     share = texts.share([level not in words for level in texts.levels])
     keep = flag_text("text", texts.name)
-    return f"{share:.1%} of its values are {what}, {_how(rule)}; {keep} keeps the column as text"
+    subject = "its values" if share == 1 else f"{share:.1%} of its values"
+    return f"{subject} are {what}, {_how(rule)}; {keep} keeps the column as text"
 
 
 def _all_digits(levels: Sequence[str]) -> bool:

@@ -11,7 +11,7 @@ from batchproof.service.tables.parameters import Parameters
 from batchproof.service.tables.writers.result_columns import Answered
 from batchproof.service.tables.writers.text import Writer
 
-SYNC_BYTES = 64 << 20  # written before they are sent to the disk: the end of a part then waits for the rest alone
+SYNC_BYTES = 64 << 20  # written before they are sent to the disk: the end of a part then waits only for the rest
 
 
 class ScoringOptions(NamedTuple):

@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 
 
 class Prefetch(Generic[Item]):
-    """An iterator whose next items are made in a thread of its own, at most `depth` of them before they are taken."""
+    """An iterator whose next items are made in a thread of its own, at most `depth` of them ahead of the caller."""
 
     def __init__(self, items: Iterator[Item], depth: int) -> None:
         """Begin to take from `items`, which nobody else may do any more."""

@@ -23,7 +23,7 @@ def cell_of(value: Any) -> str:
 
 
 def json_of(take: Callable[[str], Any], cell: str) -> Any:
-    """Return the JSON value of a text table's cell, a whole number as it is written; what is no number stays text."""
+    """Return the JSON value of a text table's cell, a whole number as it is written; other cells stay text."""
     value = take(cell)
     if not isinstance(value, float):
         return value

@@ -33,7 +33,10 @@ class Records:
         lines = iter(self._lines)
         head = _head(lines)
         self.delimiter = delimiter_of("".join(head), signs)
-        self._reader = csv.reader(chain(head, lines), delimiter=self.delimiter, strict=True)
+        has_blanks = _has_blanks("".join(head), self.delimiter)
+        self._reader = csv.reader(
+            chain(head, lines), delimiter=self.delimiter, skipinitialspace=has_blanks, strict=True
+        )
 
     def __iter__(self) -> Iterator[Record]:
         """Yield each record; raises 400 with the line, and the column where it is known, of what is not CSV in UTF-8."""
@@ -58,6 +61,12 @@ def delimiter_of(head: str, signs: str = SIGNS) -> str:
     Where two are as common, or there is none, it is the first of them.
     """
     return max(signs, key=_bare(head).count)
+
+
+def _has_blanks(head: str, delimiter: str) -> bool:
+    """Return whether a blank follows every separator of the header: it is not part of the cells, nor of their quotes."""
+    names = _bare(head).strip("\r\n").split(delimiter)
+    return len(names) > 1 and all(name.startswith(" ") for name in names[1:])
 
 
 def broken(line: int, why: str) -> ServiceError:

@@ -59,7 +59,7 @@ class TextBlock:
         return [record if len(record) == width else (record + [""] * width)[:width] for record in self._records]
 
     def lines(self) -> Sequence[bytes]:
-        """Return each row as a JSON object; columns that are no features stay text."""
+        """Return each row as a JSON object; other columns stay text."""
         header, takes = self._table.header, self._table.all_takes
         return [
             orjson.dumps({name: json_of(take, cell) for name, take, cell in zip(header, takes, record, strict=True)})
@@ -67,7 +67,7 @@ class TextBlock:
         ]
 
     def batch(self) -> Any:
-        """Return the rows with the features' types; columns that are no features stay text."""
+        """Return the rows with the features' types; other columns stay text."""
         import pyarrow as pa
 
         table = self._table
@@ -121,7 +121,7 @@ def text_blocks(file: BinaryIO, reading: Reading, signs: str) -> Blocks:
 
 
 def _check_separated(header: Sequence[str], reading: Reading, signs: str) -> None:
-    """Raise 422 for a header that another sign separates: it looks like one long name."""
+    """Raise 422 for a header with another separator: it looks like one long name."""
     names = reading.encoder.names
     if len(header) == 1 < len(names) and header[0] not in names:
         known = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}

@@ -30,7 +30,7 @@ class LinesBlock:
         self._table = table
         self._numbers = [number for number, _ in numbered]
         self._lines = [line for _, line in numbered]
-        self._unreadable: frozenset[int] = frozenset()  # rows whose line is no JSON, or has a key twice
+        self._unreadable: frozenset[int] = frozenset()  # rows whose line is not JSON, or has a key twice
         self.rows = len(numbered)
         table.columns.begin(map(table.named, self._lines))
 
@@ -51,7 +51,7 @@ class LinesBlock:
         return self._table.columns.names
 
     def cells(self) -> Sequence[Sequence[str]]:
-        """Return the values as text; raises 422 for a key that is no column."""
+        """Return the values as text; raises 422 for a key without a column."""
         return [[cell_of(row.get(name)) for name in self.names()] for row in self._rows()]
 
     def lines(self) -> Sequence[bytes]:
@@ -62,7 +62,7 @@ class LinesBlock:
         ]
 
     def batch(self) -> Any:
-        """Return the features' values with their types, and text for all others; raises 422 for a key that is no column."""
+        """Return the features' values with their types, and text for all others; raises 422 for a key without a column."""
         import pyarrow as pa
 
         rows = self._rows()
@@ -74,7 +74,7 @@ class LinesBlock:
         return pa.RecordBatch.from_arrays(arrays, names=list(self.names()))
 
     def _rows(self) -> list[Mapping[str, Any]]:
-        """Return each line's values by column, those that are no feature's as text; raises 422 for a key that is none."""
+        """Return each line's values by column, as text where it is not a feature; raises 422 for a key without a column."""
         named, columns = self._table.named, self._table.columns
         return [columns.row(line, named(line), self.place(row)) for row, line in enumerate(self._readable())]
 
@@ -99,7 +99,7 @@ class LinesTable:
         self.fast: Callable[[Sequence[bytes]], Arrays | None] = rows.lines(ignore_extra=self._ignores_extra)
 
     def precise(self, lines: Sequence[bytes]) -> tuple[Read, frozenset[int]]:
-        """Read line by line; the rows beside it have a line that is no JSON, or has a key twice."""
+        """Read line by line; the second value names the rows whose line is not JSON, or has a key twice."""
         rows, broken = [], []
         for number, line in enumerate(lines):
             row, fault = self._parsed(line)
@@ -115,7 +115,7 @@ class LinesTable:
     def are_distinct(self, lines: Sequence[bytes]) -> bool:
         """Return whether no line that the fast reading took, an object with every feature, has a key twice.
 
-        The fast reading passes over extra columns, and so over what is no text in them: such a line is read again too.
+        The fast reading skips extra columns, invalid text in them included: such a line is read again too.
         """
         width = len(self._known)  # a line with no more keys than that hides none, and is not read again
         return all(

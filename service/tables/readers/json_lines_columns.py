@@ -1,7 +1,7 @@
 """The columns that JSON Lines are given where the answer has columns: the keys of the first line that is a row.
 
-Keys that are no features keep the very text of their value: any line may bring a value of another type, and a number of
-twenty digits is no float64.
+Extra keys keep the text of their value as it is written: any line may have a value of another type, and a float64 would
+round a number of twenty digits.
 """
 
 from collections.abc import Iterable, Mapping
@@ -40,9 +40,9 @@ class LineColumns:
             self._held = frozenset(self.names)
 
     def row(self, line: bytes, row: dict[str, Any], place: tuple[str, int]) -> Mapping[str, Any]:
-        """Return what `line`, parsed to `row`, has for each column: text where it is no feature, None for null.
+        """Return what `line`, parsed to `row`, has for each column: text where it is not a feature, None for null.
 
-        Raises 422 for a key that is no column. Where such keys are refused the row is refused already.
+        Raises 422 for a key without a column. Where extra keys are refused, the row is refused already.
         """
         if row.keys() <= self._known or not (self._takes_extra or row.keys() & self._passing):
             return row

@@ -34,7 +34,7 @@ def object_blocks(file: BinaryIO, reading: Reading, limit_bytes: int) -> Blocks:
 
 
 def _check_asked(content: Mapping[str, Any], on_error: str) -> None:
-    """Raise 422 for fields that mean something to a JSON answer alone: the caller is to know that they do nothing here."""
+    """Raise 422 for fields that only a JSON response has a place for, so that the caller knows they do nothing here."""
     if on_error == "row":
         raise ServiceError(
             422, "invalid_request", "Where the answer is a table, on_error is a parameter: ?on_error=row."
@@ -46,5 +46,5 @@ def _check_asked(content: Mapping[str, Any], on_error: str) -> None:
 
 
 def _named(row: Any, names: Sequence[str]) -> Any:
-    """Return a list in the order of `names` as an object; whatever else it is becomes null, which is no row."""
+    """Return a list in the order of `names` as an object; anything else becomes null, which is refused as a row."""
     return dict(zip(names, row, strict=True)) if isinstance(row, list) and len(row) == len(names) else None

@@ -160,6 +160,14 @@ def test_blanks_after_commas(tmp_path: Path) -> None:
     assert row.tolist() == [1]
 
 
+def test_quotes_after_blanks(tmp_path: Path) -> None:
+    """Where a blank follows every comma of the header, a quote behind it opens a cell as any other does."""
+    rows = "".join(f'{row % 9}, "a, ""{row % 3}""", {row}\n' for row in range(ROWS))
+    data = check_alike(write(tmp_path / "t.csv", "age, word, y\n" + rows))
+
+    assert feature_of(data, "word").categories == ('a, "0"', 'a, "1"', 'a, "2"')
+
+
 @pytest.mark.parametrize(
     "text, sentence",
     [
