@@ -45,7 +45,7 @@ class FramePart:
         """Return the rows as the body of a native request; raises RefusedError."""
         columns = [tensors.listed(values) for values in self._columns.values()]
         rows = [dict(zip(self._columns, row, strict=True)) for row in zip(*columns, strict=True)]
-        return encoded(rows or [{}] * self._rows, self._options, self._first_row)
+        return encoded(rows or [{}] * self._rows, self._options, self._first_row, self._model.features)
 
     def columns_of_rows(self, response: Response, request: EncodedRows) -> dict[str, Any]:
         """Return the columns that a native answer adds."""

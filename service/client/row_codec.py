@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from batchproof.service.client.messages import RefusedError, Response, renumbered
+from batchproof.service.client.model import Feature
 from batchproof.service.client.options import Options
-from batchproof.service.client.values import UnreadableValueError, json_row, json_value
+from batchproof.service.client.values import InfiniteValueError, UnreadableValueError, json_row, json_value
 
 Prediction = dict[str, Any]
 PLAIN_ROWS = {dict, list, tuple}
@@ -25,8 +26,14 @@ class EncodedRows(NamedTuple):
     first_row: int
 
 
-def encoded(rows: Sequence[Any], options: Options, first_row: int = 0) -> EncodedRows:
-    """Return the body for `rows`, which are the caller's from `first_row` on; raises RefusedError."""
+def encoded(
+    rows: Sequence[Any], options: Options, first_row: int = 0, features: Sequence[Feature] | None = None
+) -> EncodedRows:
+    """Return the body for `rows`, which are the caller's from `first_row` on; raises RefusedError.
+
+    An infinite number goes as the text that the numeric feature reads it from; without `features` InfiniteValueError is
+    raised, for the caller to find them out.
+    """
     fields = options.fields()
     if set(map(type, rows)) <= PLAIN_ROWS:
         try:
@@ -36,7 +43,7 @@ def encoded(rows: Sequence[Any], options: Options, first_row: int = 0) -> Encode
             pass
     readable, errors = [], {}
     for number, row in enumerate(rows):
-        values, details = _readable(json_row(row), first_row + number)
+        values, details = _readable(json_row(row), first_row + number, features)
         if details:
             errors[number] = _error("invalid_row", details)
         else:
@@ -74,7 +81,7 @@ def _row(error: dict[str, Any]) -> int:
     return next((detail["row"] for detail in error["details"] if detail["row"] is not None), 0)
 
 
-def _readable(row: Any, number: int) -> tuple[Any, list[dict[str, Any]]]:
+def _readable(row: Any, number: int, features: Sequence[Feature] | None) -> tuple[Any, list[dict[str, Any]]]:
     """Return a row with JSON values, and a detail for each value that has no such form."""
     if not isinstance(row, dict | list):
         return row, []  # the service says what a row is
@@ -83,14 +90,32 @@ def _readable(row: Any, number: int) -> tuple[Any, list[dict[str, Any]]]:
     values = []
     for name, value in items:
         try:
-            values.append(json_value(value))
+            values.append(_readable_value(name, value, features))
         except UnreadableValueError as error:
+            if features is None and isinstance(error, InfiniteValueError):
+                raise
             feature = str(name) if isinstance(row, dict) else None
             where = "" if isinstance(row, dict) else f"value {name}: "
             details.append({"row": number, "feature": feature, "message": f"{where}{error}"})
     if details:
         return row, details
     return (dict(zip((str(name) for name in row), values, strict=True)) if isinstance(row, dict) else values), []
+
+
+def _readable_value(name: Any, value: Any, features: Sequence[Feature] | None) -> Any:
+    """Return the JSON value of a feature by name, or by place in a list; raises UnreadableValueError."""
+    try:
+        return json_value(value)
+    except InfiniteValueError as error:
+        by_place = isinstance(name, int)
+        numeric = {
+            place if by_place else feature.name
+            for place, feature in enumerate(features or ())
+            if feature.kind == "numeric"
+        }
+        if name in numeric:
+            return error.text
+        raise
 
 
 def _error(code: str, details: list[dict[str, Any]]) -> dict[str, Any]:

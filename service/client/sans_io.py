@@ -21,8 +21,8 @@ from batchproof.service.client.model import (
 )
 from batchproof.service.client.options import Options
 from batchproof.service.client.progress import Progress
-from batchproof.service.client.row_codec import encoded, predictions
-from batchproof.service.client.values import is_one_row
+from batchproof.service.client.row_codec import EncodedRows, encoded, predictions
+from batchproof.service.client.values import InfiniteValueError, is_one_row
 
 Result = TypeVar("Result")
 Steps = Generator[Request, Response, Result]
@@ -72,11 +72,19 @@ class Dialogue:
         size = yield from self._rows_a_request(options)
         answered: list[Any] = []
         for start in range(0, len(rows), size):
-            request = encoded(rows[start : start + size], options, start)
+            request = yield from self._encoded(rows[start : start + size], options, start)
             answered += predictions((yield address.rows(request.body, start)), request)
             if progress is not None:
                 progress(len(answered), len(rows))
         return answered
+
+    def _encoded(self, rows: Sequence[Any], options: Options, first_row: int) -> Steps[EncodedRows]:
+        """Return the body for some rows; the model is asked for where only its features say what a value is."""
+        try:
+            return encoded(rows, options, first_row)
+        except InfiniteValueError:
+            model = yield from self.model()
+            return encoded(rows, options, first_row, model.features)
 
     def _predict_frame(self, frame: Any, options: Options, progress: Progress | None) -> Steps[Any]:
         from batchproof.service.client import frame_codec

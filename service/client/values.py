@@ -20,6 +20,15 @@ class UnreadableValueError(ValueError):
     """A value that JSON has no form for; the message is a clause that says what would be right."""
 
 
+class InfiniteValueError(UnreadableValueError):
+    """An infinite number: JSON has none. A numeric feature reads the text of one, which may mean a missing value."""
+
+    def __init__(self, value: float) -> None:
+        """Hold the text, inf or -inf."""
+        super().__init__(FINITE)
+        self.text = "inf" if value > 0 else "-inf"
+
+
 def json_value(value: Any) -> Any:
     """Return a value as JSON has it; raises UnreadableValueError for what has no such form."""
     if type(value) in PLAIN:
@@ -76,7 +85,7 @@ def _or_itself(value: Any) -> Any:
 
 def _float(value: float) -> float | None:
     if math.isinf(value):
-        raise UnreadableValueError(FINITE)
+        raise InfiniteValueError(value)
     return None if math.isnan(value) else float(value)
 
 

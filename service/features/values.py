@@ -18,6 +18,7 @@ WANTED = {
     "date": "an ISO 8601 date such as 2024-02-29 or 2024-02-29T12:30:00Z",
 }
 
+INFINITE = ("inf", "-inf")  # as the client writes an infinite number, for which JSON has nothing
 BITS = (0.0, 1.0)  # the numbers that stand for false and true
 
 
@@ -34,14 +35,7 @@ def number_of(feature: Feature, value: Any) -> float:
         return math.nan
     if feature.kind == "date":
         return _seconds(feature, value)
-    if isinstance(value, bool) and feature.value_type != "boolean":
-        raise InvalidValueError(_wanted(feature, value))
-    if isinstance(value, str) and has_comma(value):
-        raise InvalidValueError(
-            f"expected {_type(feature)}, got a number with a comma: write 3.14 for 3,14, 1234 for 1,234"
-        )
-    if not isinstance(value, int | float):
-        raise InvalidValueError(_wanted(feature, value))
+    _check_number(feature, value)
     try:
         number = float(value)
     except OverflowError:
@@ -51,6 +45,20 @@ def number_of(feature: Feature, value: Any) -> float:
     if feature.value_type == "boolean" and number not in BITS:
         raise InvalidValueError(f"expected {WANTED['boolean']}, got the number {value!r:.40}")
     return number
+
+
+def _check_number(feature: Feature, value: Any) -> None:
+    """Raise InvalidValueError where a value of a numeric feature is not a number."""
+    if isinstance(value, bool) and feature.value_type != "boolean":
+        raise InvalidValueError(_wanted(feature, value))
+    if isinstance(value, str) and has_comma(value):
+        raise InvalidValueError(
+            f"expected {_type(feature)}, got a number with a comma: write 3.14 for 3,14, 1234 for 1,234"
+        )
+    if value in INFINITE:
+        raise InvalidValueError("expected a finite number within float64")
+    if not isinstance(value, int | float):
+        raise InvalidValueError(_wanted(feature, value))
 
 
 def code_of(feature: Feature, codes: dict[str, int], value: Any) -> int:

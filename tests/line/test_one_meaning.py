@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -417,3 +418,37 @@ def test_every_missing_value_of_python_is_missing(house: House, name: str, value
     for door in ("client, rows", "client, pandas objects", "load_model, frame", "estimator"):
         for many in (rows[:1], rows):
             assert DOORS[door](house, many).tobytes() == missing.tobytes() * len(many), door
+
+
+@pytest.mark.parametrize("reads_infinite", [False, True])
+def test_an_infinite_number_means_the_same_everywhere(tmp_path: Path, *, reads_infinite: bool) -> None:
+    """It is missing through every door where the training rows had it for a missing value, and refused elsewhere."""
+    random = np.random.default_rng(3)
+    frame = pd.DataFrame({"a": random.normal(size=120), "b": random.choice(["x", "y"], 120)})
+    frame.loc[::17, "a"] = np.inf if reads_infinite else np.nan
+    settings: dict[str, Any] = {"widths": (8,), "epochs": 2, "ensemble": 1, "encoding": "plain", "device": "cpu"}
+    estimator = BatchNormMLPClassifier(**settings).fit(frame, (frame["b"] == "x").to_numpy())
+    local = load_model(estimator.export(tmp_path, "model"))
+    wanted = estimator.predict_proba(pd.DataFrame({"a": [None], "b": ["x"]}, dtype=object))[:, 1].tobytes()
+    row = {"a": np.inf, "b": "x"}
+    with live(tmp_path) as server, Client(server.url, "model") as client:
+        doors: dict[str, Callable[[int], Any]] = {
+            "rows": lambda rows: of_predictions(client.predict([row] * rows)),
+            "lists": lambda rows: of_predictions(client.predict([list(row.values())] * rows)),
+            "pandas": lambda rows: client.predict(pd.DataFrame([row] * rows))["probability_true"],
+            "polars": lambda rows: client.predict(pl.DataFrame([row] * rows))["probability_true"],
+            "local rows": lambda rows: of_predictions(local.predict([row] * rows)),
+            "local frame": lambda rows: local.predict(pd.DataFrame([row] * rows))["probability_true"],
+            "estimator": lambda rows: estimator.predict_proba(pd.DataFrame([row] * rows))[:, 1],
+        }
+        for name, door in doors.items():
+            for rows in (1, 33):
+                if reads_infinite:
+                    assert np.asarray(door(rows), np.float32).tobytes() == wanted * rows, name
+                else:
+                    with pytest.raises(
+                        (RefusedError, ValueError), match="row 0, feature 'a': expected a finite number"
+                    ):
+                        door(rows)
+        with pytest.raises(RefusedError, match="feature 'b': expected a finite number"):
+            client.predict({"a": 1.0, "b": np.inf})
