@@ -35,6 +35,7 @@ BUDGET_S = 0.5  # more than while loading: the table shows how many rows change
 TIMEOUT_S = 10
 MEMORY_GIB = 4
 GRACE_S = 5.0  # for one run to end after the time is up
+NOT_ONNX = ("INVALID_PROTOBUF", "No graph was found")  # in the engine's messages
 ADVICE = {
     "time": " before it was done; --timeout SECONDS allows more",
     "memory": "; --memory GIB allows more, --run-rows N makes batches smaller",
@@ -125,7 +126,7 @@ def _verify_file(arguments: argparse.Namespace, allowed: TimeBudget) -> int:
         raise ValueError(f"{arguments.path} is neither a folder with a bundle nor a file")
     if arguments.replay:
         raise ValueError("--replay takes the folder of a bundle: records are of served models")
-    engine = Engine(str(arguments.path), _options(arguments), names=None)
+    engine = _engine(arguments)
     options = BatchOptions(
         dict(arguments.dim), arguments.batch, dict(arguments.shape), arguments.int_below, arguments.run_rows
     )
@@ -139,6 +140,16 @@ def _verify_file(arguments: argparse.Namespace, allowed: TimeBudget) -> int:
         print(f"note: outputs without a batch axis are not compared: {names}", file=sys.stderr)
     runner = Runner(onnx_model, arguments.run_rows)
     return _report(arguments, runner, onnx_model.draw, str(arguments.path), allowed, proved=False)
+
+
+def _engine(arguments: argparse.Namespace) -> Engine:
+    """Return the loaded file; raises ValueError where it is not ONNX, EngineError where the engine cannot load it."""
+    try:
+        return Engine(str(arguments.path), _options(arguments), names=None)
+    except EngineError as error:
+        if any(sign in str(error) for sign in NOT_ONNX):
+            raise ValueError(f"{arguments.path} is not an ONNX file, or it is cut off") from error
+        raise
 
 
 def _report(
