@@ -1,8 +1,8 @@
 """Every setting in one place: its unit, default, bounds and meaning.
 
-A setting is taken from, in this order: its flag, its environment name, the settings file, what the hosting platform
-implies (service/platforms.py), the default. A wrong one
-stops the start with one sentence. docs/settings.md is generated from this file.
+The first source that has a setting counts: its flag, its environment variable, the settings file, what the hosting
+platform implies (service/platforms.py), the default. An invalid one stops the start with one sentence.
+docs/settings.md is generated from this file.
 """
 
 import os

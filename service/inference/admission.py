@@ -1,7 +1,7 @@
-"""Who may wait: tickets, and the bounds on what all tickets of one process hold together.
+"""Admission control: limits on the queued rows and on the expected wait of one process.
 
-Rows bound the memory. Time bounds the wait: a request for which the rows ahead of it need more than half of its
-deadline is refused at once, because an answer that comes too late costs as much as one in time and helps nobody.
+Rows bound the memory. Time bounds the wait: a request is refused at once where the rows ahead of it need more than half
+of its deadline, because an answer that comes too late costs as much as one in time and helps nobody.
 """
 
 import math
@@ -12,23 +12,25 @@ from batchproof.service import errors
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays, Outputs
 
-WAIT_SHARE = 0.5  # the part of its deadline that a request may be expected to wait; the rest is for what was misjudged
+WAIT_SHARE = (
+    0.5  # the part of its deadline that a request may be expected to wait; the rest covers errors of the estimate
+)
 
 Reply = Callable[[Outputs | None, ServiceError | None], None]  # exactly one of the two is given
 
 
 class Lane:
-    """One of the two places where rows of all models run, and the work that waits there."""
+    """The work that waits for the event loop, or for the worker thread, of all models together."""
 
     __slots__ = ("waiting_s",)
 
     def __init__(self) -> None:
-        """Begin with nothing to do."""
+        """Start empty."""
         self.waiting_s = 0.0  # estimated seconds of work of every admitted row that is not answered
 
 
 class Ticket:
-    """One admitted request: its arrays, what it will cost, its deadline and whom to tell."""
+    """One admitted request: its arrays, its estimated cost, its deadline and its reply."""
 
     __slots__ = (
         "admitted_s",
@@ -57,11 +59,11 @@ class Ticket:
         self.deadline_s = now_s + timeout_s
         self.reply = reply
         self.is_running = False
-        self.timer: TimerHandle | None = None  # a ticket of the thread's lane is told in time that it is late
+        self.timer: TimerHandle | None = None  # answers 504 in time for a ticket that waits for the thread
         self.is_open = True  # False once answered or cancelled: the reply is called at most once
 
     def stop_timer(self) -> None:
-        """Let go of the timer, and so of the arrays: it would hold them until it fires."""
+        """Cancel the timer, which would hold the arrays until it fires."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -82,7 +84,7 @@ class Admission:
         self._on_empty: Callable[[], None] | None = None
 
     def check(self, rows: int, lane: Lane, timeout_s: float) -> None:
-        """Raise what `enter` would raise: 429 where there is no place for `rows` rows, 503 when draining."""
+        """Raise what `enter` would raise: 429 where `rows` rows have no room, 503 when draining."""
         if self.is_draining:
             raise errors.draining()
         queued = self.queued_rows
@@ -94,17 +96,17 @@ class Admission:
             raise errors.too_busy(lane.waiting_s, timeout_s)
 
     def enter(self, rows: int, lane: Lane, work_s: float, timeout_s: float) -> None:
-        """Take `rows` places and the lane for `work_s`; raises 429 at once where there are none, 503 when draining."""
+        """Add a request of `rows` rows and `work_s` seconds to a lane; raises 429 where it has no room, 503 when draining."""
         self.check(rows, lane, timeout_s)
         self.queued_rows += rows
         lane.waiting_s += work_s
 
     def leave(self, ticket: Ticket) -> None:
-        """Give a ticket's places back."""
+        """Remove a ticket from its lane."""
         self.queued_rows -= ticket.rows
         ticket.lane.waiting_s -= ticket.work_s
         if self.queued_rows == 0:
-            self.loop.waiting_s = self.thread.waiting_s = 0.0  # what is left is rounding
+            self.loop.waiting_s = self.thread.waiting_s = 0.0  # the rest is rounding
             if self._on_empty is not None:
                 self._on_empty()
                 self._on_empty = None
@@ -137,7 +139,7 @@ class Pace:
     __slots__ = ("_rows", "_seconds", "row_s")
 
     def __init__(self) -> None:
-        """Begin with a guess that is rather too slow: the first requests leave the event loop early."""
+        """Start with a guess that is rather too slow: the first requests leave the event loop early."""
         self._rows = float(FIRST_ROWS)
         self._seconds = FIRST_ROWS * FIRST_ROW_S
         self.row_s = FIRST_ROW_S  # seconds a row, estimated

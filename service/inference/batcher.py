@@ -204,7 +204,7 @@ class Batcher:
 
     def _end(self, batch: list[Ticket], started_s: float, result: Callable[[], Sequence[Outputs]]) -> None:
         """Answer every ticket of a batch, whatever `result` raises; only an EngineError ends here."""
-        failure = EngineError("an unforeseen error, which the event unforeseen_error describes")
+        failure: EngineError | None = None
         answers: list[Delivery] | None = None
         try:
             outputs = result()
@@ -213,7 +213,7 @@ class Batcher:
             failure = error
         finally:
             if answers is None:
-                self._fail(batch, failure)
+                self._fail(batch, failure or EngineError("an unforeseen error: see the event unforeseen_error"))
         if answers is not None:
             self._answer(batch, outputs, answers, self._clock() - started_s)
 
@@ -229,8 +229,10 @@ class Batcher:
 
     def _fail(self, batch: list[Ticket], error: EngineError) -> None:
         self.flow.failed_runs += 1
-        self._on_failure(error)
-        self._deliver(iter([(ticket, None, errors.engine_failed()) for ticket in batch]))
+        try:
+            self._on_failure(error)
+        finally:
+            self._deliver(iter([(ticket, None, errors.engine_failed()) for ticket in batch]))
 
     def _deliver(self, deliveries: Iterator[Delivery]) -> None:
         """Call the reply of each open ticket.

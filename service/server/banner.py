@@ -1,4 +1,4 @@
-"""What is printed when the service is up: where it is, its API page, and a request that works as it stands."""
+"""What is printed when the service is up: its address, its API page, and a request that works as it is."""
 
 import json
 
@@ -6,7 +6,7 @@ from batchproof.service.features import examples as samples
 from batchproof.service.inference.model import Model
 from batchproof.service.server.app import App
 
-REFUSALS = 5  # lines of them
+REFUSALS = 5  # at most so many lines for refused models
 
 
 def text(service: App, host: str, port: int) -> str:

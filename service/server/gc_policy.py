@@ -1,4 +1,4 @@
-"""When this process looks for garbage: hardly while it starts, and never again among what it was started with."""
+"""Garbage collector policy: off during start-up, and start-up objects are never looked at again."""
 
 import gc
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ THRESHOLDS = (50_000, 20, 100)
 
 @contextmanager
 def paused() -> Iterator[None]:
-    """Look for none within: imports and loading make a hundred thousand objects and next to no garbage."""
+    """Turn the collector off within: imports and loading make a hundred thousand objects and almost no garbage."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -20,9 +20,9 @@ def paused() -> Iterator[None]:
 
 
 def settle() -> None:
-    """Keep what was loaded out of every later collection: collections are what the tail latency is made of.
+    """Exclude what was loaded from every later collection, because collections make most of the tail latency.
 
-    No last collection before it: it would take 25 ms, and free a thousand objects of fifty thousand.
+    There is no last collection before it: that would take 25 ms, and free a thousand objects of fifty thousand.
     """
     gc.freeze()
     gc.set_threshold(*THRESHOLDS)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from batchproof.service.server.grpc.server import RpcServer
 
 SNAPSHOT_S = 1.0  # between two times that a process writes its counters for the others
-BEATS = 5  # signs of life that a worker gives in the time after which it is taken for hung
+BEATS = 5  # signs of life that a worker gives in the time after which it counts as hung
 LEAST_HANG_S = 1.0  # however short deadlines are, a worker that is busy so long is not killed
 LINGER_S = 0.2  # from the last accepted connection until idle ones are closed: a request may be on its way
 WORKER_STOP_S = 2.0  # how long after its own stop_delay_s a worker waits for its supervisor's word
@@ -41,7 +41,7 @@ class Server(uvicorn.Server):
         greet: Callable[[], None],
         control: socket.socket | None = None,
     ) -> None:
-        """Serve `service` at `address`, `greet` once connections are taken; a worker gets its own over `control`."""
+        """Serve `service` at `address` and call `greet` once it accepts connections; a worker gets its own by `control`."""
         super().__init__(config)
         self._address = address
         self._greet = greet
@@ -49,7 +49,7 @@ class Server(uvicorn.Server):
         self._rpc: RpcServer | None = None
         self._link = self._link_over(control) if control else None
         self._stop_at_s: float | None = None  # monotonic seconds; set by the first signal
-        self._is_stop_told = False
+        self._is_stop_logged = False
         self._is_unwritten = False  # whether the last counters could not be written
 
     def _link_over(self, control: socket.socket) -> SupervisorLink:
@@ -63,7 +63,7 @@ class Server(uvicorn.Server):
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, or tell the supervisor that connections are welcome; raises SettingError where that is not possible."""
+        """Listen, or ask the supervisor for connections; raises SettingError where that is not possible."""
         for listener in sockets or []:
             listen(listener)
         await super().startup(sockets)
@@ -79,7 +79,7 @@ class Server(uvicorn.Server):
                 for name, versions in self.service.registry.models.items()
                 for version, model in versions.items()
             )
-        self._tell_state()
+        self._log_state()
         self._greet()
 
     async def _start_rpc(self) -> None:
@@ -99,14 +99,14 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Go on until a stop is due."""
         if self._stop_at_s is not None:
-            self._tell_stop()
+            self._log_stop()
             self.should_exit |= time.monotonic() >= self._stop_at_s
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what was admitted, then close."""
         self.service.begin_stop()
-        self._tell_stop()
+        self._log_stop()
         if self._link is not None:
             self._link.close()
         await self._let_connections_end(sockets or [])
@@ -148,9 +148,9 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop on SIGTERM and SIGINT, gracefully: the exit code is 0, not death by signal.
+        """Stop gracefully on SIGTERM and SIGINT: the exit code is 0, not death by signal.
 
-        Who stops a process may say so twice: from here to the end of the process a second SIGTERM changes nothing.
+        A platform may send SIGTERM twice: from here to the end of the process a second one changes nothing.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.handle_exit)
@@ -176,14 +176,14 @@ class Server(uvicorn.Server):
             protocol.on_closed = self._link.tell_closed
         return protocol
 
-    def _tell_stop(self) -> None:
+    def _log_stop(self) -> None:
         """Log once that the stop has begun; not from the signal's handler, which may interrupt another event."""
-        if not self._is_stop_told:
-            self._is_stop_told = True
-            self._tell_state()
+        if not self._is_stop_logged:
+            self._is_stop_logged = True
+            self._log_state()
 
-    def _tell_state(self) -> None:
-        """Log whether requests are taken."""
+    def _log_state(self) -> None:
+        """Log whether the process is ready."""
         host, port = self._address
         state = "ready" if self.service.is_ready else "not_ready"
         event(state, host=host, port=port, pid=os.getpid(), models=list(self.service.registry.models))
