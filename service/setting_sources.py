@@ -47,3 +47,24 @@ def read_environment(environment: Mapping[str, str], known: Collection[str]) -> 
                 raise SettingError(f"Unknown setting {key!r} in the environment.{near}")
             values[name] = value
     return values
+
+
+def pairs(value: Any) -> Any:
+    """Return {name: value} of NAME=VALUE with commas between; in a file a table may stand in a table, and lists in it."""
+    if isinstance(value, str):
+        parts = [part.partition("=") for part in value.split(",") if part.strip()]
+        value = {name.strip(): written.strip() for name, _, written in parts}
+    if not isinstance(value, Mapping):
+        return value
+    flat: dict[str, Any] = {}
+    for name, inner in value.items():
+        flat |= {f"{name}.{key}": one for key, one in inner.items()} if isinstance(inner, Mapping) else {name: inner}
+    return {name: _number(_joined(one)) for name, one in flat.items()}
+
+
+def _joined(value: Any) -> Any:
+    return "+".join(map(str, value)) if isinstance(value, list | tuple) and value else value
+
+
+def _number(value: Any) -> Any:
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 19 else value

@@ -6,17 +6,20 @@ docs/settings.md is generated from this file.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args, get_origin
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic.fields import FieldInfo
 
-from batchproof.service import platforms
+from batchproof.service import platforms, setting_sources
 from batchproof.service.errors import SettingError
-from batchproof.service.setting_sources import FILE_NAME, environment_name, read_environment, read_file
+from batchproof.service.setting_sources import FILE_NAME, read_environment, read_file
+from batchproof.service.setting_texts import bounds_of, sentence, text
 
+PIN = re.compile(r"newest(:[1-9][0-9]{0,3})?|all|[1-9][0-9]{0,17}(\+[1-9][0-9]{0,17})*")
+LABEL = re.compile(r"[^./]+(\.[^./]+)*\.[A-Za-z0-9_-]{1,64}")
 RUN_ROWS = 512  # most rows of one engine run where no setting says otherwise
 
 
@@ -26,10 +29,38 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     models: Path = Field(Path("models"), description="folder of <name>/<version>/ bundles")
-    versions: Literal["newest", "all"] = Field(
-        "newest", description="serve the newest version of a model, or every one"
+    versions: str = Field(
+        "newest",
+        pattern=r"^(newest(:[1-9][0-9]{0,3})?|all)$",
+        description="versions of a model to serve: the newest, so many of the newest (newest:2), or all",
     )
-    pins: dict[str, int] = Field({}, description="versions to serve alone, as NAME=VERSION with commas between")
+    pins: dict[str, int | str] = Field(
+        {},
+        description="single models' versions in place of `versions`, as NAME=WHICH with commas between: 3 or 3+4 serves "
+        "these alone; newest, newest:2 and all as above",
+    )
+    labels: dict[str, int] = Field(
+        {},
+        description="names for versions, as MODEL.LABEL=VERSION with commas between: penguins.stable=3 answers at "
+        "/models/penguins/labels/stable/predict",
+    )
+    shadow: dict[str, int] = Field(
+        {},
+        description="versions that run beside the served one to be compared with it, as MODEL=VERSION; no caller sees them",
+    )
+    shadow_share: float = Field(0.1, gt=0, le=1, description="share of the batches that a version of `shadow` runs too")
+    model_control: Literal["none", "poll", "explicit"] = Field(
+        "none",
+        description="what changes the served models: only SIGHUP, which counts in every mode; a look at the models folder "
+        "every poll_s; or callers' load and unload",
+    )
+    poll_s: float = Field(
+        15.0,
+        ge=0.1,
+        le=86400,
+        description="time between two looks at the models folder",
+        json_schema_extra={"unit": "s"},
+    )
     default_model: str = Field("", description="the model that plain /predict answers for; empty: the only one")
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 for every one")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
@@ -164,13 +195,24 @@ class Settings(BaseModel):
     )
     metrics_folder: str = Field("", description="folder for the workers' shared counters; empty: a temporary one")
 
-    @field_validator("pins", mode="before")
+    @field_validator("pins", "labels", "shadow", mode="before")
     @classmethod
-    def _pins(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-        return {name.strip(): version.strip() for name, _, version in pairs}
+    def _pairs(cls, value: Any) -> Any:
+        return setting_sources.pairs(value)
+
+    @field_validator("pins")
+    @classmethod
+    def _policies(cls, value: dict[str, int | str]) -> dict[str, int | str]:
+        if not all(PIN.fullmatch(str(which)) for which in value.values()):
+            raise ValueError("a version, versions joined by +, newest, newest:N or all")
+        return value
+
+    @field_validator("labels")
+    @classmethod
+    def _labels(cls, value: dict[str, int]) -> dict[str, int]:
+        if not all(LABEL.fullmatch(name) for name in value):
+            raise ValueError("a label is written MODEL.LABEL")
+        return value
 
     @field_validator("allowed_origins", "trusted_keys", "trusted_ca", "trusted_subjects", mode="before")
     @classmethod
@@ -204,29 +246,12 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ, 
     try:
         return Loaded(Settings.model_validate(values), sources)
     except ValidationError as error:
-        raise SettingError(_sentence(error, values, sources, path)) from error
-
-
-def flag_name(name: str) -> str:
-    """Return the setting's flag."""
-    return "--" + name.replace("_", "-")
+        raise SettingError(sentence(error, values, sources, path, bounds)) from error
 
 
 def bounds(name: str) -> str:
     """Return the values that the setting takes, in words."""
-    field = Settings.model_fields[name]
-    if get_origin(field.annotation) is Literal:
-        return " | ".join(get_args(field.annotation))
-    least, above, most = (_limit(field, kind) for kind in ("ge", "gt", "le"))
-    if most is not None:
-        return f"above {above} to {most}" if least is None else f"{least} to {most}"
-    words: dict[Any, str] = {bool: "true | false", tuple: "list", dict: "NAME=VERSION,…"}
-    return words.get(get_origin(field.annotation) or field.annotation, "text")
-
-
-def _limit(field: FieldInfo, kind: str) -> float | None:
-    """Return the field's bound `ge`, `gt` or `le`. Its JSON schema has them too, but takes 5 ms of each start."""
-    return next((getattr(limit, kind) for limit in field.metadata if hasattr(limit, kind)), None)
+    return bounds_of(Settings.model_fields[name])
 
 
 def unit(name: str) -> str:
@@ -238,25 +263,3 @@ def unit(name: str) -> str:
 def default_text(name: str) -> str:
     """Return the default as it would be written."""
     return text(Settings.model_fields[name].default)
-
-
-def text(value: Any) -> str:
-    """Return a setting's value as it would be written; "none" stands for an empty one."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict):
-        value = [f"{key}={one}" for key, one in value.items()]
-    return (",".join(value) if isinstance(value, list | tuple) else str(value)) or "none"
-
-
-def _sentence(error: ValidationError, values: Mapping[str, Any], sources: Mapping[str, str], path: Path | None) -> str:
-    fault = error.errors(include_url=False)[0]
-    name = str(fault["loc"][0])
-    source = {
-        "file": f"{name} in the settings file {path}",
-        "environment": environment_name(name),
-        "flag": flag_name(name),
-    }.get(sources.get(name, ""), name)
-    taken = bounds(name)
-    why = f": {str(fault['msg']).lower()}" if taken in ("text", "list") else ""  # elsewhere the bounds say it all
-    return f"{source} is {values[name]!r}, but {name} takes {taken}{why}."

@@ -6,6 +6,7 @@ from typing import Any
 
 from batchproof.service import settings
 from batchproof.service.server.gc_policy import paused
+from batchproof.service.setting_texts import flag_name
 from batchproof.service.settings import Settings
 
 
@@ -23,9 +24,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         unit = settings.unit(name)
         is_switch = field.annotation is bool
         text = f"{field.description} [{settings.bounds(name)}{' ' + unit if unit else ''}; default {settings.default_text(name)}]"
-        flag = parser.add_argument(
-            settings.flag_name(name), dest=name, default=argparse.SUPPRESS, help=text.replace("%", "%%")
-        )
+        flag = parser.add_argument(flag_name(name), dest=name, default=argparse.SUPPRESS, help=text.replace("%", "%%"))
         if is_switch:
             flag.nargs, flag.const = "?", "true"
 

@@ -1,9 +1,8 @@
-"""models/<name>/<version>/ to loaded models: the newest version, every one, or a pinned one; refusals by name."""
+"""models/<name>/<version>/ to loaded models: the versions that are wanted, labels, and refusals by name."""
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 from batchproof.service.bundle import reader as bundle
 from batchproof.service.bundle.reader import Bundle
@@ -12,8 +11,7 @@ from batchproof.service.errors import BundleError, EngineError, ServiceError, ne
 from batchproof.service.features.encoder import listed
 from batchproof.service.inference.model import Model
 from batchproof.service.inference.repository import BundleFolder, Refusal, scan
-
-Versions = Literal["newest", "all"]
+from batchproof.service.inference.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -22,6 +20,9 @@ class Registry:
 
     models: Mapping[str, Mapping[int, Model]] = field(default_factory=dict)  # name -> version -> model
     refusals: tuple[Refusal, ...] = ()
+    defaults: Mapping[str, int] = field(default_factory=dict)  # the version that answers where none is named
+    labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # name -> label -> version
+    shadows: Mapping[str, int] = field(default_factory=dict)  # name -> version that is compared with the default one
 
     @property
     def names(self) -> list[str]:
@@ -29,9 +30,13 @@ class Registry:
         return sorted({*self.models, *(refusal.name for refusal in self.refusals if refusal.version is not None)})
 
     def newest(self, name: str) -> Model:
-        """Return the newest version that loaded; raises KeyError."""
+        """Return the version that answers where none is named, the newest by its policy; raises KeyError."""
         versions = self.models[name]
-        return versions[max(versions)]
+        return versions[self.defaults.get(name, max(versions))]
+
+    def labels_of(self, name: str, version: int) -> list[str]:
+        """Return the labels of one version."""
+        return [label for label, labelled in self.labels.get(name, {}).items() if labelled == version]
 
     def violated(self, name: str, version: int) -> "Registry":
         """Return these models, of which one was seen to break its promise."""
@@ -53,13 +58,12 @@ class Snapshot:
         """Return the bundle as it was, or as it is where it was not read then; raises BundleError."""
         if folder.folder in self.faults:
             raise BundleError(self.faults[folder.folder])
-        return self.bundles.get(folder.folder) or _read(folder, limits, trust)
+        return self.bundles.get(folder.folder) or read(folder, limits, trust)
 
 
 def take_snapshot(
     root: Path,
-    versions: Versions = "newest",
-    pinned: Mapping[str, int] | None = None,
+    selection: Selection | None = None,
     limits: bundle.Limits | None = None,
     trust: TrustPolicy | None = None,
 ) -> Snapshot:
@@ -67,68 +71,76 @@ def take_snapshot(
     folders, refusals = scan(root)
     bundles: dict[Path, Bundle] = {}
     faults: dict[Path, str] = {}
-    names: set[str] = set()
-    for folder in folders:
-        if _is_wanted(folder, versions, pinned or {}, names):
-            try:
-                bundles[folder.folder] = _read(folder, limits, trust)
-            except BundleError as error:
-                faults[folder.folder] = str(error)
-            else:
-                names.add(folder.name)
+
+    def take(folder: BundleFolder) -> int | None:
+        try:
+            taken = bundles[folder.folder] = read(folder, limits, trust)
+        except BundleError as error:
+            faults[folder.folder] = str(error)
+            return None
+        return taken.manifest.version
+
+    (selection or Selection()).walk(folders, take)
     return Snapshot(folders, refusals, bundles, faults)
 
 
 def load(
     root: Path,
     load_one: Callable[[Bundle], Model],
-    versions: Versions = "newest",
-    pinned: Mapping[str, int] | None = None,
+    selection: Selection | None = None,
     limits: bundle.Limits | None = None,
     trust: TrustPolicy | None = None,
     snapshot: Snapshot | None = None,
 ) -> Registry:
     """Load the models under `root`, or of a `snapshot` of it; a bad bundle is refused by name and never stops a good one.
 
-    With `newest`, where the newest version is refused the next older one that loads is served in its place, and the
-    refusal stays on record. A `pinned` version {name: version} is the only one served: nothing takes its place.
+    Where the newest version is refused the next older one that loads is served in its place, and the refusal stays on
+    record. Nothing takes the place of a pinned version. A label whose version is not served answers nothing.
     Raises BundleError where `root` is no folder, and where it has no folder for a pinned version.
     """
-    pinned = pinned or {}
-    snapshot = snapshot or Snapshot(*scan(root))
-    folders, refusals = snapshot.folders, list(snapshot.refusals)
+    selection, snapshot = selection or Selection(), snapshot or Snapshot(*scan(root))
+    refusals = list(snapshot.refusals)
     models: dict[str, dict[int, Model]] = {}
-    for folder in folders:
-        if not _is_wanted(folder, versions, pinned, models):
-            continue
+
+    def take(folder: BundleFolder) -> int | None:
         try:
             loaded = load_one(snapshot.read(folder, limits, trust))
         except (BundleError, EngineError) as error:
             refusals.append(Refusal(folder.name, folder.version, str(error)))
-        else:
-            models.setdefault(loaded.manifest.name, {})[loaded.manifest.version] = loaded
-    for name, version in pinned.items():
-        is_loaded = version in models.get(name, {})  # a bundle folder given directly has its version inside
-        if not is_loaded and not any((folder.name, folder.version) == (name, version) for folder in folders):
+            return None
+        models.setdefault(loaded.manifest.name, {})[loaded.manifest.version] = loaded
+        return loaded.manifest.version
+
+    defaults = selection.walk(snapshot.folders, take)
+    check_pins(root, selection, snapshot.folders, models)
+    labels = {
+        name: {label: version for label, version in wanted.items() if version in models.get(name, {})}
+        for name, wanted in selection.labels.items()
+    }
+    shadows = {name: version for name, version in selection.shadows.items() if version in models.get(name, {})}
+    of_models = {name: version for name, version in defaults.items() if version in models.get(name, {})}
+    return Registry(models, tuple(refusals), of_models, labels, shadows)
+
+
+def check_pins(
+    root: Path, selection: Selection, folders: Sequence[BundleFolder], served: Mapping[str, Mapping[int, object]]
+) -> None:
+    """Raise BundleError where there is no folder for a pinned version that is not served."""
+    present = {(folder.name, folder.version) for folder in folders}
+    for name, version in selection.pinned():
+        if version not in served.get(name, {}) and (name, version) not in present:
             raise BundleError(f"Model {name!r}: version {version} is pinned, but {root} has no folder {name}/{version}")
-    return Registry(models, tuple(refusals))
 
 
-def _is_wanted(folder: BundleFolder, versions: Versions, pinned: Mapping[str, int], loaded: Container[str]) -> bool:
-    """Return whether to load a version, where a newer one of each name in `loaded` is loaded already."""
-    if folder.name in pinned:
-        return folder.version in (None, pinned[folder.name])
-    return versions == "all" or folder.name not in loaded
-
-
-def _read(folder: BundleFolder, limits: bundle.Limits | None, trust: TrustPolicy | None) -> Bundle:
-    read = bundle.read(folder.folder, limits, trust)
-    named = (read.manifest.name, read.manifest.version)
+def read(folder: BundleFolder, limits: bundle.Limits | None = None, trust: TrustPolicy | None = None) -> Bundle:
+    """Return the bundle in a folder; raises BundleError, also where it is not what its path says."""
+    found = bundle.read(folder.folder, limits, trust)
+    named = (found.manifest.name, found.manifest.version)
     if folder.version is not None and named != (folder.name, folder.version):
         raise BundleError(
             f"bundle.json says {named[0]} version {named[1]}, but its folder says {folder.name} version {folder.version}"
         )
-    return read
+    return found
 
 
 def absent(registry: Registry, name: str, version: int | None = None) -> ServiceError:

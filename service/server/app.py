@@ -16,6 +16,7 @@ from batchproof.service.inference.engine import EngineOptions, provider_of
 from batchproof.service.inference.model import Model
 from batchproof.service.inference.registry import Registry, Snapshot
 from batchproof.service.inference.repository import Refusal
+from batchproof.service.inference.selection import Selection
 from batchproof.service.inference.trial import TrialLimits
 from batchproof.service.invariance.check import for_bundles
 from batchproof.service.invariance.worker_agreement import agree
@@ -172,7 +173,7 @@ def make_routes(deployments: Iterable[Deployment], models: Registry, default: st
 def take_snapshot(settings: Settings) -> Snapshot:
     """Read the bundles that are to be served; raises SettingError where the folder cannot be read."""
     try:
-        return registry.take_snapshot(settings.models, settings.versions, settings.pins, trust=_trust(settings))
+        return registry.take_snapshot(settings.models, Selection.of(settings), trust=_trust(settings))
     except BundleError as error:
         raise SettingError(f"{error}.") from error
 
@@ -184,7 +185,7 @@ def load(settings: Settings, snapshot: Snapshot | None = None) -> App:
     try:
         provider_of(options)  # no model could run on a device that is not there
         loaded = registry.load(
-            settings.models, load_one, settings.versions, settings.pins, trust=_trust(settings), snapshot=snapshot
+            settings.models, load_one, Selection.of(settings), trust=_trust(settings), snapshot=snapshot
         )
     except (BundleError, EngineError) as error:
         raise SettingError(f"{error}.") from error

@@ -8,6 +8,7 @@ from batchproof.service import settings
 from batchproof.service.__main__ import main
 from batchproof.service.cli import settings_page
 from batchproof.service.errors import SettingError
+from batchproof.service.setting_texts import flag_name
 from batchproof.service.settings import Settings
 
 
@@ -106,7 +107,7 @@ def test_settings_prints_every_value_and_its_source(capsys: pytest.CaptureFixtur
 )
 def test_settings_prints_what_can_be_written(name: str, written: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A value is printed as a flag or an environment variable takes it."""
-    assert main(["settings", settings.flag_name(name), written]) == 0
+    assert main(["settings", flag_name(name), written]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert lines[name].split()[1] == written
 
@@ -122,5 +123,5 @@ def test_every_setting_explains_itself(capsys: pytest.CaptureFixture[str]) -> No
         main(["serve", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     for name, field in Settings.model_fields.items():
-        assert settings.flag_name(name) in text
+        assert flag_name(name) in text
         assert " ".join(str(field.description).split())[:20] in text

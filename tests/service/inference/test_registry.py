@@ -14,6 +14,7 @@ from batchproof.service.inference import model, registry
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
 from batchproof.service.inference.repository import Refusal
+from batchproof.service.inference.selection import Selection
 from tests.bundles import make_bundle, reseal
 
 
@@ -50,21 +51,21 @@ def test_newest_version_is_served(models: Path) -> None:
 
 def test_all_versions_are_served_where_asked(models: Path) -> None:
     """With `all`, each version answers, and the newest is the default one."""
-    loaded = registry.load(models, load_one, versions="all")
+    loaded = registry.load(models, load_one, Selection("all"))
     assert served(loaded) == {"a": [10, 2, 1], "b": [1]}
     assert loaded.newest("a").manifest.version == 10
 
 
 def test_pinned_version_is_served_alone(models: Path) -> None:
     """A pin serves just that version and leaves other models as they were."""
-    assert served(registry.load(models, load_one, pinned={"a": 2})) == {"a": [2], "b": [1]}
-    assert served(registry.load(models, load_one, versions="all", pinned={"a": 1})) == {"a": [1], "b": [1]}
+    assert served(registry.load(models, load_one, Selection(pins={"a": 2}))) == {"a": [2], "b": [1]}
+    assert served(registry.load(models, load_one, Selection("all", {"a": 1}))) == {"a": [1], "b": [1]}
 
 
 def test_pin_that_is_not_there_is_refused_by_name(models: Path) -> None:
     """Where the pinned version is missing, nothing takes its place and nothing is served."""
     with pytest.raises(BundleError, match=r"^Model 'a': version 7 is pinned, but .* has no folder a/7$"):
-        registry.load(models, load_one, pinned={"a": 7})
+        registry.load(models, load_one, Selection(pins={"a": 7}))
 
 
 def test_bad_bundle_takes_no_good_one_down(models: Path) -> None:
@@ -80,7 +81,7 @@ def test_bad_bundle_takes_no_good_one_down(models: Path) -> None:
 def test_bad_pinned_bundle_has_no_stand_in(models: Path) -> None:
     """Where the pinned version is damaged, that model is not served."""
     (models / "a" / "2" / "golden.json").unlink()
-    loaded = registry.load(models, load_one, pinned={"a": 2})
+    loaded = registry.load(models, load_one, Selection(pins={"a": 2}))
     assert served(loaded) == {"b": [1]}
     assert loaded.refusals == (Refusal("a", 2, "golden.json is missing: bundle.json lists it"),)
 
