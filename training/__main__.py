@@ -30,8 +30,9 @@ Fit a batch-norm MLP to a table and write a bundle that `batchproof serve` answe
   batchproof-train examples/penguins.csv --target species
   batchproof-train sales.parquet --target price --drop id --date sold_on --name sales
 
-TABLE is a CSV, TSV, Parquet or Arrow file. Its columns are typed, shown, and split into training, validation and
-test rows. After the fit the batch-norm statistics are recomputed over all training rows and folded into the weights.
+TABLE is a CSV, TSV, JSON Lines, Parquet or Arrow file, a folder of Parquet files, or - for standard input. Its columns are
+typed and shown, its rows split into training, validation and test rows. After the fit the batch-norm statistics are
+recomputed over all training rows and folded into the weights. Warnings stand at the end, each with what to do.
 """
 EPILOG = """\
 Ctrl-C finishes the epoch and exports the best network so far; a second one quits. A TOML file may hold settings too

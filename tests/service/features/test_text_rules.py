@@ -4,12 +4,14 @@ import csv
 import io
 import json
 import math
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.bundle.signature import Feature, Signature, TextRule
 from batchproof.service.errors import FeatureError
 from batchproof.service.features.columns import encode_columns
@@ -18,6 +20,7 @@ from batchproof.service.features.dates import epoch_seconds
 from batchproof.service.features.encoder import Encoder
 from batchproof.service.features.number_texts import parse_number
 from batchproof.service.protocols.fast_rows import FastRows
+from batchproof.service.protocols.oip.inputs import Inputs, Tensor
 from batchproof.service.tables.block import Reading
 from batchproof.service.tables.codecs import blocks_of
 from batchproof.service.tables.formats import ARROW_STREAM, CSV, LINES, Format
@@ -221,3 +224,14 @@ def test_bundles_without_rules_have_no_such_fields() -> None:
     assert Signature.model_validate_json(SIGNATURE.model_dump_json(), strict=True) == SIGNATURE
     with pytest.raises(ValueError, match="the same sign"):
         TextRule(decimal=",", thousands=",")
+
+
+def test_matrices_of_the_open_inference_protocol() -> None:
+    """A number of a matrix that a rule names is missing, as it is in every other request."""
+    signature = Signature(inputs=(MONEY, MONEY.model_copy(update={"name": "other", "text_rule": None})), target="y")
+    manifest = SimpleNamespace(signature=signature, name="m")
+    tensor = Tensor("features", "FP64", (2, 2), np.array([[-999.0, -999.0], [1.5, 2.5]]))
+    arrays, rows = Inputs(cast(Manifest, manifest)).arrays({"features": tensor})
+
+    assert rows == 2
+    np.testing.assert_array_equal(arrays.numeric, [[math.nan, -999.0], [1.5, 2.5]])
