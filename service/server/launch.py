@@ -2,6 +2,7 @@
 
 import socket
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -44,10 +45,12 @@ def _supervise(settings: Settings, listener: socket.socket, address: tuple[str, 
     with paused():
         snapshot = app.take_snapshot(settings)  # once: a worker that takes a dead one's place serves the same models
 
-    def work(control: socket.socket, slot: int) -> int:
+    def work(control: socket.socket, slot: int, on_loaded: Callable[[], None]) -> int:
         head.reseed()
         try:
-            return _serve_here(settings, address, control=control, snapshot=snapshot, is_first=slot == 0)
+            return _serve_here(
+                settings, address, control=control, snapshot=snapshot, on_loaded=on_loaded, is_first=slot == 0
+            )
         except SettingError as error:
             sys.stderr.write(f"batchproof: {error}\n")
             return STARTUP_FAILED
@@ -67,10 +70,12 @@ def _serve_here(
     listener: socket.socket | None = None,
     control: socket.socket | None = None,
     snapshot: Snapshot | None = None,
+    on_loaded: Callable[[], None] = lambda: None,
     is_first: bool = True,
 ) -> int:
     with paused():
         service = app.load(settings, snapshot)
+    on_loaded()
     greet = partial(_greet, service, address) if is_first else lambda: None
     server = Server(config_of(AsgiApp(service), settings), service, address, greet, control)
     settle()

@@ -30,7 +30,8 @@ KILL_AFTER_S = 5.0  # beyond drain_s, a worker that still runs is killed
 ACCEPTS = 64  # connections accepted, and messages read, in one turn
 RETRY_S = 0.2  # between attempts to accept, or hand over, a connection that there was no room for
 
-Work = Callable[[socket.socket, int], int]  # (control, slot) -> exit code; runs in the worker
+# (control, slot, what to call once the models are loaded) -> exit code; runs in the worker
+Work = Callable[[socket.socket, int, Callable[[], None]], int]
 
 
 class Supervisor:
@@ -149,7 +150,7 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
-            self._lifeline.watch(self._timing.drain_s + KILL_AFTER_S)
+            self._lifeline.adopt()
             self._selector.close()
             self._listener.close()
             ours.close()
@@ -158,7 +159,7 @@ class Supervisor:
                 other.control.close()
                 for _, connection in other.unconfirmed:
                     connection.close()
-            code = self._work(theirs, slot)
+            code = self._work(theirs, slot, lambda: self._lifeline.watch(self._timing.drain_s + KILL_AFTER_S))
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

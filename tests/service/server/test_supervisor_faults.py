@@ -162,16 +162,21 @@ lifeline = Lifeline()
 pid = os.fork()
 if pid == 0:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as if its event loop hung
-    lifeline.watch(0.2)
+    lifeline.adopt()
+    if sys.argv[1] == "serving":
+        lifeline.watch(0.2)
     time.sleep(60)
 print(pid, flush=True)
 time.sleep(60)
 """
 
 
-def test_a_worker_that_hangs_does_not_outlive_its_supervisor_either() -> None:
-    """A worker that does not react to being asked to stop ends all the same when its supervisor is gone."""
-    with subprocess.Popen([sys.executable, "-c", LIFELINE], stdout=subprocess.PIPE, text=True, cwd=ROOT) as supervisor:
+@pytest.mark.parametrize("phase", ["loading", "serving"])
+def test_a_worker_that_hangs_does_not_outlive_its_supervisor_either(phase: str) -> None:
+    """A worker that does not react to being asked to stop, or still loads, ends all the same with its supervisor."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LIFELINE, phase], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as supervisor:
         assert supervisor.stdout is not None
         worker = int(supervisor.stdout.readline())
         assert is_alive(worker)
