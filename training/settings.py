@@ -35,7 +35,7 @@ TUNING = "tuning"
 OUT = "bundle"
 
 GROUPS = {
-    DATA: "How the columns of the table are read. Types are inferred and shown; these flags override them.\nA flag with "
+    DATA: "How the columns of the table are read. Types are inferred and shown; these flags override them. A flag with "
     "COLUMN names one column, several with commas (a,b), or is repeated.",
     SPLIT: "Which rows train, which decide when to stop (validation), and which only measure the result (test).",
     NETWORK: "The batch-norm MLP. What you leave out is set by the number of rows, or chosen by validation.",

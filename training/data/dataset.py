@@ -106,7 +106,7 @@ def arrange(
     ignored = tuple(dict.fromkeys((*others, *(drop.name for drop in left_out))))
     schema = Schema(schema.signature.model_copy(update={"ignored": ignored}), left_out)
     arrays = {part: schemas.encode(schema.signature, columns, getattr(split, part)) for part in Split._fields}
-    warnings = (*table.warnings, *advice.on_columns(schema, columns))
+    warnings = (*table.warnings, *target.warnings, *advice.on_columns(schema, columns))
     return Dataset(table, columns, target, schema, split, arrays, weight, warnings)
 
 

@@ -19,6 +19,7 @@ IDENTIFIER_ROWS = 20  # below this, distinct values say little
 ROW_NAMES = ("like an identifier", "like a row number")  # how the reason begins for a column that names rows
 MOST_LINES = 60  # columns that are shown one by one
 NAMED = 10  # columns of a kind that a summary names
+NAMED_REASONS = 3  # dropped columns that a refusal explains
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,16 @@ def infer(
         else:
             dropped.append(Dropped(column.name, f"{reason} ({column.note})" if column.note else reason))
     if not features:
-        raise TableError("every column was dropped: name one in --keep to keep it.")
+        raise _nothing_left(dropped, columns)
     return Schema(Signature(inputs=tuple(features), target=target.name, classes=target.classes), tuple(dropped))
+
+
+def _nothing_left(dropped: Iterable[Dropped], columns: Iterable[Column]) -> TableError:
+    """Return the refusal of a table without a feature, with what is known of its first columns."""
+    reasons = [f" Column {drop.name!r}: {drop.reason}." for drop in dropped]
+    hints = [f" Column {column.name!r}: {warning}." for column in columns for warning in column.warnings]
+    known = "".join(reasons[:NAMED_REASONS] + hints[:NAMED_REASONS])
+    return TableError(f"every column was dropped: name one in --keep to keep it.{known}")
 
 
 def _shown(names: list[str]) -> str:

@@ -1,10 +1,12 @@
 """What is predicted: the task, its classes, and the target of every row."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from batchproof.service.bundle.signature import ClassLabel, Task, class_text
+from batchproof.service.features.number_texts import parse_number
+from batchproof.service.features.text_cells import USUAL
 from batchproof.training.data.column import Column
 from batchproof.training.data.columns import typed
 from batchproof.training.data.table import RawTable, TableError
@@ -26,6 +28,7 @@ class Target:
     y: np.ndarray  # [rows] int64 class codes, or float64 values
     classes: tuple[ClassLabel, ...] | None  # in the order of the codes; None for regression
     reason: str  # why this task, where it was inferred
+    warnings: tuple[str, ...] = ()  # how its texts were read, each with what to do
 
     @property
     def strata(self) -> np.ndarray:
@@ -44,7 +47,8 @@ def read(table: RawTable, settings: Settings) -> Target:
     column = typed(name, arrow, settings.kind_of(name), options_of(name, settings, is_cells=table.is_text))
     if column is None:
         raise TableError(f"the target {name!r} holds {arrow.type} values: it must be numbers, text or booleans.")
-    return target_of(column, settings.task, table)
+    target = target_of(column, settings.task, table)
+    return replace(target, warnings=tuple(f"the target {name!r}: {warning}." for warning in column.warnings))
 
 
 def target_of(column: Column, wanted: Task | None = None, table: RawTable | None = None) -> Target:
@@ -76,12 +80,14 @@ def _missing(column: Column, missing: np.ndarray, table: RawTable | None) -> Tab
     what = "no value" if column.kind == "categorical" else "no finite value"
     sentence = f"the target {column.name!r} has {what} in {rows}"
     cell = table.arrow.column(column.name)[first].as_py() if table is not None and table.is_text else ""
-    if not cell.strip() or column.kind != "categorical":
-        return TableError(f"{sentence}: fill in the values or remove these rows.")
-    return TableError(
-        f"{sentence}, where {cell[:40]!r} reads as a missing value: {flag_text('text', column.name)} reads it as a class; "
-        "otherwise fill in the values or remove these rows."
-    )
+    remedy = "fill in the values or remove these rows."
+    number = parse_number(cell.strip(), USUAL)
+    if not cell.strip() or number is not None:  # nothing, or an infinite number
+        return TableError(f"{sentence}: {remedy}")
+    sentence += f", where {cell[:40]!r} reads as a missing value"
+    if column.kind != "categorical":
+        return TableError(f"{sentence}: {remedy}")
+    return TableError(f"{sentence}: {flag_text('text', column.name)} reads it as a class; otherwise {remedy}")
 
 
 def infer(column: Column) -> tuple[Task, str]:

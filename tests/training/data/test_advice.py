@@ -170,3 +170,32 @@ def test_flags_that_cannot_be_used(tmp_path: Path, given: dict[str, Any], senten
     with pytest.raises((SettingError, TableError)) as refused:
         data(tmp_path, ["a", "b"], **given)
     assert sentence in str(refused.value)
+
+
+def test_the_targets_texts_are_named_too(tmp_path: Path) -> None:
+    """A target that is read by a rule has its warning, and a word for nothing in it is named by its line."""
+    path = tmp_path / "t.csv"
+    path.write_text("x,y\n" + "".join(f'{row % 7},"${row},000.50"\n' for row in range(1, ROWS)))
+    found = prepare(path, Settings(target="y"))
+    assert found.target.y[:2].tolist() == [1000.5, 2000.5]
+    assert found.warnings[0].startswith(
+        "the target 'y': its values are numbers, read without $, with ',' between thousands"
+    )
+    path.write_text("x,y\n" + "".join(f"{row % 7},{'unknown' if row == 3 else row / 3}\n" for row in range(ROWS)))
+    with pytest.raises(
+        TableError, match="no finite value in line 5, where 'unknown' reads as a missing value: fill in"
+    ):
+        prepare(path, Settings(target="y"))
+
+
+def test_a_table_without_a_feature_says_why(tmp_path: Path) -> None:
+    """Where every column is dropped, the sentence has the reasons, and the flags that may save a column."""
+    path = tmp_path / "t.csv"
+    path.write_text("a,y\n" + "".join(f'"{1 + row % 9},{row:03}",{row * 0.5}\n' for row in range(ROWS)))
+    with pytest.raises(TableError) as refused:
+        prepare(path, Settings(target="y"))
+    assert "every column was dropped: name one in --keep to keep it. Column 'a': like an identifier" in str(
+        refused.value
+    )
+    assert "Column 'a': its values are numbers with a separator" in str(refused.value)
+    assert "--thousands , or --decimal , says which." in str(refused.value)
