@@ -180,6 +180,24 @@ class Settings(BaseModel):
     allowed_origins: tuple[str, ...] = Field(
         (), description="browser origins that may call, such as https://example.org, with commas between; * for all"
     )
+    keys_file: str = Field(
+        "", description="file of callers' keys, read again when it changes; empty: everybody may call"
+    )
+    public: tuple[Literal["docs", "metrics", "models"], ...] = Field(
+        (),
+        description="what needs no key: the API's pages (docs), the metrics, the descriptions and reports of models (models)",
+    )
+    jwt_issuer: str = Field("", description="issuer of the tokens (JWT) that count beside keys; empty: none does")
+    jwt_audience: str = Field("", description="audience that a token must name")
+    jwt_keys: str = Field("", description="file or https address of the issuer's public keys (JWKS)")
+    allowed_hosts: tuple[str, ...] = Field(
+        (),
+        description="host names that requests may name in Host, such as models.example.org or *.example.org; empty: the "
+        "address it listens on and localhost where that is the loopback, else every name",
+    )
+    tls_cert: str = Field("", description="PEM file of the server's certificate and its chain; empty: plain HTTP")
+    tls_key: str = Field("", description="PEM file of the certificate's private key")
+    tls_client_ca: str = Field("", description="PEM file of the authorities whose client certificates are accepted")
     signatures: Literal["off", "warn", "require"] = Field(
         "off",
         description="whether bundles must be signed: not checked; served with a warning; or refused without a valid "
@@ -214,7 +232,9 @@ class Settings(BaseModel):
             raise ValueError("a label is written MODEL.LABEL")
         return value
 
-    @field_validator("allowed_origins", "trusted_keys", "trusted_ca", "trusted_subjects", mode="before")
+    @field_validator(
+        "allowed_origins", "public", "allowed_hosts", "trusted_keys", "trusted_ca", "trusted_subjects", mode="before"
+    )
     @classmethod
     def _list(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

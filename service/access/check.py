@@ -35,8 +35,12 @@ class Access:
     def check(self, headers: Mapping[bytes, bytes], need: Need) -> Grant:
         """Return the grant of a caller who may have what is needed now; raises 401, 403 and 429."""
         grant = self.identify(headers)
-        grant.check(need)
-        grant.account.admit()
+        try:
+            grant.check(need)
+            grant.account.admit()
+        except ServiceError:
+            grant.counts.refused += 1
+            raise
         return grant
 
     def _grant(self, credential: bytes) -> Grant:

@@ -14,10 +14,27 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a request asks for: a scope, and a model where it names one."""
+    """What a request asks for: any one of some scopes, and a model where it names one, or every model."""
 
-    scope: Scope
+    scopes: tuple[Scope, ...]
     model: str | None = None
+    every_model: bool = False
+
+
+class CallerCounts:
+    """What one caller asked for."""
+
+    __slots__ = ("refused", "requests", "rows")
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        self.requests = 0
+        self.rows = 0
+        self.refused = 0  # requests that its scopes, models or limits did not allow
+
+    def snapshot(self) -> dict[str, int]:
+        """Return the counts as plain data."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True)
@@ -29,17 +46,31 @@ class Grant:
     models: tuple[str, ...] = ("*",)  # patterns, * for any text
     not_after_s: float | None = None  # seconds since 1970
     account: Account = field(default_factory=lambda: Account(Limits()), compare=False, repr=False)
+    counts: CallerCounts = field(default_factory=CallerCounts, compare=False, repr=False)
     decided: dict[str, bool] = field(default_factory=dict, compare=False, repr=False)  # model -> whether it is granted
 
     def check(self, need: Need) -> None:
         """Raise 403 where the grant does not cover what is needed."""
-        if need.scope not in self.scopes:
+        if self.scopes.isdisjoint(need.scopes):
             has = ", ".join(sorted(self.scopes)) or "none"
+            wanted = " or ".join(map(repr, need.scopes))
             raise ServiceError(
-                403, "scope_missing", f"{self.name!r} lacks the scope {need.scope!r} that this needs; it has: {has}."
+                403, "scope_missing", f"{self.name!r} lacks the scope {wanted} that this needs; it has: {has}."
             )
-        if need.model is not None and not self.covers(need.model):
-            raise ServiceError(403, "model_not_granted", f"{self.name!r} may not use the model {need.model!r:.100}.")
+        if need.model is not None:
+            self.check_model(need.model)
+        if need.every_model and self.models != ("*",):
+            raise ServiceError(403, "model_not_granted", f"This is about every model; {self.name!r} may use some only.")
+
+    def check_model(self, model: str) -> None:
+        """Raise 403 where the model is not granted."""
+        if not self.covers(model):
+            raise ServiceError(403, "model_not_granted", f"{self.name!r} may not use the model {model!r:.100}.")
+
+    def charge(self, rows: int) -> None:
+        """Charge the rows of an admitted request."""
+        self.account.charge(rows)
+        self.counts.rows += rows
 
     def covers(self, model: str) -> bool:
         """Return whether the model is one of those granted."""

@@ -23,7 +23,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from batchproof.service.access.grant import SCOPES, Grant, Scope, accounts
+from batchproof.service.access.grant import SCOPES, CallerCounts, Grant, Scope, accounts
 from batchproof.service.access.quota import Account, Limits
 from batchproof.service.errors import SettingError, nearest
 
@@ -65,10 +65,16 @@ class Key(BaseModel):
 class KeyRing:
     """The keys in force: SHA-256 of a key -> what it grants."""
 
-    def __init__(self, grants: Mapping[bytes, Grant], accounts: Mapping[str, Account]) -> None:
-        """Hold the grants by the raw digest, and the accounts by the owner's name."""
+    def __init__(
+        self,
+        grants: Mapping[bytes, Grant],
+        accounts: Mapping[str, Account],
+        counts: Mapping[str, CallerCounts] | None = None,
+    ) -> None:
+        """Hold the grants by the raw digest, and accounts and counts by the owner's name."""
         self._grants = grants
         self.accounts = accounts
+        self.counts = counts or {}  # of removed owners too: counters never fall
 
     def __len__(self) -> int:
         """Return how many keys there are."""
@@ -94,13 +100,16 @@ def read(path: Path, previous: KeyRing | None = None, workers: int = 1) -> KeyRi
             raise SettingError(f"{path}: the keys of {key.name!r} must agree on requests_per_s and rows_per_s")
     shared = {name: limit.shared(workers) for name, limit in limits.items()}
     owned = accounts(previous.accounts if previous else {}, shared)
+    counts = {**(previous.counts if previous else {})}
+    for name in limits:
+        counts.setdefault(name, CallerCounts())
     grants = {
         bytes.fromhex(key.sha256): Grant(
-            key.name, frozenset(key.scopes), key.models, key.not_after_s, account=owned[key.name]
+            key.name, frozenset(key.scopes), key.models, key.not_after_s, owned[key.name], counts[key.name]
         )
         for key in keys
     }
-    return KeyRing(grants, owned)
+    return KeyRing(grants, owned, counts)
 
 
 def read_keys(path: Path) -> list[Key]:

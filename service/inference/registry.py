@@ -38,6 +38,11 @@ class Registry:
         """Return the labels of one version."""
         return [label for label, labelled in self.labels.get(name, {}).items() if labelled == version]
 
+    def only(self, is_visible: Callable[[str], bool]) -> "Registry":
+        """Return the models and refusals whose name is visible."""
+        models = {name: versions for name, versions in self.models.items() if is_visible(name)}
+        return Registry(models, tuple(refusal for refusal in self.refusals if is_visible(refusal.name)))
+
     def violated(self, name: str, version: int) -> "Registry":
         """Return these models, of which one was seen to break its promise."""
         versions = self.models[name]

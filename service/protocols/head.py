@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 
+from batchproof.service.access.grant import Grant
 from batchproof.service.errors import ServiceError
 from batchproof.service.protocols.compression import ENCODING_HEADER, header
 from batchproof.service.protocols.interface import Headers
@@ -20,9 +21,12 @@ SPECIAL = UNUSUAL | {
     ID_HEADER,
     TIMEOUT_HEADER,
     b"accept",
+    b"authorization",
     b"content-length",
     b"content-type",
+    b"host",
     b"transfer-encoding",
+    b"x-api-key",
 }
 HEAD_KEY = "batchproof.head"  # where an ASGI scope holds the head of its request
 
@@ -33,7 +37,7 @@ _numbers = itertools.count(1)
 class RequestHead:
     """What is known of a request before its body is read, over HTTP and gRPC alike."""
 
-    __slots__ = ("headers", "is_plain", "method", "path", "query", "request_id", "special")
+    __slots__ = ("grant", "headers", "is_plain", "method", "path", "query", "request_id", "special")
 
     def __init__(self, method: str, path: str, query: bytes, headers: Headers) -> None:
         """Read the headers that mean something to every request.
@@ -44,6 +48,7 @@ class RequestHead:
         self.method = method
         self.path = path
         self.query = query
+        self.grant: Grant | None = None  # what the caller may do; the gate finds out
         self.headers = headers
         special = self.special = {name: value for name, value in headers if name in SPECIAL}
         if ID_HEADER in special and REQUEST_ID.fullmatch(special[ID_HEADER]):

@@ -21,7 +21,7 @@ protocol's shape. To serve a new protocol, add it to PROTOCOLS in service/server
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -91,6 +91,13 @@ class ServerInfo:
     default: str | None  # the name that plain /predict answers for
     is_ready: bool
     counts: Callable[[], Mapping[ModelKey, ModelCounts]]  # over all workers
+
+    def only(self, is_visible: Callable[[str], bool]) -> "ServerInfo":
+        """Return the same with those models alone whose name is visible."""
+        if all(map(is_visible, self.registry.names)):
+            return self
+        default = self.default if self.default is not None and is_visible(self.default) else None
+        return replace(self, registry=self.registry.only(is_visible), default=default)
 
 
 class WireProtocol(Protocol):

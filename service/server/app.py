@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from batchproof.installation import hint
 from batchproof.service import errors
 from batchproof.service.bundle.reader import Bundle
 from batchproof.service.bundle.signing.trust import TrustPolicy, trust_policy
@@ -27,6 +28,8 @@ from batchproof.service.protocols.cloud.protocol import AzureMachineLearning, In
 from batchproof.service.protocols.interface import ServerInfo, WireProtocol
 from batchproof.service.protocols.native.protocol import Native
 from batchproof.service.protocols.oip.protocol import OpenInference
+from batchproof.service.server import authorization
+from batchproof.service.server.authorization import Authorization
 from batchproof.service.server.deployment import Deployment, ModelMeter, Shared, deploy
 from batchproof.service.server.endpoint import PredictEndpoint
 from batchproof.service.settings import Settings
@@ -54,6 +57,7 @@ class App:
         self.settings = settings
         self.protocols = tuple(protocols if protocols is not None else (protocol() for protocol in PROTOCOLS))
         self.shared = Shared(settings, self.protocols, self._on_violation)
+        self.authorization = _authorization(settings)
         self.meters: dict[ModelKey, ModelMeter] = {}  # of every model ever deployed: counters never fall
         self.counters = Counters(Path(settings.metrics_folder) if settings.metrics_folder else None, self.counts)
         self.tell_violation: Callable[[str, int], None] = lambda _name, _version: None  # to the other workers
@@ -108,7 +112,8 @@ class App:
         """Return what this process has counted, as plain data."""
         models = as_plain({key: meter.counts() for key, meter in self.meters.items()})
         now = {"queue_rows": self.shared.admission.queued_rows, "workers": 1}
-        return {"models": models, "now": now}
+        callers = self.authorization.counts() if self.authorization else {}
+        return {"models": models, "callers": callers, "now": now}
 
     @property
     def is_stuck(self) -> bool:
@@ -205,6 +210,23 @@ def _trust(settings: Settings) -> TrustPolicy:
     """Read the keys and certificates of the signers that count; raises SettingError."""
     key_files, root_files = map(Path, settings.trusted_keys), map(Path, settings.trusted_ca)
     return trust_policy(settings.signatures, tuple(key_files), tuple(root_files), settings.trusted_subjects)
+
+
+def _authorization(settings: Settings) -> Authorization | None:
+    """Return who may call; None where everybody may. Raises SettingError."""
+    if not authorization.is_wanted(settings):
+        return None
+    tokens = None
+    if settings.jwt_issuer:
+        for name in ("jwt_audience", "jwt_keys"):
+            if not getattr(settings, name):
+                raise SettingError(f"jwt_issuer needs {name} too.")
+        try:
+            from batchproof.service.access.tokens import TokenVerifier
+        except ImportError as error:
+            raise SettingError(f"jwt_issuer needs PyJWT, which is not installed: {hint('jwt')}") from error
+        tokens = TokenVerifier(settings.jwt_issuer, settings.jwt_audience, settings.jwt_keys)
+    return Authorization(settings, tokens)
 
 
 def default_name(settings: Settings, loaded: Registry) -> str | None:

@@ -63,43 +63,47 @@ class PredictEndpoint:
             decoded = self._codec.decode(call)
             self._rows_a_byte = decoded.rows / (len(body) or 1)
             self._tally.decode_s += time.perf_counter() - started_s
+            if head.grant is not None:
+                head.grant.charge(decoded.rows - decoded.added)
 
             def finish(outputs: Mapping[str, np.ndarray] | None, error: ServiceError | None) -> None:
                 if outputs is None:
                     assert error is not None, "a reply has outputs or an error"
-                    reply(self._refused(error, call.request_id, started_s))
+                    reply(self._refused(error, head, started_s))
                     return
                 encoding_s = time.perf_counter()
                 answer = self._codec.encode(call, decoded, outputs)
                 rows = decoded.rows - decoded.added
                 self._tally.answered(rows, encoding_s, started_s)
                 if self._is_logged:
-                    self._log(call.request_id, answer.status, started_s, rows=rows)
+                    self._log(head, answer.status, started_s, rows=rows)
                 reply(answer)
 
             return self._batcher.submit(decoded.arrays, decoded.rows, timeout_s, finish)
         except ServiceError as error:
-            reply(self._refused(error, call.request_id, started_s))
+            reply(self._refused(error, head, started_s))
             return None
 
     def refuse(self, error: ServiceError, head: RequestHead) -> Answer:
         """Return the refusal of a request that is not read to its end."""
-        return self._refused(error, head.request_id, time.perf_counter())
+        return self._refused(error, head, time.perf_counter())
 
     def cancel(self, ticket: Ticket) -> None:
         """Forget a caller that went away."""
         self._batcher.cancel(ticket)
         self._tally.cancelled()
 
-    def _refused(self, error: ServiceError, request_id: str, started_s: float) -> Answer:
+    def _refused(self, error: ServiceError, head: RequestHead, started_s: float) -> Answer:
         self._tally.refused(error.code)
         if error.status >= 500:
-            event("request_failed", 40, request_id=request_id, route=self.protocol.name, code=error.code)
-        answer = self.protocol.failure(error, request_id)
+            event("request_failed", 40, request_id=head.request_id, route=self.protocol.name, code=error.code)
+        answer = self.protocol.failure(error, head.request_id)
         if self._is_logged:
-            self._log(request_id, answer.status, started_s, code=error.code)
+            self._log(head, answer.status, started_s, code=error.code)
         return answer
 
-    def _log(self, request_id: str, status: int, started_s: float, **fields: Any) -> None:
+    def _log(self, head: RequestHead, status: int, started_s: float, **fields: Any) -> None:
         seconds = round(time.perf_counter() - started_s, 6)
-        event("request", request_id=request_id, route=self.protocol.name, status=status, **fields, seconds=seconds)
+        caller = {} if head.grant is None else {"caller": head.grant.name}
+        named = {**caller, "status": status, **fields, "seconds": seconds}
+        event("request", request_id=head.request_id, route=self.protocol.name, **named)

@@ -51,8 +51,8 @@ class Refusal(NamedTuple):
 class Gate:
     """The rules of one process, in the order in which they are asked.
 
-    `unusual_rules` are about what a plain head has not (`RequestHead.is_plain`: a query, an Origin, a long body, a table) and are
-    not asked about one, which is most of them.
+    `unusual_rules` are about pages, and about what a plain prediction has not (`RequestHead.is_plain`: a query, an Origin, a
+    long body, a table); they are not asked about one, which is most of all requests.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -66,7 +66,8 @@ class Gate:
 
     def check(self, head: RequestHead, target: Target) -> ServiceError | None:
         """Return why the request is refused, or None where it may be served."""
-        for rule in self.rules if head.is_plain else (*self.rules, *self.unusual_rules):
+        is_plain = head.is_plain and isinstance(target, PredictEndpoint)
+        for rule in self.rules if is_plain else (*self.rules, *self.unusual_rules):
             error = rule(head, target)
             if error is not None:
                 return error

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from batchproof.service.errors import STARTUP_FAILED, SettingError
 from batchproof.service.inference.registry import Snapshot
-from batchproof.service.logs import configure
+from batchproof.service.logs import configure, event
 from batchproof.service.metrics import SUPERVISOR, Counters, shared_folder
 from batchproof.service.protocols import head
 from batchproof.service.server import app, banner
 from batchproof.service.server.app import App
+from batchproof.service.server.authorization import open_to_all
 from batchproof.service.server.gc_policy import paused, settle
 from batchproof.service.server.http.asgi import AsgiApp
 from batchproof.service.server.listening import bind, listen, reserved_rpc_port
@@ -76,6 +77,9 @@ def _serve_here(
     with paused():
         service = app.load(settings, snapshot)
     on_loaded()
+    if is_first and open_to_all(settings):
+        what = "anybody who reaches this address may call: no keys_file is set"
+        event("open_to_all", 30, host=settings.host, what=what)
     greet = partial(_greet, service, address) if is_first else lambda: None
     server = Server(config_of(AsgiApp(service), settings), service, address, greet, control)
     settle()

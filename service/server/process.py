@@ -198,7 +198,10 @@ class Server(uvicorn.Server):
         if error is not None and not self._is_unwritten:
             event("metrics_not_written", 30, folder=self.service.settings.metrics_folder, reason=reason(error))
         self._is_unwritten = error is not None
-        asyncio.get_running_loop().call_later(SNAPSHOT_S, self._write_counters)
+        loop = asyncio.get_running_loop()
+        if self.service.authorization is not None:
+            loop.run_in_executor(None, self.service.authorization.refresh)
+        loop.call_later(SNAPSHOT_S, self._write_counters)
 
 
 def config_of(application: AsgiApp, settings: Settings) -> uvicorn.Config:

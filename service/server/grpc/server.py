@@ -130,7 +130,8 @@ class RpcServer:
         """Log one call where every request is logged; `status` is that of HTTP."""
         if self._app.settings.access_log:
             seconds = round(time.perf_counter() - started_s, 6)
-            named = {"method": name, "status": status, **fields, "seconds": seconds}
+            caller = {} if head.grant is None else {"caller": head.grant.name}
+            named = {"method": name, **caller, "status": status, **fields, "seconds": seconds}
             event("request", request_id=head.request_id, route=ROUTE, **named)
 
     async def _server_live(self, head: RequestHead, request: Any, context: Any) -> Any:
@@ -165,6 +166,8 @@ class RpcServer:
             tensors = self._tensors_of(deployment)
             arrays, rows, wanted = tensors.read(request)
             tally.decode_s += time.perf_counter() - started_s
+            if head.grant is not None:
+                head.grant.charge(rows)
             timeout_s = min(context.time_remaining() or self._app.settings.timeout_s, self._app.settings.timeout_s)
             outputs = await async_run.run(deployment.batcher, arrays, rows, timeout_s)
         except ServiceError as error:

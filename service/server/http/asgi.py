@@ -15,7 +15,7 @@ from batchproof.service.errors import ServiceError
 from batchproof.service.protocols.accept import preferred
 from batchproof.service.protocols.compression import ENCODING_HEADER, unpacked
 from batchproof.service.protocols.head import HEAD_KEY, ID_HEADER, RequestHead
-from batchproof.service.protocols.interface import Answer
+from batchproof.service.protocols.interface import Answer, ServerInfo
 from batchproof.service.server.app import App
 from batchproof.service.server.endpoint import PredictEndpoint
 from batchproof.service.server.gate import Gate, Page, Refusal
@@ -42,7 +42,7 @@ class AsgiApp:
     def __init__(self, app: App, gate: Gate | None = None) -> None:
         """Serve what `app` has loaded behind `gate`; without one, behind the gate that the settings ask for."""
         self.app = app
-        self.router = Router(app, gate or standard_gate(app.settings))
+        self.router = Router(app, gate or standard_gate(app.settings, app.authorization))
         self._pages: asyncio.Future[Pages] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,13 +102,19 @@ class AsgiApp:
         if page.kind == "preflight":
             return PREFLIGHT
         if page.kind in ("health", "metrics"):
-            return health(self.app, head.method, page.path)
+            is_brief = self.app.authorization is not None and head.grant is None
+            return health(self.app, head.method, page.path, is_brief=is_brief)
         if page.kind == "web":
             return _without_slash(head, page)
-        answer = page.protocol.page(self.app.server_info, head.method, page.path)
+        answer = page.protocol.page(self._visible_to(head), head.method, page.path)
         if answer is None:
             raise ServiceError(404, "not_found", f"There is nothing at {page.path}.")
         return answer
+
+    def _visible_to(self, head: RequestHead) -> ServerInfo:
+        """Return what a protocol's pages may show this caller: the models of its grant."""
+        info = self.app.server_info
+        return info if head.grant is None else info.only(head.grant.covers)
 
     async def _predict(
         self,

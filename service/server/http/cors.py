@@ -14,7 +14,7 @@ PREFLIGHT = Answer(
     204,
     (
         (b"access-control-allow-methods", b"GET, POST"),
-        (b"access-control-allow-headers", b"content-type, x-request-id, x-request-timeout-s"),
+        (b"access-control-allow-headers", b"authorization, content-type, x-api-key, x-request-id, x-request-timeout-s"),
         (b"access-control-max-age", b"600"),
     ),
     b"",
@@ -47,4 +47,4 @@ class Origins:
     @staticmethod
     def _is_own(head: RequestHead) -> bool:
         origin = head.special[b"origin"].lower().partition(b"://")[2]
-        return origin == (head.header(b"host") or b"").lower()
+        return origin == head.special.get(b"host", b"").lower()

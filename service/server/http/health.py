@@ -14,8 +14,11 @@ OPTIONS_PATHS = ("/", "*", "/*")  # which load balancers check with OPTIONS, HAP
 ALLOW = (b"allow", b"GET, HEAD, POST, OPTIONS")
 
 
-def health(app: App, method: str, path: str) -> Answer:
-    """Answer /health/live, /health/ready or /metrics, and OPTIONS of the service as a whole; raises 405."""
+def health(app: App, method: str, path: str, *, is_brief: bool = False) -> Answer:
+    """Answer /health/live, /health/ready or /metrics, and OPTIONS of the service as a whole; raises 405.
+
+    `is_brief`: say only whether the process is ready, not what it serves.
+    """
     if method == "OPTIONS" and path in OPTIONS_PATHS:
         return Answer(204 if app.is_ready else 503, (ALLOW,), b"")
     if method not in ("GET", "HEAD"):
@@ -25,7 +28,8 @@ def health(app: App, method: str, path: str) -> Answer:
         return STUCK if app.is_stuck else LIVE
     if path == "/metrics":
         return metrics(app)
-    return Answer(200 if app.is_ready else 503, (JSON,), orjson.dumps(readiness(app)))
+    state = {"ready": app.is_ready} if is_brief else readiness(app)
+    return Answer(200 if app.is_ready else 503, (JSON,), orjson.dumps(state))
 
 
 def readiness(app: App) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class _Collector:
         yield from _requests(models)
         yield from _runs(models)
         yield _stages(models)
+        yield from _callers(self._total.get("callers", {}))
         now = self._total.get("now", {})
         yield GaugeMetricFamily(
             "batchproof_queue_rows", "Rows admitted and not yet answered.", now.get("queue_rows", 0)
@@ -77,6 +78,19 @@ def _requests(models: Models) -> Iterator[Metric]:
         rows.add_metric(labelled, tally["ok_rows"])
         seconds.add_metric(labelled, _buckets(SECONDS, tally["seconds"]), tally["sum_s"])
     yield from (requests, rows, seconds)
+
+
+def _callers(callers: Mapping[str, Mapping[str, int]]) -> Iterator[Metric]:
+    """Give what each owner of a key asked for; nothing where no keys are needed."""
+    if not callers:
+        return
+    requests = CounterMetricFamily("batchproof_caller_requests", "Requests by caller.", labels=("caller", "outcome"))
+    rows = CounterMetricFamily("batchproof_caller_rows", "Rows charged to each caller.", labels=("caller",))
+    for name, counts in callers.items():
+        requests.add_metric([name, "admitted"], counts["requests"])
+        requests.add_metric([name, "refused"], counts["refused"])
+        rows.add_metric([name], counts["rows"])
+    yield from (requests, rows)
 
 
 def _runs(models: Models) -> Iterator[Metric]:

@@ -6,21 +6,30 @@ from batchproof.service import errors
 from batchproof.service.errors import ServiceError
 from batchproof.service.protocols.head import LONG_BODY_DIGITS, RequestHead
 from batchproof.service.protocols.native.protocol import FIELDS, Native
+from batchproof.service.server.authorization import Authorization
 from batchproof.service.server.endpoint import PredictEndpoint
-from batchproof.service.server.gate import Gate, Target
+from batchproof.service.server.gate import Gate, Rule, Target
 from batchproof.service.server.http.cors import Origins
+from batchproof.service.server.http.hosts import Hosts
 from batchproof.service.settings import Settings
 from batchproof.service.tables.parameters import CHOICES, parse
 
 IN_THE_BODY = frozenset(FIELDS) - {*CHOICES}
 
 
-def standard_gate(settings: Settings) -> Gate:
-    """Return the gate of a service with these settings."""
-    length = BodyLength(settings.max_body_bytes).rule
+def standard_gate(settings: Settings, authorization: Authorization | None = None) -> Gate:
+    """Return the gate of a service with these settings; with `authorization` callers need a key or token."""
+    length, hosts = BodyLength(settings.max_body_bytes).rule, Hosts(settings)
     is_about_plain = settings.max_body_bytes < 10 ** (LONG_BODY_DIGITS - 1)  # a limit that plain bodies may pass
-    unusual_rules = (Origins(settings.allowed_origins).rule, check_query, length)
-    return Gate((length,) if is_about_plain else (), unusual_rules)
+    rules: list[Rule] = [hosts.rule] if hosts.is_explicit else []
+    unusual_rules: list[Rule] = [] if hosts.is_explicit else [hosts.rule]
+    unusual_rules += [Origins(settings.allowed_origins).rule, check_query, length]
+    if authorization is not None:  # before what the caller asks for is looked at any closer
+        rules.append(authorization.rule)
+    if is_about_plain:
+        rules.append(length)
+    model_rules = (authorization.model_rule,) if authorization is not None else ()
+    return Gate(tuple(rules), tuple(unusual_rules), model_rules)
 
 
 def check_query(head: RequestHead, target: Target) -> ServiceError | None:

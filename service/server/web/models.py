@@ -2,12 +2,13 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict
 
 from batchproof.service.bundle.signature import Signature
 from batchproof.service.inference.model import Model
 from batchproof.service.inference.registry import absent
+from batchproof.service.protocols.head import HEAD_KEY
 from batchproof.service.server.app import App
 from batchproof.service.server.banner import row
 
@@ -60,8 +61,9 @@ def routes(service: App) -> APIRouter:
     router = APIRouter(tags=["models"])
 
     @router.get("/models", summary="List the models")
-    def list_models() -> ModelList:
-        registry = service.registry
+    def list_models(request: Request) -> ModelList:
+        grant = request.scope[HEAD_KEY].grant
+        registry = service.registry if grant is None else service.registry.only(grant.covers)
         served = [ModelSummary(**summary(service, registry.newest(name))) for name in registry.models]
         return ModelList(models=served, refused=[Refused(**one.__dict__) for one in registry.refusals])
 

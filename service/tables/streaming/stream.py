@@ -117,6 +117,8 @@ class Stream:
         if read.problems and self._call.parameters.on_error == "stop":
             raise refusal(block, read.problems, self._shop.error_limit, self._call.parameters)
         rows = len(read.kept)
+        if self._call.grant is not None:
+            self._call.grant.charge(rows)
         outputs: Mapping[str, np.ndarray] = {}
         if rows:
             run = awaiting.run_patiently if self._rows else awaiting.run  # a full queue refuses what has not begun

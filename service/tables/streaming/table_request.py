@@ -13,6 +13,7 @@ class TableRequest:
         """Read them, with a deadline of at most `timeout_s`; raises 400."""
         self.parameters: Parameters = parse(head.query)
         self.request_id = head.request_id
+        self.grant = head.grant
         self.timeout_s = head.timeout_s(timeout_s)
         self.encoding = head.special.get(ENCODING_HEADER, b"")
         self.source = table_type(head.special.get(b"content-type")) or JSON

@@ -34,7 +34,7 @@ def access(**changed: Any) -> Access:
 
 def refusal(checked: Access, headers: dict[bytes, bytes], need: Need | None = None) -> ServiceError:
     with pytest.raises(ServiceError) as caught:
-        checked.check(headers, need or Need("predict"))
+        checked.check(headers, need or Need(("predict",)))
     return caught.value
 
 
@@ -45,7 +45,7 @@ def refusal(checked: Access, headers: dict[bytes, bytes], need: Need | None = No
 )  # fmt: skip
 def test_a_key_comes_in_either_header(headers: dict[bytes, bytes]) -> None:
     """`Authorization: Bearer KEY` and `X-API-Key: KEY` mean the same."""
-    assert access().check(headers, Need("predict")).name == "ada"
+    assert access().check(headers, Need(("predict",))).name == "ada"
 
 
 @pytest.mark.parametrize(
@@ -66,19 +66,19 @@ def test_no_key_is_401(headers: dict[bytes, bytes]) -> None:
 def test_an_expired_key_is_401() -> None:
     """A key is refused from the moment that its validity has passed."""
     assert "has expired" in refusal(access(not_after_s=time.time() - 1), {b"x-api-key": KEY}).message
-    assert access(not_after_s=time.time() + 60).check({b"x-api-key": KEY}, Need("predict")).name == "ada"
+    assert access(not_after_s=time.time() + 60).check({b"x-api-key": KEY}, Need(("predict",))).name == "ada"
 
 
 def test_scope_and_model_are_403() -> None:
     """A key without the scope, or without the model, is 403, and the sentence says what is missing."""
     limited = access(models=("price-*", "penguins"))
-    error = refusal(limited, {b"x-api-key": KEY}, Need("admin"))
+    error = refusal(limited, {b"x-api-key": KEY}, Need(("admin",)))
     assert (error.status, error.code) == (403, "scope_missing")
     assert "'admin'" in error.message
-    error = refusal(limited, {b"x-api-key": KEY}, Need("predict", "flowers"))
+    error = refusal(limited, {b"x-api-key": KEY}, Need(("predict",), "flowers"))
     assert (error.status, error.code) == (403, "model_not_granted")
     for model in ("price-nl", "penguins"):
-        assert limited.check({b"x-api-key": KEY}, Need("predict", model)).name == "ada"
+        assert limited.check({b"x-api-key": KEY}, Need(("predict",), model)).name == "ada"
 
 
 def test_requests_over_quota_are_429() -> None:
@@ -87,11 +87,11 @@ def test_requests_over_quota_are_429() -> None:
     account = Account(Limits(requests_per_s=2), lambda: now[0])
     limited = access(account=account)
     for _ in range(2):
-        limited.check({b"x-api-key": KEY}, Need("predict"))
+        limited.check({b"x-api-key": KEY}, Need(("predict",)))
     error = refusal(limited, {b"x-api-key": KEY})
     assert (error.status, error.code, error.retry_after_s) == (429, "over_quota", 1)
     now[0] = 0.5
-    limited.check({b"x-api-key": KEY}, Need("predict"))
+    limited.check({b"x-api-key": KEY}, Need(("predict",)))
     assert refusal(limited, {b"x-api-key": KEY}).status == 429
 
 

@@ -69,7 +69,7 @@ def request(transport: str, timeout_s: int) -> bytes:
     """Return a whole request over HTTP: the short way, the long one, or a table."""
     body, kind = (TABLE, "text/csv") if transport == "table" else (BODY, "application/json")
     path = "/predict?" if transport == "long" else "/predict"
-    lines = [f"POST {path} HTTP/1.1", "Host: here", "Connection: close", f"Content-Type: {kind}"]
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", "Connection: close", f"Content-Type: {kind}"]
     lines += [f"X-Request-Timeout-S: {timeout_s}", f"Content-Length: {len(body)}"]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 

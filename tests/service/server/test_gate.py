@@ -69,7 +69,7 @@ def request(method: str, path: str, body: bytes = b"", *headers: str, version: s
     length = (
         [] if any(header.startswith("Transfer-Encoding") for header in headers) else [f"Content-Length: {len(body)}"]
     )
-    lines = [f"{method} {path} HTTP/{version}", "Host: here", *length, *headers]
+    lines = [f"{method} {path} HTTP/{version}", "Host: localhost", *length, *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
@@ -101,8 +101,8 @@ ROUTES: dict[str, tuple[str, str, bytes, tuple[str, ...], str]] = {
     "prediction by version": ("POST", "/models/flowers/versions/1/predict", GOOD, (), NATIVE),
     "prediction with a query": ("POST", "/predict?on_error=row", GOOD, (), NATIVE),
     "percent-encoded": ("POST", "/pre%64ict", GOOD, (), NATIVE),
-    "absolute address": ("POST", "http://here/predict", GOOD, (), NATIVE),
-    "prediction of a page": ("POST", "/predict", GOOD, ("Origin: http://here",), NATIVE),
+    "absolute address": ("POST", "http://localhost/predict", GOOD, (), NATIVE),
+    "prediction of a page": ("POST", "/predict", GOOD, ("Origin: http://localhost",), NATIVE),
     "packed": ("POST", "/predict", GOOD, ("Content-Encoding: gzip",), NATIVE),
     "long": ("POST", "/predict", GOOD + b" " * 100_000, (), NATIVE),
     "too long": ("POST", "/predict", b" " * 300_000, (), NATIVE),
@@ -161,7 +161,7 @@ def test_a_rule_refuses_every_route_of_another_server(server: Guarded, route: st
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(AsgiApp(server.app, Gate((server.guard.rule,))))
-        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             named = dict(header.split(": ", 1) for header in headers)
             return await client.request(method, path, content=body, headers=named)
 
@@ -206,7 +206,7 @@ def test_a_short_body_is_dropped_and_the_connection_goes_on(server: Guarded) -> 
 @pytest.mark.parametrize("size", ["Content-Length: 150000", "Transfer-Encoding: chunked"])
 def test_a_long_body_is_refused_before_it_comes(server: Guarded, size: str, headers: tuple[str, ...]) -> None:
     """The answer is there before the first byte of the body, and says that the connection ends."""
-    head = "\r\n".join(["POST /predict HTTP/1.1", "Host: here", size, *headers]).encode() + b"\r\n\r\n"
+    head = "\r\n".join(["POST /predict HTTP/1.1", "Host: localhost", size, *headers]).encode() + b"\r\n\r\n"
     ((status, named, _),) = talk(server, head)
     assert (status, named["connection"]) == (401, "close")
 
@@ -226,7 +226,7 @@ def test_a_refused_caller_is_not_asked_for_its_body(server: Guarded) -> None:
     "raw",
     [
         request("GET", "/models", b"", "Upgrade: websocket", "Connection: Upgrade"),
-        request("CONNECT", "here:80"),
+        request("CONNECT", "localhost:80"),
     ],
 )
 def test_what_would_leave_http_has_one_answer(server: Guarded, raw: bytes) -> None:

@@ -136,7 +136,7 @@ def test_no_worker_outlives_a_killed_supervisor(models: Path, attempt: int) -> N
             while not is_over.is_set():
                 try:
                     with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
-                        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: here\r\n\r\n")
+                        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
                         connection.recv(1000)
                 except OSError:
                     continue

@@ -51,7 +51,7 @@ class Connection:
 
     def send(self, method: str, path: str, body: bytes = b"", *headers: str, cut: int = 0) -> bytes:
         """Send a request but for the last `cut` bytes of its body, which are returned."""
-        lines = [f"{method} {path} HTTP/1.1", "Host: here", f"Content-Length: {len(body)}", *headers]
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *headers]
         raw = "\r\n".join(lines).encode() + b"\r\n\r\n" + body
         self.socket.sendall(raw[: len(raw) - cut])
         return raw[len(raw) - cut :]

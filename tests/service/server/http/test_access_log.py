@@ -121,9 +121,9 @@ def answered_rows(server: Live) -> float:
 @pytest.mark.parametrize(
     "sent",
     [
-        "POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\n{",
-        "POST /predict HTTP/1.1\r\nHost: here\r\nContent-Encoding: identity\r\nContent-Length: 9\r\n\r\n{",
-        "GET /models HTTP/1.1\r\nHost: here\r\nAccept: te",
+        "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{",
+        "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: identity\r\nContent-Length: 9\r\n\r\n{",
+        "GET /models HTTP/1.1\r\nHost: localhost\r\nAccept: te",
     ],
 )
 def test_what_does_not_arrive_has_its_line(server: Live, sent: str) -> None:

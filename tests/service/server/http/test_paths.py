@@ -75,7 +75,7 @@ def test_a_browser_is_sent_to_the_page_without_a_slash(server: Live, prefix: str
 def test_options_of_the_service_are_a_health_check(server: Live, target: str, version: str) -> None:
     """`OPTIONS *` and `OPTIONS /`, HAProxy's own check, are answered 204 with the methods, with or without a host."""
     with socket.create_connection((server.host, server.port), timeout=10) as connection:
-        host = "Host: x\r\n" if version == "1.1" else ""
+        host = "Host: localhost\r\n" if version == "1.1" else ""
         connection.sendall(f"OPTIONS {target} HTTP/{version}\r\n{host}Connection: close\r\n\r\n".encode())
         answer = b"".join(iter(lambda: connection.recv(4096), b"")).lower()
     assert answer.startswith(b"http/1.1 204")

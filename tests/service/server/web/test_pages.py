@@ -39,7 +39,7 @@ def get(service: app.App, path: str, method: str = "GET", **named: Any) -> httpx
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(AsgiApp(service))
-        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.request(method, path, **named)
 
     return asyncio.run(ask())
@@ -63,7 +63,7 @@ def test_the_start_page_shows_what_is_served(service: app.App) -> None:
     text = get(service, "/").text
     assert "flowers" in text
     assert "verified" in text
-    assert "curl http://here/predict" in text
+    assert "curl http://localhost/predict" in text
 
 
 @pytest.mark.parametrize(("status", "look"), [("tiled", "good"), ("reported", "bad"), ("violated", "bad")])

@@ -28,7 +28,7 @@ def service(tmp_path: Path, penguins_bundle: Path) -> Iterator[app.App]:
 def get(service: app.App, path: str) -> httpx.Response:
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(AsgiApp(service))
-        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.get(path)
 
     return asyncio.run(ask())
