@@ -32,6 +32,8 @@ def main(arguments: Sequence[str]) -> int:
 
         check_classes(data.target, settings.seed, options.folds)
 
+        for line in data.warning_lines():
+            print(line, file=sys.stderr, flush=True)
         unit = "RMSE" if data.target.classes is None else "log loss"
         print(f"{options.table.name}: {len(data.target.y)} rows, {data.target.task}, {options.folds} folds", flush=True)
         scores = compare(data, settings, options.folds, lambda line: print(line, file=sys.stderr, flush=True))
