@@ -165,9 +165,9 @@ class Counters:
     def __init__(self, folder: Path | None, read: Callable[[], dict[str, Any]], name: str = "") -> None:
         """Read this process's counts with `read`; without a `folder` there are no other workers.
 
-        `name` is that of this process's file, by default the process id.
+        `name` is that of this process's file, by default its id and start, as ids are used again.
         """
-        self._name = name or f"{os.getpid()}.json"
+        self._name = name or f"{os.getpid()}-{started_ticks(os.getpid())}.json"
         self.events = dict.fromkeys(EVENTS, 0)
         self._folder = folder
         self._read = read
@@ -201,7 +201,8 @@ class Counters:
                 snapshot = orjson.loads(path.read_bytes())
             except (OSError, orjson.JSONDecodeError):
                 continue
-            if not Path(f"/proc/{path.stem}").exists():
+            pid, _, started = path.stem.partition("-")
+            if started_ticks(pid) != started:
                 snapshot.pop("now", None)
             snapshots.append(snapshot)
         return add(snapshots)
@@ -215,6 +216,15 @@ class Counters:
             return [path for path in self._folder.iterdir() if path.suffix in SUFFIXES and path.name != self._name]
         except OSError:
             return []
+
+
+def started_ticks(pid: int | str) -> str:
+    """Return when a process started, in clock ticks since the system did, and "none" where it is not there."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "none"
+    return stat.rpartition(")")[2].split()[19]
 
 
 @contextmanager

@@ -52,7 +52,8 @@ def test_a_dead_workers_counts_stay_but_not_its_queue(tmp_path: Path) -> None:
     """Counters never fall when a worker ends; rows that it had queued are gone with it."""
     ended = Counters(tmp_path, counts)
     ended.write()
-    (tmp_path / f"{os.getpid()}.json").rename(tmp_path / "999999999.json")
+    (written,) = tmp_path.iterdir()
+    written.rename(tmp_path / f"{os.getpid()}-1.json")  # a process whose id another one has by now
     total = Counters(tmp_path, counts).total()
     assert models_of(total)[FLOWERS].routes["native"]["ok_rows"] == 6
     assert total["now"] == {"queue_rows": 7, "workers": 1}
