@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
+from pyarrow import compute
 
 
 def plain_type(array: Any) -> Any:
@@ -18,7 +19,7 @@ def plain_type(array: Any) -> Any:
         storage = [chunk.storage for chunk in array.chunks] if isinstance(array, pa.ChunkedArray) else None
         return plain_type(array.storage if storage is None else pa.chunked_array(storage, kind.storage_type))
     if pa.types.is_run_end_encoded(kind):
-        return plain_type(array.cast(kind.value_type))
+        return plain_type(compute.run_end_decode(array))
     if pa.types.is_dictionary(kind):
         value_type = kind.value_type
         return array if _is_text(value_type) else plain_type(array.cast(value_type))

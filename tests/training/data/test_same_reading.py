@@ -272,6 +272,24 @@ TYPED = {
 }
 
 
+IN_ARROW = {  # which Parquet does not hold
+    "runs": pa.RunEndEncodedArray.from_arrays([20, 40, ROWS], [1.5, None, 3.5]),
+    "runs of texts": pa.RunEndEncodedArray.from_arrays([20, 40, ROWS], ["a", None, "b"]),
+    "bits": pa.ExtensionArray.from_storage(pa.bool8(), pa.array([row % 2 for row in range(ROWS)], pa.int8())),
+}
+
+
+@pytest.mark.parametrize("column", IN_ARROW.values(), ids=IN_ARROW)
+def test_columns_that_stand_for_others(tmp_path: Path, column: pa.Array) -> None:
+    """Runs and extension types are the values that they stand for, in training and in scoring."""
+    path = tmp_path / "t.arrow"
+    table = pa.table({"a": column, "x": [row % 5 for row in range(ROWS)], "y": np.arange(ROWS) / 7})
+    with pa.OSFile(str(path), "wb") as sink, ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+
+    assert feature_of(check_alike(path, keep=("a",))).name == "a"
+
+
 @pytest.mark.parametrize("ending", [".parquet", ".feather", ".arrow", ".arrows", ".ipc"])
 @pytest.mark.parametrize("column", TYPED.values(), ids=TYPED)
 def test_typed_columns(tmp_path: Path, column: pa.Array, ending: str) -> None:
