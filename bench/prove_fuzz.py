@@ -6,7 +6,7 @@ Each certified graph runs on rows with every edge of the inputs' types in every 
 optimisation level, with one and (one graph in eight) two threads, in batches of 1 to 40 rows at several positions; in
 the reference evaluator of ONNX; and in NumPy with every sum in an order drawn anew, where every tensor must also lie
 in the interval, and on the grid, that the prover derived. A graph is the same for the same seed and number. Exit
-status 1 where anything was found.
+status 1 where there is a finding.
 """
 
 import argparse
@@ -88,14 +88,14 @@ def run_block(chosen: argparse.Namespace, first: int, last: int, counts: Counter
     place, results = context.Value("q", first), context.Queue()
     child = context.Process(target=run_child, args=(chosen, last, place, results))
     child.start()
-    found: Counter[str] = Counter()
+    counted: Counter[str] = Counter()
     while child.is_alive() or not results.empty():
         try:
-            found = results.get(timeout=0.2)
+            counted = results.get(timeout=0.2)
         except multiprocessing.queues.Empty:  # type: ignore[attr-defined]
             continue
     child.join()
-    counts.update(found)
+    counts.update(counted)
     if child.exitcode == 0:
         return last
     counts["findings"] += 1

@@ -409,7 +409,7 @@ STEPS: tuple[Callable[[Draft], str], ...] = (
 
 
 def grow(draft: Draft) -> None:
-    """Append a random step; a refused one is taken back."""
+    """Append a random step; a refused one is undone."""
     before = len(draft.nodes)
     try:
         draft.random.choice(np.asarray(STEPS, object))(draft)

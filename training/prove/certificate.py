@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from batchproof.training.prove.limits import shown
 from batchproof.training.prove.reductions import Obligation
 
 CERTIFICATE_VERSION = 1
@@ -20,7 +21,7 @@ def certificate(
     obligations: Sequence[Obligation],
     lookups: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
-    """Put the findings of a walk into one JSON-able dict."""
+    """Return what a walk over the graph established, as a dict for JSON."""
     return {
         "version": CERTIFICATE_VERSION,
         "claim": CLAIM,
@@ -35,20 +36,22 @@ def certificate(
     }
 
 
-def page(found: dict[str, Any]) -> str:
-    """Return a certificate as text of a few lines and one table."""
-    lines = [f"Proved exact: sha256 {found['sha256']}", "", found["claim"], ""]
+def page(contents: dict[str, Any]) -> str:
+    """Return a certificate as a page of text; names out of the file are shown without control characters."""
+    lines = [f"Proved exact: sha256 {contents['sha256']}", "", contents["claim"], ""]
     for kind, what in (
         ("elementwise", "one correctly rounded operation an element"),
         ("movement", "data movement"),
         ("order_free", "order-free, each with its obligation met"),
     ):
-        listed = ", ".join(f"{count} {op}" for op, count in found["operators"][kind].items()) or "none"
+        listed = ", ".join(f"{count} {op}" for op, count in contents["operators"][kind].items()) or "none"
         lines.append(f"{kind:<12} {listed}  ({what})")
-    lines += ["", *table(SUM_COLUMNS, [sum_row(each) for each in found["sums"]])]
-    for lookup in found["lookups"]:
-        lines.append(f"{lookup['node']}: codes {lookup['codes'][0]} to {lookup['codes'][1]} in {lookup['rows']} rows")
-    return "\n".join([*lines, f"least margin: {found['least_margin_bits']:.3f} bits of 53"])
+    lines += ["", *table(SUM_COLUMNS, [sum_row(each) for each in contents["sums"]])]
+    for lookup in contents["lookups"]:
+        lines.append(
+            f"{shown(lookup['node'])}: codes {lookup['codes'][0]} to {lookup['codes'][1]} in {lookup['rows']} rows"
+        )
+    return "\n".join([*lines, f"least margin: {contents['least_margin_bits']:.3f} bits of 53"])
 
 
 SUM_COLUMNS = ("sum", "terms", "outputs", "inputs from", "to", "on grid", "unit", "bound, bits", "margin")
@@ -59,7 +62,7 @@ def sum_row(each: dict[str, Any]) -> tuple[str, ...]:
     low, high = each["input_range"]
     unit = each["unit"][0] if len(set(each["unit"])) == 1 else " … ".join(each["unit"])
     return (
-        f"{each['node']} ({each['operator']})",
+        f"{shown(each['node'])} ({each['operator']})",
         str(each["terms"]),
         str(each["outputs"]),
         f"{low:g}",

@@ -58,7 +58,7 @@ def where(call: Node) -> Box:
     """Choose between two tensors.
 
     Sound: the result is one of the two, up to the sign of zero; a branch that is never taken where it would be NaN
-    brings no NaN, and that is only believed of a condition that was made from this very branch, in this shape.
+    brings no NaN, which only a condition computed from this very branch, in this shape, can show.
     """
     condition, a, b = broadcast(call)
     whole_shape = call.boxes[0].low.shape == condition.low.shape

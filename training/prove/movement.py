@@ -174,7 +174,7 @@ def transpose(call: Node) -> Box:
     need_rows_first(call)
     order = [int(axis) for axis in call.attributes.get("perm", reversed(range(data.low.ndim)))]
     if sorted(order) != list(range(data.low.ndim)):
-        raise call.refuse(f"{order} is no order of {data.low.ndim} axes")
+        raise call.refuse(f"perm is {order}, it must name each of {data.low.ndim} axes once")
     if data.rowed and order[0] != 0:
         raise call.refuse("the row axis must stay first")
     return data.moved(lambda part: np.transpose(part, order))

@@ -1,4 +1,4 @@
-"""What a graph's outputs owe: rows first, no NaN, and a last `Add +0.0`, so that the sign of a zero is settled.
+"""The conditions on outputs: rows first, no NaN, and a last `Add +0.0`, which settles the sign of zeros.
 
 Maxima, Clips and roundings leave the sign of a zero to the engine. Nothing inside the graph can tell the two zeros
 apart (a divisor never is zero), and adding +0.0 makes both of them +0.0.
@@ -15,7 +15,7 @@ from batchproof.training.prove.limits import shown
 
 
 def check_outputs(graph: onnx.GraphProto, boxes: Mapping[str, Box]) -> None:
-    """Refuse outputs that owe something, and float32 anywhere but on the way out."""
+    """Refuse outputs that miss a condition, declared shapes that are wrong, and float32 anywhere but in outputs."""
     writers = {name: node for node in graph.node for name in node.output}
     names = [value.name for value in graph.output]
     if not names or len(set(names)) != len(names):

@@ -23,7 +23,7 @@ FAR = 2.0**1000  # no sum may reach beyond: partial sums stay far from overflow
 
 @dataclass(frozen=True)
 class Obligation:
-    """What a sum had to meet, and how well it does."""
+    """The bound that a sum had to keep, and how far below it stays."""
 
     node: str
     op: str
@@ -67,8 +67,8 @@ def gemm(call: Node) -> tuple[Box, Obligation]:
     outputs = values.shape[1]
     wide = bias.moved(lambda part: np.broadcast_to(part, (outputs, 1) if rows else (1, outputs)).reshape(outputs))
     sums, bits = products(call, x.moved(lambda part: part.reshape(-1)), values, grid, wide)
-    found = replace(sums.moved(lambda part: np.expand_dims(part, rows)), rows=rows)
-    return found, obligation(call, "Gemm", x, sums.exponent, len(values) + 1, bits)
+    result = replace(sums.moved(lambda part: np.expand_dims(part, rows)), rows=rows)
+    return result, obligation(call, "Gemm", x, sums.exponent, len(values) + 1, bits)
 
 
 def matmul(call: Node) -> tuple[Box, Obligation]:
@@ -87,8 +87,8 @@ def matmul(call: Node) -> tuple[Box, Obligation]:
     shape = (len(values), values.shape[2])
     nothing = Box(np.zeros(shape), np.zeros(shape), np.full(shape, ZERO_GRID), np.zeros(shape, bool), None)
     sums, bits = products(call, x.moved(lambda part: part[:, :, 0]), values, grid, nothing)
-    found = replace(sums.moved(lambda part: part[:, :, None]), rows=2)
-    return found, obligation(call, "MatMul", x, sums.exponent, values.shape[1], bits)
+    result = replace(sums.moved(lambda part: part[:, :, None]), rows=2)
+    return result, obligation(call, "MatMul", x, sums.exponent, values.shape[1], bits)
 
 
 def products(call: Node, x: Box, weight: np.ndarray, grid: np.ndarray, bias: Box) -> tuple[Box, float]:
@@ -112,7 +112,7 @@ def checked_operands(call: Node) -> tuple[Box, Box, Box]:
     """Refuse a Gemm that is not x W + b, or W x + b, with constant, finite W and b and finite x."""
     if call.attributes.get("alpha", 1.0) != 1.0 or call.attributes.get("beta", 1.0) != 1.0:
         raise call.refuse(
-            "alpha and beta must be 1: another factor is rounded before or after the sum, as engines like"
+            "alpha and beta must be 1: engines differ in whether they round another factor before or after the sum"
         )
     if len(call.boxes) != 3 or not call.boxes[2].name:
         raise call.refuse("no bias: engines merge a following Add into the product")
@@ -199,7 +199,7 @@ def check_bound(call: Node, reach: np.ndarray, units: np.ndarray, terms: int) ->
 
 
 def obligation(call: Node, op: str, a: Box, units: np.ndarray, terms: int, bits: float) -> Obligation:
-    """Write down what was met."""
+    """Return the record of a sum that met its bound."""
     span = (float(a.low.min()), float(a.high.max()))
     used = units[units < ZERO_GRID // 2]  # an output whose weights are all zero has no unit
     exponents = (int(used.max(initial=units.min())), int(used.min(initial=units.max())))

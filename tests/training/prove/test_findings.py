@@ -9,6 +9,7 @@ import pytest
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from batchproof.training.prove import ProofError, prove
+from batchproof.training.prove.certificate import page
 
 Node = tuple[str, list[str], dict[str, Any]]
 GUARD: list[Node] = [("IsNaN", ["x"], {}), ("Where", ["n0", "half", "x"], {})]
@@ -38,20 +39,20 @@ CONSTANTS: Mapping[str, Any] = {
 
 def graph(nodes: Sequence[Node], output: int = TensorProto.DOUBLE, settle: str = "zero") -> onnx.ModelProto:
     """Build a graph on x [rows, 2] of nodes in a chain; `settle` names the constant that a last Add adds."""
-    made = []
+    nodes_of_graph = []
     for number, (op, inputs, attributes) in enumerate(nodes):
         operands = [f"n{number - 1}" if name == "_" else name for name in inputs]
-        made.append(helper.make_node(op, operands, [f"n{number}"], name=f"n{number}"))
+        nodes_of_graph.append(helper.make_node(op, operands, [f"n{number}"], name=f"n{number}"))
         kinds = {key: AttributeProto.INTS if isinstance(value, list) else None for key, value in attributes.items()}
-        made[-1].attribute.extend(
+        nodes_of_graph[-1].attribute.extend(
             helper.make_attribute(key, value, attr_type=kinds[key]) for key, value in attributes.items()
         )
-    last = helper.make_node("Add", [made[-1].output[0], settle], ["y"], name="y")
+    last = helper.make_node("Add", [nodes_of_graph[-1].output[0], settle], ["y"], name="y")
     stored = [numpy_helper.from_array(np.asarray(value), name) for name, value in CONSTANTS.items()]
     x = helper.make_tensor_value_info("x", TensorProto.DOUBLE, ["rows", 2])
     y = helper.make_tensor_value_info("y", output, None)
     return helper.make_model(
-        helper.make_graph([*made, last], "finding", [x], [y], stored),
+        helper.make_graph([*nodes_of_graph, last], "finding", [x], [y], stored),
         opset_imports=[helper.make_opsetid("", 17)],
         ir_version=8,
     )
@@ -94,7 +95,7 @@ FINDINGS: dict[str, tuple[list[Node], str]] = {
         "each of them once",
     ),
     "keepdims that is 2": ([*TAME, ("ReduceMax", ["_"], {"axes": [1], "keepdims": 2})], "keepdims is 2"),
-    "an order with negative axes": ([*TAME, ("Transpose", ["_"], {"perm": [0, -1]})], "is no order"),
+    "an order with negative axes": ([*TAME, ("Transpose", ["_"], {"perm": [0, -1]})], "must name each of 2 axes once"),
     "an axis that is a float": ([*TAME, ("Gather", ["_", "index"], {"axis": 1.0})], "not known in this form"),
     "float32 in the middle": (
         [*TAME, ("Cast", ["_"], {"to": TensorProto.FLOAT}), ("Cast", ["_"], {"to": TensorProto.DOUBLE})],
@@ -106,7 +107,7 @@ FINDINGS: dict[str, tuple[list[Node], str]] = {
     ),
     "conditions of integers": ([*TAME, ("And", ["whole", "whole"], {}), ("Where", ["_", "n2", "one"], {})], "And on"),
     "the root of a constant that may be negative": ([*TAME, ("Sqrt", ["_"], {})], "the root of a value"),
-    "a divisor that NaN may reach is no zero, an answer that is NaN is none": (
+    "an output that may be NaN": (
         [*TAME, ("Add", ["_", "nan"], {})],
         "NaN or an infinity may come out",
     ),
@@ -123,7 +124,7 @@ def test_a_finding_stays_refused(name: str) -> None:
 
 
 def test_the_tame_graph_itself_is_certified() -> None:
-    """The graph that the findings are made from is certified: they are refused for what they add."""
+    """The graph that the findings are changed from is certified: they are refused for what they add."""
     prove(graph(TAME).SerializeToString())
     prove(graph([*TAME, ("Add", ["_", "zero"], {}), ("Mul", ["_", "one"], {})], settle="zeros").SerializeToString())
 
@@ -152,14 +153,14 @@ def test_only_a_stored_zero_settles_an_output(zero: str) -> None:
 def test_a_declared_shape_must_be_the_derived_one(shape: list[Any], words: str) -> None:
     """Engines plan memory and rewrites by declared shapes: a wrong one is refused, of outputs and of tensors between."""
     for between in (False, True):
-        made = graph(TAME)
+        changed = graph(TAME)
         value = helper.make_tensor_value_info("n2" if between else "y", TensorProto.DOUBLE, shape)
         if between:
-            made.graph.value_info.append(value)
+            changed.graph.value_info.append(value)
         else:
-            made.graph.output[0].CopyFrom(value)
+            changed.graph.output[0].CopyFrom(value)
         with pytest.raises(ProofError, match=words):
-            prove(made.SerializeToString())
+            prove(changed.SerializeToString())
 
 
 def test_a_declared_type_must_be_the_derived_one() -> None:
@@ -170,16 +171,29 @@ def test_a_declared_type_must_be_the_derived_one() -> None:
 
 def test_an_output_is_named_once() -> None:
     """The same output twice is refused."""
-    made = graph(TAME)
-    made.graph.output.append(made.graph.output[0])
+    changed = graph(TAME)
+    changed.graph.output.append(changed.graph.output[0])
     with pytest.raises(ProofError, match="names an output twice"):
-        prove(made.SerializeToString())
+        prove(changed.SerializeToString())
 
 
 def test_an_attribute_is_given_once() -> None:
     """Two attributes of one name are refused: engines differ in which they read."""
-    made = graph([*TAME, ("ReduceMax", ["_"], {"axes": [1]})])
-    node = made.graph.node[3]
+    changed = graph([*TAME, ("ReduceMax", ["_"], {"axes": [1]})])
+    node = changed.graph.node[3]
     node.attribute.append(node.attribute[0])
     with pytest.raises(ProofError, match="not known in this form"):
-        prove(made.SerializeToString())
+        prove(changed.SerializeToString())
+
+
+def test_a_certificate_moves_no_cursor() -> None:
+    """Names out of the file are shown without control characters, in a certificate and in a refusal."""
+    changed = graph([*TAME, ("Round", ["_"], {}), ("ReduceSum", ["_", "axis"], {"keepdims": 1})])
+    changed.graph.node[4].name = "\x1b[2J\n"
+    contents = page(prove(changed.SerializeToString()))
+    assert "\x1b" not in contents
+    assert "x1b[2J" in contents
+    changed.graph.node[4].op_type = "Mean"
+    with pytest.raises(ProofError) as refusal:
+        prove(changed.SerializeToString())
+    assert str(refusal.value).isprintable()

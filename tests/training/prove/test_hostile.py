@@ -65,15 +65,15 @@ def loop() -> onnx.ModelProto:
 
 
 def stored_tensor(**fields: Any) -> onnx.ModelProto:
-    made = model([node("Add", "x", "c")])
+    changed = model([node("Add", "x", "c")])
     tensor = TensorProto(name="c", data_type=fields.pop("data_type", DOUBLE))
     for name, value in fields.items():
         if isinstance(value, bytes | int):
             setattr(tensor, name, value)
         else:
             getattr(tensor, name).extend(value)
-    made.graph.initializer.append(tensor)
-    return made
+    changed.graph.initializer.append(tensor)
+    return changed
 
 
 def wide(count: int) -> onnx.ModelProto:
@@ -118,9 +118,9 @@ def repeated(field: bytes) -> bytes:
 
 
 def lowered(name: str, value: int) -> onnx.ModelProto:
-    made = identity(4)
-    setattr(made, name, value)
-    return made
+    changed = identity(4)
+    setattr(changed, name, value)
+    return changed
 
 
 def named(name: str) -> onnx.ModelProto:

@@ -18,17 +18,17 @@ LONG, INT, DOUBLE, FLOAT = TensorProto.INT64, TensorProto.INT32, TensorProto.DOU
 
 def derive(nodes: Sequence[Node], **constants: Any) -> Box:
     """Apply nodes in a chain to codes i [rows, 2] and x [rows, 2]; `_` is the result before. Returns what is known."""
-    made = []
+    protos = []
     for number, (op, inputs, attributes) in enumerate(nodes):
         operands = [f"n{number - 1}" if name == "_" else name for name in inputs]
-        made.append(helper.make_node(op, operands, [f"n{number}"], name=f"n{number}", **attributes))
+        protos.append(helper.make_node(op, operands, [f"n{number}"], name=f"n{number}", **attributes))
     inputs = [helper.make_tensor_value_info(name, kind, ["rows", 2]) for name, kind in (("i", LONG), ("x", DOUBLE))]
     stored = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
-    proof = Proof(helper.make_graph(made, "small", inputs, [], stored))
+    proof = Proof(helper.make_graph(protos, "small", inputs, [], stored))
     with np.errstate(all="ignore"):
-        for node in made:
+        for node in protos:
             proof.step(node)
-    return proof.boxes[made[-1].output[0]]
+    return proof.boxes[protos[-1].output[0]]
 
 
 def clipped(low: int, high: int) -> tuple[list[Node], dict[str, Any]]:

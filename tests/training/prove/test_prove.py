@@ -50,9 +50,9 @@ def bypass(graph: onnx.GraphProto, name: str, operand: int = 0) -> None:
 def insert(graph: onnx.GraphProto, before: str, op: str, operand: int = 0, **attributes: object) -> None:
     """Put a node between another and one of its operands."""
     reader = node(graph, before)
-    made = helper.make_node(op, [reader.input[operand]], ["inserted"], name="inserted", **attributes)
+    inserted = helper.make_node(op, [reader.input[operand]], ["inserted"], name="inserted", **attributes)
     reader.input[operand] = "inserted"
-    graph.node.insert(list(graph.node).index(reader), made)
+    graph.node.insert(list(graph.node).index(reader), inserted)
 
 
 def set_entry(graph: onnx.GraphProto, name: str, place: tuple[int, ...] | int, value: float) -> None:
@@ -271,12 +271,12 @@ MUTATIONS: dict[str, tuple[Mutation, str]] = {
 
 def test_an_exact_graph_is_certified(certified: onnx.ModelProto) -> None:
     """Export's graph passes, and its certificate lists every sum with a margin of at most 53 bits."""
-    found = prove(certified.SerializeToString())
-    assert [each["node"] for each in found["sums"]].count("exp_sum") == 1
-    assert [each["operator"] for each in found["sums"]] == ["Gemm", "MatMul", "Gemm", "ReduceSum"]
-    assert all(0.0 <= each["margin_bits"] <= 53.0 for each in found["sums"])
-    assert found["least_margin_bits"] == pytest.approx(min(each["margin_bits"] for each in found["sums"]))
-    assert "layer2" in page(found)
+    certificate = prove(certified.SerializeToString())
+    assert [each["node"] for each in certificate["sums"]].count("exp_sum") == 1
+    assert [each["operator"] for each in certificate["sums"]] == ["Gemm", "MatMul", "Gemm", "ReduceSum"]
+    assert all(0.0 <= each["margin_bits"] <= 53.0 for each in certificate["sums"])
+    assert certificate["least_margin_bits"] == pytest.approx(min(each["margin_bits"] for each in certificate["sums"]))
+    assert "layer2" in page(certificate)
 
 
 @pytest.mark.parametrize("name", MUTATIONS)

@@ -62,19 +62,19 @@ def run(*nodes: Node) -> Box:
         ("Clip", ["i", "low", "high"], {}),
     ]
     names = {"c": "n2", "k": "n3"}
-    made = []
+    protos = []
     for number, (op, inputs, attributes) in enumerate([*first, *nodes]):
         operands = [f"n{number - 1}" if name == "_" else names.get(name, name) for name in inputs]
-        made.append(helper.make_node(op, operands, [f"n{number}"], name=f"node{number}", **attributes))
+        protos.append(helper.make_node(op, operands, [f"n{number}"], name=f"node{number}", **attributes))
     x = helper.make_tensor_value_info("x", TensorProto.DOUBLE, ["rows", 4])
     i = helper.make_tensor_value_info("i", TensorProto.INT64, ["rows", 1])
     stored = [numpy_helper.from_array(value, name) for name, value in CONSTANTS.items()]
-    graph = helper.make_graph(made, "small", [x, i], [], stored)
+    graph = helper.make_graph(protos, "small", [x, i], [], stored)
     proof = Proof(graph)
     with np.errstate(all="ignore"):
         for node in graph.node:
             proof.step(node)
-    return proof.boxes[made[-1].output[0]]
+    return proof.boxes[protos[-1].output[0]]
 
 
 @pytest.mark.parametrize(
@@ -277,8 +277,8 @@ def test_every_value_lies_where_the_prover_says(task: str) -> None:
             proof.step(node)
     del model.graph.output[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=node.output[0]) for node in model.graph.node)
-    found = evaluate(model, feeds_beyond(net), np.random.default_rng(0))
-    for name, values in found.items():
+    tensors = evaluate(model, feeds_beyond(net), np.random.default_rng(0))
+    for name, values in tensors.items():
         check_inside(proof.boxes[name], values, name)
 
 
