@@ -1,6 +1,6 @@
 """What a file declares before its first node: operator sets, inputs, stored constants, and the types of tensors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,10 @@ DATA_FIELDS = ("raw_data", "float_data", "double_data", "int32_data", "int64_dat
 
 def check_model(model: onnx.ModelProto) -> None:
     """Refuse what lies outside one plain graph of standard operators."""
+    if len(model.graph.node) > MAX_NODES:
+        raise ProofError("model", f"{len(model.graph.node)} nodes; at most {MAX_NODES} are derived")
+    if not all(isinstance(text, str) for text in texts(model)):
+        raise ProofError("model", "holds a name that is not UTF-8")
     versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     for entry in model.opset_import:
         if entry.domain not in ("", "ai.onnx") and any(node.domain == entry.domain for node in model.graph.node):
@@ -37,8 +41,20 @@ def check_model(model: onnx.ModelProto) -> None:
         raise ProofError("model", f"IR version {model.ir_version}, known are versions from {LEAST_IR_VERSION} on")
     if model.functions or model.training_info or model.graph.sparse_initializer:
         raise ProofError("model", "local functions, training graphs and sparse constants are not known")
-    if len(model.graph.node) > MAX_NODES:
-        raise ProofError("model", f"{len(model.graph.node)} nodes; at most {MAX_NODES} are derived")
+
+
+def texts(model: onnx.ModelProto) -> Iterator[str]:
+    """Yield every text of a model that a proof reads; protobuf hands out bytes where one is not UTF-8."""
+    graph = model.graph
+    yield from (entry.domain for entry in model.opset_import)
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        yield value.name
+        yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+    yield from (stored.name for stored in graph.initializer)
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        for attribute in node.attribute:
+            yield from (attribute.name, attribute.ref_attr_name)
 
 
 def constant_value(stored: TensorProto, name: str) -> np.ndarray:

@@ -315,3 +315,11 @@ def test_a_graph_that_the_engine_cannot_load_is_refused(
     sentence = capsys.readouterr().err
     assert "the engine cannot load the graph" in sentence
     assert len(sentence.splitlines()) == 1
+
+
+def test_a_name_that_is_not_text_is_refused() -> None:
+    """Protobuf hands out bytes where a name is not UTF-8: such a file is refused, whatever name it is."""
+    content = model([node("Relu", "x", to="yyyy")]).SerializeToString()
+    for name in (b"Relu", b"yyyy", b"rows"):
+        with pytest.raises(ProofError, match="not UTF-8"):
+            prove(content.replace(name, b"\xff" * len(name)))
