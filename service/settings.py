@@ -198,6 +198,10 @@ class Settings(BaseModel):
     tls_cert: str = Field("", description="PEM file of the server's certificate and its chain; empty: plain HTTP")
     tls_key: str = Field("", description="PEM file of the certificate's private key")
     tls_client_ca: str = Field("", description="PEM file of the authorities whose client certificates are accepted")
+    tls_client: Literal["ask", "require"] = Field(
+        "ask",
+        description="with tls_client_ca: ask callers for a certificate, or refuse connections of those that have none",
+    )
     signatures: Literal["off", "warn", "require"] = Field(
         "off",
         description="whether bundles must be signed: not checked; served with a warning; or refused without a valid "

@@ -1,7 +1,7 @@
 """The check of one request: who calls, and whether that caller may have what it asks for."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from batchproof.service.access.grant import Grant, Need
 from batchproof.service.access.keys_file import PREFIX, KeyRing
@@ -22,19 +22,23 @@ class Access:
         self._keys = keys
         self._tokens = tokens
 
-    def identify(self, headers: Mapping[bytes, bytes]) -> Grant:
-        """Return what the caller may do, from `Authorization: Bearer` or `X-API-Key`; raises 401."""
+    def identify(self, headers: Mapping[bytes, bytes], peer: Sequence[str] = ()) -> Grant:
+        """Return what the caller may do, from `Authorization: Bearer` or `X-API-Key`; raises 401.
+
+        `peer`: the names in its client certificate, which count where it sends no key.
+        """
         credential = _credential(headers)
-        if credential is None:
+        certified = self._keys.certified(peer) if credential is None and peer and self._keys is not None else None
+        if credential is None and certified is None:
             raise unauthorized("This needs a key: send it as Authorization: Bearer KEY or as X-API-Key: KEY.")
-        grant = self._grant(credential)
+        grant = certified if certified is not None else self._grant(credential or b"")
         if grant.not_after_s is not None and time.time() > grant.not_after_s:
             raise unauthorized(f"The key of {grant.name!r} has expired.")
         return grant
 
-    def check(self, headers: Mapping[bytes, bytes], need: Need) -> Grant:
+    def check(self, headers: Mapping[bytes, bytes], need: Need, peer: Sequence[str] = ()) -> Grant:
         """Return the grant of a caller who may have what is needed now; raises 401, 403 and 429."""
-        grant = self.identify(headers)
+        grant = self.identify(headers, peer)
         try:
             grant.check(need)
             grant.account.admit()

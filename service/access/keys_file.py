@@ -16,12 +16,13 @@ import hashlib
 import re
 import secrets
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from batchproof.service.access.grant import SCOPES, CallerCounts, Grant, Scope, accounts
 from batchproof.service.access.quota import Account, Limits
@@ -39,12 +40,24 @@ class Key(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    certificate: Pattern | None = None  # instead: a name in a client certificate, * for any text
     scopes: tuple[Scope, ...] = Field(min_length=1)
     models: tuple[Pattern, ...] = Field(("*",), min_length=1)
     not_after: datetime | date | None = None
     requests_per_s: float | None = Field(None, gt=0, le=1e9)
     rows_per_s: float | None = Field(None, gt=0, le=1e12)
+
+    @model_validator(mode="after")
+    def _has_one_credential(self) -> Self:
+        if (self.sha256 is None) == (self.certificate is None):
+            raise ValueError("needs either sha256 or certificate")
+        return self
+
+    @property
+    def credential(self) -> str:
+        """Return the SHA-256 of the key, or the pattern of certificates."""
+        return self.sha256 or self.certificate or ""
 
     @property
     def not_after_s(self) -> float | None:
@@ -70,15 +83,17 @@ class KeyRing:
         grants: Mapping[bytes, Grant],
         accounts: Mapping[str, Account],
         counts: Mapping[str, CallerCounts] | None = None,
+        certified: Sequence[tuple[str, Grant]] = (),
     ) -> None:
-        """Hold the grants by the raw digest, and accounts and counts by the owner's name."""
+        """Hold the grants by the raw digest, those by patterns of certificates, accounts and counts by the owner's name."""
         self._grants = grants
+        self._certified = certified
         self.accounts = accounts
         self.counts = counts or {}  # of removed owners too: counters never fall
 
     def __len__(self) -> int:
         """Return how many keys there are."""
-        return len(self._grants)
+        return len(self._grants) + len(self._certified)
 
     def grant(self, key: bytes) -> Grant | None:
         """Return what a presented key grants; None for one that is not in the file.
@@ -86,6 +101,13 @@ class KeyRing:
         A look-up by digest: what its time could tell is the digest of a guess, not the key.
         """
         return self._grants.get(hashlib.sha256(key).digest())
+
+    def certified(self, names: Sequence[str]) -> Grant | None:
+        """Return what a client certificate with these names grants; the first entry that fits decides."""
+        for pattern, grant in self._certified:
+            if any(fnmatchcase(name, pattern) for name in names):
+                return grant
+        return None
 
 
 def read(path: Path, previous: KeyRing | None = None, workers: int = 1) -> KeyRing:
@@ -103,13 +125,15 @@ def read(path: Path, previous: KeyRing | None = None, workers: int = 1) -> KeyRi
     counts = {**(previous.counts if previous else {})}
     for name in limits:
         counts.setdefault(name, CallerCounts())
-    grants = {
-        bytes.fromhex(key.sha256): Grant(
-            key.name, frozenset(key.scopes), key.models, key.not_after_s, owned[key.name], counts[key.name]
-        )
-        for key in keys
-    }
-    return KeyRing(grants, owned, counts)
+    grants: dict[bytes, Grant] = {}
+    certified: list[tuple[str, Grant]] = []
+    for key in keys:
+        grant = Grant(key.name, frozenset(key.scopes), key.models, key.not_after_s, owned[key.name], counts[key.name])
+        if key.sha256 is not None:
+            grants[bytes.fromhex(key.sha256)] = grant
+        elif key.certificate is not None:
+            certified.append((key.certificate, grant))
+    return KeyRing(grants, owned, counts, certified)
 
 
 def read_keys(path: Path) -> list[Key]:
@@ -124,9 +148,9 @@ def read_keys(path: Path) -> list[Key]:
     if set(content) - {"keys"} or not isinstance(entries, list):
         raise SettingError(f"The keys file {path} must hold nothing but entries that begin with {HEADER}")
     keys = [_key(path, place, entry) for place, entry in enumerate(entries, start=1)]
-    digests = [key.sha256 for key in keys]
-    for place, digest in enumerate(digests):
-        if digest in digests[:place]:
+    credentials = [key.credential for key in keys]
+    for place, credential in enumerate(credentials):
+        if credential in credentials[:place]:
             raise SettingError(f"{path}: key {place + 1} ({keys[place].name!r}) is in the file twice")
     return keys
 
@@ -157,7 +181,8 @@ def digest_of(key: str) -> str:
 
 def entry_text(key: Key) -> str:
     """Return the entry as it stands in the file."""
-    lines = [HEADER, f'name = "{key.name}"', f'sha256 = "{key.sha256}"', f"scopes = {_texts(key.scopes)}"]
+    kind = "sha256" if key.sha256 else "certificate"
+    lines = [HEADER, f'name = "{key.name}"', f'{kind} = "{key.credential}"', f"scopes = {_texts(key.scopes)}"]
     if key.models != ("*",):
         lines.append(f"models = {_texts(key.models)}")
     if key.not_after is not None:
@@ -167,10 +192,10 @@ def entry_text(key: Key) -> str:
     return "\n".join(lines) + "\n"
 
 
-def without(text: str, sha256: str) -> str:
+def without(text: str, credential: str) -> str:
     """Return the file's text without the entry of this key, everything else as it was."""
     parts = re.split(rf"(?m)^(?={re.escape(HEADER)})", text)
-    return "".join(part for part in parts if f'"{sha256}"' not in part)
+    return "".join(part for part in parts if f'"{credential}"' not in part)
 
 
 def _texts(values: tuple[str, ...]) -> str:

@@ -115,22 +115,24 @@ def show(arguments: argparse.Namespace) -> None:
     for key in keys_file.read_keys(arguments.file):
         limits = [f"{getattr(key, name):g} {what}/s" for name, what in (("requests_per_s", "requests"), ("rows_per_s", "rows"))
                   if getattr(key, name) is not None]  # fmt: skip
-        parts = [key.name, key.sha256[:12], ",".join(key.scopes), ",".join(key.models), *limits]
+        parts = [key.name, key.credential[:12], ",".join(key.scopes), ",".join(key.models), *limits]
         print("  ".join([*parts, *([f"until {key.not_after}"] if key.not_after else [])]))
 
 
 def remove(arguments: argparse.Namespace) -> None:
     """Take one key out of the file; everything else stays as it is written."""
     keys = keys_file.read_keys(arguments.file)
-    matching = [key for key in keys if key.name == arguments.name and key.sha256.startswith(arguments.sha256.lower())]
+    matching = [
+        key for key in keys if key.name == arguments.name and key.credential.startswith(arguments.sha256.lower())
+    ]
     if not matching:
         near = nearest(arguments.name, [key.name for key in keys])
         raise SettingError(f"{arguments.file} has no such key of {arguments.name!r}.{near}")
     if len(matching) > 1:
-        digests = ", ".join(key.sha256[:12] for key in matching)
+        digests = ", ".join(key.credential[:12] for key in matching)
         raise SettingError(f"{arguments.name!r} has {len(matching)} keys ({digests}); say which one with --sha256")
-    _write(arguments.file, keys_file.without(arguments.file.read_text(encoding="utf-8"), matching[0].sha256))
-    print(f"Removed the key {matching[0].sha256[:12]} of {arguments.name} from {arguments.file}.")
+    _write(arguments.file, keys_file.without(arguments.file.read_text(encoding="utf-8"), matching[0].credential))
+    print(f"Removed the key {matching[0].credential[:12]} of {arguments.name} from {arguments.file}.")
 
 
 def _run(action: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Namespace], int]:

@@ -37,7 +37,7 @@ _numbers = itertools.count(1)
 class RequestHead:
     """What is known of a request before its body is read, over HTTP and gRPC alike."""
 
-    __slots__ = ("grant", "headers", "is_plain", "method", "path", "query", "request_id", "special")
+    __slots__ = ("grant", "headers", "is_plain", "method", "path", "peer", "query", "request_id", "special")
 
     def __init__(self, method: str, path: str, query: bytes, headers: Headers) -> None:
         """Read the headers that mean something to every request.
@@ -48,6 +48,7 @@ class RequestHead:
         self.method = method
         self.path = path
         self.query = query
+        self.peer: tuple[str, ...] = ()  # names in the caller's certificate
         self.grant: Grant | None = None  # what the caller may do; the gate finds out
         self.headers = headers
         special = self.special = {name: value for name, value in headers if name in SPECIAL}

@@ -32,6 +32,7 @@ from batchproof.service.server import authorization
 from batchproof.service.server.authorization import Authorization
 from batchproof.service.server.deployment import Deployment, ModelMeter, Shared, deploy
 from batchproof.service.server.endpoint import PredictEndpoint
+from batchproof.service.server.tls import tls_of
 from batchproof.service.settings import Settings
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
 
@@ -58,6 +59,7 @@ class App:
         self.protocols = tuple(protocols if protocols is not None else (protocol() for protocol in PROTOCOLS))
         self.shared = Shared(settings, self.protocols, self._on_violation)
         self.authorization = _authorization(settings)
+        self.tls = tls_of(settings)
         self.meters: dict[ModelKey, ModelMeter] = {}  # of every model ever deployed: counters never fall
         self.counters = Counters(Path(settings.metrics_folder) if settings.metrics_folder else None, self.counts)
         self.tell_violation: Callable[[str, int], None] = lambda _name, _version: None  # to the other workers

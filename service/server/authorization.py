@@ -51,11 +51,11 @@ class Authorization:
         need = self.need(target)
         try:
             if need is None:
-                if not any(name in head.special for name in CREDENTIALS):
+                if not head.peer and not any(name in head.special for name in CREDENTIALS):
                     return None
-                head.grant = self._access.identify(head.special)
+                head.grant = self._access.identify(head.special, head.peer)
                 return None
-            head.grant = grant = self._access.check(head.special, need)
+            head.grant = grant = self._access.check(head.special, need, head.peer)
         except ServiceError as error:
             if need is None:  # a probe is answered whatever it sends, only more briefly
                 return None

@@ -12,7 +12,8 @@ REFUSALS = 5  # at most so many lines for refused models
 def text(service: App, host: str, port: int) -> str:
     """Return the lines."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    base = f"http://{shown}:{port}{service.settings.root_path}"
+    scheme = "http" if service.tls is None else "https"
+    base = f"{scheme}://{shown}:{port}{service.settings.root_path}"
     lines = [f"Batchproof serves {_names(service)} at {base}", *_refused(service), f"  API page  {base}/docs"]
     if command := example(service, base):
         lines += ["  try it", command]

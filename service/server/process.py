@@ -66,6 +66,8 @@ class Server(uvicorn.Server):
         """Listen, or ask the supervisor for connections; raises SettingError where that is not possible."""
         for listener in sockets or []:
             listen(listener)
+        if self.service.tls is not None:
+            self.config.ssl = self.service.tls.context  # instead of one of uvicorn's, which could not be renewed
         await super().startup(sockets)
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_unforeseen)
@@ -168,7 +170,20 @@ class Server(uvicorn.Server):
         task.add_done_callback(self.server_state.tasks.discard)
 
     async def _connect(self, connection: socket.socket) -> None:
-        await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+        loop, protocol, tls = asyncio.get_running_loop(), self._protocol(), self.service.tls
+        if tls is None:
+            await loop.connect_accepted_socket(lambda: protocol, connection)
+            return
+        try:
+            await loop.connect_accepted_socket(
+                lambda: protocol,
+                connection,
+                ssl=tls.context,
+                ssl_handshake_timeout=self.service.settings.read_timeout_s,
+            )
+        except OSError:  # no TLS, no certificate that is accepted, or gone: the caller's side has the reason
+            if protocol.on_closed is not None and getattr(protocol, "transport", None) is None:
+                protocol.on_closed()
 
     def _protocol(self) -> FastHttpProtocol:
         protocol = FastHttpProtocol(self.config, self.server_state, self.lifespan.state)
@@ -199,8 +214,9 @@ class Server(uvicorn.Server):
             event("metrics_not_written", 30, folder=self.service.settings.metrics_folder, reason=reason(error))
         self._is_unwritten = error is not None
         loop = asyncio.get_running_loop()
-        if self.service.authorization is not None:
-            loop.run_in_executor(None, self.service.authorization.refresh)
+        for renewed in (self.service.authorization, self.service.tls):
+            if renewed is not None:
+                loop.run_in_executor(None, renewed.refresh)
         loop.call_later(SNAPSHOT_S, self._write_counters)
 
 

@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 import batchproof
-from batchproof.service.errors import ServiceError
+from batchproof.service.errors import ServiceError, SettingError
 from batchproof.service.inference import async_run
 from batchproof.service.inference.model import Model
 from batchproof.service.logs import event
@@ -28,6 +28,7 @@ from batchproof.service.server.gate import Gate, RpcMethod
 from batchproof.service.server.grpc.health import HEALTH_SERVICE, HealthService
 from batchproof.service.server.grpc.messages import SERVICE, classes
 from batchproof.service.server.grpc.tensors import Tensors
+from batchproof.service.server.tls import Tls
 
 STATUS = {
     401: grpc.StatusCode.UNAUTHENTICATED,
@@ -72,7 +73,11 @@ class RpcServer:
         )
         self._server.add_generic_rpc_handlers((_Gated(self),))
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        self._server.add_insecure_port(f"{host}:{settings.grpc_port}")
+        address = f"{host}:{settings.grpc_port}"
+        if app.tls is None:
+            self._server.add_insecure_port(address)
+        else:
+            self._server.add_secure_port(address, _credentials(app.tls))
 
     async def start(self) -> None:
         """Take calls."""
@@ -192,6 +197,30 @@ class RpcServer:
         if error is not None:
             raise error
         return model
+
+
+def _credentials(tls: Tls) -> Any:
+    """Return what encrypts calls; the certificate is read again for a connection where it changed."""
+    last = tls.rpc_files()
+
+    def configuration(files: tuple[bytes, bytes, bytes | None]) -> Any:
+        key, certificate, authorities = files
+        return grpc.ssl_server_certificate_configuration([(key, certificate)], root_certificates=authorities)
+
+    def changed() -> Any:
+        nonlocal last
+        try:
+            files = tls.rpc_files()
+        except SettingError:
+            return None
+        if files == last:
+            return None
+        last = files
+        return configuration(files)
+
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(last), changed, require_client_authentication=tls.needs_client
+    )
 
 
 class _Gated(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no types

@@ -30,6 +30,7 @@ from batchproof.service.server.http.asgi import AsgiApp
 from batchproof.service.server.http.pending import ANSWERED, CLOSING, PendingRequest
 from batchproof.service.server.http.read_timeout import Arrival
 from batchproof.service.server.http.router import TARGET_KEY, Resolved
+from batchproof.service.server.tls import names_of
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
 
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in http.HTTPStatus}
@@ -49,16 +50,13 @@ class FastHttpProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         application = config.app
         assert isinstance(application, AsgiApp), "batchproof.service.server.process makes the configuration"
-        self._router = application.router
-        self._resolve = application.router.resolve
+        self._router, self._resolve = application.router, application.router.resolve
         self._last_url, self._last_path = b"", ""  # of a request without a query: nearly always that of the next one
         self._app = application.app
-        self._max_body_bytes = application.app.settings.max_body_bytes
-        self._has_headers = False  # of the request that is being read
+        self._max_body_bytes, self._has_headers = application.app.settings.max_body_bytes, False
         self.cycle: Any = None  # uvicorn's cycle or one of the above: what is being read
         self._turn: PendingRequest | None = None  # the predict request that is being read or answered
-        self._now_s = self.loop.time
-        self._idle_since_s = 0.0
+        self._now_s, self._idle_since_s = self.loop.time, 0.0
         self._default_headers: object = None  # of which the next is the text
         self._default_text = b""
         self.on_closed: Callable[[], None] | None = None  # a worker tells its supervisor
@@ -66,6 +64,7 @@ class FastHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         super().connection_made(transport)
+        self._peer = names_of(transport.get_extra_info("peercert"))
         self._arrival = Arrival(self.loop, self._app.settings.read_timeout_s, self._on_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -110,6 +109,8 @@ class FastHttpProtocol(HttpToolsProtocol):
             head = RequestHead("POST" if method == b"POST" else method.decode(), self._last_path, b"", self.headers)
         else:
             head = self._head()
+        if self._peer:
+            head.peer = self._peer
         target = self._resolve(head)
         cycle = self.cycle
         is_free = cycle is None or cycle.response_complete
@@ -277,9 +278,8 @@ class FastHttpProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         self._idle_since_s = self._now_s()
         if self.timeout_keep_alive_task is None:
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+            left_s = self.timeout_keep_alive
+            self.timeout_keep_alive_task = self.loop.call_later(left_s, self.timeout_keep_alive_handler)
         if self.flow.write_paused:  # a caller that does not read its answers may not send more requests
             self.flow.pause_reading()
 

@@ -31,6 +31,7 @@ def entry(**changed: str) -> str:
         (entry(name='""'), "key 1 (''): name"),
         (entry(name='"a b"'), "name: string should match"),
         (entry(sha256='"123"'), "sha256: string should match"),
+        (entry(certificate='"*.example.org"'), "needs either sha256 or certificate"),
         (entry(scopes="[]"), "Scopes are predict, read, admin, metrics."),
         (entry(scopes='["write"]'), "Scopes are predict, read, admin, metrics."),
         (entry(scope='["read"]'), "Did you mean 'scopes'?"),
