@@ -2,6 +2,7 @@
 PYTHON ?= python3
 SERVE_ENV := .venv-serve
 ENV := .venv
+CLUSTERS_ENV := .venv-clusters
 DOCS_ENV := .venv-docs
 ENGINE ?= cpu
 IMAGE ?= batchproof:$(ENGINE)
@@ -11,7 +12,7 @@ PYTEST = OMP_NUM_THREADS=1 $(ENV)/bin/python -m pytest -n auto --dist loadfile
 PROMISE := service/bundle/*,service/features/*,service/inference/*,service/invariance/*,training/prove/*,training/network/fold*.py,training/network/batchnorm.py
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test quick check coverage browser docs image bench bench-quality bench-train decisions lock clean
+.PHONY: help serve train test test-clusters quick check coverage browser docs image bench bench-quality bench-train decisions lock clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 - /p' $(MAKEFILE_LIST)
@@ -25,6 +26,9 @@ train: $(ENV)/ready ## Train on examples/penguins.csv into trained/ (MODELS=)
 # Tests run side by side, one thread each: two test processes with two compute threads each would fight for two cores.
 test: check browser ## Run lint, types, import boundaries and every test
 	$(PYTEST)
+
+test-clusters: $(CLUSTERS_ENV)/ready ## Run the tests of scoring on real Spark, Ray and Dask (needs Java)
+	PYTHONPATH=. $(CLUSTERS_ENV)/bin/python -m pytest -o filterwarnings=default tests/clusters
 
 quick: $(ENV)/ready ## Run the tests that need no server, no training and no browser: under a minute
 	$(PYTEST) -m "not slow"
@@ -72,6 +76,9 @@ $(ENV)/ready: pyproject.toml constraints/all.txt
 $(DOCS_ENV)/ready: pyproject.toml constraints/docs.txt
 	$(MAKE_ENV) $(DOCS_ENV) constraints/docs.txt docs
 
+$(CLUSTERS_ENV)/ready: pyproject.toml constraints/clusters.txt
+	$(MAKE_ENV) $(CLUSTERS_ENV) constraints/clusters.txt cpu clusters
+
 decisions: ## Write docs/decisions/README.md, the list of decisions, from the files beside it
 	@$(PYTHON) -m tests.docs.decision_index
 
@@ -79,5 +86,5 @@ lock: $(ENV)/ready $(SERVE_ENV)/ready $(DOCS_ENV)/ready ## Write constraints/ fr
 	bash constraints/lock.sh $(ENV) $(SERVE_ENV) $(DOCS_ENV)
 
 clean: ## Remove the environments and caches
-	rm -rf $(ENV) $(SERVE_ENV) $(DOCS_ENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf $(ENV) $(SERVE_ENV) $(DOCS_ENV) $(CLUSTERS_ENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

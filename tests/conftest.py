@@ -1,5 +1,6 @@
 """What every test may ask for by name."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,10 @@ SLOW = (
     "training/report/test_report.py",
     "training/test_main.py",
 )
+
+
+# Spark, Ray and Dask have an environment of their own, since they ask for other versions: `make test-clusters`.
+collect_ignore = [] if find_spec("pyspark") else ["clusters"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -96,6 +96,16 @@ def test_a_missing_browser_skips_or_fails(
         command_of(["no-such-browser"])
 
 
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_parameters_are_the_same_each_time(path: Path) -> None:
+    """No parameter of a test holds the time: test processes collect in different seconds and must agree on the names."""
+    decorators = [part for function in functions(path) for part in function.decorator_list]
+    calls = [node for part in decorators for node in ast.walk(part) if isinstance(node, ast.Call)]
+    packed = [call for call in calls if ast.unparse(call.func) == "gzip.compress"]
+
+    assert [ast.unparse(call) for call in packed if "mtime" not in {word.arg for word in call.keywords}] == []
+
+
 def pins(path: Path) -> dict[str, str]:
     """Read `name==version` lines; names in their normal form."""
     found = re.findall(r"^([\w.-]+)==([^\s\\;]+)", path.read_text(), flags=re.MULTILINE)

@@ -100,7 +100,7 @@ def test_hints_are_the_extras() -> None:
     """The command for an extra names the packages that pyproject.toml lists for it, and every extra for users has one."""
     stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
-    users = {name: tuple(packages) for name, packages in stated.items() if name not in ("dev", "docs")}
+    users = {name: tuple(packages) for name, packages in stated.items() if name not in ("clusters", "dev", "docs")}
     assert users == installation.EXTRAS
 
 
