@@ -18,7 +18,7 @@ WANTED = {
     "date": "an ISO 8601 date such as 2024-02-29 or 2024-02-29T12:30:00Z",
 }
 
-INFINITE = ("inf", "-inf")  # as the client writes an infinite number, for which JSON has nothing
+INFINITE = ("inf", "-inf")  # as the client writes an infinite number, which JSON cannot express
 BITS = (0.0, 1.0)  # the numbers that stand for false and true
 
 
@@ -62,19 +62,19 @@ def _check_number(feature: Feature, value: Any) -> None:
 
 
 def code_of(feature: Feature, codes: dict[str, int], value: Any) -> int:
-    """Return the category code: its place in `codes`, len(codes) where missing, len(codes) + 1 where not listed."""
+    """Return the category code: its place in `codes`, or the feature's `missing_code` or `unseen_code`."""
     if feature.text_rule is not None:
         value = _by_rule(feature, feature.text_rule, value)
     if value is None:
         _check_missing(feature)
-        return len(codes)
-    return codes.get(category_text(feature, value), len(codes) + 1)
+        return feature.missing_code
+    return codes.get(category_text(feature, value), feature.unseen_code)
 
 
 def category_text(feature: Feature, value: Any) -> str:
     """Return a category as the text that bundle.json lists it by: `a`, `3`, `true`. Raises InvalidValueError.
 
-    A whole number may be written as 3 or 3.0: JSON does not tell them apart.
+    A whole number may be written as 3 or 3.0, which are the same number in JSON.
     """
     if feature.value_type == "string" and isinstance(value, str):
         return value
