@@ -10,6 +10,7 @@ same command is given again. Exit status: 0 done; 2 something was refused; 130 i
 """
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -62,6 +63,8 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--threads", type=int, default=1, help="of one run; 0: one for each core")
+    parser.add_argument("--workers", type=int, default=1,
+                        help="blocks that the engine runs at a time; 0: one for each core (default %(default)s)")  # fmt: skip
     parser.add_argument("--part-rows", type=int, default=PART_ROWS, help="rows after which a job can be resumed")
     parser.set_defaults(run=run)
 
@@ -95,8 +98,8 @@ def _score_open(options: argparse.Namespace) -> None:
 
 def _open_tasks(options: argparse.Namespace) -> list[Task]:
     """Return what is left to do; in a folder the answers that are there are passed over."""
-    if options.part_rows < 1 or options.threads < 0:
-        raise PlanError("--part-rows takes a number from 1 up, and --threads one from 0 up")
+    if options.part_rows < 1 or options.threads < 0 or options.workers < 0:
+        raise PlanError("--part-rows takes a number from 1 up, --threads and --workers one from 0 up")
     tasks = plan(options.inputs, options.output)
     open_tasks = [task for task in tasks if options.overwrite or not task.target.exists()]
     if not open_tasks and len(tasks) == 1:
@@ -120,7 +123,8 @@ def _score_all(loaded: Model, tasks: list[Task], options: argparse.Namespace) ->
     from batchproof.service.tables.offline.score import score
 
     parameters = Parameters(options.extra, options.answer, options.on_error, options.prefix, are_flags=True)
-    way = ScoringOptions(parameters, block_rows(len(loaded.encoder.names)), options.part_rows)
+    workers = options.workers or len(os.sched_getaffinity(0))
+    way = ScoringOptions(parameters, block_rows(len(loaded.encoder.names)), options.part_rows, workers)
     for task in tasks:
         task.target.parent.mkdir(parents=True, exist_ok=True)
         progress = Progress(task.source.name, _total_rows(task.source), sys.stderr)

@@ -20,6 +20,7 @@ class ScoringOptions(NamedTuple):
     parameters: Parameters
     block_rows: int
     part_rows: int
+    workers: int = 1  # blocks that the engine runs at a time
 
 
 class Output:

@@ -1,4 +1,4 @@
-"""One file, scored: a thread reads and encodes ahead, a thread writes behind, the engine runs between them."""
+"""One file, scored: a thread reads and encodes ahead, a thread writes behind, engine runs go on between them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from batchproof.service.tables.offline.output import Output, ScoringOptions
 from batchproof.service.tables.offline.parts import Parts
 from batchproof.service.tables.offline.progress import Progress
 from batchproof.service.tables.offline.sources import format_of, open_source, parquet_files
-from batchproof.service.tables.offline.threads import Prefetch, WriteBehind
+from batchproof.service.tables.offline.threads import InOrder, Prefetch, WriteBehind
 from batchproof.service.tables.writers.result_columns import Answered, refusal
 
 ERROR_LIMIT = 20  # bad rows that a refusal counts
@@ -36,7 +36,8 @@ class Done(NamedTuple):
 def score(model: Model, task: Task, way: ScoringOptions, progress: Progress) -> Done:
     """Score one file; raises ServiceError for a table that is refused, OSError where a file cannot be had.
 
-    Three threads have a stage each: reading and encoding, the engine's runs, and writing.
+    A thread reads and encodes, a thread writes, and `way.workers` threads run the engine on a block each. Blocks are
+    written in the order of the table, so the file is the same for any number of workers.
     """
     written = format_of(task.target)
     reading = Reading(model.encoder, way.parameters, way.block_rows)
@@ -48,8 +49,9 @@ def score(model: Model, task: Task, way: ScoringOptions, progress: Progress) -> 
             Output(parts, model, way, written) as output,
             Prefetch(read, AHEAD) as ahead,
             WriteBehind(BEHIND) as behind,
+            InOrder(iter(ahead), partial(_answer, model, way), way.workers) as answers,
         ):
-            for answered in _answers(model, way, iter(ahead)):
+            for answered in answers:
                 behind.put(partial(output.write, answered))
                 rows += answered.block.rows
                 progress.show(rows)
@@ -85,11 +87,12 @@ def _job(model: Model, task: Task, way: ScoringOptions) -> dict[str, Any]:
     return {**task.key, "target": task.target.name, "model": model.fingerprint, **choices}
 
 
-def _answers(model: Model, way: ScoringOptions, found: Iterator[tuple[Block, Read]]) -> Iterator[Answered]:
-    for block, read in found:
-        if read.problems and way.parameters.on_error == "stop":
-            raise refusal(block, read.problems, ERROR_LIMIT, way.parameters)
-        outputs: Outputs = {}
-        if len(read.kept):
-            (outputs,) = model.runner.run([read.arrays])
-        yield Answered(block, read.kept, outputs, read.problems)
+def _answer(model: Model, way: ScoringOptions, block_read: tuple[Block, Read]) -> Answered:
+    """Run one block; raises ServiceError for a bad row that stops the job."""
+    block, read = block_read
+    if read.problems and way.parameters.on_error == "stop":
+        raise refusal(block, read.problems, ERROR_LIMIT, way.parameters)
+    outputs: Outputs = {}
+    if len(read.kept):
+        (outputs,) = model.runner.run([read.arrays])
+    return Answered(block, read.kept, outputs, read.problems)

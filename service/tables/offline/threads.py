@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, Self, TypeVar
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Prefetch(Generic[Item]):
@@ -35,6 +36,35 @@ class Prefetch(Generic[Item]):
         while (item := self._made.popleft().result()) is not None:
             self._made.append(self._thread.submit(next, self._items, None))
             yield item
+
+
+class InOrder(Generic[Item, Result]):
+    """Items worked on by several threads at a time; the results come in the order of the items."""
+
+    def __init__(self, items: Iterator[Item], work: Callable[[Item], Result], threads: int) -> None:
+        """Begin with the first items: one for each thread, and one that waits."""
+        self._items = items
+        self._work = work
+        self._threads = ThreadPoolExecutor(threads)
+        self._depth = threads + 1
+
+    def __enter__(self) -> Self:
+        """Return the iterator."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Work on nothing more."""
+        self._threads.shutdown(cancel_futures=True)
+
+    def __iter__(self) -> Iterator[Result]:
+        """Yield the results; raises what working on an item raised, in its place."""
+        running: deque[Future[Result]] = deque()
+        for item in self._items:
+            running.append(self._threads.submit(self._work, item))
+            if len(running) >= self._depth:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
 
 class WriteBehind:

@@ -87,6 +87,17 @@ def test_answers_have_the_bits_of_single_rows(model: Path, source: Path, suffix:
     assert sorted(path.name for path in source.parent.iterdir()) == ["again.csv", target.name, "models", "rows.parquet"]
 
 
+@pytest.mark.parametrize("workers", [0, 2, 5])
+def test_workers_change_no_byte(model: Path, source: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    """However many blocks the engine runs at a time, the file is the same, byte for byte."""
+    monkeypatch.setattr("batchproof.service.cli.predict.BLOCK_ROWS", 20)
+    for suffix in (".csv", ".parquet"):
+        alone, together = source.with_name(f"alone{suffix}"), source.with_name(f"together{suffix}")
+        assert predict(model, source, alone) == 0
+        assert predict(model, source, together, "--workers", workers) == 0
+        assert together.read_bytes() == alone.read_bytes()
+
+
 def interrupted(model: Path, source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin to answer in blocks of 50 rows and parts of 100, and stop after 200 rows."""
     monkeypatch.setattr("batchproof.service.cli.predict.BLOCK_ROWS", 50)

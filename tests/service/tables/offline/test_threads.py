@@ -1,11 +1,12 @@
 """The threads beside the engine: in order, bounded, and no work on what is broken."""
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from batchproof.service.tables.offline.threads import Prefetch, WriteBehind
+from batchproof.service.tables.offline.threads import InOrder, Prefetch, WriteBehind
 
 
 def test_items_come_in_order_and_a_fault_in_its_place() -> None:
@@ -66,3 +67,33 @@ def test_nothing_is_done_after_a_piece_failed() -> None:
         with pytest.raises(OSError, match="no space"):
             behind.finish()
     assert done == []
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_results_come_in_the_order_of_their_items(threads: int) -> None:
+    """However long each item takes, results come in the items' order, and no more items are begun than are worked on."""
+    begun: list[int] = []
+
+    def work(item: int) -> int:
+        begun.append(item)
+        time.sleep(0.002 if item % 3 else 0.01)
+        return item * item
+
+    with InOrder(iter(range(30)), work, threads) as results:
+        for place, result in enumerate(results):
+            assert result == place * place
+            assert len(begun) <= place + 2 + threads
+
+
+def test_an_item_that_fails_fails_in_its_place() -> None:
+    """What working on an item raises comes after the results before it, and nothing more is begun then."""
+
+    def work(item: int) -> int:
+        if item == 3:
+            raise ValueError("three")
+        return item
+
+    seen: list[int] = []
+    with pytest.raises(ValueError, match="three"), InOrder(iter(range(1000)), work, 2) as results:
+        seen.extend(results)
+    assert seen == [0, 1, 2]
