@@ -15,7 +15,7 @@ from batchproof.service.features.arrays import Outputs
 from batchproof.service.inference.model import Model
 from batchproof.service.inference.runner import Feeds, RequestRunner, rows_of
 from batchproof.service.invariance.bitwise import compare_row, take
-from batchproof.service.invariance.violations import Records, Violation, _place
+from batchproof.service.invariance.violations import Records, Violation, place_of
 from batchproof.service.logs import event
 
 DEFAULT_RATE = 1000  # one batch in this many
@@ -49,7 +49,7 @@ class Audit:
             return None
         self.looked += 1
         position = self._random.randrange(sum(sizes))
-        request, row = _place(sizes, position)
+        request, row = place_of(sizes, position)
         (alone,) = runner.run([take(requests[request], np.array([row]))])
         batched = {name: array[row : row + 1] for name, array in outputs[request].items()}
         difference = compare_row(batched, alone, sum(sizes), position)

@@ -3,8 +3,10 @@
 import json
 import os
 import tempfile
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +87,7 @@ def replay(runner: RequestRunner, record: Mapping[str, Any]) -> Difference | Non
     position = record.get("position")
     if not isinstance(position, int) or not 0 <= position < sum(sizes):
         raise ValueError("the record's position is not that of a row of its batch")
-    request, row = _place(sizes, position)
+    request, row = place_of(sizes, position)
     outputs = runner.run(requests)[request]
     (alone,) = runner.run([take(requests[request], np.array([row]))])
     return compare_row({name: array[row : row + 1] for name, array in outputs.items()}, alone, sum(sizes), position)
@@ -112,13 +114,11 @@ def requests_of(record: Mapping[str, Any]) -> list[list[np.ndarray | None]]:
         raise ValueError(f"the record's requests cannot be read: {error!r}") from error
 
 
-def _place(sizes: Sequence[int], position: int) -> tuple[int, int]:
+def place_of(sizes: Sequence[int], position: int) -> tuple[int, int]:
     """Return (request, row in it) of a position in the joined batch."""
-    for request, size in enumerate(sizes):
-        if position < size:
-            return request, position
-        position -= size
-    raise IndexError(f"there are {sum(sizes)} rows")
+    starts = list(accumulate(sizes, initial=0))
+    request = bisect_right(starts, position) - 1  # of requests without rows, the last one: it has the row
+    return request, position - starts[request]
 
 
 def _plain(array: np.ndarray | None) -> dict[str, Any] | None:

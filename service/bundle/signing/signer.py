@@ -40,11 +40,15 @@ def _write(path: Path, text: bytes) -> Path:
     """Write a whole file or none: a reader never sees half of a signature."""
     try:
         with NamedTemporaryFile(dir=path.parent.parent, prefix=".tmp-", delete=False) as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(file.name).chmod(0o644)
-        Path(file.name).rename(path)
+            whole = Path(file.name)
+            try:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+                whole.chmod(0o644)
+                whole.rename(path)
+            finally:
+                whole.unlink(missing_ok=True)  # it is left where it could not take its place
     except OSError as error:
         raise BundleError(f"{path} cannot be written: {error.strerror}") from error
     return path

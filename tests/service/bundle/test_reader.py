@@ -1,5 +1,6 @@
 """Bundles as untrusted input: one test for each way in which a folder can be wrong."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -328,3 +329,35 @@ def test_file_that_shrinks_is_refused(folder: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(os, "fstat", longer)
     with pytest.raises(BundleError, match=r"golden\.json changed while it was read"):
         bundle.read(folder)
+
+
+def test_file_that_grows_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that outgrows its limit while its checksum is computed is refused, and no more than the limit is read."""
+    (folder / "notes").write_bytes(b"12345678")
+    real = os.fstat
+
+    def shorter(descriptor: int) -> os.stat_result:
+        values = list(real(descriptor))
+        values[stat.ST_SIZE] = 4
+        return os.stat_result(values)
+
+    monkeypatch.setattr(os, "fstat", shorter)
+    with opened(folder) as files, pytest.raises(BundleError, match="notes changed while it was read"):
+        files.digest("notes", 4)
+
+
+def test_report_is_the_one_that_was_verified(folder: Path) -> None:
+    """The report is read anew each time, and refused once it is another file than bundle.json lists, or was never there."""
+    listed = bundle.read(folder)
+    if "report.html" not in listed.manifest.files:
+        with pytest.raises(BundleError, match=r"the bundle has no report\.html"):
+            bundle.report(listed)
+    page = b"<h1>Report</h1>"
+    (folder / "report.html").write_bytes(page)
+    entry = {"sha256": hashlib.sha256(page).hexdigest(), "bytes": len(page)}
+    reseal(folder, lambda content: content["files"].update({"report.html": entry}))
+    listed = bundle.read(folder)
+    assert bundle.report(listed) == page
+    (folder / "report.html").write_bytes(page.swapcase())
+    with pytest.raises(BundleError, match=r"report\.html"):
+        bundle.report(listed)

@@ -98,3 +98,15 @@ def test_centred_scores_sum_to_nothing() -> None:
     """A row's centred scores keep their differences and have no mean."""
     scores = np.array([[0.0, 3.0], [1.0, 5.0]], np.float32)
     np.testing.assert_array_equal(explain.centred(scores), [[-1.5, 1.5], [-2.0, 2.0]])
+
+
+def test_a_model_of_numbers_only_is_explained() -> None:
+    """Where the signature has no category, the mixed rows have none, and the contributions are those of the numbers."""
+    signature = _signature(3, 0)
+    rows, baseline = Arrays(np.array([[1.0, 2.0, 3.0]]), None), Arrays(np.zeros((1, 3)), None)
+    made = explain.plan(3)
+    mixed = explain.expand(made, rows, baseline, signature)
+    assert mixed.categorical is None
+    assert mixed.numeric is not None
+    found = explain.reduce(made, (mixed.numeric @ [[1.0], [10.0], [100.0]]).astype(np.float32))
+    np.testing.assert_allclose(found.values[0, :, 0], [1.0, 20.0, 300.0], rtol=1e-12)

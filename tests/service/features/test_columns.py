@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from batchproof.service.bundle.signature import Feature
+from batchproof.service.bundle.signature import Feature, Signature
 from batchproof.service.errors import FeatureError
-from batchproof.service.features.columns import encode_column
+from batchproof.service.features.arrays import split
+from batchproof.service.features.columns import encode_cells, encode_column
+from batchproof.service.features.text_cells import reader_of
 
 SEEN = Feature.model_validate({"name": "seen", "kind": "date", "value_type": "date", "missing": True})
 ADULT = Feature.model_validate({"name": "adult", "kind": "numeric", "value_type": "boolean", "missing": False})
@@ -27,3 +31,31 @@ def test_a_truth_value_is_0_or_1() -> None:
     assert encode_column(ADULT, np.array([0.0, 1.0])).tolist() == [0.0, 1.0]
     with pytest.raises(FeatureError, match=r"^row 1, feature 'adult'"):
         encode_column(ADULT, np.array([0.0, 2.0]))
+
+
+LENGTH = Feature.model_validate({"name": "length", "kind": "numeric", "value_type": "float", "missing": True})
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False).map(repr)
+ODD = st.sampled_from(["", "NA", "0x1F", "1e400", "1_000", "\u0661", " 2 ", "+.5", "-0", "1e5", "x"])
+
+
+@given(st.lists(NUMBERS | ODD, min_size=1, max_size=8))
+def test_cells_get_the_numbers_that_their_values_get(cells: list[str]) -> None:
+    """A column of cells has the bits that its cells have one by one, by whatever path they are read; or both refuse it."""
+    take = reader_of(LENGTH)
+    try:
+        wanted = encode_column(LENGTH, [take(cell) for cell in cells])
+    except FeatureError:
+        with pytest.raises(FeatureError):
+            encode_cells(LENGTH, take, cells)
+    else:
+        assert encode_cells(LENGTH, take, cells).tobytes() == wanted.tobytes()
+
+
+def test_rows_are_taken_from_every_kind() -> None:
+    """Rows chosen by number or by slice are the same rows of each array; a kind that is not there stays away."""
+    table = np.array([[1.5], [2.5], [3.5]])
+    arrays = split(Signature(inputs=(LENGTH,), target="y"), table)
+    assert arrays.categorical is None
+    chosen = arrays.take(np.array([2, 0]))
+    assert (chosen.numeric.tolist(), chosen.categorical) == ([[3.5], [1.5]], None)
+    assert arrays.take(slice(1, None)).numeric.tolist() == [[2.5], [3.5]]

@@ -1,6 +1,7 @@
 """Outputs to predictions: names, labels, and the shortest digits."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.bundle.signature import class_text
-from batchproof.service.features.decoder import Decoder, shortest
+from batchproof.service.features.decoder import Decoder, labels_of, shortest
 from tests.bundles import CLASSES, INPUTS
 
 PROBABILITIES = np.array([[0.1, 0.7, 0.2], [0.4, 0.2, 0.4]], dtype=np.float32)
@@ -69,3 +70,18 @@ def test_digits_are_the_shortest_that_read_back(values: list[float]) -> None:
     for text, value in zip(written, array, strict=True):
         digits = np.format_float_scientific(value, unique=True, trim="-").split("e")[0]
         assert len(text.split("e")[0].replace(".", "").strip("-0")) <= max(1, len(digits.replace(".", "").strip("-0")))
+
+
+@pytest.mark.parametrize(
+    "classes, datatype, labels",
+    [
+        ([True, False], "BOOL", [True, False]),
+        ([3, -(2**63)], "INT64", [3, -(2**63)]),
+        ([3, 2**63], "BYTES", ["3", str(2**63)]),
+        ([3, "x"], "BYTES", ["3", "x"]),
+        ([True, 1], "BYTES", ["true", "1"]),
+    ],
+)
+def test_labels_have_one_datatype(classes: list[Any], datatype: str, labels: list[Any]) -> None:
+    """Labels of one type that a column can hold keep it; mixed ones, and numbers beyond 64 bits, become their texts."""
+    assert labels_of(classes) == (datatype, labels)

@@ -97,6 +97,7 @@ def test_no_rows_keep_the_width() -> None:
         ("length_mm", [1], "expected a number, got a list"),
         ("length_mm", math.nan, "expected a finite number within float64"),
         ("length_mm", math.inf, "expected a finite number within float64"),
+        ("length_mm", "inf", "expected a finite number within float64"),
         ("length_mm", 10**400, "expected a finite number within float64"),
         ("count", None, "expected a number: null is not taken, the feature was never missing in training"),
         ("adult", "yes", "expected true, false, 1 or 0, got a string"),

@@ -188,6 +188,8 @@ def test_numbers(text: str, rule: dict[str, Any], number: float | None) -> None:
         ("2020/02/30", "%Y/%m/%d", None),
         ("2020/02/03 ", "%Y/%m/%d", None),
         ("13:61 2020", "%H:%M %Y", None),
+        ("12/31/2020 13:05 pm", "%m/%d/%Y %I:%M %p", None),
+        ("12/31/2020 0:05 am", "%m/%d/%Y %I:%M %p", None),
         ("5 2020", "%b %Y", None),
     ],
 )

@@ -42,7 +42,7 @@ class Doubles:
 class Desk:
     """A batcher with its parts and a clock that the test moves."""
 
-    def __init__(self, limit_rows: int = 10_000, inline_rows: int = 8) -> None:
+    def __init__(self, limit_rows: int = 10_000, inline_rows: int = 8, wait_s: float = 0.0) -> None:
         self.runner = Doubles()
         self.admission = Admission(limit_rows)
         self.now_s = 0.0
@@ -54,6 +54,7 @@ class Desk:
             self.admission,
             self.executor,
             inline_s=(inline_rows + 0.5) * FIRST_ROW_S,
+            wait_s=wait_s,
             on_failure=self.failures.append,
             give_way=lambda: self.ways_given.append(len(self.runner.sizes)),
             clock=lambda: self.now_s,
@@ -399,5 +400,20 @@ def test_a_run_that_was_estimated_to_be_long_is_not_stuck() -> None:
         assert desk.batcher.is_stuck
         desk.runner.gate.set()
         await large
+
+    asyncio.run(scene())
+
+
+def test_a_wait_joins_requests_of_several_turns() -> None:
+    """With a time to wait, requests that arrive within it run together, though the loop turned between them."""
+
+    async def scene() -> None:
+        desk = Desk(wait_s=0.05)
+        _, first = desk.ask([1.0])
+        await turn()
+        assert not desk.runner.sizes
+        _, second = desk.ask([2.0, 3.0])
+        await asyncio.wait_for(asyncio.gather(first, second), 30)
+        assert desk.runner.sizes == [[1, 2]]
 
     asyncio.run(scene())

@@ -200,3 +200,37 @@ def test_a_caller_that_is_cancelled_in_the_turn_of_its_answer_is_passed_over() -
         assert stage.admission.queued_rows == 0
 
     asyncio.run(scene())
+
+
+def test_a_task_gets_the_refusal_of_its_rows() -> None:
+    """A task that awaits rows whose run failed gets the error itself, once."""
+
+    async def scene() -> None:
+        stage = Scene(broken(EngineError("broken")))
+        with pytest.raises(ServiceError) as caught:
+            await async_run.run(stage.batcher, Arrays(np.zeros((1, 1)), None), 1, 30.0)
+        assert caught.value.status == 500
+        stage.executor.shutdown()
+
+    asyncio.run(scene())
+
+
+def test_patience_waits_for_room_and_for_nothing_else() -> None:
+    """A full queue is asked again until it has room; every other refusal reaches the caller at once."""
+
+    async def scene() -> None:
+        stage = Scene()
+        rows = Arrays(np.full((20, 1), 7.0), None)
+        full = [stage.submit(number, 5_000, raises=False) for number in range(2)]  # the admission's 10 000 rows
+        with pytest.raises(ServiceError) as caught:
+            await async_run.run(stage.batcher, rows, 20, 30.0)
+        assert caught.value.status == 429
+        answer = await asyncio.wait_for(async_run.run_patiently(stage.batcher, rows, 20, 30.0), 30)
+        assert answer["value"].reshape(-1).tolist() == [7.0] * 20
+        assert all(answered.done() for answered in full)
+        stage.batcher.refuse(ServiceError(503, "withdrawn", "No."))
+        with pytest.raises(ServiceError, match="No"):
+            await asyncio.wait_for(async_run.run_patiently(stage.batcher, rows, 20, 30.0), 30)
+        stage.executor.shutdown()
+
+    asyncio.run(scene())

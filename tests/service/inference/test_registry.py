@@ -13,8 +13,9 @@ from batchproof.service.errors import BundleError, EngineError
 from batchproof.service.inference import model, registry
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
-from batchproof.service.inference.repository import Refusal
+from batchproof.service.inference.repository import Refusal, naming, newest
 from batchproof.service.inference.selection import Selection
+from batchproof.service.settings import Settings
 from tests.bundles import make_bundle, reseal
 
 
@@ -228,3 +229,51 @@ def test_a_snapshot_is_loaded_as_the_folder_was(tmp_path: Path) -> None:
         for loaded in (before, after)
     ]
     assert digests[0] == digests[1]
+
+
+def test_labels_name_served_versions(models: Path) -> None:
+    """A label is `<model>.<label> = version`, models' names may hold dots; each version knows the labels that it has."""
+    settings = Settings(labels={"a.stable": 2, "a.canary": 10, "b.x.y": 1})
+    selection = Selection.of(settings)
+    assert selection.labels == {"a": {"stable": 2, "canary": 10}, "b.x": {"y": 1}}
+    loaded = registry.load(models, load_one, selection)
+    assert served(loaded)["a"] == [10, 2]
+    assert (loaded.labels_of("a", 2), loaded.labels_of("a", 10), loaded.labels_of("b", 1)) == (
+        ["stable"],
+        ["canary"],
+        [],
+    )
+
+
+def test_a_caller_sees_only_its_models(models: Path) -> None:
+    """Models and refusals that a caller may not see are not in its registry, and their names are not either."""
+    (models / "b" / "1" / "model.onnx").write_bytes(b"damaged")
+    loaded = registry.load(models, load_one)
+    assert loaded.names == ["a", "b"]
+    mine = loaded.only(lambda name: name == "a")
+    assert (mine.names, mine.refusals, served(mine)) == (["a"], (), {"a": [10]})
+
+
+def test_the_newest_bundle_of_a_path_is_meant(models: Path, tmp_path: Path) -> None:
+    """A path means the newest bundle of its one model; none, or several models, are refused with what is there."""
+    assert newest(models / "a") == models / "a" / "10"
+    assert newest(models / "a" / "2") == models / "a" / "2"
+    with pytest.raises(BundleError, match=r"holds several models; name one of \S+/a, \S+/b$"):
+        newest(models)
+    with pytest.raises(BundleError, match=r"holds no bundle: no bundle\.json was found"):
+        newest(tmp_path)
+    shutil.rmtree(models / "a")
+    (models / "b" / "1").rename(models / "b" / "one")
+    with pytest.raises(BundleError, match="one: a version is a positive whole number"):
+        newest(models)
+
+
+def test_refusals_name_their_bundle_once(tmp_path: Path) -> None:
+    """A refusal says which bundle it is about, and says it once."""
+    for given, said in (
+        ("model.onnx is missing", f"{tmp_path}: model.onnx is missing"),
+        (f"{tmp_path} is a file",) * 2,
+    ):
+        with pytest.raises(BundleError) as caught, naming(tmp_path):
+            raise BundleError(given)
+        assert str(caught.value) == said

@@ -1,6 +1,8 @@
 """Bundles whose graph does not bound its cost: they load after a trial in a child process, or are refused by a sentence."""
 
+import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -205,3 +207,37 @@ def test_bomb_beside_a_good_bundle(tmp_path: Path) -> None:
     loaded = registry.load(tmp_path, load_one)
     assert list(loaded.models) == ["good"]
     assert [(refusal.name, refusal.version) for refusal in loaded.refusals] == [("evil", 1)]
+
+
+def test_wide_runs_need_a_trial(tmp_path: Path) -> None:
+    """A graph whose tensors of one run together pass what is trusted is tried first, though each of them is small."""
+    wide = [node("Add", ["row", "tall"], [f"w{step}"]) for step in range(20)]
+    last = [node("ReduceMax", ["w19"], ["more"], keepdims=0)]
+    change = adding(*wide, *last, row=np.zeros((1, 2000), np.float32), tall=np.zeros((2000, 1), np.float32))
+    why = trial.reason(reader.read(changed(make_bundle(tmp_path), change)), 64, LIMITS)
+    assert re.fullmatch(r"a run of 64 rows has 3\d\d MiB of tensors", why)
+
+
+@pytest.mark.parametrize(
+    "error, outcome",
+    [
+        (None, ["", ""]),
+        (BundleError("golden row 0 differs"), ["bundle", "golden row 0 differs"]),
+        (EngineError("no such kernel"), ["engine", "no such kernel"]),
+    ],
+)
+def test_the_child_reports_how_loading_ended(error: Exception | None, outcome: list[str]) -> None:
+    """What the child sends is the kind of refusal and its sentence, or nothing where the bundle loads."""
+    assert json.loads(trial._outcome(ending, error)) == outcome
+
+
+@pytest.mark.parametrize("sign", trial.OUT_OF_MEMORY)
+def test_an_engine_without_memory_is_a_memory_error(sign: str) -> None:
+    """Each way in which the engine says that it got no memory counts as memory, not as a fault of the graph."""
+    with pytest.raises(MemoryError):
+        trial._outcome(ending, EngineError(f"the engine failed: {sign} 8 bytes"))
+
+
+def ending(error: Exception | None) -> None:
+    if error is not None:
+        raise error

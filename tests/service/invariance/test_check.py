@@ -15,6 +15,7 @@ from batchproof.service.inference.runner import Feeds, Runner
 from batchproof.service.invariance import check as invariance
 from batchproof.service.invariance.check import Effort, bits_of, verify
 from batchproof.service.invariance.probe_rows import draws_for
+from batchproof.service.invariance.time_budget import TimeBudget
 from batchproof.service.invariance.verdict import InvarianceError
 from batchproof.training.preprocessing.onnx_graph import TensorProto
 from tests.bundles import make_bundle, reseal
@@ -271,3 +272,11 @@ def test_bits_tell_hosts_apart() -> None:
     zero, minus = ({"y": np.array([[value]])} for value in (0.0, -0.0))
 
     assert bits_of(zero) == bits_of({"y": np.array([[0.0]])}) != bits_of(minus)
+
+
+def test_a_check_without_time_decides_nothing() -> None:
+    """A check that ends before its least effort says that it is undecided, never that a model may serve."""
+    with pytest.raises(InvarianceError) as caught:
+        verify([Runner(Stand(), 32)], rows_like(3), effort=Effort(time=TimeBudget(0.0)))
+    found = caught.value.verification
+    assert (found.status, found.attempts[0].compared, found.attempts[0].is_complete) == ("undecided", 0, False)

@@ -127,6 +127,33 @@ def named(name: str) -> onnx.ModelProto:
     return model([node("Relu", name)], inputs=[info(name)])
 
 
+def beside(field: str) -> onnx.ModelProto:
+    """Return a graph with something beside it, or in it, that is no plain graph."""
+    made = identity(4)
+    if field == "functions":
+        body = [helper.make_node("Identity", ["a"], ["b"])]
+        made.functions.append(helper.make_function("own", "F", ["a"], ["b"], body, [helper.make_opsetid("", 17)]))
+    elif field == "training_info":
+        made.training_info.add()
+    else:
+        made.graph.sparse_initializer.add()
+    return made
+
+
+def narrow_inside() -> onnx.ModelProto:
+    """Compute with float32 before the output: Add is the only operator that reads it."""
+    nodes = [
+        node("IsNaN", "x", to="lost"),
+        node("Where", "lost", "low", "x", to="w"),
+        node("Clip", "w", "low", "high", to="c"),
+        helper.make_node("Cast", ["c"], ["n"], to=TensorProto.FLOAT),
+        node("Add", "n", "zero", to="m"),
+        node("Add", "m", "zero"),
+    ]
+    stored = {"low": 0.0, "high": 8.0, "zero": np.float32(0)}
+    return model(nodes, stored, outputs=[info("y", TensorProto.FLOAT)])
+
+
 def integers(op: str, a: int, b: int) -> onnx.ModelProto:
     """Apply an operator to two constants, the result added to codes."""
     nodes = [node(op, "a", "b", to="q"), node("Clip", "i", "low", "high", to="k"), node("Add", "k", "q")]
@@ -207,6 +234,19 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str]] = {
     ),
     "data in another file": (lambda: stored_tensor(dims=[1], data_location=TensorProto.EXTERNAL), "outside the file"),
     "a constant named as an input": (lambda: model([node("Add", "x", "x")], {"x": 1.0}), "is defined twice"),
+    "two inputs of one name": (lambda: model([node("Add", "x", "x")], inputs=[info("x")] * 2), "is defined twice"),
+    "a local function": (lambda: beside("functions"), "local functions, training graphs and sparse constants"),
+    "a training graph": (lambda: beside("training_info"), "local functions, training graphs and sparse constants"),
+    "a sparse constant": (
+        lambda: beside("sparse_initializer"),
+        "local functions, training graphs and sparse constants",
+    ),
+    "an output that nothing computes": (lambda: model([node("Identity", "x", to="z")], outputs=[info("x")]), "no node"),
+    "two results of one node": (
+        lambda: model([helper.make_node("Identity", ["x"], ["y", "z"])]),
+        "other than one output",
+    ),
+    "float32 on the way": (narrow_inside, "which is float32: that is for outputs"),
     "a tensor without a name": (lambda: model([node("Add", "x", "x", to="")]), "is defined twice"),
     "an operator of another domain": (
         lambda: model([helper.make_node("Evil", ["x"], ["y"], domain="evil")], opsets=[("", 17), ("evil", 1)]),

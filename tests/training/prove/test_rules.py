@@ -22,6 +22,8 @@ CONSTANTS = {
     "minus": np.array([-2.0, 0.0, 4.0, 0.5]),
     "table": np.arange(12.0).reshape(6, 2),
     "columns": np.array([2, 0]),
+    "square_places": np.array([[0, 1], [2, 3]]),
+    "more_rows": np.array([3, 4]),
     "column": np.array([3]),
     "rows": np.array([-1, 2, 2]),
     "keep": np.array([0, 4]),
@@ -179,6 +181,10 @@ def test_movements_keep_the_rows_first(
         ([("Identity", ["nowhere"], {})], "nothing before it writes"),
         ([("Gather", ["c", "columns"], {"axis": 3})], "has no axis 3"),
         ([("Add", ["c", "table7"], {})], "does not fit its operands"),
+        ([("Gather", ["c", "square_places"], {"axis": 1})], "takes indices of one axis"),
+        ([("Expand", ["c", "more_rows"], {})], "does not keep the row axis"),
+        ([("Transpose", ["c"], {"perm": list(range(65))})], "the attribute perm has 65 numbers"),
+        ([("Cast", ["c"], {})], "Cast without its attribute to"),
     ],
 )
 def test_refusals(nodes: list[Node], words: str) -> None:

@@ -95,6 +95,14 @@ REFUSED = {
         lambda m: m.graph.node[-1].attribute.append(helper.make_attribute("alpha", float("nan"))),
         "the attribute 'alpha' of the node 'scores' holds NaN or infinity",
     ),
+    "two weights of one name": (
+        lambda m: m.graph.initializer.append(weight(m, "mean")),
+        "there are two weights 'mean'",
+    ),
+    "an attribute twice": (
+        lambda m: m.graph.node[-1].attribute.extend([helper.make_attribute("alpha", 1.0)] * 2),
+        "the attribute 'alpha' of the node 'scores' is there twice",
+    ),
     "external data": (external, "a tensor has the field 13, which a bundle may not use"),
     "local function": (function, "a model has the field 25, which a bundle may not use"),
     "training": (lambda m: m.training_info.add(), "a model has the field 20, which a bundle may not use"),

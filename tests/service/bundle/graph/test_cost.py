@@ -60,6 +60,9 @@ ONE_NODE: dict[str, onnx.ModelProto] = {
     "Concat": model_of([node("Concat", ["x", "x"], ["y"], axis=1)]),
     "Gemm": model_of([node("Gemm", ["x", "w", "b"], ["y"])], w=W, b=np.ones(5, np.float32)),
     "Gemm, turned": model_of([node("Gemm", ["w", "x"], ["y"], transA=1, transB=1)], w=W),
+    "Gemm, scaled": model_of(
+        [node("Gemm", ["x", "w", "b"], ["y"], alpha=0.5, beta=2.0)], w=W, b=np.ones(5, np.float32)
+    ),
     "MatMul": model_of([node("MatMul", ["x", "w"], ["y"])], w=np.ones((2, 6, 5), np.float32)),
     "rows by rows": model_of([node("Gemm", ["x", "x"], ["y"], transB=1)]),
     "ReduceMax": model_of([node("ReduceMax", ["x"], ["y"], axes=[1])]),
@@ -105,6 +108,10 @@ UNKNOWN: dict[str, onnx.ModelProto] = {
     "a size that does not divide": model_of([node("Reshape", ["x", "c"], ["y"])], c=np.array([-1, 11])),
     "an axis twice": model_of([node("Unsqueeze", ["x", "c"], ["y"])], c=np.array([0, 0])),
     "axes that are left out": model_of([node("ReduceSum", ["x"], ["y"])]),
+    "no axes at all": model_of([node("ReduceSum", ["x", "c"], ["y"])], c=np.array([], np.int64)),
+    "the maximum of nothing": model_of([node("ReduceMax", ["c"], ["y"], axes=[0])], c=np.zeros((0, 6), np.float32)),
+    "an axis that is not said": model_of([node("Concat", ["x", "x"], ["y"])]),
+    "numbers of another width": model_of([node("Cast", ["x"], ["y"], to=TensorProto.BFLOAT16)]),
 }
 
 

@@ -68,3 +68,18 @@ def test_whole_numbers_are_read(dtype: type, stored: str) -> None:
 def test_empty_tensor_passes() -> None:
     """A shape with a 0 in it needs no data."""
     assert read(claiming([0, 4])).shape == (0, 4)
+
+
+def test_a_number_longer_than_64_bits_is_refused() -> None:
+    """A packed number of more digits than any 64-bit integer has is refused, and none of its digits is cut off."""
+    too_long = b"\x80" * 10 + b"\x01"
+    raw = b"\x08\x01\x10\x07\x3a" + bytes([len(too_long)]) + too_long  # dims, data_type INT64, int64_data
+    with pytest.raises(ValueError, match="the weight '' holds a number that is too long"):
+        tensors.read(Message(memoryview(raw), "tensor", TENSOR))
+
+
+def test_many_packed_numbers_are_counted_but_not_read() -> None:
+    """Packed numbers beyond those that sizes could be are no sizes: their values stay unread, whatever they are."""
+    few, many = tensors.MAX_READ, tensors.MAX_READ + 1
+    assert read(helper.make_tensor("w", TensorProto.INT64, [few], [7] * few)).whole is not None
+    assert read(helper.make_tensor("w", TensorProto.INT64, [many], [7] * many)).whole is None

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from batchproof.service.bundle.graph import nodes
 from batchproof.service.bundle.graph.fields import GRAPH, MODEL
 from batchproof.service.bundle.graph.protobuf import Message
-from batchproof.service.bundle.graph.values import check_values
+from batchproof.service.bundle.graph.values import check_values, result_type
 
 INT, FLOAT = TensorProto.INT64, TensorProto.FLOAT
 Nodes = list[onnx.NodeProto]
@@ -179,3 +179,18 @@ def test_nodes_stand_in_order(made: Nodes, reason: str) -> None:
     """Each name is written once, and before it is read."""
     with pytest.raises(ValueError, match=reason):
         check_values(parsed(made))
+
+
+@pytest.mark.parametrize(
+    "attribute, value, dtype",
+    [
+        ("value_float", 0.5, "float32"),
+        ("value_floats", (0.5,), "float32"),
+        ("value_int", 3, "int64"),
+        ("value_ints", (3, 4), "int64"),
+        ("value_string", b"a", ""),
+    ],
+)
+def test_a_constant_has_the_type_of_the_field_that_holds_it(attribute: str, value: Any, dtype: str) -> None:
+    """A Constant without a tensor is float32 or int64 by its attribute; a text has no type that rules know."""
+    assert result_type(nodes.Node("Constant", "n", (), ("y",), {attribute: value}), []) == dtype

@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from batchproof.service.__main__ import main
-from batchproof.service.bundle import reader
+from batchproof.service.bundle import reader, signing
 from batchproof.service.bundle.reader import Bundle
 from batchproof.service.bundle.safe_folder import opened
-from batchproof.service.bundle.signing import SIGNATURE_FILE, keys, signer, statement
+from batchproof.service.bundle.signing import SIGNATURE_FILE, envelope, keys, signer, statement
 from batchproof.service.bundle.signing.trust import Signed, TrustPolicy, trust_policy
 from batchproof.service.errors import BundleError, SettingError
 from tests.bundles import Content, make_bundle, network, reseal
@@ -47,21 +47,38 @@ class Authority:
         )
         self.file = write_certificate(folder / "ca.pem", self.certificate)
 
-    def certify(self, name: str, *, until: dt.datetime = NOW + DAY, signing: bool = True) -> tuple[Path, Path]:
-        """Return (private key, certificate) of a new signer called `name`@example.org."""
-        key = ec.generate_private_key(ec.SECP256R1())
+    def certify(
+        self,
+        name: str,
+        *,
+        until: dt.datetime = NOW + DAY,
+        signing: bool = True,
+        code: bool | None = None,
+        key: Any = None,
+    ) -> tuple[Path, Path]:
+        """Return (private key, certificate) of a new signer called `name`@example.org.
+
+        `signing`: whether its key usage is digital signatures; `code`: whether its purpose is signing code, by default
+        the same; `key`: another key than one of P-256.
+        """
+        key = key or ec.generate_private_key(ec.SECP256R1())
+        code = signing if code is None else code
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = (
             self._builder(subject, key, NOW - 2 * DAY, until)
             .add_extension(x509.SubjectAlternativeName([x509.RFC822Name(f"{name}@example.org")]), critical=False)
-            .add_extension(usage(digital_signature=signing), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([purpose(signing=signing)]), critical=False)
+            .add_extension(usage(digital_signature=signing, content_commitment=True), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([purpose(signing=code)]), critical=False)
             .sign(self.key, hashes.SHA256())
         )
         return write_key(self.folder / f"{name}.key", key), write_certificate(self.folder / f"{name}.crt", certificate)
 
     def _builder(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, since: dt.datetime, until: dt.datetime
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
+        since: dt.datetime,
+        until: dt.datetime,
     ) -> x509.CertificateBuilder:
         return (
             x509.CertificateBuilder()
@@ -300,8 +317,44 @@ def test_an_extra_file_is_refused(folder: Path, key: Path) -> None:
     (folder / "notes.txt").write_text("hello")
     assert "'notes.txt' is not covered by the signature" in refusal(folder, trusting(key))
     (folder / "notes.txt").unlink()
+    (folder / "golden.json").rename(folder.parent / "golden.json")
+    assert "'golden.json' is missing: key" in refusal(folder, trusting(key))
     edit_statement(folder, key, lambda payload: payload["predicate"]["resources"].pop())
     assert "own digest does not match" in refusal(folder, trusting(key))
+
+
+def test_a_file_that_the_signature_does_not_name_is_refused() -> None:
+    """A file that bundle.json lists and nobody signed is refused, though no such file is in the folder."""
+    made = Signed("key 0123", {"bundle.json": "00"})
+    made.check_entries({"bundle.json": "00"})
+    with pytest.raises(BundleError, match=r"report\.html is not covered by the signature of key 0123"):
+        made.check_entries({"bundle.json": "00", "report.html": "00"})
+
+
+def test_without_cryptography_signatures_are_refused_at_the_start(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that must check signatures and lacks the package for it says which to install, and does not start."""
+    monkeypatch.delattr(signing, "keys")
+    monkeypatch.setitem(sys.modules, "batchproof.service.bundle.signing.keys", None)
+    with pytest.raises(SettingError, match=r"needs the package cryptography: pip install .*cryptography"):
+        trusting(key)
+
+
+def test_a_signature_that_cannot_be_written_leaves_nothing(folder: Path, key: Path) -> None:
+    """Where model.sig cannot take its place, the refusal says why, and no half of it stays anywhere."""
+    (folder / SIGNATURE_FILE).mkdir()
+    before = sorted(folder.parent.rglob("*"))
+    with pytest.raises(BundleError, match=r"model\.sig cannot be written: Is a directory"):
+        signed(folder, key)
+    assert sorted(folder.parent.rglob("*")) == before
+
+
+def test_the_certificate_must_be_of_the_key(folder: Path, authority: Authority) -> None:
+    """A certificate of another key than the one that signs is refused before anything is written."""
+    key, _ = authority.certify("ada")
+    _, other = authority.certify("bob")
+    with pytest.raises(SettingError, match=r"bob\.crt is not the certificate of this private key"):
+        signed(folder, key, other)
+    assert not (folder / SIGNATURE_FILE).exists()
 
 
 @pytest.mark.parametrize(
@@ -328,6 +381,16 @@ def test_statements_of_other_shapes_are_refused(
     edit_statement(folder, key, edit)
 
     assert sentence in refusal(folder, trusting(key))
+
+
+def test_a_signed_text_that_is_no_statement_is_refused(folder: Path, key: Path) -> None:
+    """A valid signature over bytes that are not JSON counts for nothing."""
+    private = keys.read_private_key(key)
+    signature = keys.sign(private, envelope.pre_authentication(b"{"))
+    content = envelope.Envelope(b"{", signature, keys.fingerprint(private.public_key()))
+    (folder / SIGNATURE_FILE).write_bytes(envelope.encode(content))
+
+    assert "model.sig: the signed statement is not JSON" in refusal(folder, trusting(key))
 
 
 @pytest.mark.parametrize(
@@ -468,3 +531,23 @@ def test_cryptography_loads_late() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
 
     assert not [name for name in loaded if name.startswith("cryptography")]
+
+
+def test_a_purpose_of_signing_code_is_enough(folder: Path, authority: Authority) -> None:
+    """A certificate may sign where its purpose is signing code, whatever else its key is for."""
+    trust = trust_policy("require", root_files=[authority.file])
+    signed(folder, *authority.certify("ada", signing=False, code=True))
+    assert reader.read(folder, trust=trust).signer == "CN=ada"
+
+
+def test_a_certificate_of_another_kind_of_key_is_refused(folder: Path, authority: Authority) -> None:
+    """A trusted certificate whose key is not of one of the three curves counts for nothing."""
+    trust = trust_policy("require", root_files=[authority.file])
+    signed(folder, *authority.certify("ada"))
+    rsa_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    (other,) = keys.read_certificates(authority.certify("bob", key=rsa_key)[1])
+    sealed = envelope.decode((folder / SIGNATURE_FILE).read_bytes())
+    exchanged = envelope.Envelope(sealed.payload, sealed.signature, certificates=[keys.der(other)])
+    (folder / SIGNATURE_FILE).write_bytes(envelope.encode(exchanged))
+
+    assert "must have a key of the curve P-256, P-384 or P-521" in refusal(folder, trust)
