@@ -17,14 +17,15 @@ from batchproof.service import platforms, setting_sources
 from batchproof.service.errors import SettingError
 from batchproof.service.setting_sources import FILE_NAME, read_environment, read_file
 from batchproof.service.setting_texts import bounds_of, sentence, text
+from batchproof.service.settings_journal import JournalSettings
 
 PIN = re.compile(r"newest(:[1-9][0-9]{0,3})?|all|[1-9][0-9]{0,17}(\+[1-9][0-9]{0,17})*")
 LABEL = re.compile(r"[^./]+(\.[^./]+)*\.[A-Za-z0-9_-]{1,64}")
 RUN_ROWS = 512  # most rows of one engine run where no setting says otherwise
 
 
-class Settings(BaseModel):
-    """What one service process was started with."""
+class ServingSettings(BaseModel):
+    """All of them but the journal's."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -242,6 +243,10 @@ class Settings(BaseModel):
     @classmethod
     def _list(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class Settings(JournalSettings, ServingSettings):
+    """What one service process was started with."""
 
 
 class Loaded(NamedTuple):

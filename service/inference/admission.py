@@ -36,6 +36,7 @@ class Ticket:
         "admitted_s",
         "arrays",
         "deadline_s",
+        "is_gone",
         "is_open",
         "is_running",
         "lane",
@@ -59,6 +60,7 @@ class Ticket:
         self.deadline_s = now_s + timeout_s
         self.reply = reply
         self.is_running = False
+        self.is_gone = False  # whether its caller went away, be it after the reply
         self.timer: TimerHandle | None = None  # answers 504 in time for a ticket that waits for the thread
         self.is_open = True  # False once answered or cancelled: the reply is called at most once
 

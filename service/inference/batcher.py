@@ -124,6 +124,7 @@ class Batcher:
 
     def cancel(self, ticket: Ticket) -> None:
         """Drop the ticket of a caller that went away; a ticket that was answered stays as it is."""
+        ticket.is_gone = True
         if ticket.is_open:
             self._close(ticket)
             self.flow.cancelled_tickets += 1

@@ -33,6 +33,7 @@ class Entry(NamedTuple):
     arrays: Arrays  # inputs as they were encoded, [rows, features]
     outputs: Outputs  # by name, [rows, width]
     on_written: Callable[[str | None], None] | None = None  # called in the writer's thread: None, or why it failed
+    places: Sequence[int] | None = None  # of the rows in the request, where they are not 0, 1, 2, ...
 
 
 @dataclass(frozen=True, eq=False)  # two processes may serve the same: a chain belongs to one of them
@@ -107,7 +108,7 @@ class Source:
             pa.array(np.repeat(times_us, counts)).cast(schema.field("time").type),
             _repeated([entry.caller for entry in entries], counts),
             _repeated([entry.protocol for entry in entries], counts),
-            pa.array(np.concatenate([np.arange(count, dtype=np.int32) for count in counts])),
+            pa.array(np.concatenate([_places(entry) for entry in entries])),
             *self._inputs([entry.arrays for entry in entries]),
         ]
         for name, (_, width) in self.outputs.items():
@@ -147,6 +148,12 @@ class Source:
 
 
 HASH_BYTES = 16
+
+
+def _places(entry: Entry) -> np.ndarray:
+    """Return the place of each row in its request, [rows] int32."""
+    places = range(entry.rows) if entry.places is None else entry.places
+    return np.fromiter(places, np.int32, entry.rows)
 
 
 def _plain(values: np.ndarray) -> "pa.Array":

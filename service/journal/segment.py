@@ -37,6 +37,8 @@ class Segment:
             raise
         self._file.write(schema.serialize())
         self._note()
+        if sync:
+            _sync_folder(path.parent)
 
     @property
     def bytes(self) -> int:
@@ -104,6 +106,15 @@ class _HashedFile:
 def sums_path(path: Path) -> Path:
     """Return the file of sizes and digests beside a segment."""
     return path.with_name(path.name + SUMS_SUFFIX)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let the names of new files outlive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write_all(file: Any, data: Any) -> None:

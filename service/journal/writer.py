@@ -8,43 +8,19 @@ import secrets
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from collections.abc import Iterable, Sequence
 
 from batchproof.service.errors import SettingError, reason
+from batchproof.service.journal.chain import RETRY_S, Chain, Counts, Options
 from batchproof.service.journal.entries import Entry, Source
-from batchproof.service.journal.segment import SUFFIX, Segment, Sign, sums_path
+from batchproof.service.journal.retention import remove_old
 from batchproof.service.logs import event
 
-Full = Literal["drop", "refuse"]
-GATHER_S = 0.02  # with `drop`, entries are gathered this long: larger batches cost less
-RETRY_S = 1.0  # after the disk refused, the next try comes no sooner
-
-
-@dataclass(frozen=True)
-class Options:
-    """How the journal is kept."""
-
-    folder: Path
-    full: Full = "drop"
-    buffer_bytes: int = 64 << 20  # the most that waits to be written, in one process
-    segment_bytes: int = 64 << 20
-    segment_s: float = 3600.0
-    keep_s: float = 0.0  # finished segments are removed when they are older; 0: never
-    sync: bool = False  # whether rows are on the disk before they count as written
-    sign: Sign | None = None
-
-
-@dataclass
-class Counts:
-    """What became of the rows."""
-
-    written_rows: int = 0
-    dropped_rows: int = 0
-    failures: int = 0  # writes that the disk refused
-    segments: int = 0
+GATHER_S = 0.05  # with `drop`, entries are gathered this long: larger batches cost less
+ENTRY_BYTES = 1000  # what a request takes in memory beside its rows: its arrays are objects
+RETENTION_LOOKS = 10  # looks for old segments in `keep_s`
+LONGEST_LOOK_S = 3600.0  # between two such looks
+RETIRED = Entry("", 0.0, "", "", 0, (), {})  # type: ignore[arg-type]  # a mark in the queue, never written
 
 
 class Journal:
@@ -54,11 +30,13 @@ class Journal:
         """Make the folder and start the thread; raises SettingError where it cannot be written."""
         self.options = options
         self.counts = Counts()
-        self._chains: dict[Source, _Chain] = {}
+        self._chains: dict[Source, Chain] = {}
         self._waiting: list[tuple[Source, Entry]] = []
         self._waiting_bytes = 0
         self._changed = threading.Condition()
         self._is_closing = False
+        self._failing_until_s = 0.0  # monotonic: until then nobody asks the disk again
+        self._look_s = time.monotonic()  # when the next look for old segments is due
         try:
             options.folder.mkdir(parents=True, exist_ok=True)
             probe = options.folder / f".probe-{secrets.token_hex(4)}"
@@ -70,16 +48,18 @@ class Journal:
         self._thread.start()
 
     @property
-    def is_full(self) -> bool:
-        """Return whether the next entry finds no room."""
-        return self._waiting_bytes >= self.options.buffer_bytes
+    def has_room(self) -> bool:
+        """Return whether the next entry is likely to be written: there is room for it, and the disk did not just refuse."""
+        if self._is_closing or self._waiting_bytes >= self.options.buffer_bytes:
+            return False
+        return not self._failing_until_s or time.monotonic() >= self._failing_until_s
 
     def append(self, source: Source, entry: Entry) -> bool:
-        """Hand an entry over; False where there is no room for it: it is counted as dropped and never written."""
-        size = entry.rows * source.row_bytes
+        """Hand an entry over; False where there is no room for it: it is counted and never written."""
+        size = entry.rows * source.row_bytes + ENTRY_BYTES
         with self._changed:
-            if (self._waiting_bytes and self._waiting_bytes + size > self.options.buffer_bytes) or self._is_closing:
-                self.counts.dropped_rows += entry.rows
+            if self._is_closing or self._waiting_bytes >= self.options.buffer_bytes:
+                self._count_lost(entry.rows)
                 return False
             self._waiting.append((source, entry))
             self._waiting_bytes += size
@@ -93,28 +73,35 @@ class Journal:
             self._waiting.append((source, RETIRED))
             self._changed.notify()
 
-    def close(self) -> None:
-        """Write what waits, finish every segment and end the thread."""
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Write what waits, finish every segment and end the thread; returns whether it ended within `timeout_s`."""
         with self._changed:
             self._is_closing = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while True:
-            taken, is_last = self._take()
-            by_source: dict[Source, list[Entry]] = defaultdict(list)
-            for source, entry in taken:
-                by_source[source].append(entry)
-            for source, entries in by_source.items():
-                self._write(source, [entry for entry in entries if entry is not RETIRED])
-                if RETIRED in entries and (chain := self._chains.pop(source, None)):
-                    self._finish(chain)
-            if is_last:
-                for chain in self._chains.values():
-                    self._finish(chain)
-                return
-            self._rotate()
+        try:
+            while self._write_next():
+                pass
+        finally:  # after an error that nobody foresaw, nothing more is promised
+            self._is_closing = True
+
+    def _write_next(self) -> bool:
+        """Write what waits, or wait for it; returns whether more may come."""
+        taken, is_last = self._take()
+        by_source: dict[Source, list[Entry]] = defaultdict(list)
+        for source, entry in taken:
+            by_source[source].append(entry)
+        for source, entries in by_source.items():
+            self._write(source, [entry for entry in entries if entry is not RETIRED])
+            if RETIRED in entries and (chain := self._chains.pop(source, None)):
+                self._finish([chain])
+        self._finish(chain for chain in self._chains.values() if is_last or chain.is_due)
+        if self.options.keep_s and time.monotonic() >= self._look_s:
+            self._remove_old()
+        return not is_last
 
     def _take(self) -> tuple[Sequence[tuple[Source, Entry]], bool]:
         """Wait for entries, and return them with whether they are the last."""
@@ -129,116 +116,48 @@ class Journal:
             return taken, is_last
 
     def _longest_wait_s(self) -> float | None:
-        """Return when the next segment is due to be finished; None where none is open."""
+        """Return when the next segment or look for old ones is due; None where nothing ever is."""
         due = [chain.due_s for chain in self._chains.values() if chain.segment is not None]
+        if self.options.keep_s:
+            due.append(self._look_s)
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _write(self, source: Source, entries: Sequence[Entry]) -> None:
         if not entries:
             return
-        chain = self._chains.get(source) or self._chains.setdefault(source, _Chain(source, self.options, self.counts))
+        chain = self._chains.get(source) or self._chains.setdefault(source, Chain(source, self.options, self.counts))
         rows = sum(entry.rows for entry in entries)
         failure = chain.write(entries)
         if failure is None:
             self.counts.written_rows += rows
+            self._failing_until_s = 0.0
         else:
-            self.counts.failures += 1
-            self.counts.dropped_rows += rows
-            event("journal_not_written", 40, model=source.model, version=source.version, rows=rows, reason=failure)
+            self._failing_until_s = time.monotonic() + RETRY_S
+            self._count_lost(rows)
+            self._log_failure(source, failure, rows=rows)
         for entry in entries:
             if entry.on_written is not None:
                 entry.on_written(failure)
 
-    def _rotate(self) -> None:
-        for chain in self._chains.values():
-            if chain.is_due:
-                self._finish(chain)
-
-    def _finish(self, chain: "_Chain") -> None:
-        if (failure := chain.finish()) is not None:
-            self.counts.failures += 1
-            event("journal_not_written", 40, model=chain.source.model, version=chain.source.version, reason=failure)
-
-
-RETIRED = Entry("", 0.0, "", "", 0, (), {})  # type: ignore[arg-type]  # a mark in the queue, never written
-
-
-class _Chain:
-    """The segments of one model in this process, one after another."""
-
-    def __init__(self, source: Source, options: Options, counts: Counts) -> None:
-        """Begin a chain of its own."""
-        self.source = source
-        self.segment: Segment | None = None
-        self.due_s = 0.0
-        self._options = options
-        self._counts = counts
-        self._name = secrets.token_hex(4)
-        self._sequence = 0
-        self._previous = ""
-        self._retry_s = 0.0
-        self._finished: list[tuple[float, Path]] = []
-
-    @property
-    def is_due(self) -> bool:
-        """Return whether the open segment is old or large enough to be finished."""
-        segment = self.segment
-        if segment is None:
-            return False
-        return segment.bytes >= self._options.segment_bytes or time.monotonic() >= self.due_s
-
-    def write(self, entries: Sequence[Entry]) -> str | None:
-        """Append to the open segment, or to a new one; returns why it could not be done."""
-        if time.monotonic() < self._retry_s:
-            return "the disk refused the last write"
-        try:
-            if self.segment is None:
-                self.segment = self._open()
-            self.segment.write(self.source.batch(entries, self._schema))
-        except OSError as error:
-            self._give_up()
-            return reason(error)
-        return None
-
-    def finish(self) -> str | None:
-        """Finish the open segment, and remove those that are too old; returns why it could not be done."""
-        segment, self.segment = self.segment, None
-        if segment is None:
-            return None
-        try:
-            self._previous = segment.finish(self._options.sign)
-        except OSError as error:
-            self._give_up(segment)
-            return reason(error)
-        self._counts.segments += 1
-        self._finished.append((time.monotonic(), segment.path))
-        event("journal_segment", segment=segment.path.name, rows=segment.rows, sha256=self._previous)
-        self._remove_old()
-        return None
-
-    def _open(self) -> Segment:
-        header = self.source.header(self._name, self._sequence, self._previous)
-        self._schema = self.source.schema(header)
-        name = f"{self.source.model}-{self.source.version}-{self._name}-{self._sequence:06d}{SUFFIX}"
-        segment = Segment(self._options.folder / name, self._schema, sync=self._options.sync)
-        self._sequence += 1
-        self.due_s = time.monotonic() + self._options.segment_s
-        return segment
-
-    def _give_up(self, segment: Segment | None = None) -> None:
-        """Leave the segment as it is: what was noted is whole. The next one cannot name its digest and begins a chain."""
-        segment = segment or self.segment
-        if segment is not None:
-            segment.abandon()
-        self.segment = None
-        self._name, self._sequence, self._previous = secrets.token_hex(4), 0, ""
-        self._retry_s = time.monotonic() + RETRY_S
+    def _finish(self, chains: Iterable[Chain]) -> None:
+        for chain in chains:
+            if (failure := chain.finish()) is not None:
+                self._log_failure(chain.source, failure)
 
     def _remove_old(self) -> None:
-        if not self._options.keep_s:
-            return
-        oldest_s = time.monotonic() - self._options.keep_s
-        for finished_s, path in [pair for pair in self._finished if pair[0] < oldest_s]:
-            self._finished.remove((finished_s, path))
-            path.unlink(missing_ok=True)
-            sums_path(path).unlink(missing_ok=True)
+        self._look_s = time.monotonic() + min(self.options.keep_s / RETENTION_LOOKS, LONGEST_LOOK_S)
+        try:
+            remove_old(self.options.folder, time.time() - self.options.keep_s)
+        except OSError as error:
+            self.counts.failures += 1
+            event("journal_not_cleared", 30, reason=reason(error))
+
+    def _count_lost(self, rows: int) -> None:
+        if self.options.full == "drop":
+            self.counts.dropped_rows += rows
+        else:
+            self.counts.refused_rows += rows
+
+    def _log_failure(self, source: Source, failure: str, **fields: int) -> None:
+        self.counts.failures += 1
+        event("journal_not_written", 40, model=source.model, version=source.version, **fields, reason=failure)

@@ -52,6 +52,7 @@ class Decoded(NamedTuple):
     rows: int  # that run
     note: Any = None
     added: int = 0  # of these rows, those that the caller did not send and does not see
+    places: Sequence[int] | None = None  # of the caller's rows in its request, where some of it are refused
 
 
 class Answer(NamedTuple):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchproof.installation import hint
 from batchproof.service import errors
@@ -36,6 +36,9 @@ from batchproof.service.server.tls import tls_of
 from batchproof.service.settings import Settings
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
 
+if TYPE_CHECKING:
+    from batchproof.service.journal.opening import ProcessJournal
+
 PROTOCOLS: tuple[type[WireProtocol], ...] = (
     *(Native, OpenInference, Invocations, Vertex, AzureMachineLearning),
     *(Version1, Version1Explain),
@@ -57,7 +60,9 @@ class App:
         """Deploy the models that loaded."""
         self.settings = settings
         self.protocols = tuple(protocols if protocols is not None else (protocol() for protocol in PROTOCOLS))
-        self.shared = Shared(settings, self.protocols, self._on_violation)
+        models = [one for versions in loaded.models.values() for one in versions.values()]
+        self.journal = _journal(settings, models)
+        self.shared = Shared(settings, self.protocols, self._on_violation, self.journal)
         self.authorization = _authorization(settings)
         self.tls = tls_of(settings)
         self.meters: dict[ModelKey, ModelMeter] = {}  # of every model ever deployed: counters never fall
@@ -65,7 +70,6 @@ class App:
         self.tell_violation: Callable[[str, int], None] = lambda _name, _version: None  # to the other workers
         self.is_stopping = False
         self.generation = 0  # how often the table of routes was made; what is derived from it compares this
-        models = [one for versions in loaded.models.values() for one in versions.values()]
         self._swap({deployment.key: deployment for deployment in map(self.deploy, models)}, loaded)
 
     def deploy(self, loaded: Model) -> Deployment:
@@ -115,7 +119,8 @@ class App:
         models = as_plain({key: meter.counts() for key, meter in self.meters.items()})
         now = {"queue_rows": self.shared.admission.queued_rows, "workers": 1}
         callers = self.authorization.counts() if self.authorization else {}
-        return {"models": models, "callers": callers, "now": now}
+        journal = {"journal": self.journal.counts()} if self.journal else {}
+        return {"models": models, "callers": callers, "now": now, **journal}
 
     @property
     def is_stuck(self) -> bool:
@@ -133,7 +138,10 @@ class App:
         empty = asyncio.Event()
         self.shared.admission.drain(empty.set)
         try:
-            await asyncio.wait_for(empty.wait(), self.settings.drain_s)
+            async with asyncio.timeout(self.settings.drain_s):
+                await empty.wait()
+                if self.journal is not None:
+                    await self.journal.flush()
         except TimeoutError:
             event("drain_timed_out", 30, rows=self.shared.admission.queued_rows)
 
@@ -229,6 +237,15 @@ def _authorization(settings: Settings) -> Authorization | None:
             raise SettingError(f"jwt_issuer needs PyJWT, which is not installed: {hint('jwt')}") from error
         tokens = TokenVerifier(settings.jwt_issuer, settings.jwt_audience, settings.jwt_keys)
     return Authorization(settings, tokens)
+
+
+def _journal(settings: Settings, models: Sequence[Model]) -> "ProcessJournal | None":
+    """Open the journal; None where nothing is kept. Raises SettingError."""
+    if not settings.journal:
+        return None
+    from batchproof.service.journal.opening import ProcessJournal
+
+    return ProcessJournal(settings, models)
 
 
 def default_name(settings: Settings, loaded: Registry) -> str | None:

@@ -13,6 +13,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from batchproof.service import errors
 from batchproof.service.errors import EngineError
@@ -21,6 +22,7 @@ from batchproof.service.inference.batcher import Batcher
 from batchproof.service.inference.model import Model
 from batchproof.service.invariance.audit import Audit, Watch
 from batchproof.service.invariance.violations import Records
+from batchproof.service.journal.keeping import ModelJournal
 from batchproof.service.logs import event
 from batchproof.service.metrics import Flow, ModelCounts, ModelKey, Tally
 from batchproof.service.protocols.interface import Limits, WireProtocol
@@ -28,11 +30,14 @@ from batchproof.service.server.endpoint import PredictEndpoint
 from batchproof.service.settings import Settings
 from batchproof.service.tables.streaming.body import Bounds
 from batchproof.service.tables.streaming.endpoint import TableEndpoint, TableSlots
+from batchproof.service.tables.streaming.stream import ROUTE as TABLES
 from batchproof.service.tables.streaming.stream import TableWorkers
+
+if TYPE_CHECKING:
+    from batchproof.service.journal.opening import ProcessJournal
 
 INLINE_S_ALONE = 0.001  # with a core to spare, requests that take longer than this leave the event loop
 INLINE_S_SHARED = 0.004  # without one, handing over costs more than it frees
-TABLES = "tables"  # the route of tables in metrics
 
 
 class Shared:
@@ -43,11 +48,13 @@ class Shared:
         settings: Settings,
         protocols: Sequence[WireProtocol],
         on_violation: Callable[[ModelKey], None],
+        journal: "ProcessJournal | None" = None,
     ) -> None:
         """Make them; `on_violation` is called on the event loop after a violation was recorded and logged."""
         self.settings = settings
         self.protocols = tuple(protocols)
         self.on_violation = on_violation
+        self.journal = journal
         self.limits = Limits(settings.max_rows, settings.error_limit, settings.max_body_bytes)
         self.admission = Admission(settings.queue_rows)
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="run")
@@ -59,6 +66,8 @@ class Shared:
         """Let the threads end."""
         self.executor.shutdown(wait=True, cancel_futures=True)
         self.table_executor.shutdown(wait=True, cancel_futures=True)
+        if self.journal is not None:
+            self.journal.close(self.settings.drain_s)
 
 
 class ModelMeter:
@@ -92,6 +101,7 @@ class Deployment:
     endpoints: Mapping[str, PredictEndpoint]  # by the name of the protocol
     table: TableEndpoint
     shared: Shared
+    journal: ModelJournal | None = None
 
     def paths(self, *, is_default: bool, is_newest: bool) -> dict[str, PredictEndpoint]:
         """Return the POST paths that answer for this model, and what answers there."""
@@ -110,8 +120,8 @@ class Deployment:
         return replace(
             self,
             model=model,
-            endpoints=_endpoints(model, self.batcher, self.meter, self.shared),
-            table=_table(model, self.batcher, self.meter, self.shared),
+            endpoints=_endpoints(model, self.batcher, self.meter, self.shared, self.journal),
+            table=_table(model, self.batcher, self.meter, self.shared, self.journal),
         )
 
     def withdraw(self) -> None:
@@ -145,8 +155,12 @@ def deploy(model: Model, shared: Shared, meter: ModelMeter) -> Deployment:
         give_way=None if has_spare_core(settings) else os.sched_yield,
     )
     batcher.flow = meter.flow
-    endpoints = _endpoints(model, batcher, meter, shared)
-    return Deployment(key, model, batcher, meter, endpoints, _table(model, batcher, meter, shared), shared)
+    journal = None if shared.journal is None else shared.journal.of(model)
+    if journal is not None:
+        weakref.finalize(batcher, journal.retire).atexit = False
+    endpoints = _endpoints(model, batcher, meter, shared, journal)
+    table = _table(model, batcher, meter, shared, journal)
+    return Deployment(key, model, batcher, meter, endpoints, table, shared, journal)
 
 
 def inline_s(settings: Settings) -> float:
@@ -161,7 +175,9 @@ def has_spare_core(settings: Settings) -> bool:
     return len(os.sched_getaffinity(0)) > settings.workers
 
 
-def _endpoints(model: Model, batcher: Batcher, meter: ModelMeter, shared: Shared) -> dict[str, PredictEndpoint]:
+def _endpoints(
+    model: Model, batcher: Batcher, meter: ModelMeter, shared: Shared, journal: ModelJournal | None
+) -> dict[str, PredictEndpoint]:
     key = ModelKey(model.manifest.name, model.manifest.version)
     return {
         protocol.name: PredictEndpoint(
@@ -172,15 +188,18 @@ def _endpoints(model: Model, batcher: Batcher, meter: ModelMeter, shared: Shared
             meter.tally(protocol.name),
             shared.settings.timeout_s,
             is_logged=shared.settings.access_log,
+            journal=journal,
         )
         for protocol in shared.protocols
     }
 
 
-def _table(model: Model, batcher: Batcher, meter: ModelMeter, shared: Shared) -> TableEndpoint:
+def _table(
+    model: Model, batcher: Batcher, meter: ModelMeter, shared: Shared, journal: ModelJournal | None
+) -> TableEndpoint:
     settings = shared.settings
     bounds = Bounds(shared.limits, settings.max_table_bytes, settings.timeout_s)
-    workers = TableWorkers(batcher, meter.tally(TABLES), shared.table_executor, settings.error_limit)
+    workers = TableWorkers(batcher, meter.tally(TABLES), shared.table_executor, settings.error_limit, journal)
     return TableEndpoint(model, workers, shared.table_slots, bounds)
 
 

@@ -7,6 +7,7 @@ here awaits, so a request costs no task, no future and no middleware of its own.
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from batchproof.service.errors import ServiceError
 from batchproof.service.inference.admission import Ticket
 from batchproof.service.inference.batcher import Batcher
+from batchproof.service.journal.keeping import ModelJournal
 from batchproof.service.logs import event
 from batchproof.service.metrics import ModelKey, Tally
 from batchproof.service.protocols.head import TIMEOUT_HEADER, RequestHead
@@ -23,7 +25,17 @@ from batchproof.service.protocols.interface import Answer, Call, Codec, WireProt
 class PredictEndpoint:
     """One model in one protocol."""
 
-    __slots__ = ("_batcher", "_codec", "_is_logged", "_rows_a_byte", "_tally", "_timeout_s", "key", "protocol")
+    __slots__ = (
+        "_batcher",
+        "_codec",
+        "_is_logged",
+        "_journal",
+        "_rows_a_byte",
+        "_tally",
+        "_timeout_s",
+        "key",
+        "protocol",
+    )
 
     def __init__(
         self,
@@ -35,14 +47,16 @@ class PredictEndpoint:
         timeout_s: float,
         *,
         is_logged: bool = False,
+        journal: ModelJournal | None = None,
     ) -> None:
         """Join the parts; `timeout_s` is the deadline of requests that name none, and the most that one may name.
 
-        With `is_logged` every request gets a line in the log.
+        With `is_logged` every request gets a line in the log, and a `journal` keeps every answer.
         """
         self.key = key
         self.protocol = protocol
         self._is_logged = is_logged
+        self._journal = journal
         self._codec = codec
         self._batcher = batcher
         self._tally = tally
@@ -51,13 +65,18 @@ class PredictEndpoint:
 
     def check_room(self, body_bytes: int, head: RequestHead) -> None:
         """Raise at once what a body of this length would get after it was read: 429, 503, or 400 for its deadline."""
+        if self._journal is not None:
+            self._journal.check_room()
         self._batcher.check_room(body_bytes * self._rows_a_byte, head.timeout_s(self._timeout_s))
 
     def handle(self, body: bytes, head: RequestHead, reply: Callable[[Answer], None]) -> Ticket | None:
         """Decode, admit and later answer; None where the request was refused at once."""
         started_s = time.perf_counter()
         call = Call(body, head.headers, head.request_id)
+        journal = self._journal if self._journal is not None and self._journal.is_chosen() else None
         try:
+            if journal is not None:
+                journal.check_room()
             timeout_s = head.timeout_s(self._timeout_s) if TIMEOUT_HEADER in head.special else self._timeout_s
             self._batcher.check_room(len(body) * self._rows_a_byte, timeout_s)
             decoded = self._codec.decode(call)
@@ -74,15 +93,20 @@ class PredictEndpoint:
                 encoding_s = time.perf_counter()
                 answer = self._codec.encode(call, decoded, outputs)
                 rows = decoded.rows - decoded.added
-                self._tally.answered(rows, encoding_s, started_s)
-                if self._is_logged:
-                    self._log(head, answer.status, started_s, rows=rows)
-                reply(answer)
+                if journal is not None and journal.holds and rows:
+                    send = partial(self._send, answer, head, rows, encoding_s, started_s, reply)
+                    release = partial(self._release, ticket, send, head, started_s, reply)
+                    journal.hold(release, head, self.protocol.name, decoded.arrays, rows, outputs, decoded.places)
+                    return
+                self._send(answer, head, rows, encoding_s, started_s, reply)
+                if journal is not None and rows:
+                    journal.keep(head, self.protocol.name, decoded.arrays, rows, outputs, decoded.places)
 
-            return self._batcher.submit(decoded.arrays, decoded.rows, timeout_s, finish)
+            ticket = self._batcher.submit(decoded.arrays, decoded.rows, timeout_s, finish)
         except ServiceError as error:
             reply(self._refused(error, head, started_s))
             return None
+        return ticket
 
     def refuse(self, error: ServiceError, head: RequestHead) -> Answer:
         """Return the refusal of a request that is not read to its end."""
@@ -92,6 +116,37 @@ class PredictEndpoint:
         """Forget a caller that went away."""
         self._batcher.cancel(ticket)
         self._tally.cancelled()
+
+    def _send(
+        self,
+        answer: Answer,
+        head: RequestHead,
+        rows: int,
+        encoding_s: float,
+        started_s: float,
+        reply: Callable[[Answer], None],
+    ) -> None:
+        self._tally.answered(rows, encoding_s, started_s)
+        if self._is_logged:
+            self._log(head, answer.status, started_s, rows=rows)
+        reply(answer)
+
+    def _release(
+        self,
+        ticket: Ticket,
+        send: Callable[[], None],
+        head: RequestHead,
+        started_s: float,
+        reply: Callable[[Answer], None],
+        error: ServiceError | None,
+    ) -> None:
+        """Send an answer that the journal has written, or the `error` that keeps it; nothing to a caller that left."""
+        if ticket.is_gone:
+            return
+        if error is None:
+            send()
+        else:
+            reply(self._refused(error, head, started_s))
 
     def _refused(self, error: ServiceError, head: RequestHead, started_s: float) -> Answer:
         self._tally.refused(error.code)

@@ -130,7 +130,7 @@ class NativeCodec:
         if not encoded.errors and asked == Options():
             return Decoded(arrays, run_rows)
         note = ResponsePlan(len(rows), encoded.kept, encoded.errors, asked)
-        return Decoded(arrays, run_rows, note, run_rows - len(encoded.kept))
+        return Decoded(arrays, run_rows, note, run_rows - len(encoded.kept), encoded.kept)
 
     def _unusual(self, note: ResponsePlan, outputs: Mapping[str, np.ndarray]) -> bytes:
         """Put each bad row's error in its place among the predictions, and what was asked for into the others."""

@@ -167,7 +167,12 @@ class RpcServer:
         model = self._model(head, request.model_name, request.model_version)
         deployment = self._app.deployments[ModelKey(model.manifest.name, model.manifest.version)]
         tally = deployment.meter.tally(ROUTE)
+        journal = deployment.journal
+        if journal is not None and not journal.is_chosen():
+            journal = None
         try:
+            if journal is not None:
+                journal.check_room()
             tensors = self._tensors_of(deployment)
             arrays, rows, wanted = tensors.read(request)
             tally.decode_s += time.perf_counter() - started_s
@@ -175,6 +180,8 @@ class RpcServer:
                 head.grant.charge(rows)
             timeout_s = min(context.time_remaining() or self._app.settings.timeout_s, self._app.settings.timeout_s)
             outputs = await async_run.run(deployment.batcher, arrays, rows, timeout_s)
+            if journal is not None and rows:
+                await journal.kept(head, ROUTE, arrays, rows, outputs)
         except ServiceError as error:
             tally.refused(error.code)
             raise

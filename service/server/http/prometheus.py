@@ -33,6 +33,7 @@ class _Collector:
         yield from _runs(models)
         yield _stages(models)
         yield from _callers(self._total.get("callers", {}))
+        yield from _journal(self._total.get("journal", {}))
         now = self._total.get("now", {})
         yield GaugeMetricFamily(
             "batchproof_queue_rows", "Rows admitted and not yet answered.", now.get("queue_rows", 0)
@@ -91,6 +92,18 @@ def _callers(callers: Mapping[str, Mapping[str, int]]) -> Iterator[Metric]:
         requests.add_metric([name, "refused"], counts["refused"])
         rows.add_metric([name], counts["rows"])
     yield from (requests, rows)
+
+
+def _journal(counts: Mapping[str, int]) -> Iterator[Metric]:
+    """Give what became of the rows that the journal was to keep; nothing where there is none."""
+    if not counts:
+        return
+    rows = CounterMetricFamily("batchproof_journal_rows", "Rows for the journal by outcome.", labels=("outcome",))
+    for outcome in ("written", "dropped", "refused"):
+        rows.add_metric([outcome], counts[f"{outcome}_rows"])
+    yield rows
+    yield CounterMetricFamily("batchproof_journal_failures", "Writes that the disk refused.", counts["failures"])
+    yield CounterMetricFamily("batchproof_journal_segments", "Segments that were finished.", counts["segments"])
 
 
 def _runs(models: Models) -> Iterator[Metric]:

@@ -11,6 +11,7 @@ import numpy as np
 from batchproof.service.errors import ServiceError
 from batchproof.service.inference import async_run as awaiting
 from batchproof.service.inference.batcher import Batcher
+from batchproof.service.journal.keeping import ModelJournal
 from batchproof.service.logs import event
 from batchproof.service.metrics import Tally
 from batchproof.service.tables.block import Block, Read
@@ -20,6 +21,7 @@ from batchproof.service.tables.streaming.table_request import TableRequest
 from batchproof.service.tables.writers.result_columns import Answered, refusal
 from batchproof.service.tables.writers.text import Writer
 
+ROUTE = "tables"  # of tables in metrics and in the journal
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
@@ -34,6 +36,7 @@ class TableWorkers(NamedTuple):
     tally: Tally
     executor: Executor
     error_limit: int  # how many bad rows a refusal lists
+    journal: ModelJournal | None = None
 
     async def step(self, make: Callable[[], Any]) -> Any:
         """Run in a thread."""
@@ -58,9 +61,14 @@ class Stream:
         self._inlet = inlet
         self._writer = writer
         self._rows = 0
+        self._read_rows = 0  # of the blocks so far, bad ones too
+        journal = shop.journal
+        self._journal = journal if journal is not None and journal.is_chosen() else None
 
     async def run(self, start: Callable[[], Awaitable[None]], send: Send) -> int:
         """Answer block by block and return the rows; raises ServiceError while nothing is sent, BrokenOffError later."""
+        if self._journal is not None:
+            self._journal.check_room()
         answers = self._answers()
         first = await anext(answers)
         await start()
@@ -123,7 +131,11 @@ class Stream:
         if rows:
             run = awaiting.run_patiently if self._rows else awaiting.run  # a full queue refuses what has not begun
             outputs = await run(self._shop.batcher, read.arrays, rows, self._call.timeout_s)
+            if self._journal is not None:
+                places = [self._read_rows + row for row in read.kept]
+                await self._journal.kept(self._call, ROUTE, read.arrays, rows, outputs, places)
         self._rows += rows
+        self._read_rows += block.rows
         data: bytes = await self._shop.step(
             partial(self._writer.write, Answered(block, read.kept, outputs, read.problems))
         )

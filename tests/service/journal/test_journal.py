@@ -19,9 +19,11 @@ import pytest
 from batchproof.service.bundle.signature import Signature
 from batchproof.service.errors import JournalError, SettingError
 from batchproof.service.features.encoder import Encoder
+from batchproof.service.journal import chain as chains
 from batchproof.service.journal import reader, segment, writer
+from batchproof.service.journal.chain import Options
 from batchproof.service.journal.entries import Entry, Source
-from batchproof.service.journal.writer import Journal, Options
+from batchproof.service.journal.writer import Journal
 from tests.bundles import random_rows, signature_of
 
 SIGNATURE: Signature = signature_of()
@@ -230,6 +232,7 @@ def test_a_disk_that_refuses_is_counted(tmp_path: Path, monkeypatch: pytest.Monk
     told: list[str | None] = []
     about = source()
     monkeypatch.setattr(writer, "RETRY_S", 0.0)
+    monkeypatch.setattr(chains, "RETRY_S", 0.0)
     journal = Journal(Options(tmp_path, full="refuse"))
     sound = segment._write_all
 
@@ -246,7 +249,7 @@ def test_a_disk_that_refuses_is_counted(tmp_path: Path, monkeypatch: pytest.Monk
     journal.close()
 
     assert told == [None, "segment: No space left on device", None]
-    assert (journal.counts.written_rows, journal.counts.dropped_rows) == (2, 1)
+    assert (journal.counts.written_rows, journal.counts.refused_rows, journal.counts.dropped_rows) == (2, 1, 0)
     assert {row["request_id"] for row in rows_of(tmp_path)} == {"id-0", "id-2"}
 
 
@@ -254,7 +257,8 @@ KILLED = """
 import pathlib, sys
 sys.path.insert(0, {root!r})
 from tests.service.journal.test_journal import entry, source
-from batchproof.service.journal.writer import Journal, Options
+from batchproof.service.journal.chain import Options
+from batchproof.service.journal.writer import Journal
 journal, about = Journal(Options(pathlib.Path(sys.argv[1]), full="refuse")), source()
 seed = 0
 while True:
@@ -280,19 +284,25 @@ def test_a_kill_loses_nothing_that_was_promised(tmp_path: Path, root: Path, mome
     assert {f"id-{seed}" for seed, _ in promised} <= {row["request_id"] for row in rows_of(tmp_path / "journal")}
 
 
-def test_old_segments_are_removed(tmp_path: Path) -> None:
-    """Finished segments older than `keep_s` go, oldest first, and what is left is still a sound chain."""
-    journal, about = Journal(Options(tmp_path, segment_bytes=1, keep_s=0.001)), source()
-    for seed in range(4):
-        journal.append(about, entry(seed=seed))
-        while journal.counts.segments <= seed:
-            time.sleep(0.005)
+def test_old_segments_are_removed(chain: Path) -> None:
+    """Segments older than `keep_s` go, whoever wrote them and unfinished ones too, and what is left has no problem."""
+    first, second, third = sorted(chain.glob("*.arrows"))
+    for path in (first, segment.sums_path(first), second):
+        os.utime(path, (time.time() - 100, time.time() - 100))
+    journal = Journal(Options(chain, keep_s=50.0))
+    deadline_s = time.monotonic() + 10
+    while second.exists() and time.monotonic() < deadline_s:
+        time.sleep(0.005)
     journal.close()
-    segments, problems = reader.check(tmp_path)
 
-    assert problems == []
-    assert 0 < len(segments) < 4
-    assert int(segments[-1].header["sequence"]) == 3
+    assert sorted(chain.iterdir()) == [third, segment.sums_path(third)]
+    assert reader.check(chain)[1] == []
+
+
+def test_rows_of_a_part_have_their_own_places(tmp_path: Path) -> None:
+    """Where some rows of a request were refused, the others keep the places that they had in it."""
+    written(tmp_path, entry(3, places=[1, 4, 5]), entry(2, 1))
+    assert [row["row"] for row in rows_of(tmp_path)] == [1, 4, 5, 0, 1]
 
 
 def test_the_header_says_what_answered(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from batchproof.service.bundle import reader as bundles
 from batchproof.service.bundle.signing import keys
 from batchproof.service.inference import model as loading
 from batchproof.service.inference.engine import EngineOptions
+from batchproof.service.journal.chain import Options
 from batchproof.service.journal.entries import Entry, Source
-from batchproof.service.journal.writer import Journal, Options
+from batchproof.service.journal.writer import Journal
 from tests.bundles import make_bundle, random_rows, reseal
 
 

@@ -1,0 +1,54 @@
+"""The settings of the journal."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, field_validator
+
+
+class JournalSettings(BaseModel):
+    """What is kept of each answer, where, and for how long."""
+
+    journal: str = Field("", description="folder of the journal, in which every answer is kept; empty: none is")
+    journal_full: Literal["drop", "refuse"] = Field(
+        "drop",
+        description="what happens where the journal's disk is full or too slow: answers leave and their rows are dropped and "
+        "counted; or no answer leaves that is not written, and its caller gets 503",
+    )
+    journal_share: float = Field(
+        1.0, gt=0, le=1, description="share of the requests that the journal keeps, drawn at random"
+    )
+    journal_leave_out: tuple[str, ...] = Field(
+        (), description="features that the journal does not keep, with commas between"
+    )
+    journal_hash: tuple[str, ...] = Field(
+        (), description="features of which the journal keeps a keyed hash in place of the value, with commas between"
+    )
+    journal_hash_key: str = Field("", description="file of the secret key of those hashes, at least 16 bytes")
+    journal_segment_bytes: int = Field(
+        64 << 20,
+        ge=1024,
+        le=1 << 40,
+        description="size at which a segment of the journal is finished and the next one begins",
+        json_schema_extra={"unit": "bytes"},
+    )
+    journal_segment_s: float = Field(
+        3600.0, ge=1, le=86400 * 366, description="age at which it is", json_schema_extra={"unit": "s"}
+    )
+    journal_keep_s: float = Field(
+        0.0,
+        ge=0,
+        le=86400 * 36600,
+        description="time after its last row at which a segment is removed, more than journal_segment_s; 0: never",
+        json_schema_extra={"unit": "s"},
+    )
+    journal_sync: Literal["never", "batch"] = Field(
+        "never",
+        description="when rows are forced to the disk: when the system does it, which a crash of the service survives; or "
+        "after each batch that is written, which a loss of power survives too",
+    )
+    journal_key: str = Field("", description="PEM file of the private key that signs finished segments")
+
+    @field_validator("journal_leave_out", "journal_hash", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
