@@ -26,7 +26,14 @@ def counts() -> dict[str, Any]:
     flow.queue_s = 0.25
     audits = {"looked": 4, "violations": 1}
     model = ModelCounts(flow.snapshot(), audits, {"native": tally.snapshot()})
-    return {"models": as_plain({FLOWERS: model}), "now": {"queue_rows": 7, "workers": 1}}
+    callers = {"ada": {"requests": 5, "refused": 1, "rows": 9}}
+    journal = {"written_rows": 8, "dropped_rows": 2, "refused_rows": 0, "failures": 1, "segments": 3}
+    return {
+        "models": as_plain({FLOWERS: model}),
+        "now": {"queue_rows": 7, "workers": 1},
+        "callers": callers,
+        "journal": journal,
+    }
 
 
 MODELS = [{"model": "flowers", "version": "1", "sha256": "ab", "arithmetic": "float32", "engine": "x", "device": "cpu"}]
@@ -103,6 +110,11 @@ def test_the_text_has_every_count() -> None:
         "batchproof_workers 1.0",
         'batchproof_failed_replies_total{model="flowers",version="1"} 0.0',
         'batchproof_events_total{event="workers_hung"} 0.0',
+        'batchproof_caller_requests_total{caller="ada",outcome="admitted"} 5.0',
+        'batchproof_caller_rows_total{caller="ada"} 9.0',
+        'batchproof_journal_rows_total{outcome="dropped"} 2.0',
+        "batchproof_journal_failures_total 1.0",
+        "batchproof_journal_segments_total 3.0",
     ):
         assert line in text.splitlines()
 
