@@ -13,6 +13,7 @@ from batchproof.service.bundle.manifest import FORMAT, FORMAT_VERSION
 from batchproof.service.bundle.signature import Signature
 from batchproof.service.features.encoder import Encoder
 from batchproof.service.inference.engine import Engine, EngineOptions
+from batchproof.training.export import reference
 from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
 
 CLASSES = {"binary": ["no", "yes"], "multiclass": ["red", "green", "blue"], "regression": None}
@@ -132,8 +133,13 @@ def make_bundle(
     graph: Graph | None = None,
     seed: int = 0,
     inputs: list[Content] | None = None,
+    *,
+    reference_rows: int = 0,
 ) -> Path:
-    """Write a bundle to models/<name>/<version> and return its folder."""
+    """Write a bundle to models/<name>/<version> and return its folder.
+
+    With `reference_rows` it has the statistics of so many random rows.
+    """
     signature = signature_of(task, inputs)
     exact = arithmetic == "exact"
     model = (graph or network(task, saturated=exact, seed=seed, inputs=inputs)).model(name).SerializeToString()
@@ -146,6 +152,10 @@ def make_bundle(
         json.dumps({"rows": rows, "outputs": {k: _stored(v) for k, v in outputs.items()}})
     )
     (folder / "report.html").write_text("<!doctype html><title>report</title>")
+    if reference_rows:
+        train = Encoder(signature).encode_rows(random_rows(signature, reference_rows, seed + 1)).arrays
+        outputs = Engine(model, EngineOptions(device="cpu")).run(train)
+        (folder / "reference.json").write_bytes(reference.serialise(signature, train, outputs, rare_rows=1))
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

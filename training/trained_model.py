@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from batchproof.service.bundle.reference import FILE as REFERENCE_FILE
 from batchproof.service.features import examples
 from batchproof.service.features.arrays import Arrays, Outputs
 from batchproof.service.features.encoder import Encoder
@@ -11,7 +12,7 @@ from batchproof.training import report
 from batchproof.training.data.dataset import Dataset
 from batchproof.training.data.leakage import Findings
 from batchproof.training.evaluation.evaluate import Evaluation
-from batchproof.training.export import bundle_writer, golden, provenance
+from batchproof.training.export import bundle_writer, golden, provenance, reference
 from batchproof.training.export.compile import CompiledModel
 from batchproof.training.export.destination import BundlePath
 from batchproof.training.fit.context import Fitted
@@ -52,6 +53,7 @@ def write(model: Model, evaluation: Evaluation, findings: Findings, destination:
     files = {
         "model.onnx": model.compiled.model,
         "golden.json": _golden(model, rows),
+        REFERENCE_FILE: _reference(model),
         "report.html": report.render(facts),
         "weights.safetensors": weights.serialise(model.compiled.weights),
     }
@@ -67,6 +69,13 @@ def _synthetic_rows(model: Model) -> list[list[Any]]:
 def _example(data: Dataset, rows: list[list[Any]]) -> dict[str, Any]:
     """Return a synthetic row by name, as an example for people."""
     return examples.named(data.signature, examples.rows(data.signature, rows)[0])
+
+
+def _reference(model: Model) -> bytes:
+    """Return the statistics of the training rows, and of the predictions for the rows that metrics are measured on."""
+    data = model.data
+    outputs = model.run(data.arrays[data.evaluation_part])
+    return reference.serialise(data.signature, data.arrays["train"], outputs, model.settings.rare_rows)
 
 
 def _golden(model: Model, rows: list[list[Any]]) -> bytes:

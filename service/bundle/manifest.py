@@ -12,7 +12,8 @@ from batchproof.service.bundle.conformal import Conformal
 from batchproof.service.bundle.signature import Closed, Signature, Task, Tensor
 
 FORMAT = "batchproof-bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # what is written
+READABLE_VERSIONS = (1, 2)  # version 1 has no reference.json
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -37,7 +38,7 @@ class Manifest(Closed):
     """The whole of bundle.json."""
 
     format: Literal["batchproof-bundle"]
-    format_version: Literal[1]
+    format_version: Literal[1, 2]
     sha256: Sha256  # the seal over bundle.json itself: service/bundle/checksum.py
     name: Name
     version: Annotated[int, Field(ge=1)]

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from batchproof.service.bundle import golden, strict_json
+from batchproof.service.bundle import golden, reference, strict_json
 from batchproof.service.bundle.checksum import is_intact
 from batchproof.service.bundle.golden import Golden
 from batchproof.service.bundle.graph import check as graph_check
 from batchproof.service.bundle.graph.nodes import Graph
-from batchproof.service.bundle.manifest import FORMAT, FORMAT_VERSION, Manifest
+from batchproof.service.bundle.manifest import FORMAT, READABLE_VERSIONS, Manifest
+from batchproof.service.bundle.reference import Reference
 from batchproof.service.bundle.safe_folder import Folder, opened
 from batchproof.service.bundle.signing import SIGNATURE_FILE
 from batchproof.service.bundle.signing.trust import Signed, TrustPolicy
@@ -22,6 +23,8 @@ from batchproof.service.errors import BundleError
 
 REQUIRED = frozenset({"model.onnx", "golden.json"})
 OPTIONAL = frozenset({"report.html", "weights.safetensors"})  # hashed, never parsed here
+OPTIONAL_SINCE_2 = frozenset({reference.FILE})  # read and checked where it is there
+_READABLE = " and ".join(map(str, READABLE_VERSIONS))
 REPORT_BYTES = 8 << 20  # the most of a report that is sent
 
 
@@ -45,6 +48,7 @@ class Bundle:
     golden: Golden
     signer: str | None = None  # who signed all files, where signatures are checked
     unsigned: str | None = None  # why no signature counts, where one is wanted but not required
+    reference: Reference | None = None  # statistics of the training rows, where the bundle has them
 
 
 def read(folder: Path, limits: Limits | None = None, trust: TrustPolicy | None = None) -> Bundle:
@@ -62,11 +66,13 @@ def read(folder: Path, limits: Limits | None = None, trust: TrustPolicy | None =
         _check_file_set(manifest, files.names() - {SIGNATURE_FILE})
         model = _checked(files, manifest, "model.onnx", limits.model_bytes)
         golden_raw = _checked(files, manifest, "golden.json", limits.json_bytes)
+        statistics_raw = _statistics(files, manifest, limits.json_bytes)
         for name in OPTIONAL & manifest.files.keys():
             _check_entry(manifest, name, *files.digest(name, limits.other_bytes))
     graph = graph_check.check(model, manifest)
     signer = signed.signer if signed else None
-    return Bundle(folder, manifest, model, graph, golden.parse(golden_raw, manifest), signer, unsigned)
+    statistics = reference.parse(statistics_raw, manifest) if statistics_raw is not None else None
+    return Bundle(folder, manifest, model, graph, golden.parse(golden_raw, manifest), signer, unsigned, statistics)
 
 
 def report(bundle: Bundle, max_bytes: int = REPORT_BYTES) -> bytes:
@@ -99,10 +105,9 @@ def _manifest(raw: bytes) -> Manifest:
         raise BundleError(f"bundle.json {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise BundleError(f'bundle.json is not a bundle\'s: its field format must be "{FORMAT}"')
-    if content.get("format_version") != FORMAT_VERSION:
-        raise BundleError(
-            f"bundle.json has format_version {content.get('format_version')!r:.40}; this service reads {FORMAT_VERSION}"
-        )
+    version = content.get("format_version")
+    if type(version) is not int or version not in READABLE_VERSIONS:
+        raise BundleError(f"bundle.json has format_version {version!r:.40}; this service reads {_READABLE}")
     try:
         manifest = Manifest.model_validate_json(raw, strict=True)
     except ValidationError as error:
@@ -120,14 +125,25 @@ def _first_problem(error: ValidationError) -> str:
 
 def _check_file_set(manifest: Manifest, present: set[str]) -> None:
     listed = set(manifest.files)
-    for name in sorted(listed - REQUIRED - OPTIONAL):
-        raise BundleError(f"bundle.json lists {name!r:.80}; a bundle holds only {_names(REQUIRED | OPTIONAL)}")
+    allowed = REQUIRED | OPTIONAL | (OPTIONAL_SINCE_2 if manifest.format_version > 1 else frozenset())
+    for name in sorted(listed - allowed):
+        version = manifest.format_version
+        raise BundleError(
+            f"bundle.json lists {name!r:.80}; a bundle of format version {version} holds only {_names(allowed)}"
+        )
     for name in sorted(REQUIRED - listed):
         raise BundleError(f"bundle.json does not list {name}")
     for name in sorted(listed - present):
         raise BundleError(f"{name} is missing: bundle.json lists it")
     for name in sorted(present - listed - {"bundle.json"}):
         raise BundleError(f"{name!r:.80} is in the folder but bundle.json does not list it")
+
+
+def _statistics(files: Folder, manifest: Manifest, max_bytes: int) -> bytes | None:
+    """Return reference.json, checked; None where the bundle has none."""
+    if reference.FILE not in manifest.files:
+        return None
+    return _checked(files, manifest, reference.FILE, max_bytes)
 
 
 def _checked(files: Folder, manifest: Manifest, name: str, max_bytes: int) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any
 
 from batchproof.service.bundle import reader as bundles
 from batchproof.service.bundle.reader import Bundle
+from batchproof.service.bundle.reference import FILE as REFERENCE_FILE
 from batchproof.service.cli.parser import Arguments
 from batchproof.service.errors import USAGE, BundleError
 from batchproof.service.features.arrays import Arrays
@@ -80,8 +81,10 @@ def rewrite(folder: Path, headroom: float, table: Path | None) -> Path:
         "golden.json": golden.serialise(old.golden.rows, runner.run([rows])[0]),
         "weights.safetensors": stored.read_bytes(),
     }
-    if (folder / "report.html").is_file():
-        files["report.html"] = (folder / "report.html").read_bytes()
+    # The statistics hold for the exact version too: its predictions differ by less than the width of a cell.
+    for name in ("report.html", REFERENCE_FILE):
+        if name in old.manifest.files:
+            files[name] = (folder / name).read_bytes()
     return bundle.write(folder.parent.parent, content(old, folder, arithmetic), files)
 
 
