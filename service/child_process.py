@@ -200,9 +200,14 @@ def _work(work: Work, arguments: tuple[Any, ...], bounds: Bounds, sink: int) -> 
         os._exit(status)
 
 
+def die_with_parent() -> None:
+    """Let the system kill this process when the thread that started it ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _confine(bounds: Bounds) -> None:
     """Bind this process by its bounds, and its life to the parent's."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     faulthandler.disable()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
@@ -210,7 +215,7 @@ def _confine(bounds: Bounds) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if bounds.is_strict:
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        allowed = _private_bytes() + bounds.memory_bytes
+        allowed = private_bytes() + bounds.memory_bytes
         resource.setrlimit(resource.RLIMIT_DATA, (allowed if hard < 0 else min(allowed, hard), hard))
     with contextlib.suppress(OSError):  # where memory ends for all, the child goes first
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
@@ -229,7 +234,7 @@ def _resident_bytes(pid: int) -> int:
     return int(pages[1]) * resource.getpagesize() if len(pages) > 1 else 0
 
 
-def _private_bytes() -> int:
+def private_bytes() -> int:
     """Return the writable memory that this process has of its own, used or not."""
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     return next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmData"))

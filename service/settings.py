@@ -102,6 +102,13 @@ class ServingSettings(BaseModel):
     table_requests: int = Field(
         8, ge=1, le=256, description="most tables that one worker answers at a time; beyond it requests get 429"
     )
+    table_memory_bytes: int = Field(
+        1 << 30,
+        ge=64 << 20,
+        le=1 << 44,
+        description="most memory that the process which reads one Parquet table of a caller may take",
+        json_schema_extra={"unit": "bytes"},
+    )
     queue_rows: int = Field(
         200_000,
         ge=1,

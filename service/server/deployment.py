@@ -28,6 +28,7 @@ from batchproof.service.metrics import Flow, ModelCounts, ModelKey, Tally
 from batchproof.service.protocols.interface import Limits, WireProtocol
 from batchproof.service.server.endpoint import PredictEndpoint
 from batchproof.service.settings import Settings
+from batchproof.service.tables.sandbox.remote import RemoteReader
 from batchproof.service.tables.streaming.body import Bounds
 from batchproof.service.tables.streaming.endpoint import TableEndpoint, TableSlots
 from batchproof.service.tables.streaming.stream import ROUTE as TABLES
@@ -60,12 +61,14 @@ class Shared:
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="run")
         self.table_executor: Executor = ThreadPoolExecutor(2 * settings.table_requests, thread_name_prefix="table")
         self.table_slots = TableSlots(settings.table_requests)
+        self.table_reader = RemoteReader(settings.table_memory_bytes)
         self.records = Records(Path(settings.audit_folder) if settings.audit_folder else None)
 
     def close(self) -> None:
         """Let the threads end."""
         self.executor.shutdown(wait=True, cancel_futures=True)
         self.table_executor.shutdown(wait=True, cancel_futures=True)
+        self.table_reader.close()
         if self.journal is not None:
             self.journal.close(self.settings.drain_s)
 
@@ -199,7 +202,9 @@ def _table(
 ) -> TableEndpoint:
     settings = shared.settings
     bounds = Bounds(shared.limits, settings.max_table_bytes, settings.timeout_s)
-    workers = TableWorkers(batcher, meter.tally(TABLES), shared.table_executor, settings.error_limit, journal)
+    workers = TableWorkers(
+        batcher, meter.tally(TABLES), shared.table_executor, settings.error_limit, shared.table_reader, journal
+    )
     return TableEndpoint(model, workers, shared.table_slots, bounds)
 
 

@@ -4,7 +4,7 @@ from typing import BinaryIO
 
 from batchproof.service.inference.model import Model
 from batchproof.service.tables.block import Blocks, Reading
-from batchproof.service.tables.formats import ARROW_FILE, ARROW_STREAM, CSV, JSON, LINES, TSV, Format, pyarrow
+from batchproof.service.tables.formats import CSV, JSON, LINES, TSV, Format, pyarrow
 from batchproof.service.tables.parameters import Parameters
 from batchproof.service.tables.readers.csv_records import SIGNS
 from batchproof.service.tables.readers.delimited import text_blocks
@@ -21,10 +21,9 @@ def blocks_of(file: BinaryIO, found: Format, reading: Reading) -> Blocks:
     if found == LINES:
         return line_blocks(file, reading)
     pyarrow(found)
-    from batchproof.service.tables.readers import arrow as columnar
+    from batchproof.service.tables.readers.arrow import columnar_blocks
 
-    readers = {ARROW_STREAM: columnar.stream_blocks, ARROW_FILE: columnar.file_blocks}
-    return readers.get(found, columnar.parquet_blocks)(file, reading)
+    return columnar_blocks(file, found, reading)
 
 
 def writer_of(

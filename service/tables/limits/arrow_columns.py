@@ -30,9 +30,18 @@ def check_texts(batch: pa.RecordBatch, unpacking: Unpacking) -> None:
         elif pa.types.is_dictionary(column.type) and pa.types.is_fixed_size_binary(column.type.value_type):
             total += column.type.value_type.byte_width * len(column)
         elif pa.types.is_string_view(column.type) or pa.types.is_binary_view(column.type):
-            views = np.frombuffer(column.buffers()[1], np.int32)[4 * column.offset :]  # each begins with its length
-            total += int(views[: 4 * len(column) : 4].sum(dtype=np.int64))
+            total += _viewed_bytes(column)
+        elif is_text(column.type):
+            total += column.nbytes
     unpacking.check(total)
+
+
+def _viewed_bytes(column: Any) -> int:
+    """Return what the values of a column of views take: each view has four int32, of which the first is a length."""
+    if not len(column):
+        return 0
+    views = np.frombuffer(column.buffers()[1], np.int32, 4 * (column.offset + len(column)))
+    return int(views[4 * column.offset :: 4].sum(dtype=np.int64))
 
 
 def is_text(kind: Any) -> bool:

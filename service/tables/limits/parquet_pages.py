@@ -30,22 +30,37 @@ def check_pages(file: BinaryIO, metadata: Any, unpacking: Unpacking) -> None:
 def _check_chunk(file: BinaryIO, chunk: Any, unpacking: Unpacking, most: int, *, is_nested: bool) -> int:
     """Return the number of pages."""
     starts = [chunk.data_page_offset, *([chunk.dictionary_page_offset] if chunk.has_dictionary_page else [])]
-    at = min(start for start in starts if start > 0)
+    at = min((start for start in starts if start > 0), default=0)
+    if not at:
+        raise OSError("a column has no page")
     end = at + chunk.total_compressed_size
     pages = values = 0
     while at < end:
         header, size = _header(file, at)
-        if header.get(PACKED, -1) < 0 or header.get(UNPACKED, -1) < 0:
-            raise OSError("a page has no size")
-        unpacking.add(header[UNPACKED])
-        values += sum(header.get(kind, {}).get(VALUES, 0) for kind in DATA_PAGES)
+        unpacking.add(_number(header, UNPACKED))
+        values += sum(_values(header, kind) for kind in DATA_PAGES if kind in header)
         if is_nested:
             unpacking.check(values * NESTED_BYTES)
-        at += size + header[PACKED]
+        at += size + _number(header, PACKED)
         pages += 1
         if pages > most:
             raise ServiceError(413, "too_many_pages", f"A Parquet file may have at most {MOST_PAGES} pages.")
     return pages
+
+
+def _number(struct: dict[int, Any], field: int) -> int:
+    """Return a number that a struct must have; raises OSError where it has none, or a negative one."""
+    value = struct.get(field)
+    if not isinstance(value, int) or value < 0:
+        raise OSError("a page's header has no size")
+    return value
+
+
+def _values(header: dict[int, Any], kind: int) -> int:
+    page = header[kind]
+    if not isinstance(page, dict):
+        raise OSError("a page's header is not one")
+    return _number(page, VALUES)
 
 
 def _header(file: BinaryIO, at: int) -> tuple[dict[int, Any], int]:

@@ -4,7 +4,6 @@ Categories, and other values of which many are equal, are made distinct by Arrow
 function that encodes training columns, so a code here is a code there.
 """
 
-import io
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, BinaryIO
@@ -12,20 +11,17 @@ from typing import Any, BinaryIO
 import numpy as np
 import orjson
 import pyarrow as pa
-from pyarrow import ipc, parquet
 
 from batchproof.service.bundle.signature import Feature
-from batchproof.service.errors import ServiceError, first_line
+from batchproof.service.errors import first_line
 from batchproof.service.features.columns import encode_column, json_value
 from batchproof.service.tables.block import Blocks, Column, Read, Reading, invalid_table, places_of, read_columns
-from batchproof.service.tables.limits.arrow_columns import check_flat, check_texts, is_text
-from batchproof.service.tables.limits.arrow_messages import CheckedMessages
+from batchproof.service.tables.formats import Format
 from batchproof.service.tables.limits.budget import Unpacking
-from batchproof.service.tables.limits.parquet_pages import check_pages
 from batchproof.service.tables.readers.arrow_types import index_names, plain_type
 from batchproof.service.tables.readers.cells import cell_of, whole
+from batchproof.service.tables.readers.record_batches import READERS, ArrowFaults, checked_batches
 
-BUFFER_BYTES = 1 << 18  # of one column of a Parquet file
 REPEATING = (  # types whose values are worth making distinct
     pa.types.is_string,
     pa.types.is_large_string,
@@ -126,7 +122,7 @@ def json_values(array: pa.Array) -> list[Any]:
         if pa.types.is_timestamp(array.type):  # Python has no nanoseconds
             array = _bounded(array).cast(pa.timestamp("us", array.type.tz), safe=False)
         return [json_value(value) for value in array.to_pylist()]
-    except (pa.ArrowException, ValueError, OverflowError) as error:
+    except (pa.ArrowException, ValueError, ArithmeticError) as error:
         raise invalid_table(f"A column of {array.type} holds what JSON cannot: {first_line(error)}.") from error
 
 
@@ -161,105 +157,33 @@ def _by_dictionary(feature: Feature, array: pa.Array) -> np.ndarray:
     return encoded
 
 
-def stream_blocks(file: BinaryIO, reading: Reading) -> Blocks:
-    """Read an Arrow IPC stream; raises 400 where it is broken and 422 for columns that do not fit."""
-    unpacking = Unpacking(reading.max_bytes)
-    checked = io.BufferedReader(CheckedMessages(file, unpacking)) if unpacking.is_bounded else file
-    with ArrowFaults("arrow_stream"), ipc.open_stream(checked) as stream:
-        yield from record_blocks(stream.schema, stream, reading, unpacking)
+def columnar_blocks(file: BinaryIO, table_format: Format, reading: Reading) -> Blocks:
+    """Read a table of typed columns in this process; raises 400 where it is broken and 422 for columns that do not fit."""
+    read = READERS[table_format.name]
+    batches = read(file, partial(choose, reading), reading.block_rows, Unpacking(reading.max_bytes))
+    yield from blocks_from(batches, reading)
 
 
-def file_blocks(file: BinaryIO, reading: Reading) -> Blocks:
-    """Read an Arrow IPC file, which needs a file that can be searched."""
-    with ArrowFaults("arrow_file"), ipc.open_file(file) as opened:
-        batches = (opened.get_batch(place) for place in range(opened.num_record_batches))
-        yield from record_blocks(opened.schema, batches, reading, Unpacking(reading.max_bytes))
+def choose(reading: Reading, names: Sequence[str], index: frozenset[str]) -> Sequence[str]:
+    """Return which of a table's columns are read: all where they are part of the answer; raises 422."""
+    places_of(names, reading, index)
+    return names if reading.parameters.answer == "append" else reading.encoder.names
 
 
-def parquet_blocks(file: BinaryIO, reading: Reading) -> Blocks:
-    """Read a Parquet file, which needs a file that can be searched."""
-    unpacking = Unpacking(reading.max_bytes)
-    with ArrowFaults("parquet"), _parquet_file(file, unpacking) as opened:
-        schema = opened.schema_arrow
-        if unpacking.is_bounded:
-            check_pages(file, opened.metadata, unpacking)
-            fixed = sum(kind.byte_width for kind in schema.types if pa.types.is_fixed_size_binary(kind))
-            unpacking.check(fixed * reading.block_rows)
-        places_of(schema.names, reading, index_names(schema.metadata))
-        names = schema.names if reading.parameters.answer == "append" else list(reading.encoder.names)
-        unpacking.check_values(opened.metadata.num_rows * len(names))
-        batches = opened.iter_batches(batch_size=reading.block_rows, columns=names)
-        yield from record_blocks(
-            pa.schema([schema.field(name) for name in names], schema.metadata), batches, reading, unpacking
-        )
-
-
-def _parquet_file(file: BinaryIO, unpacking: Unpacking) -> parquet.ParquetFile:
-    """Open a file whose column chunks are read piece by piece: a row group may be larger than memory.
-
-    A stranger's texts stay what they are in the file, an index into a page of distinct ones: a short page may name one
-    long text for every row.
-    """
-    # An INT96 timestamp of nanoseconds would wrap around outside of the years 1677 to 2262.
-    ways = {"pre_buffer": False, "buffer_size": BUFFER_BYTES, "coerce_int96_timestamp_unit": "us"}
-    if not unpacking.is_bounded:
-        return parquet.ParquetFile(file, **ways)
-    with parquet.ParquetFile(file) as opened:
-        texts = [field.name for field in opened.schema_arrow if is_text(field.type)]
-    return parquet.ParquetFile(file, read_dictionary=texts, **ways)
-
-
-def batch_blocks(schema: pa.Schema, batches: Iterator[pa.RecordBatch], reading: Reading) -> Blocks:
-    """Read record batches that are in memory."""
-    with ArrowFaults("arrow"):
-        yield from record_blocks(schema, batches, reading, Unpacking(None))
-
-
-def record_blocks(
-    schema: pa.Schema, batches: Iterator[pa.RecordBatch], reading: Reading, unpacking: Unpacking
-) -> Blocks:
-    """Cut record batches into blocks; raises 422 for columns that do not fit."""
-    places = places_of(schema.names, reading, index_names(schema.metadata))
-    if unpacking.is_bounded:
-        appends = reading.parameters.answer == "append"
-        check_flat([field for field in schema if appends or field.name in reading.encoder.names])
+def blocks_from(batches: Iterator[pa.RecordBatch], reading: Reading) -> Blocks:
+    """Make blocks of checked record batches, each short enough, that have the columns of every feature."""
     first = 0
+    places: Sequence[int] = ()
     for batch in batches:
-        unpacking.add_values(batch.num_rows * len(schema))
-        batch.validate(full=True)  # before anything follows the offsets that a stranger wrote
-        for start in range(0, batch.num_rows, reading.block_rows):
-            part = batch.slice(start, reading.block_rows)
-            if unpacking.is_bounded:
-                check_texts(part, unpacking)
-            yield ArrowBlock(_as_in(schema, part), first + start, reading, places)
+        if not places:
+            names = batch.schema.names
+            places = [names.index(name) for name in reading.encoder.names]
+        yield ArrowBlock(batch, first, reading, places)
         first += batch.num_rows
-    if first == 0:  # a table without a row has columns too
-        yield ArrowBlock(pa.RecordBatch.from_pylist([], schema), 0, reading, places)
 
 
-def _as_in(schema: pa.Schema, batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return the batch with the types of the table's own schema."""
-    if batch.schema.types == schema.types:
-        return batch
-    columns = zip(batch.columns, schema.types, strict=True)
-    return pa.RecordBatch.from_arrays([column.cast(kind) for column, kind in columns], schema=schema)
-
-
-class ArrowFaults:
-    """Turns what Arrow raises on broken input into a refusal."""
-
-    def __init__(self, name: str) -> None:
-        """Name the format of the input."""
-        self._name = name
-
-    def __enter__(self) -> None:
-        """Begin."""
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Refuse."""
-        if isinstance(error, pa.ArrowNotImplementedError):
-            raise invalid_table(f"The table has a column of a type that is not taken: {first_line(error)}.") from error
-        if isinstance(error, pa.ArrowException | OSError | UnicodeDecodeError):
-            raise ServiceError(
-                400, "broken_table", f"The table is not {self._name}, or is cut off: {first_line(error)}."
-            ) from error
+def batch_blocks(schema: pa.Schema, batches: Iterator[pa.RecordBatch], reading: Reading, name: str = "arrow") -> Blocks:
+    """Read record batches of our own, which have any size."""
+    with ArrowFaults(name):
+        names = choose(reading, schema.names, index_names(schema.metadata))
+        yield from blocks_from(checked_batches(schema, names, batches, reading.block_rows, Unpacking(None)), reading)

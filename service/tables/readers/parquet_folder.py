@@ -11,9 +11,9 @@ from pyarrow import fs, parquet
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.encoder import listed
 from batchproof.service.tables.block import Blocks, Reading, invalid_table, places_of
-from batchproof.service.tables.limits.budget import Unpacking
-from batchproof.service.tables.readers.arrow import ArrowFaults, record_blocks
+from batchproof.service.tables.readers.arrow import batch_blocks
 from batchproof.service.tables.readers.arrow_types import index_names
+from batchproof.service.tables.readers.record_batches import ArrowFaults
 
 
 def folder_blocks(folder: Path, files: Sequence[Path], reading: Reading) -> Blocks:
@@ -23,7 +23,7 @@ def folder_blocks(folder: Path, files: Sequence[Path], reading: Reading) -> Bloc
         schema = dataset.schema
         places_of(schema.names, reading, index_names(schema.metadata))
         batches = dataset.to_batches(batch_size=reading.block_rows, use_threads=False)
-        yield from record_blocks(schema, batches, reading, Unpacking(reading.max_bytes))
+        yield from batch_blocks(schema, batches, reading, "a folder of Parquet")
 
 
 def folder_dataset(folder: Path, files: Sequence[Path]) -> Any:

@@ -12,6 +12,7 @@ from batchproof.service.protocols.interface import Limits
 from batchproof.service.tables.block import Block, Blocks, Read, Reading
 from batchproof.service.tables.codecs import blocks_of
 from batchproof.service.tables.formats import JSON, PARQUET, Format
+from batchproof.service.tables.sandbox.remote import RemoteReader
 from batchproof.service.tables.streaming.body_file import BodyFile
 
 Message = MutableMapping[str, Any]
@@ -57,8 +58,13 @@ async def pump(receive: Receive, inlet: BodyFile, bounds: Bounds, on_gone: Calla
             is_whole = True
 
 
-def read_blocks(source: Format, file: BinaryIO, reading: Reading, bounds: Bounds) -> Iterator[tuple[Block, Read]]:
-    """Yield blocks with their rows as arrays; runs in a thread. Raises ServiceError."""
+def read_blocks(
+    source: Format, inlet: BodyFile, file: BinaryIO, reading: Reading, bounds: Bounds, remote: RemoteReader
+) -> Iterator[tuple[Block, Read]]:
+    """Yield blocks with their rows as arrays; runs in a thread. Raises ServiceError, and GoneError.
+
+    `file` is what comes out of `inlet`, unpacked. Parquet's reader may end its process: it has one of its own, `remote`.
+    """
     blocks: Blocks
     if source == JSON:
         from batchproof.service.tables.readers.json_rows import object_blocks
@@ -66,7 +72,7 @@ def read_blocks(source: Format, file: BinaryIO, reading: Reading, bounds: Bounds
         blocks = object_blocks(file, reading, bounds.limits.max_body_bytes)
     elif source == PARQUET:
         with spooled(file, bounds.max_bytes) as whole:
-            yield from ((block, block.read()) for block in blocks_of(whole, source, reading))
+            yield from ((block, block.read()) for block in remote.blocks(whole, source, reading, inlet.check))
         return
     else:
         blocks = blocks_of(file, source, reading)

@@ -54,6 +54,12 @@ class BodyFile(io.RawIOBase):
         self._has_room.set()
         self._has_ended.set()
 
+    def check(self) -> None:
+        """Raise what ended the body, also where it had come to its end before: a caller that left; called in the thread."""
+        with self._changed:
+            if self._fault is not None:
+                raise self._fault
+
     async def drop_rest(self) -> None:
         """Read the rest of the body and forget it, up to its end: a caller may read no answer before; called on the loop."""
         with self._changed:

@@ -12,6 +12,7 @@ say in a last line why.
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from importlib.util import find_spec
 
 import orjson
 
@@ -21,7 +22,8 @@ from batchproof.service.metrics import ModelKey
 from batchproof.service.protocols.head import RequestHead
 from batchproof.service.tables.block import Reading
 from batchproof.service.tables.codecs import writer_of
-from batchproof.service.tables.formats import pyarrow
+from batchproof.service.tables.formats import PARQUET, pyarrow
+from batchproof.service.tables.sandbox.remote import RemoteReader
 from batchproof.service.tables.streaming.body import Bounds, GoneError, Receive, pump, read_blocks
 from batchproof.service.tables.streaming.body_file import BodyFile, opened
 from batchproof.service.tables.streaming.stream import Send, Stream, TableWorkers
@@ -87,13 +89,12 @@ class TableEndpoint:
     async def _answer(
         self, request: TableRequest, receive: Receive, send: Send, extra_headers: Sequence[tuple[bytes, bytes]]
     ) -> int:
-        for table_format in (request.source, request.target):
-            if table_format.needs_pyarrow:
-                pyarrow(table_format)
+        if request.source.needs_pyarrow or request.target.needs_pyarrow:
+            await self._workers.step(partial(_load, request, self._workers.remote))
         inlet = BodyFile(asyncio.get_running_loop())
         file = opened(inlet, request.encoding, self._bounds.max_bytes)
         reading = Reading(self._model.encoder, request.parameters, BLOCK_ROWS, self._bounds.max_bytes)
-        blocks = read_blocks(request.source, file, reading, self._bounds)
+        blocks = read_blocks(request.source, inlet, file, reading, self._bounds, self._workers.remote)
         stream = Stream(
             self._workers,
             request,
@@ -115,6 +116,15 @@ class TableEndpoint:
         finally:
             filling.cancel()
             inlet.end(GoneError())
+
+
+def _load(request: TableRequest, remote: RemoteReader) -> None:
+    """Load what the formats of body and answer need, in a thread: the first time it takes a while; raises 415, 503."""
+    if request.source == PARQUET and find_spec("pyarrow"):
+        remote.warm()  # it loads the same beside us
+    for table_format in (request.source, request.target):
+        if table_format.needs_pyarrow:
+            pyarrow(table_format)
 
 
 async def _start(send: Send, headers: Sequence[tuple[bytes, bytes]]) -> None:

@@ -15,6 +15,7 @@ from batchproof.service.journal.keeping import ModelJournal
 from batchproof.service.logs import event
 from batchproof.service.metrics import Tally
 from batchproof.service.tables.block import Block, Read
+from batchproof.service.tables.sandbox.remote import RemoteReader
 from batchproof.service.tables.streaming.body_file import BodyFile
 from batchproof.service.tables.streaming.response_buffer import ResponseBuffer
 from batchproof.service.tables.streaming.table_request import TableRequest
@@ -36,6 +37,7 @@ class TableWorkers(NamedTuple):
     tally: Tally
     executor: Executor
     error_limit: int  # how many bad rows a refusal lists
+    remote: RemoteReader
     journal: ModelJournal | None = None
 
     async def step(self, make: Callable[[], Any]) -> Any:
