@@ -139,7 +139,7 @@ def json_fault(body: bytes, error: ValueError) -> str:
     except UnicodeDecodeError as found:
         return f"it is not UTF-8 at byte {found.start}"
     token = NO_NUMBER.match(text, getattr(error, "pos", 0))
-    return f"{token[0]} is no JSON, write null for a missing value" if token else str(getattr(error, "msg", error))
+    return f"{token[0]} is not valid JSON; use null for a missing value" if token else str(getattr(error, "msg", error))
 
 
 def overloaded(queued_rows: int, limit_rows: int, retry_after_s: int = 1) -> ServiceError:
@@ -177,7 +177,7 @@ def withdrawn(name: str) -> ServiceError:
     return ServiceError(
         503,
         "withdrawn",
-        f"The model {name!r} was withdrawn: a row's bits were seen to depend on its batch on this host.",
+        f"The model {name!r} was withdrawn: an audit on this host found that a row's bits depend on its batch.",
     )
 
 

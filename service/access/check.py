@@ -30,7 +30,7 @@ class Access:
         credential = _credential(headers)
         certified = self._keys.certified(peer) if credential is None and peer and self._keys is not None else None
         if credential is None and certified is None:
-            raise unauthorized("This needs a key: send it as Authorization: Bearer KEY or as X-API-Key: KEY.")
+            raise unauthorized("This request needs a key: send it as Authorization: Bearer KEY or as X-API-Key: KEY.")
         grant = certified if certified is not None else self._grant(credential or b"")
         if grant.not_after_s is not None and time.time() > grant.not_after_s:
             raise unauthorized(f"The key of {grant.name!r} has expired.")
@@ -52,7 +52,7 @@ class Access:
             return grant
         if self._tokens is not None and not credential.startswith(PREFIX.encode()):
             return self._tokens(credential)
-        raise unauthorized("The key is not known here.")
+        raise unauthorized("The service does not know this key.")
 
 
 def _credential(headers: Mapping[bytes, bytes]) -> bytes | None:

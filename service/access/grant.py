@@ -60,7 +60,9 @@ class Grant:
         if need.model is not None:
             self.check_model(need.model)
         if need.every_model and self.models != ("*",):
-            raise ServiceError(403, "model_not_granted", f"This is about every model; {self.name!r} may use some only.")
+            raise ServiceError(
+                403, "model_not_granted", f"This page is about all models, but {self.name!r} may use only some."
+            )
 
     def check_model(self, model: str) -> None:
         """Raise 403 where the model is not granted."""

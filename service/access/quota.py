@@ -63,7 +63,7 @@ class Account:
                 raise ServiceError(
                     429,
                     "over_quota",
-                    f"This caller may ask for {bucket.per_s:g} {what} a second; try again in {wait_s:.2g} s.",
+                    f"The quota of this caller is {bucket.per_s:g} {what} a second; try again in {wait_s:.2g} s.",
                     retry_after_s=math.ceil(wait_s),
                 )
         if self._requests is not None:

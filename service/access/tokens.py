@@ -74,7 +74,7 @@ class TokenVerifier:
             key = self._keys.get(str(header.get("kid", "")))
             if key is None:
                 self._ask_for_keys()
-                raise unauthorized("The token is signed by a key that is not known here.")
+                raise unauthorized("The token is signed by a key that the service does not know.")
             claims: Mapping[str, Any] = jwt.decode(
                 token,
                 key,

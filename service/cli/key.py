@@ -166,4 +166,6 @@ def _day(text: str) -> date | datetime:
     try:
         return date.fromisoformat(text) if len(text) <= 10 else datetime.fromisoformat(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no date such as 2027-01-31 or 2027-01-31T12:00:00Z") from error
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a date such as 2027-01-31 or 2027-01-31T12:00:00Z"
+        ) from error

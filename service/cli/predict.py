@@ -48,24 +48,34 @@ def add(commands: Any) -> None:
                         help="files, folders of Parquet files, globs in quotes, or - for standard input")  # fmt: skip
     parser.add_argument("output", metavar="OUTPUT", help="a file; a folder for several inputs")
     parser.add_argument("--on-error", choices=("stop", "row"), default="stop",
-                        help="a bad row stops the job, or gets its error in a column")  # fmt: skip
+                        help="stop the job at a bad row, or write its error into a column")  # fmt: skip
     parser.add_argument(
         "--extra",
         choices=("refuse", "ignore"),
         default="refuse",
-        help="columns that training did not know: refused, or copied to the answer",
+        help="refuse columns that training did not know, or copy them to the answer",
     )
-    parser.add_argument("--answer", choices=("append", "alone"), default="append", help="with or without the rows")
-    parser.add_argument("--prefix", default="", help="before the names of added columns")
-    parser.add_argument("--overwrite", action="store_true", help="replace answers that are there already")
+    parser.add_argument(
+        "--answer",
+        choices=("append", "alone"),
+        default="append",
+        help="write the input columns and the predictions, or only the predictions",
+    )
+    parser.add_argument("--prefix", default="", help="text before the names of added columns")
+    parser.add_argument("--overwrite", action="store_true", help="replace answers that already exist")
     parser.add_argument(
         "--invariance", choices=("require", "tile", "report"), default="require", help="as when serving"
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=int, default=1, help="of one run; 0: one for each core")
+    parser.add_argument("--threads", type=int, default=1, help="engine threads of one run; 0: one for each core")
     parser.add_argument("--workers", type=int, default=1,
                         help="blocks that the engine runs at a time; 0: one for each core (default %(default)s)")  # fmt: skip
-    parser.add_argument("--part-rows", type=int, default=PART_ROWS, help="rows after which a job can be resumed")
+    parser.add_argument(
+        "--part-rows",
+        type=int,
+        default=PART_ROWS,
+        help="rows in one part; an interrupted job continues after its last finished part",
+    )
     parser.set_defaults(run=run)
 
 
@@ -79,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
         else:
             _score_open(options)
     except KeyboardInterrupt:
-        print("\nbatchproof predict: interrupted; the same command goes on from here", file=sys.stderr)
+        print("\nbatchproof predict: interrupted; run the same command again to continue", file=sys.stderr)
         return INTERRUPTED
     except ServiceError as error:
         print(behind("batchproof predict", error.message), file=sys.stderr)
@@ -99,14 +109,14 @@ def _score_open(options: argparse.Namespace) -> None:
 def _open_tasks(options: argparse.Namespace) -> list[Task]:
     """Return what is left to do; in a folder the answers that are there are passed over."""
     if options.part_rows < 1 or options.threads < 0 or options.workers < 0:
-        raise PlanError("--part-rows takes a number from 1 up, --threads and --workers one from 0 up")
+        raise PlanError("--part-rows must be 1 or more, and --threads and --workers must be 0 or more")
     tasks = plan(options.inputs, options.output)
     open_tasks = [task for task in tasks if options.overwrite or not task.target.exists()]
     if not open_tasks and len(tasks) == 1:
-        raise PlanError(f"{tasks[0].target} is there already; --overwrite replaces it")
+        raise PlanError(f"{tasks[0].target} already exists; --overwrite replaces it")
     for task in tasks:
         if task not in open_tasks:
-            print(f"{task.source}: {task.target} is there already", file=sys.stderr)
+            print(f"{task.source}: {task.target} already exists", file=sys.stderr)
     return open_tasks
 
 

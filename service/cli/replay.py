@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"batchproof replay: {error}", file=sys.stderr)
         return USAGE
     if not results and not problems:
-        print("batchproof replay: no row of the journal fits", file=sys.stderr)
+        print("batchproof replay: no row of the journal matches", file=sys.stderr)
         return USAGE
     is_sound = not problems and all(result.equal == result.rows for result in results)
     if arguments.json:

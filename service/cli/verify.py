@@ -53,19 +53,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     parser.add_argument("path", type=Path, help="models/NAME, models/NAME/VERSION, or any FILE.onnx with a batch axis")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=_count, default=1, help="of one run; 0: one for each core")
+    parser.add_argument("--threads", type=_count, default=1, help="engine threads of one run; 0: one for each core")
     parser.add_argument("--rows", type=_positive, default=0, help="compare at least this many probe rows")
     parser.add_argument("--run-rows", type=_positive, default=RUN_ROWS, help="the largest run (default %(default)s)")
     parser.add_argument("--policy", choices=("require", "tile", "report"), default="require", help="as when serving")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument("--timeout", type=_positive, default=TIMEOUT_S, metavar="SECONDS",
-                        help="the time for all of it; then what was compared is shown (default %(default)s)")  # fmt: skip
+                        help="time limit of the whole check; after it, the results so far are shown (default %(default)s)")  # fmt: skip
     parser.add_argument("--memory", type=_positive, default=MEMORY_GIB, metavar="GIB",
-                        help="the most memory that loading and running the model may take (default %(default)s)")  # fmt: skip
+                        help="memory limit for loading and running the model (default %(default)s)")  # fmt: skip
     parser.add_argument("--replay", type=Path, metavar="RECORD", help="run a recorded violation of the audit again")
     parser.add_argument("--session-config", action="append", default=[], type=_pair, metavar="KEY=VALUE",
                         help="a session configuration entry of onnxruntime")  # fmt: skip
-    _configure_file(parser.add_argument_group("FILE.onnx", "what the file does not say of its inputs"))
+    _configure_file(parser.add_argument_group("FILE.onnx", "what the file leaves open about its inputs"))
 
 
 def _configure_file(group: Any) -> None:
@@ -107,7 +107,7 @@ def _show_progress(sentence: str) -> None:
 def _verify_bundle(arguments: argparse.Namespace, allowed: TimeBudget) -> int:
     for option in ("dim", "batch", "shape"):
         if getattr(arguments, option):
-            raise ValueError(f"--{option} is for FILE.onnx: a bundle's inputs have no free axis but the rows")
+            raise ValueError(f"--{option} is for FILE.onnx: the only free axis of a bundle's inputs is the rows")
     folder = models_folder.newest(arguments.path)
     with models_folder.naming(folder):
         read = bundle.read(folder)
@@ -125,7 +125,7 @@ def _verify_file(arguments: argparse.Namespace, allowed: TimeBudget) -> int:
     if not arguments.path.is_file():
         raise ValueError(f"{arguments.path} is neither a folder with a bundle nor a file")
     if arguments.replay:
-        raise ValueError("--replay takes the folder of a bundle: records are of served models")
+        raise ValueError("--replay needs the folder of a bundle: only served models have records")
     engine = _engine(arguments)
     options = BatchOptions(
         dict(arguments.dim), arguments.batch, dict(arguments.shape), arguments.int_below, arguments.run_rows

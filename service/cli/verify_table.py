@@ -22,17 +22,17 @@ def verdict(verification: Verification) -> str:
     """Return what happens to the rows, and what cures it."""
     first, last = verification.attempts[0], verification.attempts[-1]
     if first.holds and not first.is_complete:
-        return f"no bit changed so far: {first.compared} rows compared when the time was up"
+        return f"no bit changed so far: {first.compared} rows compared within the time limit"
     if first.holds and first.tile_rows is None:
         return f"every row had the same bits alone and in every batch: {first.compared} rows compared"
     change = f"rows change with their batch ({first.changed} of {first.compared})" if first.tile_rows is None else ""
     tiles = ", ".join(str(attempt.tile_rows) for attempt in verification.attempts if attempt.tile_rows)
     if last.tile_rows and last.holds and not last.is_complete:
-        cure = f"the time was up while runs padded to {last.tile_rows} rows were tried"
+        cure = f"the time limit ended the test of runs padded to {last.tile_rows} rows"
     elif last.tile_rows and last.holds:
         cure = f"with every run padded to {last.tile_rows} rows no bit changes"
     elif tiles:
-        cure = f"padding every run to one row count does not cure it (tried {tiles})"
+        cure = f"padding every run to one row count does not help (tried {tiles})"
     else:
         cure = "padding was not tried, as the policy says"
     return "; ".join(part for part in (change, cure) if part)
@@ -46,7 +46,7 @@ def host_line(host: Mapping[str, Any]) -> str:
 
 
 def _attempt_lines(attempt: Attempt) -> Iterator[str]:
-    how = f"every run padded to {attempt.tile_rows} rows" if attempt.tile_rows else "runs as large as they come"
+    how = f"every run padded to {attempt.tile_rows} rows" if attempt.tile_rows else "runs of any size"
     yield f"{how}: {attempt.rows} probe rows, {sum(finding.batch_rows for finding in attempt.sizes)} positions"
     yield HEADER
     for together in _groups(attempt.sizes):

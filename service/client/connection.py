@@ -53,7 +53,7 @@ def tls_context(
             raise ValueError(f"verify, cafile and client_cert are for https, and the address is {url.geturl()}")
         return None
     if not verify and cafile is not None:
-        raise ValueError("cafile says whom to trust, and verify=False trusts everybody; keep one of them")
+        raise ValueError("cafile names the authorities to trust, but verify=False trusts everybody; keep one of them")
     context = ssl.create_default_context(cafile=cafile)
     if not verify:
         context.check_hostname = False

@@ -131,7 +131,7 @@ def _check_whole(options: Options) -> None:
     """Raise ValueError where bad rows of a frame should stay in it: a frame is answered whole or not at all."""
     if options.keeps_bad_rows:
         raise ValueError(
-            f"on_error={options.on_error!r} is for rows, and a frame is answered whole; send its rows as a list of "
+            f"on_error={options.on_error!r} works only for rows, and a frame is answered as a whole; send its rows as a list of "
             "{feature: value}, missing values as None"
         )
 

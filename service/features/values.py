@@ -143,7 +143,7 @@ def _iso_seconds(text: str) -> float:
 def _check_missing(feature: Feature) -> None:
     if not feature.missing:
         raise InvalidValueError(
-            f"expected {_type(feature)}: null is not taken, the feature was never missing in training"
+            f"expected {_type(feature)}: null is not allowed, because the feature was never missing in training"
         )
 
 

@@ -157,7 +157,7 @@ def absent(registry: Registry, name: str, version: int | None = None) -> Service
     if name not in registry.models:
         return unknown_model(name, registry.names)
     served = ", ".join(map(str, sorted(registry.models[name])))
-    return ServiceError(404, "unknown_version", f"Model {name!r} is served in version {served} alone.")
+    return ServiceError(404, "unknown_version", f"Model {name!r} is served only in version {served}.")
 
 
 def unknown_model(name: str, names: Sequence[str]) -> ServiceError:

@@ -15,8 +15,8 @@ MEANING: Mapping[Status, str] = {
     "verified": "each row had the same bits alone and in every batch tried on this host",
     "tiled": "each row has the same bits in every batch tried on this host, because every run has one fixed row count",
     "reported": "rows' bits change with the batch on this host; it is served because the policy says report",
-    "failed": "rows' bits change with the batch on this host, and no fixed row count cures it",
-    "undecided": "the check ended before it was complete, because its time was up; no bit changed so far",
+    "failed": "rows' bits change with the batch on this host, and no fixed row count helps",
+    "undecided": "the time limit ended the check before it was complete; no bit changed so far",
 }
 
 
@@ -59,9 +59,9 @@ class Attempt:
     @property
     def sentence(self) -> str:
         """Say what was tried and what was seen."""
-        how = f"every run padded to {self.tile_rows} rows" if self.tile_rows else "runs as large as they come"
+        how = f"every run padded to {self.tile_rows} rows" if self.tile_rows else "runs of any size"
         if self.first is None:
-            end = "" if self.is_complete else ", when the time was up"
+            end = "" if self.is_complete else ", when the time limit ended the check"
             return f"{how}: {self.compared} rows compared, none changed{end}"
         seen = f"{self.changed} of {self.compared} rows changed, by up to {max(self.ulps.values()):.3g} ulps"
         where = f"output {self.first.output!r} at position {self.first.position} of {self.first.batch_rows} rows"

@@ -156,9 +156,9 @@ def _header(path: Path, covered: Covered) -> tuple[dict[str, Any], pa.Schema]:
         schema = pa.ipc.open_stream(pa.BufferReader(raw)).schema
         header = json.loads((schema.metadata or {}).get(METADATA, b"{}"))
     except (pa.ArrowException, ValueError) as error:
-        raise JournalError(f"{path.name} is no segment of a journal: {error}") from error
+        raise JournalError(f"{path.name} is not a segment of a journal: {error}") from error
     if header.get("format") != FORMAT or header.get("format_version") != FORMAT_VERSION:
-        raise JournalError(f"{path.name} is no segment of a journal of version {FORMAT_VERSION}")
+        raise JournalError(f"{path.name} is not a segment of a journal of version {FORMAT_VERSION}")
     return header, schema
 
 

@@ -105,5 +105,7 @@ def parse_timeout(value: bytes, most_s: float) -> float:
     except ValueError:
         timeout_s = float("nan")
     if not timeout_s >= LEAST_TIMEOUT_S:
-        raise ServiceError(400, "invalid_timeout", f"X-Request-Timeout-S takes seconds, from {LEAST_TIMEOUT_S} up.")
+        raise ServiceError(
+            400, "invalid_timeout", f"X-Request-Timeout-S must be a number of seconds, at least {LEAST_TIMEOUT_S}."
+        )
     return min(timeout_s, most_s)

@@ -32,7 +32,7 @@ def check_keys(body: bytes, keys: int, start: str = "The") -> None:
     try:
         key = _found(body, keys)
     except RecursionError as error:
-        raise ServiceError(422, "invalid_request", f"{start} JSON is nested too deep to be read.") from error
+        raise ServiceError(422, "invalid_request", f"{start} JSON is nested too deeply.") from error
     if key is not None:
         raise ServiceError(422, "invalid_request", f"{start} key {key!r:.200} is given twice in one object.")
 

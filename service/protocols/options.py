@@ -89,7 +89,7 @@ class OptionWriter:
     def _check_coverage(self, coverage: Any) -> None:
         conformal = self._manifest.uncertainty
         if conformal is None:
-            raise _refuse("this model was trained without the rows that a coverage is measured on.")
+            raise _refuse("coverage is not available: the model was trained without the rows that measure it.")
         if type(coverage) not in (int, float):
             raise _refuse("coverage must be a number, such as 0.9.")
         try:

@@ -4,7 +4,7 @@ A rule looks at the head of a request and at what would answer it, and returns N
 No route is exempt: a rule that lets probes pass says so itself. The first rule that refuses decides. Whoever asks the
 gate words the error in the shape of the target's protocol and counts it: `server.http.router` and `server.grpc.server`.
 
-A rule for all transports belongs into `Gate.rules`; one that needs to know the model belongs into `Gate.model_rules`,
+A rule for all transports belongs in `Gate.rules`; one that needs to know the model belongs in `Gate.model_rules`,
 because a gRPC message names its model inside: HTTP asks both kinds at once, gRPC asks the second when the message is
 there.
 """

@@ -37,7 +37,9 @@ def parse(query: bytes) -> Parameters:
         value = ALIASES.get((name, given), given)
         if name != "prefix" and value not in CHOICES.get(name, (value,)):
             options = " or ".join(CHOICES[name])
-            raise ServiceError(400, "invalid_parameter", f"The parameter {name} is {value!r:.40}; it takes {options}.")
+            raise ServiceError(
+                400, "invalid_parameter", f"The parameter {name} is {value!r:.40}; it must be {options}."
+            )
         if name not in (*CHOICES, "prefix"):
             known = (*CHOICES, "prefix")
             near = nearest(name, known)

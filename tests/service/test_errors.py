@@ -40,10 +40,10 @@ def test_broken_json_has_its_position() -> None:
     [
         (b"\x1f\x8b\x08\x00", "it looks like gzip, which needs Content-Encoding: gzip"),
         ('{"rows": [["é"]]}'.encode("latin-1"), "it is not UTF-8 at byte 12"),
-        ('{"é": [NaN]}'.encode(), "NaN is no JSON, write null for a missing value"),
-        (b"[1, Infinity]", "Infinity is no JSON, write null for a missing value"),
-        (b"[-Infinity]", "Infinity is no JSON, write null for a missing value"),
-        (b"[nan]", "nan is no JSON, write null for a missing value"),
+        ('{"é": [NaN]}'.encode(), "NaN is not valid JSON; use null for a missing value"),
+        (b"[1, Infinity]", "Infinity is not valid JSON; use null for a missing value"),
+        (b"[-Infinity]", "Infinity is not valid JSON; use null for a missing value"),
+        (b"[nan]", "nan is not valid JSON; use null for a missing value"),
         (b'["NaN", 1,]', "trailing comma is not allowed"),
     ],
 )

@@ -36,7 +36,9 @@ def read_private_key(path: Path, password: bytes | None = None) -> PrivateKey:
     try:
         key = serialization.load_pem_private_key(_read(path), password)
     except TypeError as error:  # how the library says that a password is missing, or that one was given for nothing
-        raise PasswordNeededError(f"{path} is encrypted, or is not and a password was given") from error
+        raise PasswordNeededError(
+            f"{path} is encrypted and no password was given, or is not encrypted and one was given"
+        ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise SettingError(f"{path} holds no private key that can be read: {error}") from error
     if not isinstance(key, PrivateKey) or key.curve.key_size not in HASHES:

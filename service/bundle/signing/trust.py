@@ -74,7 +74,7 @@ class TrustPolicy:
         if sealed.certificates:
             key, names = keys.certified_key(sealed.certificates, self.roots)
             if self.subjects and not any(fnmatchcase(name, pattern) for name in names for pattern in self.subjects):
-                raise BundleError(f"{SIGNATURE_FILE} was made by {names[0]!r:.200}, which is no trusted subject")
+                raise BundleError(f"{SIGNATURE_FILE} was made by {names[0]!r:.200}, which is not a trusted subject")
             candidates = {names[0]: key}
         else:
             by_print = {keys.fingerprint(key): key for key in self.keys}

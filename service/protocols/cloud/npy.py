@@ -47,7 +47,7 @@ def array_of(body: bytes) -> np.ndarray:
     """Return the array [rows, columns]; raises 400 for a broken file and 422 for another kind of array."""
     size = LENGTHS.get(body[6]) if len(body) >= LEAST_BYTES and body.startswith(MAGIC) else None
     if size is None:
-        raise _broken("it does not begin as one of version 1, 2 or 3")
+        raise _broken("it does not begin like a file of format version 1, 2 or 3")
     (length,) = size.unpack_from(body, LENGTH_AT)
     start = LENGTH_AT + size.size
     literal = HEADER.fullmatch(body, start, start + length) if length <= MAX_HEADER_BYTES else None
@@ -57,7 +57,7 @@ def array_of(body: bytes) -> np.ndarray:
     dtype, rows, columns = np.dtype(descr), *map(int, shape)
     raw = memoryview(body)[start + length :]
     if len(raw) != rows * columns * dtype.itemsize:
-        raise _broken(f"{len(raw)} bytes follow its header, which asks for {rows * columns * dtype.itemsize}")
+        raise _broken(f"{len(raw)} bytes follow its header, which describes {rows * columns * dtype.itemsize}")
     if dtype.kind == "b" and (np.frombuffer(raw, np.uint8) > 1).any():
         raise _broken("a boolean is a byte 0 or 1")
     values = np.frombuffer(raw, dtype).reshape((rows, columns), order="F" if is_fortran == "True" else "C")

@@ -164,7 +164,7 @@ def fields(content: Any, signature: Signature) -> tuple[list[Any], list[Any] | N
     if not isinstance(content, dict):
         raise ServiceError(422, "invalid_request", f"The body must be an object such as {samples.brief(signature)}.")
     rows, columns, on_error = content.get("rows"), content.get("columns"), content.get("on_error", "stop")
-    example = "" if "rows" in content else f" Rows go in a list: {samples.brief(signature)}."
+    example = "" if "rows" in content else f" Example: {samples.brief(signature)}."
     for name in content:
         if name not in FIELDS:
             near = errors.nearest(name, FIELDS) + example
@@ -174,5 +174,7 @@ def fields(content: Any, signature: Signature) -> tuple[list[Any], list[Any] | N
     if "columns" in content and not isinstance(columns, list):
         raise ServiceError(422, "invalid_request", "columns must be a list of feature names.")
     if on_error not in ("stop", "request", "row"):
-        raise ServiceError(422, "invalid_request", 'on_error must be "stop", which is also called "request", or "row".')
+        raise ServiceError(
+            422, "invalid_request", 'on_error must be "stop" (or "request", which means the same) or "row".'
+        )
     return rows, columns, on_error

@@ -32,7 +32,11 @@ class Origins:
         """Refuse, with 403, a page of another origin that is not allowed."""
         if b"origin" not in head.special or self._is_own(head) or self.headers(head):
             return None
-        return ServiceError(403, "foreign_origin", "Pages of this origin may not call; allowed_origins can allow it.")
+        return ServiceError(
+            403,
+            "foreign_origin",
+            "Pages of this origin may not call this service; the setting allowed_origins can allow them.",
+        )
 
     def headers(self, head: RequestHead) -> list[tuple[bytes, bytes]]:
         """Return the headers that let a page of an allowed foreign origin read the answer; none for other callers."""

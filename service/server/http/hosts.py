@@ -39,7 +39,7 @@ class Hosts:
         name = _without_port(host.decode("latin-1").lower())
         if name in self._names or name.endswith(self._endings or "\n"):
             return None
-        message = f"This service does not answer to the host {name!r:.100}; allowed_hosts can allow it."
+        message = f"This service does not answer to the host {name!r:.100}; the setting allowed_hosts can allow it."
         return ServiceError(421, "unknown_host", message)
 
 

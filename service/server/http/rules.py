@@ -44,7 +44,7 @@ def check_query(head: RequestHead, target: Target) -> ServiceError | None:
         for name, _ in parse_qsl(head.query.decode("latin-1"), keep_blank_values=True):
             if name in IN_THE_BODY:
                 example = f'{{"rows": [...], "{name}": ...}}'
-                message = f"{name} belongs into the JSON body, not into the URL: {example}."
+                message = f"{name} belongs in the JSON body, not in the URL: {example}."
                 return ServiceError(400, "invalid_parameter", message)
         parse(head.query)
     except ServiceError as error:

@@ -27,7 +27,9 @@ def cloud_paths(name: str, _model: Model, paths: Sequence[str]) -> dict[str, Any
         },
         "responses": {
             "200": {"description": "One prediction for each row", "content": {"application/json": {"schema": ANSWER}}},
-            **refusals({"type": "object"}, "The body or a row is wrong", "The content type or encoding is not taken"),
+            **refusals(
+                {"type": "object"}, "The body or a row is wrong", "The content type or encoding is not supported"
+            ),
         },
     }
     return {path: {"post": operation} for path in paths}

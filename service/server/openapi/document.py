@@ -81,7 +81,7 @@ def _health() -> dict[str, Any]:
         "/health/ready": {
             "get": {
                 "tags": ["health"],
-                "summary": "Are requests taken, and by which models?",
+                "summary": "Are requests accepted, and for which models?",
                 "responses": {
                     "200": {"description": "They are.", **answer},
                     "503": {"description": "They are not.", **answer},

@@ -220,7 +220,7 @@ def value_schema(feature: Feature) -> Json:
         schema["format"] = "date"
     elif feature.categories is not None:
         listed = ", ".join(feature.categories[:20]) + (", …" if len(feature.categories) > 20 else "")
-        schema["description"] = f"in training: {listed}; any other value is taken as unseen"
+        schema["description"] = f"in training: {listed}; any other value is treated as unseen"
     elif feature.range is not None:
         schema["description"] = f"in training from {feature.range[0]:.10g} to {feature.range[1]:.10g}"
     return schema

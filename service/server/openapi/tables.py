@@ -19,24 +19,24 @@ Json = dict[str, Any]
 WORDS = {
     CSV: "UTF-8; the first line names the columns, in any order; an empty cell or NA is missing",
     TSV: "as CSV, with tabs",
-    LINES: "an object a line, or a list in signature order",
+    LINES: "each line is an object, or a list in signature order",
 }
 PACKED = "columns by name, in any order; needs the extra `tables` on the server"
 MEANINGS = {
-    "extra": "Of a table: columns that are no features are refused, or taken along unread.",
-    "answer": "Of a table: its columns and the predictions, or those alone.",
-    "on_error": "Of a table: a bad row ends the answer, or gets its error in the column `error`.",
+    "extra": "For a table: refuse columns that training did not know, or copy them to the answer.",
+    "answer": "For a table: return its columns and the predictions, or only the predictions.",
+    "on_error": "For a table: stop at a bad row, or write its error into the column `error`.",
 }
 REFUSALS = {
-    "408": "The body of a table did not go on.",
-    "415": "The Content-Encoding is not taken, or the format of a table needs what is not installed.",
+    "408": "The body of a table stopped arriving.",
+    "415": "The Content-Encoding is not supported, or the format of the table needs a package that is not installed.",
 }
 
 
 def parameters() -> list[Json]:
     """Return the query parameters of tables."""
     chosen = [_parameter(name, MEANINGS[name], {"enum": list(CHOICES[name])}) for name in CHOICES]
-    return [*chosen, _parameter("prefix", "Of a table: before the names of added columns.", {"type": "string"})]
+    return [*chosen, _parameter("prefix", "For a table: text before the names of added columns.", {"type": "string"})]
 
 
 def requests(model: Model, rows: Sequence[Sequence[Any]]) -> Json:

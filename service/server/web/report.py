@@ -33,7 +33,7 @@ def page(model: Model) -> Response:
     """Return report.html; raises 404 where the bundle has none, 503 where it was changed since it was verified."""
     name = model.manifest.name
     if "report.html" not in model.manifest.files:
-        raise ServiceError(404, "no_report", f"The bundle of model {name!r} came without a report.")
+        raise ServiceError(404, "no_report", f"The bundle of model {name!r} contains no report.")
     try:
         content = bundle.report(model.bundle)
     except BundleError as error:

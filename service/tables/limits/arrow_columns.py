@@ -17,7 +17,7 @@ def check_flat(fields: Collection[pa.Field]) -> None:
         if _is_nested(field.type):
             raise invalid_table(
                 f"The column {field.name!r} is of type {field.type!s:.80}: lists, structs, runs and the like "
-                "are not taken in requests; leave that column out."
+                "are not supported in requests; leave that column out."
             )
 
 

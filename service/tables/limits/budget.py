@@ -34,7 +34,7 @@ class Unpacking:
                 413,
                 "batch_too_large",
                 f"A record batch, a page or a block of rows unpacks to {piece_bytes} bytes; at most {PIECE_BYTES} are "
-                "taken: write smaller ones.",
+                "allowed: write smaller ones.",
             )
 
     def add_values(self, values: int) -> None:
@@ -49,5 +49,5 @@ class Unpacking:
         """
         if self._max_bytes is not None and values > self._max_bytes:
             raise ServiceError(
-                413, "too_many_values", f"The table has {values} values or more; at most {self._max_bytes} are taken."
+                413, "too_many_values", f"The table has {values} values or more; at most {self._max_bytes} are allowed."
             )

@@ -89,6 +89,8 @@ def _check(task: Task) -> None:
             f"{task.target} has the ending {TEXT!r}, which names no separator; answers that are tables end in .csv, .tsv and so on"
         )
     if packing_of(task.target):
-        raise PlanError(f"{task.target} is packed; answers are not: give it the name {task.target.stem}")
+        raise PlanError(
+            f"{task.target} is compressed, and answers are written uncompressed: use the name {task.target.stem}"
+        )
     if task.target.exists() and task.target.samefile(task.source):
         raise PlanError(f"{task.source} would be overwritten by its own answer")

@@ -40,7 +40,7 @@ def format_of(path: Path) -> Format:
         known = ", ".join(BY_SUFFIX)
         raise SourceError(f"{path} has the ending {suffix or '(none)'!r}; tables end in one of {known}")
     if packing and fmt.needs_pyarrow:
-        raise SourceError(f"{path} is a packed {fmt.name} file: unpack it first; that format packs its columns itself")
+        raise SourceError(f"{path} is a packed {fmt.name} file: unpack it first; this format has its own compression")
     return fmt
 
 

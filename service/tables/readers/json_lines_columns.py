@@ -60,7 +60,7 @@ class LineColumns:
             values = DECODE(line)
         except RecursionError as error:
             kind, number = place
-            raise invalid_table(f"{kind.capitalize()} {number} is nested too deep to be read.") from error
+            raise invalid_table(f"{kind.capitalize()} {number} is nested too deeply.") from error
         return {key: _text(raw) for key, raw in values.items() if key not in self._known}
 
 

@@ -38,7 +38,7 @@ async def pump(receive: Receive, inlet: BodyFile, bounds: Bounds, on_gone: Calla
         try:
             message = await asyncio.wait_for(receive(), None if is_whole else bounds.timeout_s)
         except TimeoutError:
-            inlet.end(ServiceError(408, "body_stalled", f"No more of the body came for {bounds.timeout_s:g} s."))
+            inlet.end(ServiceError(408, "body_stalled", f"No part of the body arrived for {bounds.timeout_s:g} s."))
             is_whole = True
             continue
         if message["type"] == "http.disconnect":

@@ -44,7 +44,7 @@ class TableSlots:
         """Take a place; raises 429 where there is none."""
         if self._taken >= self._most:
             raise ServiceError(
-                429, "overloaded", f"{self._taken} tables are being answered, which is the most; try again.",
+                429, "overloaded", f"{self._taken} tables are being answered, which is the limit; try again.",
                 retry_after_s=1,
             )  # fmt: skip
         self._taken += 1

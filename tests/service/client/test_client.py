@@ -185,7 +185,7 @@ def test_a_bad_row_alone_may_stay_too(server: Live) -> None:
 def test_a_frame_is_answered_whole(server: Live, make: Callable[[Any], Any]) -> None:
     """A frame has no place for what is wrong with a row, so that asking for it is an error and not passed over."""
     with Client(server.url, "flowers") as client:
-        with pytest.raises(ValueError, match="on_error='row' is for rows, and a frame is answered whole"):
+        with pytest.raises(ValueError, match="on_error='row' works only for rows, and a frame is answered as a whole"):
             client.predict(make(OBJECTS), on_error="row")
         assert len(client.predict(make(OBJECTS), on_error="stop")) == len(OBJECTS)
 
@@ -314,7 +314,7 @@ def test_without_a_name_it_is_the_default_model(models: Path) -> None:
         assert asyncio.run(predicted(AsyncClient(found.url), OBJECTS)) == wanted
         with (
             Client(found.url, version=2) as later,
-            pytest.raises(RefusedError, match="'flowers' is served in version 1"),
+            pytest.raises(RefusedError, match="'flowers' is served only in version 1"),
         ):
             later.predict(OBJECTS)
 

@@ -99,7 +99,7 @@ def test_no_rows_keep_the_width() -> None:
         ("length_mm", math.inf, "expected a finite number within float64"),
         ("length_mm", "inf", "expected a finite number within float64"),
         ("length_mm", 10**400, "expected a finite number within float64"),
-        ("count", None, "expected a number: null is not taken, the feature was never missing in training"),
+        ("count", None, "expected a number: null is not allowed, because the feature was never missing in training"),
         ("adult", "yes", "expected true, false, 1 or 0, got a string"),
         ("island", 3, "expected a string, got a number"),
         ("grade", "1", "expected a whole number, got a string"),
@@ -282,7 +282,7 @@ def test_typed_columns_are_taken(fields: dict[str, Any], values: Any, wanted: li
         ({}, "the column 'x' is missing"),
         ({"x": [1.0, "a"]}, "row 1, feature 'x': expected a number, got a string"),
         ({"x": np.array([1.0, np.inf])}, "row 1, feature 'x': expected a finite number within float64"),
-        ({"x": np.array([1.0, 2.0, np.nan])}, "row 2, feature 'x': expected a number: null is not taken"),
+        ({"x": np.array([1.0, 2.0, np.nan])}, "row 2, feature 'x': expected a number: null is not allowed"),
     ],
 )
 def test_wrong_column_is_refused(columns: dict[str, Any], message: str) -> None:

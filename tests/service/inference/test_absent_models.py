@@ -14,7 +14,7 @@ from batchproof.service.settings import Settings
         ("bank", None, 503, "bank version 1 was refused: model.onnx is damaged."),
         ("bank", 1, 503, "bank version 1 was refused: model.onnx is damaged."),
         ("penguins", 2, 503, "penguins version 2 was refused: too new."),
-        ("penguins", 3, 404, "Model 'penguins' is served in version 1 alone."),
+        ("penguins", 3, 404, "Model 'penguins' is served only in version 1."),
         ("banks", None, 404, "There is no model 'banks'. Did you mean 'bank'?"),
         ("nix", None, 404, "There is no model 'nix'; there are 'bank', 'penguins'."),
     ],

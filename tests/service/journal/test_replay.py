@@ -160,7 +160,7 @@ def test_a_question_that_makes_no_sense(models: Path, tmp_path: Path, capsys: py
     for flags, sentence in (
         ([str(tmp_path / "absent")], "holds no journal"),
         ([str(journal), "--models", str(tmp_path / "absent")], "there is no"),
-        ([str(journal), "--models", str(models), "--id", "nobody"], "no row of the journal fits"),
+        ([str(journal), "--models", str(models), "--id", "nobody"], "no row of the journal matches"),
     ):
         assert main(["replay", *flags]) == 2
         assert sentence in capsys.readouterr().err

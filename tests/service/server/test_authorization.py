@@ -147,7 +147,7 @@ def test_a_key_is_for_its_models(server: Keyed, route: str) -> None:
     status, _, body = ask(server, route, bearer(server, "elsewhere"))
 
     assert status == 403
-    assert "may not use the model" in str(json.loads(body)) or "about every model" in str(json.loads(body))
+    assert "may not use the model" in str(json.loads(body)) or "about all models" in str(json.loads(body))
 
 
 def test_lists_show_the_models_of_a_key(server: Keyed) -> None:

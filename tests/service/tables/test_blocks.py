@@ -142,7 +142,7 @@ def test_lines_are_counted_through_quotes_and_blanks() -> None:
     [
         ("1,2", "the line has 2 cells, but there are 7 columns"),
         ("inf,Oslo,1,2020-01-01,true,1,true", "finite"),
-        ("1,Oslo,NA,2020-01-01,true,1,true", "null is not taken, the feature was never missing in training"),
+        ("1,Oslo,NA,2020-01-01,true,1,true", "null is not allowed, because the feature was never missing in training"),
         ("1_0,Oslo,1,2020-01-01,true,1,true", "expected a number"),
         ("1,Oslo,1,yesterday,true,1,true", "ISO 8601"),
         ("1,Oslo,1,2020-01-01,maybe,1,true", "true, false, 1 or 0"),

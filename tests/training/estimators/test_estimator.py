@@ -170,12 +170,12 @@ REFUSED = [
     ("size", "1.5", "expected a number, got a string"),
     ("size", "1,5", "a number with a comma"),
     ("size", True, "expected a number, got a boolean"),
-    ("size", None, "null is not taken, the feature was never missing in training"),
-    ("size", pd.NA, "null is not taken"),
+    ("size", None, "null is not allowed, because the feature was never missing in training"),
+    ("size", pd.NA, "null is not allowed"),
     ("colour", 3, "expected a string, got a number"),
     ("day", "29.02.2024", "expected an ISO 8601 date"),
     ("day", 5, "expected an ISO 8601 date"),
-    ("day", pd.NaT, "null is not taken"),
+    ("day", pd.NaT, "null is not allowed"),
 ]
 
 

@@ -450,7 +450,7 @@ def test_certificates_that_do_not_count(folder: Path, authority: Authority, tmp_
     trust = trust_policy("require", root_files=[authority.file], subjects=["ada@example.org"])
     (tmp_path / "other").mkdir()
     for name, given, sentence in (
-        ("bob", {}, "is no trusted subject"),
+        ("bob", {}, "is not a trusted subject"),
         ("ada", {"until": NOW - DAY}, "certificate is not trusted"),
         ("ada", {"signing": False}, "is not for signing"),
     ):

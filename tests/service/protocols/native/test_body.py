@@ -95,9 +95,9 @@ EXAMPLE = '{"rows": [{"length_mm": 1, "island": "Oslo", ...}]}.'
     "body, sentence",
     [
         ("[[1]]", f"The body must be an object such as {EXAMPLE}"),
-        ("{}", f"rows must be a list of rows. Rows go in a list: {EXAMPLE}"),
-        ('{"sepal": 1}', f"Unknown field 'sepal'; known are {', '.join(FIELDS)}. Rows go in a list: {EXAMPLE}"),
-        ('{"row": []}', f"Did you mean 'rows'? Rows go in a list: {EXAMPLE}"),
+        ("{}", f"rows must be a list of rows. Example: {EXAMPLE}"),
+        ('{"sepal": 1}', f"Unknown field 'sepal'; known are {', '.join(FIELDS)}. Example: {EXAMPLE}"),
+        ('{"row": []}', f"Did you mean 'rows'? Example: {EXAMPLE}"),
         ('{"rows": 1}', "rows must be a list of rows."),
         ('{"rows": [], "sepal": 1}', f"Unknown field 'sepal'; known are {', '.join(FIELDS)}."),
     ],

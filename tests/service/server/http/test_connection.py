@@ -78,10 +78,10 @@ def test_both_ways_answer_the_same(server: Live, case: str) -> None:
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("coverage=0.9", 'coverage belongs into the JSON body, not into the URL: {"rows": [...], "coverage": ...}.'),
-        ("extra=ignore&explain=true", "explain belongs into the JSON body"),
+        ("coverage=0.9", 'coverage belongs in the JSON body, not in the URL: {"rows": [...], "coverage": ...}.'),
+        ("extra=ignore&explain=true", "explain belongs in the JSON body"),
         ("extras=ignore", "Did you mean 'extra'?"),
-        ("on_error=skip", "it takes stop or row"),
+        ("on_error=skip", "it must be stop or row"),
         ("nix", "Unknown parameter 'nix'"),
     ],
 )

@@ -110,7 +110,7 @@ def test_a_value_that_is_nested_too_deep_is_refused(
     source = written(tmp_path, [line(ROWS[0], id="[" * 1010 + "]" * 1010)])
 
     assert predict(model, source, tmp_path / "answers.csv") == 2
-    assert "line 1 is nested too deep to be read." in capsys.readouterr().err
+    assert "line 1 is nested too deeply." in capsys.readouterr().err
 
 
 def test_an_unreadable_line_is_an_empty_row(model: Path, tmp_path: Path) -> None:

@@ -229,8 +229,8 @@ def test_a_caller_that_goes_away_gives_its_place_back(small: Live) -> None:
     "query,words",
     [
         ("?extras=ignore", "Did you mean 'extra'?"),
-        ("?answer=both", "it takes append or alone"),
-        ("?on_error=skip", "it takes stop or row"),
+        ("?answer=both", "it must be append or alone"),
+        ("?on_error=skip", "it must be stop or row"),
     ],
 )
 def test_parameters_are_refused_by_name(server: Live, query: str, words: str) -> None:
