@@ -170,7 +170,9 @@ class ArrowFaults:
         if isinstance(error, MemoryError):
             raise out_of_memory() from error
         if isinstance(error, pa.ArrowNotImplementedError):
-            raise invalid_table(f"The table has a column of a type that is not supported: {first_line(error)}.") from error
+            raise invalid_table(
+                f"The table has a column of a type that is not supported: {first_line(error)}."
+            ) from error
         if isinstance(error, pa.ArrowException | OSError | UnicodeDecodeError):
             raise broken_table(self._name, first_line(error)) from error
 

@@ -256,7 +256,7 @@ def test_a_table_without_rows_has_an_answer(model: Path, source: Path) -> None:
         (["MODEL", "SOURCE", "SOURCE"], "overwritten by its own answer"),
         (["nowhere", "SOURCE", "out.csv"], "predict: there is no model or bundle nowhere"),
         (["MODEL", "FOREIGN", "out.csv"], "Foreign.csv: the table has no column"),
-        (["MODEL", "SOURCE", "out.csv", "--part-rows", "0"], "--part-rows takes a number from 1 up"),
+        (["MODEL", "SOURCE", "out.csv", "--part-rows", "0"], "--part-rows must be 1 or more"),
         (["MODEL", "BROKEN", "out.csv"], "is not Parquet"),
         (["MODEL", "SOURCE", "THERE"], "--overwrite replaces it"),
     ],
