@@ -154,6 +154,32 @@ def add(snapshots: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return total
 
 
+class ReloadCounts:
+    """How often what is served was changed, in the process that decides on it."""
+
+    def __init__(self) -> None:
+        """Begin with the start of the service, which is the first success."""
+        self.on_change: Callable[[], object] = lambda: None
+        self.ok = 0
+        self.refused = 0
+        self.last_good_s = time.time()
+
+    def succeeded(self) -> None:
+        """Count a change that was carried out."""
+        self.ok += 1
+        self.last_good_s = time.time()
+        self.on_change()
+
+    def failed(self) -> None:
+        """Count a bundle or an order that was refused."""
+        self.refused += 1
+        self.on_change()
+
+    def snapshot(self) -> dict[str, float]:
+        """Return the counts as plain data."""
+        return {"ok": self.ok, "refused": self.refused, "last_good_s": self.last_good_s}
+
+
 SUPERVISOR = "supervisor.counts"  # the file of the process that serves nothing itself
 SUFFIXES = (".json", ".counts")
 EVENTS = ("unforeseen_errors", "failed_metric_writes", "workers_died", "workers_hung", "workers_not_started")

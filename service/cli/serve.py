@@ -36,8 +36,12 @@ def flags(options: argparse.Namespace) -> dict[str, Any]:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until told to stop."""
-    loaded = settings.load(flags(options), file=options.settings)
+
+    def read() -> Settings:
+        return settings.load(flags(options), file=options.settings).settings
+
+    loaded = read()
     with paused():
         from batchproof.service.server.launch import serve
 
-    return serve(loaded.settings)
+    return serve(loaded, read)

@@ -2,7 +2,7 @@
 
 A protocol says three things about its predict routes and nothing about queues, deadlines or sockets:
 
-1. `paths(model, is_default, is_newest)`: the exact paths at which it answers for one model. They become keys of one
+1. `paths(model, is_default, is_newest)`, `label_paths(model, label)`: the exact paths at which it answers for one model. They become keys of one
    route table; the app looks a POST up there before any router or middleware runs.
 2. `codec(model)`: an object made once per model, holding whatever can be prebuilt (keys, model object, lookups):
    - `decode(call) -> Decoded`: bytes and headers to the model's Arrays. Every fault is a `ServiceError`; a row is fully
@@ -111,8 +111,12 @@ class WireProtocol(Protocol):
         """Return the POST paths that answer for `model`."""
         ...
 
-    def codec(self, model: Model, limits: Limits) -> Codec:
-        """Return the codec of `model`, made once."""
+    def label_paths(self, model: Model, label: str) -> Sequence[str]:
+        """Return the POST paths that answer for the version of `model` that `label` stands for; none for no such paths."""
+        ...
+
+    def codec(self, model: Model, limits: Limits, label: str = "") -> Codec:
+        """Return the codec of `model`, made once; its answers name the `label` that the version was asked for by."""
         ...
 
     def claims(self, path: str) -> bool:

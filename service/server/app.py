@@ -9,20 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from batchproof.installation import hint
 from batchproof.service import errors
-from batchproof.service.bundle.reader import Bundle
-from batchproof.service.bundle.signing.trust import TrustPolicy, trust_policy
 from batchproof.service.errors import BundleError, EngineError, SettingError, nearest
-from batchproof.service.inference import model, registry
-from batchproof.service.inference.engine import EngineOptions, provider_of
+from batchproof.service.inference import registry
+from batchproof.service.inference.engine import provider_of
 from batchproof.service.inference.model import Model
 from batchproof.service.inference.registry import Registry, Snapshot
 from batchproof.service.inference.repository import Refusal
 from batchproof.service.inference.selection import Selection
-from batchproof.service.inference.trial import TrialLimits
-from batchproof.service.invariance.check import for_bundles
-from batchproof.service.invariance.worker_agreement import agree
 from batchproof.service.logs import event
-from batchproof.service.metrics import Counters, ModelKey, as_plain, models_of
+from batchproof.service.metrics import Counters, ModelKey, ReloadCounts, as_plain, models_of
 from batchproof.service.protocols.cloud.explain import Version1Explain
 from batchproof.service.protocols.cloud.protocol import AzureMachineLearning, Invocations, Version1, Vertex
 from batchproof.service.protocols.interface import ServerInfo, WireProtocol
@@ -32,6 +27,8 @@ from batchproof.service.server import authorization
 from batchproof.service.server.authorization import Authorization
 from batchproof.service.server.deployment import Deployment, ModelMeter, Shared, deploy
 from batchproof.service.server.endpoint import PredictEndpoint
+from batchproof.service.server.loading import engine_options, load_model, trust_of
+from batchproof.service.server.reloading import ModelControl
 from batchproof.service.server.tls import tls_of
 from batchproof.service.settings import Settings
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
@@ -56,7 +53,12 @@ class Routes:
 class App:
     """Everything that one process serves with. Made once; only the event loop changes it."""
 
-    def __init__(self, settings: Settings, loaded: Registry, protocols: Sequence[WireProtocol] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        loaded: Registry,
+        protocols: Sequence[WireProtocol] | None = None,
+    ) -> None:
         """Deploy the models that loaded."""
         self.settings = settings
         self.protocols = tuple(protocols if protocols is not None else (protocol() for protocol in PROTOCOLS))
@@ -67,15 +69,18 @@ class App:
         self.tls = tls_of(settings)
         self.meters: dict[ModelKey, ModelMeter] = {}  # of every model ever deployed: counters never fall
         self.counters = Counters(Path(settings.metrics_folder) if settings.metrics_folder else None, self.counts)
-        self.tell_violation: Callable[[str, int], None] = lambda _name, _version: None  # to the other workers
+        self.tell_violation: Callable[[str, int, str], None] = lambda *_: None  # to the other workers
         self.is_stopping = False
-        self.generation = 0  # how often the table of routes was made; what is derived from it compares this
-        self._swap({deployment.key: deployment for deployment in map(self.deploy, models)}, loaded)
+        self.model_control: ModelControl | None = None  # how callers load and unload models
+        self.reload_counts: ReloadCounts | None = None  # where this process decides what is served
+        self.revision = 0  # how often the table of routes was replaced; what is derived from it compares this
+        self.generation = 1  # of what is served, the same in all workers
+        labelled = (self.deploy(one).with_labels(loaded.labels_of(*key_of(one))) for one in models)
+        self.swap({deployment.key: deployment for deployment in labelled}, loaded)
 
     def deploy(self, loaded: Model) -> Deployment:
         """Return a deployment of a loaded model, ready for `replace`. May be called in any thread."""
-        key = ModelKey(loaded.manifest.name, loaded.manifest.version)
-        return deploy(loaded, self.shared, self.meters.setdefault(key, ModelMeter()))
+        return deploy(loaded, self.shared, self.meters.setdefault(key_of(loaded), ModelMeter()))
 
     def replace(
         self, deployments: Mapping[ModelKey, Deployment], refusals: Sequence[Refusal] | None = None
@@ -91,21 +96,21 @@ class App:
         for key, deployment in deployments.items():
             models.setdefault(key.name, {})[key.version] = deployment.model
         refused = self.registry.refusals if refusals is None else tuple(refusals)
-        self._swap(deployments, Registry(models, refused))
+        self.swap(deployments, Registry(models, refused))
         return drained
 
-    def violated(self, name: str, version: int) -> None:
+    def violated(self, name: str, version: int, sha256: str = "") -> None:
         """Show in fingerprints that this model, here or in another worker, broke its promise; withdraw it if set so.
 
         A model that is not served here, or was seen so before, changes nothing.
         """
         key = ModelKey(name, version)
         deployment = self.deployments.get(key)
-        if deployment is None or deployment.model.is_violated:
+        if deployment is None or deployment.model.is_violated or sha256 not in ("", deployment.model.manifest.sha256):
             return
         changed = self.registry.violated(name, version)
         deployment = deployment.with_verdict(changed.models[name][version])
-        self._swap({**self.deployments, key: deployment}, changed)
+        self.swap({**self.deployments, key: deployment}, changed)
         if self.settings.invariance != "report":
             deployment.withdraw()
 
@@ -120,7 +125,8 @@ class App:
         now = {"queue_rows": self.shared.admission.queued_rows, "workers": 1}
         callers = self.authorization.counts() if self.authorization else {}
         journal = {"journal": self.journal.counts()} if self.journal else {}
-        return {"models": models, "callers": callers, "now": now, **journal}
+        reloads = {"reloads": self.reload_counts.snapshot()} if self.reload_counts else {}
+        return {"models": models, "callers": callers, "now": now, **journal, **reloads}
 
     @property
     def is_stuck(self) -> bool:
@@ -149,24 +155,34 @@ class App:
         """Let the threads end."""
         self.shared.close()
 
-    def _swap(self, deployments: Mapping[ModelKey, Deployment], changed: Registry) -> None:
+    def swap(self, deployments: Mapping[ModelKey, Deployment], changed: Registry, routes: Routes | None = None) -> None:
         """Take requests for these deployments: routes are made first and then replaced in one assignment."""
-        default = default_name(self.settings, changed)
-        routes = make_routes(deployments.values(), changed, default, self.settings.root_path)
-        self.registry, self.default, self.deployments = changed, default, deployments
-        self.routes = routes
-        self.generation += 1
+        self.default = default_name(self.settings, changed)
+        if routes is None:
+            routes = self.routes_of(deployments, changed)
+        self.registry, self.deployments, self.routes = changed, deployments, routes
+        self.revision += 1
         is_withdrawn = self.settings.invariance != "report" and any(
             deployment.model.is_violated for deployment in deployments.values()
         )
         self.is_ready = bool(deployments) and not is_withdrawn and not self.is_stopping
+
+    def routes_of(self, deployments: Mapping[ModelKey, Deployment], changed: Registry) -> Routes:
+        """Return the table of routes of these deployments. May be called in any thread."""
+        default = default_name(self.settings, changed)
+        return make_routes(deployments.values(), changed, default, self.settings.root_path)
 
     def _on_violation(self, key: ModelKey) -> None:
         """Act on a violation that this worker saw."""
         deployment = self.deployments.get(key)
         if deployment is not None and not deployment.model.is_violated:
             self.violated(*key)
-            self.tell_violation(*key)
+            self.tell_violation(*key, deployment.model.manifest.sha256)
+
+
+def key_of(loaded: Model) -> ModelKey:
+    """Return the key of a loaded model."""
+    return ModelKey(loaded.manifest.name, loaded.manifest.version)
 
 
 def make_routes(deployments: Iterable[Deployment], models: Registry, default: str | None, prefix: str) -> Routes:
@@ -176,9 +192,9 @@ def make_routes(deployments: Iterable[Deployment], models: Registry, default: st
     for deployment in deployments:
         name = deployment.key.name
         is_default, is_newest = name == default, models.newest(name) is deployment.model
-        endpoints |= deployment.paths(is_default=is_default, is_newest=is_newest)
+        endpoints |= deployment.paths(is_default=is_default, is_newest=is_newest) | deployment.label_paths()
         table_paths = deployment.table_paths(is_default=is_default, is_newest=is_newest)
-        tables |= dict.fromkeys(table_paths, deployment.table)
+        tables |= dict.fromkeys(table_paths, deployment.table) | deployment.label_tables()
     if prefix:
         endpoints |= {prefix + path: endpoint for path, endpoint in endpoints.items()}
         tables |= {prefix + path: table for path, table in tables.items()}
@@ -188,19 +204,18 @@ def make_routes(deployments: Iterable[Deployment], models: Registry, default: st
 def take_snapshot(settings: Settings) -> Snapshot:
     """Read the bundles that are to be served; raises SettingError where the folder cannot be read."""
     try:
-        return registry.take_snapshot(settings.models, Selection.of(settings), trust=_trust(settings))
+        return registry.take_snapshot(settings.models, Selection.of(settings), trust=trust_of(settings))
     except BundleError as error:
         raise SettingError(f"{error}.") from error
 
 
 def load(settings: Settings, snapshot: Snapshot | None = None) -> App:
     """Load and verify the models, of a `snapshot` of their folder where there is one; raises SettingError where the service cannot serve any request as it was told to."""
-    options = EngineOptions(settings.device, settings.threads)
-    load_one = partial(_load_model, settings, options)
+    load_one = partial(load_model, settings)
     try:
-        provider_of(options)  # no model could run on a device that is not there
+        provider_of(engine_options(settings))  # no model could run on a device that is not there
         loaded = registry.load(
-            settings.models, load_one, Selection.of(settings), trust=_trust(settings), snapshot=snapshot
+            settings.models, load_one, Selection.of(settings), trust=trust_of(settings), snapshot=snapshot
         )
     except (BundleError, EngineError) as error:
         raise SettingError(f"{error}.") from error
@@ -214,12 +229,6 @@ def load(settings: Settings, snapshot: Snapshot | None = None) -> App:
         near = nearest(settings.default_model, list(loaded.models))
         raise SettingError(f"default_model is {settings.default_model!r}, but no such model is loaded.{near}")
     return App(settings, loaded)
-
-
-def _trust(settings: Settings) -> TrustPolicy:
-    """Read the keys and certificates of the signers that count; raises SettingError."""
-    key_files, root_files = map(Path, settings.trusted_keys), map(Path, settings.trusted_ca)
-    return trust_policy(settings.signatures, tuple(key_files), tuple(root_files), settings.trusted_subjects)
 
 
 def _authorization(settings: Settings) -> Authorization | None:
@@ -253,25 +262,3 @@ def default_name(settings: Settings, loaded: Registry) -> str | None:
     if settings.default_model:
         return settings.default_model
     return next(iter(loaded.models), None) if len(loaded.names) == 1 else None  # a refusal does not choose another
-
-
-def _load_model(settings: Settings, options: EngineOptions, bundle: Bundle) -> Model:
-    if bundle.unsigned is not None:
-        event("unsigned_model", 30, model=bundle.manifest.name, version=bundle.manifest.version, reason=bundle.unsigned)
-    limits = TrialLimits(settings.load_memory_bytes, settings.load_timeout_s)
-    loaded = model.load(bundle, options, settings.run_rows, for_bundles(settings.invariance), limits)
-    if loaded.verification is not None:
-        verdict = loaded.verification
-        event(
-            "model_loaded",
-            30 if verdict.status == "reported" else 20,
-            model=loaded.manifest.name,
-            version=loaded.manifest.version,
-            invariance=verdict.status,
-            verify_s=round(verdict.seconds, 4),
-            what=verdict.sentence,
-            **({"signer": bundle.signer} if bundle.signer else {}),
-        )
-        if settings.metrics_folder and settings.invariance != "report":
-            agree(Path(settings.metrics_folder), loaded.manifest.sha256, verdict)
-    return loaded

@@ -8,12 +8,12 @@ met, so an old one goes on answering until its last request is done; then nothin
 import asyncio
 import os
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from batchproof.service import errors
 from batchproof.service.errors import EngineError
@@ -93,6 +93,13 @@ class ModelMeter:
         return ModelCounts(self.flow.snapshot(), audit, routes)
 
 
+class Face(NamedTuple):
+    """What answers for one version: under its own paths, or under those of a label."""
+
+    endpoints: Mapping[str, PredictEndpoint]  # by the name of the protocol
+    table: TableEndpoint
+
+
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Deployment:
     """One served model. Made by `deploy`, in any thread: it takes no requests until it is in a table of routes."""
@@ -105,6 +112,7 @@ class Deployment:
     table: TableEndpoint
     shared: Shared
     journal: ModelJournal | None = None
+    labels: Mapping[str, Face] = field(default_factory=dict)
 
     def paths(self, *, is_default: bool, is_newest: bool) -> dict[str, PredictEndpoint]:
         """Return the POST paths that answer for this model, and what answers there."""
@@ -118,14 +126,34 @@ class Deployment:
         """Return the POST paths that answer where a table is sent or wanted: those of the native protocol."""
         return list(self.shared.protocols[0].paths(self.model, is_default=is_default, is_newest=is_newest))
 
+    def label_paths(self) -> dict[str, PredictEndpoint]:
+        """Return the POST paths of its labels, and what answers there."""
+        return {
+            path: face.endpoints[protocol.name]
+            for label, face in self.labels.items()
+            for protocol in self.shared.protocols
+            for path in protocol.label_paths(self.model, label)
+        }
+
+    def label_tables(self) -> dict[str, TableEndpoint]:
+        """Return the paths of its labels where a table is sent or wanted, and what answers there."""
+        native = self.shared.protocols[0]
+        return {
+            path: face.table for label, face in self.labels.items() for path in native.label_paths(self.model, label)
+        }
+
     def with_verdict(self, model: Model) -> "Deployment":
         """Return the same queue and counts with what `model` says of itself: its fingerprint changed, its bits not."""
-        return replace(
-            self,
-            model=model,
-            endpoints=_endpoints(model, self.batcher, self.meter, self.shared, self.journal),
-            table=_table(model, self.batcher, self.meter, self.shared, self.journal),
-        )
+        make = partial(_face, model, _Parts(self.batcher, self.meter, self.shared, self.journal))
+        own, labels = make(), {label: make(label) for label in self.labels}
+        return replace(self, model=model, endpoints=own.endpoints, table=own.table, labels=labels)
+
+    def with_labels(self, labels: Collection[str]) -> "Deployment":
+        """Return the same queue and counts under other labels."""
+        if set(labels) == set(self.labels):
+            return self
+        parts = _Parts(self.batcher, self.meter, self.shared, self.journal)
+        return replace(self, labels={label: _face(self.model, parts, label) for label in labels})
 
     def withdraw(self) -> None:
         """Refuse every later request with 503: the model was seen to break its promise. Admitted rows still run."""
@@ -161,9 +189,8 @@ def deploy(model: Model, shared: Shared, meter: ModelMeter) -> Deployment:
     journal = None if shared.journal is None else shared.journal.of(model)
     if journal is not None:
         weakref.finalize(batcher, journal.retire).atexit = False
-    endpoints = _endpoints(model, batcher, meter, shared, journal)
-    table = _table(model, batcher, meter, shared, journal)
-    return Deployment(key, model, batcher, meter, endpoints, table, shared, journal)
+    own = _face(model, _Parts(batcher, meter, shared, journal))
+    return Deployment(key, model, batcher, meter, own.endpoints, own.table, shared, journal)
 
 
 def inline_s(settings: Settings) -> float:
@@ -178,34 +205,48 @@ def has_spare_core(settings: Settings) -> bool:
     return len(os.sched_getaffinity(0)) > settings.workers
 
 
-def _endpoints(
-    model: Model, batcher: Batcher, meter: ModelMeter, shared: Shared, journal: ModelJournal | None
-) -> dict[str, PredictEndpoint]:
-    key = ModelKey(model.manifest.name, model.manifest.version)
+class _Parts(NamedTuple):
+    """What all faces of a deployment share."""
+
+    batcher: Batcher
+    meter: ModelMeter
+    shared: Shared
+    journal: ModelJournal | None
+
+
+def _face(model: Model, parts: _Parts, label: str = "") -> Face:
+    return Face(_endpoints(model, parts, label), _table(model, parts, label))
+
+
+def _endpoints(model: Model, parts: _Parts, label: str) -> dict[str, PredictEndpoint]:
+    key, shared = ModelKey(model.manifest.name, model.manifest.version), parts.shared
     return {
         protocol.name: PredictEndpoint(
             key,
             protocol,
-            protocol.codec(model, shared.limits),
-            batcher,
-            meter.tally(protocol.name),
+            protocol.codec(model, shared.limits, label),
+            parts.batcher,
+            parts.meter.tally(protocol.name),
             shared.settings.timeout_s,
             is_logged=shared.settings.access_log,
-            journal=journal,
+            journal=parts.journal,
         )
         for protocol in shared.protocols
     }
 
 
-def _table(
-    model: Model, batcher: Batcher, meter: ModelMeter, shared: Shared, journal: ModelJournal | None
-) -> TableEndpoint:
-    settings = shared.settings
-    bounds = Bounds(shared.limits, settings.max_table_bytes, settings.timeout_s)
+def _table(model: Model, parts: _Parts, label: str) -> TableEndpoint:
+    shared = parts.shared
+    bounds = Bounds(shared.limits, shared.settings.max_table_bytes, shared.settings.timeout_s)
     workers = TableWorkers(
-        batcher, meter.tally(TABLES), shared.table_executor, settings.error_limit, shared.table_reader, journal
+        parts.batcher,
+        parts.meter.tally(TABLES),
+        shared.table_executor,
+        shared.settings.error_limit,
+        shared.table_reader,
+        parts.journal,
     )
-    return TableEndpoint(model, workers, shared.table_slots, bounds)
+    return TableEndpoint(model, workers, shared.table_slots, bounds, label)
 
 
 def _watch(model: Model, key: ModelKey, shared: Shared, meter: ModelMeter) -> Watch | None:

@@ -18,6 +18,7 @@ from batchproof.service.server.control import SupervisorLink
 from batchproof.service.server.http.asgi import AsgiApp
 from batchproof.service.server.http.connection import FastHttpProtocol
 from batchproof.service.server.listening import BACKLOG, accepted, listen
+from batchproof.service.server.reloads import Reloads, plan_of
 from batchproof.service.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,14 +41,19 @@ class Server(uvicorn.Server):
         address: tuple[str, int],
         greet: Callable[[], None],
         control: socket.socket | None = None,
+        reread: Callable[[], Settings] | None = None,
     ) -> None:
-        """Serve `service` at `address` and call `greet` once it accepts connections; a worker gets its own by `control`."""
+        """Serve `service` at `address` and call `greet` once it accepts connections; a worker gets its own by `control`.
+
+        `reread` returns the settings anew when SIGHUP asks for them.
+        """
         super().__init__(config)
         self._address = address
         self._greet = greet
         self.service = service
         self._rpc: RpcServer | None = None
         self._link = self._link_over(control) if control else None
+        self._reloads = Reloads(service, self._link, reread)
         self._stop_at_s: float | None = None  # monotonic seconds; set by the first signal
         self._is_stop_logged = False
         self._is_unwritten = False  # whether the last counters could not be written
@@ -76,11 +82,8 @@ class Server(uvicorn.Server):
         self._write_counters()
         if self._link is not None:
             self.service.tell_violation = self._link.tell_violation
-            self._link.open(
-                (name, version, model.manifest.sha256)
-                for name, versions in self.service.registry.models.items()
-                for version, model in versions.items()
-            )
+            self._link.open(plan_of(self.service).as_json())
+        self._reloads.begin()
         self._log_state()
         self._greet()
 
@@ -100,6 +103,7 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Go on until a stop is due."""
+        self._reloads.look()
         if self._stop_at_s is not None:
             self._log_stop()
             self.should_exit |= time.monotonic() >= self._stop_at_s
@@ -156,6 +160,7 @@ class Server(uvicorn.Server):
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.handle_exit)
+        signal.signal(signal.SIGHUP, self._reloads.on_hangup)
         yield
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from batchproof.service.server.control import CONNECTION
+from batchproof.service.server.control import CONNECTION, Letters
 
 MOST_UNCONFIRMED = 32  # of one worker: what a worker that hangs can hold up, and descriptors on their way are few
 SLOW_S = 0.1  # a worker that has not confirmed a connection for so long is the last choice
@@ -34,7 +34,8 @@ class Worker:
     connections: int = 0
     unconfirmed: deque[tuple[float, socket.socket]] = field(default_factory=deque)  # by when they were sent
     unsent: deque[bytes] = field(default_factory=deque)  # messages that it has not got yet
-    models: set[bytes] = field(default_factory=set)  # NAME/VERSION/SHA256 that it serves
+    is_outdated: bool = False  # it started with a plan that others have left meanwhile
+    letters: Letters = field(default_factory=Letters)
 
     def is_slow(self, now_s: float) -> bool:
         """Return whether it has left a connection unconfirmed for SLOW_S."""

@@ -10,7 +10,6 @@ model is broadcast to all others, later ones too: they share the host. A worker 
 start stops the service.
 """
 
-import errno
 import os
 import selectors
 import signal
@@ -22,12 +21,14 @@ from collections.abc import Callable
 from batchproof.service.errors import STARTUP_FAILED, reason
 from batchproof.service.logs import event
 from batchproof.service.server import control
+from batchproof.service.server.conductor import Conductor
+from batchproof.service.server.intake import Intake
 from batchproof.service.server.lifeline import Lifeline
 from batchproof.service.server.rotation import Rotation, Worker
 from batchproof.service.server.timing import Restarts, Timing
 
 KILL_AFTER_S = 5.0  # beyond drain_s, a worker that still runs is killed
-ACCEPTS = 64  # connections accepted, and messages read, in one turn
+MESSAGES = 64  # read from one worker in one turn
 RETRY_S = 0.2  # between attempts to accept, or hand over, a connection that there was no room for
 
 # (control, slot, what to call once the models are loaded) -> exit code; runs in the worker
@@ -38,7 +39,13 @@ class Supervisor:
     """Keeps `count` workers running and deals connections to them."""
 
     def __init__(
-        self, listener: socket.socket, count: int, work: Work, timing: Timing, count_event: Callable[[str], None]
+        self,
+        listener: socket.socket,
+        count: int,
+        work: Work,
+        timing: Timing,
+        count_event: Callable[[str], None],
+        conductor: Conductor,
     ) -> None:
         """Accept from `listener`, which listens; `work` is what a worker does; `count_event` counts by name."""
         self._listener = listener
@@ -49,12 +56,11 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._rotation = Rotation()
         self._lifeline = Lifeline()
-        self._workers: dict[int, Worker] = {}  # by slot
+        self._conductor = conductor
+        self._workers = conductor.workers  # by slot
         self._restarts = Restarts()
-        self._committed: set[bytes] | None = None  # NAME/VERSION/SHA256 of all that is served, once a worker serves it
         self._violations: list[bytes] = []
-        self._is_accepting = False
-        self._is_full = False  # whether this process has no descriptor for another connection
+        self._intake = Intake(listener, self._selector, self._rotation)
         self._is_stopping = False
         self._last_turn_s = time.monotonic()
         self._close_at_s: float | None = None  # when a stop closes the listener
@@ -68,7 +74,8 @@ class Supervisor:
         for end in (woken, wake):
             end.setblocking(False)
         signal.set_wakeup_fd(wake.fileno())
-        for number in (signal.SIGTERM, signal.SIGINT):
+        self._conductor.wake_by(wake)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: None)
         self._selector.register(woken, selectors.EVENT_READ, lambda: self._on_signal(woken))
         for slot in range(self._count):
@@ -89,7 +96,7 @@ class Supervisor:
         """Return how long nothing has to be done unless there is news."""
         now_s = time.monotonic()
         steps = [at_s - now_s for at_s in (self._close_at_s, self._kill_at_s) if at_s is not None]
-        retry_s = RETRY_S if self._rotation.waiting or self._is_full else self._timing.hang_s / 5
+        retry_s = RETRY_S if self._rotation.waiting or self._intake.is_full else self._timing.hang_s / 5
         return max(0.0, min([retry_s, *steps, *self._restarts.next_s()]))
 
     def _look_at_clock(self) -> None:
@@ -106,16 +113,17 @@ class Supervisor:
         for worker in self._workers.values():
             if worker.is_ready:
                 worker.tell()
+        self._conductor.look()
         self._kill_hung(now_s)
-        self._is_full = False
-        self._accept_if_possible()
+        self._intake.is_full = False
+        self._intake.resume(self._workers.values())
 
     def _kill_hung(self, now_s: float) -> None:
         if now_s - self._last_turn_s > self._timing.hang_s / 2:  # this process was stopped, and perhaps all were
             for worker in self._workers.values():
                 worker.last_sign_s = now_s
         self._last_turn_s = now_s
-        if self._listener.fileno() < 0:  # a worker that stops has nothing more to say
+        if not self._intake.is_open:  # a worker that stops has nothing more to say
             return
         for worker in self._workers.values():
             silent_s = now_s - worker.last_sign_s
@@ -140,6 +148,7 @@ class Supervisor:
         theirs.close()
         ours.setblocking(False)
         worker = self._workers[slot] = Worker(slot, pid, ours, time.monotonic())
+        self._violations = [message for message in self._violations if self._conductor.is_current(message[1:])]
         worker.unsent.extend(self._violations)
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._on_messages(worker))
 
@@ -150,9 +159,10 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it serves: it reads everything anew anyway
             self._lifeline.adopt()
             self._selector.close()
-            self._listener.close()
+            self._intake.forget()
             ours.close()
             self._rotation.close()
             for other in self._workers.values():
@@ -166,7 +176,7 @@ class Supervisor:
             os._exit(code)
 
     def _on_messages(self, worker: Worker) -> None:
-        for _ in range(ACCEPTS):
+        for _ in range(MESSAGES):
             try:
                 message = worker.control.recv(control.MESSAGE_BYTES)
             except BlockingIOError:
@@ -180,7 +190,7 @@ class Supervisor:
         worker.last_sign_s = time.monotonic()
         if worker.is_ready:
             worker.tell()
-        self._accept_if_possible()
+        self._intake.resume(self._workers.values())
 
     def _on_message(self, worker: Worker, message: bytes) -> None:
         if message == control.BEAT:
@@ -189,10 +199,12 @@ class Supervisor:
             self._rotation.confirm(worker, is_taken=message == control.TAKEN)
         elif message == control.CLOSED:
             worker.connections -= 1
-        elif message == control.READY:
-            self._on_ready(worker)
-        elif message.startswith(control.MODEL):
-            worker.models.add(message.removeprefix(control.MODEL))
+        elif letter := worker.letters.add(message):
+            kind, body = letter
+            if kind == control.READY:
+                self._on_ready(worker, body)
+            else:
+                self._conductor.on_letter(worker, kind, body)
         elif message.startswith(control.VIOLATED) and message not in self._violations:
             self._violations.append(message)
             for other in self._workers.values():
@@ -201,15 +213,14 @@ class Supervisor:
                     if other.is_ready:
                         other.tell()
 
-    def _on_ready(self, worker: Worker) -> None:
-        """Give a worker its place, unless it serves other models than those before it."""
-        if self._committed is None:
-            self._committed = worker.models
-        if worker.models != self._committed:
+    def _on_ready(self, worker: Worker, plan: bytes) -> None:
+        """Give a worker its place, unless it serves other models than are committed."""
+        if not self._conductor.admit(worker, plan):
             self._kill(worker)
             return
         self._restarts.succeeded(worker.slot)
         worker.is_ready = True
+        self._conductor.on_ready(worker)
 
     def _on_end(self, worker: Worker) -> None:
         self._selector.unregister(worker.control)
@@ -218,19 +229,22 @@ class Supervisor:
         code = os.waitstatus_to_exitcode(status)
         del self._workers[worker.slot]
         self._rotation.take_back(worker)
-        if worker.is_ready and not self._is_stopping:
+        self._conductor.on_end(worker)
+        if worker.is_outdated and not self._is_stopping:
+            self._start(worker.slot)
+        elif worker.is_ready and not self._is_stopping:
             if not worker.is_killed:
                 self._count_event("workers_died")
             event("worker_replaced", 30, worker=worker.slot, pid=worker.pid, exit_code=code)
             self._start(worker.slot)
         elif not self._is_stopping:
             self._retry(worker.slot, code, "other models than were committed" if worker.is_killed else "")
-        self._accept_if_possible()
+        self._intake.resume(self._workers.values())
 
     def _retry(self, slot: int, code: int, why: str) -> None:
         """Plan the next attempt to start a worker that could not start, or end the service where none would help."""
         is_alone = not any(worker.is_ready for worker in self._workers.values())
-        if (self._committed is None and code > 0) or (is_alone and self._restarts.is_hopeless(slot)):
+        if (self._conductor.plan is None and code > 0) or (is_alone and self._restarts.is_hopeless(slot)):
             self._exit_code = code if code > 0 else STARTUP_FAILED
             self._stop(0.0)
             return
@@ -238,44 +252,29 @@ class Supervisor:
         event("worker_not_started", 40, worker=slot, exit_code=code, why=why or "see the lines above", retry_s=wait_s)
         self._count_event("workers_not_started")
 
-    def _accept_if_possible(self) -> None:
-        """Accept only while somebody can take a connection: until then it waits in the kernel's backlog."""
-        has_room = self._rotation.deal(self._workers.values()) and not self._is_full and self._listener.fileno() >= 0
-        is_possible = has_room and any(worker.is_ready for worker in self._workers.values())
-        if is_possible and not self._is_accepting:
-            self._selector.register(self._listener, selectors.EVENT_READ, self._on_connection)
-        elif self._is_accepting and not is_possible:
-            self._selector.unregister(self._listener)
-        self._is_accepting = is_possible
-
-    def _on_connection(self) -> None:
-        for _ in range(ACCEPTS):
-            try:
-                connection, _ = self._listener.accept()
-            except (BlockingIOError, ConnectionAbortedError):
-                break
-            except OSError as error:  # no descriptor or memory is free: it waits in the backlog
-                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    raise
-                self._is_full = True
-                break
-            self._rotation.waiting.append(connection)
-            if not self._rotation.deal(self._workers.values()):
-                break
-        self._accept_if_possible()
-
     def _on_signal(self, woken: socket.socket) -> None:
         numbers = woken.recv(64)
+        self._conductor.run_calls()
         if signal.SIGINT in numbers:
             self._stop(0.0)  # somebody at a terminal waits for it
         elif signal.SIGTERM in numbers:
             self._stop(self._timing.stop_delay_s)
+        elif signal.SIGHUP in numbers:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Read settings and models folder anew, and have workers read what else they read from files."""
+        for worker in self._workers.values():
+            if worker.is_ready:
+                os.kill(worker.pid, signal.SIGHUP)
+        self._conductor.rescan()
 
     def _stop(self, delay_s: float) -> None:
         """Let every worker go unready; accept connections for `delay_s` more and let workers answer what they have."""
         close_at_s = time.monotonic() + delay_s
         if not self._is_stopping:
             self._is_stopping = True
+            self._conductor.stop()
             self._restarts.clear()
             self._close_at_s = close_at_s
             for worker in self._workers.values():
@@ -286,11 +285,7 @@ class Supervisor:
     def _close(self) -> None:
         """Accept what the kernel has accepted, then no more, and tell every worker that nothing follows."""
         self._close_at_s = None
-        self._on_connection()
-        if self._is_accepting:
-            self._selector.unregister(self._listener)
-            self._is_accepting = False
-        self._listener.close()
+        self._intake.close()
         for worker in self._workers.values():
             worker.unsent.append(control.STOP)
             worker.tell()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from batchproof.service.inference.model import Model
-from batchproof.service.protocols.cloud.protocol import Version1
+from batchproof.service.protocols.cloud.protocol import Version1, label_header
 from batchproof.service.protocols.cloud.request import ScoringReader
 from batchproof.service.protocols.interface import JSON, Answer, Call, Codec, Decoded, Limits
 from batchproof.service.protocols.options import Options, OptionWriter
@@ -21,12 +21,13 @@ EXPLAIN = Options(explain=True)
 class ExplainCodec:
     """One model's requests for explanations, and their answers."""
 
-    def __init__(self, model: Model, limits: Limits) -> None:
+    def __init__(self, model: Model, limits: Limits, label: str = "") -> None:
         """Prebuild the reader, the text of predictions and the plan of mixed rows."""
         self._reader = ScoringReader(model.encoder, limits)
         self._text = PredictionText(model.manifest)
         self._options = OptionWriter(model.manifest)
         self._max_rows = limits.max_rows
+        self._label_header = label_header(model, label)
 
     def decode(self, call: Call) -> Decoded:
         """Return the request's rows, followed by the mixed rows of their explanations; raises ServiceError."""
@@ -39,8 +40,8 @@ class ExplainCodec:
         rows = decoded.rows - decoded.added
         texts = self._text.each({name: values[:rows] for name, values in outputs.items()}) if rows else ()
         predictions = b",".join(self._options.write(EXPLAIN, outputs, texts))
-        own_id = (b"x-request-id", call.request_id.encode())
-        return Answer(200, (JSON, own_id), b'{"predictions":[' + predictions + b"]}")
+        own = ((b"x-request-id", call.request_id.encode()), *self._label_header)
+        return Answer(200, (JSON, *own), b'{"predictions":[' + predictions + b"]}")
 
 
 class Version1Explain(Version1):
@@ -53,9 +54,13 @@ class Version1Explain(Version1):
         predict = super().paths(model, is_default=is_default, is_newest=is_newest)
         return [path.removesuffix(":predict") + ":explain" for path in predict]
 
-    def codec(self, model: Model, limits: Limits) -> Codec:
+    def label_paths(self, model: Model, label: str) -> Sequence[str]:
+        """Return the explain path of one label."""
+        return [path.removesuffix(":predict") + ":explain" for path in super().label_paths(model, label)]
+
+    def codec(self, model: Model, limits: Limits, label: str = "") -> Codec:
         """Return the codec of one model."""
-        return ExplainCodec(model, limits)
+        return ExplainCodec(model, limits, label)
 
     def claims(self, path: str) -> bool:
         """Return whether the path asks for explanations."""

@@ -30,8 +30,9 @@ NPY = (b"content-type", b"application/x-npy")
 class ScoringCodec:
     """One model's scoring requests and answers."""
 
-    def __init__(self, model: Model, limits: Limits) -> None:
-        """Prebuild the reader and the text of predictions."""
+    def __init__(self, model: Model, limits: Limits, label: str = "") -> None:
+        """Prebuild the reader and the text of predictions; an answer to a `label` says in a header which version it is."""
+        self._label_header = label_header(model, label)
         self._reader = ScoringReader(model.encoder, limits)
         self._text = PredictionText(model.manifest)
         self._is_value = model.manifest.signature.classes is None
@@ -43,14 +44,14 @@ class ScoringCodec:
 
     def encode(self, call: Call, decoded: Decoded, outputs: Mapping[str, np.ndarray]) -> Answer:
         """Return the predictions in the form that is asked for; the header is what Azure ML's callers trace by."""
-        own_id = (b"x-request-id", call.request_id.encode())
+        own = ((b"x-request-id", call.request_id.encode()), *self._label_header)
         if decoded.note == "csv":
-            return Answer(200, (CSV, own_id), self._csv(outputs))
+            return Answer(200, (CSV, *own), self._csv(outputs))
         if decoded.note == "npy":
-            return Answer(200, (NPY, own_id), npy.file_of(outputs["value" if self._is_value else "probabilities"]))
+            return Answer(200, (NPY, *own), npy.file_of(outputs["value" if self._is_value else "probabilities"]))
         if decoded.note == "lines":
-            return Answer(200, (LINES, own_id), b"".join([text + b"\n" for text in self._text.each(outputs)]))
-        return Answer(200, (JSON, own_id), b'{"predictions":[' + self._text.write(outputs) + b"]}")
+            return Answer(200, (LINES, *own), b"".join([text + b"\n" for text in self._text.each(outputs)]))
+        return Answer(200, (JSON, *own), b'{"predictions":[' + self._text.write(outputs) + b"]}")
 
     def _csv(self, outputs: Mapping[str, np.ndarray]) -> bytes:
         """Return a line for each row, without a header: the value, or the label and the probability of each class."""
@@ -60,6 +61,12 @@ class ScoringCodec:
         quoted = [_csv_cell(label) for label in self._labels]
         rows = zip(winners, _digit_rows(outputs["probabilities"]), strict=True)
         return b"".join([quoted[winner] + b"," + digits + b"\n" for winner, digits in rows])
+
+
+def label_header(model: Model, label: str) -> Sequence[tuple[bytes, bytes]]:
+    """Return the header that says which version a label stood for; none where no label was asked for."""
+    described = {"name": model.manifest.name, "version": model.manifest.version, "label": label}
+    return ((b"x-model", orjson.dumps(described)),) if label else ()
 
 
 class Scoring:
@@ -76,9 +83,13 @@ class Scoring:
         """Return the paths at which the default model answers."""
         return ()
 
-    def codec(self, model: Model, limits: Limits) -> Codec:
+    def label_paths(self, model: Model, label: str) -> Sequence[str]:
+        """Return none: most platforms know one model only."""
+        return []
+
+    def codec(self, model: Model, limits: Limits, label: str = "") -> Codec:
         """Return the codec of one model."""
-        return ScoringCodec(model, limits)
+        return ScoringCodec(model, limits, label)
 
     def claims(self, path: str) -> bool:
         """Return whether the path is one of the platform's."""
@@ -176,6 +187,10 @@ class Version1(Scoring):
         name, version = model.manifest.name, model.manifest.version
         paths = [f"/v1/models/{name}/versions/{version}:predict"]
         return [*paths, f"/v1/models/{name}:predict"] if is_newest else paths
+
+    def label_paths(self, model: Model, label: str) -> Sequence[str]:
+        """Return the path of one label, as TensorFlow Serving has it."""
+        return [f"/v1/models/{model.manifest.name}/labels/{label}:predict"]
 
     def claims(self, path: str) -> bool:
         """Return whether the path is under the protocol's root."""

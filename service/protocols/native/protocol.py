@@ -56,9 +56,13 @@ class Native:
         newest = [f"/models/{name}/predict"] if is_newest else []
         return [*plain, *newest, f"/models/{name}/versions/{version}/predict"]
 
-    def codec(self, model: Model, limits: Limits) -> Codec:
+    def label_paths(self, model: Model, label: str) -> list[str]:
+        """Return the path of one label."""
+        return [f"/models/{model.manifest.name}/labels/{label}/predict"]
+
+    def codec(self, model: Model, limits: Limits, label: str = "") -> Codec:
         """Return the codec of one model."""
-        return NativeCodec(model, limits)
+        return NativeCodec(model, limits, label)
 
     def claims(self, path: str) -> bool:
         """Refuse predict paths of models that are not there."""
@@ -83,7 +87,7 @@ class Native:
 class NativeCodec:
     """One model's native requests and answers."""
 
-    def __init__(self, model: Model, limits: Limits) -> None:
+    def __init__(self, model: Model, limits: Limits, label: str = "") -> None:
         """Prebuild decoders and the constant parts of an answer."""
         self._encoder: Encoder = model.encoder
         self._limits = limits
@@ -93,6 +97,7 @@ class NativeCodec:
         described = {
             "name": model.manifest.name,
             "version": model.manifest.version,
+            **({"label": label} if label else {}),
             "fingerprint": model.fingerprint,
         }
         self._middle = b'],"model":' + orjson.dumps(described) + b',"request_id":"'

@@ -34,7 +34,11 @@ class OpenInference:
         paths = [f"/v2/models/{name}/versions/{version}/infer"]
         return [*paths, f"/v2/models/{name}/infer"] if is_newest else paths
 
-    def codec(self, model: Model, limits: Limits) -> Codec:
+    def label_paths(self, model: Model, label: str) -> list[str]:
+        """Return none: the protocol knows versions only."""
+        return []
+
+    def codec(self, model: Model, limits: Limits, label: str = "") -> Codec:
         """Return the codec of one model."""
         return OpenInferenceCodec(model.manifest, limits)
 

@@ -40,7 +40,7 @@ def readiness(app: App) -> dict[str, Any]:
         for version, model in versions.items()
     ]
     refused = [refusal.__dict__ for refusal in app.registry.refusals]
-    return {"ready": app.is_ready, "models": models, "refused": refused}
+    return {"ready": app.is_ready, "generation": app.generation, "models": models, "refused": refused}
 
 
 def metrics(app: App) -> Answer:

@@ -40,6 +40,7 @@ class _Collector:
         )
         yield GaugeMetricFamily("batchproof_workers", "Processes that serve.", now.get("workers", 0))
         yield _events(self._total.get("events", {}))
+        yield from _reloads(self._total.get("reloads", {}))
 
 
 def text(total: dict[str, Any], models: Sequence[dict[str, str]]) -> bytes:
@@ -133,6 +134,18 @@ def _events(events: Mapping[str, int]) -> Metric:
     for name in EVENTS:
         family.add_metric([name], events.get(name, 0))
     return family
+
+
+def _reloads(counts: Mapping[str, float]) -> Iterator[Metric]:
+    family = CounterMetricFamily("batchproof_reload", "Changes of what is served, by outcome.", labels=("outcome",))
+    for outcome in ("ok", "refused"):
+        family.add_metric([outcome], counts.get(outcome, 0))
+    yield family
+    yield GaugeMetricFamily(
+        "batchproof_reload_last_success_timestamp_seconds",
+        "When what is served was last loaded or changed, in seconds since 1970.",
+        counts.get("last_good_s", 0),
+    )
 
 
 def _stages(models: Models) -> Metric:

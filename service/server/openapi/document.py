@@ -27,14 +27,14 @@ class Document:
         """Describe the routes of `pages`, and the predict routes that `app` has at the time of each request."""
         self._pages = pages
         self._app = app
-        self._generation = app.generation
+        self._revision = app.revision
         self._content = openapi(pages, app)
 
     def current(self) -> dict[str, Any]:
         """Return the document of the present routes."""
-        generation = self._app.generation
-        if generation != self._generation:
-            self._content, self._generation = openapi(self._pages, self._app), generation
+        revision = self._app.revision
+        if revision != self._revision:
+            self._content, self._revision = openapi(self._pages, self._app), revision
         return self._content
 
 

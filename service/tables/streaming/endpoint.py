@@ -57,14 +57,19 @@ class TableSlots:
 class TableEndpoint:
     """One model's tables."""
 
-    def __init__(self, model: Model, workers: TableWorkers, slots: TableSlots, bounds: Bounds) -> None:
-        """Read and write in threads of `workers`, two for each slot."""
+    def __init__(self, model: Model, workers: TableWorkers, slots: TableSlots, bounds: Bounds, label: str = "") -> None:
+        """Read and write in threads of `workers`, two for each slot; answers name the `label` that was asked for."""
         self._workers = workers
         self._slots = slots
         self._bounds = bounds
         self._model = model
         self.key = ModelKey(model.manifest.name, model.manifest.version)
-        described = {"name": self.key.name, "version": self.key.version, **model.fingerprint}
+        described = {
+            "name": self.key.name,
+            "version": self.key.version,
+            **({"label": label} if label else {}),
+            **model.fingerprint,
+        }
         self._model_header = (b"x-model", orjson.dumps(described))
 
     async def answer(

@@ -16,8 +16,12 @@ from pathlib import Path
 import pytest
 
 from batchproof.service.errors import STARTUP_FAILED
+from batchproof.service.inference.registry import Snapshot
+from batchproof.service.metrics import ReloadCounts
+from batchproof.service.server.conductor import Conductor
 from batchproof.service.server.supervisor import Supervisor
 from batchproof.service.server.timing import Timing
+from batchproof.service.settings import Settings
 from tests.bundles import make_bundle
 from tests.live import ROOT, Live, live
 
@@ -161,7 +165,8 @@ def test_an_address_in_use_is_said(tmp_path: Path) -> None:
 
 def test_an_event_of_what_was_closed_in_the_same_turn_is_dropped() -> None:
     """Two sockets have news in one turn and the first to be told closes the other: the other is not asked."""
-    supervisor = Supervisor(socket.socket(), 1, lambda *_: 0, Timing(5.0, 0.0, 1.0), lambda _: None)
+    conductor = Conductor(Settings(), Settings, Snapshot([], []), ReloadCounts())
+    supervisor = Supervisor(socket.socket(), 1, lambda *_: 0, Timing(5.0, 0.0, 1.0), lambda _: None, conductor)
     pairs = [socket.socketpair() for _ in range(2)]
     told: list[int] = []
 
