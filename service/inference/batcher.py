@@ -245,8 +245,9 @@ class Batcher:
         try:
             for ticket, outputs, error in deliveries:
                 if ticket.is_open:
+                    reply = ticket.reply
                     self._close(ticket)
-                    ticket.reply(outputs, error)
+                    reply(outputs, error)
             is_delivered = True
         finally:
             if not is_delivered:
@@ -255,5 +256,12 @@ class Batcher:
 
     def _close(self, ticket: Ticket) -> None:
         ticket.is_open = False
+        ticket.reply = (
+            _no_reply  # which may refer to the ticket: its arrays and model are freed now, not by a collector
+        )
         ticket.stop_timer()
         self._admission.leave(ticket)
+
+
+def _no_reply(_outputs: Outputs | None, _error: ServiceError | None) -> None:
+    """Stand for the reply of a ticket that is closed."""
