@@ -84,7 +84,7 @@ def train(options: argparse.Namespace) -> int:
     start_s = time.monotonic()  # before torch and scikit-learn load: the user waits for them too
     values = vars(options)
     path, quiet, file = values.pop("table"), values.pop("quiet", False), values.pop("settings", None)
-    # torch takes seconds to load: a wrong flag is refused before.
+    # torch takes seconds to load, so a wrong flag is refused before that.
     try:
         settings = make({**(read_file(file) if file else {}), **values})
     except SettingError as error:
@@ -104,7 +104,7 @@ def train(options: argparse.Namespace) -> int:
         return refuse(PROGRAM, error, USAGE)
     except (ParityError, ProofError, WriteError) as error:
         return refuse(PROGRAM, error, FAILED)
-    except OSError as error:  # a full disk, a folder that was taken away
+    except OSError as error:  # a full disk, a folder that was removed
         return refuse(PROGRAM, f"the run stopped without a bundle: {ended(reason(error))}", FAILED)
     return 0
 

@@ -1,8 +1,8 @@
-"""The training line: `train` and `fit` hold all of it, from a table to a bundle, in the order in which it happens.
+"""The training pipeline: `train` and `fit` contain all steps, from a table to a bundle, in order.
 
-Prepare, list the candidates, fit the best, freeze the statistics, fold, export, check parity, evaluate, write. What
-loads torch or scikit-learn is imported inside the functions: that takes seconds, and most faults of a table show in
-its header.
+Prepare, list the candidates, fit the best, freeze the statistics, fold, export, check parity, evaluate, write. Modules
+that load torch or scikit-learn are imported inside the functions, because that takes seconds and most faults of a table
+show in its header.
 """
 
 import time
@@ -101,7 +101,7 @@ def check_device(settings: Settings) -> None:
 
 
 def tuned(data: Dataset, destination: BundlePath, settings: Settings, progress: Progress) -> Settings:
-    """Return the settings with the best of a search, if one was asked for; Ctrl-C ends the search, not the run."""
+    """Return the settings with the best of a search, if one was requested; Ctrl-C ends the search, not the run."""
     if not settings.tune and not settings.time_budget_s:
         return settings
     from batchproof.training.fit.selection import tuning
@@ -112,7 +112,7 @@ def tuned(data: Dataset, destination: BundlePath, settings: Settings, progress: 
 
 
 def logging_progress(progress: Progress, destination: BundlePath, settings: Settings) -> Progress:
-    """Return a progress that also writes TensorBoard logs, if they were asked for. Raises SettingError."""
+    """Return a progress that also writes TensorBoard logs, if they were requested. Raises SettingError."""
     if settings.tensorboard is None:
         return progress
     from batchproof.training.fit.tensorboard import TensorBoardProgress

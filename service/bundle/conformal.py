@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 Coverage = Annotated[float, Field(gt=0.0, lt=1.0)]
-SLACK = 1e-9  # 0.9 asked for is 0.9 stored, however either was computed
+SLACK = 1e-9  # so that a requested 0.9 equals a stored 0.9, however each was computed
 
 
 class Conformal(BaseModel):

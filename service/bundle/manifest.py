@@ -20,7 +20,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
 class FileEntry(Closed):
-    """One file of the bundle beside bundle.json."""
+    """One file of the bundle other than bundle.json."""
 
     sha256: Sha256
     bytes: Annotated[int, Field(ge=0)]
@@ -52,7 +52,7 @@ class Manifest(Closed):
 
     @property
     def outputs(self) -> tuple[Tensor, ...]:
-        """The graph outputs that the task and the arithmetic ask for."""
+        """The graph outputs that the task and the arithmetic require."""
         saturated = (Tensor("saturated", "bool", 1),) if self.arithmetic.kind == "exact" else ()
         if self.signature.classes is None:
             return (Tensor("value", "float32", 1), *saturated)

@@ -25,7 +25,7 @@ REQUIRED = frozenset({"model.onnx", "golden.json"})
 OPTIONAL = frozenset({"report.html", "weights.safetensors"})  # hashed, never parsed here
 OPTIONAL_SINCE_2 = frozenset({reference.FILE})  # read and checked where it is there
 _READABLE = " and ".join(map(str, READABLE_VERSIONS))
-REPORT_BYTES = 8 << 20  # the most of a report that is sent
+REPORT_BYTES = 8 << 20  # the largest report that is sent
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def read(folder: Path, limits: Limits | None = None, trust: TrustPolicy | None =
 
 
 def report(bundle: Bundle, max_bytes: int = REPORT_BYTES) -> bytes:
-    """Read report.html anew; raises BundleError where it is no longer the file whose checksum was verified."""
+    """Read report.html again; raises BundleError if it is no longer the file whose checksum was verified."""
     if "report.html" not in bundle.manifest.files:
         raise BundleError("the bundle has no report.html")
     with opened(bundle.folder) as files:

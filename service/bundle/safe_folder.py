@@ -1,4 +1,4 @@
-"""A folder of somebody else's files, read without following a link and without reading more than is allowed."""
+"""Read a folder of untrusted files without following links and within size limits."""
 
 import hashlib
 import os

@@ -58,15 +58,13 @@ class TextRule(Closed):
     one of `missing` is a missing value too.
     """
 
-    missing: tuple[Annotated[str, Field(max_length=1000)], ...] = ()  # missing values beside the usual spellings
+    missing: tuple[Annotated[str, Field(max_length=1000)], ...] = ()  # added to the usual spellings of a missing value
     usual_missing: bool = True  # whether the usual spellings are missing values; if not, only the empty cell is
     strip: bool = False  # categories: whether blanks around a text are left out, as they are for numbers and dates
     decimal: Literal[".", ","] = "."
     thousands: Literal["", ",", ".", " ", "'", "_"] = ""  # separates groups of three digits
     affixes: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = ()  # left out before or after a number
-    date_format: Annotated[str, Field(min_length=1, max_length=100)] | None = (
-        None  # as strptime has it; beside ISO 8601
-    )
+    date_format: Annotated[str, Field(min_length=1, max_length=100)] | None = None  # of strptime, besides ISO 8601
 
     @model_validator(mode="after")
     def _signs_differ(self) -> Self:

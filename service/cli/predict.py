@@ -1,12 +1,12 @@
-"""`batchproof predict`: score files of rows with a model, without a server, to the bits that the service answers with.
+"""`batchproof predict`: score files of rows with a model, without a server, with the same bits as the service.
 
     batchproof predict models/penguins rows.parquet answers.parquet
     batchproof predict models/penguins 'in/*.csv' out/
 
 The endings name the formats: .csv .txt .tsv .jsonl .parquet .arrow .arrows .feather, and of inputs .csv.gz, .csv.zst and
-so on. A folder of Parquet files is one table; - is standard input, whose format is found from its first bytes. Columns of
-the training table that are not features, its target too, may be there. An interrupted job goes on where it was when the
-same command is given again. Exit status: 0 done; 2 something was refused; 130 interrupted.
+so on. A folder of Parquet files is one table; - is standard input, whose format is recognised by its first bytes. Columns of
+the training table that are not features, and its target, may be present. To continue an interrupted job, run the same
+command again. Exit status: 0 done; 2 something was refused; 130 interrupted.
 """
 
 import argparse

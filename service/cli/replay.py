@@ -8,8 +8,8 @@ First every segment is checked: its digests, its place in its chain and, with --
 runs again, alone and together with the others of its batch. Exact bundles have the same bits on every machine; float32
 bundles on the same kind of processor and engine.
 
-Exit status: 0 every row is equal; 1 a row differs or could not be run, or a segment was changed; 2 the question makes no
-sense, such as a folder that holds no journal.
+Exit status: 0 every row is equal; 1 a row differs or could not be run, or a segment was changed; 2 the arguments are wrong,
+such as a folder that holds no journal.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""`batchproof sign`: vouch for a bundle with a private key. Writes model.sig beside the bundle's files.
+"""`batchproof sign`: sign a bundle with a private key. Writes model.sig into the bundle's folder.
 
 The format is OpenSSF Model Signing v1, so other tools for signed models can check it too.
 
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _key(keys: Any, path: Path) -> Any:
-    """Read the private key; asks for its password where it has one, or takes it from the environment."""
+    """Read the private key; its password comes from the environment or the terminal."""
     try:
         return keys.read_private_key(path)
     except keys.PasswordNeededError:

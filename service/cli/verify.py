@@ -1,8 +1,8 @@
 """`batchproof verify`: whether a model, ours or any ONNX file, is safe to batch on this host.
 
-Exit status: 0 no bit changed; 1 some did; 2 the question makes no sense, the model does not load or run, or the time or
-memory was used up before the check was complete. All of it is done in a child process with bounds of both, so that
-whatever a file holds, this command ends with a sentence.
+Exit status: 0 no bit changed; 1 some did; 2 the arguments are wrong, the model does not load or run, or the limit of time or
+memory was reached before the check was complete. The check runs in a child process with both limits, so this command ends
+with one sentence whatever the file contains.
 """
 
 import argparse
@@ -100,7 +100,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _show_progress(sentence: str) -> None:
-    """Say how far it is, at once: what is printed otherwise waits for the end."""
+    """Print the progress immediately; other output waits until the end."""
     os.write(2, f"batchproof verify: {sentence}\n".encode())
 
 

@@ -19,7 +19,7 @@ def table(verification: Verification, subject: str) -> str:
 
 
 def verdict(verification: Verification) -> str:
-    """Return what happens to the rows, and what cures it."""
+    """Return whether rows change with their batch, and whether padding helps."""
     first, last = verification.attempts[0], verification.attempts[-1]
     if first.holds and not first.is_complete:
         return f"no bit changed so far: {first.compared} rows compared within the time limit"
@@ -60,7 +60,7 @@ def _attempt_lines(attempt: Attempt) -> Iterator[str]:
 
 
 def _groups(sizes: Sequence[SizeFinding]) -> Iterator[list[SizeFinding]]:
-    """Join neighbouring sizes that are both clean or both not; 1 stands alone."""
+    """Join neighbouring sizes that are both clean or both not; size 1 stays separate."""
     numbered = enumerate(sizes)
 
     def group(item: tuple[int, SizeFinding]) -> tuple[bool, int, bool]:

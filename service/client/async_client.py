@@ -1,4 +1,4 @@
-"""The client for asyncio, on httpx, which is loaded when one is made."""
+"""The client for asyncio. It uses httpx, which is loaded when a client is created."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ def _httpx() -> ModuleType:
 
 
 class AsyncClient:
-    """One model of one service. Any number of tasks may ask at once; it keeps their connections open."""
+    """One model of one service. Any number of tasks may use it at the same time; it keeps connections open."""
 
     def __init__(  # noqa: PLR0913 - each is a setting that callers name
         self,

@@ -23,8 +23,8 @@ def request_headers(
 ) -> dict[str, str]:
     """Return the headers of every request; raises ValueError for a key that no header can hold, or two of them.
 
-    The key is `api_key`, else that of the environment variable BATCHPROOF_CLIENT_API_KEY, else there is none. An
-    `authorization` among `headers` is used as it is, whatever the environment says.
+    The key is `api_key`, otherwise the environment variable BATCHPROOF_CLIENT_API_KEY, otherwise there is none. An
+    `authorization` in `headers` is sent unchanged, and the environment variable is ignored.
     """
     given = dict(headers or {})
     has_own = any(name.lower() == "authorization" for name in given)

@@ -1,6 +1,6 @@
-"""pandas and polars frames: a feature's column as values, and the frame again with columns added.
+"""Convert pandas and polars frames: columns to values, and predictions to added columns.
 
-Neither library is imported: whoever sends a frame has its library.
+Neither library is imported here: a caller that sends a frame has its library.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

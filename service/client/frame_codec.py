@@ -1,8 +1,8 @@
-"""A frame as requests, and their answers as columns; how they are carried is the clients' own. Needs numpy.
+"""Encode a frame as requests, and decode their answers to columns; the clients do the transport. Needs numpy.
 
-A part of a frame goes as native JSON where it has fewer than BINARY_ROWS rows, and as tensors of the Open Inference
-Protocol from there on: the answer is the same, bit for bit. What tensors cannot hold goes as JSON whatever its length,
-and so does a part that was refused, so that a refusal has the same words for frames of every length.
+A part of a frame with fewer than BINARY_ROWS rows is sent as native JSON, a longer part as tensors of the Open Inference
+Protocol; the answer is the same, bit for bit. Values that tensors cannot hold are sent as JSON at any length. A refused part
+is sent again as JSON, so that the refusal has the same words for frames of every length.
 """
 
 from collections.abc import Mapping, Sequence

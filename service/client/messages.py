@@ -1,4 +1,4 @@
-"""What the two clients send and receive: plain values, whatever carries them."""
+"""The requests and responses of both clients as plain values, independent of the transport."""
 
 import json
 import re

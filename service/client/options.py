@@ -1,4 +1,4 @@
-"""What a caller may ask for besides the prediction, and how many rows one request then holds."""
+"""The options of a prediction, and how many rows one request then holds."""
 
 from typing import Any, NamedTuple, TypedDict
 
@@ -11,7 +11,7 @@ ORDERS = 32  # above it, the features in so many orders
 
 
 class PredictOptions(TypedDict, total=False):
-    """What `predict` takes by name, for the types of its overloads."""
+    """The keyword arguments of `predict`, for the types of its overloads."""
 
     on_error: str
     coverage: float | None
@@ -21,7 +21,7 @@ class PredictOptions(TypedDict, total=False):
 
 
 class Options(NamedTuple):
-    """The fields of a native request beside its rows."""
+    """The fields of a native request other than its rows."""
 
     on_error: str = "stop"
     coverage: float | None = None

@@ -8,11 +8,11 @@ AGAIN = (429, 503)
 
 @dataclass(frozen=True)
 class Retries:
-    """How long to go on asking. Predictions change nothing, so asking twice does no harm."""
+    """When and how often to retry. Predictions change no state, so a retry does no harm."""
 
-    most: int = 8  # further tries of one request
+    most: int = 8  # retries of one request
     first_pause_s: float = 0.1  # doubled from try to try
-    longest_pause_s: float = 10.0  # Retry-After is honoured up to here; a service that asks for more is given up
+    longest_pause_s: float = 10.0  # the longest Retry-After that is honoured; beyond it the client gives up
 
     def pause_s(self, tries: int, status: int | None, headers: Mapping[str, str]) -> float | None:
         """Return how long to wait after the `tries`th try (from 1 up), or None to give up; status None: no answer."""

@@ -32,7 +32,7 @@ class Dialogue:
     """One model of one service, and what is known of it so far."""
 
     def __init__(self, model: str | None, version: int | None) -> None:
-        """Ask `model`, or the service's default model, whose name is then asked for once."""
+        """Use `model`, or the service's default model, whose name is then requested once."""
         self._address = None if model is None else Address(model, version)
         self._version = version
         self._description: Description | None = None
@@ -57,7 +57,7 @@ class Dialogue:
     def predict(self, rows: Any, options: Options, progress: Progress | None = None) -> Steps[Any]:
         """Return the prediction of a row, a list of them for rows, or for a frame the frame with columns added.
 
-        Raises TypeError for what is none of these, and ValueError for options that do not go with it.
+        Raises TypeError for any other value, and ValueError for options that do not fit it.
         """
         if is_frame(rows):
             _check_whole(options)
@@ -79,7 +79,7 @@ class Dialogue:
         return answered
 
     def _encoded(self, rows: Sequence[Any], options: Options, first_row: int) -> Steps[EncodedRows]:
-        """Return the body for some rows; the model is asked for where only its features say what a value is."""
+        """Return the body for some rows. The model is requested only if a value cannot be encoded without its features."""
         try:
             return encoded(rows, options, first_row)
         except InfiniteValueError:
@@ -112,7 +112,7 @@ class Dialogue:
 
 
 def _predict_part(part: Any, address: Address) -> Steps[Mapping[str, Any]]:
-    """Return the columns for a part of a frame; a refusal of tensors is asked for again in the words of rows."""
+    """Return the columns for a part of a frame; a part that was refused as tensors is sent again as rows, for the words of the refusal."""
     request = part.tensors(address)
     if request is not None:
         try:
@@ -128,7 +128,7 @@ def _predict_part(part: Any, address: Address) -> Steps[Mapping[str, Any]]:
 
 
 def _check_whole(options: Options) -> None:
-    """Raise ValueError where bad rows of a frame should stay in it: a frame is answered whole or not at all."""
+    """Raise ValueError for on_error="row" with a frame: a frame is answered as a whole or not at all."""
     if options.keeps_bad_rows:
         raise ValueError(
             f"on_error={options.on_error!r} works only for rows, and a frame is answered as a whole; send its rows as a list of "

@@ -35,13 +35,13 @@ class Client:
         cafile: str | None = None,
         client_cert: ClientCertificate | None = None,
     ) -> None:
-        """Ask `model` at `url`, its newest version unless one is named; `headers` go with every request.
+        """Use `model` at `url`, its newest version by default; `headers` are sent with every request.
 
         Without `model` it is the service's default model: the only one, or the one that `default_model` names.
-        `timeout_s` is how long one try may take to connect, and then to send or receive anything at all. `api_key`
-        goes as `Authorization: Bearer`; without it the environment's BATCHPROOF_CLIENT_API_KEY does. For https, `cafile`
-        holds the certificates to trust instead of the system's, `verify=False` trusts any, and `client_cert` is what
-        the client shows: a file, or (certificate, key), or (certificate, key, password).
+        `timeout_s` is how long one attempt may take to connect, and then to send or receive each part. `api_key`
+        is sent as `Authorization: Bearer`; its default is the environment variable BATCHPROOF_CLIENT_API_KEY. For https, `cafile`
+        holds the certificates to trust instead of the system's, `verify=False` trusts any, and `client_cert` is the
+        client's own certificate: a file, or (certificate, key), or (certificate, key, password).
         """
         address = checked_url(url)
         context = tls_context(address, verify, cafile, client_cert)

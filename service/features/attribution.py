@@ -79,9 +79,9 @@ def reduce(made: Plan, scores: np.ndarray) -> Contributions:
 
 
 def centred(scores: np.ndarray) -> np.ndarray:
-    """Return each class's score less the mean over classes, [rows, classes] float64, summed class by class.
+    """Return each class's score minus the mean over classes, [rows, classes] float64, summed class by class.
 
-    Softmax does not change when all scores of a row move together: only this difference says anything.
+    Softmax does not change when all scores of a row change by the same amount, so only this difference has a meaning.
     """
     wide = scores.astype(np.float64)
     total = np.zeros(len(wide))

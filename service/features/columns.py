@@ -19,7 +19,7 @@ MAX_EXACT = 1 << 53  # every integer up to here is a float64
 def encode_columns(signature: Signature, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> Arrays:
     """Encode columns {feature: values}; None, NaN and NaT are missing. Names not in the signature are ignored.
 
-    Raises FeatureError at the first column or value that the signature does not take.
+    Raises FeatureError at the first column or value that the signature does not accept.
     """
     encoded = []
     for feature in signature.inputs:
@@ -66,7 +66,7 @@ def _plain_numbers(cells: Sequence[str]) -> np.ndarray | None:
 
 
 def _without_marks(feature: Feature, numbers: np.ndarray) -> np.ndarray:
-    """Return numbers with NaN in place of those that stand for a missing value."""
+    """Return the numbers, with NaN for those that mean a missing value."""
     marks = missing_numbers(feature.text_rule, feature.kind) if feature.text_rule else ()
     return np.where(np.isin(numbers, list(marks)), np.nan, numbers) if marks else numbers
 

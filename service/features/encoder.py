@@ -111,7 +111,7 @@ class Encoder:
 
     def _unknown(self, row: int | None, name: Any, errors: list[Problem]) -> Problem:
         text = str(name)[:NAME_CHARACTERS]
-        # The search takes time with every name there is: a body full of wrong ones gets it for the first few.
+        # The search takes time for each known name, so only the first few unknown names of a request get a suggestion.
         near = closest(text, self.names) if len(errors) < DEFAULT_ERRORS else None
         return Problem(row, text, f"unknown feature; did you mean {near!r}?" if near else "unknown feature")
 

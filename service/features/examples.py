@@ -32,7 +32,7 @@ def brief(signature: Signature) -> str:
 
 
 def _plain(feature: Feature) -> Any:
-    """Return a value that the feature takes."""
+    """Return a value that the feature accepts."""
     if feature.typical is not None:
         return feature.typical
     first = (feature.categories or ("text",))[0]
@@ -41,6 +41,6 @@ def _plain(feature: Feature) -> Any:
 
 
 def _known(feature: Feature, value: Any) -> Any:
-    """Return the value, or the commonest of the feature where it is none of its categories."""
+    """Return the value, or the most frequent category of the feature if it is not one of its categories."""
     is_listed = not feature.categories or value is None or category_text(feature, value) in feature.categories
     return value if is_listed or feature.typical is None else feature.typical

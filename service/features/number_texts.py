@@ -12,7 +12,7 @@ BLANKS = str.maketrans({"\u00a0": " ", "\u202f": " "})  # the blanks that do not
 
 
 def parse_number(text: str, rule: TextRule) -> float | None:
-    """Return the number that a text without blanks around it stands for, infinite ones too; None where it is not one."""
+    """Return the number, infinities included, that a text without blanks around it means; None if it is not a number."""
     number = _plain(text) if rule.decimal == "." else None
     if number is None and (rule.affixes or rule.thousands or rule.decimal == ","):
         bare = _without_affixes(text, rule.affixes)

@@ -1,8 +1,8 @@
-"""Cells of a text table to the JSON values that they stand for, feature by feature.
+"""Convert the cells of a text table to JSON values, feature by feature.
 
-This is the specification of a text cell, for training as for scoring: training reads its tables with these functions.
-Some cells are missing values. All others are read as the feature's type asks; what cannot be read stays text, so that
-the encoder refuses it with the sentence it has for such a value.
+These functions define what a text cell means, for training and for scoring: training reads its tables with them.
+Some cells are missing values. All others are read as the feature's type. A cell that cannot be read stays a text, so that
+the encoder refuses it with its usual message for such a value.
 """
 
 import re
@@ -50,7 +50,7 @@ def missing_cells(rule: TextRule) -> frozenset[str]:
 
 
 def has_comma(text: str) -> bool:
-    """Return whether a text is a number but for a comma in it, of decimals or of thousands."""
+    """Return whether a text would be a number without the comma in it, which separates decimals or thousands."""
     return COMMA.fullmatch(text) is not None
 
 

@@ -19,7 +19,7 @@ WANTED = {
 }
 
 INFINITE = ("inf", "-inf")  # as the client writes an infinite number, which JSON cannot express
-BITS = (0.0, 1.0)  # the numbers that stand for false and true
+BITS = (0.0, 1.0)  # false and true as numbers
 
 
 class InvalidValueError(ValueError):
@@ -89,7 +89,7 @@ def category_text(feature: Feature, value: Any) -> str:
 
 @cache
 def missing_numbers(rule: TextRule, kind: Kind) -> frozenset[float]:
-    """Return the numbers, of dates the seconds since 1970, that stand for a missing value: the rule's missing texts."""
+    """Return the rule's missing texts as numbers, dates as seconds since 1970."""
     read = _date if kind == "date" else parse_number
     numbers = (read(text.strip(), rule) for text in rule.missing)
     return frozenset(number for number in numbers if number is not None)
@@ -107,7 +107,7 @@ def _date(text: str, rule: TextRule) -> float | None:
 
 
 def _by_rule(feature: Feature, rule: TextRule, value: Any) -> Any:
-    """Return the JSON value that `value` stands for by the feature's rule."""
+    """Return the JSON value that `value` means by the feature's rule."""
     if isinstance(value, str):
         if feature.kind != "categorical":
             return reader_of(feature)(value)

@@ -1,1 +1,1 @@
-"""A checked bundle made to run: session, runs, queue, registry."""
+"""Run a checked bundle: repository (models on disk), registry (loaded models), engine session, runner, batcher, admission."""

@@ -1,7 +1,7 @@
 """Admission control: limits on the queued rows and on the expected wait of one process.
 
-Rows bound the memory. Time bounds the wait: a request is refused at once where the rows ahead of it need more than half
-of its deadline, because an answer that comes too late costs as much as one in time and helps nobody.
+The limit on rows bounds the memory. The limit on time bounds the wait: a request is refused at once if the rows ahead of it
+need more than half of its deadline, because a late answer costs as much as one in time and is useless.
 """
 
 import math
@@ -122,7 +122,7 @@ class Admission:
             self._on_empty = on_empty
 
 
-FIRST_ROW_S = 20e-6  # a row's time before anything ran: ten times what a small network takes
+FIRST_ROW_S = 20e-6  # estimate before the first run: ten times the time of a small network
 
 
 FIRST_ROWS = 64  # how many rows that guess counts for
@@ -134,8 +134,8 @@ MEMORY = 0.875  # what a run leaves of the weight of those before it
 class Pace:
     """Seconds a row of one model takes, over the last few runs and weighted by their rows.
 
-    A run costs a fixed part and a part for each row; weighted by rows, the estimate is of rows that run together, which
-    is how rows wait.
+    A run has a fixed cost and a cost for each row. Weighted by rows, the estimate describes rows that run together, as
+    waiting rows do.
     """
 
     __slots__ = ("_rows", "_seconds", "row_s")

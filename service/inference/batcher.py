@@ -2,11 +2,11 @@
 
 All requests that are ready in one turn of the event loop run as one batch: the first ticket asks the loop to call
 `_run_small` after the sockets that are ready now have been read. No request waits for a timer unless `wait_s` is set.
-Time decides what is small or large, not rows: every run updates the estimate of what a row of this model takes.
+Time decides what is small or large, not rows: every run updates the estimate of seconds per row of this model.
 Small requests run on the event loop and cost no hand-over. Large ones run on one worker thread, so that the loop stays
 responsive; requests that arrive meanwhile form the next batch. Late and cancelled tickets are dropped before they run.
 
-Every ticket of a batch gets a reply, whatever its run or the replies before it raise: see `_end` and `_deliver`.
+Every ticket of a batch gets a reply, even if its run or an earlier reply raises: see `_end` and `_deliver`.
 
 Where workers share cores, a worker with requests always waiting keeps its core until the kernel's next tick, up to 4 ms
 on common kernels, while callers of other workers wait. `give_way` yields the core between two batches.
@@ -238,8 +238,8 @@ class Batcher:
     def _deliver(self, deliveries: Iterator[Delivery]) -> None:
         """Call the reply of each open ticket.
 
-        A reply that raises ends this call, and the event loop's exception handler logs it; what is left of
-        `deliveries` is a callback of its own by then. So no reply can keep another one from its caller.
+        A reply that raises ends this call, and the event loop's exception handler logs it. By then, the rest of
+        `deliveries` is scheduled as another callback. So a failing reply does not affect the other callers.
         """
         is_delivered = False
         try:

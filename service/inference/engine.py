@@ -35,7 +35,7 @@ class EngineOptions:
     threads: int = 1  # of one run; 0: one for each core
     spin: bool = False  # whether idle threads of a run keep a core busy
     optimisation: Literal["none", "basic", "extended", "all"] = "all"
-    entries: tuple[tuple[str, str], ...] = ()  # further session configuration entries
+    entries: tuple[tuple[str, str], ...] = ()  # additional session configuration entries
     gpu_bytes: int = 2 << 30  # the most that the session's arena on the device may take
 
 
@@ -63,7 +63,7 @@ class Engine:
                 model,
                 session_options(self.options),
                 providers=[(self.provider, provider_options)],
-                enable_fallback=0,  # after a failing run it would go on with other providers, and other bits
+                enable_fallback=0,  # after a failed run it would continue with other providers, and other bits
             )
         except self._failures as error:
             raise EngineError(f"the engine cannot load the graph: {first_line(error)}") from error
@@ -123,7 +123,7 @@ def failures(ort: ModuleType) -> tuple[type[Exception], ...]:
 
 
 def provider_of(options: EngineOptions) -> tuple[str, dict[str, str]]:
-    """Return the execution provider and its options for the device asked for; raises EngineError where it is absent."""
+    """Return the execution provider and its options for the requested device; raises EngineError where it is absent."""
     available = "CUDAExecutionProvider" in library().get_available_providers()
     if options.device == "cuda" and not available:
         raise EngineError(
@@ -150,7 +150,7 @@ def cuda_options(options: EngineOptions) -> dict[str, str]:
 
 
 def session_options(options: EngineOptions) -> Any:
-    """Return the session's options: nodes run one after another, and no message is printed beside the exception."""
+    """Return the session's options: nodes run one after another, and errors only raise, without a printed message."""
     ort = library()
     levels = ort.GraphOptimizationLevel
     session = ort.SessionOptions()
@@ -172,7 +172,7 @@ def session_options(options: EngineOptions) -> Any:
 
 
 def threads_of(options: EngineOptions) -> int:
-    """Return how many threads a run has: those asked for, or one for each core that this process may use."""
+    """Return how many threads a run has: the requested number, or one for each core that this process may use."""
     return options.threads or len(os.sched_getaffinity(0))
 
 

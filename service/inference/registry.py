@@ -97,10 +97,10 @@ def load(
     trust: TrustPolicy | None = None,
     snapshot: Snapshot | None = None,
 ) -> Registry:
-    """Load the models under `root`, or of a `snapshot` of it; a bad bundle is refused by name and never stops a good one.
+    """Load the models under `root`, or of a `snapshot` of it; a bad bundle is refused by name and does not affect the others.
 
-    Where the newest version is refused the next older one that loads is served in its place, and the refusal stays on
-    record. Nothing takes the place of a pinned version. A label whose version is not served answers nothing.
+    If the newest version is refused, the next older one that loads is served instead, and the refusal stays
+    listed. A pinned version is not replaced. A label whose version is not served has no route.
     Raises BundleError where `root` is no folder, and where it has no folder for a pinned version.
     """
     selection, snapshot = selection or Selection(), snapshot or Snapshot(*scan(root))

@@ -25,7 +25,7 @@ class RequestRunner(Protocol):
 
 
 class Runner:
-    """An engine with the sizes that its runs may have. `run` may be called from several threads at once."""
+    """An engine with its allowed run sizes. `run` may be called from several threads at once."""
 
     def __init__(self, engine: BatchRunner, run_rows: int, tile_rows: int | None = None) -> None:
         """Let runs have at most `run_rows` rows or, where `tile_rows` is set, exactly that many."""
@@ -78,7 +78,7 @@ def _rows(feeds: Feeds, start: int, stop: int) -> list[np.ndarray | None]:
 
 
 def _pad(array: np.ndarray, rows: int) -> np.ndarray:
-    """Repeat the first row to `rows` rows: a row that was valid once is valid again. Zeros stand in for no row."""
+    """Repeat the first row until there are `rows` rows, since a valid row stays valid. Without rows, use zeros."""
     filler = array[:1] if len(array) else np.zeros((1, *array.shape[1:]), array.dtype)
     return np.concatenate([array, np.repeat(filler, rows - len(array), axis=0)])
 

@@ -13,7 +13,7 @@ class Policy:
     """Which versions of one model are served by their own right: so many of the newest, or those that are named."""
 
     newest: int | None = 1  # None: as many as there are
-    pinned: frozenset[int] = frozenset()  # these and no others, whatever is newer
+    pinned: frozenset[int] = frozenset()  # only these, even if there are newer ones
 
     @classmethod
     def of(cls, text: str | int) -> "Policy":
@@ -43,7 +43,7 @@ class Selection:
 
     @classmethod
     def of(cls, settings: Settings) -> "Selection":
-        """Return what the settings ask for."""
+        """Return the selection that the settings describe."""
         labels: dict[str, dict[str, int]] = {}
         for name, version in settings.labels.items():
             model, _, label = name.rpartition(".")

@@ -1,7 +1,7 @@
-"""A bundle is loaded and verified in a child process first, unless its graph bounds its own cost.
+"""Load and verify a bundle in a child process first, unless its graph bounds its own cost.
 
-What the file itself shows to be cheap costs nothing more. Anything else, larger networks and operators without a rule,
-may take any memory and time, or end its process in the engine: there that is one bundle's refusal.
+A graph that is cheap according to the file needs no trial. Any other graph, a large network or one with operators without a rule,
+could take any amount of memory and time, or crash the engine. In the child process this only refuses that bundle.
 """
 
 import json
@@ -23,7 +23,7 @@ OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "bfc_arena", "Failed to allocate
 
 @dataclass(frozen=True)
 class TrialLimits:
-    """What the child process of a trial may take."""
+    """Limits of the child process of a trial."""
 
     memory_bytes: int = 2 << 30
     seconds: float = 20.0

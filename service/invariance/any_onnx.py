@@ -44,7 +44,7 @@ class BatchOptions:
 
 @dataclass
 class OnnxModel:
-    """A graph of unknown meaning. `run` takes the inputs with a batch axis, and gives the outputs with one: rows first."""
+    """An ONNX graph of unknown meaning. `run` accepts the inputs that have a batch axis and returns the outputs that have one, rows first."""
 
     session: Session
     inputs: list[Input]

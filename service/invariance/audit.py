@@ -1,7 +1,7 @@
-"""The sampled audit while serving: one row of a batch that was just answered runs again alone; its bits must be equal.
+"""The sampled audit while serving: one row of an answered batch runs again on its own, and its bits must be equal.
 
-Most batches cost one subtraction. A violation is kept whole, inputs and companions included, in a record file that
-only the service's own user may read: the log names the file and never holds a value.
+Most batches cost one subtraction. A violation is stored in a record file with all inputs of its batch. Only the service's
+own user may read the file; the log names the file and never holds a value.
 """
 
 import random
@@ -43,7 +43,7 @@ class Audit:
     def audit_batch(
         self, runner: RequestRunner, requests: Sequence[Feeds], outputs: Sequence[Outputs]
     ) -> Violation | None:
-        """Run one row, chosen at random, alone; returns what differs from `outputs`, which the batch gave."""
+        """Run one random row on its own; returns how it differs from `outputs`, the results of the batch."""
         sizes = [rows_of(feeds) for feeds in requests]
         if sum(sizes) < 2:
             return None
@@ -76,7 +76,7 @@ class Watch:
         self._on_violation = on_violation
 
     def look(self, requests: Sequence[Feeds], outputs: Sequence[Outputs]) -> None:
-        """Run one row of the batch alone and compare."""
+        """Run one row of the batch on its own and compare."""
         try:
             violation = self.audit.audit_batch(self._model.runner, requests, outputs)
         except EngineError as error:

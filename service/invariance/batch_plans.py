@@ -6,7 +6,7 @@ from math import gcd
 
 import numpy as np
 
-LARGEST_FILL = 33  # rows: filled batches use the sizes up to this one in turn
+LARGEST_FILL = 33  # rows: filled batches cycle through the sizes up to this one
 CUTS = (1, 2, 3, 5, 8, 13, 21, 34, 55)  # rows of the requests that a batch is joined from
 GOLDEN_SECTION = 0.618  # of the probe rows: the step from a batch's row to its next
 
@@ -30,7 +30,7 @@ def spread(size: int, rows: int, turn: int) -> np.ndarray:
 
 
 def filled(sizes: Sequence[int], rows: Sequence[int]) -> Iterator[np.ndarray]:
-    """Yield, for each of the probe `rows`, a batch that it fills alone; `sizes` to LARGEST_FILL are used in turn."""
+    """Yield, for each of the probe `rows`, a batch filled with copies of it; the batches cycle through `sizes` up to LARGEST_FILL."""
     usable = [size for size in sizes if 1 < size <= LARGEST_FILL]
     for number, row in enumerate(rows):
         yield np.full(usable[number % len(usable)], row)

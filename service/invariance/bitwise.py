@@ -1,4 +1,4 @@
-"""Rows compared by their bits: alone, at every position of batches of many sizes, and filling a whole batch."""
+"""Compare rows by their bits: in a batch of one, at every position of batches of many sizes, and filling a whole batch."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from batchproof.service.invariance.batch_plans import cut
 
 @dataclass(frozen=True)
 class Difference:
-    """One row whose bits in a batch are not the bits that it has alone."""
+    """One row whose bits in a batch differ from its bits in a batch of one."""
 
     output: str
     batch_rows: int
@@ -44,7 +44,7 @@ class BitCounts:
 def alone(runner: RequestRunner, probes: Feeds, rows: Iterable[np.ndarray] | None = None) -> Outputs:
     """Run each probe row as a request of its own, with no companion; returns the outputs joined, [rows, ...] each.
 
-    `rows`: which ones, each an array of one row number; None: every one. Nothing is returned where there are none.
+    `rows`: which rows, each an array of one row number; None: all rows. Without rows the result is empty.
     """
     chosen = rows if rows is not None else (np.array([row]) for row in range(rows_of(probes)))
     each = [runner.run([take(probes, row)])[0] for row in chosen]
@@ -83,7 +83,7 @@ def row_bytes(array: np.ndarray) -> np.ndarray:
 
 
 def ulps_between(left: np.ndarray, right: np.ndarray) -> float:
-    """Return the largest distance of two arrays in units of the last place; of numbers that are no floats, in ones."""
+    """Return the largest distance of two arrays: in units of the last place for floats, in ones for other numbers."""
     if not np.issubdtype(left.dtype, np.floating):
         return float(np.max(np.abs(left.astype(np.float64) - right.astype(np.float64)), initial=0.0))
     return float(np.max(np.abs(_ordered(left) - _ordered(right)), initial=0.0))

@@ -1,10 +1,11 @@
-"""Does a row get the same bits alone and in any batch, here? Checked through the very runners that will serve.
+"""Check on this host that a row gets the same bits on its own and in any batch, with the runners that will serve.
 
-One attempt: draw probe rows; run each alone; run batches of many sizes, joined from uneven requests, and a batch filled
-by each row; compare every row of every batch with its lone bits. After the first draw the smaller batches run on the
-calling thread, as small ones do while serving; after the second, batches of every size and of the rows of both draws
-run on two worker threads side by side, as large ones may. That much is never left out. Then in turn, until the time is
-used up. Where bits differ, every run is padded to one fixed row count and the attempt is made again.
+One attempt: draw probe rows; run each one on its own; run batches of many sizes, joined from uneven requests, and for each
+row a batch filled with it; compare every row of every batch with the row's bits on its own. After the first draw the smaller
+batches run on the calling thread, as small batches do while serving. After the second draw, batches of every size with
+the rows of both draws run on two worker threads at the same time, as large batches may. These two draws are always checked.
+More draws follow, alternating between the two kinds, until the time is used up. If bits differ, every run is padded to one
+fixed row count and the attempt is repeated.
 """
 
 import hashlib
@@ -37,8 +38,8 @@ CALLING_ROWS = 65  # the calling thread's largest batch: a larger one runs the s
 class Effort:
     """How much is compared: never less than two draws over all sizes."""
 
-    budget_s: float = 0.04  # for one attempt, where two draws take less
-    rows: int = 0  # probe rows at least, whatever they cost
+    budget_s: float = 0.04  # for one attempt, if two draws take less
+    rows: int = 0  # the least number of probe rows, whatever they cost
     keep_going: bool = False  # whether to use up the budget even after a difference, to know how many rows change
     time: TimeBudget | None = None  # when the check ends, finished or not; None: when it is finished
 
@@ -53,7 +54,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class Probes:
-    """Probe rows and the bits that they have alone."""
+    """Probe rows, and their bits in a batch of one."""
 
     feeds: Feeds
     lone: Outputs
@@ -61,14 +62,14 @@ class Probes:
 
     @classmethod
     def of(cls, runner: Runner, feeds: Feeds, allowed: TimeBudget) -> "Probes | None":
-        """Run each row alone; None where the time is used up before the last."""
+        """Run each row on its own; None if the time is used up before the last."""
         rows = rows_of(feeds)
         lone = alone(runner, feeds, allowed.within(np.array([row]) for row in range(rows)))
         is_whole = bool(lone) and rows_of(list(lone.values())) == rows
         return cls(feeds, lone, range(rows)) if is_whole else None
 
     def with_more(self, others: "Probes") -> "Probes":
-        """Return these rows and, after them, `others`, which alone are new."""
+        """Return these rows followed by `others`; only the latter are new."""
         before, more = rows_of(self.feeds), rows_of(others.feeds)
         feeds = [
             None if mine is None or theirs is None else np.concatenate([mine, theirs])

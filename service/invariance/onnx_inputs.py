@@ -16,7 +16,7 @@ DTYPES = frozenset(
     + ["float16", "float32", "float64", "bool", "string"]
 )
 WORDS = np.array(["", "a", "b", "A", "0", "yes", "no", "naïve"], dtype=object)
-SCALES = (1.0, 1.0, 0.01, 100.0)  # of normally distributed rows, in turn
+SCALES = (1.0, 1.0, 0.01, 100.0)  # of normally distributed rows, one after the other
 ROWS = 48  # of each draw
 MAX_INPUTS = 1000
 MAX_AXES = 16
@@ -60,7 +60,7 @@ class Input:
         return random.integers(0, integers_below, shape).astype(self.dtype)
 
     def placed(self, rows: np.ndarray) -> np.ndarray:
-        """Return [rows, ...] as the graph takes them: with the rows at the batch axis."""
+        """Return [rows, ...] as the graph expects them: with the rows at the batch axis."""
         return rows if not self.batch_axis else np.ascontiguousarray(np.moveaxis(rows, 0, self.batch_axis))
 
 
@@ -132,8 +132,8 @@ def _lengths(node: Node, dims: Mapping[str, int]) -> list[int | None]:
 def _shared_label(nodes: Sequence[Node], lengths: Sequence[list[int | None]]) -> str | None:
     """Return the name that the batch axis has in inputs where it is not the first; None where it is the first in all.
 
-    It is a name that stands first in one input and elsewhere in another: of an input by itself, a free axis that is not
-    the first may as well be the length of a sequence.
+    It is a name that is first in one input and elsewhere in another. In a single input, a free axis that is not
+    the first could also be the length of a sequence.
     """
     places: dict[str, Counter[int]] = {}
     for (_, _, shape), sizes in zip(nodes, lengths, strict=True):

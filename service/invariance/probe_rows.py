@@ -12,7 +12,7 @@ from batchproof.service.features.encoder import Encoder
 
 GOLDEN_ROWS = 32  # how many of the golden rows take part: the engine's golden check has run them all
 RANDOM_ROWS = 32  # of each draw but the first, which has the golden rows and the edges
-MIXED_ROWS = 16  # rows whose every feature stands at some edge
+MIXED_ROWS = 16  # rows in which every feature is at some edge
 RARE = 0.05  # share of random cells that are missing, and of those that are unseen
 
 Draw = Callable[[int], Arrays]  # number of the draw -> probe rows, the same ones whenever it is asked
@@ -41,7 +41,7 @@ def random_rows(signature: Signature, rows: int, random: Random) -> np.ndarray:
 def edge_rows(signature: Signature, random: Random) -> np.ndarray:
     """Return rows at the edges, [rows, features] float64 with codes.
 
-    First every feature at the same edge, then rows in which each feature stands at an edge of its own.
+    First rows with every feature at the same edge, then rows with each feature at a different edge.
     """
     edges = [list(_edges(feature)) for feature in signature.inputs]
     longest = max(len(values) for values in edges)

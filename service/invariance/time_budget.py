@@ -1,4 +1,4 @@
-"""How long a check may go on: it ends between two runs, and says from time to time how far it is."""
+"""The time limit of a check: the check ends between two runs, and reports its progress from time to time."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator

@@ -26,14 +26,14 @@ class SizeFinding:
 
     batch_rows: int
     compared: int  # rows
-    changed: int  # rows whose bits were not those that they have alone
+    changed: int  # rows whose bits differed from those in a batch of one
 
 
 @dataclass(frozen=True)
 class Attempt:
     """One way of running the model, checked."""
 
-    tile_rows: int | None  # None: runs as large as they come
+    tile_rows: int | None  # None: runs of any size
     rows: int  # probe rows
     sizes: tuple[SizeFinding, ...]
     ulps: Mapping[str, float]  # output -> largest difference in units of the last place; only outputs that changed
@@ -53,7 +53,7 @@ class Attempt:
 
     @property
     def changed(self) -> int:
-        """Return how many of them had other bits than alone."""
+        """Return how many of them had other bits than in a batch of one."""
         return sum(finding.changed for finding in self.sizes)
 
     @property
@@ -85,7 +85,7 @@ class Verification:
 
     @property
     def tile_rows(self) -> int | None:
-        """Return the row count that every run is padded to, None where runs are as large as they come."""
+        """Return the row count that every run is padded to, None if runs may have any size."""
         return self.attempts[-1].tile_rows if self.status == "tiled" else None
 
     @property
@@ -116,7 +116,7 @@ class Verification:
 
 
 class InvarianceError(EngineError):
-    """A model whose rows change with their batch here: it is not ready under the policy that was asked for."""
+    """A model whose rows change with their batch on this host; the chosen policy does not allow serving it."""
 
     def __init__(self, verification: Verification) -> None:
         """Keep what was found, for the command line and the log."""

@@ -1,4 +1,4 @@
-"""Violations of batch invariance kept as record files, and run again."""
+"""Write violations of batch invariance to record files, and run such records again."""
 
 import json
 import os
@@ -23,7 +23,7 @@ MAX_RECORDS = 20  # of one process: a model that violates at every look must not
 
 @dataclass(frozen=True)
 class Violation:
-    """A row that got other bits in a batch than alone, with everything needed to make it happen again."""
+    """A row whose bits in a batch differed from its bits on its own, with everything needed to reproduce it."""
 
     difference: Difference  # `probe` is the row's number in the joined batch
     request_rows: tuple[int, ...]  # rows of each request that was joined into the batch
@@ -56,7 +56,7 @@ class Violation:
 
 
 class Records:
-    """The folder that violations are kept in."""
+    """The folder of the records."""
 
     def __init__(self, folder: Path | None = None) -> None:
         """Keep them in `folder`, by default a folder of this user under the temporary one; made when first needed."""
@@ -72,7 +72,7 @@ class Records:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         stamp = violation.when.replace(":", "").replace("+0000", "Z")
         path = self._folder / f"{stamp}-{os.getpid()}-{self._written}.json"
-        # O_EXCL: never through a link that somebody put there.
+        # O_EXCL: never through an existing link.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(violation.record(made_by), file, indent=1)
@@ -81,7 +81,7 @@ class Records:
 
 
 def replay(runner: RequestRunner, record: Mapping[str, Any]) -> Difference | None:
-    """Run a recorded batch again, and its row alone; returns what differs. Raises ValueError, EngineError."""
+    """Run a recorded batch again, and its row on its own; returns the difference. Raises ValueError, EngineError."""
     requests = requests_of(record)
     sizes = [rows_of(feeds) for feeds in requests]
     position = record.get("position")

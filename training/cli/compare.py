@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
         with source_path(options.table) as source:
             data = prepare(source, settings)
         check_folds(options.folds, len(data.target.y))
-        # torch takes seconds to load: most faults of the table are refused before.
+        # torch takes seconds to load, so most faults of the table are refused before that.
         from batchproof.training.evaluation.cross_validation import check_classes, compare, verdict
 
         check_classes(data.target, settings.seed, options.folds)

@@ -1,1 +1,1 @@
-"""From a file to typed, split, encoded arrays."""
+"""From a file to typed, split, encoded arrays; `schema` decides on columns, and on codes of categories and missing values."""

@@ -22,8 +22,8 @@ from batchproof.training.data.text_options import TextOptions, flag_text
 MOST = 1e100  # size of a feature's value: sums of squares of greater ones overflow
 FIRST_SECOND = -62_135_596_800.0  # 0001-01-01T00:00:00Z, the first instant that ISO 8601 texts have
 END_SECOND = 253_402_300_800.0  # 10000-01-01T00:00:00Z, the first one that they lack again
-MARKS = (-1, -9, -99, -999, -9999, -99999, 99, 999, 9999, 99999, 999999)  # numbers that often stand for nothing
-MANY_VALUES = 20  # distinct values beside a mark of one digit, which small codes may hold too
+MARKS = (-1, -9, -99, -999, -9999, -99999, 99, 999, 9999, 99999, 999999)  # numbers that often mean a missing value
+MANY_VALUES = 20  # least distinct values next to a mark of one digit, which could also be an ordinary small code
 
 
 def typed(
@@ -53,7 +53,7 @@ def typed(
 
 
 def check_range(column: Column) -> None:
-    """Raise TableError for a number that training cannot take, or a date that no other format could send."""
+    """Raise TableError for a number that training cannot use, or a date that other formats cannot express."""
     if column.kind == "numeric" and (greatest := np.nanmax(np.abs(column.values))) > MOST:
         raise TableError(
             f"column {column.name!r} holds a value of size {greatest:.3g}, and {MOST:g} is the most that training accepts: "
@@ -108,7 +108,7 @@ def _text(name: str, arrow: pa.ChunkedArray, wanted: Kind | None, options: TextO
 
 
 def _check_commas(name: str, levels: tuple[str, ...]) -> None:
-    """Refuse numbers with commas in a typed table: as categories they would tell the network nothing of their size."""
+    """Refuse numbers with commas in a typed table: as categories they would lose their order and size."""
     comma = next((level for level in levels if has_comma(level)), None)
     if comma is not None and all(has_comma(level) or numbers([level], TextRule())[0] is not None for level in levels):
         raise TableError(
@@ -187,7 +187,7 @@ def _whole(name: str, arrow: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _without_marks(column: Column, options: TextOptions) -> Column:
-    """Return categories less those that stand for a missing value."""
+    """Return the categories without those that mean a missing value."""
     rule = TextRule(missing=options.missing)
     marks = {number for number in numbers(options.missing, rule) if number is not None}
     is_mark = np.asarray([not isinstance(level, bool) and level in marks for level in column.levels])

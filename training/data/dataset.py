@@ -179,7 +179,7 @@ def _unusable(table: RawTable, name: str, *, is_named: bool) -> str | None:
 
 
 def _check_empty(table: RawTable, names: list[str], settings: Settings) -> None:
-    """Refuse all columns without a value at once."""
+    """Refuse all columns without a value in one message."""
     empty = [name for name in names if _is_empty(table, name, settings)]
     if len(empty) > 1:
         raise TableError(

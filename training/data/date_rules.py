@@ -56,7 +56,7 @@ TRIED = 5  # texts that a format must read before it is tried on all
 
 
 def fitting_formats(texts: Sequence[str], least_share: float) -> list[tuple[str, list[float | None]]]:
-    """Return the formats that read the most of the texts, at least that share of them, each with its instants.
+    """Return the formats that read the most texts, and at least that share of them, each with its instants.
 
     An instant is float64 seconds since 1970, None where the format does not read the text.
     """

@@ -99,7 +99,7 @@ def _duplicates(arrays: dict[str, Arrays], y: dict[str, np.ndarray]) -> dict[str
 
 
 def _keys(arrays: Arrays, y: np.ndarray) -> np.ndarray:
-    """Return one 64-bit key a row: equal rows have equal keys, others differ but for about 1 chance in 2^64 a pair."""
+    """Return one 64-bit key for each row: equal rows have equal keys; two different rows share one with a chance of about 1 in 2^64."""
     parts = [array for array in (arrays.numeric, arrays.categorical) if array is not None]
     words = np.concatenate(
         [*(np.ascontiguousarray(part + 0).view(np.uint64) for part in parts), y[:, None].view(np.uint64)], axis=1

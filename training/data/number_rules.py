@@ -7,7 +7,7 @@ from typing import NamedTuple
 from batchproof.service.bundle.signature import TextRule
 from batchproof.service.features.number_texts import parse_number
 
-# Words that stand for a missing value wherever all other values of a column are numbers or dates.
+# Words that mean a missing value if all other values of the column are numbers or dates.
 WORDS = frozenset(
     {
         *("", "-", "--", "---", "\u2013", "\u2014", ".", "..", "...", "?", "??", "*", "\\n"),

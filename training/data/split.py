@@ -90,7 +90,7 @@ def _share(rows: int, share: float) -> int:
 def _filled(
     order: np.ndarray, groups: list[np.ndarray], test: np.ndarray, validation: np.ndarray, test_share: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where all strata are too small for their shares, take single rows from strata that keep another."""
+    """If all strata are too small for their shares, take single rows from strata that have another row."""
     needs_test = test_share > 0 and not len(test)
     if len(validation) and not needs_test:
         return test, validation

@@ -56,7 +56,7 @@ class RawTable:
         return replace(self, arrow=arrow, lines=lines, warnings=self.warnings + other.warnings)
 
     def place(self, row: int) -> str:
-        """Return where a row stands, as scoring says it: its line in a file of lines, else its number from 0 up."""
+        """Return the place of a row as scoring names it: its line in a file of lines, otherwise its number from 0 up."""
         return f"row {row} (the first is row 0)" if self.lines is None else f"line {self.lines[row]}"
 
 

@@ -73,7 +73,7 @@ def target_of(column: Column, wanted: Task | None = None, table: RawTable | None
 
 
 def _missing(column: Column, missing: np.ndarray, table: RawTable | None) -> TableError:
-    """Return the refusal of a target without a value: in how many rows, where the first is, and what stands there."""
+    """Return the refusal of a target without a value: the number of such rows, the place of the first, and its cell."""
     count, first = int(missing.sum()), int(np.flatnonzero(missing)[0])
     place = f"row {first}" if table is None else table.place(first)
     rows = place if count == 1 else f"{count} rows, the first is {place}"

@@ -1,7 +1,7 @@
-"""A column of texts to typed values: what its texts stand for, and by which rule they are read.
+"""Convert a column of texts to typed values, and find the rule by which its texts are read.
 
-The texts are read by the very functions that scoring reads them with. A rule goes beyond the usual reading; it is found
-only where no other reading is possible, and its owner is warned.
+Training reads the texts with the same functions as scoring. A rule extends the usual reading. It is detected only if no
+other reading is possible, and the user gets a warning.
 """
 
 import math

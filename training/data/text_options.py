@@ -38,7 +38,7 @@ class Texts:
     """The distinct texts of a column that are not missing."""
 
     name: str
-    levels: Sequence[str]  # as they stand in the table
+    levels: Sequence[str]  # as they are in the table
     rows: Sequence[int]  # rows that hold each
     options: TextOptions
 

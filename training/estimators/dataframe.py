@@ -83,7 +83,7 @@ def values_of(y: np.ndarray, name: str) -> Target:
         values = y.astype(np.float64)
     except (ValueError, TypeError) as error:
         raise ValueError("y holds text: a regressor takes numbers; BatchNormMLPClassifier takes classes.") from error
-    if np.ptp(values / 2) > 0:  # scikit-learn's estimators take a constant
+    if np.ptp(values / 2) > 0:  # scikit-learn's estimators accept a constant
         check_size(name, values)
     return Target(name, "regression", values, None, "a regressor was asked for")
 

@@ -144,7 +144,7 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
 
     @abstractmethod
     def _goal(self, y: np.ndarray, name: str) -> Target:
-        """Return what y [rows] asks for, under the target's name."""
+        """Return the target that y [rows] describes, under the target's name."""
 
     def _checked(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:  # noqa: N803
         """Return the rows as an Arrow table, and y [rows]; keeps the feature names and their number."""

@@ -15,7 +15,7 @@ NO_PARAMETER = re.compile(r" with --drop ('[^']*'|\"[^\"]*\")")  # a column is l
 
 @contextmanager
 def named() -> Iterator[None]:
-    """Raise SettingError and TableError anew, with the estimators' parameters in place of the command's flags."""
+    """Raise SettingError and TableError again, with the estimators' parameters in place of the command's flags."""
     try:
         yield
     except (SettingError, TableError) as error:

@@ -17,7 +17,7 @@ from batchproof.training.data.dataset import Dataset
 ROUNDS = 50  # boosting rounds without a better validation loss before trees stop
 MOST_ROUNDS = 1_000
 LEAST_SHARED = 200_000  # values in the training rows; below, one thread grows the trees
-MOST_CODES = 255  # the most categories that the trees take as categories
+MOST_CODES = 255  # the largest number of categories that the trees treat as categories
 
 
 def constant(data: Dataset) -> np.ndarray:
@@ -72,7 +72,7 @@ def counts(data: Dataset) -> tuple[int, list[int]]:
 
 
 def joined(arrays: Arrays) -> np.ndarray:
-    """Return numbers and codes side by side [rows, columns] float64, as scikit-learn takes them."""
+    """Return numbers and codes in one array [rows, columns] float64, as scikit-learn expects them."""
     parts = [part.astype(np.float64) for part in (arrays.numeric, arrays.categorical) if part is not None]
     return np.concatenate(parts, axis=1)
 

@@ -63,9 +63,9 @@ def compare(data: Dataset, settings: Settings, folds: int, say: Callable[[str], 
 
 
 def split_into_folds(data: Dataset, settings: Settings, folds: int) -> Iterator[Dataset]:
-    """Yield the table split anew for each fold: one fold tests, a quarter of the others validates, the rest trains.
+    """Yield a new split of the table for each fold: one fold tests, a quarter of the other rows validates, the rest trains.
 
-    Rows are dealt to folds within each class. Ranges and categories are taken from each fold's own training rows.
+    Rows are distributed over the folds within each class. Ranges and categories come from the training rows of each fold.
     """
     keep = resolve(settings, data.table.names).keep
     for split in fold_splits(data.target.strata, settings.seed, folds):
@@ -118,10 +118,10 @@ def loss_of(data: Dataset, answers: np.ndarray) -> float:
 
 
 def verdict(scores: list[Score]) -> str:
-    """Return what to use, in a sentence or two: the simplest method that is not clearly worse than the best.
+    """Return the advice in one or two sentences: the simplest method that is not clearly worse than the best.
 
     `scores` are in the order of their loss. A method with a loss far above the best is never recommended as its equal,
-    even where few folds cannot tell the two apart: then the sentence says so.
+    even if there are too few folds to distinguish the two; the advice then says so.
     """
     best, folds = scores[0], len(scores[0].losses)
     by_name = {score.method: score for score in scores}

@@ -39,7 +39,7 @@ def evaluate(data: Dataset, compiled: CompiledModel) -> Evaluation:
 
 
 def metrics_of(data: Dataset, outputs: Outputs) -> dict[str, Any]:
-    """Return the metrics of outputs for the evaluation rows, beside those of a constant prediction."""
+    """Return the metrics of outputs for the evaluation rows, and those of a constant prediction."""
     part = data.evaluation_part
     y, train_y = data.y(part), data.y("train")
     if data.target.classes is None:

@@ -1,4 +1,4 @@
-"""Metrics of predictions, beside those of a constant prediction."""
+"""Metrics of predictions, compared with those of a constant prediction."""
 
 import numpy as np
 from scipy.stats import rankdata

@@ -53,7 +53,7 @@ class CompiledModel:
     norms: tuple[NormStatistics, ...]  # one a hidden layer
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle without the engine, which is started anew from the graph."""
+        """Pickle without the engine, which is started again from the graph."""
         return _started, (self.model, self.weights, self.proved, self.temperature, self.norms)
 
     def run(self, arrays: Arrays) -> Outputs:

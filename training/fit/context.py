@@ -35,7 +35,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class FitContext:
-    """What every fit of one table shares: data, objective, and whom to ask and tell."""
+    """The shared context of all fits of one table: data, objective, checkpoint, interrupt and progress."""
 
     data: Dataset
     objective: Objective

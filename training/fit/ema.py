@@ -8,7 +8,7 @@ from batchproof.training.network.network import Network
 
 
 class Average:
-    """The averaged network, which is the one that is validated and kept."""
+    """The averaged network: it is validated, and the best one is exported."""
 
     def __init__(self, network: Network, decay: float) -> None:
         """Start from the network as it is."""

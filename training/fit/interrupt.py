@@ -1,4 +1,4 @@
-"""Ctrl-C while fitting: the first ends the fit after the epoch and keeps the best so far, the second quits at once."""
+"""Ctrl-C while fitting: the first ends the fit after the epoch and keeps the best network so far; the second quits immediately."""
 
 import signal
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Self
 
 
 class Interruption:
-    """A context in which the first SIGINT only sets `asked`; every further one raises KeyboardInterrupt as usual."""
+    """A context in which the first SIGINT only sets `asked`; every later one raises KeyboardInterrupt as usual."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         """Inform the user through `say`."""

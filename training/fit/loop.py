@@ -1,4 +1,4 @@
-"""The training loop: epochs of shuffled batches over whole tensors; the best averaged network is kept."""
+"""The training loop: epochs of shuffled batches over whole tensors; it returns the best averaged network."""
 
 import copy
 import math

@@ -10,7 +10,7 @@ from batchproof.training.settings import SettingError
 
 
 class TensorBoardProgress(Progress):
-    """Forwards to another progress, and logs each epoch; each fit is a run of its own."""
+    """Forwards to another progress, and logs each epoch; each fit is a separate run."""
 
     def __init__(self, inner: Progress, folder: Path) -> None:
         """Write below `folder`; SettingError where TensorBoard is not installed."""

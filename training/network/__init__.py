@@ -1,1 +1,1 @@
-"""The batch-norm MLP, its statistics and its folding."""
+"""The batch-norm MLP (`network`), its losses, exact statistics and folding. A new layer type begins in `network` and `fold`."""

@@ -21,7 +21,7 @@ class Objective:
     std: float = 1.0
 
     def encode(self, y: np.ndarray) -> Tensor:
-        """Return y [rows], class codes or float64 values, as the loss takes it: int64, or float32 in standard units."""
+        """Return y [rows], class codes or float64 values, as the loss expects it: int64, or float32 in standard units."""
         if self.task == "regression":
             return torch.from_numpy(((y - self.mean) / self.std).astype(np.float32))
         return torch.from_numpy(y.astype(np.int64))

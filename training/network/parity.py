@@ -10,7 +10,7 @@ from batchproof.training.network.fold import Folded, predictions
 
 FOLD_TOLERANCE = 1e-10  # of the scores' spread: folding reorders some hundred additions in float64
 ENGINE_TOLERANCE = 1e-4  # of the scores' spread: no float32 sum of some thousand terms was seen to exceed it
-ROUNDING = 1e-12  # of the greatest value: rows that differ by less have one answer, up to the order of float64 sums
+ROUNDING = 1e-12  # of the greatest value: smaller differences come from the order of float64 sums
 FLOAT32_STEP = 2.0**-23  # of the output itself: its last rounding
 
 

@@ -13,7 +13,7 @@ from batchproof.training.preprocessing.preprocess import Preprocess
 
 
 class Rows(NamedTuple):
-    """Whole tensors: there is no data loader, batches are taken by index."""
+    """Whole tensors: there is no data loader, batches are selected by index."""
 
     x: Tensor  # [rows, width] float32
     codes: Tensor | None  # [rows, embeddings] int64

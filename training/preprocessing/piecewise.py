@@ -74,8 +74,8 @@ def quantile_edges(values: np.ndarray, bins: int) -> np.ndarray:
 def distinct_edges(values: np.ndarray, bins: int) -> np.ndarray:
     """Return edges at each value that has a bin's share of the rows, then at equal shares of the other rows.
 
-    Where a column is mostly zero, nearly all quantiles of its rows tie; those of the rows without such spikes do not.
-    This is done twice, since the other rows may have spikes of their own.
+    If a column is mostly zero, nearly all quantiles of its rows are equal; the quantiles of the rows without such spikes
+    are not. This is done twice, since the other rows may have spikes too.
     """
     spikes, rest = [], values
     for _ in range(2):

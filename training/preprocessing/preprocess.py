@@ -45,7 +45,7 @@ class Preprocess:
     """The fitted encodings of one table."""
 
     categorical: int  # categorical columns of the table, one-hot and embedded ones
-    fill: np.ndarray  # [numeric columns] float64, stands in for NaN
+    fill: np.ndarray  # [numeric columns] float64, replaces NaN
     missing: np.ndarray  # [indicators] int64, numeric columns with an indicator of missing values
     embedded: np.ndarray  # [embeddings] int64, categorical columns that the network embeds
     scaling: Scaling | None = field(default=None)

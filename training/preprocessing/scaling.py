@@ -6,7 +6,7 @@ import numpy as np
 
 from batchproof.training.preprocessing.onnx_graph import Graph
 
-BOUND = 3.0  # b: the scaled value lies in [-b, b]
+BOUND = 3.0  # b: the scaled value is within [-b, b]
 FAR = 1e6  # hard limit before squaring: a square that overflows would turn the value into 0
 
 

@@ -34,8 +34,8 @@ def add(call: Node) -> Box:
 def sub(call: Node) -> Box:
     """Difference of two tensors; x - Round(x) is at most a half.
 
-    Sound as a sum is; the half holds because Round goes to the nearest integer and x lies where halves are floats, or
-    is an integer itself.
+    Sound for the same reason as a sum. The half holds because Round goes to the nearest integer, and x is in the range
+    where halves are floats, or is an integer itself.
     """
     need_finished(call)
     need_kept(call, 0.0, call.boxes[1:])
@@ -57,7 +57,7 @@ def sub(call: Node) -> Box:
 def mul(call: Node) -> Box:
     """Product of two tensors; of a tensor with itself, its square.
 
-    Sound: the extremes of a product lie at the ends of its factors, 0 times infinity is noted as NaN, an integer
+    Sound: the extremes of a product are at the ends of its factors, 0 times infinity is noted as NaN, an integer
     product cannot wrap.
     """
     need_finished(call)

@@ -1,9 +1,9 @@
-"""What is known of a tensor before any row was seen: the box it lies in, the grid it lies on, whether it may be NaN.
+"""What is known about a tensor for any rows: the interval and the grid of its values, and whether it may be NaN.
 
 A tensor that has a row axis is described by one row: its arrays have length 1 along that axis. An operator that would
-mix rows has no meaning on such an array and is refused, so a proof also says that no row can see another.
+mix rows has no meaning on such an array and is refused, so a proof also shows that no row affects another.
 
-A zero has no sign here: which of the two zeros an element is, engines decide, and no rule may depend on it.
+A zero has no sign here: engines decide which of the two zeros an element is, so no rule may depend on it.
 """
 
 from collections.abc import Callable, Sequence
@@ -84,7 +84,7 @@ class Box:
 
 
 def of_constant(value: np.ndarray, name: str) -> Box:
-    """Describe a constant tensor; NaN and infinities in it are kept and met where they are used."""
+    """Describe a constant tensor; NaN and infinities in it stay, and are checked where they are used."""
     nan = np.isnan(value) if value.dtype.kind == "f" else np.zeros(value.shape, bool)
     known = np.where(nan, np.zeros((), value.dtype), value) if nan.any() else value
     return Box(known, known, grid_of(value), nan, rows=None, name=name, stored=True)
@@ -135,8 +135,8 @@ def power(exponent: np.ndarray) -> np.ndarray:
 def on_grid(low: np.ndarray, high: np.ndarray, exponent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Move the ends of intervals of floats inwards to multiples of 2^exponent, which all values between them are.
 
-    A float of 2^52 units and more is a multiple of the unit as it stands. Where the quotient by the unit underflows it
-    becomes 0 of the same side, which leaves the interval wider, never narrower.
+    A float of 2^52 units and more is a multiple of the unit already. If the quotient by the unit underflows, it
+    becomes 0, which makes the interval wider, never narrower.
     """
     if (exponent <= FINEST).all():
         return low, high

@@ -1,6 +1,6 @@
 """Operands brought to one shape, and the boxes of elementwise results.
 
-Sound because the row axis may only meet the row axis or a length that is 1 for good: a result's element of a row is
+Sound because the row axis may only meet the row axis or a length that is always 1: a result's element of a row is
 computed from elements of that row and from constants, whatever the number of rows.
 """
 

@@ -23,7 +23,7 @@ DATA_FIELDS = ("raw_data", "float_data", "double_data", "int32_data", "int64_dat
 
 
 def check_model(model: onnx.ModelProto) -> None:
-    """Refuse what lies outside one plain graph of standard operators."""
+    """Refuse everything except one plain graph of standard operators."""
     if len(model.graph.node) > MAX_NODES:
         raise ProofError("model", f"{len(model.graph.node)} nodes; at most {MAX_NODES} are derived")
     if not all(isinstance(text, str) for text in texts(model)):

@@ -28,7 +28,7 @@ Attribute = tuple[int, tuple[int, ...] | None]  # its kind, and the values it ma
 
 
 class Form(NamedTuple):
-    """The operands an operator takes, and its attributes."""
+    """The operands and attributes that an operator may have."""
 
     types: str  # letters of TYPES: what the first operands may be, all of them of one type
     least: int = 1  # how many operands there must be

@@ -1,10 +1,10 @@
-"""The bounds on what a proof takes up: a file of bad faith is refused in one sentence, soon, and in little memory."""
+"""Limits on the cost of a proof: a hostile file is refused in one sentence, quickly and with little memory."""
 
 from collections.abc import Sequence
 from math import prod
 
-MAX_FILE_BYTES = 2**29  # a bundle's model.onnx has no more; what is known of its constants takes up to four times that
-MAX_STRUCTURE_BYTES = 2**23  # besides the raw data of constants: a byte of it may be a hundred once unpacked
+MAX_FILE_BYTES = 2**29  # as for a bundle's model.onnx; what is derived from its constants needs up to four times that
+MAX_STRUCTURE_BYTES = 2**23  # without the raw data of constants: one byte of it may unpack to a hundred
 MAX_FIELDS = 200_000  # of a larger file: nodes, constants and what describes them
 MAX_NODES = 20_000
 MAX_INPUTS = 100

@@ -72,9 +72,9 @@ def check_range(call: Node, indices: Box, size: int) -> None:
 
 
 def concat(call: Node) -> Box:
-    """Tensors side by side, each with the row axis or none.
+    """Concatenate tensors, each with the row axis or without one.
 
-    Sound: all have the same row axis, and another one is joined. A constant has no length to stand beside rows.
+    Sound: all have the same row axis, and another one is joined. A constant has no number of rows, so it cannot be joined to rows.
     """
     first = call.boxes[0].low
     axis = normal(call, call.attributes["axis"], first.ndim)

@@ -1,7 +1,7 @@
 """The conditions on outputs: rows first, no NaN, and a last `Add +0.0`, which settles the sign of zeros.
 
-Maxima, Clips and roundings leave the sign of a zero to the engine. Nothing inside the graph can tell the two zeros
-apart (a divisor never is zero), and adding +0.0 makes both of them +0.0.
+Maxima, Clips and roundings leave the sign of a zero to the engine. Nothing inside the graph can distinguish the two zeros
+(a divisor is never zero), and adding +0.0 makes both of them +0.0.
 """
 
 from collections.abc import Mapping

@@ -93,7 +93,7 @@ class Proof:
         self.define(node.output[0], box if moved else replace(box, makers=frozenset([node.op_type])))
 
     def check_cost(self, name: str, op: str, boxes: list[Box]) -> None:
-        """Refuse operands that take too long to read, by themselves or after all those before."""
+        """Refuse operands that take too long to read, by themselves or together with all earlier ones."""
         largest = max((box.low.size for box in boxes), default=0)
         fault = self.budget.read(sum(box.low.size for box in boxes))
         if op in ELEMENTWISE and largest > MAX_ELEMENTS:

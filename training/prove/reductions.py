@@ -100,7 +100,7 @@ def products(call: Node, x: Box, weight: np.ndarray, grid: np.ndarray, bias: Box
     reach = (x.magnitude[..., None, :] @ np.abs(weight))[..., 0, :] + bias.magnitude  # [.., out]
     bits = check_bound(call, reach, units, weight.shape[-2] + 1)
     up, down = np.maximum(weight, 0.0), np.minimum(weight, 0.0)
-    # The ends of x lie on its grid, so these sums are exact too: NumPy may add them up as it likes.
+    # The ends of x are on its grid, so these sums are exact too, in any order that NumPy adds them.
     low, high = (
         (first[..., None, :] @ up + other[..., None, :] @ down)[..., 0, :] + bias.low
         for first, other in ((x.low, x.high), (x.high, x.low))
@@ -154,7 +154,7 @@ def reduce_sum(call: Node) -> tuple[Box, Obligation]:
 def reduce_max(call: Node) -> tuple[Box, None]:
     """Greatest value along axes that are not the rows.
 
-    Sound: it has no order but for the sign of zero, which nothing may depend on, and for NaN, which may not arrive.
+    Sound: its order matters only for the sign of zero, on which nothing may depend, and for NaN, which is refused.
     """
     (a,) = call.boxes
     axes: Any = call.attributes.get("axes")

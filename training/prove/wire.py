@@ -16,7 +16,7 @@ LONGEST_VARINT = 10  # bytes
 
 
 def structure_fault(model: bytes) -> str | None:
-    """Return why a file is not unpacked, or None where it is. Raises DecodeError where the bytes are no messages."""
+    """Return why a file is not unpacked, or None if it may be. Raises DecodeError if the bytes are not messages."""
     if len(model) <= MAX_STRUCTURE_BYTES:
         return None
     rest = len(model)

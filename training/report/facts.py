@@ -37,7 +37,7 @@ class Facts:
     train: np.ndarray  # numbers of the training rows
     missing: Mapping[str, float]  # feature -> share of training rows without a value
     history: tuple[Epoch, ...]
-    best: int  # the epoch that was kept
+    best: int  # the best epoch, whose network is exported
     evaluation_part: str  # the part that everything below is measured on: "test" or "validation"
     truth: np.ndarray  # [rows] class codes or values
     outputs: Mapping[str, np.ndarray]  # of the served graph, [rows, width]

@@ -1,8 +1,8 @@
-"""What one run of a graph takes at most, from the file: the sizes of all its tensors, and its operations.
+"""Bounds on the cost of one run of a graph, derived from the file: the sizes of all tensors, and the operations.
 
 The operators that a tabular network is written with are modelled, in the forms that their attributes may have. Sizes
-are computed for one number of rows; they grow with it, so a run of fewer rows takes no more. A graph with anything else
-has no bound here, which says nothing against it: it is loaded in a child process first, where its cost is measured.
+are computed for one number of rows; they grow with it, so a run of fewer rows costs no more. A graph with any other
+operator has no bound here. It is not refused, but first loaded in a child process, where its cost is measured.
 """
 
 import math
@@ -32,7 +32,7 @@ class Sized(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """The most that one run takes."""
+    """Upper bounds of one run."""
 
     tensor_bytes: int  # of all results together: the engine keeps some of them at a time
     largest_bytes: int  # of one result

@@ -22,7 +22,7 @@ class Node(NamedTuple):
 
     operator: str
     name: str
-    inputs: tuple[str, ...]  # an empty name stands for an input that is left out
+    inputs: tuple[str, ...]  # an empty name means an omitted input
     outputs: tuple[str, ...]
     attributes: Mapping[str, Attribute]
 

@@ -1,7 +1,7 @@
 """The protobuf wire format, read message by message against a closed list of fields, without a protobuf library.
 
 Reading takes time and memory in proportion to the file, and at most MAX_FIELDS fields are read from one file: lengths
-are never negative, every step goes forward, and nothing is copied before its length was compared with what is there.
+are never negative, every step goes forward, and nothing is copied before its length is compared with the bytes that remain.
 """
 
 from collections.abc import Iterator, Mapping

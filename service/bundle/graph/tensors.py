@@ -1,6 +1,6 @@
-"""The constant tensors of model.onnx: their data fill their shape, and every number of them is finite.
+"""Check the constant tensors of model.onnx: their data fill their shape, and all their numbers are finite.
 
-A shape without data would have the engine allocate what nobody wrote: a file of 100 bytes can claim 2^62 numbers.
+A shape without data would make the engine allocate memory that the file does not contain: a file of 100 bytes can claim 2^62 numbers.
 """
 
 import math
@@ -65,7 +65,7 @@ def check_finite(numbers: np.ndarray, label: str) -> None:
 
 
 def numbers_of(data: memoryview, dtype: str, label: str) -> np.ndarray:
-    """Return stored little-endian numbers as they stand in the file; raises ValueError where the last is cut off."""
+    """Return the little-endian numbers as they are stored in the file; raises ValueError if the last one is cut off."""
     little = np.dtype(dtype).newbyteorder("<")
     if len(data) % little.itemsize:
         raise ValueError(f"{label} ends within a number")

@@ -1,8 +1,8 @@
-"""What no graph of a bundle may do with a caller's values: set the size of a tensor, or divide a whole number by itself.
+"""Refuse graphs in which a caller's values set the size of a tensor, or divide a whole number.
 
-A size that follows from a row lets one caller ask for any amount of memory. A division of whole numbers by zero (and of
-the least one by -1) ends the process: the processor raises SIGFPE, which no exception handler sees. Loading a bundle
-cannot find either, because they depend on a row that is still to come; so both are refused from the file. Sizes may
+If a size depends on a row, one caller can request any amount of memory. A division of whole numbers by zero (and of
+the smallest one by -1) crashes the process: the processor raises SIGFPE, which no exception handler sees. Loading a bundle
+cannot find either, because both depend on a later row; so the file is refused. Sizes may
 follow from constants and from the number of rows.
 """
 

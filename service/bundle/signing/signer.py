@@ -1,4 +1,4 @@
-"""Sign a bundle: write model.sig beside its files."""
+"""Sign a bundle: write model.sig into its folder."""
 
 import os
 from pathlib import Path

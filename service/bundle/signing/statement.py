@@ -89,7 +89,7 @@ def _digests(resources: Any) -> dict[str, str]:
 
 
 def _at(content: Any, *path: str) -> Any:
-    """Return what stands below nested keys; None where there is none."""
+    """Return the value at nested keys; None if there is none."""
     for key in path:
         content = content.get(key) if isinstance(content, dict) else None
     return content

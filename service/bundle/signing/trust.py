@@ -68,7 +68,7 @@ class TrustPolicy:
         return Signed(signer, statement.decode(sealed.payload).digests)
 
     def _signer(self, sealed: Envelope) -> str:
-        """Return who signed; raises BundleError where nobody who is trusted did."""
+        """Return who signed; raises BundleError if no trusted signer did."""
         from batchproof.service.bundle.signing import keys
 
         if sealed.certificates:

@@ -1,4 +1,4 @@
-"""Which file is read and which is written: inputs, globs among them, and one output."""
+"""Plan which files are read and written: inputs, which may be globs, and one output."""
 
 from collections.abc import Iterator, Sequence
 from glob import glob
@@ -11,7 +11,7 @@ TEXT = ".txt"  # of a table whose separator is found; answers say which they hav
 
 
 class PlanError(SourceError):
-    """What was asked for cannot be done; the text is one sentence without its full stop."""
+    """The job is not possible; the text is one sentence without its full stop."""
 
 
 class Task(NamedTuple):

@@ -1,7 +1,7 @@
-"""An answer that grows in parts: each is finished or is not there, so an interrupted job goes on after the last one.
+"""An answer in parts: only finished parts exist, so an interrupted job continues after the last one.
 
-The parts lie in a folder beside the answer, `<answer>.parts/`, with a note of what job they belong to. The answer
-itself appears in one step, when all of it is there.
+The parts are in a folder next to the answer, `<answer>.parts/`, with a note of the job that they belong to. The answer
+itself appears in one step, when it is complete.
 """
 
 import json

@@ -21,7 +21,7 @@ from batchproof.service.tables.offline.threads import InOrder, Prefetch, WriteBe
 from batchproof.service.tables.writers.result_columns import Answered, refusal
 
 ERROR_LIMIT = 20  # bad rows that a refusal counts
-AHEAD = 4  # blocks that are read before the engine takes them
+AHEAD = 4  # blocks that are read before the engine needs them
 BEHIND = 12  # blocks that ran and are not written yet: more than one row group of an answer
 
 

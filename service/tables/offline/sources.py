@@ -70,7 +70,7 @@ def parquet_files(folder: Path) -> list[Path]:
 
 @contextmanager
 def standard_input(stream: BinaryIO | None = None) -> Iterator[Path]:
-    """Keep standard input in a temporary file whose ending says its format, and yield its path."""
+    """Copy standard input to a temporary file whose ending names its format, and yield the path."""
     stream = stream or sys.stdin.buffer
     with TemporaryDirectory(prefix="batchproof-") as folder:
         path = Path(folder, "stdin")

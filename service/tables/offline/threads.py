@@ -1,6 +1,6 @@
-"""Work beside the engine's: what is made before it is asked for, and what is done after it was handed over.
+"""Threads for the work before and after the engine: prefetching items, and writing them behind.
 
-Both keep their order and hold a bounded number of pieces. A few pieces, not one, lie between two threads, because the
+Both keep the order and hold a bounded number of pieces. A few pieces, not one, wait between two threads, because the
 pieces of a table are uneven: the first block of a row group waits for the disk, and the last one for all of it to be
 compressed.
 """
@@ -15,10 +15,10 @@ Result = TypeVar("Result")
 
 
 class Prefetch(Generic[Item]):
-    """An iterator whose next items are made in a thread of its own, at most `depth` of them ahead of the caller."""
+    """An iterator that makes its items in a separate thread, at most `depth` of them ahead of the caller."""
 
     def __init__(self, items: Iterator[Item], depth: int) -> None:
-        """Begin to take from `items`, which nobody else may do any more."""
+        """Begin to read `items`; nothing else may read them from now on."""
         self._items = items
         self._thread = ThreadPoolExecutor(1)
         self._made = deque(self._thread.submit(next, items, None) for _ in range(depth))

@@ -9,10 +9,10 @@ from pyarrow import compute
 
 
 def plain_type(array: Any) -> Any:
-    """Return an array, or a chunked one, with the type that it is read as; its values stay what they are.
+    """Return an array, or a chunked one, in the type that the readers use; its values do not change.
 
-    Decimals are the nearest floats and times of day are texts. Extension types are what they store, views and runs
-    what they stand for. So are dictionaries, but for those of texts, whose distinct values need not be made again.
+    Decimals become the nearest floats and times of day become texts. Extension types become their storage; views and
+    run-length arrays become plain arrays. So do dictionaries, except those of texts, which stay for speed.
     """
     kind = array.type
     if isinstance(kind, pa.BaseExtensionType):

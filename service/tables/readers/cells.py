@@ -54,7 +54,7 @@ def arrow_type(feature: Feature) -> Any:
 
 
 def arrow_column(feature: Feature, values: Sequence[Any]) -> Any:
-    """Return a feature's JSON values as an Arrow array; a value that the feature does not take becomes null."""
+    """Return a feature's JSON values as an Arrow array; a value that the feature does not accept becomes null."""
     import pyarrow as pa
 
     wanted, codes = arrow_type(feature), feature.codes

@@ -126,7 +126,7 @@ class _Lines:
 
     def __iter__(self) -> Iterator[str]:
         """Yield the lines with their ends; raises 400 for one that is too long, and for UTF-16."""
-        encoding = "utf-8-sig"  # a byte order mark stands only before the first line
+        encoding = "utf-8-sig"  # only the first line can begin with a byte order mark
         for number, line in enumerate(_split(self._file), 1):
             if number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                 raise ServiceError(400, "broken_csv", "The table is UTF-16: convert it with iconv -f utf-16 -t utf-8.")
@@ -164,7 +164,7 @@ def _head(lines: Iterator[str]) -> list[str]:
     for line in lines:
         taken.append(line)
         characters += len(line)
-        opening = '"' if UNCLOSED.search(_bare(opening + line)) else ""  # of the quote that goes on in the next line
+        opening = '"' if UNCLOSED.search(_bare(opening + line)) else ""  # of the quote that continues in the next line
         if characters > HEAD_CHARACTERS or (line.strip("\r\n") and not opening):
             break
     return taken

@@ -21,7 +21,7 @@ MAX_LINE_BYTES = 1 << 20
 
 
 class LinesBlock:
-    """Some lines. What they hold besides the features goes along: as a column where the answer has columns."""
+    """A block of lines. Extra keys are copied to the answer, as columns if the answer has columns."""
 
     csv_delimiter = ","
 
@@ -35,7 +35,7 @@ class LinesBlock:
         table.columns.begin(map(table.named, self._lines))
 
     def read(self) -> Read:
-        """Return the rows as arrays; what the fast reading does not take is read one by one."""
+        """Return the rows as arrays; rows that the fast reader does not accept are read one by one."""
         arrays = self._table.fast(self._lines) if self._lines else None
         if arrays is not None and self._table.are_distinct(self._lines):
             return Read(arrays, range(self.rows), ())
@@ -123,7 +123,7 @@ class LinesTable:
         )
 
     def _parsed(self, line: bytes) -> tuple[Any, str | None]:
-        """Return the row of a line less its extra columns, or None and what is wrong with it."""
+        """Return the row of a line without its extra columns, or None and what is wrong with it."""
         row, fault = parsed_line(line)
         return self._less_extra(row), fault
 

@@ -46,5 +46,5 @@ def _check_asked(content: Mapping[str, Any], on_error: str) -> None:
 
 
 def _named(row: Any, names: Sequence[str]) -> Any:
-    """Return a list in the order of `names` as an object; anything else becomes null, which is refused as a row."""
+    """Return a list in the order of `names` as an object; anything else becomes null, which the encoder refuses."""
     return dict(zip(names, row, strict=True)) if isinstance(row, list) and len(row) == len(names) else None

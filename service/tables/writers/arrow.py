@@ -41,7 +41,7 @@ class Drain:
         """Do nothing."""
 
     def close(self) -> None:
-        """Do nothing: what is left is taken by `take`."""
+        """Do nothing: `take` returns the rest."""
 
     def take(self) -> bytes:
         """Return what was written since the last time."""

@@ -120,7 +120,7 @@ def refusal(block: Block, problems: Sequence[Problem], limit: int, parameters: P
 
 
 def _more(problems: int, parameters: Parameters) -> str:
-    """Return where the other problems are told: in the details of an answer, or by a command that is given anew."""
+    """Return where the other problems can be seen: in the details of the answer, or by running the command again."""
     if not parameters.are_flags:
         return f" ({problems} more in details.)" if problems else ""
     found = f" {problems} more were found;" if problems else ""

@@ -33,7 +33,7 @@ class Writer(Protocol):
 class TextWriter:
     """CSV or TSV with a header."""
 
-    broken: bytes | None = b"#error "  # a line that is no row of the table
+    broken: bytes | None = b"#error "  # a line that is not a row of the table
 
     def __init__(self, model: Model, parameters: Parameters, delimiter: str | None, *, has_head: bool = True) -> None:
         """Prepare the header; without a `delimiter` it is that of the table."""
@@ -53,7 +53,7 @@ class TextWriter:
         return self._text([*head, *rows], self._delimiter or answered.block.csv_delimiter)
 
     def end(self) -> bytes:
-        """Return the header where there was no row."""
+        """Return the header if there was no row."""
         return b"" if self._has_begun else self._text([self._added.names], self._delimiter or ",")
 
     def _header(self, names: Sequence[str]) -> list[str]:
@@ -67,7 +67,7 @@ class TextWriter:
 
 
 class LinesWriter:
-    """JSON Lines: the rows with a key `prediction` more, or the predictions alone."""
+    """JSON Lines: the rows with an added key `prediction`, or only the predictions."""
 
     broken: bytes | None = b""
 

@@ -1,4 +1,4 @@
-"""Power-of-two grids so coarse that every dot product of an affine layer is exact in float64.
+"""Choose power-of-two grids that are coarse enough for every dot product of an affine layer to be exact in float64.
 
 An affine layer z_j = Σ_k w_jk a_k + b_j is carried in integers. Input channel k is a_k = s · t_k · A_k with an
 integer A_k, |A_k| ≤ peak_k; t_k is the channel's own power of two and s = 2^-bits the step that the layer's inputs
@@ -76,7 +76,7 @@ def quantise(layer: Layer, bits: int, scale: np.ndarray, peak: np.ndarray, unit:
     """Put a layer on its grids.
 
     layer [out, in]; its inputs are 2^-bits · scale [in] times integers of at most peak [in]; unit [out] is the power
-    of two that one unit of the result stands for.
+    of two that one unit of the result represents.
     """
     step = np.ldexp(scale, -bits)  # [in]
     weight = layer.weight * step / unit[:, None]  # exact: powers of two

@@ -1,7 +1,7 @@
 """The layers of all members in exact arithmetic, with the rows along the last axis from the first product on.
 
-Exact sums have no order, so the members of an ensemble share their products: the first layers stand one above the
-other in one Gemm, hidden layers are one MatMul of k matrices, and the last layers, side by side, are one Gemm that
+Exact sums have no order, so the members of an ensemble share their products: the first layers are stacked in
+one Gemm, the hidden layers are one MatMul of k matrices, and the last layers are joined into one Gemm that
 adds the members up:
 
     first   [k · out, in] · [rows, in]ᵀ      hidden   [k, out, in] · [k, in, rows]      last   [k · in, rows]ᵀ · [k · in, out]
@@ -9,8 +9,8 @@ adds the members up:
 The rows come last because engines repack the right operand of a float64 product in every run: that way they repack the
 few rows, not the weights. MatMul has no bias: a channel that is 1 for every row replaces it.
 
-The range of a hidden channel is the most that its inputs' ranges and its weights allow. Where some channel of a depth
-could reach more than ROOM times the headroom, all channels of that depth are limited to the headroom.
+The range of a hidden channel is the largest value that its inputs' ranges and its weights allow. If some channel of a
+layer could reach more than ROOM times the headroom, all channels of that layer are limited to the headroom.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ Maxima = Sequence[Sequence[np.ndarray]]  # a member, a hidden layer: [channels] 
 
 @dataclass(frozen=True)
 class Carried:
-    """A tensor of integers that stands for activations: a_k = 2^-bits · scale_k · A_k."""
+    """A tensor of integers that represents activations: a_k = 2^-bits · scale_k · A_k."""
 
     name: str
     bits: int
@@ -47,7 +47,7 @@ class Carried:
 
     @property
     def step(self) -> np.ndarray:
-        """What one unit of each channel stands for [channels]."""
+        """The value of one unit of each channel [channels]."""
         step: np.ndarray = np.ldexp(self.scale, -self.bits)
         return step
 
@@ -195,7 +195,7 @@ def emit_last(graph: Graph, name: str, stored: Affine, source: str, **attributes
 
 
 def unit_of(layer: Layer) -> np.ndarray:
-    """Return what one unit of each score stands for: 1."""
+    """Return the value of one unit of each score: 1."""
     return np.ones(len(layer.bias))
 
 

@@ -38,7 +38,7 @@ def emit_softmax(graph: Graph, scores: str, classes: int) -> str:
     e = graph.add("Mul", [coarse, emit_series(graph, rest)], "exp")  # in units of 2^-bits
     copy = graph.add("Round", [e], "exp_whole")
     total = graph.add("ReduceSum", [copy, graph.constant("class_axis", np.array([1]))], "exp_sum", keepdims=1)
-    # The greatest score alone contributes 2^bits: this Max never acts, it lets the prover see that no divisor is 0.
+    # The greatest score by itself contributes 2^bits, so this Max changes nothing; it shows the prover that no divisor is 0.
     positive = graph.add("Max", [total, graph.constant("exp_sum_least", 2.0**bits)], "exp_sum_positive")
     return graph.add("Div", [e, positive], "softmax")
 

@@ -26,7 +26,7 @@ def network_settings(rows: int) -> NetworkSettings:
 
 
 def fit_settings(rows: int, settings: FitSettings | None = None, steps: int = STEPS) -> FitSettings:
-    """Return batch rows, epochs and patience for `rows` training rows; other given settings are kept."""
+    """Return batch rows, epochs and patience for `rows` training rows; settings that were set stay unchanged."""
     settings = settings or FitSettings(weight_decay=0.1)
     batch_rows: int = next(batch for most, batch in BATCH_ROWS if rows <= most)
     epochs = math.ceil(steps / max(1, rows // batch_rows))
@@ -41,10 +41,10 @@ def patience(epochs: int) -> int:
 
 
 def most_threads(rows: int) -> int:
-    """Return how many CPU threads pay: a batch of 256 rows is too small to share out.
+    """Return a useful number of CPU threads: a batch of 256 rows is too small to divide.
 
-    Where something else wants the cores, threads that wait for one another at every operation by spinning cost far
-    more than they ever gain: a fit of a minute on one thread took over ten on two.
+    If other programs use the cores, threads that wait for each other by spinning at every operation cost far
+    more than they gain: a fit of one minute on one thread took over ten minutes on two.
     """
     return 1 if rows <= SHARED_ROWS else 64
 

@@ -1,8 +1,8 @@
 """Hyperparameter search with Optuna, by validation loss, never by the test rows; unpromising trials are pruned.
 
-Only settings that were left open are searched. The first trial has the default settings, so that the search ends no
-worse than it began, on the validation rows. Every trial is in a journal file: a run that was killed, or that asks for
-more trials, continues from there.
+Only settings that were not set are searched. The first trial has the default settings, so the result is never worse than
+the defaults on the validation rows. Every trial is in a journal file: a run that was killed, or one with more trials,
+continues from there.
 """
 
 import time
@@ -123,7 +123,7 @@ class _TrialProgress(Silent):
         super().__init__()
         self._optuna, self._trial = optuna, trial
 
-    def epoch(self, epoch: Epoch, epochs: int) -> None:  # noqa: ARG002 - what every progress takes
+    def epoch(self, epoch: Epoch, epochs: int) -> None:  # noqa: ARG002 - the interface of every progress
         """Report the loss; raises TrialPruned where the trial is unpromising."""
         self._trial.report(epoch.validation_loss, epoch.number)
         if self._trial.should_prune():

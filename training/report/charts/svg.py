@@ -109,7 +109,7 @@ def columns(axes: Axes, heights: np.ndarray, edges: np.ndarray) -> str:
 
 
 def dots(axes: Axes, x_values: Sequence[float], y_values: Sequence[float], cross: tuple[float, float]) -> str:
-    """Draw points, and thin lines through `cross`, where all points would lie ideally."""
+    """Draw points, and thin lines through `cross`, the ideal place of all points."""
     x = around([*x_values, cross[0]], LEFT, RIGHT)
     y = around([*y_values, cross[1]], BOTTOM, TOP)
     body = [frame(axes, x, y)]
@@ -125,7 +125,7 @@ def dots(axes: Axes, x_values: Sequence[float], y_values: Sequence[float], cross
 
 def intervals(title: str, description: str, rows: Sequence[tuple[str, float, float, float]]) -> str:
     """Draw a dot and its interval for each row (label, value, low, high), the first row in the main colour."""
-    left, top, right = 86, 4, 252  # drawn small: three stand side by side
+    left, top, right = 86, 4, 252  # drawn small: three are next to each other
     x = around([value for _, *values in rows for value in values], left, right, margin=0.05)
     body = []
     for tick in x.ticks(4):

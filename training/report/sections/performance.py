@@ -1,4 +1,4 @@
-"""Performance: metrics beside those of simpler models, and where the predictions are wrong."""
+"""Performance: metrics compared with simpler models, and where the predictions are wrong."""
 
 import numpy as np
 

@@ -114,7 +114,7 @@ def training_section(facts: Facts) -> str:
 
 
 def provenance_section(facts: Facts) -> str:
-    """Return what it takes to repeat the training."""
+    """Return what is needed to repeat the training."""
     provenance = facts.content["provenance"]
     rows = [
         ("created", provenance["created"]),
