@@ -1,12 +1,19 @@
 """`batchproof replay`: run the rows of a journal again, and compare every bit with what was answered.
 
   batchproof replay journal --models models
-  batchproof replay journal --models models --id f070c0a0-1
+  batchproof replay journal --models models --id f070c0a0-1 --html decision.html
   batchproof replay journal --models models --since 2026-11-01 --until 2026-12-01 --model penguins
+  batchproof replay journal --models models --against 4
+  batchproof replay journal --models models --labels outcomes.csv --window week
 
 First every segment is checked: its digests, its place in its chain and, with --trusted-key, its signature. Then each row
 runs again, alone and together with the others of its batch. Exact bundles have the same bits on every machine; float32
 bundles on the same kind of processor and engine.
+
+--id shows one request for an auditor: its values by name, the answer, whether the bits are equal again, what each value
+contributed, the model card, and what proves it. --against shows what another version of the model would have answered:
+changed labels, how large the differences are, the worst rows. --labels joins a file of true values, which came later, to
+what was answered, and gives metrics over time with the coverage promised and measured.
 
 Exit status: 0 every row is equal; 1 a row differs or could not be run, or a segment was changed; 2 the arguments are wrong,
 such as a folder that holds no journal.
@@ -22,15 +29,11 @@ from pathlib import Path
 from typing import Any
 
 from batchproof.installation import hint
-from batchproof.service.bundle import reader as bundles
-from batchproof.service.errors import USAGE, BundleError, EngineError, JournalError, SettingError
-from batchproof.service.inference import model as loading
+from batchproof.service.cli import replay_text
+from batchproof.service.cli.replay_models import Shelf
+from batchproof.service.errors import USAGE, BundleError, JournalError, SettingError, reason
 from batchproof.service.inference.engine import EngineOptions
-from batchproof.service.inference.model import Model
-from batchproof.service.inference.repository import scan
-from batchproof.service.settings import Settings
 
-RUN_ROWS = int(Settings.model_fields["run_rows"].default)
 DIFFERS = 1
 
 
@@ -47,7 +50,21 @@ def add(commands: Any) -> None:
         default=Path("models"),
         help="the folder with the bundles that answered (default %(default)s)",
     )
-    parser.add_argument("--id", metavar="ID", help="only the rows of one request")
+    parser.add_argument("--id", metavar="ID", help="only the rows of one request, shown in full")
+    parser.add_argument("--row", type=int, metavar="N", help="with --id, show this row of the request alone, from 0 on")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="with --id, write them as one HTML page too")
+    parser.add_argument(
+        "--against", type=int, metavar="VERSION", help="compare with this version of the models instead"
+    )
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="CSV or Parquet with request_id, row (without it 0) and the target: metrics instead",
+    )
+    parser.add_argument(
+        "--window", choices=("hour", "day", "week", "all"), default="day", help="of --labels (default %(default)s)"
+    )
     parser.add_argument("--since", type=_moment, metavar="TIME", help="only answers from this date or time on, UTC")
     parser.add_argument("--until", type=_moment, metavar="TIME", help="only answers before this date or time, UTC")
     parser.add_argument("--model", metavar="NAME", help="only answers of one model")
@@ -65,71 +82,72 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
     try:
         from batchproof.service.journal import reader
-        from batchproof.service.journal.replay import Choice, replay
     except ImportError:
         print(f"batchproof replay: needs pyarrow: {hint('tables')}", file=sys.stderr)
         return USAGE
     try:
+        _check(arguments)
         segments, problems = reader.check(arguments.journal, _verifier(arguments.trusted_key))
-        choice = Choice(arguments.id, arguments.since, arguments.until, arguments.model)
-        results = replay(segments, _loader(arguments), choice, _progress())
+        shelf = Shelf(arguments.models, EngineOptions(arguments.device, arguments.threads))
+        content, is_sound = _answer(arguments, segments, shelf)
     except (JournalError, SettingError, BundleError) as error:
         print(f"batchproof replay: {error}", file=sys.stderr)
         return USAGE
-    if not results and not problems:
+    if not any(content.values()) and not problems:
         print("batchproof replay: no row of the journal matches", file=sys.stderr)
         return USAGE
-    is_sound = not problems and all(result.equal == result.rows for result in results)
-    if arguments.json:
-        shown = [{**asdict(result), "differing": result.differing} for result in results]
-        print(json.dumps({"segments": len(segments), "problems": [asdict(one) for one in problems], "results": shown}))
-    else:
-        _print(len(segments), problems, results)
-    return 0 if is_sound else DIFFERS
+    content = {"segments": len(segments), "problems": [asdict(problem) for problem in problems], **content}
+    print(json.dumps(content) if arguments.json else replay_text.text(content))
+    return 0 if is_sound and not problems else DIFFERS
 
 
-def _print(segments: int, problems: Sequence[Any], results: Sequence[Any]) -> None:
-    for problem in problems:
-        print(f"{problem.segment}: {problem.what}")
-    for result in results:
-        print(
-            f"{result.model} version {result.version}: {result.equal} of {result.rows} rows equal, alone and in batches"
-        )
-        for why, rows in result.skipped.items():
-            print(f"  {rows} rows were not run: {why}")
-        if result.differing:
-            print(f"  {result.differing} rows differ")
-            for name, then in result.then.items():
-                print(f"  {name}: {then} answered, {result.now[name]} ran them again")
-        for one in result.differences:
-            how = "alone" if one.batch_rows == 1 else f"in a batch of {one.batch_rows}"
-            print(f"  {one.request_id} row {one.row}, {one.output}: answered {one.answered}, {how} {one.again}")
-    print(f"{segments} segments are as they were written; {len(problems)} problems")
+def _answer(arguments: argparse.Namespace, segments: Sequence[Any], shelf: Shelf) -> tuple[dict[str, Any], bool]:
+    """Return what was asked for, ready for JSON, and whether all of it is as it was answered."""
+    from batchproof.service.journal.replay import Choice, replay
+
+    choice = Choice(arguments.id, arguments.since, arguments.until, arguments.model)
+    if arguments.against is not None:
+        from batchproof.service.journal.against import compare
+
+        def other(name: str) -> Any:
+            return shelf.version(name, arguments.against)
+
+        compared = compare(segments, shelf.answered, other, arguments.against, choice, _progress())
+        return {"comparisons": [comparison.as_dict() for comparison in compared]}, True
+    if arguments.labels is not None:
+        from batchproof.service.journal.labels import LabelFile, measure
+
+        measured = measure(segments, shelf.answered, LabelFile(arguments.labels), choice, arguments.window)
+        return {"windows": [one.as_dict() for one in measured]}, True
+    results = replay(segments, shelf.answered, choice, _progress())
+    content = {"results": [{**asdict(result), "differing": result.differing} for result in results]}
+    if arguments.id is not None:
+        content["decisions"] = _decisions(arguments, segments, shelf)
+    return content, all(result.equal == result.rows for result in results)
 
 
-def _loader(arguments: argparse.Namespace) -> Callable[[str, int, str], Model | str]:
-    """Return what finds a model by its name, version and seal under --models."""
-    found, _ = scan(arguments.models)
+def _decisions(arguments: argparse.Namespace, segments: Sequence[Any], shelf: Shelf) -> list[dict[str, Any]]:
+    """Return what an auditor sees of one request, and write the page where it is wanted; raises SettingError."""
+    from batchproof.service.journal.decision import Asked, decisions
 
-    def load(name: str, version: int, seal: str) -> Model | str:
-        why = f"{arguments.models} holds no {name} version {version}"
-        for one in found:
-            if one.version is not None and (one.name, one.version) != (name, version):
-                continue
-            try:
-                bundle = bundles.read(one.folder)
-                if (bundle.manifest.name, bundle.manifest.version) != (name, version):
-                    continue
-                if bundle.manifest.sha256 != seal:
-                    why = f"{one.folder} is another bundle than the one that answered: its seal is {bundle.manifest.sha256[:12]}…, not {seal[:12]}…"
-                    continue
-                options = EngineOptions(arguments.device, arguments.threads)
-                return loading.load(bundle, options, RUN_ROWS)
-            except (BundleError, EngineError) as error:
-                why = f"{one.folder}: {error}"
-        return why
+    shown = decisions(segments, shelf.answered, Asked(arguments.id, arguments.row))
+    if arguments.html is not None and shown:
+        from batchproof.service.journal.page import page
 
-    return load
+        try:
+            arguments.html.write_text(page(shown), encoding="utf-8")
+        except OSError as error:
+            raise SettingError(f"the page cannot be written: {reason(error)}") from error
+    return shown
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raise SettingError where flags do not go together."""
+    for name in ("row", "html"):
+        if getattr(arguments, name) is not None and arguments.id is None:
+            raise SettingError(f"--{name} is about one request: name it with --id")
+    if arguments.against is not None and arguments.labels is not None:
+        raise SettingError("--against and --labels are two questions: ask one after the other")
 
 
 def _verifier(paths: Sequence[Path]) -> Callable[[bytes, bytes], bool] | None:

@@ -81,7 +81,13 @@ class Result:
         self.skipped[why] = self.skipped.get(why, 0) + rows
 
 
-Load = Callable[[str, int, str], Model | str]  # name, version, seal -> the model, or why there is none
+Load = Callable[[Mapping[str, Any]], Model | str]  # a segment's header -> the model that answered, or why there is none
+
+
+def key_of(header: Mapping[str, Any]) -> tuple[str, int, str, str]:
+    """Return what tells one way of answering from another: name, version, seal and the verdict that it was served with."""
+    verdict = str(header["fingerprint"].get("invariance", ""))
+    return str(header["model"]), int(header["version"]), str(header["seal"]), verdict
 
 
 def replay(
@@ -92,20 +98,20 @@ def replay(
     `load` is asked once for each version of a model; `progress` gets the rows done so far. Raises JournalError where a
     segment changed since it was checked.
     """
-    results: dict[tuple[str, int, str], Result] = {}
-    models: dict[tuple[str, int, str], Model | str] = {}
+    results: dict[tuple[str, int, str, str], Result] = {}
+    models: dict[tuple[str, int, str, str], Model | str] = {}
     done = 0
     for segment in segments:
-        key = (str(segment.header["model"]), int(segment.header["version"]), str(segment.header["seal"]))
+        key = key_of(segment.header)
         if choice.model not in (None, key[0]):
             continue
-        result = results.setdefault(key, Result(*key))
+        result = results.setdefault(key, Result(*key[:3]))
         for batch in segment.batches():
             chosen = choice.rows(batch)
             if not chosen.num_rows:
                 continue
             if key not in models:
-                models[key] = load(*key)
+                models[key] = load(segment.header)
             _replay_batch(result, models[key], segment, chosen)
             done += chosen.num_rows
             if progress is not None:

@@ -1,0 +1,39 @@
+"""Journalled numbers and codes back to the values that people know: categories as texts, dates, true and false."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from batchproof.service.bundle.signature import Feature
+
+MISSING = "missing"
+UNSEEN = "a category that training did not see"
+
+
+class Shown(NamedTuple):
+    """One value for a reader."""
+
+    value: Any  # JSON; None where `note` says why there is no value
+    note: str = ""
+
+
+def shown(feature: Feature, number: float) -> Shown:
+    """Return what a feature's number or category code stands for."""
+    if feature.kind == "categorical":
+        code = int(number)
+        if code < feature.missing_code:
+            return Shown((feature.categories or ())[code])
+        return Shown(None, MISSING if code == feature.missing_code else UNSEEN)
+    if math.isnan(number):
+        return Shown(None, MISSING)
+    if feature.kind == "date":
+        return Shown(iso(number))
+    return Shown(number == 1.0 if feature.value_type == "boolean" else number)
+
+
+def iso(seconds: float) -> str:
+    """Return seconds since 1970 as ISO 8601 in UTC, without a fraction where there is none."""
+    microseconds = round(seconds * 1e6)
+    text = str(np.datetime64(microseconds, "us"))
+    return (text.partition(".")[0] if microseconds % 1_000_000 == 0 else text) + "Z"
