@@ -163,7 +163,7 @@ def read_manifest(good: Sound, raw: bytes) -> Bundle:
         raw = seal(content) if isinstance(content, dict) else raw
     except ValueError:
         pass  # read as it is
-    manifest = reader._manifest(raw)
+    manifest = reader.parse_manifest(raw)
     graph = graph_check.check(good.bundle.model, manifest)
     return replace(good.bundle, manifest=manifest, graph=graph, golden=golden.parse(good.golden, manifest))
 

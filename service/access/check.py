@@ -1,17 +1,31 @@
 """The check of one request: who calls, and whether that caller may have what it asks for."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from batchproof.service.access.grant import Grant, Need
 from batchproof.service.access.keys_file import PREFIX, KeyRing
+from batchproof.service.access.patterns import CertifiedName
 from batchproof.service.errors import ServiceError
 
 AUTHORIZATION = b"authorization"
 API_KEY = b"x-api-key"
 BEARER = b"bearer "
 MAX_CREDENTIAL_BYTES = 8192
-Tokens = Callable[[bytes], Grant]  # a bearer token that is not a key -> its grant; raises ServiceError 401
+Headers = Sequence[tuple[bytes, bytes]]  # names in lower case
+
+
+class Tokens(Protocol):
+    """What knows bearer tokens that are not keys."""
+
+    def __call__(self, token: bytes) -> Grant:
+        """Return what a token grants; raises ServiceError 401."""
+        ...
+
+    def refresh(self) -> None:
+        """Read again what tokens are checked with, where it changed. Blocks."""
+        ...
 
 
 class Access:
@@ -22,7 +36,7 @@ class Access:
         self._keys = keys
         self._tokens = tokens
 
-    def identify(self, headers: Mapping[bytes, bytes], peer: Sequence[str] = ()) -> Grant:
+    def identify(self, headers: Headers, peer: Sequence[CertifiedName] = ()) -> Grant:
         """Return what the caller may do, from `Authorization: Bearer` or `X-API-Key`; raises 401.
 
         `peer`: the names in its client certificate, which count where it sends no key.
@@ -36,7 +50,7 @@ class Access:
             raise unauthorized(f"The key of {grant.name!r} has expired.")
         return grant
 
-    def check(self, headers: Mapping[bytes, bytes], need: Need, peer: Sequence[str] = ()) -> Grant:
+    def check(self, headers: Headers, need: Need, peer: Sequence[CertifiedName] = ()) -> Grant:
         """Return the grant of a caller who may have what is needed now; raises 401, 403 and 429."""
         grant = self.identify(headers, peer)
         try:
@@ -55,17 +69,24 @@ class Access:
         raise unauthorized("The service does not know this key.")
 
 
-def _credential(headers: Mapping[bytes, bytes]) -> bytes | None:
-    """Return the key or token that a request carries; raises 401 where it carries two different ones."""
-    api_key, header = headers.get(API_KEY), headers.get(AUTHORIZATION)
-    if header is None:
-        credential = api_key
-    elif header[: len(BEARER)].lower() != BEARER:
-        raise unauthorized("Authorization must be: Bearer KEY.")
-    else:
-        credential = header[len(BEARER) :].strip()
-        if api_key is not None and api_key != credential:
-            raise unauthorized("Authorization and X-API-Key name different keys; send one of them.")
+def _credential(headers: Headers) -> bytes | None:
+    """Return the key or token that a request carries; raises 401 where it carries two different ones.
+
+    Every header counts, repeated ones too: a proxy may have looked at another of them than the last.
+    """
+    credential: bytes | None = None
+    for name, value in headers:
+        if name == AUTHORIZATION:
+            if value[: len(BEARER)].lower() != BEARER:
+                raise unauthorized("Authorization must be: Bearer KEY.")
+            sent = value[len(BEARER) :].strip()
+        elif name == API_KEY:
+            sent = value
+        else:
+            continue
+        if credential is not None and sent != credential:
+            raise unauthorized("The request carries different keys; send one of them, in one header.")
+        credential = sent
     if credential is not None and len(credential) > MAX_CREDENTIAL_BYTES:
         raise unauthorized(f"The key is longer than {MAX_CREDENTIAL_BYTES} bytes.")
     return credential or None

@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Literal, get_args
 
+from batchproof.service.access.patterns import fits
 from batchproof.service.access.quota import Account, Limits
 from batchproof.service.errors import ServiceError
 
 Scope = Literal["predict", "read", "admin", "metrics"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+REMEMBERED_NAMES, REMEMBERED_LENGTH = 1000, 100  # of models that callers name: what they send must not fill the memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +66,16 @@ class Grant:
             )
 
     def check_model(self, model: str) -> None:
-        """Raise 403 where the model is not granted."""
+        """Raise 403 where the model is not granted, in the same words whether there is such a model or not."""
         if not self.covers(model):
-            raise ServiceError(403, "model_not_granted", f"{self.name!r} may not use the model {model!r:.100}.")
+            granted = ", ".join(self.models[:5]) + (", …" if len(self.models) > 5 else "")
+            message = f"{self.name!r} may not use the model that this is about; it may use: {granted:.300}."
+            raise ServiceError(403, "model_not_granted", message)
 
-    def charge(self, rows: int) -> None:
-        """Charge the rows of an admitted request."""
+    def charge(self, rows: int, added: int = 0) -> None:
+        """Charge the rows of an admitted request, of which `added` run for it without being sent, as explanations need."""
         self.account.charge(rows)
-        self.counts.rows += rows
+        self.counts.rows += rows - added
 
     def covers(self, model: str) -> bool:
         """Return whether the model is one of those granted."""
@@ -80,8 +83,8 @@ class Grant:
             return True
         known = self.decided.get(model)
         if known is None:
-            known = any(fnmatchcase(model, pattern) for pattern in self.models)
-            if len(self.decided) < 10_000:  # names come from callers, so they must not fill the memory
+            known = any(fits(model, pattern) for pattern in self.models)
+            if len(self.decided) < REMEMBERED_NAMES and len(model) <= REMEMBERED_LENGTH:
                 self.decided[model] = known
         return known
 

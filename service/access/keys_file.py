@@ -18,13 +18,13 @@ import secrets
 import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from batchproof.service.access.grant import SCOPES, CallerCounts, Grant, Scope, accounts
+from batchproof.service.access.patterns import CertifiedName, certifies
 from batchproof.service.access.quota import Account, Limits
 from batchproof.service.errors import SettingError, nearest
 
@@ -102,10 +102,10 @@ class KeyRing:
         """
         return self._grants.get(hashlib.sha256(key).digest())
 
-    def certified(self, names: Sequence[str]) -> Grant | None:
+    def certified(self, names: Sequence[CertifiedName]) -> Grant | None:
         """Return what a client certificate with these names grants; the first entry that fits decides."""
         for pattern, grant in self._certified:
-            if any(fnmatchcase(name, pattern) for name in names):
+            if certifies(names, pattern):
                 return grant
         return None
 
@@ -192,10 +192,16 @@ def entry_text(key: Key) -> str:
     return "\n".join(lines) + "\n"
 
 
-def without(text: str, credential: str) -> str:
-    """Return the file's text without the entry of this key, everything else as it was."""
+def without(text: str, credential: str) -> str | None:
+    """Return the file's text without the entry of this key, everything else as it was.
+
+    None where the entry is written in another way than `entry_text` writes it, so that a person has to take it out.
+    """
     parts = re.split(rf"(?m)^(?={re.escape(HEADER)})", text)
-    return "".join(part for part in parts if f'"{credential}"' not in part)
+    kept = "".join(part for part in parts if f'"{credential}"' not in part)
+    before, after = (tomllib.loads(content).get("keys", []) for content in (text, kept))
+    is_of_key = [credential in (entry.get("sha256"), entry.get("certificate")) for entry in before]
+    return kept if after == [entry for entry, is_gone in zip(before, is_of_key, strict=True) if not is_gone] else None
 
 
 def _texts(values: tuple[str, ...]) -> str:

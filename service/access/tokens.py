@@ -9,9 +9,10 @@ import hashlib
 import json
 import threading
 import time
-import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import jwt
 
 from batchproof.service.access.check import unauthorized
 from batchproof.service.access.grant import SCOPES, Grant
+from batchproof.service.access.watched_file import WatchedFile
 from batchproof.service.errors import SettingError
 from batchproof.service.logs import event
 
@@ -43,6 +45,7 @@ class TokenVerifier:
         self._issuer = issuer
         self._audience = audience
         self._source = source
+        self._file = None if _is_address(source) else WatchedFile(Path(source))
         self._keys = self._read()
         self._fetched_s = time.monotonic()
         self._grants: dict[bytes, tuple[float, Grant]] = {}  # SHA-256 of a token -> its end, what it grants
@@ -52,21 +55,29 @@ class TokenVerifier:
 
     def __call__(self, token: bytes) -> Grant:
         """Return what the token grants; raises ServiceError 401."""
-        digest = hashlib.sha256(token).digest()
-        end_s, grant = self._grants.get(digest, (0.0, None))
+        digest, grants = hashlib.sha256(token).digest(), self._grants  # those of the keys that are in force now
+        end_s, grant = grants.get(digest, (0.0, None))
         if grant is not None and time.time() < end_s:
             return grant
         claims = self._claims(token)
-        grant = _grant(claims)
-        if len(self._grants) >= CACHED_TOKENS:
-            self._grants.clear()
-        self._grants[digest] = (float(claims["exp"]), grant)
+        try:
+            grant = _grant(claims)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise unauthorized("The token is not valid: a claim in it cannot be read.") from error
+        if len(grants) >= CACHED_TOKENS:
+            grants.clear()
+        grants[digest] = (grant.not_after_s or 0.0, grant)
         return grant
 
     def reload(self) -> None:
-        """Read the keys of a file anew; raises SettingError, and goes on with the old ones then."""
+        """Read the keys anew; raises SettingError, and goes on with the old ones then."""
         self._keys = self._read()
-        self._grants.clear()
+        self._grants = {}  # a token of a key that the provider withdrew counts no longer
+
+    def refresh(self) -> None:
+        """Read the keys of a file again where it changed; one that cannot be read changes nothing. Blocks."""
+        if self._file is not None and self._file.has_changed():
+            self._reload_logged()
 
     def _claims(self, token: bytes) -> Mapping[str, Any]:
         try:
@@ -86,6 +97,8 @@ class TokenVerifier:
             )
         except jwt.PyJWTError as error:
             raise unauthorized(f"The token is not valid: {str(error)[:200].rstrip('.')}.") from error
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:  # what its library does not foresee
+            raise unauthorized("The token is not valid: it cannot be read.") from error
         return claims
 
     def _ask_for_keys(self) -> None:
@@ -97,10 +110,13 @@ class TokenVerifier:
             self._wake.wait(REFRESH_S)
             self._fetched_s = time.monotonic()
             self._wake.clear()
-            try:
-                self._keys = self._read()
-            except SettingError as error:
-                event("jwt_keys_not_read", 30, reason=str(error))
+            self._reload_logged()
+
+    def _reload_logged(self) -> None:
+        try:
+            self.reload()
+        except SettingError as error:
+            event("jwt_keys_not_read", 30, reason=str(error))
 
     def _read(self) -> dict[str, jwt.PyJWK]:
         """Return {key id: key} of the source."""
@@ -108,10 +124,10 @@ class TokenVerifier:
             raw = _fetch(self._source) if _is_address(self._source) else Path(self._source).read_bytes()
             content = json.loads(raw)
             entries = content["keys"]
-            keys = {str(entry.get("kid", "")): jwt.PyJWK.from_dict(entry) for entry in entries if _can_sign(entry)}
-        except OSError as error:
+            keys = dict(filter(None, map(_key, entries)))
+        except (OSError, HTTPException) as error:
             raise SettingError(f"jwt_keys: {self._source} cannot be read: {error}") from error
-        except (ValueError, KeyError, TypeError, AttributeError, jwt.PyJWTError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise SettingError(f"jwt_keys: {self._source} holds no set of public keys (JWKS): {error}") from error
         usable = {name: key for name, key in keys.items() if key.algorithm_name in ALGORITHMS}
         if not usable:
@@ -119,23 +135,48 @@ class TokenVerifier:
         return usable
 
 
-def _can_sign(entry: Mapping[str, Any]) -> bool:
-    return entry.get("use", "sig") == "sig" and entry.get("kty") in ("RSA", "EC", "OKP")
+def _key(entry: Mapping[str, Any]) -> tuple[str, jwt.PyJWK] | None:
+    """Return (key id, public key); None for a key of another use or kind, which must not make the others useless."""
+    if entry.get("use", "sig") != "sig" or entry.get("kty") not in ("RSA", "EC", "OKP"):
+        return None
+    try:
+        return str(entry.get("kid", "")), jwt.PyJWK.from_dict(dict(entry))
+    except (jwt.PyJWTError, ValueError, TypeError):
+        return None
 
 
 def _is_address(source: str) -> bool:
     return source.startswith(("https://", "http://"))
 
 
+def _check_safe(address: str) -> None:
+    """Raise SettingError for an address on the way to which the keys could be exchanged."""
+    parts = urllib.parse.urlsplit(address)
+    if parts.scheme != "https" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+        raise SettingError(
+            f"jwt_keys: {address} must begin with https://, or anybody on the way could exchange the keys"
+        )
+
+
+class _SameSafety(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to addresses that the setting could name too."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        _check_safe(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def _fetch(address: str) -> bytes:
-    with urllib.request.urlopen(address, timeout=FETCH_TIMEOUT_S) as response:  # noqa: S310 - the operator's address
+    _check_safe(address)
+    with urllib.request.build_opener(_SameSafety).open(address, timeout=FETCH_TIMEOUT_S) as response:
         return bytes(response.read(JWKS_BYTES))
 
 
 def _grant(claims: Mapping[str, Any]) -> Grant:
     """Return the grant that the claims of a valid token say."""
     named = claims.get("scope", claims.get("scp", ""))
-    words = named.split() if isinstance(named, str) else [word for word in named if isinstance(word, str)]
+    listed = named if isinstance(named, list) else []
+    words = named.split() if isinstance(named, str) else [word for word in listed if isinstance(word, str)]
     scopes = {word.removeprefix("batchproof:").removeprefix("batchproof.") for word in words}
     models = claims.get("models", ["*"])
     if not isinstance(models, list) or not all(isinstance(pattern, str) for pattern in models):

@@ -60,7 +60,7 @@ def read(folder: Path, limits: Limits | None = None, trust: TrustPolicy | None =
     with opened(folder) as files:
         raw = files.read("bundle.json", limits.json_bytes)
         signed, unsigned = _signed(files, raw, trust)
-        manifest = _manifest(raw)
+        manifest = parse_manifest(raw)
         if signed:
             signed.check_entries({name: entry.sha256 for name, entry in manifest.files.items()})
         _check_file_set(manifest, files.names() - {SIGNATURE_FILE})
@@ -98,7 +98,8 @@ def _signed(files: Folder, manifest_raw: bytes, trust: TrustPolicy) -> tuple[Sig
     return signed, None
 
 
-def _manifest(raw: bytes) -> Manifest:
+def parse_manifest(raw: bytes) -> Manifest:
+    """Return the manifest that bundle.json holds, its seal checked; raises BundleError."""
     try:
         content = strict_json.loads(raw)
     except ValueError as error:

@@ -13,9 +13,11 @@ Exit status: 0 done; 2 a sentence says what is wrong, and nothing was written.
 """
 
 import argparse
+import fcntl
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -131,7 +133,10 @@ def remove(arguments: argparse.Namespace) -> None:
     if len(matching) > 1:
         digests = ", ".join(key.credential[:12] for key in matching)
         raise SettingError(f"{arguments.name!r} has {len(matching)} keys ({digests}); say which one with --sha256")
-    _write(arguments.file, keys_file.without(arguments.file.read_text(encoding="utf-8"), matching[0].credential))
+    text = keys_file.without(arguments.file.read_text(encoding="utf-8"), matching[0].credential)
+    if text is None:
+        raise SettingError(f"{arguments.file} is not written as this command writes it; take the entry out by hand")
+    _write(arguments.file, text)
     print(f"Removed the key {matching[0].credential[:12]} of {arguments.name} from {arguments.file}.")
 
 
@@ -140,7 +145,8 @@ def _run(action: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Nam
 
     def run(arguments: argparse.Namespace) -> int:
         try:
-            action(arguments)
+            with _locked(arguments.file):
+                action(arguments)
         except SettingError as error:
             print(f"batchproof key: {error}", file=sys.stderr)
             return USAGE
@@ -150,6 +156,17 @@ def _run(action: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Nam
         return 0
 
     return run
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Let one command at a time change files of this folder: two that read the same file would lose an entry."""
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _write(path: Path, text: str) -> None:

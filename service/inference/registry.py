@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from batchproof.service.bundle import reader as bundle
 from batchproof.service.bundle.reader import Bundle
@@ -39,9 +40,18 @@ class Registry:
         return [label for label, labelled in self.labels.get(name, {}).items() if labelled == version]
 
     def only(self, is_visible: Callable[[str], bool]) -> "Registry":
-        """Return the models and refusals whose name is visible."""
-        models = {name: versions for name, versions in self.models.items() if is_visible(name)}
-        return Registry(models, tuple(refusal for refusal in self.refusals if is_visible(refusal.name)))
+        """Return the models whose name is visible, with their refusals, defaults, labels and shadows."""
+
+        def visible(named: Mapping[str, Any]) -> dict[str, Any]:
+            return {name: value for name, value in named.items() if is_visible(name)}
+
+        return Registry(
+            visible(self.models),
+            tuple(refusal for refusal in self.refusals if is_visible(refusal.name)),
+            visible(self.defaults),
+            visible(self.labels),
+            visible(self.shadows),
+        )
 
     def violated(self, name: str, version: int) -> "Registry":
         """Return these models, of which one was seen to break its promise."""

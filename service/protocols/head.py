@@ -5,6 +5,7 @@ import os
 import re
 
 from batchproof.service.access.grant import Grant
+from batchproof.service.access.patterns import CertifiedName
 from batchproof.service.errors import ServiceError
 from batchproof.service.protocols.compression import ENCODING_HEADER, header
 from batchproof.service.protocols.interface import Headers
@@ -48,7 +49,7 @@ class RequestHead:
         self.method = method
         self.path = path
         self.query = query
-        self.peer: tuple[str, ...] = ()  # names in the caller's certificate
+        self.peer: tuple[CertifiedName, ...] = ()  # names in the caller's certificate
         self.grant: Grant | None = None  # what the caller may do; the gate finds out
         self.headers = headers
         special = self.special = {name: value for name, value in headers if name in SPECIAL}

@@ -11,25 +11,26 @@ from pathlib import Path
 from batchproof.service.access import keys_file
 from batchproof.service.access.check import Access, Tokens
 from batchproof.service.access.grant import Need
+from batchproof.service.access.watched_file import WatchedFile
 from batchproof.service.errors import ServiceError, SettingError
 from batchproof.service.logs import event
 from batchproof.service.metrics import ModelKey
 from batchproof.service.protocols.head import RequestHead
 from batchproof.service.server.endpoint import PredictEndpoint
 from batchproof.service.server.gate import Page, RpcMethod, Target
+from batchproof.service.server.listening import is_loopback
 from batchproof.service.settings import Settings
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
 
 PREDICT = Need(("predict",))
 ANY_MODEL = Need(("read",), every_model=True)
-METRICS = Need(("metrics",))
+METRICS = Need(("metrics",), every_model=True)
 ADMIN = Need(("admin",))
-MODEL_PATH = re.compile(r"^/(?:v[12]/)?models/([^/:]+)")
-REPOSITORY_PATH = re.compile(r"^/v2/repository/models/([^/]+)/(?:load|unload)$")
-PROBES = re.compile(r"^/(?:ping|v2/health/live|v2/health/ready)$")
+MODEL_PATH = re.compile(r"/(?:v[12]/)?models/([^/:]+)")
+REPOSITORY_PATH = re.compile(r"/v2/repository/models/(?P<name>.+)/(?:load|unload)", re.DOTALL)
+PROBES = frozenset({"/ping", "/health", "/v2/health/live", "/v2/health/ready"})
 HEALTH_METHODS = frozenset({"ServerLive", "ServerReady", "Check", "Watch"})
 ADMIN_METHODS = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 CREDENTIALS = (b"authorization", b"x-api-key")
 
 
@@ -42,7 +43,7 @@ class Authorization:
         self._workers = settings.workers
         self._public = frozenset(settings.public)
         self._tokens = tokens
-        self._stamp = _stamp(self._path)
+        self._file = WatchedFile(self._path) if self._path else None
         self._keys = keys_file.read(self._path, workers=settings.workers) if self._path else None
         self._access = Access(self._keys, tokens)
 
@@ -53,9 +54,9 @@ class Authorization:
             if need is None:
                 if not head.peer and not any(name in head.special for name in CREDENTIALS):
                     return None
-                head.grant = self._access.identify(head.special, head.peer)
+                head.grant = self._access.identify(head.headers, head.peer)
                 return None
-            head.grant = grant = self._access.check(head.special, need, head.peer)
+            head.grant = grant = self._access.check(head.headers, need, head.peer)
         except ServiceError as error:
             if need is None:  # a probe is answered whatever it sends, only more briefly
                 return None
@@ -87,9 +88,10 @@ class Authorization:
 
     def refresh(self) -> None:
         """Read the file of keys again where it changed; a broken one is logged, and the keys in force stay. Blocks."""
-        if self._path is None or (stamp := _stamp(self._path)) == self._stamp:
+        if self._tokens is not None:
+            self._tokens.refresh()
+        if self._path is None or self._file is None or not self._file.has_changed():
             return
-        self._stamp = stamp
         try:
             self._keys = keys_file.read(self._path, self._keys, self._workers)
         except SettingError as error:
@@ -103,11 +105,12 @@ class Authorization:
         return {name: counts.snapshot() for name, counts in (self._keys.counts if self._keys else {}).items()}
 
     def _page_need(self, page: Page) -> Need | None:
-        if page.kind in ("health", "preflight") or page.path == page.protocol.probe_path or PROBES.match(page.path):
+        probes = {*PROBES, page.protocol.probe_path} - {""}
+        if page.kind in ("health", "preflight") or page.path in probes:
             return None
         if page.kind == "metrics":
             return None if "metrics" in self._public else METRICS
-        if named := REPOSITORY_PATH.match(page.path):
+        if named := REPOSITORY_PATH.fullmatch(page.path):
             return Need(("admin",), named[1])
         named = MODEL_PATH.match(page.path)
         is_report = page.kind == "web" and page.path.endswith("/report")
@@ -125,12 +128,4 @@ def is_wanted(settings: Settings) -> bool:
 
 def open_to_all(settings: Settings) -> bool:
     """Return whether anybody who reaches this machine may call."""
-    return not is_wanted(settings) and settings.host not in LOOPBACK and not settings.tls_client_ca
-
-
-def _stamp(path: Path | None) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat() if path else None
-    except OSError:
-        return None
-    return (found.st_mtime_ns, found.st_size, found.st_ino) if found else None
+    return not is_wanted(settings) and not is_loopback(settings.host) and not settings.tls_client_ca

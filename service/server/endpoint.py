@@ -83,7 +83,7 @@ class PredictEndpoint:
             self._rows_a_byte = decoded.rows / (len(body) or 1)
             self._tally.decode_s += time.perf_counter() - started_s
             if head.grant is not None:
-                head.grant.charge(decoded.rows - decoded.added)
+                head.grant.charge(decoded.rows, decoded.added)
 
             def finish(outputs: Mapping[str, np.ndarray] | None, error: ServiceError | None) -> None:
                 if outputs is None:

@@ -1,6 +1,7 @@
 """The addresses that a service listens on, each refused in one sentence where it cannot be had."""
 
 import importlib.util
+import ipaddress
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,17 @@ from batchproof.service.errors import SettingError
 from batchproof.service.settings import Settings
 
 BACKLOG = 2048  # connections that the kernel keeps until they are accepted
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a service on this address is reached from its own machine only; every spelling of one counts."""
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
 
 
 def bind(settings: Settings, port: int) -> socket.socket:

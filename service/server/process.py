@@ -14,6 +14,7 @@ import uvicorn
 from batchproof.service.errors import SettingError, reason
 from batchproof.service.logs import event, unforeseen
 from batchproof.service.server.app import App
+from batchproof.service.server.authorization import is_wanted
 from batchproof.service.server.control import SupervisorLink
 from batchproof.service.server.http.asgi import AsgiApp
 from batchproof.service.server.http.connection import FastHttpProtocol
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     from batchproof.service.server.grpc.server import RpcServer
 
 SNAPSHOT_S = 1.0  # between two times that a process writes its counters for the others
+SECURITY_HEADERS = [  # of every answer: browsers guess no type, and pages of other origins embed none
+    ("x-content-type-options", "nosniff"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("referrer-policy", "no-referrer"),
+]
+NOT_STORED = [("cache-control", "no-store")]  # where callers differ: caches know Authorization, but not X-API-Key
 BEATS = 5  # signs of life that a worker gives in the time after which it counts as hung
 LEAST_HANG_S = 1.0  # however short deadlines are, a worker that is busy so long is not killed
 LINGER_S = 0.2  # from the last accepted connection until idle ones are closed: a request may be on its way
@@ -238,6 +245,7 @@ def config_of(application: AsgiApp, settings: Settings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        headers=SECURITY_HEADERS + (NOT_STORED if is_wanted(settings) else []),
         proxy_headers=False,
         backlog=BACKLOG,
         timeout_keep_alive=75,

@@ -1,7 +1,7 @@
 """TLS for HTTP and gRPC: TLS 1.2 or later, certificates that change while the service runs, client certificates.
 
-One context serves every connection. When the files change it loads them anew: new connections get the new certificate,
-open ones go on with theirs.
+When the files change a new context is made of them: new connections get the new certificate and are checked against the
+new authorities, open ones go on with theirs.
 """
 
 import ssl
@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from batchproof.service.access.patterns import CertifiedName, Kind
 from batchproof.service.errors import SettingError
 from batchproof.service.logs import event
 from batchproof.service.settings import Settings
 
 Stamp = tuple[tuple[int, int] | None, ...]
+KINDS: Mapping[str, Kind] = {"DNS": "host", "email": "mail", "URI": "uri"}  # as the ssl module spells them
 
 
 class Tls:
@@ -27,7 +29,9 @@ class Tls:
         self._client_ca = Path(settings.tls_client_ca) if settings.tls_client_ca else None
         self._needs_client = settings.tls_client == "require"
         self._stamp = self._stamp_now()
-        self.context = self._make()
+        self._current = self._make()
+        self.context = self._make()  # what servers hold; each handshake asks it for the current one
+        self.context.sni_callback = self._choose  # called for clients that name no server too
 
     def refresh(self) -> None:
         """Load the files again where they changed; what cannot be loaded is logged and changes nothing. Blocks."""
@@ -36,14 +40,15 @@ class Tls:
             return
         self._stamp = stamp
         try:
-            self._make()  # in a context of its own first: the one in use must never hold half of a pair
+            self._current = self._make()
         except SettingError as error:
             event("tls_not_read", 40, reason=str(error))
             return
-        self.context.load_cert_chain(self._cert, self._key)
-        if self._client_ca is not None:
-            self.context.load_verify_locations(self._client_ca)
         event("tls_read", certificate=str(self._cert))
+
+    def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        """Give a handshake what the files hold now: a context that is in use could only ever trust more authorities."""
+        connection.context = self._current
 
     def rpc_files(self) -> tuple[bytes, bytes, bytes | None]:
         """Return key, certificate and authorities of clients as PEM; raises SettingError."""
@@ -80,6 +85,8 @@ class Tls:
                 raise SettingError(
                     f"tls_client_ca: {self._client_ca} holds no certificate: {_reason(error)}."
                 ) from error
+            context.num_tickets = 0  # a session that is resumed would skip the check of the certificate
+            context.options |= ssl.OP_NO_TICKET
             context.verify_mode = ssl.CERT_REQUIRED if self._needs_client else ssl.CERT_OPTIONAL
         return context
 
@@ -97,13 +104,14 @@ def tls_of(settings: Settings) -> Tls | None:
     return None
 
 
-def names_of(certificate: Mapping[str, Any] | None) -> tuple[str, ...]:
+def names_of(certificate: Mapping[str, Any] | None) -> tuple[CertifiedName, ...]:
     """Return the names in a client's certificate, as the ssl module gives it: hosts, mail addresses, URIs, its subject."""
     if not certificate:
         return ()
     named: Sequence[tuple[str, str]] = certificate.get("subjectAltName", ())
-    subject = ["CN=" + value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
-    return (*(value for kind, value in named if kind in ("DNS", "URI", "email")), *subject)
+    subject = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
+    alternatives = [CertifiedName(KINDS[kind], value) for kind, value in named if kind in KINDS]
+    return (*alternatives, *(CertifiedName("subject", f"CN={value}") for value in subject))
 
 
 def _no_password() -> str:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import verification
 
+from batchproof.service.access.patterns import CertifiedName, Kind
 from batchproof.service.errors import BundleError, SettingError
 
 PublicKey = ec.EllipticCurvePublicKey
@@ -25,6 +26,11 @@ HASHES = {
     384: hashes.SHA384(),
     521: hashes.SHA512(),
 }  # bits of the curve -> hash, as Sigstore has it
+
+
+KINDS: dict[type[x509.GeneralName], Kind] = {
+    x509.RFC822Name: "mail", x509.DNSName: "host", x509.UniformResourceIdentifier: "uri",
+}  # fmt: skip
 
 
 class PasswordNeededError(SettingError):
@@ -85,8 +91,10 @@ def fingerprint(key: PublicKey) -> str:
     return hashlib.sha256(text).hexdigest()
 
 
-def certified_key(chain: Sequence[bytes], roots: Sequence[x509.Certificate]) -> tuple[PublicKey, tuple[str, ...]]:
-    """Return the key of a certificate that a trusted root vouches for now, and the names in it; raises BundleError."""
+def certified_key(
+    chain: Sequence[bytes], roots: Sequence[x509.Certificate]
+) -> tuple[PublicKey, str, tuple[CertifiedName, ...]]:
+    """Return the key of a certificate that a trusted root vouches for now, its subject and its names; raises BundleError."""
     try:
         own, *others = [x509.load_der_x509_certificate(der) for der in chain]
         verifier = (
@@ -108,7 +116,7 @@ def certified_key(chain: Sequence[bytes], roots: Sequence[x509.Certificate]) -> 
         raise BundleError("the signer's certificate must have a key of the curve P-256, P-384 or P-521")
     if not may_sign:
         raise BundleError("the signer's certificate is not for signing: it needs digitalSignature or codeSigning")
-    return key, names
+    return key, subject(own), names
 
 
 def der(certificate: x509.Certificate) -> bytes:
@@ -137,14 +145,22 @@ def _may_sign(certificate: x509.Certificate) -> bool:
     return False
 
 
-def _names(certificate: x509.Certificate) -> Iterator[str]:
-    """Give every name of the certificate's owner: the subject, then addresses of mail, hosts and services (URI)."""
-    yield subject(certificate)
+def _names(certificate: x509.Certificate) -> Iterator[CertifiedName]:
+    """Give the names of the certificate's owner: the subject and its CN, addresses of mail, hosts and services (URI).
+
+    A subject in which a value has a comma, or another sign that separates values, counts for nothing: to a pattern it could
+    look like other values than it has.
+    """
+    whole = subject(certificate)
+    common = certificate.subject.get_attributes_for_oid(x509.oid.NameOID.COMMON_NAME)
+    if not any(sign in str(attribute.value) for attribute in certificate.subject for sign in ',+=\\"'):
+        yield from (CertifiedName("subject", f"CN={attribute.value!s}") for attribute in common)
+        yield CertifiedName("subject", whole)
     for extension in certificate.extensions:
         if isinstance(extension.value, x509.SubjectAlternativeName):
             for name in extension.value:
                 if isinstance(name, x509.RFC822Name | x509.DNSName | x509.UniformResourceIdentifier):
-                    yield re.sub(r"\s+", " ", name.value)
+                    yield CertifiedName(KINDS[type(name)], re.sub(r"\s+", " ", name.value))
 
 
 def _read(path: Path) -> bytes:

@@ -1,5 +1,6 @@
 """Sign a bundle: write model.sig into its folder."""
 
+import hashlib
 import os
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -22,7 +23,14 @@ def sign(folder: Path, key: keys.PrivateKey, certificate_files: tuple[Path, ...]
     if certificates and certificates[0].public_key() != key.public_key():
         raise SettingError(f"{certificate_files[0]} is not the certificate of this private key")
     with opened(folder) as files:
-        payload = statement.encode(folder.resolve().name, digests(files, reader.Limits().other_bytes))
+        raw = files.read("bundle.json", reader.Limits().json_bytes)
+        hashed = {**digests(files, reader.Limits().other_bytes), "bundle.json": hashlib.sha256(raw).hexdigest()}
+    listed = {name: entry.sha256 for name, entry in bundle.manifest.files.items()}
+    if reader.parse_manifest(raw) != bundle.manifest or hashed.keys() - {"bundle.json"} != listed.keys():
+        raise BundleError("the bundle changed while it was signed")
+    if not listed.items() <= hashed.items():
+        raise BundleError("the bundle changed while it was signed")
+    payload = statement.encode(folder.resolve().name, hashed)
     signature = keys.sign(key, envelope.pre_authentication(payload))
     text = envelope.encode(
         Envelope(payload, signature, keys.fingerprint(key.public_key()), [*map(keys.der, certificates)])
@@ -38,6 +46,7 @@ def digests(files: Folder, max_bytes: int) -> dict[str, str]:
 
 def _write(path: Path, text: bytes) -> Path:
     """Write a whole file or none: a reader never sees half of a signature."""
+    path = path.parent.resolve() / path.name
     try:
         with NamedTemporaryFile(dir=path.parent.parent, prefix=".tmp-", delete=False) as file:
             whole = Path(file.name)

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from batchproof.installation import hint
+from batchproof.service.access.patterns import certifies
 from batchproof.service.bundle.safe_folder import Folder
 from batchproof.service.bundle.signing import SIGNATURE_BYTES, SIGNATURE_FILE, envelope, statement
 from batchproof.service.bundle.signing.envelope import Envelope
-from batchproof.service.errors import BundleError, SettingError
+from batchproof.service.errors import BundleError, SettingError, printable
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -72,10 +72,10 @@ class TrustPolicy:
         from batchproof.service.bundle.signing import keys
 
         if sealed.certificates:
-            key, names = keys.certified_key(sealed.certificates, self.roots)
-            if self.subjects and not any(fnmatchcase(name, pattern) for name in names for pattern in self.subjects):
-                raise BundleError(f"{SIGNATURE_FILE} was made by {names[0]!r:.200}, which is not a trusted subject")
-            candidates = {names[0]: key}
+            key, subject, names = keys.certified_key(sealed.certificates, self.roots)
+            if self.subjects and not any(certifies(names, pattern) for pattern in self.subjects):
+                raise BundleError(f"{SIGNATURE_FILE} was made by {subject!r:.200}, which is not a trusted subject")
+            candidates = {printable(subject)[:300]: key}
         else:
             by_print = {keys.fingerprint(key): key for key in self.keys}
             if sealed.key_hint is not None and sealed.key_hint not in by_print:

@@ -199,7 +199,10 @@ class RpcServer:
 
     def _model(self, head: RequestHead, name: str, version: str) -> Model:
         """Return the model that a message names, where the gate lets the caller use it; raises ServiceError."""
-        model = model_of(self._app.server_info, [name, "versions", version] if version else [name])
+        known = self._app.server_info if head.grant is None else self._app.server_info.only(head.grant.covers)
+        if head.grant is not None:
+            head.grant.check_model(name)  # first: whether there is such a model is not for this caller
+        model = model_of(known, [name, "versions", version] if version else [name])
         error = self._gate.check_model(head, ModelKey(model.manifest.name, model.manifest.version))
         if error is not None:
             raise error

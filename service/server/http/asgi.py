@@ -103,7 +103,7 @@ class AsgiApp:
             return PREFLIGHT
         if page.kind in ("health", "metrics"):
             is_brief = self.app.authorization is not None and head.grant is None
-            return health(self.app, head.method, page.path, is_brief=is_brief)
+            return health(self.app, head.method, page.path, None if is_brief else self._visible_to(head).registry)
         if page.kind == "web":
             return _without_slash(head, page)
         answer = page.protocol.page(self._visible_to(head), head.method, page.path)

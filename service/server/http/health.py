@@ -5,6 +5,7 @@ from typing import Any
 import orjson
 
 from batchproof.service.errors import ServiceError
+from batchproof.service.inference.registry import Registry
 from batchproof.service.protocols.interface import JSON, Answer
 from batchproof.service.server.app import App
 
@@ -14,10 +15,10 @@ OPTIONS_PATHS = ("/", "*", "/*")  # which load balancers check with OPTIONS, HAP
 ALLOW = (b"allow", b"GET, HEAD, POST, OPTIONS")
 
 
-def health(app: App, method: str, path: str, *, is_brief: bool = False) -> Answer:
+def health(app: App, method: str, path: str, registry: Registry | None) -> Answer:
     """Answer /health/live, /health/ready or /metrics, and OPTIONS of the service as a whole; raises 405.
 
-    `is_brief`: say only whether the process is ready, not what it serves.
+    `registry`: what is served of which the caller may know; None: it learns only whether the process is ready.
     """
     if method == "OPTIONS" and path in OPTIONS_PATHS:
         return Answer(204 if app.is_ready else 503, (ALLOW,), b"")
@@ -28,19 +29,18 @@ def health(app: App, method: str, path: str, *, is_brief: bool = False) -> Answe
         return STUCK if app.is_stuck else LIVE
     if path == "/metrics":
         return metrics(app)
-    state = {"ready": app.is_ready} if is_brief else readiness(app)
+    state = {"ready": app.is_ready} if registry is None else {"ready": app.is_ready, "generation": app.generation, **readiness(registry)}
     return Answer(200 if app.is_ready else 503, (JSON,), orjson.dumps(state))
 
 
-def readiness(app: App) -> dict[str, Any]:
-    """Return whether the process is ready, the models that it serves, and those that it refused, with the reason."""
+def readiness(registry: Registry) -> dict[str, Any]:
+    """Return the models that are served, and those that were refused, with the reason."""
     models = [
         {"name": name, "version": version, "invariance": model.fingerprint["invariance"]}
-        for name, versions in app.registry.models.items()
+        for name, versions in registry.models.items()
         for version, model in versions.items()
     ]
-    refused = [refusal.__dict__ for refusal in app.registry.refusals]
-    return {"ready": app.is_ready, "generation": app.generation, "models": models, "refused": refused}
+    return {"models": models, "refused": [refusal.__dict__ for refusal in registry.refusals]}
 
 
 def metrics(app: App) -> Answer:

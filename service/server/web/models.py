@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from batchproof.service.bundle.signature import Signature
 from batchproof.service.inference.model import Model
-from batchproof.service.inference.registry import absent
+from batchproof.service.inference.registry import Registry, absent
 from batchproof.service.protocols.head import HEAD_KEY
 from batchproof.service.server.app import App
 from batchproof.service.server.banner import row
@@ -62,25 +62,29 @@ def routes(service: App) -> APIRouter:
 
     @router.get("/models", summary="List the models")
     def list_models(request: Request) -> ModelList:
-        grant = request.scope[HEAD_KEY].grant
-        registry = service.registry if grant is None else service.registry.only(grant.covers)
+        registry = visible_to(service, request)
         served = [ModelSummary(**summary(service, registry.newest(name))) for name in registry.models]
         return ModelList(models=served, refused=[Refused(**one.__dict__) for one in registry.refusals])
 
     @router.get("/models/{name}", summary="Describe a model's newest version")
-    def describe_newest(name: str) -> ModelDetail:
-        return ModelDetail(**detail(service, find(service, name)))
+    def describe_newest(request: Request, name: str) -> ModelDetail:
+        return ModelDetail(**detail(service, find(visible_to(service, request), name)))
 
     @router.get("/models/{name}/versions/{version}", summary="Describe one version of a model")
-    def describe(name: str, version: Annotated[int, Path(ge=1)]) -> ModelDetail:
-        return ModelDetail(**detail(service, find(service, name, version)))
+    def describe(request: Request, name: str, version: Annotated[int, Path(ge=1)]) -> ModelDetail:
+        return ModelDetail(**detail(service, find(visible_to(service, request), name, version)))
 
     return router
 
 
-def find(service: App, name: str, version: int | None = None) -> Model:
+def visible_to(service: App, request: Request) -> Registry:
+    """Return what is served of which this caller may know."""
+    grant = request.scope[HEAD_KEY].grant
+    return service.registry if grant is None else service.registry.only(grant.covers)
+
+
+def find(registry: Registry, name: str, version: int | None = None) -> Model:
     """Return a served model; raises 404 with the nearest name, or 503 where it was refused."""
-    registry = service.registry
     versions = registry.models.get(name)
     if versions is None or (version is not None and version not in versions):
         raise absent(registry, name, version)

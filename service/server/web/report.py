@@ -3,14 +3,14 @@
 import base64
 import hashlib
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
 from batchproof.service.bundle import reader as bundle
 from batchproof.service.errors import BundleError, ServiceError
 from batchproof.service.inference.model import Model
 from batchproof.service.server.app import App
-from batchproof.service.server.web.models import find
+from batchproof.service.server.web.models import find, visible_to
 
 
 def routes(service: App) -> APIRouter:
@@ -18,13 +18,13 @@ def routes(service: App) -> APIRouter:
     router = APIRouter(tags=["models"])
 
     @router.get("/models/{name}/report", summary="Read a model's training report", response_class=HTMLResponse)
-    def read(name: str) -> Response:
-        return page(find(service, name))
+    def read(request: Request, name: str) -> Response:
+        return page(find(visible_to(service, request), name))
 
     @router.get("/models/{name}/versions/{version}/report", response_class=HTMLResponse)
-    def read_version(name: str, version: int) -> Response:
+    def read_version(request: Request, name: str, version: int) -> Response:
         """Read the training report of one version."""
-        return page(find(service, name, version))
+        return page(find(visible_to(service, request), name, version))
 
     return router
 
@@ -38,12 +38,7 @@ def page(model: Model) -> Response:
         content = bundle.report(model.bundle)
     except BundleError as error:
         raise ServiceError(503, "report_changed", f"The report of model {name!r} is not sent: {error}.") from error
-    headers = {
-        "content-security-policy": policy(content),
-        "x-content-type-options": "nosniff",
-        "referrer-policy": "no-referrer",
-    }
-    return HTMLResponse(content, headers=headers)
+    return HTMLResponse(content, headers={"content-security-policy": policy(content)})
 
 
 def policy(content: bytes) -> str:

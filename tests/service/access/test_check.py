@@ -34,7 +34,7 @@ def access(**changed: Any) -> Access:
 
 def refusal(checked: Access, headers: dict[bytes, bytes], need: Need | None = None) -> ServiceError:
     with pytest.raises(ServiceError) as caught:
-        checked.check(headers, need or Need(("predict",)))
+        checked.check([*headers.items()], need or Need(("predict",)))
     return caught.value
 
 
@@ -45,7 +45,7 @@ def refusal(checked: Access, headers: dict[bytes, bytes], need: Need | None = No
 )  # fmt: skip
 def test_a_key_comes_in_either_header(headers: dict[bytes, bytes]) -> None:
     """`Authorization: Bearer KEY` and `X-API-Key: KEY` mean the same."""
-    assert access().check(headers, Need(("predict",))).name == "ada"
+    assert access().check([*headers.items()], Need(("predict",))).name == "ada"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_no_key_is_401(headers: dict[bytes, bytes]) -> None:
 def test_an_expired_key_is_401() -> None:
     """A key is refused from the moment that its validity has passed."""
     assert "has expired" in refusal(access(not_after_s=time.time() - 1), {b"x-api-key": KEY}).message
-    assert access(not_after_s=time.time() + 60).check({b"x-api-key": KEY}, Need(("predict",))).name == "ada"
+    assert access(not_after_s=time.time() + 60).check([(b"x-api-key", KEY)], Need(("predict",))).name == "ada"
 
 
 def test_scope_and_model_are_403() -> None:
@@ -78,7 +78,7 @@ def test_scope_and_model_are_403() -> None:
     error = refusal(limited, {b"x-api-key": KEY}, Need(("predict",), "flowers"))
     assert (error.status, error.code) == (403, "model_not_granted")
     for model in ("price-nl", "penguins"):
-        assert limited.check({b"x-api-key": KEY}, Need(("predict",), model)).name == "ada"
+        assert limited.check([(b"x-api-key", KEY)], Need(("predict",), model)).name == "ada"
 
 
 def test_requests_over_quota_are_429() -> None:
@@ -87,11 +87,11 @@ def test_requests_over_quota_are_429() -> None:
     account = Account(Limits(requests_per_s=2), lambda: now[0])
     limited = access(account=account)
     for _ in range(2):
-        limited.check({b"x-api-key": KEY}, Need(("predict",)))
+        limited.check([(b"x-api-key", KEY)], Need(("predict",)))
     error = refusal(limited, {b"x-api-key": KEY})
     assert (error.status, error.code, error.retry_after_s) == (429, "over_quota", 1)
     now[0] = 0.5
-    limited.check({b"x-api-key": KEY}, Need(("predict",)))
+    limited.check([(b"x-api-key", KEY)], Need(("predict",)))
     assert refusal(limited, {b"x-api-key": KEY}).status == 429
 
 
@@ -120,3 +120,34 @@ def test_a_bucket_never_gives_more_than_its_rate(per_s: float, steps: list[tuple
             bucket.take(units)
             taken += units
     assert taken <= max(per_s, 1.0) + per_s * now[0] * (1 + 1e-9) + 1e-6
+
+
+@pytest.mark.parametrize(
+    "other", [(b"authorization", b"Bearer bp_other"), (b"x-api-key", b"bp_other"), (b"authorization", b"Basic eHk=")]
+)
+def test_every_credential_counts(other: tuple[bytes, bytes]) -> None:
+    """A header that comes twice is refused where one of them is another key, whichever comes first."""
+    mine = (b"authorization", b"Bearer " + KEY)
+    for headers in ([mine, other], [other, mine]):
+        with pytest.raises(ServiceError) as caught:
+            access().identify(headers)
+        assert caught.value.status == 401
+    assert access().identify([mine, mine]).name == "ada"
+
+
+def test_refused_models_are_not_told_apart() -> None:
+    """The refusal of a model says what the key is for, and nothing about the model that was named."""
+    for model in ("flowers", "x" * 300, "no such model"):
+        with pytest.raises(ServiceError) as caught:
+            Grant("ada", frozenset({"predict"}), ("price-*",)).check_model(model)
+        assert caught.value.message == "'ada' may not use the model that this is about; it may use: price-*."
+
+
+def test_names_of_callers_do_not_fill_the_memory() -> None:
+    """What a grant remembers of the names that a caller sends stays small, however many and long they are."""
+    grant = Grant("ada", frozenset({"predict"}), ("price-*",))
+    for number in range(3000):
+        grant.covers(f"price-{number}")
+        grant.covers(f"{number}" * 1000)
+    assert len(grant.decided) <= 1000
+    assert max(map(len, grant.decided)) <= 100

@@ -1,12 +1,15 @@
 """The file of keys: what it may say, and how it is written."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from batchproof.service.__main__ import main
 from batchproof.service.access import keys_file
+from batchproof.service.access.watched_file import WatchedFile
 from batchproof.service.errors import SettingError
 
 DIGEST = "ab" * 32
@@ -158,3 +161,52 @@ def test_list_shows_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main(["key", "list", "--file", str(file)]) == 0
 
     assert capsys.readouterr().out == f"ada  {DIGEST[:12]}  predict  price-*  100 rows/s  until 2999-01-01\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"keys = [{{name = 'ada', sha256 = '{DIGEST}', scopes = ['predict']}}, {{name = 'bob', sha256 = '{'cd' * 32}', scopes = ['read']}}]",
+        f"[[ keys ]]\nname = 'ada'\nsha256 = \"{DIGEST}\"\nscopes = ['predict']\n[[ keys ]]\nname = 'bob'\nsha256 = '{'cd' * 32}'\nscopes = ['read']\n",
+        f"[[keys]]\nname = 'ada'\nsha256 = '{DIGEST}'\nscopes = ['predict']\n",
+    ],
+)
+def test_a_key_is_removed_or_the_file_is_left(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where an entry is written in another way, `remove` says so: it neither takes out others nor claims to have removed it."""
+    file = written(tmp_path / "keys.toml", text)
+
+    assert main(["key", "remove", "ada", "--file", str(file)]) == 2
+    assert file.read_text() == text
+    assert "by hand" in capsys.readouterr().err
+
+
+def test_commands_at_a_time_lose_no_key(tmp_path: Path) -> None:
+    """Keys that are made at the same moment are all in the file."""
+    file, code = (
+        tmp_path / "keys.toml",
+        "import sys; from batchproof.service.__main__ import main; sys.exit(main(sys.argv[1:]))",
+    )
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, "key", "new", f"k{number}", "--scope", "read", "--file", str(file)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+        for number in range(4)
+    ]  # fmt: skip
+    assert [process.wait(60) for process in started] == [0] * 4
+    assert {key.name for key in keys_file.read_keys(file)} == {"k0", "k1", "k2", "k3"}
+
+
+def test_a_file_is_read_once_it_stays_the_same(tmp_path: Path) -> None:
+    """A file that is being written is not read: half an entry may say more than the whole one."""
+    file = written(tmp_path / "keys.toml", entry())
+    watched = WatchedFile(file)
+    assert not watched.has_changed()
+    for text in ("[[keys]]", entry()[:40], entry() * 2):
+        written(file, text)
+        assert not watched.has_changed()
+    assert watched.has_changed()
+    assert not watched.has_changed()
+    file.unlink()
+    assert not watched.has_changed()
+    assert watched.has_changed()

@@ -1,5 +1,6 @@
 """Tokens of an identity provider: which count, what they grant, and how its keys change."""
 
+import base64
 import json
 import threading
 import time
@@ -60,6 +61,12 @@ def test_a_valid_token_grants_its_scopes(verifier: TokenVerifier, key: Any, kid:
         assert (grant.name, grant.scopes, grant.models) == ("ada", {"predict"}, ("price-*",))
 
 
+def test_a_scope_that_is_no_text_grants_nothing(verifier: TokenVerifier) -> None:
+    """A valid token whose scopes cannot be read names a caller that may do nothing."""
+    for scope in (5, {"predict": True}, [["predict"]], True):
+        assert verifier(token(scope=scope)).scopes == frozenset()
+
+
 def test_scopes_have_several_spellings(verifier: TokenVerifier) -> None:
     """Scopes come as text or list, with or without a prefix."""
     for claims in ({"scope": "batchproof:read batchproof.predict"}, {"scope": None, "scp": ["read", "predict"]}):
@@ -74,7 +81,6 @@ def public_pem() -> bytes:
 
 def forged_with_public_key() -> bytes:
     """Sign with HMAC and the public key as its secret: the oldest forgery of tokens."""
-    import base64
     import hashlib
     import hmac
 
@@ -84,6 +90,14 @@ def forged_with_public_key() -> bytes:
     message = b".".join(encoded)
     signature = hmac.new(public_pem(), message, hashlib.sha256).digest()
     return message + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")
+
+
+def embedded_key(header: str) -> bytes:
+    """Sign with a key that the token itself brings or says where to fetch."""
+    brought = json.loads(ECAlgorithm.to_jwk(OTHER_KEY.public_key()))
+    headers = {"kid": "ec", header: brought if header == "jwk" else "https://evil.example.org/jwks"}
+    claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "eve", "exp": time.time() + 600, "scope": "admin"}
+    return jwt.encode(claims, OTHER_KEY, "ES256", headers=headers).encode()
 
 
 @pytest.mark.parametrize(
@@ -102,6 +116,17 @@ def forged_with_public_key() -> bytes:
         forged_with_public_key,
         lambda: b"not a token",
         lambda: token()[:-4] + b"AAAA",
+        lambda: token(exp=10**400),
+        lambda: token(models={"price": 1}),
+        lambda: token(sub=["ada"]),
+        lambda: base64.urlsafe_b64encode(b"[" * 5000).rstrip(b"=") + b".e30.e30",
+        lambda: base64.urlsafe_b64encode(b'{"a":' * 1000).rstrip(b"=") + b".e30.e30",
+        lambda: b"\xff.\xff.\xff",
+        lambda: b"..",
+        lambda: b"",
+        lambda: jwt.encode({"sub": "eve"}, OTHER_KEY, "ES256", headers={"kid": "../../dev/null"}).encode(),
+        lambda: embedded_key("jwk"),
+        lambda: embedded_key("jku"),
     ],
 )
 def test_other_tokens_are_401(verifier: TokenVerifier, forged: Any) -> None:
@@ -156,8 +181,13 @@ class Provider(BaseHTTPRequestHandler):
     keys: ClassVar[dict[str, Any]] = {}
 
     def do_GET(self) -> None:
-        """Answer with the keys."""
-        self.send_response(200)
+        """Answer with the keys, or as the end of the path says."""
+        if self.path.endswith("/nonsense"):
+            self.wfile.write(b"nonsense\r\n\r\n")
+            return
+        self.send_response(302 if self.path.endswith("/redirect") else 200)
+        if self.path.endswith("/redirect"):
+            self.send_header("location", "http://login.example.org/jwks")
         self.end_headers()
         self.wfile.write(json.dumps(self.keys).encode())
 
@@ -189,3 +219,60 @@ def test_an_unknown_key_is_fetched_soon(address: str, monkeypatch: pytest.Monkey
     while "new" not in verifier._keys and time.monotonic() < deadline_s:
         time.sleep(0.01)
     assert verifier(fresh).name == "ada"
+
+
+def test_withdrawn_keys_end_their_tokens(address: str) -> None:
+    """A token that was accepted is refused once its key is no longer among those that are fetched."""
+    Provider.keys = key_set(ec=EC_KEY, rsa=RSA_KEY)
+    verifier = TokenVerifier(ISSUER, AUDIENCE, address)
+    mine = token()
+    verifier(mine)
+    Provider.keys = key_set(rsa=RSA_KEY)
+    verifier.reload()
+    with pytest.raises(ServiceError, match="not known"):
+        verifier(mine)
+
+
+def test_a_file_of_keys_is_watched(tmp_path: Path) -> None:
+    """A file of keys that changes is read again; one that becomes unreadable changes nothing."""
+    path = tmp_path / "jwks.json"
+    path.write_text(json.dumps(key_set(ec=EC_KEY)))
+    verifier = TokenVerifier(ISSUER, AUDIENCE, str(path))
+    mine = token()
+    for content, is_accepted in (("[" * 5000, True), (json.dumps(key_set(ec=OTHER_KEY)), False)):
+        path.write_text(content)
+        verifier.refresh()
+        verifier.refresh()
+        if is_accepted:
+            assert verifier(mine).name == "ada"
+        else:
+            with pytest.raises(ServiceError):
+                verifier(mine)
+
+
+def test_one_unusual_key_spoils_no_other(tmp_path: Path) -> None:
+    """Keys of kinds that cannot be read here are passed over."""
+    path = tmp_path / "jwks.json"
+    unusual = [
+        {"kty": "EC", "crv": "P-999", "kid": "new"},
+        {"kty": "RSA", "n": "?", "e": "?", "kid": "bad"},
+        {"kty": "AKP", "kid": "pq"},
+    ]
+    path.write_text(json.dumps({"keys": [*unusual, *key_set(ec=EC_KEY)["keys"]]}))
+
+    assert TokenVerifier(ISSUER, AUDIENCE, str(path))(token()).name == "ada"
+
+
+@pytest.mark.parametrize("source", ["http://login.example.org/jwks", "redirect"])
+def test_keys_come_only_over_https(address: str, source: str) -> None:
+    """An address that is neither https nor this machine stops the start, also where another address redirects to it."""
+    if source == "redirect":
+        source = address + "/redirect"
+    with pytest.raises(SettingError, match="must begin with https://"):
+        TokenVerifier(ISSUER, AUDIENCE, source)
+
+
+def test_a_provider_that_speaks_no_http_is_reported(address: str) -> None:
+    """An answer that is not HTTP is reported as any other failure to read the keys."""
+    with pytest.raises(SettingError, match="cannot be read"):
+        TokenVerifier(ISSUER, AUDIENCE, address + "/nonsense")

@@ -147,7 +147,9 @@ def test_a_key_is_for_its_models(server: Keyed, route: str) -> None:
     status, _, body = ask(server, route, bearer(server, "elsewhere"))
 
     assert status == 403
-    assert "may not use the model" in str(json.loads(body)) or "about all models" in str(json.loads(body))
+    assert "may not use the model that this is about" in str(json.loads(body)) or "about all models" in str(
+        json.loads(body)
+    )
 
 
 def test_lists_show_the_models_of_a_key(server: Keyed) -> None:
@@ -156,6 +158,60 @@ def test_lists_show_the_models_of_a_key(server: Keyed) -> None:
         body = ask(server, route, bearer(server, "elsewhere"))[2]
         assert b"price-nl" in body
         assert b"flowers" not in body
+
+
+PROBING = (
+    "GET /models/price-x", "GET /models/price-nl:flowers", "GET /models/price-nl%3Aflowers", "GET /models/flowers", "GET /models/nothing",
+    "GET /models/price-x/report", "GET /models/price-nl/versions/9", "POST /models/price-x/predict", "POST /predict",
+    "POST /models/price-nl/versions/9/predict", "GET /v2/models/price-x", "GET /v2/models/flowers", "GET /v2/models", "GET /v2/models/stats",
+    "POST /v2/repository/index", "POST /v2/models/price-x/infer", "GET /v1/models", "GET /v1/models/price-x", "GET /v1/models//flowers",
+    "GET /v1/modelsflowers", "POST /v1/models/price-x:predict", "POST /score", "POST /invocations", "GET /models", "GET /models/",
+    "GET //models", "GET /models//flowers", "GET /openapi.json", "GET /swagger.json", "GET /", "GET /docs", "GET /metrics", "GET /metrics/",
+    "GET /health/ready", "GET /health/ready/", "POST /v2/repository/models/flowers/load", "POST /v2/repository/models/a%2Fb/load",
+    "GET http://localhost/models", "GET http://localhost", "GET /MODELS", "GET /models/%66lowers", "GET /models/flowers%00", "GET /./models",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("line", PROBING)
+def test_no_answer_names_a_model_of_others(server: Keyed, line: str) -> None:
+    """Whatever a key for some models asks for, no answer names another model, unless the caller named it itself."""
+    method, path = line.split()
+    ((status, named, body),) = talk(
+        _as_guarded(server), request(method, path, b"{}" if method == "POST" else b"", bearer(server, "elsewhere"))
+    )
+    assert status not in (401, 500)
+    said = b"".join([body, *(value.encode() for value in named.values())])
+    assert b"length_mm" not in said.replace(b'"example"', b"") or b"flowers" not in said
+    if "lowers" in path:
+        assert status in (403, 404)
+    else:
+        assert b"flowers" not in said
+
+
+@pytest.mark.parametrize("line", PROBING)
+def test_every_path_is_closed_without_a_key(server: Keyed, line: str) -> None:
+    """However a path is spelled, without a key it is 401, but for the few that say only whether the service is ready."""
+    method, path = line.split()
+    ((status, _, body),) = talk(_as_guarded(server), request(method, path, b"{}" if method == "POST" else b""))
+
+    assert status == (200 if path.startswith("/health") else 401)
+    assert b"flowers" not in body
+    assert b"price" not in body
+
+
+def test_calls_do_not_tell_which_models_there_are(server: Keyed) -> None:
+    """Over gRPC a model that the key is not for and one that there is not are refused alike."""
+    guarded, metadata = _as_guarded(server), (("x-api-key", server.keys["elsewhere"]),)
+    for method in ("ModelReady", "ModelMetadata"):
+        texts = {
+            (error.code(), error.details())
+            for name in ("flowers", "nothing", "flower")
+            for error in [call(guarded, method, metadata, name=name)]
+        }
+        assert [code for code, _ in texts] == [grpc.StatusCode.PERMISSION_DENIED]
+        refused = call(guarded, method, metadata, name="price-x")
+        assert refused.code() is grpc.StatusCode.NOT_FOUND
+        assert "flowers" not in str(refused.details())
 
 
 @pytest.mark.parametrize("method", RPC)
@@ -278,6 +334,13 @@ def test_a_wrong_file_stops_the_start(tmp_path: Path) -> None:
         ({}, "127.0.0.1:8000", True),
         ({}, "localhost", True),
         ({}, "[::1]:8000", True),
+        ({}, "LocalHost.:8000", True),
+        ({}, "localhost:8000.evil.example.org", False),
+        ({}, "[::1].evil.example.org", False),
+        ({}, "eve@localhost", False),
+        ({"host": "127.0.0.2"}, "evil.example.org", False),
+        ({"host": "127.0.0.2"}, "127.0.0.2:8000", True),
+        ({"host": "::ffff:127.0.0.1"}, "evil.example.org", False),
         ({}, "evil.example.org:8000", False),
         ({"allowed_hosts": ("*.example.org",)}, "models.example.org", True),
         ({"allowed_hosts": ("*.example.org",)}, "example.org.evil.net", False),
@@ -299,3 +362,32 @@ def test_hosts(tmp_path: Path, settings: dict[str, Any], host: str, is_allowed: 
         if not is_allowed:
             assert page.status_code == forged.status_code == 421
             assert "allowed_hosts" in page.json()["error"]["message"]
+
+
+def test_each_of_several_hosts_counts(server: Keyed) -> None:
+    """A request that names two hosts is refused where one of them is not allowed."""
+    for hosts in (["localhost", "evil.example.org"], ["evil.example.org", "localhost"]):
+        lines = [
+            "GET /models HTTP/1.1",
+            *(f"Host: {host}" for host in hosts),
+            bearer(server, "all"),
+            "Connection: close",
+        ]
+        ((status, _, _),) = talk(_as_guarded(server), ("\r\n".join(lines) + "\r\n\r\n").encode())
+        assert status in (400, 421)
+
+
+def test_answers_carry_security_headers(server: Keyed) -> None:
+    """Every answer, short or long way, refusal or not, says that browsers guess no type, and no cache keeps it."""
+    for route, name in (
+        ("prediction", "all"),
+        ("prediction", "late"),
+        ("models", "all"),
+        ("report", "all"),
+        ("start page", "all"),
+        ("live", "all"),
+    ):
+        _, named, _ = ask(server, route, bearer(server, name))
+        assert named["x-content-type-options"] == "nosniff", route
+        assert named["cross-origin-resource-policy"] == "same-origin"
+        assert named["cache-control"] == "no-store"

@@ -199,6 +199,37 @@ def test_renewal_loses_no_request(tmp_path: Path, authority: Authority, pair: tu
     assert set(statuses) == {200}
 
 
+def test_an_authority_that_is_removed_counts_no_longer(
+    tmp_path: Path, authority: Authority, pair: tuple[Path, Path], workers: int
+) -> None:
+    """Once the file of client authorities changes, certificates of those that left it open no new connection."""
+    make_bundle(tmp_path / "models")
+    (tmp_path / "keys.toml").write_text('[[keys]]\nname = "batch"\ncertificate = "*"\nscopes = ["predict"]\n')
+    old, new = Authority(tmp_path, "old"), Authority(tmp_path, "new")
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(old.file.read_bytes())
+    clients = [issuer.certify(name, x509.DNSName("a.b")) for issuer, name in ((old, "olga"), (new, "nora"))]
+    flags = flags_of(pair, "--tls-client-ca", trusted, "--tls-client", "require", "--workers", workers)
+    flags += ["--keys-file", str(tmp_path / "keys.toml")]
+
+    def opens(server: Live, certificate: tuple[Path, Path]) -> bool:
+        try:
+            with client(server, authority, certificate) as caller:
+                return caller.post("/predict", content=GOOD).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    with live(tmp_path / "models", *flags) as server:
+        assert [opens(server, certificate) for certificate in clients] == [True, False]
+        trusted.write_bytes(new.file.read_bytes())
+        deadline_s = time.monotonic() + 15
+        while opens(server, clients[0]) and time.monotonic() < deadline_s:
+            time.sleep(0.2)
+        time.sleep(1.2 * (workers - 1))  # each worker looks for itself
+        for _ in range(4):
+            assert [opens(server, certificate) for certificate in clients] == [False, True]
+
+
 def serial_of(server: Live) -> int:
     pem = ssl.get_server_certificate(("127.0.0.1", server.port), timeout=30)
     return x509.load_pem_x509_certificate(pem.encode()).serial_number

@@ -25,6 +25,7 @@ from batchproof.service.bundle.safe_folder import opened
 from batchproof.service.bundle.signing import SIGNATURE_FILE, envelope, keys, signer, statement
 from batchproof.service.bundle.signing.trust import Signed, TrustPolicy, trust_policy
 from batchproof.service.errors import BundleError, SettingError
+from batchproof.service.inference import registry, repository
 from tests.bundles import Content, make_bundle, network, reseal
 
 CURVES = [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()]
@@ -55,18 +56,20 @@ class Authority:
         signing: bool = True,
         code: bool | None = None,
         key: Any = None,
+        common_name: str = "",
     ) -> tuple[Path, Path]:
-        """Return (private key, certificate) of a new signer called `name`@example.org.
+        """Return (private key, certificate) of a new signer called `name`@example.org; with a `common_name`, @example.net.
 
         `signing`: whether its key usage is digital signatures; `code`: whether its purpose is signing code, by default
         the same; `key`: another key than one of P-256.
         """
         key = key or ec.generate_private_key(ec.SECP256R1())
         code = signing if code is None else code
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name or name)])
+        address = f"{name}@example.{'net' if common_name else 'org'}"
         certificate = (
             self._builder(subject, key, NOW - 2 * DAY, until)
-            .add_extension(x509.SubjectAlternativeName([x509.RFC822Name(f"{name}@example.org")]), critical=False)
+            .add_extension(x509.SubjectAlternativeName([x509.RFC822Name(address)]), critical=False)
             .add_extension(usage(digital_signature=signing, content_commitment=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage([purpose(signing=code)]), critical=False)
             .sign(self.key, hashes.SHA256())
@@ -300,14 +303,14 @@ def test_off_reads_signed_bundles(folder: Path, key: Path) -> None:
 
 def test_nothing_of_an_untrusted_bundle_is_parsed(folder: Path, key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A required signature that does not count refuses a bundle before bundle.json and the graph are looked into."""
-    monkeypatch.setattr(reader, "_manifest", lambda raw: pytest.fail("bundle.json was parsed"))
+    monkeypatch.setattr(reader, "parse_manifest", lambda raw: pytest.fail("bundle.json was parsed"))
     monkeypatch.setattr(reader.graph_check, "check", lambda *given: pytest.fail("the graph was parsed"))
 
     assert "is not signed" in refusal(folder, trusting(key))
     signed_by_other = write_key(folder.parent / "other.key", ec.generate_private_key(ec.SECP256R1()))
     monkeypatch.undo()
     signed(folder, signed_by_other)
-    monkeypatch.setattr(reader, "_manifest", lambda raw: pytest.fail("bundle.json was parsed"))
+    monkeypatch.setattr(reader, "parse_manifest", lambda raw: pytest.fail("bundle.json was parsed"))
     assert "which is not trusted" in refusal(folder, trusting(key))
 
 
@@ -460,6 +463,57 @@ def test_certificates_that_do_not_count(folder: Path, authority: Authority, tmp_
     assert "certificate is not trusted" in refusal(folder, trust)
     signed(folder, *authority.certify("ada"))
     assert reader.read(folder, trust=trust).signer == "CN=ada"
+
+
+@pytest.mark.parametrize("name", ["eve@example.org", "eve,O=Example", "https://example.org/signers/eve"])
+@pytest.mark.parametrize("pattern", ["*@example.org", "*,O=Example", "https://example.org/signers/*", "*.org"])
+def test_a_subject_passes_for_nothing_else(folder: Path, authority: Authority, name: str, pattern: str) -> None:
+    """A subject that its owner chose is neither an address nor a URI, and a comma in it ends no part of it."""
+    trust = trust_policy("require", root_files=[authority.file], subjects=[pattern])
+    certificate = authority.certify("eve", common_name=name)
+    signed(folder, *certificate)
+
+    assert "is not a trusted subject" in refusal(folder, trust)
+
+
+def test_a_signature_is_about_its_own_bundle(tmp_path: Path, key: Path) -> None:
+    """A signed bundle under another name or version, or with the signature of another of the signer's bundles, is refused."""
+    models = tmp_path / "models"
+    for name in ("flowers", "others"):
+        signed(make_bundle(models, name), key)
+    shutil.copytree(models / "flowers" / "1", models / "roses" / "1")
+    shutil.copytree(models / "flowers" / "1", models / "flowers" / "2")
+    shutil.copytree(models / "flowers" / "1", models / "swapped" / "1")
+    shutil.copy(models / "others" / "1" / SIGNATURE_FILE, models / "flowers" / "2" / SIGNATURE_FILE)
+    folders, _ = repository.scan(models)
+    refused = {}
+    for found in folders:
+        try:
+            registry.read(found, None, trusting(key))
+        except BundleError as error:
+            refused[found.name, found.version] = str(error)
+    assert refused.keys() == {("roses", 1), ("flowers", 2), ("swapped", 1)}
+    assert "changed after" in refused["flowers", 2]
+    assert "but its folder says" in refused["roses", 1]
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "bundle.json"])
+def test_what_changes_while_it_is_signed_is_not_signed(
+    folder: Path, key: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files that are hashed are those that were checked, or nothing is written."""
+    read = reader.read
+
+    def read_and_change(path: Path) -> reader.Bundle:
+        checked = read(path)
+        (path / name).write_bytes((path / name).read_bytes() + b" ")
+        return checked
+
+    monkeypatch.setattr(signer.reader, "read", read_and_change)
+    with pytest.raises(BundleError):
+        signer.sign(folder, keys.read_private_key(key))
+    assert not (folder / SIGNATURE_FILE).exists()
+    assert not list(folder.parent.glob(".tmp*"))
 
 
 def test_wrong_keys_are_settings_errors(tmp_path: Path, key: Path) -> None:
