@@ -31,6 +31,12 @@ def _limit(field: FieldInfo, kind: str) -> float | None:
     return next((getattr(limit, kind) for limit in field.metadata if hasattr(limit, kind)), None)
 
 
+def unit_of(field: FieldInfo) -> str:
+    """Return the setting's unit, or nothing."""
+    extra = field.json_schema_extra
+    return str(extra["unit"]) if isinstance(extra, dict) else ""
+
+
 def text(value: Any) -> str:
     """Return a setting's value as it would be written; "none" stands for an empty one."""
     if isinstance(value, bool):

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from batchproof.service import platforms, setting_sources
 from batchproof.service.errors import SettingError
 from batchproof.service.setting_sources import FILE_NAME, read_environment, read_file
-from batchproof.service.setting_texts import bounds_of, sentence, text
+from batchproof.service.setting_texts import bounds_of, sentence
 from batchproof.service.settings_journal import JournalSettings
 
 PIN = re.compile(r"newest(:[1-9][0-9]{0,3})?|all|[1-9][0-9]{0,17}(\+[1-9][0-9]{0,17})*")
@@ -288,14 +288,3 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ, 
 def bounds(name: str) -> str:
     """Return the values that the setting takes, in words."""
     return bounds_of(Settings.model_fields[name])
-
-
-def unit(name: str) -> str:
-    """Return the setting's unit, or nothing."""
-    extra = Settings.model_fields[name].json_schema_extra
-    return str(extra["unit"]) if isinstance(extra, dict) else ""
-
-
-def default_text(name: str) -> str:
-    """Return the default as it would be written."""
-    return text(Settings.model_fields[name].default)

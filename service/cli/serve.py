@@ -6,7 +6,7 @@ from typing import Any
 
 from batchproof.service import settings
 from batchproof.service.server.gc_policy import paused
-from batchproof.service.setting_texts import flag_name
+from batchproof.service.setting_texts import flag_name, text, unit_of
 from batchproof.service.settings import Settings
 
 
@@ -21,10 +21,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add --settings and a flag for each setting; a flag that is not given leaves no trace."""
     parser.add_argument("--settings", type=Path, metavar="FILE", help="TOML file of settings", default=None)
     for name, field in Settings.model_fields.items():
-        unit = settings.unit(name)
+        unit = unit_of(field)
         is_switch = field.annotation is bool
-        text = f"{field.description} [{settings.bounds(name)}{' ' + unit if unit else ''}; default {settings.default_text(name)}]"
-        flag = parser.add_argument(flag_name(name), dest=name, default=argparse.SUPPRESS, help=text.replace("%", "%%"))
+        bounds = settings.bounds(name) + (f" {unit}" if unit else "")
+        help_text = f"{field.description} [{bounds}; default {text(field.default)}]"
+        flag = parser.add_argument(
+            flag_name(name), dest=name, default=argparse.SUPPRESS, help=help_text.replace("%", "%%")
+        )
         if is_switch:
             flag.nargs, flag.const = "?", "true"
 

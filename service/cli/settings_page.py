@@ -2,6 +2,7 @@
 
 from batchproof.service import settings
 from batchproof.service.setting_sources import FILE_NAME, PREFIX
+from batchproof.service.setting_texts import text, unit_of
 from batchproof.service.settings import Settings
 
 INTRODUCTION = f"""# Settings
@@ -32,9 +33,9 @@ def _line(name: str) -> str:
     field = Settings.model_fields[name]
     cells = (
         f"`{name}`",
-        f"`{settings.default_text(name)}`",
+        f"`{text(field.default)}`",
         settings.bounds(name).replace("|", "\\|"),
-        settings.unit(name),
+        unit_of(field),
         str(field.description).replace("|", "\\|"),
     )
     return "| " + " | ".join(cells) + " |\n"

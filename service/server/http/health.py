@@ -29,7 +29,11 @@ def health(app: App, method: str, path: str, registry: Registry | None) -> Answe
         return STUCK if app.is_stuck else LIVE
     if path == "/metrics":
         return metrics(app)
-    state = {"ready": app.is_ready} if registry is None else {"ready": app.is_ready, "generation": app.generation, **readiness(registry)}
+    state = (
+        {"ready": app.is_ready}
+        if registry is None
+        else {"ready": app.is_ready, "generation": app.generation, **readiness(registry)}
+    )
     return Answer(200 if app.is_ready else 503, (JSON,), orjson.dumps(state))
 
 

@@ -39,7 +39,9 @@ class Hosts:
         for sent, value in head.headers:  # each of them, should there be several
             if sent == b"host" and value and not self._knows(value):
                 shown = value.decode("latin-1")
-                message = f"This service does not answer to the host {shown!r:.100}; the setting allowed_hosts can allow it."
+                message = (
+                    f"This service does not answer to the host {shown!r:.100}; the setting allowed_hosts can allow it."
+                )
                 return ServiceError(421, "unknown_host", message)
         return None
 

@@ -229,7 +229,7 @@ def test_withdrawn_keys_end_their_tokens(address: str) -> None:
     verifier(mine)
     Provider.keys = key_set(rsa=RSA_KEY)
     verifier.reload()
-    with pytest.raises(ServiceError, match="not known"):
+    with pytest.raises(ServiceError, match="does not know"):
         verifier(mine)
 
 
