@@ -6,11 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import Field, fields
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from batchproof.service.cli.parser import Arguments
-from batchproof.service.errors import USAGE, ended, reason
+from batchproof.service.errors import USAGE, ended, first_line, reason
 from batchproof.service.tables.offline.sources import source_path
 from batchproof.training.cli.arguments import number, refuse, whole_number, whole_numbers
 from batchproof.training.settings import GROUPS, SettingError, Settings, flag, make, read_file, type_name
@@ -89,6 +90,8 @@ def train(options: argparse.Namespace) -> int:
         settings = make({**(read_file(file) if file else {}), **values})
     except SettingError as error:
         return refuse(PROGRAM, error, USAGE)
+    if settings.mlflow and not find_spec("mlflow"):
+        return refuse(PROGRAM, "--mlflow needs mlflow, which is not installed: pip install mlflow", USAGE)
     from batchproof.training.data.table import TableError
     from batchproof.training.export.bundle_writer import WriteError
     from batchproof.training.fit.checkpoint import CheckpointError
@@ -99,13 +102,26 @@ def train(options: argparse.Namespace) -> int:
 
     try:
         with source_path(path) as source:
-            run(source, settings, Progress(quiet=quiet), start_s)
+            trained = run(source, settings, Progress(quiet=quiet), start_s)
     except (TableError, SettingError, CheckpointError) as error:
         return refuse(PROGRAM, error, USAGE)
     except (ParityError, ProofError, WriteError) as error:
         return refuse(PROGRAM, error, FAILED)
     except OSError as error:  # a full disk, a folder that was removed
         return refuse(PROGRAM, f"the run stopped without a bundle: {ended(reason(error))}", FAILED)
+    return _register(trained.folder, settings) if settings.mlflow else 0
+
+
+def _register(folder: Path, settings: Settings) -> int:
+    """Log the bundle to MLflow and return the exit code; the bundle stays where it is if that fails."""
+    from mlflow.exceptions import MlflowException
+
+    from batchproof.mlflow import register
+
+    try:
+        print(register(folder, str(settings.mlflow), settings.register, settings.alias))
+    except MlflowException as error:
+        return refuse(PROGRAM, f"{folder} is written, but MLflow refused it: {first_line(error)}", FAILED)
     return 0
 
 

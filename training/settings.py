@@ -107,6 +107,11 @@ class Settings:
         "float32", OUT, "exact: the same bits on every machine, with a proof", ("float32", "exact")
     )
     tensorboard: str | None = option(None, OUT, "folder for TensorBoard logs; needs the extra `tensorboard`")
+    mlflow: str | None = option(
+        None, OUT, "address of an MLflow server, or of its database, to log the run and the bundle to; needs mlflow"
+    )
+    register: str | None = option(None, OUT, "name under which MLflow's registry gets the bundle as a new version")
+    alias: str | None = option(None, OUT, "alias of that version in the registry, such as challenger")
     golden_rows: int = option(64, OUT, "synthetic rows whose predictions are stored to verify hosts with (32 or more)")
 
     def kind_of(self, column: str) -> Kind | None:
@@ -141,6 +146,10 @@ def check(settings: Settings) -> None:
         choices, value = entry.metadata["choices"], getattr(settings, entry.name)
         if choices and value is not None and value not in choices:
             raise SettingError(f"{flag(entry.name)} is {value!r}: use one of {', '.join(choices)}.")
+    if settings.register and not settings.mlflow:
+        raise SettingError("--register needs --mlflow, the address of the registry.")
+    if settings.alias and not settings.register:
+        raise SettingError("--alias needs --register, the name of the model in the registry.")
     for name, (low, high) in LIMITS.items():
         value = getattr(settings, name)
         values = value if isinstance(value, tuple) else () if value is None else (value,)

@@ -93,3 +93,16 @@ def test_refusals(given: dict[str, Any], sentence: str) -> None:
     """A setting of a wrong type, out of bounds, or at odds with another is refused in one sentence."""
     with pytest.raises(SettingError, match=sentence):
         make({"target": "y", **given} if given else given)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"register": "a"}, "--register needs --mlflow"),
+        ({"mlflow": "sqlite:///x", "alias": "a"}, "--alias needs --register"),
+    ],
+)
+def test_the_registry_needs_an_address_and_a_name(values: dict[str, str], sentence: str) -> None:
+    """A name without a registry, or an alias without a name, is refused before anything is read."""
+    with pytest.raises(SettingError, match=sentence):
+        make({"target": "y", **values})

@@ -78,7 +78,15 @@ def _write(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-NOT_KEYED = ("models", "resume", "tensorboard", "version")  # settings that do not change a fit
+NOT_KEYED = (
+    "alias",
+    "mlflow",
+    "models",
+    "register",
+    "resume",
+    "tensorboard",
+    "version",
+)  # settings that do not change a fit
 
 
 def run_key(data: Dataset, settings: Settings) -> str:
