@@ -32,6 +32,7 @@ class Plan:
     shadows: Mapping[str, int] = field(default_factory=dict)
     shadow_share: float = 0.1
     refusals: tuple[Refusal, ...] = ()
+    unloaded: tuple[tuple[str, int | None], ...] = ()
 
     @classmethod
     def of(cls, served: Registry, shadow_share: float, generation: int = 1) -> "Plan":
@@ -66,7 +67,7 @@ class Plan:
     def serves_like(self, other: "Plan") -> bool:
         """Return whether callers would notice no difference."""
         return self.seals() == other.seals() and self == replace(
-            other, generation=self.generation, refusals=self.refusals, entries=self.entries
+            other, generation=self.generation, refusals=self.refusals, entries=self.entries, unloaded=self.unloaded
         )
 
     def as_json(self) -> bytes:
@@ -85,6 +86,7 @@ class Plan:
         content: dict[str, Any] = orjson.loads(raw)
         content["entries"] = tuple(Entry(*entry) for entry in content["entries"])
         content["refusals"] = tuple(Refusal(**refusal) for refusal in content["refusals"])
+        content["unloaded"] = tuple((name, version) for name, version in content["unloaded"])
         return cls(**content)
 
 

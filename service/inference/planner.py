@@ -53,6 +53,7 @@ class Planner:
         folders, refusals = scan(self._root)
         if served.entries and not folders:
             raise BundleError(f"{self._root} holds no bundle any more")
+        unloaded = tuple((folder.name, folder.version) for folder in folders if folder.name in wish.unloaded)
         folders = [folder for folder in folders if folder.name not in wish.unloaded]
         if wish.only is not None:
             folders = [folder for folder in folders if folder.name == wish.only]
@@ -77,6 +78,7 @@ class Planner:
             shadows,
             wish.shadow_share,
             tuple(draft.refusals),
+            unloaded,
         )
         if wish.only is not None:
             plan = _beside(plan, served, wish.only)

@@ -24,6 +24,7 @@ class Registry:
     defaults: Mapping[str, int] = field(default_factory=dict)  # the version that answers where none is named
     labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # name -> label -> version
     shadows: Mapping[str, int] = field(default_factory=dict)  # name -> version that is compared with the default one
+    unloaded: tuple[tuple[str, int | None], ...] = ()  # versions of models that a caller has unloaded
 
     @property
     def names(self) -> list[str]:
@@ -51,6 +52,7 @@ class Registry:
             visible(self.defaults),
             visible(self.labels),
             visible(self.shadows),
+            tuple(entry for entry in self.unloaded if is_visible(entry[0])),
         )
 
     def violated(self, name: str, version: int) -> "Registry":
@@ -134,7 +136,7 @@ def load(
     }
     shadows = {name: version for name, version in selection.shadows.items() if version in models.get(name, {})}
     of_models = {name: version for name, version in defaults.items() if version in models.get(name, {})}
-    return Registry(models, tuple(refusals), of_models, labels, shadows)
+    return Registry(models, tuple(refusals), of_models, labels, shadows=shadows)
 
 
 def check_pins(

@@ -7,7 +7,7 @@ reads what changed, makes a plan, and has its crew carry it out: load everywhere
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from batchproof.service.errors import BundleError, ServiceError, SettingError
@@ -116,7 +116,10 @@ class Reloader:
                 unloaded = frozenset()
             if order.kind == "unload":
                 unloaded |= {order.name}
-            return self._reload(order, unloaded)
+            error = self._reload(order, unloaded)
+            if error is not None and order.kind == "load":
+                self._note_refusals(order.name)
+            return error
         except (SettingError, BundleError) as error:
             return self._refused(None, str(error).rstrip("."), order)
 
@@ -142,6 +145,14 @@ class Reloader:
         self._unloaded = unloaded
         self._log_refusals(plan)
         return None
+
+    def _note_refusals(self, name: str) -> None:
+        """Have pages and indexes show why a model could not be loaded; what is served stays."""
+        wish = Wish(Selection.of(self._settings), self._settings.shadow_share, self._unloaded - {name}, name)
+        refused = self._planner.plan(wish, self._served).refusals
+        plan = replace(self._served, refusals=refused)
+        if plan != self._served and self._crew.load(plan, self._shelf) is None:
+            self._commit(plan)
 
     def _commit(self, plan: Plan) -> None:
         before, self._served = self._served, plan

@@ -137,7 +137,7 @@ def _registry(plan: Plan, deployments: Mapping[ModelKey, Deployment]) -> Registr
     models: dict[str, dict[int, Model]] = {}
     for key, deployment in deployments.items():
         models.setdefault(key.name, {})[key.version] = deployment.model
-    return Registry(models, plan.refusals, plan.defaults, plan.labels, plan.shadows)
+    return Registry(models, plan.refusals, plan.defaults, plan.labels, plan.shadows, plan.unloaded)
 
 
 @contextmanager

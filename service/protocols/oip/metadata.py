@@ -14,13 +14,14 @@ from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.decoder import labels_of
 from batchproof.service.inference.model import Model
+from batchproof.service.inference.registry import Registry
 from batchproof.service.protocols.interface import JSON, Answer, ServerInfo
 from batchproof.service.protocols.oip.inputs import MATRIX, datatype_of, takes_matrix
 from batchproof.service.protocols.oip.statistics import statistics
 
 EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "statistics", "batch_invariant")
 SHARED_MEMORY = ("systemsharedmemory", "cudasharedmemory", "xpusharedmemory")
-NOT_SERVED = "explicit model load / unload is not allowed: models are loaded when the service starts"
+NOT_SERVED = "explicit model load / unload is not allowed: the setting model_control is not explicit"
 
 
 def page(site: ServerInfo, method: str, path: str) -> Answer | None:
@@ -28,7 +29,7 @@ def page(site: ServerInfo, method: str, path: str) -> Answer | None:
     parts = tuple(path.strip("/").split("/")[1:])
     if parts == ("repository", "index"):
         _check_method(method, "POST")
-        return _json(_index(site))
+        return _json(index(site.registry))
     if parts[:2] == ("repository", "models") and parts[-1:] in (("load",), ("unload",)):
         _check_method(method, "POST")
         raise ServiceError(501, "not_served", NOT_SERVED)
@@ -177,17 +178,22 @@ def _config_type(datatype: str) -> str:
     return "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}"
 
 
-def _index(site: ServerInfo) -> list[dict[str, str]]:
+def index(registry: Registry, *, is_ready: bool = False) -> list[dict[str, str]]:
+    """Return name, version, state and reason of every version that is known; with `is_ready` of those that serve."""
     loaded = [
         {"name": name, "version": str(version), "state": "READY", "reason": ""}
-        for name, versions in site.registry.models.items()
+        for name, versions in registry.models.items()
         for version in sorted(versions)
     ]
     refused = [
         {"name": refusal.name, "version": str(refusal.version or ""), "state": "UNAVAILABLE", "reason": refusal.message}
-        for refusal in site.registry.refusals
+        for refusal in registry.refusals
     ]
-    return loaded + refused
+    unloaded = [
+        {"name": name, "version": str(version or ""), "state": "UNAVAILABLE", "reason": "unloaded"}
+        for name, version in registry.unloaded
+    ]
+    return loaded if is_ready else loaded + refused + unloaded
 
 
 def _check_method(method: str, wanted: str) -> None:

@@ -14,6 +14,11 @@ SERVICE = f"{PACKAGE}.GRPCInferenceService"
 
 NAMED = {"name": (1, "string"), "version": (2, "string")}
 TENSOR = {"name": (1, "string"), "datatype": (2, "string"), "shape": (3, "repeated int64")}
+REPOSITORY_MODEL = {
+    "repository_name": (1, "string"),
+    "model_name": (2, "string"),
+    "parameters": (3, "repeated RepositoryParameter"),
+}
 FIELDS: dict[str, dict[str, tuple[int, str]]] = {
     "CheckRequest": {"service": (1, "string")},  # of grpc.health.v1; names of messages are not on the wire
     "CheckResponse": {"status": (1, "int32")},  # an enumeration there, which is written alike
@@ -58,6 +63,20 @@ FIELDS: dict[str, dict[str, tuple[int, str]]] = {
         "contents": (5, "InferTensorContents"),
     },
     "InferRequestedOutputTensor": {"name": (1, "string"), "parameters": (2, "repeated Parameter")},
+    "RepositoryIndexRequest": {"repository_name": (1, "string"), "ready": (2, "bool")},
+    "ModelIndex": {**NAMED, "state": (3, "string"), "reason": (4, "string")},
+    "RepositoryIndexResponse": {"models": (1, "repeated ModelIndex")},
+    "ModelRepositoryParameter": {
+        "bool_param": (1, "bool"),
+        "int64_param": (2, "int64"),
+        "string_param": (3, "string"),
+        "bytes_param": (4, "bytes"),
+    },
+    "RepositoryParameter": {"key": (1, "string"), "value": (2, "ModelRepositoryParameter")},
+    "RepositoryModelLoadRequest": REPOSITORY_MODEL,
+    "RepositoryModelLoadResponse": {},
+    "RepositoryModelUnloadRequest": REPOSITORY_MODEL,
+    "RepositoryModelUnloadResponse": {},
     "ModelInferRequest": {
         "model_name": (1, "string"),
         "model_version": (2, "string"),
@@ -79,7 +98,10 @@ FIELDS: dict[str, dict[str, tuple[int, str]]] = {
 }
 
 
-CHOICE = "InferParameter"  # whose fields are one choice: an empty text or a 0 that was sent is there
+CHOICES = (
+    "InferParameter",
+    "ModelRepositoryParameter",
+)  # whose fields are one choice: an empty text or a 0 that was sent is there
 
 
 def classes() -> dict[str, Any]:
@@ -87,11 +109,11 @@ def classes() -> dict[str, Any]:
     file = descriptor_pb2.FileDescriptorProto(name="inference.proto", package=PACKAGE, syntax="proto3")
     for name, fields in FIELDS.items():
         message = file.message_type.add(name=name)
-        if name == CHOICE:
+        if name in CHOICES:
             message.oneof_decl.add(name="parameter_choice")
         for field_name, (number, kind) in fields.items():
             field = _add(message, field_name, number, kind)
-            if name == CHOICE:
+            if name in CHOICES:
                 field.oneof_index = 0
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)

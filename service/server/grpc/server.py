@@ -27,6 +27,7 @@ from batchproof.service.server.deployment import Deployment
 from batchproof.service.server.gate import Gate, RpcMethod
 from batchproof.service.server.grpc.health import HEALTH_SERVICE, HealthService
 from batchproof.service.server.grpc.messages import SERVICE, classes
+from batchproof.service.server.grpc.repository import RepositoryService
 from batchproof.service.server.grpc.tensors import Tensors
 from batchproof.service.server.tls import Tls
 
@@ -54,6 +55,7 @@ class RpcServer:
         self._gate = gate
         self._messages = classes()
         self._tensors: WeakKeyDictionary[Deployment, Tensors] = WeakKeyDictionary()
+        self._repository = RepositoryService(app, self._messages)
         self._health = HealthService(app, self._messages["CheckResponse"])
         self._handlers = {
             "ServerLive": self._server_live,
@@ -62,6 +64,9 @@ class RpcServer:
             "ServerMetadata": self._server_metadata,
             "ModelMetadata": self._model_metadata,
             "ModelInfer": self._infer,
+            "RepositoryIndex": self._repository.index,
+            "RepositoryModelLoad": self._repository.load,
+            "RepositoryModelUnload": self._repository.unload,
             "Check": self._health.check,
         }
         self._server = grpc.aio.server(

@@ -14,7 +14,7 @@ from batchproof.service import errors
 from batchproof.service.errors import ServiceError
 from batchproof.service.protocols.accept import preferred
 from batchproof.service.protocols.compression import ENCODING_HEADER, unpacked
-from batchproof.service.protocols.head import HEAD_KEY, ID_HEADER, RequestHead
+from batchproof.service.protocols.head import HEAD_KEY, ID_HEADER, SHORT_BODY_BYTES, RequestHead
 from batchproof.service.protocols.interface import Answer, ServerInfo
 from batchproof.service.server.app import App
 from batchproof.service.server.endpoint import PredictEndpoint
@@ -24,6 +24,7 @@ from batchproof.service.server.http.cors import PREFLIGHT
 from batchproof.service.server.http.health import health
 from batchproof.service.server.http.router import TARGET_KEY, Resolved, Router, without_slash
 from batchproof.service.server.http.rules import standard_gate
+from batchproof.service.server.repository_control import carry_out, order_of, parameters_of
 from batchproof.service.tables.streaming.body import GoneError
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
 from batchproof.service.tables.streaming.stream import BrokenOffError
@@ -82,11 +83,11 @@ class AsgiApp:
         try:
             if isinstance(target, TableEndpoint):
                 return {"rows": await target.answer(head, receive, send, cors)}
-            answer = self._page(head, target)
+            answer = await self._control(head, target, receive) or self._page(head, target)
         except ServiceError as error:
             await _send(send, self.router.failure(head, error, target), cors)
             return {"code": error.code}
-        except (GoneError, BrokenOffError):
+        except (GoneError, BrokenOffError, CallerGoneError):
             return {}
         extra_headers = cors if target.kind == "preflight" else [*cors, (ID_HEADER, head.request_id.encode())]
         if answer is None:
@@ -110,6 +111,15 @@ class AsgiApp:
         if answer is None:
             raise ServiceError(404, "not_found", f"There is nothing at {page.path}.")
         return answer
+
+    async def _control(self, head: RequestHead, page: Page, receive: Receive) -> Answer | None:
+        """Load or unload a model where the page is for that, and say so when it is done; raises ServiceError."""
+        order = order_of(page.path) if page.kind == "protocol" and head.method == "POST" else None
+        if order is None:
+            return None
+        parameters = parameters_of(await read_body(receive, SHORT_BODY_BYTES))
+        await carry_out(self.app, *order, parameters)
+        return Answer(200, (), b"")
 
     def _visible_to(self, head: RequestHead) -> ServerInfo:
         """Return what a protocol's pages may show this caller: the models of its grant."""
