@@ -106,22 +106,23 @@ class Reloader:
     def carry_out(self, order: Order) -> ServiceError | None:
         """Do what is ordered; returns why it was not done. What is served stays as it is then."""
         try:
-            if order.kind == "rescan":
-                self._take_settings()
-            if order.kind in ("rescan", "load"):
-                self._shelf.forget_faults()
-                self._logged.clear()
-            unloaded = self._unloaded - {order.name} if order.kind == "load" else self._unloaded
-            if order.kind == "rescan" and self._settings.model_control != "explicit":
-                unloaded = frozenset()
-            if order.kind == "unload":
-                unloaded |= {order.name}
-            error = self._reload(order, unloaded)
-            if error is not None and order.kind == "load":
-                self._note_refusals(order.name)
-            return error
+            return self._try(order)
         except (SettingError, BundleError) as error:
             return self._refused(None, str(error).rstrip("."), order)
+
+    def _try(self, order: Order) -> ServiceError | None:
+        if order.kind == "rescan":
+            self._take_settings()
+        if order.kind in ("rescan", "load"):
+            self._shelf.forget_faults()
+            self._logged.clear()
+        unloaded = self._unloaded - {order.name} if order.kind == "load" else self._unloaded
+        if order.kind == "unload":
+            unloaded |= {order.name}
+        error = self._reload(order, unloaded)
+        if error is not None and order.kind == "load":
+            self._note_refusals(order.name)
+        return error
 
     def _reload(self, order: Order, unloaded: frozenset[str]) -> ServiceError | None:
         tried: list[Plan] = []
