@@ -51,7 +51,7 @@ class Shelf:
                     continue
                 if seal not in (None, manifest.sha256):
                     why = (
-                        f"{place.folder} is another bundle than the one that answered: its seal is "
+                        f"{place.folder} is not the bundle that answered: its seal is "
                         f"{manifest.sha256[:12]}…, not {str(seal)[:12]}…"
                     )
                     continue

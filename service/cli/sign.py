@@ -68,7 +68,7 @@ def _key(keys: Any, path: Path) -> Any:
     try:
         return keys.read_private_key(path)
     except keys.PasswordNeededError:
-        given = os.environ.get(PASSWORD)
-        if given is None and not sys.stdin.isatty():
+        password = os.environ.get(PASSWORD)
+        if password is None and not sys.stdin.isatty():
             raise SettingError(f"{path} is encrypted: set {PASSWORD}") from None
-        return keys.read_private_key(path, (given or getpass.getpass(f"Password of {path}: ")).encode())
+        return keys.read_private_key(path, (password or getpass.getpass(f"Password of {path}: ")).encode())

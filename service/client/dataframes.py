@@ -58,9 +58,9 @@ def column(frame: Any, name: str, kind: str) -> ColumnValues:
 
 def extended(frame: Any, columns: Mapping[str, Any]) -> Any:
     """Return the frame with `columns` at its end; raises ValueError where it has such a column."""
-    taken = [name for name in columns if name in frame.columns]
-    if taken:
-        raise ValueError(f"the frame has a column {taken[0]!r} already; drop or rename it")
+    existing = [name for name in columns if name in frame.columns]
+    if existing:
+        raise ValueError(f"the frame has a column {existing[0]!r} already; drop or rename it")
     if _is_polars(frame):
         return frame.hstack(type(frame)(dict(columns)))
     return frame.assign(**columns)

@@ -59,23 +59,25 @@ def plan(features: int) -> Plan:
     return _all_sets(features) if features <= EXACT_FEATURES else _some_orders(features)
 
 
-def expand(made: Plan, arrays: Arrays, baseline: Arrays, signature: Signature) -> Arrays:
+def expand(run_plan: Plan, arrays: Arrays, baseline: Arrays, signature: Signature) -> Arrays:
     """Return every mixed row of every row, [rows * runs, ...], a row's own ones together; `baseline` has one row."""
     is_code = np.array([feature.kind == "categorical" for feature in signature.inputs])
     return Arrays(
-        _mixed(made.masks[:, ~is_code], arrays.numeric, baseline.numeric),
-        _mixed(made.masks[:, is_code], arrays.categorical, baseline.categorical),
+        _mixed(run_plan.masks[:, ~is_code], arrays.numeric, baseline.numeric),
+        _mixed(run_plan.masks[:, is_code], arrays.categorical, baseline.categorical),
     )
 
 
-def reduce(made: Plan, scores: np.ndarray) -> Contributions:
+def reduce(run_plan: Plan, scores: np.ndarray) -> Contributions:
     """Return the contributions, from the `scores` [rows * runs, outputs] of the expanded rows."""
-    values = scores.astype(np.float64).reshape(-1, made.runs, scores.shape[1])  # [rows, runs, outputs]
-    marginal = values[:, made.steps[..., 1]] - values[:, made.steps[..., 0]]  # [rows, estimates, features, outputs]
+    values = scores.astype(np.float64).reshape(-1, run_plan.runs, scores.shape[1])  # [rows, runs, outputs]
+    marginal = (
+        values[:, run_plan.steps[..., 1]] - values[:, run_plan.steps[..., 0]]
+    )  # [rows, estimates, features, outputs]
     total = np.zeros((len(values), *marginal.shape[2:]))
-    for estimate, weight in enumerate(made.weights):  # one after another: NumPy's sum picks its own order
+    for estimate, weight in enumerate(run_plan.weights):  # one after another: NumPy's sum picks its own order
         total += marginal[:, estimate] * weight[:, None]
-    return Contributions(total, _standard_errors(made, marginal, total), values[:, -1], values[:, 0])
+    return Contributions(total, _standard_errors(run_plan, marginal, total), values[:, -1], values[:, 0])
 
 
 def centred(scores: np.ndarray) -> np.ndarray:
@@ -91,11 +93,11 @@ def centred(scores: np.ndarray) -> np.ndarray:
     return difference
 
 
-def _mixed(masks: np.ndarray, own: np.ndarray | None, baseline: np.ndarray | None) -> np.ndarray | None:
-    if own is None or baseline is None:
+def _mixed(masks: np.ndarray, values: np.ndarray | None, baseline: np.ndarray | None) -> np.ndarray | None:
+    if values is None or baseline is None:
         return None
-    mixed = np.where(masks[None, :, :], own[:, None, :], baseline[None, :, :])  # [rows, runs, columns]
-    return np.ascontiguousarray(mixed.reshape(-1, own.shape[1]))
+    mixed = np.where(masks[None, :, :], values[:, None, :], baseline[None, :, :])  # [rows, runs, columns]
+    return np.ascontiguousarray(mixed.reshape(-1, values.shape[1]))
 
 
 def _all_sets(features: int) -> Plan:
@@ -114,7 +116,7 @@ def _all_sets(features: int) -> Plan:
 def _some_orders(features: int) -> Plan:
     random = np.random.default_rng(SEED)
     forward = [random.permutation(features) for _ in range(ORDER_PAIRS)]
-    orders = [order for one in forward for order in (one, one[::-1])]
+    orders = [order for permutation in forward for order in (permutation, permutation[::-1])]
     masks = [np.zeros(features, bool)]
     last = 1 + len(orders) * (features - 1)  # every order ends in the row itself: one run serves them all
     steps = np.zeros((len(orders), features, 2), np.int64)
@@ -122,16 +124,16 @@ def _some_orders(features: int) -> Plan:
         runs = [0, *range(1 + number * (features - 1), 1 + (number + 1) * (features - 1)), last]
         for feature, step in zip(order, pairwise(runs), strict=True):
             steps[number, feature] = step
-        masks += [np.isin(np.arange(features), order[:taken]) for taken in range(1, features)]
+        masks += [np.isin(np.arange(features), order[:replaced]) for replaced in range(1, features)]
     masks.append(np.ones(features, bool))
     weights = np.full((len(orders), features), 1.0 / len(orders))
     return Plan(np.stack(masks), steps, weights, is_exact=False)
 
 
-def _standard_errors(made: Plan, marginal: np.ndarray, mean: np.ndarray) -> np.ndarray:
+def _standard_errors(run_plan: Plan, marginal: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """Return the standard error of the mean over pairs of orders; an order and its reverse are one observation."""
     errors = np.zeros_like(mean)
-    if made.is_exact:
+    if run_plan.is_exact:
         return errors
     for pair in range(ORDER_PAIRS):
         errors += ((marginal[:, 2 * pair] + marginal[:, 2 * pair + 1]) / 2 - mean) ** 2

@@ -76,12 +76,12 @@ def _one_by_one(feature: Feature, values: Sequence[Any]) -> np.ndarray:
     known: dict[Any, float] = {}  # texts repeat themselves
     encoded = np.empty(len(values), dtype=np.float64)
     for row, value in enumerate(values):
-        found = known.get(value) if type(value) is str else None
-        if found is None:
-            found = _encode(feature, codes, row, value)
+        number = known.get(value) if type(value) is str else None
+        if number is None:
+            number = _encode(feature, codes, row, value)
             if type(value) is str:
-                known[value] = found
-        encoded[row] = found
+                known[value] = number
+        encoded[row] = number
     return encoded
 
 

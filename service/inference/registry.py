@@ -91,11 +91,11 @@ def take_snapshot(
 
     def take(folder: BundleFolder) -> int | None:
         try:
-            taken = bundles[folder.folder] = read(folder, limits, trust)
+            read_bundle = bundles[folder.folder] = read(folder, limits, trust)
         except BundleError as error:
             faults[folder.folder] = str(error)
             return None
-        return taken.manifest.version
+        return read_bundle.manifest.version
 
     (selection or Selection()).walk(folders, take)
     return Snapshot(folders, refusals, bundles, faults)
@@ -151,13 +151,13 @@ def check_pins(
 
 def read(folder: BundleFolder, limits: bundle.Limits | None = None, trust: TrustPolicy | None = None) -> Bundle:
     """Return the bundle in a folder; raises BundleError, also where it is not what its path says."""
-    found = bundle.read(folder.folder, limits, trust)
-    named = (found.manifest.name, found.manifest.version)
+    read_bundle = bundle.read(folder.folder, limits, trust)
+    named = (read_bundle.manifest.name, read_bundle.manifest.version)
     if folder.version is not None and named != (folder.name, folder.version):
         raise BundleError(
             f"bundle.json says {named[0]} version {named[1]}, but its folder says {folder.name} version {folder.version}"
         )
-    return found
+    return read_bundle
 
 
 def absent(registry: Registry, name: str, version: int | None = None) -> ServiceError:

@@ -22,17 +22,17 @@ def advice(texts: Texts) -> list[str]:
 def _on_numbers(texts: Texts) -> list[str]:
     words = {level for level in texts.levels if number_rules.stray_words([level])}
     others = [level for level in texts.levels if level not in words]
-    found = number_rules.number_rule(others, texts.options.rule) if others else None
-    if found is None:
+    candidate = number_rules.number_rule(others, texts.options.rule) if others else None
+    if candidate is None:
         return _on_stray_numbers(texts)
-    if not found[1]:
+    if not candidate[1]:
         example = next(level for level in others if any(sign in level for sign in ",."))
         sentence = (
             "its values are numbers with a separator that may stand for decimals or thousands, such as "
             f"{example[:SHOWN]!r}, and are read as text; --thousands , or --decimal , says which"
         )
         return [sentence]
-    numbers = number_rules.numbers(others, found[0])
+    numbers = number_rules.numbers(others, candidate[0])
     strays = [level for level, number in zip(others, numbers, strict=True) if number is None]
     if strays:
         return _on_strays(texts, strays, "numbers")
@@ -53,8 +53,8 @@ def _on_stray_numbers(texts: Texts) -> list[str]:
     for strays in (without, [level for level, number in zip(texts.levels, plain, strict=True) if number is None]):
         unread = set(strays)
         others = [level for level in texts.levels if level not in unread]
-        found = number_rules.number_rule(others, texts.options.rule) if others and strays else None
-        if found is not None and found[1] and None not in number_rules.numbers(others, found[0]):
+        candidate = number_rules.number_rule(others, texts.options.rule) if others and strays else None
+        if candidate is not None and candidate[1] and None not in number_rules.numbers(others, candidate[0]):
             return _on_strays(texts, strays, "numbers")
     return []
 

@@ -85,8 +85,8 @@ def _plain_numbers(texts: Texts, wanted: Kind | None) -> Reading | None:
         rule = rule_of(texts)
         values = _values(texts, texts.feature("numeric", "boolean", rule))
         return Reading("numeric", "boolean", rule, values=values)
-    given = {"decimal": options.decimal or ".", "thousands": options.thousands or ""}
-    for separators in (given, {}) if options.decimal or options.thousands else ({},):
+    chosen = {"decimal": options.decimal or ".", "thousands": options.thousands or ""}
+    for separators in (chosen, {}) if options.decimal or options.thousands else ({},):
         infinite = {level for level in stripped if _is_infinite(level)}
         rule = rule_of(texts, **separators, **({"missing": (*options.missing, *INFINITE)} if infinite else {}))
         values = _values(texts, texts.feature("numeric", "float", rule))
@@ -137,10 +137,10 @@ def _ruled_numbers(texts: Texts, wanted: Kind | None) -> Reading | None:
     words = {level for level in texts.levels if number_rules.stray_words([level])}
     others = [level for level in texts.levels if level not in words]
     base = options.rule.model_copy(update={"decimal": options.decimal or ".", "thousands": options.thousands or ""})
-    found = number_rules.number_rule(others, base) if others else None
-    if found is None or not (found[1] or wanted == "numeric"):
+    candidate = number_rules.number_rule(others, base) if others else None
+    if candidate is None or not (candidate[1] or wanted == "numeric"):
         return None
-    rule = found[0].model_copy(update={"missing": (*options.missing, *_stripped(words))})
+    rule = candidate[0].model_copy(update={"missing": (*options.missing, *_stripped(words))})
     values = _values(texts, texts.feature("numeric", "float", rule))
     if values is None:
         return None

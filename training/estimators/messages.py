@@ -25,4 +25,4 @@ def named() -> Iterator[None]:
 def spoken(message: str) -> str:
     """Return a message about flags as one about parameters; names in quotes stay as they are."""
     message = NO_PARAMETER.sub("", message)
-    return FLAG.sub(lambda found: PARAMETERS.get(found[0], found[0]), message)
+    return FLAG.sub(lambda match: PARAMETERS.get(match[0], match[0]), message)

@@ -29,8 +29,8 @@ class WriteError(Exception):
 def next_version(models: Path, name: str) -> int:
     """Return one more than the newest version of the model `name`."""
     folder = models / name
-    taken = [int(child.name) for child in folder.iterdir() if child.name.isdecimal()] if folder.is_dir() else []
-    return max(taken, default=0) + 1
+    versions = [int(child.name) for child in folder.iterdir() if child.name.isdecimal()] if folder.is_dir() else []
+    return max(versions, default=0) + 1
 
 
 def check_writable(folder: Path) -> None:

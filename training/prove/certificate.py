@@ -27,7 +27,7 @@ def certificate(
         "claim": CLAIM,
         "sha256": sha256,
         "operators": {
-            kind: {op: count for (of, op), count in sorted(counts.items()) if of == kind}
+            kind: {op: count for (operator_kind, op), count in sorted(counts.items()) if operator_kind == kind}
             for kind in ("elementwise", "movement", "order_free")
         },
         "sums": [obligation.as_dict() for obligation in obligations],

@@ -96,7 +96,7 @@ def certified_key(
 ) -> tuple[PublicKey, str, tuple[CertifiedName, ...]]:
     """Return the key of a certificate that a trusted root vouches for now, its subject and its names; raises BundleError."""
     try:
-        own, *others = [x509.load_der_x509_certificate(der) for der in chain]
+        leaf, *issuers = [x509.load_der_x509_certificate(der) for der in chain]
         verifier = (
             verification.PolicyBuilder()
             .store(verification.Store(list(roots)))
@@ -104,10 +104,10 @@ def certified_key(
             .extension_policies(ca_policy=_issuers(), ee_policy=verification.ExtensionPolicy.permit_all())
             .build_client_verifier()
         )
-        verifier.verify(own, others)
-        key = own.public_key()
-        may_sign = _may_sign(own)
-        names = tuple(_names(own))
+        verifier.verify(leaf, issuers)
+        key = leaf.public_key()
+        may_sign = _may_sign(leaf)
+        names = tuple(_names(leaf))
     except verification.VerificationError as error:
         raise BundleError(f"the signer's certificate is not trusted: {error}") from error
     except (ValueError, UnsupportedAlgorithm) as error:

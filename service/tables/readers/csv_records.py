@@ -159,15 +159,15 @@ def _split(file: BinaryIO) -> Iterator[bytes]:
 
 def _head(lines: Iterator[str]) -> list[str]:
     """Take the lines to the end of the first record that is not blank: a name in quotes may have several."""
-    taken: list[str] = []
+    head_lines: list[str] = []
     characters, opening = 0, ""
     for line in lines:
-        taken.append(line)
+        head_lines.append(line)
         characters += len(line)
         opening = '"' if UNCLOSED.search(_bare(opening + line)) else ""  # of the quote that continues in the next line
         if characters > HEAD_CHARACTERS or (line.strip("\r\n") and not opening):
             break
-    return taken
+    return head_lines
 
 
 def _bare(head: str) -> str:

@@ -39,8 +39,8 @@ class LinesBlock:
         arrays = self._table.fast(self._lines) if self._lines else None
         if arrays is not None and self._table.are_distinct(self._lines):
             return Read(arrays, range(self.rows), ())
-        found, self._unreadable = self._table.precise(self._lines)
-        return found
+        result, self._unreadable = self._table.precise(self._lines)
+        return result
 
     def place(self, row: int) -> tuple[str, int]:
         """Return the row's line."""
@@ -109,8 +109,8 @@ class LinesTable:
         encoded = self.reading.encoder.encode_rows(rows, None, None)
         numbers = frozenset(problem.row or 0 for problem in broken)
         problems = [problem for problem in encoded.errors if problem.row not in numbers]
-        found = Read(encoded.arrays, encoded.kept, sorted([*problems, *broken], key=lambda one: one.row or 0))
-        return found, numbers
+        result = Read(encoded.arrays, encoded.kept, sorted([*problems, *broken], key=lambda problem: problem.row or 0))
+        return result, numbers
 
     def are_distinct(self, lines: Sequence[bytes]) -> bool:
         """Return whether no line that the fast reading took, an object with every feature, has a key twice.

@@ -107,10 +107,10 @@ class ColumnarWriter:
     def write(self, answered: Answered) -> bytes:
         """Return the bytes of one more batch, as far as the format has them ready."""
         columns = self._added.arrays(answered)
-        own = answered.block.batch() if self._appends else None
+        table = answered.block.batch() if self._appends else None
         if self._writer is None:
-            self._begin([] if own is None else list(own.schema))
-        arrays = [*([] if own is None else own.columns), *columns]
+            self._begin([] if table is None else list(table.schema))
+        arrays = [*([] if table is None else table.columns), *columns]
         self._add(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
         return self._drain.take()
 
@@ -136,9 +136,9 @@ class ColumnarWriter:
             self._writer.write_table(pa.Table.from_batches(self._waiting, self._schema))
             self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
 
-    def _begin(self, own: list[pa.Field]) -> None:
-        self._added.check([field.name for field in own])
-        self._schema = pa.schema([*own, *self._added.fields])
+    def _begin(self, table_fields: list[pa.Field]) -> None:
+        self._added.check([field.name for field in table_fields])
+        self._schema = pa.schema([*table_fields, *self._added.fields])
         self._writer = _opened(pa.PythonFile(self._drain, mode="w"), self._schema, self._format)
 
 

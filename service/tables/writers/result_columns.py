@@ -61,21 +61,21 @@ class ResultColumns:
         )
 
     def _check(self, start: str, names: Collection[str], added: Sequence[str]) -> None:
-        taken = next((name for name in added if name in names), None)
-        if taken is not None:
+        existing = next((name for name in added if name in names), None)
+        if existing is not None:
             rename, alone = self._ways_out
             raise invalid_table(
-                f"{start} {taken!r} already; {rename} renames the added ones, {alone} leaves out those of the table."
+                f"{start} {existing!r} already; {rename} renames the added ones, {alone} leaves out those of the table."
             )
 
     def cells(self, answered: Answered) -> list[list[str]]:
         """Return the added columns of each row as text: numbers in the shortest digits of their float32."""
         width = len(self.names)
-        found = self._good_cells(answered.outputs) if len(answered.kept) else []
+        good_rows = self._good_cells(answered.outputs) if len(answered.kept) else []
         if len(answered.kept) == answered.block.rows:
-            return [[*row, ""] for row in found] if self.has_errors else found
+            return [[*row, ""] for row in good_rows] if self.has_errors else good_rows
         cells = [[""] * width for _ in range(answered.block.rows)]
-        for row, good in zip(answered.kept, found, strict=True):
+        for row, good in zip(answered.kept, good_rows, strict=True):
             cells[row][: len(good)] = good
         for row, sentence in sentences(answered.problems).items():
             cells[row][-1] = sentence
@@ -93,11 +93,11 @@ class ResultColumns:
 
 def sentences(problems: Sequence[Problem]) -> dict[int, str]:
     """Return what is wrong with each bad row."""
-    found: dict[int, list[str]] = {}
+    by_row: dict[int, list[str]] = {}
     for problem in problems:
         where = "" if problem.feature is None else f"feature {problem.feature!r}: "
-        found.setdefault(problem.row or 0, []).append(where + problem.message)
-    return {row: "; ".join(messages[:MESSAGES]) for row, messages in found.items()}
+        by_row.setdefault(problem.row or 0, []).append(where + problem.message)
+    return {row: "; ".join(messages[:MESSAGES]) for row, messages in by_row.items()}
 
 
 def details(block: Block, problems: Sequence[Problem]) -> list[dict[str, Any]]:
@@ -123,5 +123,5 @@ def _more(problems: int, parameters: Parameters) -> str:
     """Return where the other problems can be seen: in the details of the answer, or by running the command again."""
     if not parameters.are_flags:
         return f" ({problems} more in details.)" if problems else ""
-    found = f" {problems} more were found;" if problems else ""
-    return f"{found} {parameters.spelled('on_error', 'row')} answers the good rows and says what is wrong with the bad ones."
+    count = f" {problems} more were found;" if problems else ""
+    return f"{count} {parameters.spelled('on_error', 'row')} answers the good rows and says what is wrong with the bad ones."

@@ -85,11 +85,11 @@ class LinesWriter:
         texts = prediction_texts(self._text, answered)
         if not self._appends:
             return b"".join([text + b"\n" for text in texts])
-        own = answered.block.lines()
-        self._check(answered.block, own)
+        lines = answered.block.lines()
+        self._check(answered.block, lines)
         bad = sentences(answered.problems)
         parts = []
-        for row, (line, text) in enumerate(zip(own, texts, strict=True)):
+        for row, (line, text) in enumerate(zip(lines, texts, strict=True)):
             key, value = (self._error, text[9:-1]) if row in bad else (self._prediction, text)  # inside {"error":…}
             parts += [line[:-1], key if len(line) > 2 else key[1:], value, b"}\n"]
         return b"".join(parts)
@@ -139,13 +139,13 @@ class JsonWriter:
 
 def prediction_texts(text: PredictionText, answered: Answered) -> Sequence[bytes]:
     """Return each row's prediction, or its error, as JSON."""
-    found = text.each(answered.outputs) if len(answered.kept) else []
+    good_texts = text.each(answered.outputs) if len(answered.kept) else []
     if not answered.problems:
-        return found
+        return good_texts
     texts = [b""] * answered.block.rows
-    for row, good in zip(answered.kept, found, strict=True):
+    for row, good in zip(answered.kept, good_texts, strict=True):
         texts[row] = good
     for row, sentence in sentences(answered.problems).items():
-        own = details(answered.block, [problem for problem in answered.problems if problem.row == row])
-        texts[row] = orjson.dumps({"error": {"code": "invalid_row", "message": sentence, "details": own}})
+        row_details = details(answered.block, [problem for problem in answered.problems if problem.row == row])
+        texts[row] = orjson.dumps({"error": {"code": "invalid_row", "message": sentence, "details": row_details}})
     return texts
