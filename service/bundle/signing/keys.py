@@ -116,7 +116,7 @@ def certified_key(
         raise BundleError("the signer's certificate must have a key of the curve P-256, P-384 or P-521")
     if not may_sign:
         raise BundleError("the signer's certificate is not for signing: it needs digitalSignature or codeSigning")
-    return key, subject(own), names
+    return key, subject(leaf), names
 
 
 def der(certificate: x509.Certificate) -> bytes:
