@@ -17,6 +17,7 @@ from batchproof.service import platforms, setting_sources
 from batchproof.service.errors import SettingError
 from batchproof.service.setting_sources import FILE_NAME, read_environment, read_file
 from batchproof.service.setting_texts import bounds_of, sentence
+from batchproof.service.settings_drift import DriftSettings
 from batchproof.service.settings_journal import JournalSettings
 
 PIN = re.compile(r"newest(:[1-9][0-9]{0,3})?|all|[1-9][0-9]{0,17}(\+[1-9][0-9]{0,17})*")
@@ -25,7 +26,7 @@ RUN_ROWS = 512  # most rows of one engine run where no setting says otherwise
 
 
 class ServingSettings(BaseModel):
-    """All of them but the journal's."""
+    """All of them but those of the journal and of drift."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -252,7 +253,7 @@ class ServingSettings(BaseModel):
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-class Settings(JournalSettings, ServingSettings):
+class Settings(DriftSettings, JournalSettings, ServingSettings):
     """What one service process was started with."""
 
 

@@ -3,14 +3,18 @@
 import json
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from batchproof.service.server.http import prometheus as exposition
 from tests.bundles import make_bundle
+from tests.drifting import observed
 from tests.live import live
 
 METRIC = re.compile(r"\bbatchproof_[a-z_]+")
@@ -28,10 +32,16 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         for body in ({"rows": [row]}, {"rows": [[]]}):
             httpx.post(f"{server.url}/predict", json=body)
         found: dict[str, set[str]] = {}
-        for family in text_string_to_metric_families(httpx.get(f"{server.url}/metrics").text):
-            for sample in family.samples:
-                found.setdefault(sample.name, set()).update(sample.labels)
+        texts = (httpx.get(f"{server.url}/metrics").text, drifted())
+    for family in chain(*map(text_string_to_metric_families, texts)):
+        for sample in family.samples:
+            found.setdefault(sample.name, set()).update(sample.labels)
     return found
+
+
+def drifted() -> str:
+    """Return the metrics of a model whose last hour drifted."""
+    return exposition.text({}, [], {("flowers", "1"): observed()}).decode()
 
 
 @pytest.fixture
@@ -54,6 +64,20 @@ def test_every_query_asks_for_a_metric_that_exists(dashboard: dict[str, Any], sa
     asked = {name for query in queries(dashboard) for name in METRIC.findall(query)}
     assert asked <= set(samples)
     assert len(asked) > 8
+
+
+def test_alert_rules_ask_for_metrics_and_labels_that_exist(root: Path, samples: dict[str, set[str]]) -> None:
+    """A rule on a metric or a label that is not there would never tell."""
+    content = yaml.safe_load((root / "deploy" / "prometheus" / "batchproof.rules.yml").read_text())
+    rules = content["groups"][0]["rules"]
+    for rule in rules:
+        names = METRIC.findall(rule["expr"])
+        assert set(names) <= set(samples)
+        for name, selector in SELECTOR.findall(rule["expr"]):
+            assert set(re.findall(r"([a-z_]+)\s*(?:=~|!~|!=|=)", selector)) <= samples[name]
+        labels = set(re.findall(r"\$labels\.(\w+)", str(rule["annotations"])))
+        assert labels <= set().union(*(samples[name] for name in names)), rule["alert"]
+    assert len(rules) >= 5
 
 
 def test_every_selector_uses_labels_that_exist(dashboard: dict[str, Any], samples: dict[str, set[str]]) -> None:

@@ -59,6 +59,12 @@ class WindowReport:
         """The features that drifted, the farthest first; the target stands for the prediction."""
         return list(dict.fromkeys(one.feature for one in self.drifted))
 
+    def foremost(self, most: int) -> list[Change]:
+        """Return at most so many figures: all of them, or those nearest to their thresholds and beyond."""
+        if len(self.changes) <= most:
+            return list(self.changes)
+        return sorted(self.changes, key=lambda one: -one.excess)[:most]
+
     def as_dict(self) -> dict[str, Any]:
         """Return everything for JSON."""
         figures = [one.as_dict() for one in self.changes]

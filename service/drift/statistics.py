@@ -25,8 +25,9 @@ Hence, where X2 stays below its point T, and with the smallest pooled share r_mi
 
     PSI <= T / N * g(sqrt(T / (N r_min))).
 
-Cells in which fewer than 2 T rows are expected are counted together, so that the factor g is at most 1.74; with many rows
-it is 1. Half a row is added to each cell, so that an empty one has a logarithm; it only makes PSI smaller.
+Cells in which fewer than 2 T rows are expected are joined with others, so that the factor g is at most 1.74; with many rows
+it is 1. Where that leaves one cell only, the greatest cell is compared with the rest: their share has exact points
+(below), and the threshold is the greater PSI of the two. Half a row is added to each cell, so that an empty one has a logarithm; it only makes PSI smaller.
 
 **Shares.** x of n rows against y of m: given x + y, and no change, x is hypergeometric whatever the share is (Fisher's
 exact test, 1935). The point is the largest x whose upper tail is above alpha. Of the tail's terms, each is smaller
@@ -67,7 +68,7 @@ class Figure(NamedTuple):
 
 
 def stability(training: np.ndarray, window: np.ndarray, alpha: float) -> Figure | None:
-    """Return the PSI of counts [cells] int64; None where the rows are too few to tell two cells apart."""
+    """Return the PSI of counts [cells] int64; None where a sample has no row."""
     m, n = int(training.sum()), int(window.sum())
     if not m or not n:
         return None
@@ -76,27 +77,57 @@ def stability(training: np.ndarray, window: np.ndarray, alpha: float) -> Figure 
     groups = _groups(training * (effective / m), MIN_EXPECTED_FACTOR * point)
     cells = int(groups.max()) + 1
     if cells < 2:
-        return None
+        return _stability_of_two(training, window, alpha)
     before = np.bincount(groups, training, cells)
     after = np.bincount(groups, window, cells)
-    p = (before + PRIOR_ROWS) / (m + cells * PRIOR_ROWS)
-    q = (after + PRIOR_ROWS) / (n + cells * PRIOR_ROWS)
     point = chi_square_point(cells - 1, alpha)
     least = effective * float(((before + after) / (n + m)).min())
     deviation = min(math.sqrt(point / least), MAX_DEVIATION)
     bound = -math.log1p(-deviation) / deviation
-    return Figure(float(((q - p) * np.log(q / p)).sum()), point * bound / effective)
+    return Figure(_psi(before, after), point * bound / effective)
+
+
+def _psi(training: np.ndarray, window: np.ndarray) -> float:
+    cells = len(training)
+    p = (training + PRIOR_ROWS) / (training.sum() + cells * PRIOR_ROWS)
+    q = (window + PRIOR_ROWS) / (window.sum() + cells * PRIOR_ROWS)
+    return float(((q - p) * np.log(q / p)).sum())
+
+
+def _stability_of_two(training: np.ndarray, window: np.ndarray, alpha: float) -> Figure:
+    """Return the PSI of the greatest cell and all others together, with the PSI at the exact points of their share.
+
+    Any cell may be the greatest, by chance too, so each of them has its part of `alpha`.
+    """
+    alpha /= 2 * len(training)  # two sides for each cell
+    most = int(training.argmax())
+    before, after = (np.array([counts[most], counts.sum() - counts[most]]) for counts in (training, window))
+    m, n, y = int(before.sum()), int(after.sum()), int(before[1])
+    high = most_by_chance(n, y, m, alpha)
+    low = n - most_by_chance(n, m - y, m, alpha)
+    threshold = max(_psi(before, np.array([n - x, x])) for x in (low, high))
+    return Figure(_psi(before, after), threshold)
 
 
 def _groups(expected: np.ndarray, least: float) -> np.ndarray:
-    """Return the group of each cell [cells] int64: small cells share one, which holds at least `least` rows if it can."""
-    order = np.argsort(-expected, kind="stable")  # the greatest first
-    alone = int((expected >= least).sum())
-    while 0 < alone < len(order) and expected[order[alone:]].sum() < least:
-        alone -= 1
-    groups = np.full(len(expected), alone, np.int64)
-    groups[order[:alone]] = np.arange(alone)
-    return groups
+    """Return the group of each cell [cells] int64: each has at least `least` expected rows, or there is one only.
+
+    A cell with enough rows is a group of its own. The others are joined in their order, so that neighbours stay together;
+    what is left over joins the group before it.
+    """
+    groups = np.zeros(len(expected), np.int64)
+    small = np.flatnonzero(expected < least)
+    alone = np.flatnonzero(expected >= least)
+    groups[alone] = np.arange(len(alone))
+    number, gathered = len(alone), 0.0
+    for cell in small:
+        groups[cell] = number
+        gathered += expected[cell]
+        if gathered >= least:
+            number, gathered = number + 1, 0.0
+    if number == len(alone) and len(alone):  # the small cells are too few for a group: they join the smallest other one
+        groups[small] = groups[alone[np.argmin(expected[alone])]]
+    return np.minimum(groups, max(number - 1, 0))
 
 
 @lru_cache(4096)

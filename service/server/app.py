@@ -126,7 +126,8 @@ class App:
         callers = self.authorization.counts() if self.authorization else {}
         journal = {"journal": self.journal.counts()} if self.journal else {}
         reloads = {"reloads": self.reload_counts.snapshot()} if self.reload_counts else {}
-        return {"models": models, "callers": callers, "now": now, **journal, **reloads}
+        drift = self.shared.drift.counts()
+        return {"models": models, "callers": callers, "now": now, **journal, **reloads, "drift": drift}
 
     @property
     def is_stuck(self) -> bool:

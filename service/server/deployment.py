@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from batchproof.service import errors
+from batchproof.service.drift.collector import DriftCollector
 from batchproof.service.errors import EngineError
 from batchproof.service.inference.admission import Admission
 from batchproof.service.inference.batcher import Batcher
@@ -56,6 +57,7 @@ class Shared:
         self.protocols = tuple(protocols)
         self.on_violation = on_violation
         self.journal = journal
+        self.drift = DriftCollector(settings.drift_share, (settings.drift_short_s, settings.drift_long_s))
         self.limits = Limits(settings.max_rows, settings.error_limit, settings.max_body_bytes)
         self.admission = Admission(settings.queue_rows)
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="run")
@@ -69,6 +71,7 @@ class Shared:
         self.executor.shutdown(wait=True, cancel_futures=True)
         self.table_executor.shutdown(wait=True, cancel_futures=True)
         self.table_reader.close()
+        self.drift.close()
         if self.journal is not None:
             self.journal.close(self.settings.drain_s)
 
@@ -230,6 +233,7 @@ def _endpoints(model: Model, parts: _Parts, label: str) -> dict[str, PredictEndp
             shared.settings.timeout_s,
             is_logged=shared.settings.access_log,
             journal=parts.journal,
+            drift=shared.drift.of(model.manifest, model.bundle.reference),
         )
         for protocol in shared.protocols
     }
@@ -245,6 +249,7 @@ def _table(model: Model, parts: _Parts, label: str) -> TableEndpoint:
         shared.settings.error_limit,
         shared.table_reader,
         parts.journal,
+        shared.drift.of(model.manifest, model.bundle.reference),
     )
     return TableEndpoint(model, workers, shared.table_slots, bounds, label)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from batchproof.service.drift.collector import ModelDrift
 from batchproof.service.errors import ServiceError
 from batchproof.service.inference.admission import Ticket
 from batchproof.service.inference.batcher import Batcher
@@ -28,6 +29,7 @@ class PredictEndpoint:
     __slots__ = (
         "_batcher",
         "_codec",
+        "_drift",
         "_is_logged",
         "_journal",
         "_rows_a_byte",
@@ -37,7 +39,7 @@ class PredictEndpoint:
         "protocol",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts that an endpoint joins, the optional ones by name
         self,
         key: ModelKey,
         protocol: WireProtocol,
@@ -48,15 +50,17 @@ class PredictEndpoint:
         *,
         is_logged: bool = False,
         journal: ModelJournal | None = None,
+        drift: ModelDrift | None = None,
     ) -> None:
         """Join the parts; `timeout_s` is the deadline of requests that name none, and the most that one may name.
 
-        With `is_logged` every request gets a line in the log, and a `journal` keeps every answer.
+        With `is_logged` every request gets a line in the log, a `journal` keeps every answer, and `drift` counts rows.
         """
         self.key = key
         self.protocol = protocol
         self._is_logged = is_logged
         self._journal = journal
+        self._drift = drift
         self._codec = codec
         self._batcher = batcher
         self._tally = tally
@@ -93,6 +97,8 @@ class PredictEndpoint:
                 encoding_s = time.perf_counter()
                 answer = self._codec.encode(call, decoded, outputs)
                 rows = decoded.rows - decoded.added
+                if self._drift is not None:
+                    self._drift.offer(decoded.arrays, outputs, rows)
                 if journal is not None and journal.holds and rows:
                     send = partial(self._send, answer, head, rows, encoding_s, started_s, reply)
                     release = partial(self._release, ticket, send, head, started_s, reply)

@@ -10,6 +10,7 @@ from batchproof.service.features.arrays import Arrays
 from batchproof.service.inference.admission import Admission, Ticket
 from batchproof.service.metrics import Counters, Flow, ModelCounts, ModelKey, Tally, add, as_plain, models_of
 from batchproof.service.server.http import prometheus as exposition
+from tests.drifting import observed
 
 FLOWERS = ModelKey("flowers", 1)
 
@@ -119,9 +120,25 @@ def test_the_text_has_every_count() -> None:
         assert line in text.splitlines()
 
 
+def test_drift_is_shown_beside_its_thresholds() -> None:
+    """Each figure of the last window has its threshold under the same labels, and a window without one has none."""
+    text = exposition.text(add([counts()]), MODELS, {("flowers", "1"): observed()}).decode()
+    for line in (
+        'batchproof_drift_rows_total{model="flowers",outcome="counted",version="1"} 1241.0',
+        'batchproof_drift_rows_total{model="flowers",outcome="skipped",version="1"} 30.0',
+        'batchproof_drift_window_rows{model="flowers",version="1",window="1h"} 1234.0',
+        'batchproof_drifted_features{model="flowers",version="1",window="1h"} 1.0',
+        'batchproof_drift{feature="island",kind="unseen",model="flowers",version="1",window="1h"} 0.25',
+        'batchproof_drift_threshold{feature="island",kind="unseen",model="flowers",version="1",window="1h"} 0.125',
+        'batchproof_drift{feature="colour",kind="prediction",model="flowers",version="1",window="1h"} 0.5',
+    ):
+        assert line in text.splitlines()
+    assert 'window="1d"' not in text
+
+
 def test_the_page_names_exactly_the_metrics_that_exist(root: Path) -> None:
     """docs/metrics.md has every family and no other."""
-    text = exposition.text(add([counts()]), MODELS).decode()
+    text = exposition.text(add([counts()]), MODELS, {("flowers", "1"): observed()}).decode()
     families = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
     page = (root / "docs" / "metrics.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `(batchproof_\w+)`", page, re.MULTILINE)) == families

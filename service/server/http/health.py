@@ -56,5 +56,12 @@ def metrics(app: App) -> Answer:
         for name, versions in app.registry.models.items()
         for version, model in versions.items()
     ]
-    body = prometheus.text(app.counters.total(), models)
+    total = app.counters.total()
+    drift = {
+        (name, str(version)): observed
+        for name, versions in app.registry.models.items()
+        for version, model in versions.items()
+        if (observed := app.shared.drift.observed(model.manifest, total)) is not None
+    }
+    body = prometheus.text(total, models, drift)
     return Answer(200, ((b"content-type", prometheus.CONTENT_TYPE),), body)

@@ -13,11 +13,13 @@ from prometheus_client.core import (
     Metric,
 )
 
+from batchproof.service.drift.collector import Observed
 from batchproof.service.metrics import EVENTS, ROWS, SECONDS, ModelCounts, models_of
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 MODEL = ("model", "version")
 Models = Mapping[tuple[str, str], ModelCounts]  # by the labels MODEL
+DRIFT_SERIES = 100  # figures of one window of one model, at most
 STAGES = ("decode", "queue", "run", "encode")
 
 
@@ -43,12 +45,52 @@ class _Collector:
         yield from _reloads(self._total.get("reloads", {}))
 
 
-def text(total: dict[str, Any], models: Sequence[dict[str, str]]) -> bytes:
-    """Return the exposition of `total` counts and of the `models` that are served."""
+def text(
+    total: dict[str, Any],
+    models: Sequence[dict[str, str]],
+    drift: Mapping[tuple[str, str], Observed] | None = None,
+) -> bytes:
+    """Return the exposition of `total` counts, of the `models` that are served, and of their drift."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(total))
+    registry.register(_Drift(drift or {}))
     registry.register(_Models(models))
     return generate_latest(registry)
+
+
+class _Drift:
+    """Rows counted to find drift, and what the last windows that ended say."""
+
+    def __init__(self, models: Mapping[tuple[str, str], Observed]) -> None:
+        self._models = models
+
+    def collect(self) -> Iterator[Metric]:
+        if not self._models:
+            return
+        rows = CounterMetricFamily("batchproof_drift_rows", "Rows for drift by outcome.", labels=(*MODEL, "outcome"))
+        window_rows = GaugeMetricFamily(
+            "batchproof_drift_window_rows", "Rows of the last window.", labels=(*MODEL, "window")
+        )
+        drifted = GaugeMetricFamily(
+            "batchproof_drifted_features", "Features that drifted in the last window.", labels=(*MODEL, "window")
+        )
+        labels = (*MODEL, "feature", "kind", "window")
+        values = GaugeMetricFamily("batchproof_drift", "A figure of change in the last window.", labels=labels)
+        points = GaugeMetricFamily("batchproof_drift_threshold", "What it passes by chance only.", labels=labels)
+        for key, observed in self._models.items():
+            rows.add_metric([*key, "counted"], observed.counted_rows)
+            rows.add_metric([*key, "skipped"], observed.skipped_rows)
+            for window in observed.windows:
+                if (report := window.report) is None:
+                    continue
+                window_rows.add_metric([*key, window.name], report.rows)
+                if report.changes:
+                    drifted.add_metric([*key, window.name], len(report.drifted_names))
+                for change in report.foremost(DRIFT_SERIES):
+                    labelled = [*key, change.feature, change.kind, window.name]
+                    values.add_metric(labelled, change.figure.value)
+                    points.add_metric(labelled, change.figure.threshold)
+        yield from (rows, window_rows, drifted, values, points)
 
 
 class _Models:

@@ -38,6 +38,7 @@ class ModelDetail(ModelSummary):
     metrics: dict[str, Any]
     provenance: dict[str, Any]
     verification: dict[str, Any] | None
+    drift: dict[str, Any] | None
     example: dict[str, Any]
 
 
@@ -107,11 +108,13 @@ def detail(service: App, model: Model) -> dict[str, Any]:
     """Return everything that the page of one model says."""
     manifest = model.manifest
     verification = model.verification
+    observed = service.shared.drift.observed(manifest, service.counters.total())
     return {
         **summary(service, model),
         "signature": manifest.signature,
         "metrics": manifest.metrics,
         "provenance": manifest.provenance,
         "verification": verification.as_dict() if verification else None,
+        "drift": observed.as_dict() if observed else None,
         "example": {"rows": [row(model)]},
     }

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from batchproof.service.drift.collector import ModelDrift
 from batchproof.service.errors import ServiceError
 from batchproof.service.inference import async_run as awaiting
 from batchproof.service.inference.batcher import Batcher
@@ -39,6 +40,7 @@ class TableWorkers(NamedTuple):
     error_limit: int  # how many bad rows a refusal lists
     remote: RemoteReader
     journal: ModelJournal | None = None
+    drift: ModelDrift | None = None
 
     async def step(self, make: Callable[[], Any]) -> Any:
         """Run in a thread."""
@@ -133,6 +135,8 @@ class Stream:
         if rows:
             run = awaiting.run_patiently if self._rows else awaiting.run  # a full queue refuses what has not begun
             outputs = await run(self._shop.batcher, read.arrays, rows, self._call.timeout_s)
+            if self._shop.drift is not None:
+                self._shop.drift.offer(read.arrays, outputs, rows)
             if self._journal is not None:
                 places = [self._read_rows + row for row in read.kept]
                 await self._journal.kept(self._call, ROUTE, read.arrays, rows, outputs, places)

@@ -51,7 +51,14 @@ def test_a_share_that_is_certain_cannot_drift() -> None:
 
 @pytest.mark.parametrize("n, m", [(1000, 240), (1000, 20_000), (20_000, 20_000)])
 @pytest.mark.parametrize(
-    "shares", [[0.1] * 10, [0.02, 0.98], [0.9, 0.05, 0.03, 0.01, 0.01], [0.5, 0.3, 0.1, 0.05, 0.03, 0.01, 0.005, 0.005]]
+    "shares",
+    [
+        [0.1] * 10,
+        [0.02, 0.98],
+        [0.999, 0.001],
+        [0.9, 0.05, 0.03, 0.01, 0.01],
+        [0.5, 0.3, 0.1, 0.05, 0.03, 0.01, 0.005, 0.005],
+    ],
 )
 def test_stability_passes_its_point_by_chance_as_seldom_as_stated(shares: list[float], n: int, m: int) -> None:
     """Of 20 000 pairs of samples of one population, at most 1 in 100 is beyond the point of 1 in 100."""
@@ -84,8 +91,16 @@ def test_shifted_shares_are_found() -> None:
     assert figure.is_drift
 
 
+def test_what_training_never_saw_is_found() -> None:
+    """A column that was constant in training drifts when other values come, and not by chance."""
+    training = np.array([5000, 0, 0])
+    for rows, is_drift in ((0, False), (1, False), (30, True), (1000, True)):
+        figure = stability(training, np.array([1000 - rows, rows, 0]), 1e-5)
+        assert figure is not None
+        assert figure.is_drift is is_drift
+
+
 def test_too_few_rows_have_no_figure() -> None:
-    """Where no two cells can be told apart, or a sample is empty, there is no figure instead of a wrong one."""
-    assert stability(np.array([5, 5]), np.array([500, 500]), 1e-3) is None
+    """Where a sample is empty there is no figure instead of a wrong one."""
     assert stability(np.array([0, 0]), np.array([1, 1]), 1e-3) is None
     assert share(0, 0, 1, 10, 1e-3) is None
