@@ -34,38 +34,40 @@ class ServingSettings(BaseModel):
     versions: str = Field(
         "newest",
         pattern=r"^(newest(:[1-9][0-9]{0,3})?|all)$",
-        description="versions of a model to serve: the newest, so many of the newest (newest:2), or all",
+        description="versions of each model to serve: the newest, the newest N (newest:2), or all",
     )
     pins: dict[str, int | str] = Field(
         {},
-        description="single models' versions in place of `versions`, as NAME=WHICH with commas between: 3 or 3+4 serves "
-        "these alone; newest, newest:2 and all as above",
+        description="versions of single models instead of `versions`, as NAME=WHICH separated by commas: 3 or 3+4 serves "
+        "only these; newest, newest:2 and all mean the same as above",
     )
     labels: dict[str, int] = Field(
         {},
-        description="names for versions, as MODEL.LABEL=VERSION with commas between: penguins.stable=3 answers at "
+        description="names for versions, as MODEL.LABEL=VERSION separated by commas: penguins.stable=3 answers at "
         "/models/penguins/labels/stable/predict",
     )
     shadow: dict[str, int] = Field(
         {},
-        description="versions that run beside the served one to be compared with it, as MODEL=VERSION; no caller sees them",
+        description="versions that run in comparison with the served one, as MODEL=VERSION; callers do not see them",
     )
-    shadow_share: float = Field(0.1, gt=0, le=1, description="share of the batches that a version of `shadow` runs too")
+    shadow_share: float = Field(
+        0.1, gt=0, le=1, description="share of the batches that the versions of `shadow` also run"
+    )
     model_control: Literal["none", "poll", "explicit"] = Field(
         "none",
-        description="what changes the served models: only SIGHUP, which counts in every mode; a look at the models folder "
-        "every poll_s; or callers' load and unload",
+        description="what changes the served models, in addition to SIGHUP: nothing; a check of the models folder every poll_s; "
+        "or load and unload requests of callers",
     )
     poll_s: float = Field(
         15.0,
         ge=0.1,
         le=86400,
-        description="time between two looks at the models folder",
+        description="time between two checks of the models folder",
         json_schema_extra={"unit": "s"},
     )
-    default_model: str = Field("", description="the model that plain /predict answers for; empty: the only one")
-    host: str = Field("127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 for every one")
-    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    default_model: str = Field("", description="the model that /predict uses; empty: the only model")
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0: every address")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0: any free port")
     grpc_port: int = Field(0, ge=0, le=65535, description="port of the Open Inference Protocol over gRPC; 0: none")
     root_path: str = Field("", pattern=r"^(/[^\s/?#]+)*$", description="path prefix that a proxy forwards, such as /ml")
     workers: int = Field(1, ge=1, le=256, description="processes; each has its own session")
@@ -73,19 +75,19 @@ class ServingSettings(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where models run")
     invariance: Literal["require", "tile", "report"] = Field(
         "require",
-        description="bits that do not depend on the batch: require them, padding runs to tiles of one size where that "
-        "is needed and refusing a model where it does not help; always tile; or only report",
+        description="bits that do not depend on the batch: require them (if needed with runs padded to one size; a model for "
+        "which that does not help is refused); tile: always pad; or only report",
     )
     audit_every: int = Field(
         1000,
         ge=0,
         le=1_000_000_000,
-        description="one run in this many has one row run again alone and compared bit for bit; 0: none",
+        description="audit one batch in this many: one of its rows runs again on its own and is compared bit for bit; 0: none",
         json_schema_extra={"unit": "runs"},
     )
     audit_folder: str = Field(
         "",
-        description="folder for the records of violations, rows included; empty: one of this user under the temporary",
+        description="folder for the records of violations, which include rows; empty: a folder of this user in the temporary folder",
     )
     max_body_bytes: int = Field(
         32 << 20, ge=1024, le=1 << 32, description="largest request body", json_schema_extra={"unit": "bytes"}
@@ -97,17 +99,17 @@ class ServingSettings(BaseModel):
         1 << 30,
         ge=1024,
         le=1 << 44,
-        description="largest table that is streamed, packed or unpacked",
+        description="largest table, compressed or decompressed",
         json_schema_extra={"unit": "bytes"},
     )
     table_requests: int = Field(
-        8, ge=1, le=256, description="most tables that one worker answers at a time; beyond it requests get 429"
+        8, ge=1, le=256, description="most tables that one worker answers at the same time; beyond it requests get 429"
     )
     table_memory_bytes: int = Field(
         1 << 30,
         ge=64 << 20,
         le=1 << 44,
-        description="most memory that the process which reads one Parquet table of a caller may take",
+        description="most memory for the process that reads one Parquet table of a caller",
         json_schema_extra={"unit": "bytes"},
     )
     queue_rows: int = Field(
@@ -125,19 +127,19 @@ class ServingSettings(BaseModel):
         2 << 30,
         ge=64 << 20,
         le=1 << 44,
-        description="most memory that loading and verifying a bundle may take in its trial, a child process that bundles "
-        "pass whose graph does not bound its own cost",
+        description="most memory for loading and verifying a bundle in a child process, which is done first if its graph does "
+        "not bound its own cost",
         json_schema_extra={"unit": "bytes"},
     )
     load_timeout_s: float = Field(
-        20.0, gt=0, le=3600, description="most time that the same trial may take", json_schema_extra={"unit": "s"}
+        20.0, gt=0, le=3600, description="most time for the same child process", json_schema_extra={"unit": "s"}
     )
     inline_s: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="longest run of one request, as estimated from earlier runs, that stays on the event loop instead of "
-        "the worker thread; 0 chooses by the cores",
+        description="longest run of one request, estimated from earlier runs, on the event loop; longer runs go to the worker "
+        "thread. 0: depends on the number of cores",
         json_schema_extra={"unit": "s"},
     )
     batch_wait_s: float = Field(
@@ -147,37 +149,37 @@ class ServingSettings(BaseModel):
         10.0,
         gt=0,
         le=3600,
-        description="deadline of a request that names none in X-Request-Timeout-S, and the most it may name",
+        description="deadline of a request without X-Request-Timeout-S, and the largest value of that header",
         json_schema_extra={"unit": "s"},
     )
     read_timeout_s: float = Field(
         30.0,
         gt=0,
         le=3600,
-        description="time for a request's headers and body to arrive; beyond it 408. A table has as long as it goes on",
+        description="time for a request's headers and body to arrive; beyond it 408. A table may take longer while it continues to arrive",
         json_schema_extra={"unit": "s"},
     )
     drain_s: float = Field(
         20.0,
         ge=0,
         le=3600,
-        description="time for admitted rows to be answered at a stop",
+        description="time to answer admitted rows when the service stops",
         json_schema_extra={"unit": "s"},
     )
     stop_delay_s: float = Field(
         0.0,
         ge=0,
         le=3600,
-        description="time from SIGTERM until connections are refused, for load balancers to look elsewhere: not ready, "
-        "and every answer closes its connection; the project's image has 5",
+        description="time from SIGTERM until connections are refused, for load balancers to notice: the service is not ready, "
+        "and every answer closes its connection; 5 in the project's image",
         json_schema_extra={"unit": "s"},
     )
     heartbeat_s: float = Field(
         5.0,
         ge=1,
         le=3600,
-        description="time without a sign of life after which one of several workers is killed and replaced; timeout_s "
-        "where that is shorter, but at least 1 s",
+        description="time without a heartbeat after which one of several workers is killed and replaced; timeout_s "
+        "if that is shorter, but at least 1 s",
         json_schema_extra={"unit": "s"},
     )
     error_limit: int = Field(20, ge=1, le=10_000, description="most faults that one refusal lists")
@@ -187,7 +189,7 @@ class ServingSettings(BaseModel):
     )
     access_log: bool = Field(False, description="one line for each request")
     allowed_origins: tuple[str, ...] = Field(
-        (), description="browser origins that may call, such as https://example.org, with commas between; * for all"
+        (), description="browser origins that may call, such as https://example.org, separated by commas; *: all"
     )
     keys_file: str = Field(
         "", description="file of callers' keys, read again when it changes; empty: everybody may call"
@@ -196,33 +198,33 @@ class ServingSettings(BaseModel):
         (),
         description="what needs no key: the API's pages (docs), the metrics, the descriptions and reports of models (models)",
     )
-    jwt_issuer: str = Field("", description="issuer of the tokens (JWT) that count beside keys; empty: none does")
+    jwt_issuer: str = Field("", description="issuer of tokens (JWT) that are accepted in addition to keys; empty: none")
     jwt_audience: str = Field("", description="audience that a token must name")
     jwt_keys: str = Field("", description="file or https address of the issuer's public keys (JWKS)")
     allowed_hosts: tuple[str, ...] = Field(
         (),
         description="host names that requests may name in Host, such as models.example.org or *.example.org; empty: the "
-        "address it listens on and localhost where that is the loopback, else every name",
+        "address it listens on and localhost if that is the loopback address, otherwise every name",
     )
     tls_cert: str = Field("", description="PEM file of the server's certificate and its chain; empty: plain HTTP")
     tls_key: str = Field("", description="PEM file of the certificate's private key")
     tls_client_ca: str = Field("", description="PEM file of the authorities whose client certificates are accepted")
     tls_client: Literal["ask", "require"] = Field(
         "ask",
-        description="with tls_client_ca: ask callers for a certificate, or refuse connections of those that have none",
+        description="with tls_client_ca: ask callers for a certificate, or refuse connections without one",
     )
     signatures: Literal["off", "warn", "require"] = Field(
         "off",
         description="whether bundles must be signed: not checked; served with a warning; or refused without a valid "
         "signature of a trusted signer",
     )
-    trusted_keys: tuple[str, ...] = Field((), description="PEM files of public keys whose signatures count")
+    trusted_keys: tuple[str, ...] = Field((), description="PEM files of public keys whose signatures are accepted")
     trusted_ca: tuple[str, ...] = Field(
-        (), description="PEM files of certificate authorities whose signers' signatures count"
+        (), description="PEM files of certificate authorities whose signers are accepted"
     )
     trusted_subjects: tuple[str, ...] = Field(
         (),
-        description="names of certificates that count, such as *@example.org; empty: every name that trusted_ca certified",
+        description="names of certificates that are accepted, such as *@example.org; empty: every name that trusted_ca certified",
     )
     metrics_folder: str = Field("", description="folder for the workers' shared counters; empty: a temporary one")
 

@@ -8,20 +8,20 @@ from pydantic import BaseModel, Field, field_validator
 class JournalSettings(BaseModel):
     """What is kept of each answer, where, and for how long."""
 
-    journal: str = Field("", description="folder of the journal, in which every answer is kept; empty: none is")
+    journal: str = Field("", description="folder of the journal, which records every answer; empty: no journal")
     journal_full: Literal["drop", "refuse"] = Field(
         "drop",
-        description="what happens where the journal's disk is full or too slow: answers leave and their rows are dropped and "
-        "counted; or no answer leaves that is not written, and its caller gets 503",
+        description="what happens if the journal's disk is full or too slow: answers are sent, and their rows are dropped and "
+        "counted; or an answer that cannot be written is not sent, and its caller gets 503",
     )
     journal_share: float = Field(
-        1.0, gt=0, le=1, description="share of the requests that the journal keeps, drawn at random"
+        1.0, gt=0, le=1, description="share of the requests that the journal records, chosen at random"
     )
     journal_leave_out: tuple[str, ...] = Field(
-        (), description="features that the journal does not keep, with commas between"
+        (), description="features that the journal does not record, separated by commas"
     )
     journal_hash: tuple[str, ...] = Field(
-        (), description="features of which the journal keeps a keyed hash in place of the value, with commas between"
+        (), description="features for which the journal records a keyed hash instead of the value, separated by commas"
     )
     journal_hash_key: str = Field("", description="file of the secret key of those hashes, at least 16 bytes")
     journal_segment_bytes: int = Field(
@@ -32,7 +32,7 @@ class JournalSettings(BaseModel):
         json_schema_extra={"unit": "bytes"},
     )
     journal_segment_s: float = Field(
-        3600.0, ge=1, le=86400 * 366, description="age at which it is", json_schema_extra={"unit": "s"}
+        3600.0, ge=1, le=86400 * 366, description="age at which a segment is finished", json_schema_extra={"unit": "s"}
     )
     journal_keep_s: float = Field(
         0.0,
@@ -43,8 +43,8 @@ class JournalSettings(BaseModel):
     )
     journal_sync: Literal["never", "batch"] = Field(
         "never",
-        description="when rows are forced to the disk: when the system does it, which a crash of the service survives; or "
-        "after each batch that is written, which a loss of power survives too",
+        description="when rows are forced to the disk: by the system, so that rows survive a crash of the service; or "
+        "after each batch, so that they also survive a loss of power",
     )
     journal_key: str = Field("", description="PEM file of the private key that signs finished segments")
 

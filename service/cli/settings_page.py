@@ -7,20 +7,20 @@ from batchproof.service.settings import Settings
 
 INTRODUCTION = f"""# Settings
 
-Every setting of `batchproof serve`. A value is taken from its flag, else from its environment name, else from the
-settings file (TOML, `--settings FILE` or `{FILE_NAME}`), else the default stands. `batchproof settings` prints what is
-in force and where each value came from. A wrong value, an unknown name in the file or an unknown `{PREFIX}…` name in
-the environment stops the start with one sentence and exit code 2; whatever else keeps the service from starting (an
-address in use, no engine) ends it with exit code 3.
+Every setting of `batchproof serve`. The first of these that sets a value wins: the flag, the environment variable, the
+settings file (TOML, `--settings FILE` or `{FILE_NAME}`), the default. `batchproof settings` prints each current value
+and where it came from. A wrong value, an unknown name in the file or an unknown environment variable `{PREFIX}…` stops
+the start with one sentence and exit code 2. If the service cannot start for another reason (an address in use, no
+engine), the exit code is 3.
 
 | setting | default | takes | unit | meaning |
 |---|---|---|---|---|
 """
 CLOSING = """
-The flag of a setting is its name with hyphens: `--max-rows 1000`. The environment name is in capitals:
-`BATCHPROOF_MAX_ROWS=1000`. In the file it is itself: `max_rows = 1000`.
+The flag of a setting is its name with hyphens: `--max-rows 1000`. The environment variable is in capitals:
+`BATCHPROOF_MAX_ROWS=1000`. The name in the file is the setting's own: `max_rows = 1000`.
 
-This page is written by `batchproof settings --markdown`; a test holds it to the code.
+This page is written by `batchproof settings --markdown`; a test compares it with the code.
 """
 
 

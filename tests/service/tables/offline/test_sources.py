@@ -91,7 +91,7 @@ def test_a_folder_without_tables_and_packed_answers_are_refused(
     plain.write_bytes(lines())
     for source, target, sentence in (
         (tmp_path, tmp_path / "o.csv", "is a folder; a table is a file"),
-        (plain, tmp_path / "o.csv.gz", "is packed; answers are not"),
+        (plain, tmp_path / "o.csv.gz", "is compressed, and answers are written uncompressed"),
         (plain, tmp_path / "o.txt", "names no separator; answers that are tables end in .csv"),
     ):
         assert main(["predict", str(model), str(source), str(target)]) == 2
