@@ -15,7 +15,7 @@ PROMISE_TESTS := tests/service/bundle tests/service/features tests/service/infer
 PROMISE_LESS := tests/service/bundle/test_fuzz.py::test_every_bit_of_a_graph_is_read_or_refused
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test test-clusters quick check coverage browser docs image bench bench-quality bench-train decisions lock clean
+.PHONY: help serve train test test-clusters quick check coverage programs docs image bench bench-quality bench-train decisions lock clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 - /p' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ train: $(ENV)/ready ## Train on examples/penguins.csv into trained/ (MODELS=)
 	$(ENV)/bin/batchproof-train examples/penguins.csv --target species --widths 64,64 --arithmetic exact --models $(or $(MODELS),$(TRAINED))
 
 # Tests run side by side, one thread each: two test processes with two compute threads each would fight for two cores.
-test: check browser ## Run lint, types, import boundaries and every test
+test: check programs ## Run lint, types, import boundaries and every test
 	$(PYTEST)
 
 test-clusters: $(CLUSTERS_ENV)/ready ## Run the tests of scoring on real Spark, Ray and Dask (needs Java)
@@ -48,8 +48,8 @@ coverage: $(ENV)/ready ## Measure that tests run every line of the rooms that ho
 	$(ENV)/bin/python -m coverage combine --quiet
 	$(ENV)/bin/python -m coverage report --show-missing --skip-covered --include="$(PROMISE)" --fail-under=100
 
-browser: ## Install Chromium for the browser tests, where apt and root are there
-	@bash tests/browser.sh
+programs: ## Install Chromium, HAProxy and nginx for the tests that drive them, where apt and root are there
+	@bash tests/programs.sh
 
 docs: $(DOCS_ENV)/ready ## Build the documentation as a site into build/site
 	$(DOCS_ENV)/bin/python docs/site/build.py

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser import Browser, command_of
+from tests.programs import Browser, command_of
 
 ROOT = Path(__file__).resolve().parents[1]
 # Files of seconds, and folders: they train, serve, build, send thousands of random bodies or drive a browser. `make quick` leaves
@@ -70,5 +70,5 @@ def penguins_bundle(root: Path) -> Path:
 
 @pytest.fixture
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
-    """Return Chromium; see tests/browser.py for a machine that has none."""
+    """Return Chromium; see tests/programs.py for a machine that has none."""
     return Browser(command_of(), tmp_path_factory.mktemp("profile"))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser import command_of
 from tests.conftest import SLOW
+from tests.programs import command_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted([*(ROOT / "service").rglob("*.py"), *(ROOT / "training").rglob("*.py")])
@@ -77,13 +77,13 @@ def test_slow_tests_are_there() -> None:
 
 
 def test_only_browser_tests_may_be_skipped() -> None:
-    """No helper of the tests skips but tests/browser.py, for a machine without Chromium, and CI demands that too."""
+    """No helper of the tests skips but tests/programs.py, for a machine without Chromium, and CI demands that too."""
     skips = [
         path for path in (ROOT / "tests").rglob("*.py") if re.search(r"pytest\.skip\(|importorskip", path.read_text())
     ]
 
-    assert [path for path in skips if path != Path(__file__)] == [ROOT / "tests" / "browser.py"]
-    assert "BROWSER_TESTS=required" in (ROOT / ".ci" / "run").read_text()
+    assert [path for path in skips if path != Path(__file__)] == [ROOT / "tests" / "programs.py"]
+    assert "TEST_PROGRAMS=required" in (ROOT / ".ci" / "run").read_text()
 
 
 @pytest.mark.parametrize(("demanded", "outcome"), [("", pytest.skip.Exception), ("required", pytest.fail.Exception)])
@@ -91,8 +91,8 @@ def test_a_missing_browser_skips_or_fails(
     monkeypatch: pytest.MonkeyPatch, demanded: str, outcome: type[BaseException]
 ) -> None:
     """Without Chromium a browser test is skipped with the way to run it; where it is demanded, it fails."""
-    monkeypatch.setenv("BROWSER_TESTS", demanded)
-    with pytest.raises(outcome, match="make browser"):
+    monkeypatch.setenv("TEST_PROGRAMS", demanded)
+    with pytest.raises(outcome, match="make programs"):
         command_of(["no-such-browser"])
 
 

@@ -20,6 +20,7 @@ import pytest
 
 from tests.bundles import make_bundle
 from tests.live import ROOT, free_port
+from tests.programs import command_of
 
 ROW = {"length_mm": 40.5, "island": "Oslo", "count": 3, "seen": None, "adult": True, "grade": 1, "owned": None}
 BODY = json.dumps({"rows": [ROW]})
@@ -94,7 +95,7 @@ listen front
 {servers}
 """
     )
-    return ["/usr/sbin/haproxy", "-db", "-f", str(file)]
+    return [command_of(["haproxy"]), "-db", "-f", str(file)]
 
 
 def nginx(folder: Path, port: int, instances: list[Instance]) -> list[str]:
@@ -125,7 +126,7 @@ http {{
 }}
 """
     )
-    return ["/usr/sbin/nginx", "-c", str(file), "-e", str(folder / "error.log")]
+    return [command_of(["nginx"]), "-c", str(file), "-e", str(folder / "error.log")]
 
 
 @contextmanager

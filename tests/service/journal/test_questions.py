@@ -24,8 +24,8 @@ from batchproof.service.journal.chain import Options
 from batchproof.service.journal.entries import Entry, Source
 from batchproof.service.journal.values import shown
 from batchproof.service.journal.writer import Journal
-from tests.browser import Browser, command_of
 from tests.bundles import INPUTS, make_bundle, random_rows, reseal, signature_of
+from tests.programs import Browser, command_of
 
 ROWS = random_rows(signature_of(), 60, seed=3)
 FEWER = [*INPUTS[1:5], {**INPUTS[5], "categories": ["2", "77"]}, INPUTS[6]]  # other categories, one feature fewer

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from batchproof.training.estimators.estimator import BatchNormMLPClassifier, BatchNormMLPRegressor
-from tests.browser import Browser
+from tests.programs import Browser
 
 EVIL = '<script>document.title="owned"</script>'
 QUOTE = "\"'><img src=x onerror=alert(1)>"

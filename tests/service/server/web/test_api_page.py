@@ -4,8 +4,8 @@ import html
 import re
 from pathlib import Path
 
-from tests.browser import Browser
 from tests.live import live
+from tests.programs import Browser
 
 
 def test_the_page_reads_as_prose(browser: Browser, penguins_bundle: Path) -> None:
