@@ -17,6 +17,7 @@ import orjson
 
 STARTUP_FAILED = 3  # exit code: the service could not start; a supervisor does not try again
 USAGE = 2  # exit code: a wrong setting or argument
+UNFORESEEN = "internal_error"  # the code of a refusal whose cause the event unforeseen_error describes
 NO_NUMBER = re.compile(r"(NaN|Infinity|nan|inf)\b")
 
 
@@ -89,9 +90,17 @@ class FeatureError(Exception):
     """Columns that do not fit the signature: the sentence names the row and the feature."""
 
 
+NAME_CHARACTERS = 200  # of a caller's name that are compared with known ones and repeated in a sentence
+
+
+def short(name: str) -> str:
+    """Return a name of the caller's as sentences repeat it: comparing and writing it takes time for each character."""
+    return name[:NAME_CHARACTERS]
+
+
 def closest(wanted: str, known: Sequence[str]) -> str | None:
     """Return the known name that is most similar to `wanted`; None where none is similar."""
-    return next(iter(get_close_matches(wanted, known, n=1)), None)
+    return next(iter(get_close_matches(short(wanted), known, n=1)), None)
 
 
 def nearest(wanted: str, known: Sequence[str], spelled: Callable[[str], str] = str) -> str:
@@ -191,6 +200,32 @@ def too_slow(timeout_s: float) -> ServiceError:
     return ServiceError(
         408, "request_timeout", f"The request's headers and body did not arrive within {timeout_s:g} s."
     )
+
+
+def broken_http(why: str) -> ServiceError:
+    """Return 400: what came on a connection is not a request that can be answered."""
+    return ServiceError(400, "broken_http", f"The request cannot be read: {why}.")
+
+
+def url_too_long(limit_bytes: int) -> ServiceError:
+    """Return 414: the request line does not end within the limit."""
+    return ServiceError(
+        414, "url_too_long", f"The URL is longer than the limit of {limit_bytes} bytes for a request's head."
+    )
+
+
+def head_too_large(limit_bytes: int, limit_headers: int) -> ServiceError:
+    """Return 431: the headers or trailers are too long or too many."""
+    return ServiceError(
+        431,
+        "head_too_large",
+        f"The headers or trailers go beyond the limit of {limit_bytes} bytes and {limit_headers} headers.",
+    )
+
+
+def internal() -> ServiceError:
+    """Return 500 for what nothing in this program foresees; the cause is in the log, never in the answer."""
+    return ServiceError(500, "internal_error", "The service failed on this request; its log has the cause.")
 
 
 def no_disk_space(error: OSError) -> ServiceError:

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from batchproof.service import platforms, setting_sources
 from batchproof.service.errors import SettingError
 from batchproof.service.setting_sources import FILE_NAME, read_environment, read_file
 from batchproof.service.setting_texts import bounds_of, sentence
+from batchproof.service.settings_bounds import BoundsSettings
 from batchproof.service.settings_drift import DriftSettings
 from batchproof.service.settings_journal import JournalSettings
 
@@ -25,7 +26,7 @@ LABEL = re.compile(r"[^./]+(\.[^./]+)*\.[A-Za-z0-9_-]{1,64}")
 RUN_ROWS = 512  # most rows of one engine run where no setting says otherwise
 
 
-class ServingSettings(BaseModel):
+class ServingSettings(BoundsSettings):
     """All of them but those of the journal and of drift."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -89,19 +90,6 @@ class ServingSettings(BaseModel):
         "",
         description="folder for the records of violations, which include rows; empty: a folder of this user in the temporary folder",
     )
-    max_body_bytes: int = Field(
-        32 << 20, ge=1024, le=1 << 32, description="largest request body", json_schema_extra={"unit": "bytes"}
-    )
-    max_rows: int = Field(
-        100_000, ge=1, le=10_000_000, description="most rows of one request", json_schema_extra={"unit": "rows"}
-    )
-    max_table_bytes: int = Field(
-        1 << 30,
-        ge=1024,
-        le=1 << 44,
-        description="largest table, compressed or decompressed",
-        json_schema_extra={"unit": "bytes"},
-    )
     table_requests: int = Field(
         8, ge=1, le=256, description="most tables that one worker answers at the same time; beyond it requests get 429"
     )
@@ -150,13 +138,6 @@ class ServingSettings(BaseModel):
         gt=0,
         le=3600,
         description="deadline of a request without X-Request-Timeout-S, and the largest value of that header",
-        json_schema_extra={"unit": "s"},
-    )
-    read_timeout_s: float = Field(
-        30.0,
-        gt=0,
-        le=3600,
-        description="time for a request's headers and body to arrive; beyond it 408. A table may take longer while it continues to arrive",
         json_schema_extra={"unit": "s"},
     )
     drain_s: float = Field(

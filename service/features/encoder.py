@@ -14,6 +14,7 @@ from batchproof.service.features.arrays import Arrays, split
 from batchproof.service.features.values import InvalidValueError, code_of, number_of
 
 DEFAULT_ERRORS = 20
+DETAILED_ERRORS = 1000  # of all rows together, where each bad row is told its own
 NAME_CHARACTERS = 200  # of an unknown name that are repeated to the caller
 LISTED_NAMES = 10  # of features that one sentence names
 
@@ -50,15 +51,17 @@ class Encoder:
     ) -> Encoded:
         """Encode rows that are objects {feature: value}, or lists in the order of `columns` or of the signature.
 
-        All problems are collected, up to `limit` (None: every one); a row with a problem is left out of the arrays.
+        All problems are collected, up to `limit`; a row with a problem is left out of the arrays. With `limit` None every
+        bad row has its problem: beyond DETAILED_ERRORS in all, its first one only.
         """
         errors: list[Problem] = []
         if columns is not None and (problem := self._column_problem(columns)):
             return Encoded(self._arrays([]), [], [problem], truncated=False)
         kept: list[int] = []
         encoded: list[list[float]] = []
+        most = DETAILED_ERRORS if limit is None else limit
         for number, row in enumerate(rows):
-            values = self._row(number, row, columns, errors)
+            values = self._row(number, row, columns, errors, most)
             if limit is not None and len(errors) > limit:
                 return Encoded(self._arrays(encoded), kept, errors[:limit], truncated=True)
             if values is not None:
@@ -78,7 +81,10 @@ class Encoder:
         also = f", as {'is' if len(absent) == 2 else 'are'} {listed(absent[1:])}" if absent[1:] else ""
         return Problem(None, absent[0], f"it is missing from columns{also}") if absent else None
 
-    def _row(self, number: int, row: Any, columns: Sequence[str] | None, errors: list[Problem]) -> list[float] | None:
+    def _row(
+        self, number: int, row: Any, columns: Sequence[str] | None, errors: list[Problem], most: int
+    ) -> list[float] | None:
+        """Return the row's numbers, or None after adding its problems, of which the first is added in any case."""
         named = self._named(number, row, columns, errors)
         if named is None:
             return None
@@ -86,12 +92,16 @@ class Encoder:
         for name in named:
             if name not in self._known:
                 errors.append(self._unknown(number, name, errors))
+                if len(errors) > most:
+                    return None
         values = []
         for feature, codes in zip(self.signature.inputs, self._codes, strict=True):
             try:
                 values.append(_encode(feature, codes, named))
             except InvalidValueError as error:
                 errors.append(Problem(number, feature.name, str(error)))
+                if len(errors) > most:
+                    return None
         return values if len(errors) == before else None
 
     def _named(

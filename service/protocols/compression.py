@@ -13,6 +13,7 @@ ALIASES = {b"x-gzip": b"gzip"}
 ENCODING_HEADER = b"content-encoding"
 GZIP_MAGIC = b"\x1f\x8b"
 PIECE_BYTES = 1 << 16  # of packed bytes that are looked at together: zlib copies what stands behind a member
+UNPACKED_PIECE_BYTES = 1 << 20  # unpacked at once: what is beyond a bound takes no more memory than that
 MOST_MEMBERS = 10_000  # of one gzip file; each costs time, and an empty one has 20 bytes
 
 
@@ -91,10 +92,10 @@ def encoding_of(value: bytes | None) -> bytes | None:
     return encoding
 
 
-def unpacked(body: bytes, headers: Headers, limit_bytes: int) -> bytes:
-    """Return the body as it was before Content-Encoding; raises 400, 413 or 415.
+def unpacked(body: bytes, headers: Headers, limit_bytes: int, take: Callable[[int], None] = lambda _: None) -> bytes:
+    """Return the body as it was before Content-Encoding; raises 400, 413 or 415, and what `take` raises.
 
-    The ASGI application does so before a protocol sees the body: no protocol's reading looks at the header.
+    `take` is called with the length of each piece as it is unpacked. The ASGI application does so before a protocol sees the body: no protocol's reading looks at the header.
     """
     encoding = encoding_of(header(headers, ENCODING_HEADER))
     if encoding is None:
@@ -102,7 +103,8 @@ def unpacked(body: bytes, headers: Headers, limit_bytes: int) -> bytes:
     packed_pieces = (body[start : start + PIECE_BYTES] for start in range(0, len(body), PIECE_BYTES))
     inflater = Inflater(encoding, lambda: next(packed_pieces, b""))
     pieces, left_bytes = [], limit_bytes + 1
-    while piece := inflater.read(left_bytes):
+    while piece := inflater.read(min(left_bytes, UNPACKED_PIECE_BYTES)):
+        take(len(piece))
         pieces.append(piece)
         left_bytes -= len(piece)
         if not left_bytes:

@@ -27,6 +27,7 @@ from batchproof.service.features.values import BITS, missing_numbers
 from batchproof.service.protocols.json_body import count as occurrences
 from batchproof.service.protocols.json_body import repeated_key
 
+LONG_BODY_BYTES = 1 << 16  # such a body has a parser of its own: it is read in a thread, and its memory is let go
 UNFIT_NAME = re.compile(r'[\\"\x00-\x1f]')  # in the field names of msgspec's structs
 Take = Callable[[Sequence[tuple[Any, ...]]], Arrays]
 
@@ -82,7 +83,7 @@ class FastRows:
         if body[:1] == b"\xef":  # the precise path passes over a byte order mark
             return None
         try:
-            document: Any = self._parser.parse(body)
+            document: Any = (self._parser if len(body) < LONG_BODY_BYTES else simdjson.Parser()).parse(body)
             if not isinstance(document, simdjson.Object):
                 return None
             rows: Any = document[self._key]

@@ -102,7 +102,7 @@ def reseed() -> None:
 def parse_timeout(value: bytes, most_s: float) -> float:
     """Return X-Request-Timeout-S as seconds, at most `most_s`; raises 400."""
     try:
-        timeout_s = float(value)
+        timeout_s = float(value.replace(b"_", b" "))  # which float passes over between digits
     except ValueError:
         timeout_s = float("nan")
     if not timeout_s >= LEAST_TIMEOUT_S:

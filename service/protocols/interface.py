@@ -8,6 +8,7 @@ A protocol says three things about its predict routes and nothing about queues, 
    - `decode(call) -> Decoded`: bytes and headers to the model's Arrays. Every fault is a `ServiceError`; a row is fully
      validated here, because behind it rows of several callers share a run.
    - `encode(call, decoded, outputs) -> Answer`: the rows' own outputs to the answer.
+   A codec may have `decode_good(call) -> Decoded | None` too: a fast reading of rows that are all good, None for others.
    `Decoded.note` carries what `encode` must know of the request (which rows were bad, which outputs were asked for).
 3. `failure(error, request_id) -> Answer`: a refusal in the protocol's own shape. It is used for every failure of a
    predict route: decoding, 413, 429, 503, 504, a failed engine, a wrong method, an unknown model.

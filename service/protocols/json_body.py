@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import orjson
+import simdjson
 
 from batchproof.service import errors
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.encoder import Encoded, Problem
 
 LONG_BODY_BYTES = 16384
+BRACKETS = 4  # in texts, for each row
+BRACKETS_BESIDE = 1000
 
 
 class _RepeatedError(Exception):
@@ -133,6 +136,40 @@ def check_distinct(body: bytes, content: dict[str, Any]) -> None:
 def too_many_rows(rows: int, limit: int) -> ServiceError:
     """Return 422: more rows than one request may hold."""
     return ServiceError(422, "too_many_rows", f"The request has {rows} rows; at most {limit} are accepted.")
+
+
+def more_rows(limit: int) -> ServiceError:
+    """Return 422: more rows than one request may hold, seen before all of them were read."""
+    return ServiceError(422, "too_many_rows", f"The request has more than {limit} rows, which is the most.")
+
+
+def check_brackets(body: bytes, max_rows: int) -> None:
+    """Raise 422 for JSON of so many objects and lists that it must be refused, before memory is taken for each of them.
+
+    Rows hold no objects and no lists, so a request has one for each row and a few more. Brackets in texts count too:
+    only beyond `BRACKETS` for each row is the number of rows itself looked up, by a parser that makes no objects.
+    """
+    if len(body) < LONG_BODY_BYTES or count(body, b"{") + count(body, b"[") <= BRACKETS * max_rows + BRACKETS_BESIDE:
+        return
+    if _most_elements(body) > max_rows:
+        raise more_rows(max_rows)
+
+
+def _most_elements(body: bytes) -> int:
+    """Return how many elements the longest list has, of those in an object that is the whole body or one level below.
+
+    Raises 400 where the body is not JSON.
+    """
+    try:
+        document: Any = simdjson.Parser().parse(body)
+    except (ValueError, RuntimeError) as error:  # where it is not JSON, is not looked for: that would take the memory
+        raise ServiceError(400, "broken_json", f"The body is not JSON: {errors.first_line(error)}.") from error
+    pending, most = [document], 0
+    for _ in range(2):
+        values = [value for one in pending for value in (one.values() if isinstance(one, simdjson.Object) else [])]
+        most = max([most, *(len(value) for value in [*pending, *values] if isinstance(value, simdjson.Array))])
+        pending = [value for value in values if isinstance(value, simdjson.Object)]
+    return most
 
 
 def invalid_rows(encoded: Encoded) -> ServiceError:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from batchproof.installation import hint
 from batchproof.service import errors
-from batchproof.service.errors import BundleError, EngineError, SettingError, nearest
+from batchproof.service.errors import BundleError, EngineError, ServiceError, SettingError, nearest
 from batchproof.service.inference import registry
 from batchproof.service.inference.engine import provider_of
 from batchproof.service.inference.model import Model
 from batchproof.service.inference.registry import Registry, Snapshot
 from batchproof.service.inference.repository import Refusal
 from batchproof.service.inference.selection import Selection
-from batchproof.service.logs import event
+from batchproof.service.logs import event, unforeseen
 from batchproof.service.metrics import Counters, ModelKey, ReloadCounts, as_plain, models_of
 from batchproof.service.protocols.cloud.explain import Version1Explain
 from batchproof.service.protocols.cloud.protocol import AzureMachineLearning, Invocations, Version1, Vertex
@@ -128,6 +128,12 @@ class App:
         reloads = {"reloads": self.reload_counts.snapshot()} if self.reload_counts else {}
         drift = self.shared.drift.counts()
         return {"models": models, "callers": callers, "now": now, **journal, **reloads, "drift": drift}
+
+    def unforeseen(self, what: str, error: BaseException | None, request_id: str | None = None) -> ServiceError:
+        """Log and count an error that nothing foresees; returns what to answer its caller with."""
+        self.counters.events["unforeseen_errors"] += 1
+        unforeseen(what, error, **({} if request_id is None else {"request_id": request_id}))
+        return errors.internal()
 
     @property
     def is_stuck(self) -> bool:

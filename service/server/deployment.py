@@ -28,6 +28,7 @@ from batchproof.service.logs import event
 from batchproof.service.metrics import Flow, ModelCounts, ModelKey, Tally
 from batchproof.service.protocols.interface import Limits, WireProtocol
 from batchproof.service.server.endpoint import PredictEndpoint
+from batchproof.service.server.in_flight import InFlight, limit_of
 from batchproof.service.settings import Settings
 from batchproof.service.tables.sandbox.remote import RemoteReader
 from batchproof.service.tables.streaming.body import Bounds
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 INLINE_S_ALONE = 0.001  # with a core to spare, requests that take longer than this leave the event loop
 INLINE_S_SHARED = 0.004  # without one, handing over costs more than it frees
+READING_THREADS = 2  # that read the bodies of large requests and write their answers
 
 
 class Shared:
@@ -58,9 +60,12 @@ class Shared:
         self.on_violation = on_violation
         self.journal = journal
         self.drift = DriftCollector(settings.drift_share, (settings.drift_short_s, settings.drift_long_s))
-        self.limits = Limits(settings.max_rows, settings.error_limit, settings.max_body_bytes)
+        self.in_flight = InFlight(limit_of(settings))
+        body_bytes = min(settings.max_body_bytes, self.in_flight.limit_bytes)
+        self.limits = Limits(settings.max_rows, settings.error_limit, body_bytes)
         self.admission = Admission(settings.queue_rows)
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="run")
+        self.reading_executor: Executor = ThreadPoolExecutor(READING_THREADS, thread_name_prefix="read")
         self.table_executor: Executor = ThreadPoolExecutor(2 * settings.table_requests, thread_name_prefix="table")
         self.table_slots = TableSlots(settings.table_requests)
         self.table_reader = RemoteReader(settings.table_memory_bytes)
@@ -69,6 +74,7 @@ class Shared:
     def close(self) -> None:
         """Let the threads end."""
         self.executor.shutdown(wait=True, cancel_futures=True)
+        self.reading_executor.shutdown(wait=True, cancel_futures=True)
         self.table_executor.shutdown(wait=True, cancel_futures=True)
         self.table_reader.close()
         self.drift.close()
@@ -234,6 +240,7 @@ def _endpoints(model: Model, parts: _Parts, label: str) -> dict[str, PredictEndp
             is_logged=shared.settings.access_log,
             journal=parts.journal,
             drift=shared.drift.of(model.manifest, model.bundle.reference),
+            executor=shared.reading_executor,
         )
         for protocol in shared.protocols
     }

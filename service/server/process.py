@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from batchproof.service.errors import SettingError, reason
-from batchproof.service.logs import event, unforeseen
+from batchproof.service.logs import event
 from batchproof.service.server.app import App
-from batchproof.service.server.authorization import is_wanted
 from batchproof.service.server.control import SupervisorLink
 from batchproof.service.server.http.asgi import AsgiApp
 from batchproof.service.server.http.connection import FastHttpProtocol
@@ -26,12 +25,12 @@ if TYPE_CHECKING:
     from batchproof.service.server.grpc.server import RpcServer
 
 SNAPSHOT_S = 1.0  # between two times that a process writes its counters for the others
-SECURITY_HEADERS = [  # of every answer: browsers guess no type, and pages of other origins embed none
+SECURITY_HEADERS = [  # of every answer: browsers guess no type, pages of other origins embed none, caches keep none
     ("x-content-type-options", "nosniff"),
     ("cross-origin-resource-policy", "same-origin"),
     ("referrer-policy", "no-referrer"),
+    ("cache-control", "no-store"),
 ]
-NOT_STORED = [("cache-control", "no-store")]  # where callers differ: caches know Authorization, but not X-API-Key
 BEATS = 5  # signs of life that a worker gives in the time after which it counts as hung
 LEAST_HANG_S = 1.0  # however short deadlines are, a worker that is busy so long is not killed
 LINGER_S = 0.2  # from the last accepted connection until idle ones are closed: a request may be on its way
@@ -217,8 +216,7 @@ class Server(uvicorn.Server):
 
     def _on_unforeseen(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Log and count an error in a callback of the event loop: a fault of this program, which goes on."""
-        self.service.counters.events["unforeseen_errors"] += 1
-        unforeseen(context["message"], context.get("exception"))
+        self.service.unforeseen(context["message"], context.get("exception"))
 
     def _write_counters(self) -> None:
         error = self.service.counters.write()
@@ -245,7 +243,7 @@ def config_of(application: AsgiApp, settings: Settings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        headers=SECURITY_HEADERS + (NOT_STORED if is_wanted(settings) else []),
+        headers=SECURITY_HEADERS,
         proxy_headers=False,
         backlog=BACKLOG,
         timeout_keep_alive=75,

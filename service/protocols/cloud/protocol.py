@@ -17,7 +17,7 @@ from batchproof.service.errors import ServiceError
 from batchproof.service.inference.model import Model
 from batchproof.service.inference.registry import unknown_model
 from batchproof.service.protocols.cloud import npy
-from batchproof.service.protocols.cloud.request import ScoringReader
+from batchproof.service.protocols.cloud.request import ScoringReader, content_type
 from batchproof.service.protocols.interface import JSON, Answer, Call, Codec, Decoded, Limits, ServerInfo
 from batchproof.service.protocols.prediction_text import PredictionText
 
@@ -41,6 +41,10 @@ class ScoringCodec:
     def decode(self, call: Call) -> Decoded:
         """Return the request's rows; raises ServiceError."""
         return self._reader.read(call)
+
+    def decode_good(self, call: Call) -> Decoded | None:
+        """Read a body of good rows in the usual form; None for any other. Raises ServiceError."""
+        return self._reader.read_good(call, content_type(call, call.body))
 
     def encode(self, call: Call, decoded: Decoded, outputs: Mapping[str, np.ndarray]) -> Answer:
         """Return the predictions in the form that is asked for; the header is what Azure ML's callers trace by."""

@@ -18,6 +18,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from batchproof.service import errors
@@ -31,9 +32,11 @@ from batchproof.service.protocols.compression import header
 from batchproof.service.protocols.fast_rows import FastRows
 from batchproof.service.protocols.interface import Call, Decoded, Limits
 from batchproof.service.protocols.json_body import (
+    check_brackets,
     check_keys,
     invalid_rows,
     loads_with_nan,
+    more_rows,
     parse_with_nan,
     too_many_rows,
     without_bom,
@@ -76,16 +79,18 @@ class ScoringReader:
         """Return the rows; `note` is the content type that the answer should have. Raises 400, 415 or 422."""
         body = call.body
         kind = content_type(call, body)
-        if kind == "json" and (arrays := self._fast.decode(body)):
-            return self._decoded(arrays, rows_of(arrays), answer_type(call, kind))
+        good = self.read_good(call, kind)
+        if good is not None:
+            return good
         if kind == "npy":
             arrays = npy.arrays_of(self._encoder.signature, body)
             return self._decoded(arrays, rows_of(arrays), answer_type(call, kind))
         if kind == "csv":
             given = self._csv(body)
         elif kind == "lines":
-            given = lines_rows(body)
+            given = lines_rows(body, self._limits.max_rows)
         else:
+            check_brackets(body, self._limits.max_rows)
             content = parse_with_nan(body)
             check_keys(body, keys_of(content))
             given = json_rows(content)
@@ -96,6 +101,11 @@ class ScoringReader:
             raise invalid_rows(encoded)
         return self._decoded(encoded.arrays, len(given.rows), answer_type(call, kind))
 
+    def read_good(self, call: Call, kind: str) -> Decoded | None:
+        """Return good rows that came as JSON in the usual form, None for any other body. Raises 422 for too many."""
+        arrays = self._fast.decode(call.body) if kind == "json" else None
+        return None if arrays is None else self._decoded(arrays, rows_of(arrays), answer_type(call, kind))
+
     def _decoded(self, arrays: Arrays, rows: int, answer: str) -> Decoded:
         if rows > self._limits.max_rows:
             raise too_many_rows(rows, self._limits.max_rows)
@@ -103,9 +113,8 @@ class ScoringReader:
 
     def _csv(self, body: bytes) -> Rows:
         try:
-            lines = [
-                line for line in csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True) if line
-            ]
+            reader = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
+            lines = list(islice(filter(None, reader), self._limits.max_rows + 2))  # a header and a row too many
         except (UnicodeDecodeError, csv.Error) as error:
             raise ServiceError(400, "broken_csv", f"The body is not CSV in UTF-8: {error}.") from error
         if not lines:
@@ -115,6 +124,8 @@ class ScoringReader:
             columns, lines = lines[0], lines[1:]
         else:
             columns = list(names)
+        if len(lines) > self._limits.max_rows:
+            raise more_rows(self._limits.max_rows)
         take = [self._readers.get(name, str) for name in columns]
         rows = [[read(cell) for read, cell in zip(take, line, strict=False)] + line[len(take) :] for line in lines]
         return Rows(rows, columns)
@@ -174,12 +185,15 @@ def json_rows(content: Any) -> Rows:
     return Rows(value)
 
 
-def lines_rows(body: bytes) -> Rows:
-    """Return the rows of JSON Lines; raises 400 naming the line that is not JSON."""
+def lines_rows(body: bytes, max_rows: int) -> Rows:
+    """Return the rows of JSON Lines; raises 400 naming the line that is not JSON, and 422 beyond `max_rows`."""
     rows: list[Any] = []
     for number, line in enumerate(without_bom(body).split(b"\n"), 1):
         if not line.strip():
             continue
+        if len(rows) > max_rows:
+            raise more_rows(max_rows)
+        check_brackets(line, max_rows)
         try:
             content = loads_with_nan(line)
         except json.JSONDecodeError as error:

@@ -19,6 +19,7 @@ from batchproof.service.protocols.interface import JSON, Answer, Call, Codec, De
 from batchproof.service.protocols.json_body import (
     _details,
     _sentence,
+    check_brackets,
     check_distinct,
     invalid_rows,
     parse,
@@ -104,10 +105,17 @@ class NativeCodec:
 
     def decode(self, call: Call) -> Decoded:
         """Read the body; raises 400 for broken JSON and 422 for anything else that is wrong."""
-        arrays = self._fast.decode(call.body)
-        if arrays is None:
+        decoded = self.decode_good(call)
+        if decoded is None:
             check_type(call)
             return self._precise(call.body)
+        return decoded
+
+    def decode_good(self, call: Call) -> Decoded | None:
+        """Read a body of good rows in the usual form; None for any other. Raises 422 for too many rows."""
+        arrays = self._fast.decode(call.body)
+        if arrays is None:
+            return None
         rows = len(arrays[0] if arrays[0] is not None else arrays[1])  # type: ignore[arg-type]
         if rows > self._limits.max_rows:
             raise too_many_rows(rows, self._limits.max_rows)
@@ -122,12 +130,13 @@ class NativeCodec:
 
     def _precise(self, body: bytes) -> Decoded:
         """Read what the fast reader did not take: a fault, the unusual."""
+        check_brackets(body, self._limits.max_rows)
         content = parse(body)
         rows, columns, on_error = fields(content, self._encoder.signature)
-        check_distinct(body, content)
-        asked = self._extras.asked(content)
         if len(rows) > self._limits.max_rows:
             raise too_many_rows(len(rows), self._limits.max_rows)
+        check_distinct(body, content)
+        asked = self._extras.asked(content)
         encoded = self._encoder.encode_rows(rows, columns, None if on_error == "row" else self._limits.error_limit)
         if encoded.errors and (on_error != "row" or any(problem.row is None for problem in encoded.errors)):
             raise invalid_rows(encoded)
@@ -173,7 +182,10 @@ def fields(content: Any, signature: Signature) -> tuple[list[Any], list[Any] | N
     for name in content:
         if name not in FIELDS:
             near = errors.nearest(name, FIELDS) + example
-            raise ServiceError(422, "invalid_request", f"Unknown field {name!r}; known are {', '.join(FIELDS)}.{near}")
+            known = ", ".join(FIELDS)
+            raise ServiceError(
+                422, "invalid_request", f"Unknown field {errors.short(name)!r}; known are {known}.{near}"
+            )
     if not isinstance(rows, list):
         raise ServiceError(422, "invalid_request", f"rows must be a list of rows.{example}")
     if "columns" in content and not isinstance(columns, list):

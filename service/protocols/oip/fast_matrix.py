@@ -13,6 +13,7 @@ import simdjson
 
 from batchproof.service.protocols.oip.inputs import MATRIX
 
+LONG_BODY_BYTES = 1 << 16  # such a body has a parser of its own: it is read in a thread, and its memory is let go
 FIELDS = 4  # name, shape, datatype, data: each is asked for below, so that no other can be among as many
 BESIDE = {"id", "parameters", "outputs"}
 FP32_SQUARES = 3.4e38**2  # numbers whose squares add up to less are within FP32, each of them
@@ -34,7 +35,7 @@ class FastMatrix:
         if body[:1] == b"\xef":  # the precise reader passes over a byte order mark
             return None
         try:
-            document: Any = self._parser.parse(body)
+            document: Any = (self._parser if len(body) < LONG_BODY_BYTES else simdjson.Parser()).parse(body)
             return self._read(body, document) if isinstance(document, simdjson.Object) else None
         except (ValueError, TypeError, KeyError, RuntimeError):  # RuntimeError: an integer of more than 64 bits
             return None

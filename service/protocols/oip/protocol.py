@@ -69,6 +69,10 @@ class OpenInferenceCodec:
         """Return the request's rows; raises ServiceError."""
         return self._reader.read(call)
 
+    def decode_good(self, call: Call) -> Decoded | None:
+        """Read a matrix of good rows in JSON; None for any other body. Raises ServiceError."""
+        return self._reader.read_good(call)
+
     def encode(self, call: Call, decoded: Decoded, outputs: Mapping[str, np.ndarray]) -> Answer:
         """Return the outputs that the request asked for."""
         return self._writer.write(call, decoded.note, outputs)

@@ -17,7 +17,7 @@ from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.protocols.compression import header
 from batchproof.service.protocols.interface import Call, Decoded, Limits
-from batchproof.service.protocols.json_body import check_keys, loads_with_nan, without_bom
+from batchproof.service.protocols.json_body import check_brackets, check_keys, loads_with_nan, without_bom
 from batchproof.service.protocols.oip.fast_matrix import FIELDS, FastMatrix
 from batchproof.service.protocols.oip.inputs import MATRIX, Inputs
 from batchproof.service.protocols.oip.tensors import (
@@ -57,18 +57,29 @@ class RequestReader:
     def read(self, call: Call) -> Decoded:
         """Return the rows and what was asked for; raises 400 or 422."""
         body, stated = call.body, header(call.headers, LENGTH)
-        if stated is None and self._fast is not None and (matrix := self._fast.read(body)):
-            numbers, beside = matrix
-            wanted = self._beside(body, beside) if beside else self._default
-            return self._decoded(Arrays(numbers, None), len(numbers), wanted)
+        good = self.read_good(call)
+        if good is not None:
+            return good
         length = len(body) if stated is None else header_length(stated, len(body))
         if length == 0 and stated is not None:
             return self._raw(body)
+        check_brackets(body[:length], self._limits.max_rows)
         content = content_of(body[:length])
         check_keys(body[:length], keys_of(content))
         missing_text = missing_text_of(_parameters(content, "the request"))
         arrays, rows = self._inputs.arrays(self._tensors(content, memoryview(body)[length:]), missing_text)
         return self._decoded(arrays, rows, self._wanted(content))
+
+    def read_good(self, call: Call) -> Decoded | None:
+        """Return good rows that came as the JSON matrix, None for any other body. Raises 400 for too many."""
+        if self._fast is None or header(call.headers, LENGTH) is not None:
+            return None
+        matrix = self._fast.read(call.body)
+        if matrix is None:
+            return None
+        numbers, beside = matrix
+        wanted = self._beside(call.body, beside) if beside else self._default
+        return self._decoded(Arrays(numbers, None), len(numbers), wanted)
 
     def _beside(self, body: bytes, beside: Mapping[str, Any]) -> Wanted:
         """Return what a request that was read fast wants; only the keys in `beside` are still to be checked."""
@@ -76,9 +87,12 @@ class RequestReader:
         return self._wanted(beside)
 
     def _decoded(self, arrays: Arrays, rows: int, wanted: Wanted) -> Decoded:
+        self._check_rows(rows)
+        return Decoded(arrays, rows, wanted)
+
+    def _check_rows(self, rows: int) -> None:
         if rows > self._limits.max_rows:
             raise refuse(f"the request has {rows} rows; at most {self._limits.max_rows} are accepted")
-        return Decoded(arrays, rows, wanted)
 
     def _raw(self, body: bytes) -> Decoded:
         """Read the body as the bytes of one row of the matrix; every output is written as binary."""

@@ -21,9 +21,11 @@ from batchproof.service.server.endpoint import PredictEndpoint
 from batchproof.service.server.gate import Gate, Page, Refusal
 from batchproof.service.server.http.access_log import Message, Receive, Scope, Send, logged
 from batchproof.service.server.http.cors import PREFLIGHT
+from batchproof.service.server.http.guard import Sending, Unforeseen, break_off
 from batchproof.service.server.http.health import health
 from batchproof.service.server.http.router import TARGET_KEY, Resolved, Router, without_slash
 from batchproof.service.server.http.rules import standard_gate
+from batchproof.service.server.in_flight import Share
 from batchproof.service.server.repository_control import carry_out, order_of, parameters_of
 from batchproof.service.tables.streaming.body import GoneError
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
@@ -31,6 +33,7 @@ from batchproof.service.tables.streaming.stream import BrokenOffError
 
 Pages = Callable[[Scope, Receive, Send], Awaitable[None]]
 CLOSE = (b"connection", b"close")
+UNPACKED_ON_LOOP_BYTES = 1024  # become a megabyte at most, in a few milliseconds
 
 
 class CallerGoneError(Exception):
@@ -52,6 +55,13 @@ class AsgiApp:
             await _refuse_scope(scope, receive, send)
             return
         head, target = self._resolved(scope)
+        sending = Sending(send)
+        with Unforeseen(self.app, scope, head.request_id) as guard:
+            await self._route(head, target, scope, receive, sending)
+        if guard.error is not None:
+            await self._fail(head, target, guard.error, scope, sending)
+
+    async def _route(self, head: RequestHead, target: Resolved, scope: Scope, receive: Receive, send: Send) -> None:
         cors = self.router.origins.headers(head)
         if isinstance(target, Refusal):
             closing = [] if head.has_short_body else [CLOSE]
@@ -62,6 +72,16 @@ class AsgiApp:
             await logged(partial(self._answer, target, head, scope, cors), head, receive, send)
         else:
             await self._answer(target, head, scope, cors, receive, send)
+
+    async def _fail(
+        self, head: RequestHead, target: Resolved, error: ServiceError, scope: Scope, sending: Sending
+    ) -> None:
+        """Answer 500 in the shape of the target's protocol, or break off an answer that has begun."""
+        if sending.has_begun:
+            break_off(scope)
+        else:
+            target = target.target if isinstance(target, Refusal) else target
+            await _send(sending, self.router.refuse(head, Refusal(error, target)), [CLOSE])
 
     def _resolved(self, scope: Scope) -> tuple[RequestHead, Resolved]:
         """Return the head and what answers it, as the connection resolved it; only other servers leave it to do here."""
@@ -88,6 +108,7 @@ class AsgiApp:
             await _send(send, self.router.failure(head, error, target), cors)
             return {"code": error.code}
         except (GoneError, BrokenOffError, CallerGoneError):
+            break_off(scope)
             return {}
         extra_headers = cors if target.kind == "preflight" else [*cors, (ID_HEADER, head.request_id.encode())]
         if answer is None:
@@ -134,16 +155,29 @@ class AsgiApp:
         send: Send,
         cors: Sequence[tuple[bytes, bytes]],
     ) -> None:
-        try:
-            body = await read_body(receive, self.app.settings.max_body_bytes)
-            if ENCODING_HEADER in head.special:
-                endpoint.check_room(len(body), head)  # an overload is refused before the work of unpacking
-                body = unpacked(body, head.headers, self.app.settings.max_body_bytes)
-        except ServiceError as error:
-            await _send(send, endpoint.refuse(error, head), cors)
-            return
-        except CallerGoneError:
-            return
+        with Share(self.app.shared.in_flight) as share:
+            try:
+                body = await self._read(endpoint, head, receive, share)
+            except ServiceError as error:
+                await _send(send, endpoint.refuse(error, head), cors)
+                return
+            except CallerGoneError:
+                return
+            await _send(send, await self._answer_of(endpoint, body, head), cors)
+
+    async def _read(self, endpoint: PredictEndpoint, head: RequestHead, receive: Receive, share: Share) -> bytes:
+        """Return the body, unpacked; raises ServiceError and CallerGoneError."""
+        limit_bytes = self.app.shared.limits.max_body_bytes
+        body = await read_body(receive, limit_bytes, share.take)
+        if ENCODING_HEADER not in head.special:
+            return body
+        endpoint.check_room(len(body), head)  # an overload is refused before the work of unpacking
+        unpack = partial(unpacked, body, head.headers, limit_bytes, share.take)
+        if len(body) <= UNPACKED_ON_LOOP_BYTES:
+            return unpack()
+        return await asyncio.get_running_loop().run_in_executor(self.app.shared.reading_executor, unpack)
+
+    async def _answer_of(self, endpoint: PredictEndpoint, body: bytes, head: RequestHead) -> Answer:
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
         def reply(answer: Answer) -> None:
@@ -152,12 +186,11 @@ class AsgiApp:
 
         ticket = endpoint.handle(body, head, reply)
         try:
-            answer = await answered
+            return await answered
         except asyncio.CancelledError:
             if ticket is not None:
                 endpoint.cancel(ticket)
             raise
-        await _send(send, answer, cors)
 
     async def _load_pages(self) -> Pages:
         loop = asyncio.get_running_loop()
@@ -178,28 +211,25 @@ def _without_slash(head: RequestHead, page: Page) -> Answer | None:
     return Answer(308, ((b"location", b"../" + quote(page.path.rpartition("/")[2]).encode()),), b"")
 
 
-async def read_body(receive: Receive, limit_bytes: int) -> bytes:
-    """Return the whole body; raises 413 as soon as it is longer than `limit_bytes`."""
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if message.get("more_body") or message["type"] != "http.request" or len(body) > limit_bytes:
-        return await _read_rest(message, receive, limit_bytes)
-    return body
+async def read_body(receive: Receive, limit_bytes: int, take: Callable[[int], None] = lambda _: None) -> bytes:
+    """Return the whole body; raises 413 as soon as it is longer than `limit_bytes`.
 
-
-async def _read_rest(message: Message, receive: Receive, limit_bytes: int) -> bytes:
+    `take` is called with the length of each part before it is kept, and may refuse it.
+    """
     parts: list[bytes] = []
     size = 0
     while True:
+        message = await receive()
         if message["type"] == "http.disconnect":
             raise CallerGoneError
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
+        part = message.get("body", b"")
+        size += len(part)
         if size > limit_bytes:
             raise errors.body_too_large(limit_bytes)
+        take(len(part))
+        parts.append(part)
         if not message.get("more_body"):
-            return b"".join(parts)
-        message = await receive()
+            return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 async def _send(send: Send, answer: Answer, extra_headers: Sequence[tuple[bytes, bytes]]) -> None:

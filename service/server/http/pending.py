@@ -5,7 +5,7 @@ import asyncio
 from batchproof.service.errors import ServiceError
 from batchproof.service.inference.admission import Ticket
 from batchproof.service.protocols.head import RequestHead
-from batchproof.service.server.endpoint import PredictEndpoint
+from batchproof.service.server.endpoint import LargeRequest, PredictEndpoint
 
 
 class PendingRequest:
@@ -16,14 +16,34 @@ class PendingRequest:
     disconnected = False
     keep_alive = True
     size = 0  # bytes of body so far
+    counted = 0  # of them, those that count among the bytes in flight
     refusal: ServiceError | None = None  # known from the head: the body is read and dropped
-    ticket: Ticket | None = None
+    ticket: Ticket | LargeRequest | None = None
 
     def __init__(self, endpoint: PredictEndpoint, head: RequestHead) -> None:
         """Begin with the head."""
         self.endpoint = endpoint
         self.head = head
-        self.parts: list[bytes] = []
+        self.parts: list[bytes] = []  # of the body, since the last look at a body that is not whole
+        self.received = bytearray()  # what came before them
+
+    def cancel(self) -> None:
+        """Give its place in the queue to others, if it has one."""
+        if self.ticket is not None:
+            self.endpoint.cancel(self.ticket)
+            self.ticket = None
+
+    def join_parts(self) -> None:
+        """Join what came since the last call: each part costs more than its bytes, and there may be millions."""
+        self.received += b"".join(self.parts)
+        self.parts.clear()
+
+    def whole_body(self) -> bytes:
+        """Return the body, which is let go of here."""
+        self.join_parts()
+        body = bytes(self.received)
+        self.received = bytearray()
+        return body
 
 
 class AnsweredRequest:
@@ -38,3 +58,13 @@ class AnsweredRequest:
 
 
 ANSWERED, CLOSING = AnsweredRequest(keep_alive=True), AnsweredRequest(keep_alive=False)
+
+
+class _NoTrailers(list[tuple[bytes, bytes]]):
+    """Where the trailers of a chunked body go: they are headers of nothing."""
+
+    def append(self, _header: tuple[bytes, bytes]) -> None:
+        """Drop it."""
+
+
+NO_TRAILERS = _NoTrailers()

@@ -6,6 +6,7 @@ for each request, before its body is read. A plain prediction costs one look-up 
 
 import time
 
+from batchproof.service import errors
 from batchproof.service.errors import ServiceError
 from batchproof.service.logs import event
 from batchproof.service.protocols.head import RequestHead
@@ -71,7 +72,7 @@ class Router:
     def failure(self, head: RequestHead, error: ServiceError, target: TableEndpoint | Page) -> Answer:
         """Return the answer in the shape of the target's protocol; what is not the caller's fault is logged."""
         protocol = target.protocol if isinstance(target, Page) else self.app.protocols[0]
-        if error.status >= 500:
+        if error.status >= 500 and error.code != errors.UNFORESEEN:
             event("request_failed", 40, request_id=head.request_id, route=protocol.name, code=error.code)
         return protocol.failure(error, head.request_id)
 

@@ -1,0 +1,28 @@
+"""How much memory this process may take: what its control group, its own limits and the machine leave it."""
+
+import os
+import resource
+from collections.abc import Iterable
+from pathlib import Path
+
+GROUPS = (  # of control groups, version 2 and version 1, as a container sees its own
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+
+
+def limit_bytes(groups: Iterable[Path] = GROUPS) -> int:
+    """Return the least of the bounds on this process's memory."""
+    bounds = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+        soft = resource.getrlimit(kind)[0]
+        if soft != resource.RLIM_INFINITY:
+            bounds.append(soft)
+    for path in groups:
+        try:
+            text = path.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            continue
+        if text.isdecimal():  # "max" where there is none
+            bounds.append(int(text))
+    return min(bounds)

@@ -1,0 +1,67 @@
+"""The parts of uvicorn that are not its public interface and that connections build on, named and checked in one place.
+
+`HttpToolsProtocol` parses with httptools, keeps pipelined requests in order and runs each that takes the long way as a
+task. What is used of it and of its `RequestResponseCycle` stands in the two tables below. A version of uvicorn without one
+of them is refused at the start, since it would fail at the first request or, worse, at a rare one.
+"""
+
+import inspect
+
+import uvicorn
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from batchproof.service.errors import SettingError
+
+__all__ = ["Config", "FlowControl", "HttpToolsProtocol", "ServerState", "check"]
+
+METHODS = {
+    HttpToolsProtocol: (
+        "connection_made",
+        "connection_lost",
+        "on_message_begin",
+        "on_headers_complete",
+        "on_body",
+        "on_message_complete",
+        "on_response_complete",
+        "pause_writing",
+        "resume_writing",
+        "timeout_keep_alive_handler",
+    ),
+    FlowControl: ("pause_reading", "resume_reading", "pause_writing", "resume_writing"),
+    RequestResponseCycle: ("run_asgi", "send", "receive"),
+}
+ATTRIBUTES = {  # set in the constructor, so that only its source shows them
+    HttpToolsProtocol: (
+        "cycle",
+        "flow",
+        "headers",
+        "loop",
+        "parser",
+        "pipeline",
+        "scope",
+        "server_state",
+        "timeout_keep_alive",
+        "timeout_keep_alive_task",
+        "transport",
+    ),
+    FlowControl: ("read_paused", "write_paused"),
+    RequestResponseCycle: ("disconnected", "keep_alive", "message_event", "response_complete", "response_started"),
+}
+
+
+def check() -> None:
+    """Raise SettingError where this version of uvicorn lacks a part that connections build on."""
+    absent = [
+        f"{owner.__name__}.{name}" for owner, names in METHODS.items() for name in names if not hasattr(owner, name)
+    ]
+    for owner, names in ATTRIBUTES.items():
+        assigned = inspect.getsource(owner)
+        absent += [f"{owner.__name__}.{name}" for name in names if f"self.{name}" not in assigned]
+    if absent:
+        raise SettingError(
+            f"uvicorn {uvicorn.__version__} has no {', '.join(absent)}: install a version that Batchproof is tested with, "
+            "which pyproject.toml names"
+        )

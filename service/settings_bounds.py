@@ -1,0 +1,58 @@
+"""The bounds on what one request, and all requests of a worker together, may cost."""
+
+from pydantic import BaseModel, Field
+
+
+class BoundsSettings(BaseModel):
+    """How long, how many, and in what time."""
+
+    max_body_bytes: int = Field(
+        32 << 20, ge=1024, le=1 << 32, description="largest request body", json_schema_extra={"unit": "bytes"}
+    )
+    max_head_bytes: int = Field(
+        64 << 10,
+        ge=1024,
+        le=1 << 24,
+        description="longest head of a request, its URL and headers, and longest trailers; beyond it 414 or 431",
+        json_schema_extra={"unit": "bytes"},
+    )
+    max_headers: int = Field(
+        200,
+        ge=8,
+        le=100_000,
+        description="most headers of a request; beyond it 431",
+        json_schema_extra={"unit": "headers"},
+    )
+    max_inflight_bytes: int = Field(
+        0,
+        ge=0,
+        le=1 << 40,
+        description="most bytes of bodies that one worker holds, arriving, unpacked or not yet answered; beyond it 429. "
+        "0: a quarter of the memory there is, shared by the workers, at most 256 MiB. A body may not be longer",
+        json_schema_extra={"unit": "bytes"},
+    )
+    max_rows: int = Field(
+        100_000, ge=1, le=10_000_000, description="most rows of one request", json_schema_extra={"unit": "rows"}
+    )
+    max_table_bytes: int = Field(
+        1 << 30,
+        ge=1024,
+        le=1 << 44,
+        description="largest table that is streamed, packed or unpacked",
+        json_schema_extra={"unit": "bytes"},
+    )
+    read_timeout_s: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="time for a request's headers and body to arrive; beyond it 408. A table has as long as it goes on",
+        json_schema_extra={"unit": "s"},
+    )
+    write_timeout_s: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="time in which a caller must read some of an answer that waits for it, 1 KiB for each second; beyond "
+        "it the connection is cut",
+        json_schema_extra={"unit": "s"},
+    )
