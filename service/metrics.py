@@ -11,7 +11,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -37,6 +37,9 @@ class ModelCounts:
     queue: Mapping[str, Any]  # the fields of `Flow`
     audit: Mapping[str, int]  # `looked` and `violations`; empty where nothing is audited
     routes: Mapping[str, Mapping[str, Any]]  # by protocol, or "tables": the fields of `Tally`
+    shadows: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict
+    )  # by the challenger's version: of `ShadowCounts`
 
     def summed(self, field: str) -> float:
         """Return a number of `Tally`, summed over the routes."""
@@ -152,32 +155,6 @@ def add(snapshots: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             else:
                 total[name] += value
     return total
-
-
-class ReloadCounts:
-    """How often what is served was changed, in the process that decides on it."""
-
-    def __init__(self) -> None:
-        """Begin with the start of the service, which is the first success."""
-        self.on_change: Callable[[], object] = lambda: None
-        self.ok = 0
-        self.refused = 0
-        self.last_good_s = time.time()
-
-    def succeeded(self) -> None:
-        """Count a change that was carried out."""
-        self.ok += 1
-        self.last_good_s = time.time()
-        self.on_change()
-
-    def failed(self) -> None:
-        """Count a bundle or an order that was refused."""
-        self.refused += 1
-        self.on_change()
-
-    def snapshot(self) -> dict[str, float]:
-        """Return the counts as plain data."""
-        return {"ok": self.ok, "refused": self.refused, "last_good_s": self.last_good_s}
 
 
 SUPERVISOR = "supervisor.counts"  # the file of the process that serves nothing itself

@@ -79,6 +79,7 @@ class Batcher:
         self._wait_s = wait_s
         self._on_failure = on_failure
         self._watch = watch
+        self.shadow: Watches | None = None  # what compares another version with this one; it may come and go
         self._give_way = give_way
         self._refusal: ServiceError | None = None
         self._clock = clock
@@ -227,6 +228,8 @@ class Batcher:
         self._deliver(iter(answers))
         if self._watch is not None and self._watch.is_due():
             self._watch.look([ticket.arrays for ticket in batch], outputs)
+        if self.shadow is not None and self.shadow.is_due():
+            self.shadow.look([ticket.arrays for ticket in batch], outputs)
 
     def _fail(self, batch: list[Ticket], error: EngineError) -> None:
         self.flow.failed_runs += 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchproof.installation import hint
 from batchproof.service import errors
+from batchproof.service.change_counts import ReloadCounts
 from batchproof.service.errors import BundleError, EngineError, ServiceError, SettingError, nearest
 from batchproof.service.inference import registry
 from batchproof.service.inference.engine import provider_of
@@ -17,7 +18,7 @@ from batchproof.service.inference.registry import Registry, Snapshot
 from batchproof.service.inference.repository import Refusal
 from batchproof.service.inference.selection import Selection
 from batchproof.service.logs import event, unforeseen
-from batchproof.service.metrics import Counters, ModelKey, ReloadCounts, as_plain, models_of
+from batchproof.service.metrics import Counters, ModelKey, as_plain, models_of
 from batchproof.service.protocols.cloud.explain import Version1Explain
 from batchproof.service.protocols.cloud.protocol import AzureMachineLearning, Invocations, Version1, Vertex
 from batchproof.service.protocols.interface import ServerInfo, WireProtocol
@@ -25,10 +26,11 @@ from batchproof.service.protocols.native.protocol import Native
 from batchproof.service.protocols.oip.protocol import OpenInference
 from batchproof.service.server import authorization
 from batchproof.service.server.authorization import Authorization
-from batchproof.service.server.deployment import Deployment, ModelMeter, Shared, deploy
+from batchproof.service.server.deployment import Deployment, deploy
 from batchproof.service.server.endpoint import PredictEndpoint
 from batchproof.service.server.loading import engine_options, load_model, trust_of
 from batchproof.service.server.reloading import ModelControl
+from batchproof.service.server.shared import ModelMeter, Shared
 from batchproof.service.server.tls import tls_of
 from batchproof.service.settings import Settings
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
@@ -74,6 +76,7 @@ class App:
         self.model_control: ModelControl | None = None  # how callers load and unload models
         self.reload_counts: ReloadCounts | None = None  # where this process decides what is served
         self.revision = 0  # how often the table of routes was replaced; what is derived from it compares this
+        self.shadow_share = settings.shadow_share
         self.generation = 1  # of what is served, the same in all workers
         labelled = (self.deploy(one).with_labels(loaded.labels_of(*key_of(one))) for one in models)
         self.swap({deployment.key: deployment for deployment in labelled}, loaded)
@@ -168,6 +171,11 @@ class App:
         if routes is None:
             routes = self.routes_of(deployments, changed)
         self.registry, self.deployments, self.routes = changed, deployments, routes
+        for key, deployment in deployments.items():
+            version = changed.shadows.get(key.name)
+            is_champion = version != key.version and changed.newest(key.name) is deployment.model
+            challenger = changed.models[key.name].get(version) if is_champion and version else None
+            deployment.compare_with(challenger, self.shadow_share)
         self.revision += 1
         is_withdrawn = self.settings.invariance != "report" and any(
             deployment.model.is_violated for deployment in deployments.values()

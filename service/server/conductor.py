@@ -8,11 +8,11 @@ from typing import Any
 
 import orjson
 
+from batchproof.service.change_counts import ReloadCounts
 from batchproof.service.errors import ServiceError
 from batchproof.service.inference.plan import Committed, Plan
 from batchproof.service.inference.registry import Snapshot
 from batchproof.service.inference.shelf import Shelf
-from batchproof.service.metrics import ReloadCounts
 from batchproof.service.server import control
 from batchproof.service.server.ballot import Ballot, CrewOfWorkers
 from batchproof.service.server.loading import trust_of

@@ -8,98 +8,34 @@ met, so an old one goes on answering until its last request is done; then nothin
 import asyncio
 import os
 import weakref
-from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from batchproof.service import errors
-from batchproof.service.drift.collector import DriftCollector
+from batchproof.service.change_counts import ShadowCounts
 from batchproof.service.errors import EngineError
-from batchproof.service.inference.admission import Admission
 from batchproof.service.inference.batcher import Batcher
 from batchproof.service.inference.model import Model
 from batchproof.service.invariance.audit import Audit, Watch
-from batchproof.service.invariance.violations import Records
 from batchproof.service.journal.keeping import ModelJournal
 from batchproof.service.logs import event
-from batchproof.service.metrics import Flow, ModelCounts, ModelKey, Tally
-from batchproof.service.protocols.interface import Limits, WireProtocol
+from batchproof.service.metrics import ModelKey
 from batchproof.service.server.endpoint import PredictEndpoint
-from batchproof.service.server.in_flight import InFlight, limit_of
+from batchproof.service.server.shadow import Shadow
+from batchproof.service.server.shared import ModelMeter, Shared
 from batchproof.service.settings import Settings
-from batchproof.service.tables.sandbox.remote import RemoteReader
 from batchproof.service.tables.streaming.body import Bounds
-from batchproof.service.tables.streaming.endpoint import TableEndpoint, TableSlots
+from batchproof.service.tables.streaming.endpoint import TableEndpoint
 from batchproof.service.tables.streaming.stream import ROUTE as TABLES
 from batchproof.service.tables.streaming.stream import TableWorkers
 
 if TYPE_CHECKING:
-    from batchproof.service.journal.opening import ProcessJournal
+    pass
 
 INLINE_S_ALONE = 0.001  # with a core to spare, requests that take longer than this leave the event loop
 INLINE_S_SHARED = 0.004  # without one, handing over costs more than it frees
-READING_THREADS = 2  # that read the bodies of large requests and write their answers
-
-
-class Shared:
-    """What the deployments of one process share: the bounds on what waits, the threads, the records of violations."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        protocols: Sequence[WireProtocol],
-        on_violation: Callable[[ModelKey], None],
-        journal: "ProcessJournal | None" = None,
-    ) -> None:
-        """Make them; `on_violation` is called on the event loop after a violation was recorded and logged."""
-        self.settings = settings
-        self.protocols = tuple(protocols)
-        self.on_violation = on_violation
-        self.journal = journal
-        self.drift = DriftCollector(settings.drift_share, (settings.drift_short_s, settings.drift_long_s))
-        self.in_flight = InFlight(limit_of(settings))
-        body_bytes = min(settings.max_body_bytes, self.in_flight.limit_bytes)
-        self.limits = Limits(settings.max_rows, settings.error_limit, body_bytes)
-        self.admission = Admission(settings.queue_rows)
-        self.executor = ThreadPoolExecutor(1, thread_name_prefix="run")
-        self.reading_executor: Executor = ThreadPoolExecutor(READING_THREADS, thread_name_prefix="read")
-        self.table_executor: Executor = ThreadPoolExecutor(2 * settings.table_requests, thread_name_prefix="table")
-        self.table_slots = TableSlots(settings.table_requests)
-        self.table_reader = RemoteReader(settings.table_memory_bytes)
-        self.records = Records(Path(settings.audit_folder) if settings.audit_folder else None)
-
-    def close(self) -> None:
-        """Let the threads end."""
-        self.executor.shutdown(wait=True, cancel_futures=True)
-        self.reading_executor.shutdown(wait=True, cancel_futures=True)
-        self.table_executor.shutdown(wait=True, cancel_futures=True)
-        self.table_reader.close()
-        self.drift.close()
-        if self.journal is not None:
-            self.journal.close(self.settings.drain_s)
-
-
-class ModelMeter:
-    """The counts of one model; deployments of the same key count on in the same ones."""
-
-    def __init__(self) -> None:
-        """Start at zero."""
-        self.flow = Flow()
-        self.audit: Audit | None = None
-        self.tallies: dict[str, Tally] = {}  # by the name of the protocol, or "tables", or "grpc"
-
-    def tally(self, route: str) -> Tally:
-        """Return the tally of one route, made when it is first asked for."""
-        return self.tallies.setdefault(route, Tally())
-
-    def counts(self) -> ModelCounts:
-        """Return the counts of this moment."""
-        audit = {"looked": self.audit.looked, "violations": self.audit.violations} if self.audit else {}
-        routes = {route: tally.snapshot() for route, tally in self.tallies.items()}
-        return ModelCounts(self.flow.snapshot(), audit, routes)
 
 
 class Face(NamedTuple):
@@ -163,6 +99,21 @@ class Deployment:
             return self
         parts = _Parts(self.batcher, self.meter, self.shared, self.journal)
         return replace(self, labels={label: _face(self.model, parts, label) for label in labels})
+
+    def compare_with(self, challenger: Model | None, share: float) -> None:
+        """Compare a share of the batches with what `challenger` answers, from now on; None for no comparison."""
+        present = self.batcher.shadow
+        if challenger is None:
+            self.batcher.shadow = None
+        elif challenger.manifest.signature != self.model.manifest.signature:
+            self.batcher.shadow = None
+            reason = "its signature is another one"
+            event("shadow_refused", 30, model=self.key.name, version=challenger.manifest.version, reason=reason)
+        elif not isinstance(present, Shadow) or present.challenger is not challenger or present.share != share:
+            counts = self.meter.shadows.setdefault(challenger.manifest.version, ShadowCounts())
+            admission = self.shared.admission
+            is_busy = lambda: admission.queued_rows > 0  # noqa: E731
+            self.batcher.shadow = Shadow(self.key, challenger, share, counts, is_busy, self.shared.shadow_executor)
 
     def withdraw(self) -> None:
         """Refuse every later request with 503: the model was seen to break its promise. Admitted rows still run."""

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from batchproof.service.change_counts import ReloadCounts
 from batchproof.service.errors import STARTUP_FAILED, SettingError
 from batchproof.service.inference.plan import Committed
 from batchproof.service.inference.registry import Snapshot
 from batchproof.service.logs import configure, event
-from batchproof.service.metrics import SUPERVISOR, Counters, ReloadCounts, shared_folder
+from batchproof.service.metrics import SUPERVISOR, Counters, shared_folder
 from batchproof.service.protocols import head
 from batchproof.service.server import app, banner
 from batchproof.service.server.app import App

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
+from batchproof.service.change_counts import ReloadCounts
 from batchproof.service.errors import BundleError, ServiceError, SettingError
 from batchproof.service.inference.plan import Entry, Fault, Plan
 from batchproof.service.inference.planner import Planner, Wish
@@ -17,7 +18,6 @@ from batchproof.service.inference.repository import Refusal
 from batchproof.service.inference.selection import Selection
 from batchproof.service.inference.shelf import Shelf
 from batchproof.service.logs import event
-from batchproof.service.metrics import ReloadCounts
 from batchproof.service.settings import Settings
 
 RELOADED = frozenset({"versions", "pins", "labels", "shadow", "shadow_share"})  # settings that SIGHUP puts into force

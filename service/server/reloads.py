@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from batchproof.service.change_counts import ReloadCounts
 from batchproof.service.inference.plan import Plan
 from batchproof.service.inference.shelf import Shelf
-from batchproof.service.metrics import ReloadCounts
 from batchproof.service.server.app import App
 from batchproof.service.server.control import SupervisorLink
 from batchproof.service.server.following import Follower

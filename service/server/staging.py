@@ -100,7 +100,7 @@ def commit(app: App, staged: Staged) -> list["asyncio.Future[None]"]:
         routes = app.routes_of(deployments, registry)
     kept = {id(deployment.batcher) for deployment in deployments.values()}
     left = [(old.key, old.drained()) for old in app.deployments.values() if id(old.batcher) not in kept]
-    app.generation = staged.plan.generation
+    app.generation, app.shadow_share = staged.plan.generation, staged.plan.shadow_share
     app.swap(deployments, registry, routes)
     for key, drained in left:
         drained.add_done_callback(partial(_log_freed, key))

@@ -13,6 +13,7 @@ from prometheus_client.core import (
     Metric,
 )
 
+from batchproof.service.change_counts import DIFFERENCES
 from batchproof.service.drift.collector import Observed
 from batchproof.service.metrics import EVENTS, ROWS, SECONDS, ModelCounts, models_of
 
@@ -41,6 +42,7 @@ class _Collector:
             "batchproof_queue_rows", "Rows admitted and not yet answered.", now.get("queue_rows", 0)
         )
         yield GaugeMetricFamily("batchproof_workers", "Processes that serve.", now.get("workers", 0))
+        yield from _shadows(models)
         yield _events(self._total.get("events", {}))
         yield from _reloads(self._total.get("reloads", {}))
 
@@ -176,6 +178,32 @@ def _events(events: Mapping[str, int]) -> Metric:
     for name in EVENTS:
         family.add_metric([name], events.get(name, 0))
     return family
+
+
+def _shadows(models: Models) -> Iterator[Metric]:
+    labels = (*MODEL, "shadow")
+    batches = CounterMetricFamily(
+        "batchproof_shadow_batches",
+        "Batches that were chosen for a comparison, by what came of it.",
+        labels=(*labels, "outcome"),
+    )
+    changed = CounterMetricFamily(
+        "batchproof_shadow_labels_changed", "Compared rows whose most probable class is another one.", labels=labels
+    )
+    differences = HistogramMetricFamily(
+        "batchproof_shadow_difference",
+        "Largest difference of a compared row's probabilities, or that of its value.",
+        labels=labels,
+    )
+    for key, counts in models.items():
+        for version, found in counts.shadows.items():
+            labelled = [*key, version]
+            batches.add_metric([*labelled, "compared"], found["batches"])
+            batches.add_metric([*labelled, "dropped"], found["dropped"])
+            batches.add_metric([*labelled, "failed"], found["failed"])
+            changed.add_metric(labelled, found["labels_changed"])
+            differences.add_metric(labelled, _buckets(DIFFERENCES, found["by_difference"]), found["sum_difference"])
+    yield from (batches, changed, differences)
 
 
 def _reloads(counts: Mapping[str, float]) -> Iterator[Metric]:

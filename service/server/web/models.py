@@ -6,8 +6,10 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict
 
 from batchproof.service.bundle.signature import Signature
+from batchproof.service.change_counts import DIFFERENCES
 from batchproof.service.inference.model import Model
 from batchproof.service.inference.registry import Registry, absent
+from batchproof.service.metrics import ModelKey, models_of
 from batchproof.service.protocols.head import HEAD_KEY
 from batchproof.service.server.app import App
 from batchproof.service.server.banner import row
@@ -39,6 +41,8 @@ class ModelDetail(ModelSummary):
     provenance: dict[str, Any]
     verification: dict[str, Any] | None
     drift: dict[str, Any] | None
+    labels: list[str]
+    shadow: dict[str, Any] | None
     example: dict[str, Any]
 
 
@@ -89,7 +93,7 @@ def find(registry: Registry, name: str, version: int | None = None) -> Model:
     versions = registry.models.get(name)
     if versions is None or (version is not None and version not in versions):
         raise absent(registry, name, version)
-    return versions[max(versions) if version is None else version]
+    return registry.newest(name) if version is None else versions[version]
 
 
 def summary(service: App, model: Model) -> dict[str, Any]:
@@ -116,5 +120,23 @@ def detail(service: App, model: Model) -> dict[str, Any]:
         "provenance": manifest.provenance,
         "verification": verification.as_dict() if verification else None,
         "drift": observed.as_dict() if observed else None,
+        "labels": service.registry.labels_of(manifest.name, manifest.version),
+        "shadow": _shadow(service, model),
         "example": {"rows": [row(model)]},
+    }
+
+
+def _shadow(service: App, model: Model) -> dict[str, Any] | None:
+    """Return what the comparison of this version with its challenger has found, in all workers; None for no challenger."""
+    name, version = model.manifest.name, service.registry.shadows.get(model.manifest.name)
+    if version in (None, model.manifest.version) or service.registry.newest(name) is not model:
+        return None
+    counts = models_of(service.counters.total()).get(ModelKey(name, model.manifest.version))
+    found = counts.shadows.get(str(version), {}) if counts else {}
+    rows = found.get("by_difference", [])
+    bounds = [*(f"up to {bound:g}" for bound in DIFFERENCES), "beyond"]
+    return {
+        "version": version,
+        **{field: found.get(field, 0) for field in ("batches", "rows", "labels_changed", "dropped", "failed")},
+        "rows_by_difference": dict(zip(bounds, rows, strict=False)),
     }

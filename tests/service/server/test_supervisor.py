@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from batchproof.service.change_counts import ReloadCounts
 from batchproof.service.errors import STARTUP_FAILED
 from batchproof.service.inference.registry import Snapshot
-from batchproof.service.metrics import ReloadCounts
 from batchproof.service.server.conductor import Conductor
 from batchproof.service.server.supervisor import Supervisor
 from batchproof.service.server.timing import Timing
