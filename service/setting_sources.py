@@ -1,6 +1,7 @@
 """Settings as the settings file and the environment have them, before anything is validated."""
 
 from collections.abc import Collection, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +69,15 @@ def _joined(value: Any) -> Any:
 
 def _number(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 19 else value
+
+
+def texts(value: Any) -> Any:
+    """Return the texts of a list that is written with commas; whatever is not a text as it is."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return addresses and networks as they are; raises ValueError for a text that is neither."""
+    for text in value:
+        ip_network(text, strict=False)
+    return value

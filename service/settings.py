@@ -9,9 +9,9 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from batchproof.service import platforms, setting_sources
 from batchproof.service.errors import SettingError
@@ -23,6 +23,8 @@ from batchproof.service.settings_journal import JournalSettings
 
 PIN = re.compile(r"newest(:[1-9][0-9]{0,3})?|all|[1-9][0-9]{0,17}(\+[1-9][0-9]{0,17})*")
 LABEL = re.compile(r"[^./]+(\.[^./]+)*\.[A-Za-z0-9_-]{1,64}")
+AS_LIST = BeforeValidator(setting_sources.texts)
+Texts = Annotated[tuple[str, ...], AS_LIST]
 RUN_ROWS = 512  # most rows of one engine run where no setting says otherwise
 
 
@@ -169,23 +171,28 @@ class ServingSettings(BoundsSettings):
         "info", description="least severe event that is logged"
     )
     access_log: bool = Field(False, description="one line for each request")
-    allowed_origins: tuple[str, ...] = Field(
+    allowed_origins: Texts = Field(
         (), description="browser origins that may call, such as https://example.org, separated by commas; *: all"
     )
     keys_file: str = Field(
         "", description="file of callers' keys, read again when it changes; empty: everybody may call"
     )
-    public: tuple[Literal["docs", "metrics", "models"], ...] = Field(
+    public: Annotated[tuple[Literal["docs", "metrics", "models"], ...], AS_LIST] = Field(
         (),
         description="what needs no key: the API's pages (docs), the metrics, the descriptions and reports of models (models)",
     )
     jwt_issuer: str = Field("", description="issuer of tokens (JWT) that are accepted in addition to keys; empty: none")
     jwt_audience: str = Field("", description="audience that a token must name")
     jwt_keys: str = Field("", description="file or https address of the issuer's public keys (JWKS)")
-    allowed_hosts: tuple[str, ...] = Field(
+    allowed_hosts: Texts = Field(
         (),
         description="host names that requests may name in Host, such as models.example.org or *.example.org; empty: the "
         "address it listens on and localhost if that is the loopback address, otherwise every name",
+    )
+    trusted_proxies: Annotated[Texts, AfterValidator(setting_sources.networks)] = Field(
+        (),
+        description="addresses and networks of reverse proxies, such as 10.0.0.0/8, whose X-Forwarded headers count: for links, "
+        "allowed_hosts and the access log",
     )
     tls_cert: str = Field("", description="PEM file of the server's certificate and its chain; empty: plain HTTP")
     tls_key: str = Field("", description="PEM file of the certificate's private key")
@@ -199,11 +206,9 @@ class ServingSettings(BoundsSettings):
         description="whether bundles must be signed: not checked; served with a warning; or refused without a valid "
         "signature of a trusted signer",
     )
-    trusted_keys: tuple[str, ...] = Field((), description="PEM files of public keys whose signatures are accepted")
-    trusted_ca: tuple[str, ...] = Field(
-        (), description="PEM files of certificate authorities whose signers are accepted"
-    )
-    trusted_subjects: tuple[str, ...] = Field(
+    trusted_keys: Texts = Field((), description="PEM files of public keys whose signatures are accepted")
+    trusted_ca: Texts = Field((), description="PEM files of certificate authorities whose signers are accepted")
+    trusted_subjects: Texts = Field(
         (),
         description="names of certificates that are accepted, such as *@example.org; empty: every name that trusted_ca certified",
     )
@@ -227,13 +232,6 @@ class ServingSettings(BoundsSettings):
         if not all(LABEL.fullmatch(name) for name in value):
             raise ValueError("a label is written MODEL.LABEL")
         return value
-
-    @field_validator(
-        "allowed_origins", "public", "allowed_hosts", "trusted_keys", "trusted_ca", "trusted_subjects", mode="before"
-    )
-    @classmethod
-    def _list(cls, value: Any) -> Any:
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 class Settings(DriftSettings, JournalSettings, ServingSettings):

@@ -3,12 +3,13 @@
 import itertools
 import os
 import re
+from typing import Any
 
 from batchproof.service.access.grant import Grant
-from batchproof.service.access.patterns import CertifiedName
 from batchproof.service.errors import ServiceError
 from batchproof.service.protocols.compression import ENCODING_HEADER, header
 from batchproof.service.protocols.interface import Headers
+from batchproof.service.protocols.sender import NOTHING_FORWARDED, Forwarded, Sender
 
 REQUEST_ID = re.compile(rb"[\x21\x23-\x5b\x5d-\x7e]{1,128}")  # printable, without space, quote and backslash
 ID_HEADER = b"x-request-id"
@@ -38,7 +39,7 @@ _numbers = itertools.count(1)
 class RequestHead:
     """What is known of a request before its body is read, over HTTP and gRPC alike."""
 
-    __slots__ = ("grant", "headers", "is_plain", "method", "path", "peer", "query", "request_id", "special")
+    __slots__ = ("grant", "headers", "is_plain", "method", "path", "query", "request_id", "sender", "special")
 
     def __init__(self, method: str, path: str, query: bytes, headers: Headers) -> None:
         """Read the headers that mean something to every request.
@@ -49,7 +50,7 @@ class RequestHead:
         self.method = method
         self.path = path
         self.query = query
-        self.peer: tuple[CertifiedName, ...] = ()  # names in the caller's certificate
+        self.sender: Sender | None = None  # the other end of the connection, where something about it matters
         self.grant: Grant | None = None  # what the caller may do; the gate finds out
         self.headers = headers
         special = self.special = {name: value for name, value in headers if name in SPECIAL}
@@ -65,6 +66,18 @@ class RequestHead:
             and UNUSUAL.isdisjoint(special)
             and len(get(b"content-length", b"")) < LONG_BODY_DIGITS
         )
+
+    @property
+    def forwarded(self) -> Forwarded:
+        """Return what trusted proxies say of the caller: it is read anew each time."""
+        return NOTHING_FORWARDED if self.sender is None else self.sender.forwarded(self.headers)
+
+    @property
+    def log_fields(self) -> dict[str, Any]:
+        """Return who called, as a line of the log says it: the address and the owner of the key, as far as they are known."""
+        address = "" if self.sender is None else self.sender.client(self.headers)
+        named = {} if self.grant is None else {"caller": self.grant.name}
+        return {"client": address, **named} if address else named
 
     @property
     def content_length(self) -> int:

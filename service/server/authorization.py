@@ -50,13 +50,14 @@ class Authorization:
     def rule(self, head: RequestHead, target: Target) -> ServiceError | None:
         """Return why the caller may not have what it asks for: 401, 403 or 429; remember who calls."""
         need = self.need(target)
+        certified = () if head.sender is None else head.sender.names
         try:
             if need is None:
-                if not head.peer and not any(name in head.special for name in CREDENTIALS):
+                if not certified and not any(name in head.special for name in CREDENTIALS):
                     return None
-                head.grant = self._access.identify(head.headers, head.peer)
+                head.grant = self._access.identify(head.headers, certified)
                 return None
-            head.grant = grant = self._access.check(head.headers, need, head.peer)
+            head.grant = grant = self._access.check(head.headers, need, certified)
         except ServiceError as error:
             if need is None:  # a probe is answered whatever it sends, only more briefly
                 return None

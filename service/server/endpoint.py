@@ -279,6 +279,5 @@ class PredictEndpoint:
 
     def _log(self, head: RequestHead, status: int, started_s: float, **fields: Any) -> None:
         seconds = round(time.perf_counter() - started_s, 6)
-        caller = {} if head.grant is None else {"caller": head.grant.name}
-        named = {**caller, "status": status, **fields, "seconds": seconds}
+        named = {**head.log_fields, "status": status, **fields, "seconds": seconds}
         event("request", request_id=head.request_id, route=self.protocol.name, **named)

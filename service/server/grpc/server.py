@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 from weakref import WeakKeyDictionary
 
 import grpc
@@ -22,6 +23,7 @@ from batchproof.service.logs import event
 from batchproof.service.metrics import ModelKey
 from batchproof.service.protocols.head import ID_HEADER, RequestHead
 from batchproof.service.protocols.oip.metadata import inputs_of, model_of, outputs_of
+from batchproof.service.protocols.sender import Proxies, Sender
 from batchproof.service.server.app import App
 from batchproof.service.server.deployment import Deployment
 from batchproof.service.server.gate import Gate, RpcMethod
@@ -53,6 +55,7 @@ class RpcServer:
         settings = app.settings
         self._app = app
         self._gate = gate
+        self._proxies = Proxies(settings.trusted_proxies)
         self._messages = classes()
         self._tensors: WeakKeyDictionary[Deployment, Tensors] = WeakKeyDictionary()
         self._repository = RepositoryService(app, self._messages)
@@ -117,6 +120,7 @@ class RpcServer:
     async def _answer(self, head: RequestHead, name: str, request: Any, context: Any) -> Any:
         """Answer one call, or abort it with the status that clients of the protocol know; log as HTTP does."""
         started_s = time.perf_counter()
+        head.sender = self._sender(context)
         context.set_trailing_metadata(((ID, head.request_id),))
         try:
             answered = await self._handlers[name](head, request, context)
@@ -126,6 +130,7 @@ class RpcServer:
         return answered
 
     async def _refuse(self, head: RequestHead, name: str, error: ServiceError, _messages: Any, context: Any) -> None:
+        head.sender = self._sender(context)
         await self._abort(head, name, error, time.perf_counter(), context)
 
     async def _abort(self, head: RequestHead, name: str, error: ServiceError, started_s: float, context: Any) -> None:
@@ -136,12 +141,18 @@ class RpcServer:
         context.set_trailing_metadata(((ID, head.request_id), *wait))
         await context.abort(STATUS.get(error.status, grpc.StatusCode.INVALID_ARGUMENT), error.message)
 
+    def _sender(self, context: Any) -> Sender | None:
+        """Return the other end of a call, where it is logged."""
+        if not self._app.settings.access_log:
+            return None
+        address = address_of(context.peer())
+        return Sender(address, proxies=self._proxies if self._proxies.trusts(address) else None)
+
     def _log(self, head: RequestHead, name: str, status: int, started_s: float, **fields: Any) -> None:
         """Log one call where every request is logged; `status` is that of HTTP."""
         if self._app.settings.access_log:
             seconds = round(time.perf_counter() - started_s, 6)
-            caller = {} if head.grant is None else {"caller": head.grant.name}
-            named = {"method": name, **caller, "status": status, **fields, "seconds": seconds}
+            named = {"method": name, **head.log_fields, "status": status, **fields, "seconds": seconds}
             event("request", request_id=head.request_id, route=ROUTE, **named)
 
     async def _server_live(self, head: RequestHead, request: Any, context: Any) -> Any:
@@ -246,6 +257,12 @@ class _Gated(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no typ
 
     def service(self, handler_call_details: Any) -> Any:
         return self._server.method(handler_call_details.method, handler_call_details.invocation_metadata or ())
+
+
+def address_of(peer: str) -> str:
+    """Return the address in gRPC's name of a caller, such as ipv4:127.0.0.1:4711 or ipv6:%5B::1%5D:4711."""
+    family, _, rest = unquote(peer).partition(":")
+    return rest.rpartition(":")[0].strip("[]") if family in ("ipv4", "ipv6") else ""
 
 
 def _as_bytes(value: str | bytes) -> bytes:

@@ -32,13 +32,12 @@ async def logged(answering: Answering, head: RequestHead, receive: Receive, send
 
 def log_answer(head: RequestHead, status: int, started_s: float, **fields: Any) -> None:
     """Log one answer; `started_s` is of time.perf_counter."""
-    named: dict[str, Any] = {} if head.grant is None else {"caller": head.grant.name}
     event(
         "request",
         request_id=head.request_id,
         method=head.method,
         path=head.path,
-        **named,
+        **head.log_fields,
         status=status,
         **fields,
         seconds=round(time.perf_counter() - started_s, 6),

@@ -87,6 +87,7 @@ class AsgiApp:
         """Return the head and what answers it, as the connection resolved it; only other servers leave it to do here."""
         if TARGET_KEY not in scope:
             head = RequestHead(scope["method"], scope["path"], scope["query_string"], scope["headers"])
+            head.sender = self.router.senders.at(scope.get("client"))
             scope[HEAD_KEY], scope[TARGET_KEY] = head, self.router.resolve(head)
         return scope[HEAD_KEY], scope[TARGET_KEY]
 

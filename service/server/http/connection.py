@@ -31,7 +31,6 @@ from batchproof.service.server.http.keep_alive import LastingConnection
 from batchproof.service.server.http.pending import ANSWERED, CLOSING, NO_TRAILERS, PendingRequest
 from batchproof.service.server.http.router import TARGET_KEY, Resolved
 from batchproof.service.server.http.uvicorn_parts import Config, ServerState
-from batchproof.service.server.tls import names_of
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
 
 VERSIONS = ("1.1", "1.0")
@@ -62,7 +61,7 @@ class FastHttpProtocol(LastingConnection):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         super().connection_made(transport)
-        self._peer = names_of(transport.get_extra_info("peercert"))
+        self._sender = self._router.senders.of(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the request of a caller that went away: its place in the queue is for others."""
@@ -96,8 +95,8 @@ class FastHttpProtocol(LastingConnection):
         else:
             head = self._head()
             self._check_target(head)
-        if self._peer:
-            head.peer = self._peer
+        if self._sender is not None:
+            head.sender = self._sender
         if b"transfer-encoding" in head.special and head.special[b"transfer-encoding"].lower() != b"chunked":
             self._refuse_head("chunked is the only Transfer-Encoding that is read")
         target = self._resolve(head)

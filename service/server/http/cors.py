@@ -51,4 +51,5 @@ class Origins:
     @staticmethod
     def _is_own(head: RequestHead) -> bool:
         origin = head.special[b"origin"].lower().partition(b"://")[2]
-        return origin == head.special.get(b"host", b"").lower()
+        host = head.forwarded.host.encode() or head.special.get(b"host", b"").lower()
+        return bool(host) and origin == host

@@ -5,15 +5,12 @@ it were its own origin. The Host header still has the page's name, so a service 
 to names of the loopback. Elsewhere every name is accepted unless `allowed_hosts` lists some.
 """
 
-import re
-
 from batchproof.service.errors import ServiceError
 from batchproof.service.protocols.head import RequestHead
+from batchproof.service.protocols.sender import HOST
 from batchproof.service.server.gate import Page, RpcMethod, Target
 from batchproof.service.server.listening import LOOPBACK, is_loopback
 from batchproof.service.settings import Settings
-
-HOST = re.compile(r"(?:\[([0-9a-f:.%]+)\]|([^:\[\]/@\s]+))(?::[0-9]{0,5})?")
 
 
 class Hosts:
@@ -36,16 +33,27 @@ class Hosts:
         """
         if self._is_open or isinstance(target, RpcMethod) or (isinstance(target, Page) and target.kind == "health"):
             return None
+        forwarded = head.forwarded.host
+        if forwarded and not self._knows(forwarded.encode()):
+            return _unknown(forwarded)
         for sent, value in head.headers:  # each of them, should there be several
-            if sent == b"host" and value and not self._knows(value):
-                shown = value.decode("latin-1")
-                message = (
-                    f"This service does not answer to the host {shown!r:.100}; the setting allowed_hosts can allow it."
-                )
-                return ServiceError(421, "unknown_host", message)
+            if sent == b"host" and value and not self._knows(value) and not (forwarded and _is_own_address(value)):
+                return _unknown(value.decode("latin-1"))
         return None
 
     def _knows(self, host: bytes) -> bool:
         parts = HOST.fullmatch(host.decode("latin-1").lower())
         name = (parts[1] or parts[2]).rstrip(".") if parts else ""
         return name in self._names or name.endswith(self._endings or "\n")
+
+
+def _is_own_address(host: bytes) -> bool:
+    """Return whether a proxy may name this service so: by an address or localhost, which no web page can have for a name."""
+    parts = HOST.fullmatch(host.decode("latin-1").lower())
+    name = (parts[1] or parts[2]) if parts else ""
+    return bool(name) and (name in LOOPBACK or ":" in name or name.replace(".", "").isdigit())
+
+
+def _unknown(host: str) -> ServiceError:
+    message = f"This service does not answer to the host {host!r:.100}; the setting allowed_hosts can allow it."
+    return ServiceError(421, "unknown_host", message)

@@ -17,6 +17,7 @@ from batchproof.service.server.gate import Gate, Page, Refusal
 from batchproof.service.server.http.access_log import log_answer
 from batchproof.service.server.http.cors import Origins
 from batchproof.service.server.http.health import OPTIONS_PATHS
+from batchproof.service.server.http.senders import Senders
 from batchproof.service.tables.formats import wants_table
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
 
@@ -33,6 +34,7 @@ class Router:
         self.app = app
         self.gate = gate
         self._lets_plain_pass = gate.lets_plain_pass
+        self.senders = Senders(app.settings)
         self.origins = Origins(app.settings.allowed_origins)
 
     def resolve(self, head: RequestHead) -> Resolved:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -57,7 +58,7 @@ def _add_documents(app: FastAPI, service: App) -> None:
         accept = request.headers.get("accept", "").encode("latin-1")
         if preferred(accept, ("text/html", "application/json")) == "application/json":  # as clients of KServe ask
             return JSONResponse({"status": "alive"})
-        base = str(request.base_url).rstrip("/")
+        base = base_of(request)
         return Response(start.page(service, base), media_type=HTML, headers=SECURITY_HEADERS)
 
     def file(name: str, media_type: str) -> Callable[[Request], Response]:
@@ -68,7 +69,7 @@ def _add_documents(app: FastAPI, service: App) -> None:
     add("/docs", file("api.html", HTML))
     add("/docs/page.js", file("api.js", "text/javascript; charset=utf-8"))
     add("/docs/style.css", file("style.css", "text/css; charset=utf-8"))
-    add("/openapi.json", lambda _: JSONResponse(document.current()))
+    add("/openapi.json", lambda request: JSONResponse(_located(document.current(), request)))
     add("/swagger.json", partial(_swagger, document))
 
 
@@ -76,7 +77,22 @@ def _swagger(document: Document, request: Request) -> Response:
     """Answer where Azure ML's callers ask for the document, which is OpenAPI 3 only; a refusal has the shape that they know."""
     if request.query_params.get("version", "3") != "3":
         return JSONResponse({"message": "This document is OpenAPI 3; ask for version=3."}, 404)
-    return JSONResponse(document.current())
+    return JSONResponse(_located(document.current(), request))
+
+
+def base_of(request: Request) -> str:
+    """Return the address at which the caller reaches this service, as it or trusted proxies before it say."""
+    forwarded, own = request.scope[HEAD_KEY].forwarded, request.base_url
+    scheme, host = forwarded.scheme or own.scheme, forwarded.host or own.netloc
+    return f"{scheme}://{host}{forwarded.prefix or own.path.rstrip('/')}"
+
+
+def _located(document: dict[str, Any], request: Request) -> dict[str, Any]:
+    """Return the OpenAPI document for a caller behind a proxy that says where it is."""
+    forwarded = request.scope[HEAD_KEY].forwarded
+    if not (forwarded.host or forwarded.prefix):
+        return document
+    return {**document, "servers": [{"url": base_of(request) if forwarded.host else forwarded.prefix}]}
 
 
 def _on_service_error(request: Request, error: Exception) -> Response:

@@ -391,3 +391,25 @@ def test_answers_carry_security_headers(server: Keyed) -> None:
         assert named["x-content-type-options"] == "nosniff", route
         assert named["cross-origin-resource-policy"] == "same-origin"
         assert named["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_allowed"),
+    [
+        ({"Host": "models.example.org"}, True),
+        ({"Host": "127.0.0.1:8000", "X-Forwarded-Host": "models.example.org"}, True),
+        ({"Host": "localhost", "Forwarded": "host=models.example.org"}, True),
+        ({"Host": "evil.example.org", "X-Forwarded-Host": "models.example.org"}, False),
+        ({"Host": "models.example.org", "X-Forwarded-Host": "evil.example.org"}, False),
+        ({"Host": "127.0.0.1:8000", "X-Forwarded-Host": "models.example.org, evil.example.org"}, False),
+        ({"Host": "127.0.0.1:8000"}, False),
+    ],
+)
+def test_hosts_behind_a_proxy(tmp_path: Path, headers: dict[str, str], is_allowed: bool) -> None:  # noqa: FBT001
+    """The host that a trusted proxy names must be allowed; a page that rebinds its name cannot pass by naming another."""
+    make_bundle(tmp_path)
+    settings = Settings(models=tmp_path, allowed_hosts=("models.example.org",), trusted_proxies=("127.0.0.0/8",))
+    with serving(settings) as inside, httpx.Client(base_url=f"http://127.0.0.1:{inside.port}") as client:
+        assert client.get("/models", headers=headers).status_code == (200 if is_allowed else 421)
+        own = {"Origin": "https://models.example.org", **headers}
+        assert client.post("/predict", content=GOOD, headers=own).status_code == (200 if is_allowed else 421)
