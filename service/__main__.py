@@ -12,6 +12,7 @@ from batchproof.service.server.gc_policy import paused
 
 COMMANDS = (
     "bom",
+    "drift",
     "key",
     "predict",
     "replay",
