@@ -91,7 +91,7 @@ def _labels(answered: Sequence[Prediction], model: Description) -> np.ndarray:
 
 
 def _option_columns(answered: Sequence[Prediction], options: Options, model: Description) -> dict[str, Any]:
-    """Return what `coverage`, `detail` and `explain` add: one column for each number, a list of classes for a set."""
+    """Return what `coverage`, `detail` and `explain` add: one column for each number, a list for a set and for names."""
     columns: dict[str, Any] = {}
     if options.coverage is not None and model.classes is None:
         bounds = np.array([prediction["interval"] for prediction in answered], np.float32).reshape(-1, 2)
@@ -99,7 +99,10 @@ def _option_columns(answered: Sequence[Prediction], options: Options, model: Des
     elif options.coverage is not None:
         columns["set"] = [prediction["set"] for prediction in answered]
     if options.detail:
-        columns["saturated"] = np.array([prediction["saturated"] for prediction in answered], np.bool_)
+        for name in ("unseen", "out_of_range"):  # a service of before these answers without them
+            columns[name] = [prediction.get(name, []) for prediction in answered]
+        if model.fingerprint.get("arithmetic") == "exact":
+            columns["saturated"] = np.array([prediction["saturated"] for prediction in answered], np.bool_)
     if options.explain:
         explained = [prediction["explanation"] for prediction in answered]
         for name in ("score", "baseline"):

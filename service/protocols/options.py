@@ -18,6 +18,7 @@ from batchproof.service.features import attribution as explain
 from batchproof.service.features.arrays import Arrays, Outputs, split
 from batchproof.service.features.decoder import shortest
 from batchproof.service.features.encoder import value_of
+from batchproof.service.features.novelty import Novelty
 
 
 class Options(NamedTuple):
@@ -36,6 +37,7 @@ class OptionWriter:
         self._manifest = manifest
         self._signature = manifest.signature
         self._labels = manifest.signature.classes
+        self._novelty = Novelty(manifest.signature)
         self._baseline = baseline_of(manifest)
         self._names = [feature.name for feature in manifest.signature.inputs]
 
@@ -48,8 +50,6 @@ class OptionWriter:
                 raise _refuse(f"{name} must be true or false.")
         if "coverage" in content:
             self._check_coverage(content["coverage"])
-        if wants["detail"] and self._manifest.arithmetic.kind != "exact":
-            raise _refuse("detail shows saturation, which only a model in exact arithmetic has.")
         return Options(content.get("coverage"), **wants)
 
     def expand(self, asked: Options, arrays: Arrays, rows: int, max_rows: int) -> tuple[Arrays, int]:
@@ -70,13 +70,15 @@ class OptionWriter:
         ]
         return Arrays(*parts), total
 
-    def write(self, asked: Options, outputs: Outputs, texts: Sequence[bytes]) -> list[bytes]:
-        """Return each row's prediction with what was asked for in it; `outputs` may go on with the mixed rows."""
+    def write(self, asked: Options, arrays: Arrays, outputs: Outputs, texts: Sequence[bytes]) -> list[bytes]:
+        """Return each row's prediction with what was asked for in it.
+
+        `arrays` and `outputs` may go on with the mixed rows.
+        """
         own = {name: values[: len(texts)] for name, values in outputs.items()}
         extra_fields: list[dict[str, Any]] = [{} for _ in texts]
         if asked.detail:
-            for fields, saturated in zip(extra_fields, own["saturated"][:, 0].tolist(), strict=True):
-                fields["saturated"] = saturated
+            self._add_detail(arrays.take(slice(len(texts))), own, extra_fields)
         if asked.coverage is not None:
             self._add_uncertainty(asked.coverage, own, extra_fields)
         if asked.explain and texts:
@@ -96,6 +98,15 @@ class OptionWriter:
             conformal.level(coverage)
         except ValueError as error:
             raise _refuse(f"{error}.") from error
+
+    def _add_detail(self, arrays: Arrays, own: Outputs, extra_fields: list[dict[str, Any]]) -> None:
+        """Say what of each row training did not have and, of exact models, whether a hidden value was clipped."""
+        unseen, outside = self._novelty.unseen(arrays), self._novelty.out_of_range(arrays)
+        for fields, of_unseen, of_outside in zip(extra_fields, unseen, outside, strict=True):
+            fields |= {"unseen": of_unseen, "out_of_range": of_outside}
+        if "saturated" in own:
+            for fields, saturated in zip(extra_fields, own["saturated"][:, 0].tolist(), strict=True):
+                fields["saturated"] = saturated
 
     def _add_uncertainty(self, coverage: float, own: Outputs, extra_fields: list[dict[str, Any]]) -> None:
         conformal = self._manifest.uncertainty

@@ -39,7 +39,7 @@ class ExplainCodec:
         """Return each row's prediction with its explanation, as JSON."""
         rows = decoded.rows - decoded.added
         texts = self._text.each({name: values[:rows] for name, values in outputs.items()}) if rows else ()
-        predictions = b",".join(self._options.write(EXPLAIN, outputs, texts))
+        predictions = b",".join(self._options.write(EXPLAIN, decoded.arrays, outputs, texts))
         own = ((b"x-request-id", call.request_id.encode()), *self._label_header)
         return Answer(200, (JSON, *own), b'{"predictions":[' + predictions + b"]}")
 

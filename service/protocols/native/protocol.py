@@ -10,6 +10,7 @@ from batchproof.service import errors
 from batchproof.service.bundle.signature import Signature
 from batchproof.service.errors import ServiceError
 from batchproof.service.features import examples as samples
+from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.encoder import Encoder, Problem
 from batchproof.service.inference.model import Model
 from batchproof.service.inference.registry import absent
@@ -124,7 +125,7 @@ class NativeCodec:
     def encode(self, call: Call, decoded: Decoded, outputs: Mapping[str, np.ndarray]) -> Answer:
         """Join prebuilt bytes around the predictions."""
         note = decoded.note
-        text = self._text.write(outputs) if note is None else self._unusual(note, outputs)
+        text = self._text.write(outputs) if note is None else self._unusual(note, decoded.arrays, outputs)
         parts = (b'{"predictions":[', text, self._middle, call.request_id.encode(), b'"}')
         return Answer(200, (JSON,), b"".join(parts))
 
@@ -146,10 +147,10 @@ class NativeCodec:
         note = ResponsePlan(len(rows), encoded.kept, encoded.errors, asked)
         return Decoded(arrays, run_rows, note, run_rows - len(encoded.kept), encoded.kept)
 
-    def _unusual(self, note: ResponsePlan, outputs: Mapping[str, np.ndarray]) -> bytes:
+    def _unusual(self, note: ResponsePlan, arrays: Arrays, outputs: Mapping[str, np.ndarray]) -> bytes:
         """Put each bad row's error in its place among the predictions, and what was asked for into the others."""
         own = {name: values[: len(note.kept)] for name, values in outputs.items()}
-        good = self._extras.write(note.asked, outputs, self._text.each(own) if note.kept else ())
+        good = self._extras.write(note.asked, arrays, outputs, self._text.each(own) if note.kept else ())
         texts: list[bytes] = [b""] * note.rows
         for row, text in zip(note.kept, good, strict=True):
             texts[row] = text

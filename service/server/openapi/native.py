@@ -169,11 +169,12 @@ def further_fields(manifest: Manifest) -> Json:
             "maximum": manifest.uncertainty.coverages[-1],
             "description": "Adds a set of classes, or an interval, made to hold the truth for this share of rows.",
         }
-    if manifest.arithmetic.kind == "exact":
-        fields["detail"] = {
-            "type": "boolean",
-            "description": "With true, adds whether the row went beyond the range of exact arithmetic.",
-        }
+    exact = " Also `saturated`: whether the row went beyond the range of exact arithmetic."
+    fields["detail"] = {
+        "type": "boolean",
+        "description": "With true, adds the features whose category training did not have (`unseen`), and those whose value is "
+        "outside the training range (`out_of_range`)." + (exact if manifest.arithmetic.kind == "exact" else ""),
+    }
     return fields
 
 

@@ -86,7 +86,7 @@ def test_options_of_rows(ask: Ask) -> None:
     fuller = ask("predict", ROWS[:3], coverage=0.9, explain=True, detail=True)
     for before, after in zip(plain, fuller, strict=True):
         assert {name: after[name] for name in before} == before
-        assert set(after) - set(before) == {"set", "coverage", "explanation", "saturated"}
+        assert set(after) - set(before) == {"set", "coverage", "explanation", "unseen", "out_of_range", "saturated"}
     assert set(ask("predict", ROWS[0], name="price", coverage=0.5)) == {"value", "interval", "coverage"}
     with pytest.raises(RefusedError, match="coverage"):
         ask("predict", ROWS[0], coverage=0.999)
@@ -97,7 +97,15 @@ def test_options_of_frames(ask: Ask, make: Callable[[Any], Any]) -> None:
     """A frame gets a column for each number that the rows get, and a list of classes for a set."""
     rows = ask("predict", ROWS, coverage=0.9, explain=True, detail=True)
     frame = ask("predict", make(ROWS), coverage=0.9, explain=True, detail=True)
-    added = ["set", "saturated", "score", "baseline", *(f"contribution_{name}" for name in NAMES)]
+    added = [
+        "set",
+        "unseen",
+        "out_of_range",
+        "saturated",
+        "score",
+        "baseline",
+        *(f"contribution_{name}" for name in NAMES),
+    ]
 
     assert list(frame.columns)[-len(added) :] == added
     assert [list(labels) for labels in frame["set"]] == [row["set"] for row in rows]

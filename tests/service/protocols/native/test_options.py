@@ -109,6 +109,25 @@ def test_saturation_is_told_of_exact_models(tmp_path: Path) -> None:
     assert len(np.unique(outputs["saturated"])) == 2
 
 
+@pytest.mark.parametrize("arithmetic", ["float32", "exact"])
+@pytest.mark.parametrize("more", [{}, {"explain": True}, {"on_error": "row"}])
+def test_detail_names_what_training_did_not_have(tmp_path: Path, arithmetic: str, more: dict[str, Any]) -> None:
+    """Each row names its unseen categories and its values beyond the training range, and no missing or usual ones."""
+    one = loaded(tmp_path, arithmetic=arithmetic)
+    usual = [40.0, "Oslo", 3, None, True, 1, None]
+    rows = [
+        usual,
+        [60.0, "oslo", 9, "2001-09-09T01:46:40Z", False, 77, True],
+        [60.1, None, -5000, "2001-09-09T01:46:39Z", 1, -3, False],
+        [None, "Ærø", 10, "2030-01-01", True, 2, None],
+    ]
+    found = answer(Native().codec(one, Limits()), one, {"rows": rows, "detail": True, **more})
+    assert [prediction["unseen"] for prediction in found] == [[], ["island", "grade"], [], []]
+    beyond = [[], [], ["length_mm", "count", "seen"], ["count", "seen"]]
+    assert [prediction["out_of_range"] for prediction in found] == beyond
+    assert ["saturated" in prediction for prediction in found] == [arithmetic == "exact"] * 4
+
+
 @pytest.mark.parametrize(
     "more, sentence",
     [
@@ -117,7 +136,6 @@ def test_saturation_is_told_of_exact_models(tmp_path: Path) -> None:
         ({"coverage": True}, "coverage must be a number"),
         ({"explain": 1}, "explain must be true or false"),
         ({"detail": "yes"}, "detail must be true or false"),
-        ({"detail": True}, "exact arithmetic"),
         ({"cover": 0.9}, "Did you mean 'coverage'"),
     ],
 )
