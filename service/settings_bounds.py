@@ -13,7 +13,7 @@ class BoundsSettings(BaseModel):
         64 << 10,
         ge=1024,
         le=1 << 24,
-        description="longest head of a request, its URL and headers, and longest trailers; beyond it 414 or 431",
+        description="largest URL and headers of a request together, and largest trailers; beyond it 414 or 431",
         json_schema_extra={"unit": "bytes"},
     )
     max_headers: int = Field(
@@ -27,8 +27,8 @@ class BoundsSettings(BaseModel):
         0,
         ge=0,
         le=1 << 40,
-        description="most bytes of bodies that one worker holds, arriving, unpacked or not yet answered; beyond it 429. "
-        "0: a quarter of the memory there is, shared by the workers, at most 256 MiB. A body may not be longer",
+        description="most bytes of bodies in one worker: arriving, decompressed or not yet answered; beyond it 429. "
+        "0: a quarter of the memory divided by the workers, at most 256 MiB. No body may be larger",
         json_schema_extra={"unit": "bytes"},
     )
     max_rows: int = Field(
@@ -52,7 +52,7 @@ class BoundsSettings(BaseModel):
         30.0,
         gt=0,
         le=3600,
-        description="time in which a caller must read some of an answer that waits for it, 1 KiB for each second; beyond "
-        "it the connection is cut",
+        description="time in which a caller must read part of a waiting answer, 1 KiB for each second; beyond "
+        "it the connection is closed",
         json_schema_extra={"unit": "s"},
     )

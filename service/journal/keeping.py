@@ -215,7 +215,7 @@ def journal_full() -> ServiceError:
     return ServiceError(
         503,
         "journal_full",
-        "The answer cannot be written to the service's journal, without which none leaves; try again.",
+        "The service could not write the answer to its journal, and sends no answer that is not written; try again.",
         retry_after_s=1,
     )
 

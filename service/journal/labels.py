@@ -132,9 +132,7 @@ def measure(
                 raise JournalError(model)
             _measure_batch(measured, model, labels.of(model.manifest.signature.target), batch, window)
     if not any(one.labelled for one in measured.values()):
-        raise JournalError(
-            "no label belongs to a row of the journal: request_id and row must be those that were answered"
-        )
+        raise JournalError("no label belongs to a row of the journal: request_id and row must match answered requests")
     return [measured[key] for key in sorted(measured)]
 
 

@@ -78,11 +78,11 @@ def _check(settings: Settings, models: list[Model]) -> None:
     """Raise SettingError where the settings do not fit together, or name features that no model has."""
     if settings.journal_hash and not settings.journal_hash_key:
         raise SettingError(
-            "journal_hash needs journal_hash_key, a file with a secret key: a hash without one is guessed."
+            "journal_hash needs journal_hash_key, a file with a secret key: without it, hashed values could be guessed."
         )
     both = sorted(set(settings.journal_hash).intersection(settings.journal_leave_out))
     if both:
-        raise SettingError(f"journal_hash and journal_leave_out both name {both[0]!r}: only one can hold.")
+        raise SettingError(f"journal_hash and journal_leave_out both name {both[0]!r}: name it in only one of them.")
     if settings.journal_keep_s and settings.journal_keep_s <= settings.journal_segment_s:
         raise SettingError(
             f"journal_keep_s is {settings.journal_keep_s:g} s, but a segment may take journal_segment_s = "
