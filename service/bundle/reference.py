@@ -8,7 +8,6 @@
 The file is untrusted input: `parse` raises BundleError for everything that is not as docs/bundle.md says.
 """
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -154,18 +153,11 @@ def _column(entry: Any, field: str, rows: int, categories: int | None) -> Column
 
 def _ascends(splits: list[Any], categories: int | None) -> bool:
     if categories is None:
-        fits = all(type(one) in (int, float) and _is_finite(one) for one in splits)
+        fits = all(type(one) in (int, float) for one in splits)  # strict JSON has no other numbers than finite ones
         splits = [float(one) for one in splits] if fits else splits
     else:
         fits = all(type(one) is int and 0 <= one < categories for one in splits)
     return fits and all(low < high for low, high in pairwise(splits))
-
-
-def _is_finite(number: float) -> bool:
-    try:
-        return math.isfinite(number)
-    except OverflowError:  # a whole number beyond float64
-        return False
 
 
 def _whole(value: Any, field: str, least: int) -> int:

@@ -151,3 +151,29 @@ def test_codes_fall_into_their_own_cell_or_a_common_one() -> None:
     """Codes without a cell of their own share one; missing and unseen have theirs."""
     column = reference.Column(np.zeros(5, np.int64), None, np.array([1, 3]), 4)
     assert column.cells(np.array([0, 1, 2, 3, 4, 5])).tolist() == [2, 0, 2, 1, 3, 4]
+
+
+def test_text_that_is_not_json_is_refused(manifest: Manifest) -> None:
+    """A file that is not JSON is refused by its name."""
+    with pytest.raises(BundleError, match=r"^reference\.json is not "):
+        reference.parse(b"{", manifest)
+
+
+def test_an_edge_beyond_float64_is_refused(content: dict[str, Any], manifest: Manifest) -> None:
+    """A number that float64 cannot hold is refused however it is written, as a whole number or with an exponent."""
+    place = next(place for place, entry in enumerate(content["features"]) if entry and "edges" in entry)
+    content["features"][place]["edges"][-1] = 10**400
+    with pytest.raises(BundleError, match="holds a whole number of 401 digits"):
+        reference.parse(json.dumps(content).encode(), manifest)
+    with pytest.raises(BundleError, match="beyond float64"):
+        reference.parse(json.dumps(content).replace(str(10**400), "1e400").encode(), manifest)
+
+
+def test_a_column_is_cut_as_its_feature_is(manifest: Manifest) -> None:
+    """Numbers and dates are cut at edges, categories by their codes; a column counts each value once."""
+    for feature in manifest.signature.inputs:
+        is_code = feature.kind == "categorical"
+        splits = np.array([0, 1], np.int64 if is_code else np.float64)
+        column = reference.column_for(feature, np.zeros(len(splits) + (3 if is_code else 2), np.int64), splits)
+        assert (column.edges is None) == is_code
+        assert column.count(np.array([0, 1, 1], splits.dtype)).sum() == 3

@@ -8,7 +8,9 @@ import pytest
 
 from batchproof.service.bundle.signing.trust import TrustPolicy
 from batchproof.service.errors import BundleError
+from batchproof.service.inference import model, registry
 from batchproof.service.inference import plan as plans
+from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.plan import Plan
 from batchproof.service.inference.planner import Planner, Wish
 from batchproof.service.inference.repository import Refusal
@@ -171,3 +173,13 @@ def test_a_plan_knows_its_entries(folder: Folder) -> None:
     assert (plan.entry("a", 9), plan.at(folder.root)) == (None, None)
     assert f"a/2/{entry.sha256}".encode() in plan.seals()
     assert plans.Fault("why", entry).entry == entry
+
+
+def test_the_plan_of_the_start_is_what_was_loaded(folder: Folder) -> None:
+    """What the start loaded is the first plan: a look at the unchanged folder changes nothing."""
+    folder.damage("b", 1)
+    selection = Selection("all", labels={"a": {"stable": 1}}, shadows={"a": 2})
+    loaded = registry.load(folder.root, lambda bundle: model.load(bundle, EngineOptions("cpu"), 64), selection)
+    first = Plan.of(loaded, 0.1)
+    assert (first.generation, versions(first), first.labels) == (1, [("a", 1), ("a", 2)], {"a": {"stable": 1}})
+    assert folder.planner.plan(Wish(selection, 0.1), first) == first

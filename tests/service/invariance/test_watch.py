@@ -86,7 +86,7 @@ def test_violation_withdraws_the_model(loaded: Model, tmp_path: Path, caplog: py
     with pytest.raises(ServiceError) as refused:
         ask(service, 1)
     assert (refused.value.status, refused.value.code) == (503, "withdrawn")
-    assert readiness(service)["ready"] is False
+    assert not service.is_ready
     (told_event,) = logged(caplog, "invariance_violated")
     assert [str(path) for path in (tmp_path / "records").iterdir()] == [told_event["record"]]
     assert "40.5" not in str(told_event)
@@ -102,22 +102,22 @@ def test_report_policy_goes_on(loaded: Model, tmp_path: Path, caplog: pytest.Log
 
     assert len(logged(caplog, "invariance_violated")) == 2
     assert service.is_ready
-    assert readiness(service)["models"][0]["invariance"] == "violated"
+    assert readiness(service.registry)["models"][0]["invariance"] == "violated"
 
 
 @pytest.mark.parametrize("policy", ["report", "require"])
 def test_violation_is_told_once(loaded: Model, tmp_path: Path, policy: str) -> None:
     """The other workers are told of the first violation of a model, and not of what they told themselves."""
     service = served(loaded, Leaking, tmp_path, policy)
-    told: list[tuple[str, int]] = []
-    service.tell_violation = lambda name, version: told.append((name, version))
+    told: list[tuple[str, int, str]] = []
+    service.tell_violation = lambda *seen: told.append(seen)
     ask(service, 2)
     with suppress(ServiceError):  # it is withdrawn under `require`
         ask(service, 2)
     service.violated("flowers", 1)
     service.violated("grasses", 1)
 
-    assert told == [("flowers", 1)]
+    assert told == [("flowers", 1, loaded.manifest.sha256)]
 
 
 def test_violation_elsewhere_withdraws_the_model(loaded: Model, tmp_path: Path) -> None:
