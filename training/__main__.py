@@ -14,6 +14,7 @@ from batchproof.service.cli.parser import Arguments
 from batchproof.service.errors import USAGE, ended, first_line, reason
 from batchproof.service.tables.offline.sources import source_path
 from batchproof.training.cli.arguments import number, refuse, whole_number, whole_numbers
+from batchproof.training.cli.signing import Signing
 from batchproof.training.settings import GROUPS, SettingError, Settings, flag, make, read_file, type_name
 
 PROGRAM = "batchproof-train"
@@ -37,7 +38,8 @@ recomputed over all training rows and folded into the weights. Warnings stand at
 """
 EPILOG = """\
 Ctrl-C finishes the epoch and exports the best network so far; a second one quits. A TOML file may hold settings too
-(--settings FILE, the same names); flags override it. Exit code 2: one sentence says what was wrong; nothing was written.
+(--settings FILE, the same names); flags override it. Exit code 2: one sentence says what was wrong; nothing was written. Exit
+code 1: a check of the result failed, or the finished bundle could not be signed or registered; one sentence says which.
 
 Other commands, each with its own --help:
 """
@@ -74,6 +76,16 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--settings", metavar="FILE", type=Path, help="a TOML file with any of the settings below")
     parser.add_argument("--quiet", action="store_true", help="do not show the epochs")
+    parser.add_argument(
+        "--sign",
+        metavar="KEY",
+        type=Path,
+        help="sign the finished bundle with this PEM private key; see docs/signing.md",
+    )
+    parser.add_argument(
+        "--sign-certificate", metavar="FILE", type=Path, action="append",
+        help="PEM certificate of that key, then those of its issuers (again for each file)",
+    )  # fmt: skip
     groups = {name: parser.add_argument_group(name, text) for name, text in GROUPS.items()}
     for entry in fields(Settings):
         groups[entry.metadata["group"]].add_argument(flag(entry.name), **_argument(entry))
@@ -85,9 +97,11 @@ def train(options: argparse.Namespace) -> int:
     start_s = time.monotonic()  # before torch and scikit-learn load: the user waits for them too
     values = vars(options)
     path, quiet, file = values.pop("table"), values.pop("quiet", False), values.pop("settings", None)
+    key, certificates = values.pop("sign", None), tuple(values.pop("sign_certificate", ()))
     # torch takes seconds to load, so a wrong flag is refused before that.
     try:
         settings = make({**(read_file(file) if file else {}), **values})
+        signing = _signing(key, certificates)
     except SettingError as error:
         return refuse(PROGRAM, error, USAGE)
     if settings.mlflow and not find_spec("mlflow"):
@@ -109,7 +123,24 @@ def train(options: argparse.Namespace) -> int:
         return refuse(PROGRAM, error, FAILED)
     except OSError as error:  # a full disk, a folder that was removed
         return refuse(PROGRAM, f"the run stopped without a bundle: {ended(reason(error))}", FAILED)
-    return _register(trained.folder, settings) if settings.mlflow else 0
+    return _finish(trained.folder, settings, signing)
+
+
+def _signing(key: Path | None, certificates: tuple[Path, ...]) -> Signing | None:
+    """Return what signs the bundle; raises SettingError."""
+    if key is None and certificates:
+        raise SettingError("--sign-certificate needs --sign, the private key of the certificate.")
+    return None if key is None else Signing(key, certificates)
+
+
+def _finish(folder: Path, settings: Settings, signing: Signing | None) -> int:
+    """Sign and register the bundle as far as that is wanted, and return the exit code."""
+    if signing is not None:
+        try:
+            print(signing.sign(folder))
+        except SettingError as error:
+            return refuse(PROGRAM, error, FAILED)
+    return _register(folder, settings) if settings.mlflow else 0
 
 
 def _register(folder: Path, settings: Settings) -> int:
