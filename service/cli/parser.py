@@ -9,7 +9,7 @@ from batchproof.service.errors import USAGE, nearest
 
 
 class Arguments(argparse.ArgumentParser):
-    """A parser of one command, or of a program whose commands have options of their own."""
+    """A parser of one command, or of a program whose commands have their own options."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """Accept what argparse accepts; options cannot be shortened, so that no later option changes their meaning."""

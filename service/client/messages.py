@@ -82,7 +82,7 @@ def settled(
 ) -> float | None:
     """Return how long to wait before asking again, or None where the answer is there and is final.
 
-    Raises RefusedError for an answer that is a refusal, and ConnectionError where there is none and no try is left.
+    Raises RefusedError for a refusal, and ConnectionError if there is no answer and no retry is left.
     """
     if request.is_probe:
         return 0.0 if response is None and tries == 1 else None  # a connection that was kept open may have ended

@@ -55,7 +55,7 @@ def is_one_row(rows: Any) -> bool:
 def json_row(row: Any) -> Any:
     """Return a row's values by name where the row names them, else as a list; anything else stays as it is.
 
-    Named tuples, rows of database cursors and pandas Series name their values; values are as they came.
+    Named tuples, rows of database cursors and pandas Series name their values; values stay unchanged.
     """
     if isinstance(row, Mapping):
         return dict(row)

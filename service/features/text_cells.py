@@ -13,7 +13,7 @@ from typing import Any
 from batchproof.service.bundle.signature import Feature, TextRule
 from batchproof.service.features.number_texts import NAN, parse_number
 
-# Cells that are missing values wherever a text is read, for training too. JSON has null: there they are texts.
+# Cells that are missing values in text tables, for training too. In JSON, which has null, they are texts.
 MISSING = frozenset({"", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "none", "#N/A", "?"})
 ONLY_EMPTY = frozenset({""})
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")

@@ -99,7 +99,7 @@ def _folders(parent: Path) -> list[tuple[str, Path]]:
 
 
 def newest(path: Path) -> Path:
-    """Return the bundle folder meant by `path`; raises BundleError where there is none, or more than one model."""
+    """Return the bundle folder meant by `path`; raises BundleError if there is no bundle, or more than one model."""
     folders, refusals = scan(path)
     if not folders:
         raise BundleError(refusals[0].message if refusals else f"{path} holds no bundle: no bundle.json was found")

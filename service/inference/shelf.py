@@ -36,7 +36,7 @@ class Shelf:
         self._kept: dict[Entry, Bundle] = {}  # what is served, whatever its folder holds by now
 
     def look(self, folder: BundleFolder) -> Item:
-        """Return what is in the folder, read anew only where a file of it changed."""
+        """Return what is in the folder; it is read again only if one of its files changed."""
         stamp = stamp_of(folder.folder)  # before the bundle is read: what changes meanwhile is read again next time
         item = self._items.get(folder.folder)
         if item is None or item.stamp != stamp:

@@ -91,7 +91,7 @@ class Watch:
         return {"model": self._model.manifest.name, "version": self._model.manifest.version}
 
     def _record(self, violation: Violation) -> str:
-        """Write the record; returns where it is, or why there is none: a full disk must not stop the answers."""
+        """Write the record; returns its path, or why it was not written, since a full disk must not stop the answers."""
         made_by = {
             **self._names,
             **self._model.fingerprint,

@@ -40,7 +40,7 @@ def _is_tensors(output: Any) -> bool:
 
 
 def batch_axis(two: np.ndarray | None, three: np.ndarray | None) -> int | None:
-    """Return the axis along which an output of 2 rows, and of 3, has an entry for each row; None where there is none."""
+    """Return the axis along which an output has an entry for each row, found from outputs of 2 and of 3 rows; None if there is none."""
     if two is None or three is None or two.ndim != three.ndim:
         return None
     pairs = list(zip(two.shape, three.shape, strict=True))
@@ -65,7 +65,7 @@ def _parts(name: str, output: Any) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _table(maps: Sequence[Mapping[Any, Any]]) -> np.ndarray:
-    """Return [rows, keys]: a key that a map does not have is a NaN of its own bits."""
+    """Return [rows, keys]; a key that a map does not have becomes a NaN with special bits."""
     keys = sorted({key for entry in maps for key in entry}, key=lambda key: (str(type(key)), key))
     return _plain(np.array([[entry.get(key, np.nan) for key in keys] for entry in maps]))
 

@@ -9,12 +9,12 @@ EVERYTHING = b"*/*"
 @lru_cache(64)
 def qualities(value: bytes) -> Mapping[bytes, float]:
     """Return {name in lower case: quality from 0 to 1}, in the header's order; a quality that is not a number is 1."""
-    found = {}
+    by_name = {}
     for offer in value.lower().split(b","):
         name, *parameters = (part.strip() for part in offer.split(b";"))
         if name:
-            found[name] = _quality(parameters)
-    return found
+            by_name[name] = _quality(parameters)
+    return by_name
 
 
 @lru_cache(256)

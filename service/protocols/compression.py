@@ -119,9 +119,9 @@ def accepted(headers: Headers) -> bytes | None:
         return None
     offers = qualities(wanted)
     everything = offers.get(b"*", 0.0)
-    found = {name: offers.get(name, everything) for name in WINDOW}
-    best = max(found, key=lambda name: found[name])
-    return best if found[best] > 0 and found[best] >= offers.get(b"identity", 0.0) else None
+    offered = {name: offers.get(name, everything) for name in WINDOW}
+    best = max(offered, key=lambda name: offered[name])
+    return best if offered[best] > 0 and offered[best] >= offers.get(b"identity", 0.0) else None
 
 
 def packed(body: bytes, encoding: bytes) -> bytes:

@@ -128,8 +128,8 @@ class OptionWriter:
         if self._labels is not None:
             scores = explain.centred(scores)
         contributions = explain.reduce(explain.plan(len(self._names)), scores)
-        of = np.zeros(rows, int) if self._labels is None else outputs["probabilities"][:rows].argmax(axis=1)
-        for row, (fields, column) in enumerate(zip(extra_fields, of.tolist(), strict=True)):
+        explained = np.zeros(rows, int) if self._labels is None else outputs["probabilities"][:rows].argmax(axis=1)
+        for row, (fields, column) in enumerate(zip(extra_fields, explained.tolist(), strict=True)):
             fields["explanation"] = {
                 "score": contributions.scores[row, column].item(),
                 "baseline": contributions.baseline[row, column].item(),

@@ -37,7 +37,7 @@ def writer_of(
 ) -> Writer:
     """Return the writer of an answer; raises 415 where its library is not installed.
 
-    A text table without its head goes on where another one ends. Arrow writes into `file` by itself where there is one.
+    A text table without a header continues another one. Arrow writes directly into `file` if there is one.
     """
     if wanted in DELIMITERS:
         return TextWriter(model, parameters, None if wanted == CSV else DELIMITERS[wanted], has_head=has_head)

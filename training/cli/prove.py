@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def read_file(path: Path) -> bytes:
-    """Return the bytes of a regular file of bounded size; SettingError where it is none."""
+    """Return the bytes of a regular file of bounded size; raises SettingError for any other file."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise SettingError("this is not a regular file")

@@ -17,7 +17,7 @@ from batchproof.service.bundle.signature import Feature, Signature
 from batchproof.service.features.arrays import Arrays, Outputs
 
 INTERVALS = 10  # of numbers, dates and predicted values: equal shares of the rows, as far as ties allow
-CODES = 50  # categories, or classes, that have a cell of their own: the most frequent
+CODES = 50  # categories, or classes, with a cell of their own: the most frequent ones
 
 
 def serialise(signature: Signature, train: Arrays, outputs: Outputs, rare_rows: int) -> bytes:

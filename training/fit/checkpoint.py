@@ -53,7 +53,7 @@ class Checkpoint:
         self._last_s = time.monotonic()
 
     def load(self) -> "dict[str, Tensor]":
-        """Return the saved state; CheckpointError where there is none, or where it belongs to another run."""
+        """Return the saved state; raises CheckpointError if there is none, or if it belongs to another run."""
         if not self.path.exists():
             raise CheckpointError(f"there is no checkpoint {self.path} to resume from: run without --resume.")
         try:

@@ -34,7 +34,7 @@ def leaves_rows(shape: tuple[int, ...], rank: int, rows: int) -> bool:
 
 
 def spread(box: Box, shape: tuple[int, ...], rows: int | None) -> Box:
-    """Broadcast a box; a condition's facts hold for tensors of its own shape only."""
+    """Broadcast a box; a condition's facts hold only for tensors of its own shape."""
     if box.low.shape == shape and box.rows == rows:
         return box
     wide = replace(box.moved(lambda part: np.broadcast_to(part, shape)), rows=rows)
@@ -80,10 +80,10 @@ def truth(a: Box, covers: frozenset[str] = frozenset(), spares: frozenset[str] =
 
 
 def holds_zero(box: Box) -> np.ndarray:
-    """Return where zero lies in the box."""
+    """Return where the box contains zero."""
     return np.asarray((box.low <= 0) & (box.high >= 0))
 
 
 def holds_infinity(box: Box) -> np.ndarray:
-    """Return where an infinity lies in the box."""
+    """Return where the box contains an infinity."""
     return np.asarray(np.isinf(box.low) | np.isinf(box.high))

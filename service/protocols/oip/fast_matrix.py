@@ -15,7 +15,7 @@ from batchproof.service.protocols.oip.inputs import MATRIX
 
 LONG_BODY_BYTES = 1 << 16  # such a body has a parser of its own: it is read in a thread, and its memory is let go
 FIELDS = 4  # name, shape, datatype, data: each is asked for below, so that no other can be among as many
-BESIDE = {"id", "parameters", "outputs"}
+OTHER_KEYS = {"id", "parameters", "outputs"}
 FP32_SQUARES = 3.4e38**2  # numbers whose squares add up to less are within FP32, each of them
 
 
@@ -42,7 +42,7 @@ class FastMatrix:
 
     def _read(self, body: bytes, document: Any) -> tuple[np.ndarray, dict[str, Any]]:
         """Do as `read`; raises ValueError or TypeError, or what the parser raises, where the body is unusual."""
-        beside = _beside(document) if len(document) > 1 else {}
+        other_keys = _other_keys(document) if len(document) > 1 else {}
         tensor, *others = document["inputs"]
         if others or len(tensor) != FIELDS or tensor["name"] != MATRIX:
             raise ValueError("other inputs beside the matrix")
@@ -52,7 +52,7 @@ class FastMatrix:
         rows, width = shape.as_list()
         if type(rows) is not int or type(width) is not int or width != self._width:
             raise ValueError("another shape")
-        lists = 3 + isinstance(beside.get("outputs"), list)  # [ of inputs, shape, data and outputs
+        lists = 3 + isinstance(other_keys.get("outputs"), list)  # [ of inputs, shape, data and outputs
         numbers = _numbers(data, rows, body.count(b"[") - lists)
         if len(numbers) != rows * width:
             raise ValueError("another length")
@@ -60,15 +60,15 @@ class FastMatrix:
             numbers = _rounded(numbers)
         elif tensor["datatype"] != "FP64":
             raise ValueError("another datatype")
-        return numbers.reshape(rows, width), beside
+        return numbers.reshape(rows, width), other_keys
 
 
-def _beside(document: Any) -> dict[str, Any]:
-    """Return what stands beside `inputs`; raises ValueError where that is unusual, or a name comes twice."""
-    beside = {name: _plain(document[name]) for name in document.keys() if name != "inputs"}  # noqa: SIM118 - no dict
-    if len(document) != 1 + len(beside) or not beside.keys() <= BESIDE:
+def _other_keys(document: Any) -> dict[str, Any]:
+    """Return the keys other than `inputs`; raises ValueError if one is unusual, or occurs twice."""
+    other_keys = {name: _plain(document[name]) for name in document.keys() if name != "inputs"}  # noqa: SIM118 - no dict
+    if len(document) != 1 + len(other_keys) or not other_keys.keys() <= OTHER_KEYS:
         raise ValueError("another field, or one twice")
-    return beside
+    return other_keys
 
 
 def _numbers(data: Any, rows: int, further_lists: int) -> np.ndarray:

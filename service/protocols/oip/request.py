@@ -77,14 +77,14 @@ class RequestReader:
         matrix = self._fast.read(call.body)
         if matrix is None:
             return None
-        numbers, beside = matrix
-        wanted = self._beside(call.body, beside) if beside else self._default
+        numbers, other_keys = matrix
+        wanted = self._of_other_keys(call.body, other_keys) if other_keys else self._default
         return self._decoded(Arrays(numbers, None), len(numbers), wanted)
 
-    def _beside(self, body: bytes, beside: Mapping[str, Any]) -> Wanted:
-        """Return what a request that was read fast wants; only the keys in `beside` are still to be checked."""
-        check_keys(body, 1 + FIELDS + keys_of(beside))
-        return self._wanted(beside)
+    def _of_other_keys(self, body: bytes, other_keys: Mapping[str, Any]) -> Wanted:
+        """Return what a request that was read fast wants; only `other_keys` are still to be checked."""
+        check_keys(body, 1 + FIELDS + keys_of(other_keys))
+        return self._wanted(other_keys)
 
     def _decoded(self, arrays: Arrays, rows: int, wanted: Wanted) -> Decoded:
         self._check_rows(rows)
@@ -211,10 +211,10 @@ def keys_of(content: Mapping[str, Any]) -> int:
     return keys + sum(map(len, listed))
 
 
-def _parameters(content: Mapping[str, Any], of: str) -> Mapping[str, Any]:
+def _parameters(content: Mapping[str, Any], part: str) -> Mapping[str, Any]:
     parameters = content.get("parameters")
     if parameters is None:
         return {}
     if not isinstance(parameters, dict):
-        raise refuse(f"Unable to parse 'parameters' of {of}: it must be an object")
+        raise refuse(f"Unable to parse 'parameters' of {part}: it must be an object")
     return parameters

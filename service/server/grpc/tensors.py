@@ -142,10 +142,14 @@ def _parameters(message: Any) -> dict[str, Any]:
     return values
 
 
-def _check_parameters(message: Any, of: str) -> None:
+def _check_parameters(message: Any, part: str) -> None:
     for parameter in message.parameters:
         if parameter.key in NOT_SERVED:
-            raise ServiceError(501, "not_served", f"{of}: {parameter.key} is not served; send and take the data")
+            raise ServiceError(
+                501,
+                "not_served",
+                f"{part}: {parameter.key} is not supported; send and receive the data in the messages",
+            )
 
 
 def _listed(elements: np.ndarray | list[str]) -> list[Any]:

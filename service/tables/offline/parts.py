@@ -44,9 +44,9 @@ class Parts:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Keep what was finished for the next time, unless there is none.
+        """Keep the finished parts for the next run; without any, remove the folder.
 
-        A table that was refused with 422 is refused each time: its parts, and those of an answer of no part, go.
+        A table that was refused with 422 would be refused again, so its parts are removed too.
         """
         is_refused = isinstance(error, ServiceError) and error.status == 422
         if is_refused or not self.finished:

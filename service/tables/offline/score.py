@@ -1,4 +1,4 @@
-"""One file, scored: a thread reads and encodes ahead, a thread writes behind, engine runs go on between them."""
+"""Score one file: one thread reads and encodes ahead, one thread writes behind, and the engine runs between them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

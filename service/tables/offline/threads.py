@@ -68,7 +68,7 @@ class InOrder(Generic[Item, Result]):
 
 
 class WriteBehind:
-    """Work that is done in order in a thread of its own, at most `depth` pieces of it waiting."""
+    """Work that a separate thread does in order, with at most `depth` pieces waiting."""
 
     def __init__(self, depth: int) -> None:
         """Begin with nothing to do."""

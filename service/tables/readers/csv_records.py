@@ -58,7 +58,7 @@ class Records:
 def delimiter_of(head: str, signs: str = SIGNS) -> str:
     """Return the one of `signs` that is commonest in the column names `head`, not counting what is in quotes.
 
-    Where two are as common, or there is none, it is the first of them.
+    If two are equally common, or none occurs, it is the first of them.
     """
     return max(signs, key=_bare(head).count)
 

@@ -55,7 +55,7 @@ class LinesBlock:
         return [[cell_of(row.get(name)) for name in self.names()] for row in self._rows()]
 
     def lines(self) -> Sequence[bytes]:
-        """Return the lines as they came, lists as objects; a line that is unreadable becomes an empty object."""
+        """Return the lines unchanged, but lists as objects; an unreadable line becomes an empty object."""
         return [
             line if line.startswith(b"{") and line.endswith(b"}") else orjson.dumps(self._table.named(line))
             for line in self._readable()
@@ -128,7 +128,7 @@ class LinesTable:
         return self._less_extra(row), fault
 
     def named(self, line: bytes) -> dict[str, Any]:
-        """Return a line as an object; what is none becomes an empty one."""
+        """Return a line as an object; a line that is not one becomes an empty object."""
         try:
             row = orjson.loads(line)
         except orjson.JSONDecodeError:
