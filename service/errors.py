@@ -47,6 +47,11 @@ class ServiceError(Exception):
         self.allow = allow
         self.authenticate = authenticate
 
+    @classmethod
+    def relayed(cls, status: int, code: str, message: str) -> "ServiceError":
+        """Return what another process of the service raised."""
+        return cls(status, code, message)
+
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Return the headers that go with this refusal in every dialect."""

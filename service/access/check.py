@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from batchproof.service.access.grant import Grant, Need
-from batchproof.service.access.keys_file import PREFIX, KeyRing
+from batchproof.service.access.key_ring import PREFIX, KeyRing
 from batchproof.service.access.patterns import CertifiedName
 from batchproof.service.errors import ServiceError
 

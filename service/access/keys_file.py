@@ -16,7 +16,6 @@ import hashlib
 import re
 import secrets
 import tomllib
-from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -24,11 +23,10 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from batchproof.service.access.grant import SCOPES, CallerCounts, Grant, Scope, accounts
-from batchproof.service.access.patterns import CertifiedName, certifies
-from batchproof.service.access.quota import Account, Limits
+from batchproof.service.access.key_ring import PREFIX, KeyRing
+from batchproof.service.access.quota import Limits
 from batchproof.service.errors import SettingError, nearest
 
-PREFIX = "bp_"
 RANDOM_BYTES = 32
 HEADER = "[[keys]]"
 Pattern = Annotated[str, Field(pattern=r"^\S{1,200}$")]
@@ -73,41 +71,6 @@ class Key(BaseModel):
     def limits(self) -> Limits:
         """Return how much the owner may ask for."""
         return Limits(self.requests_per_s, self.rows_per_s)
-
-
-class KeyRing:
-    """The keys in force: SHA-256 of a key -> what it grants."""
-
-    def __init__(
-        self,
-        grants: Mapping[bytes, Grant],
-        accounts: Mapping[str, Account],
-        counts: Mapping[str, CallerCounts] | None = None,
-        certified: Sequence[tuple[str, Grant]] = (),
-    ) -> None:
-        """Hold the grants by the raw digest, those by patterns of certificates, accounts and counts by the owner's name."""
-        self._grants = grants
-        self._certified = certified
-        self.accounts = accounts
-        self.counts = counts or {}  # of removed owners too: counters never fall
-
-    def __len__(self) -> int:
-        """Return how many keys there are."""
-        return len(self._grants) + len(self._certified)
-
-    def grant(self, key: bytes) -> Grant | None:
-        """Return what a presented key grants; None for one that is not in the file.
-
-        A look-up by digest: what its time could tell is the digest of a guess, not the key.
-        """
-        return self._grants.get(hashlib.sha256(key).digest())
-
-    def certified(self, names: Sequence[CertifiedName]) -> Grant | None:
-        """Return what a client certificate with these names grants; the first entry that fits decides."""
-        for pattern, grant in self._certified:
-            if certifies(names, pattern):
-                return grant
-        return None
 
 
 def read(path: Path, previous: KeyRing | None = None, workers: int = 1) -> KeyRing:

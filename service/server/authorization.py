@@ -8,9 +8,9 @@ about all models `read`, metrics `metrics`, and changing what is served `admin`.
 import re
 from pathlib import Path
 
-from batchproof.service.access import keys_file
 from batchproof.service.access.check import Access, Tokens
 from batchproof.service.access.grant import Need
+from batchproof.service.access.key_ring import KeyRing
 from batchproof.service.access.watched_file import WatchedFile
 from batchproof.service.errors import ServiceError, SettingError
 from batchproof.service.logs import event
@@ -44,7 +44,7 @@ class Authorization:
         self._public = frozenset(settings.public)
         self._tokens = tokens
         self._file = WatchedFile(self._path) if self._path else None
-        self._keys = keys_file.read(self._path, workers=settings.workers) if self._path else None
+        self._keys = _read_keys(self._path, None, settings.workers) if self._path else None
         self._access = Access(self._keys, tokens)
 
     def rule(self, head: RequestHead, target: Target) -> ServiceError | None:
@@ -94,7 +94,7 @@ class Authorization:
         if self._path is None or self._file is None or not self._file.has_changed():
             return
         try:
-            self._keys = keys_file.read(self._path, self._keys, self._workers)
+            self._keys = _read_keys(self._path, self._keys, self._workers)
         except SettingError as error:
             event("keys_not_read", 40, reason=str(error))
             return
@@ -120,6 +120,13 @@ class Authorization:
         if named:
             return None if "models" in self._public else Need(("read",), named[1])
         return None if "docs" in self._public else ANY_MODEL
+
+
+def _read_keys(path: Path, previous: KeyRing | None, workers: int) -> KeyRing:
+    """Read the file of keys; what reads it loads only where there is one."""
+    from batchproof.service.access import keys_file
+
+    return keys_file.read(path, previous, workers)
 
 
 def is_wanted(settings: Settings) -> bool:

@@ -57,7 +57,7 @@ class Follower:
     def _end_order(self, number: int, status: int, code: str, message: str) -> None:
         done = self._orders.get(number)
         if done is not None and not done.done():
-            done.set_result(ServiceError(status, code, message) if status else None)
+            done.set_result(ServiceError.relayed(status, code, message) if status else None)
 
     def _load(self, number: bytes, plan: Plan) -> None:
         self._number, self._staged = number, None

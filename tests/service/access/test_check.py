@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from batchproof.service.access.check import Access
 from batchproof.service.access.grant import Grant, Need
-from batchproof.service.access.keys_file import KeyRing
+from batchproof.service.access.key_ring import KeyRing
 from batchproof.service.access.quota import Account, Bucket, Limits
 from batchproof.service.errors import ServiceError
 
