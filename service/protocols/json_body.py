@@ -20,6 +20,7 @@ from batchproof.service.features.encoder import Encoded, Problem
 LONG_BODY_BYTES = 16384
 BRACKETS = 4  # in texts, for each row
 BRACKETS_BESIDE = 1000
+LEAST_TEXT = 16  # characters for each comma of a text
 
 
 class _RepeatedError(Exception):
@@ -143,15 +144,24 @@ def more_rows(limit: int) -> ServiceError:
     return ServiceError(422, "too_many_rows", f"The request has more than {limit} rows, which is the most.")
 
 
-def check_brackets(body: bytes, max_rows: int) -> None:
-    """Raise 422 for JSON of so many objects and lists that it must be refused, before memory is taken for each of them.
+def check_size(body: bytes, max_rows: int, features: int) -> None:
+    """Raise 422 for JSON of so many parts that it must be refused, before time and memory are taken for each of them.
 
-    Rows hold no objects and no lists, so a request has one for each row and a few more. Brackets in texts count too:
-    only beyond `BRACKETS` for each row is the number of rows itself looked up, by a parser that makes no objects.
+    Rows hold no objects and no lists, and one value for each feature. Brackets and commas in texts count too: so a few are
+    allowed for each row; beyond that the number of rows itself is looked up, by a parser that makes no objects, and
+    values are too many where no text has so many commas.
     """
-    if len(body) < LONG_BODY_BYTES or count(body, b"{") + count(body, b"[") <= BRACKETS * max_rows + BRACKETS_BESIDE:
+    if len(body) < LONG_BODY_BYTES:
         return
-    if _most_elements(body) > max_rows:
+    commas = count(body, b",")
+    if commas > BRACKETS * max_rows * (features + 1) + BRACKETS_BESIDE and commas * LEAST_TEXT > len(body):
+        raise ServiceError(
+            422,
+            "too_many_rows",
+            f"The request has more values than {max_rows} rows of {features} features, which is the most.",
+        )
+    brackets = count(body, b"{") + count(body, b"[")
+    if brackets > BRACKETS * max_rows + BRACKETS_BESIDE and _most_elements(body) > max_rows:
         raise more_rows(max_rows)
 
 

@@ -19,6 +19,7 @@ from batchproof.service.server.app import App
 from batchproof.service.server.authorization import open_to_all
 from batchproof.service.server.conductor import Conductor
 from batchproof.service.server.gc_policy import paused, settle
+from batchproof.service.server.http import uvicorn_parts
 from batchproof.service.server.http.asgi import AsgiApp
 from batchproof.service.server.listening import bind, listen, reserved_rpc_port
 from batchproof.service.server.process import Server, config_of, hang_s
@@ -33,6 +34,7 @@ def serve(settings: Settings, reread: Callable[[], Settings] | None = None) -> i
     configure(settings.log_format, settings.log_level)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     try:
+        uvicorn_parts.check()
         listener = bind(settings, settings.port)
         address = listener.getsockname()[:2]
         with reserved_rpc_port(settings):

@@ -32,8 +32,8 @@ from batchproof.service.protocols.compression import header
 from batchproof.service.protocols.fast_rows import FastRows
 from batchproof.service.protocols.interface import Call, Decoded, Limits
 from batchproof.service.protocols.json_body import (
-    check_brackets,
     check_keys,
+    check_size,
     invalid_rows,
     loads_with_nan,
     more_rows,
@@ -90,7 +90,7 @@ class ScoringReader:
         elif kind == "lines":
             given = lines_rows(body, self._limits.max_rows)
         else:
-            check_brackets(body, self._limits.max_rows)
+            check_size(body, self._limits.max_rows, len(self._encoder.names))
             content = parse_with_nan(body)
             check_keys(body, keys_of(content))
             given = json_rows(content)
@@ -193,7 +193,6 @@ def lines_rows(body: bytes, max_rows: int) -> Rows:
             continue
         if len(rows) > max_rows:
             raise more_rows(max_rows)
-        check_brackets(line, max_rows)
         try:
             content = loads_with_nan(line)
         except json.JSONDecodeError as error:

@@ -20,8 +20,8 @@ from batchproof.service.protocols.interface import JSON, Answer, Call, Codec, De
 from batchproof.service.protocols.json_body import (
     _details,
     _sentence,
-    check_brackets,
     check_distinct,
+    check_size,
     invalid_rows,
     parse,
     too_many_rows,
@@ -131,7 +131,7 @@ class NativeCodec:
 
     def _precise(self, body: bytes) -> Decoded:
         """Read what the fast reader did not take: a fault, the unusual."""
-        check_brackets(body, self._limits.max_rows)
+        check_size(body, self._limits.max_rows, len(self._encoder.names))
         content = parse(body)
         rows, columns, on_error = fields(content, self._encoder.signature)
         if len(rows) > self._limits.max_rows:

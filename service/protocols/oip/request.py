@@ -17,7 +17,7 @@ from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.protocols.compression import header
 from batchproof.service.protocols.interface import Call, Decoded, Limits
-from batchproof.service.protocols.json_body import check_brackets, check_keys, loads_with_nan, without_bom
+from batchproof.service.protocols.json_body import check_keys, check_size, loads_with_nan, without_bom
 from batchproof.service.protocols.oip.fast_matrix import FIELDS, FastMatrix
 from batchproof.service.protocols.oip.inputs import MATRIX, Inputs
 from batchproof.service.protocols.oip.tensors import (
@@ -63,7 +63,7 @@ class RequestReader:
         length = len(body) if stated is None else header_length(stated, len(body))
         if length == 0 and stated is not None:
             return self._raw(body)
-        check_brackets(body[:length], self._limits.max_rows)
+        check_size(body[:length], self._limits.max_rows, len(self._inputs.names))
         content = content_of(body[:length])
         check_keys(body[:length], keys_of(content))
         missing_text = missing_text_of(_parameters(content, "the request"))
@@ -121,6 +121,7 @@ class RequestReader:
 
     def _tensor(self, name: str, described: Mapping[str, Any], binary: memoryview) -> tuple[Tensor, int]:
         shape = checked_shape(name, described.get("shape"))
+        self._check_rows(shape[0])
         datatype = checked_datatype(name, described.get("datatype"))
         parameters = _parameters(described, f"input '{name}'")
         size = parameters.get("binary_data_size")

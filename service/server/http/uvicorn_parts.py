@@ -5,8 +5,6 @@ task. What is used of it and of its `RequestResponseCycle` stands in the two tab
 of them is refused at the start, since it would fail at the first request or, worse, at a rare one.
 """
 
-import inspect
-
 import uvicorn
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -33,7 +31,7 @@ METHODS = {
     FlowControl: ("pause_reading", "resume_reading", "pause_writing", "resume_writing"),
     RequestResponseCycle: ("run_asgi", "send", "receive"),
 }
-ATTRIBUTES = {  # set in the constructor, so that only its source shows them
+ATTRIBUTES = {  # set in the constructor, so that only its code shows them
     HttpToolsProtocol: (
         "cycle",
         "flow",
@@ -58,8 +56,8 @@ def check() -> None:
         f"{owner.__name__}.{name}" for owner, names in METHODS.items() for name in names if not hasattr(owner, name)
     ]
     for owner, names in ATTRIBUTES.items():
-        assigned = inspect.getsource(owner)
-        absent += [f"{owner.__name__}.{name}" for name in names if f"self.{name}" not in assigned]
+        assigned = vars(owner)["__init__"].__code__.co_names
+        absent += [f"{owner.__name__}.{name}" for name in names if name not in assigned]
     if absent:
         raise SettingError(
             f"uvicorn {uvicorn.__version__} has no {', '.join(absent)}: install a version that Batchproof is tested with, "
