@@ -48,7 +48,7 @@ def test_a_caller_that_sends_before_it_reads_gets_an_end_and_a_reason(server: Li
     """An answer that cannot be kept ends with its code in the last line, in the log and in the metrics; none hangs."""
     body = (HEAD + 400_000 * ROW).encode()
     with socket.create_connection((server.host, server.port), timeout=60) as connection:
-        head = f"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: text/csv\r\ncontent-length: {len(body)}\r\n\r\n"
+        head = f"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/csv\r\ncontent-length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)
         answer = received(connection)
     assert answer.startswith(b"HTTP/1.1 200 OK")
