@@ -1,1 +1,1 @@
-"""How requests and answers look on the wire, one folder for each protocol; interface.py is what all of them implement."""
+"""Wire protocols, one folder each, from bytes to arrays and back. To add one, read interface.py, which all implement."""

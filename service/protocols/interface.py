@@ -1,4 +1,4 @@
-"""The seam between a wire format and everything behind it. Read this to add a protocol.
+"""The interface between a wire protocol and the rest of the service. Read this to add a protocol.
 
 A protocol says three things about its predict routes and nothing about queues, deadlines or sockets:
 
@@ -13,8 +13,8 @@ A protocol says three things about its predict routes and nothing about queues, 
 3. `failure(error, request_id) -> Answer`: a refusal in the protocol's own shape. It is used for every failure of a
    predict route: decoding, 413, 429, 503, 504, a failed engine, a wrong method, an unknown model.
 
-Admission, coalescing, deadline, request id, cancellation, body limit, origin guard, metrics and logs are the same for
-all protocols and live in service/server/endpoint.py and service/server/app.py. What else a protocol serves (metadata, health, ready),
+Admission, batching, deadline, request id, cancellation, body limit, rules about callers, metrics and logs are the same for
+all protocols: see service/server/gate.py and service/server/endpoint.py. What else a protocol serves (metadata, health, ready),
 it answers in `page(site, method, path)`, called for paths that it `claims`; None there means 404 (or 405) in the
 protocol's shape. To serve a new protocol, add it to PROTOCOLS in service/server/app.py.
 

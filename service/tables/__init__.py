@@ -1,1 +1,1 @@
-"""Tables in, tables out: the same reading and writing for a request's body and for a file."""
+"""Tables in, tables out: `readers` and `writers` are the same for a request (`streaming`) and for a file (`offline`)."""

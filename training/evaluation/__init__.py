@@ -1,1 +1,1 @@
-"""What held-out rows say."""
+"""Measure models on held-out rows: metrics, baselines, cross-validation, conformal thresholds."""

@@ -1,1 +1,1 @@
-"""The training loop and what surrounds one fit."""
+"""The training loop of one fit (`loop`), its checkpoint and progress, and the choice among fits (`selection`)."""

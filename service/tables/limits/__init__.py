@@ -1,1 +1,1 @@
-"""What a stranger's table may unpack to."""
+"""Limits on what a caller's table may decompress to."""

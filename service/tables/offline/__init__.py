@@ -1,1 +1,1 @@
-"""Files of rows scored without a server: the same reading, the same runner, the same bits."""
+"""Score files without a server, with the same readers, runner and bits (`batchproof predict`)."""

@@ -1,1 +1,1 @@
-"""A table over HTTP."""
+"""Tables as request and response bodies over HTTP."""

@@ -1,1 +1,1 @@
-"""What the report measures."""
+"""Measurements for the report: scores, importance, reliability."""

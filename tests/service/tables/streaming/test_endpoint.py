@@ -58,7 +58,9 @@ def opened(server: Live, length: int | None = None) -> socket.socket:
     """Return a connection on which the head of a request for a table was sent, its body chunked or of `length`."""
     connection = socket.create_connection((server.host, server.port), timeout=20)
     size = "transfer-encoding: chunked" if length is None else f"content-length: {length}"
-    connection.sendall(f"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/csv\r\n{size}\r\n\r\n".encode())
+    connection.sendall(
+        f"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/csv\r\n{size}\r\n\r\n".encode()
+    )
     return connection
 
 
