@@ -38,6 +38,10 @@ HEADERS = {"X-Request-Id": ID}
 PIECES, PIECE_S = 6, 0.04  # of the slow table
 
 
+class OverloadedError(Exception):
+    """The service is busy beyond its limits: the same request may come again."""
+
+
 class Answer(NamedTuple):
     """One answer: the version that it names, None where the protocol has no place for it, and its bytes."""
 
@@ -51,6 +55,7 @@ class Findings:
 
     answers: Counter[str] = field(default_factory=Counter)  # by kind
     wrong: list[str] = field(default_factory=list)
+    overloaded: int = 0  # answered with 429, and asked again
     versions: Counter[int | None] = field(default_factory=Counter)
 
 
@@ -68,6 +73,8 @@ class HttpCaller:
         self._connection.request("POST", self._path, body, self.headers, encode_chunked=callable(self._body))
         reply = self._connection.getresponse()
         content = reply.read()
+        if reply.status == 429:
+            raise OverloadedError
         if reply.status != 200:
             raise ConnectionError(f"{reply.status}: {content[:200]!r}")
         return Answer(self._version_of(reply, content), content)
@@ -98,7 +105,12 @@ class RpcCaller:
 
     def ask(self) -> Answer:
         """Return the next answer."""
-        reply = self._call(self._request, timeout=30.0, wait_for_ready=True)
+        try:
+            reply = self._call(self._request, timeout=30.0, wait_for_ready=True)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                raise OverloadedError from error
+            raise
         return Answer(int(reply.model_version), reply.SerializeToString(deterministic=True))
 
     def close(self) -> None:
@@ -148,11 +160,13 @@ class Service:
 
     def __init__(self, server: Live, file: Path) -> None:
         self.server, self._file = server, file
+        self.version = 1  # that is served
         self.events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 
-    def swap(self, version: int) -> float:
-        """Serve a version and return the seconds until all workers do; raises where it is refused."""
+    def swap(self) -> float:
+        """Serve the other version and return the seconds until all workers do; raises where it is refused."""
+        version = self.version = 3 - self.version
         self._file.write_text(f"pins = {{ {NAME} = {version} }}\n")
         began_s = time.monotonic()
         os.kill(self.server.process.pid, signal.SIGHUP)
@@ -197,10 +211,10 @@ def served(folder: Path, workers: int) -> Iterator[tuple[Service, int]]:
 def mixed(service: Service, rpc_port: int, swaps: int, least_requests: int = 0, each: int = 1) -> Findings:
     """Swap under the load of `each` callers of every kind, until there were so many swaps and requests."""
     expected: dict[str, dict[int, bytes]] = {}
-    for version in (2, 1):
-        service.swap(version)
+    for _ in range(2):
+        service.swap()
         for kind, caller in callers(service.server, rpc_port).items():
-            expected.setdefault(kind, {})[version] = caller.ask().body
+            expected.setdefault(kind, {})[service.version] = caller.ask().body
             caller.close()
     findings, is_over = Findings(), threading.Event()
     asking = [(kind, one) for _ in range(each) for kind, one in callers(service.server, rpc_port).items()]
@@ -209,7 +223,7 @@ def mixed(service: Service, rpc_port: int, swaps: int, least_requests: int = 0, 
         thread.start()
     done = 0
     while (done < swaps or sum(findings.answers.values()) < least_requests) and not findings.wrong:
-        service.swap(1 + (done + 1) % 2)
+        service.swap()
         done += 1
     is_over.set()
     for thread in threads:
@@ -223,6 +237,10 @@ def _call(
     while not is_over.is_set():
         try:
             answer = caller.ask()
+        except OverloadedError:
+            findings.overloaded += 1
+            time.sleep(0.1)
+            continue
         except (OSError, http.client.HTTPException, grpc.RpcError) as error:
             findings.wrong.append(f"{kind}: {error!r}")
             return
@@ -242,18 +260,17 @@ def latencies(service: Service, seconds: float, *, swapping: bool) -> np.ndarray
     def call() -> None:
         while not is_over.is_set():
             began_s = time.perf_counter()
-            caller.ask()
+            with suppress(OverloadedError):
+                caller.ask()
             times.append(1000 * (time.perf_counter() - began_s))
             time.sleep(0.001)
 
     thread = threading.Thread(target=call)
     thread.start()
     end_s = time.monotonic() + seconds
-    version = 1
     while time.monotonic() < end_s:
         if swapping:
-            version = 3 - version
-            service.swap(version)
+            service.swap()
         else:
             time.sleep(0.05)
     is_over.set()
@@ -276,7 +293,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, served(Path(folder), options.workers) as (service, port):
         findings = mixed(service, port, options.swaps, options.requests)
         print(
-            f"{sum(findings.answers.values())} answers, {len(findings.wrong)} wrong or failed: {dict(findings.answers)}"
+            f"{sum(findings.answers.values())} answers, {len(findings.wrong)} wrong or failed, {findings.overloaded} asked again after 429: {dict(findings.answers)}"
         )
         print(*findings.wrong[:5], sep="\n")
         halves: dict[bool, list[np.ndarray]] = {False: [], True: []}
@@ -290,7 +307,7 @@ def main() -> None:
                 f"{'during' if swapping else 'without'} reloads: {len(joined)} requests, p50 {p50:.2f} ms, p99 {p99:.2f} ms"
             )
         for number in range(1, 101):
-            service.swap(1 + number % 2)
+            service.swap()
             if number in (1, 10, 25, 50, 75, 100):
                 print(f"after {number} more reloads: {service.memory_bytes() >> 20} MiB private in all processes")
 

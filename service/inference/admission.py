@@ -146,6 +146,10 @@ class Pace:
         self._seconds = FIRST_ROWS * FIRST_ROW_S
         self.row_s = FIRST_ROW_S  # seconds a row, estimated
 
+    def follow(self, other: "Pace") -> None:
+        """Begin with what another version of the model has learned: a better guess than none."""
+        self._rows, self._seconds, self.row_s = other._rows, other._seconds, other.row_s  # noqa: SLF001 - of its own kind
+
     def ran(self, rows: int, seconds: float) -> None:
         """Learn from one run."""
         if rows:

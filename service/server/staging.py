@@ -84,6 +84,9 @@ def stage(app: App, plan: Plan, bundles: Bundles) -> Staged:
                 reused[key] = present
             else:
                 present = app.deploy(_load(app, entry, bundles))
+                older = next((one for other, one in served.items() if other.name == entry.name), None)
+                if older is not None:
+                    present.batcher.pace.follow(older.batcher.pace)
             deployments[key] = present.with_labels(_labels(plan, key))
         registry = _registry(plan, deployments)
         return Staged(plan, deployments, reused, registry, app.routes_of(deployments, registry))
