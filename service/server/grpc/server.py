@@ -6,7 +6,7 @@ Several workers listen on one port by SO_REUSEPORT: the kernel gives each connec
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 import batchproof
 from batchproof.service.errors import ServiceError, SettingError
@@ -105,25 +106,39 @@ class RpcServer:
             return grpc.stream_stream_rpc_method_handler(partial(self._refuse, head, name, error))
         if (service, name) == (HEALTH_SERVICE, "Watch"):
             return grpc.unary_stream_rpc_method_handler(
-                self._health.watch,
-                request_deserializer=self._messages["CheckRequest"].FromString,
+                self._watch,
                 response_serializer=self._messages["CheckResponse"].SerializeToString,
             )
         if service != (HEALTH_SERVICE if name == "Check" else SERVICE) or name not in self._handlers:
             return None
         return grpc.unary_unary_rpc_method_handler(
             partial(self._answer, head, name),
-            request_deserializer=self._messages[f"{name}Request"].FromString,
             response_serializer=self._messages[f"{name}Response"].SerializeToString,
         )
 
-    async def _answer(self, head: RequestHead, name: str, request: Any, context: Any) -> Any:
+    def _parsed(self, name: str, request: bytes) -> Any:
+        """Return a call's message, which grpc would refuse as a failure of the server; raises ServiceError (400)."""
+        try:
+            return self._messages[f"{name}Request"].FromString(request)
+        except DecodeError as error:
+            raise ServiceError(400, "invalid_request", f"The message is not a {name}Request, or is cut off.") from error
+
+    async def _watch(self, request: bytes, context: Any) -> AsyncIterator[Any]:
+        try:
+            message = self._parsed("Check", request)
+        except ServiceError as error:
+            await context.abort(STATUS.get(error.status, grpc.StatusCode.INVALID_ARGUMENT), error.message)
+        async for status in self._health.watch(message, context):
+            yield status
+
+    async def _answer(self, head: RequestHead, name: str, request: bytes, context: Any) -> Any:
         """Answer one call, or abort it with the status that clients of the protocol know; log as HTTP does."""
         started_s = time.perf_counter()
         head.sender = self._sender(context)
         context.set_trailing_metadata(((ID, head.request_id),))
         try:
-            answered = await self._handlers[name](head, request, context)
+            message = self._parsed(name, request)
+            answered = await self._handlers[name](head, message, context)
         except ServiceError as error:
             await self._abort(head, name, error, started_s, context)
         self._log(head, name, 200, started_s)

@@ -36,9 +36,14 @@ def stream_batches(file: BinaryIO, choose: Choose, block_rows: int, unpacking: U
     checked = io.BufferedReader(CheckedMessages(file, unpacking)) if unpacking.is_bounded else file
     with ArrowFaults("arrow_stream"), ipc.open_stream(checked) as stream:
         names = choose(stream.schema.names, index_names(stream.schema.metadata))
-        yield from checked_batches(stream.schema, names, stream, block_rows, unpacking)
-        if file.read(1):
-            raise OSError("bytes follow the end of the stream")
+        yield from checked_batches(stream.schema, names, _to_the_end(stream, file), block_rows, unpacking)
+
+
+def _to_the_end(stream: Iterable[pa.RecordBatch], file: BinaryIO) -> Batches:
+    """Yield the batches; raises OSError where the stream ends before its file: rows would be lost."""
+    yield from stream
+    if file.read(1):
+        raise OSError("bytes follow the end of the stream")
 
 
 def file_batches(file: BinaryIO, choose: Choose, block_rows: int, unpacking: Unpacking) -> Batches:

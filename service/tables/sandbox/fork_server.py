@@ -1,30 +1,34 @@
-"""The helper: a process of one thread that has all of pyarrow loaded and forks a process for each table.
+"""The helper: a process of one thread that has all of pyarrow loaded and forks the processes that read tables.
 
-It reads no byte of a table. Forking takes a few milliseconds, and is safe here because no other thread holds a lock.
-It ends when the service does: their socket is closed then, however the service ended.
+It reads no byte of a table. Forking is safe here because no other thread holds a lock, and cheap because all is loaded.
+The helper ends when the service does, however that ended: their socket is closed then.
 """
 
+import contextlib
 import gc
 import os
 import select
 import signal
 import socket
+import sys
 from typing import NoReturn
 
-from batchproof.service.tables.sandbox.reader import serve
+from batchproof.service.tables.sandbox.frames import MESSAGE
+from batchproof.service.tables.sandbox.reader import serve, warm_up
 
 
 class ForkServer:
-    """Forks for each message of `control`, which brings three descriptors: a table, its socket, its pipe for the end."""
+    """Forks for each message of `control`, which brings two descriptors: the process's socket, and a pipe for its end."""
 
-    def __init__(self, control: socket.socket) -> None:
-        """Prepare to serve the other side of `control`."""
+    def __init__(self, control: socket.socket, memory_bytes: int) -> None:
+        """Prepare to serve the other side of `control`; a process may take `memory_bytes` more than it begins with."""
         self._control = control
+        self._memory_bytes = memory_bytes
         self._woken, wake = os.pipe()
         os.set_blocking(wake, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        self._pids: dict[int, int] = {}  # by the write end of the pipe that says how a table's process ended
+        self._pids: dict[int, int] = {}  # by the write end of the pipe that says how that process ended
         self._watched: set[int] = set()
         self._poller = select.poll()
         self._poller.register(control, select.POLLIN)
@@ -34,7 +38,7 @@ class ForkServer:
         """Serve until the other side is gone."""
         while True:
             ready = [descriptor for descriptor, _ in self._poller.poll()]
-            for status in self._pids.keys() & ready:  # nobody waits for these tables any more
+            for status in self._pids.keys() & ready:  # the service has given these up
                 self._watch(status, is_on=False)
                 os.kill(self._pids[status], signal.SIGKILL)
             if self._woken in ready:
@@ -53,38 +57,35 @@ class ForkServer:
             self._poller.unregister(status)
 
     def _begin(self) -> bool:
-        """Fork for the next table; returns False at the end."""
-        message, descriptors, _, _ = socket.recv_fds(self._control, 1, 3)
+        """Fork once more; returns False at the end."""
+        message, descriptors, _, _ = socket.recv_fds(self._control, len(MESSAGE), 2)
         if not message:
             return False
-        if len(descriptors) == 3:
+        if len(descriptors) == 2:
             self._fork(*descriptors)
         return True
 
-    def _fork(self, table: int, connection: int, status: int) -> None:
+    def _fork(self, connection: int, status: int) -> None:
         try:
             pid = os.fork()
-        except OSError:  # the service sees that its sockets close
+        except OSError:  # the service sees that its socket and its pipe are closed
             os.close(status)
         else:
             if not pid:
-                self._become_reader(table, connection)
+                self._become_reader(connection)
             self._pids[status] = pid
             self._watch(status, is_on=True)
-        os.close(table)
         os.close(connection)
 
-    def _become_reader(self, table: int, connection: int) -> NoReturn:
+    def _become_reader(self, connection: int) -> NoReturn:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        low, high = sorted((table, connection))
-        os.closerange(3, low)
-        os.closerange(low + 1, high)
-        os.closerange(high + 1, high + 1024)
+        os.dup2(connection, 3)
+        os.closerange(4, max(connection, *self._pids, 4) + 1024)
         nothing = os.open(os.devnull, os.O_RDWR)
         for standard in (0, 1, 2):  # what libraries print of a stranger's bytes is for nobody
             os.dup2(nothing, standard)
-        serve(table, connection)
+        serve(3, self._memory_bytes)
 
     def _reap(self) -> None:
         """Tell the service how each process ended that has."""
@@ -98,18 +99,17 @@ class ForkServer:
 
 
 def _tell(status: int, code: int) -> None:
-    try:
+    with contextlib.suppress(BrokenPipeError):
         os.write(status, b"%d" % code)
-    except BrokenPipeError:
-        return
 
 
 def main() -> None:
     """Serve over standard input, which is a socket."""
     control = socket.socket(fileno=os.dup(0))
+    warm_up()
     gc.collect()
     gc.freeze()  # or each collection in a child would copy all of this process's memory
-    ForkServer(control).run()
+    ForkServer(control, int(sys.argv[1])).run()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable
 
 REQUEST, NAMES, BATCH, REFUSAL, END = b"R", b"N", b"B", b"E", b"Z"  # kinds
+MESSAGE = b"t"  # goes with descriptors
 HEAD = struct.Struct("<cQ")
 PART_BYTES = 1 << 20  # received at once
 WAIT_S = 0.2  # between two questions whether the caller is still there

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any, BinaryIO
 
@@ -22,6 +22,7 @@ from batchproof.service.tables.formats import Format
 from batchproof.service.tables.sandbox.frames import (
     BATCH,
     END,
+    MESSAGE,
     NAMES,
     REFUSAL,
     REQUEST,
@@ -34,7 +35,8 @@ from batchproof.service.tables.sandbox.frames import (
 BLOCK_CPU_S = 20  # processor time from one block of a table to the next
 SILENT_S = 60.0  # without a byte from a reader, however busy the machine is
 EXIT_S = 5.0  # for the news how a process ended, and for the helper to end
-MESSAGE = b"t"
+MOST_IDLE = 2  # processes that wait for the next table
+MOST_TABLES = 100  # that one process reads
 ENVIRONMENT = {  # a process that forks must have one thread
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
@@ -48,8 +50,19 @@ class RefusedByReaderError(ServiceError):
     """What a reader's process refused."""
 
 
-class _LostError(Exception):
-    """The helper ended, whatever the table was."""
+@dataclass
+class _Reader:
+    """A process that reads tables, one at a time."""
+
+    connection: socket.socket
+    status: int  # the pipe that says how it ended
+    tables: int = 0  # that it has read to their end
+    is_idle: bool = False
+
+    def close(self) -> None:
+        """Give it up: the helper ends it."""
+        self.connection.close()
+        os.close(self.status)
 
 
 class RemoteReader:
@@ -61,6 +74,7 @@ class RemoteReader:
         self._lock = Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._idle: list[_Reader] = []
 
     def warm(self) -> None:
         """Start the helper where there is none, and do not wait for it; raises ServiceError (503)."""
@@ -84,73 +98,79 @@ class RemoteReader:
     def _batches(
         self, file: BinaryIO, table_format: Format, reading: Reading, go_on: Callable[[], object]
     ) -> Iterator[Any]:
-        for attempt in range(2):
-            count = 0
-            try:
-                for batch in self._once(file, table_format, reading, go_on):
-                    count += 1
-                    yield batch
-            except _LostError as error:
-                if attempt or count:
-                    raise _lost() from error
-            else:
-                return
-
-    def _once(
-        self, file: BinaryIO, table_format: Format, reading: Reading, go_on: Callable[[], object]
-    ) -> Iterator[Any]:
-        with self._begun(file) as (connection, status):
-            try:
-                yield from self._received(connection, table_format, reading, go_on)
-            except (PeerEndedError, BrokenPipeError) as error:
-                raise _refusal(table_format, exit_code(status, EXIT_S)) from error
+        """Yield the batches; a process that ends before the first one, and not certainly by this table, has a second try."""
+        reader = self._idle_reader() or self._new_reader()
+        count = 0
+        try:
+            for batch in self._received(reader, file, table_format, reading, go_on):
+                count += 1
+                yield batch
+        except (PeerEndedError, ConnectionError) as error:
+            code = exit_code(reader.status, EXIT_S)
+            if count or (reader.tables == 0 and code is not None):
+                raise _refusal(table_format, code) from error
+        else:
+            return
+        finally:
+            self._give_back(reader)
+        reader = self._new_reader()
+        try:
+            yield from self._received(reader, file, table_format, reading, go_on)
+        except (PeerEndedError, ConnectionError) as error:
+            raise _refusal(table_format, exit_code(reader.status, EXIT_S)) from error
+        finally:
+            self._give_back(reader)
 
     def _received(
-        self, connection: socket.socket, table_format: Format, reading: Reading, go_on: Callable[[], object]
+        self, reader: "_Reader", file: BinaryIO, table_format: Format, reading: Reading, go_on: Callable[[], object]
     ) -> Iterator[Any]:
         from batchproof.service.tables.readers.arrow import choose
 
-        send(connection, REQUEST, self._request(table_format, reading))
-        frames = Frames(connection, self._memory_bytes, SILENT_S)
+        reader.is_idle = False
+        socket.send_fds(reader.connection, [MESSAGE], [file.fileno()])
+        send(reader.connection, REQUEST, _request(table_format, reading))
+        frames = Frames(reader.connection, self._memory_bytes, SILENT_S)
         names: Sequence[str] = ()
         while True:
             kind, payload = frames.receive(go_on)
             if kind == END:
+                reader.tables += 1
+                reader.is_idle = True
                 return
             if kind == REFUSAL:
-                raise RefusedByReaderError(**json.loads(payload))
+                raise _refused(payload)
             if kind == NAMES:
-                every, index = json.loads(payload)
+                every, index = _parsed(payload)
                 names = choose(reading, every, frozenset(index))
             if kind == BATCH:
                 yield _batch_of(payload, names, table_format)
 
-    def _request(self, table_format: Format, reading: Reading) -> bytes:
-        from batchproof.service.tables.sandbox.reader import Request
+    def _idle_reader(self) -> "_Reader | None":
+        with self._lock:
+            return self._idle.pop() if self._idle else None
 
-        names = None if reading.parameters.answer == "append" else list(reading.encoder.names)
-        return Request(
-            table_format.name, names, reading.block_rows, reading.max_bytes, self._memory_bytes, BLOCK_CPU_S
-        ).as_json()
-
-    @contextmanager
-    def _begun(self, file: BinaryIO) -> Iterator[tuple[socket.socket, int]]:
-        """Begin a process for a table: yields the socket to it and the pipe that says how it ended; raises 503.
-
-        Once both are closed the helper ends the process, whatever it is at.
-        """
+    def _new_reader(self) -> "_Reader":
+        """Have a process forked; raises ServiceError (503)."""
         connection, theirs = socket.socketpair()
         status, end = os.pipe()
+        reader = _Reader(connection, status)
         try:
-            try:
-                self._hand_over([file.fileno(), theirs.fileno(), end])
-            finally:
-                theirs.close()
-                os.close(end)
-            yield connection, status
+            self._hand_over([theirs.fileno(), end])
+        except ServiceError:
+            reader.close()
+            raise
         finally:
-            connection.close()
-            os.close(status)
+            theirs.close()
+            os.close(end)
+        return reader
+
+    def _give_back(self, reader: "_Reader") -> None:
+        """Keep a process that read its table to the end for the next one; the helper ends any other, whatever it is at."""
+        with self._lock:
+            if reader.is_idle and len(self._idle) < MOST_IDLE and reader.tables < MOST_TABLES and self._control:
+                self._idle.append(reader)
+                return
+        reader.close()
 
     def _hand_over(self, descriptors: Sequence[int]) -> None:
         with self._lock:
@@ -173,7 +193,7 @@ class RemoteReader:
             try:
                 with theirs:
                     self._process = subprocess.Popen(  # noqa: S603 - our own module
-                        COMMAND,
+                        [*COMMAND, str(self._memory_bytes)],
                         stdin=theirs.fileno(),
                         stdout=subprocess.DEVNULL,
                         start_new_session=True,  # an interrupt at the terminal is for the service, which ends it
@@ -186,6 +206,8 @@ class RemoteReader:
         return self._control
 
     def _end(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
         if self._control is not None:
             self._control.close()
         if self._process is not None:
@@ -194,6 +216,19 @@ class RemoteReader:
             self._process.kill()
             self._process.wait()
         self._control = self._process = None
+
+
+def _parsed(payload: bytearray) -> Any:
+    """Return the JSON that a process sent; raises PeerEndedError for anything else, which is as good as its end."""
+    try:
+        return json.loads(payload)
+    except ValueError as error:
+        raise PeerEndedError from error
+
+
+def _refused(payload: bytearray) -> RefusedByReaderError:
+    fields = _parsed(payload)
+    return RefusedByReaderError(int(fields["status"]), str(fields["code"]), str(fields["message"]))
 
 
 def _batch_of(payload: bytearray, names: Sequence[str], table_format: Format) -> Any:
@@ -210,12 +245,19 @@ def _batch_of(payload: bytearray, names: Sequence[str], table_format: Format) ->
     return batch
 
 
-def _refusal(table_format: Format, code: int | None) -> Exception:
+def _request(table_format: Format, reading: Reading) -> bytes:
+    from batchproof.service.tables.sandbox.reader import Request
+
+    names = None if reading.parameters.answer == "append" else list(reading.encoder.names)
+    return Request(table_format.name, names, reading.block_rows, reading.max_bytes, BLOCK_CPU_S).as_json()
+
+
+def _refusal(table_format: Format, code: int | None) -> ServiceError:
     """Return what a process without a result means: its exit code is None where nobody could say it."""
     from batchproof.service.tables.readers.record_batches import broken_table, out_of_memory
 
     if code is None:
-        return _LostError()
+        return _lost()
     how = f"with exit code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
     event("table_reader_ended", 30, format=table_format.name, reason=f"ended {how}")
     if code == -signal.SIGKILL:  # by the system: there was no memory left

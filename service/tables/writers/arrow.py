@@ -9,7 +9,9 @@ import pyarrow as pa
 from pyarrow import ipc, parquet
 
 from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.errors import first_line
 from batchproof.service.inference.model import Model
+from batchproof.service.tables.block import invalid_table
 from batchproof.service.tables.formats import ARROW_FILE, ARROW_STREAM, PARQUET, Format
 from batchproof.service.tables.parameters import Parameters
 from batchproof.service.tables.writers.result_columns import Answered, ResultColumns, sentences
@@ -133,13 +135,33 @@ class ColumnarWriter:
 
     def _flush(self) -> None:
         if self._waiting:
-            self._writer.write_table(pa.Table.from_batches(self._waiting, self._schema))
+            with _WriterFaults(self._format):
+                self._writer.write_table(pa.Table.from_batches(self._waiting, self._schema))
             self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
 
     def _begin(self, table_fields: list[pa.Field]) -> None:
         self._added.check([field.name for field in table_fields])
         self._schema = pa.schema([*table_fields, *self._added.fields])
-        self._writer = _opened(pa.PythonFile(self._drain, mode="w"), self._schema, self._format)
+        with _WriterFaults(self._format):
+            self._writer = _opened(pa.PythonFile(self._drain, mode="w"), self._schema, self._format)
+
+
+class _WriterFaults:
+    """Turns what Arrow raises on a column that a format has no type for into a refusal."""
+
+    def __init__(self, table_format: Format) -> None:
+        self._format = table_format
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        is_of_the_disk = isinstance(error, OSError) and error.errno is not None
+        if isinstance(error, pa.ArrowException | OSError) and not is_of_the_disk:
+            raise invalid_table(
+                f"The answer cannot be written as {self._format.name}: {first_line(error)}; ask for another format, or "
+                "leave that column out."
+            ) from error
 
 
 def join(paths: Sequence[Path], target: Path, written: Format) -> None:
