@@ -88,6 +88,10 @@ class Caller:
         self._connection = http.client.HTTPConnection(server.host, server.port, timeout=WAIT_S)
         self._infer = channel.unary_unary(f"/{SERVICE}/ModelInfer")  # bytes go and come as they are
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
     def send(self, body: Body, data: bytes, accept: str) -> Result:
         """Send `data` as the body; raises OSError or HTTPException where no answer comes."""
         if not body.headers:
@@ -144,7 +148,8 @@ def sentence_of(content: bytes) -> str:
 def fault_of(result: Result, body: Body, good: Result, length: int) -> str | None:
     """Return what is wrong with the answer to a damaged body of `length` bytes, or None."""
     if result.status == 200:
-        is_shorter_table = body.may_be_cut and length < len(body.data) and result.rows < ROWS
+        # A stream needs no end mark: cut between two messages it is a whole table.
+        is_shorter_table = body.has_parts and length < len(body.data) and result.rows < ROWS
         if result.rows != ROWS and not is_shorter_table:
             return f"200 with {result.rows} rows"
         is_same = not body.is_checked or result.text == good.text
@@ -169,7 +174,7 @@ def findings(caller: Caller, body: Body, numbers: Iterator[int], counts: Counter
             result = caller.send(body, data, accept)
         except http.client.IncompleteRead:  # its first rows were good: an answer that broke off says so
             counts["broken off"] += 1
-            if not body.may_be_cut:
+            if not body.has_parts:
                 yield f"{body.name} {number}: broken off"
             continue
         except (OSError, http.client.HTTPException, pa.ArrowException, ValueError) as error:
@@ -202,6 +207,10 @@ class OtherCaller:
 
     def _ask(self) -> None:
         connection = http.client.HTTPConnection(self._server.host, self._server.port, timeout=OTHERS_WAIT_S)
+        with contextlib.closing(connection):
+            self._ask_on(connection)
+
+    def _ask_on(self, connection: http.client.HTTPConnection) -> None:
         while not self._is_over.wait(OTHERS_PAUSE_S):
             try:
                 connection.request("POST", TABLES, LISTS_JSON, {"content-type": "application/json"})
@@ -226,7 +235,7 @@ def callers() -> Iterator[tuple[Live, Caller]]:
         port = free_port()
         server = stack.enter_context(live(folder, "--grpc-port", str(port), "--default-model", NUMBERS_MODEL))
         channel = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}"))
-        yield server, Caller(server, channel)
+        yield server, stack.enter_context(contextlib.closing(Caller(server, channel)))
 
 
 def tried(caller: Caller, kind: str, numbers: Any, counts: Counter[str]) -> list[str]:

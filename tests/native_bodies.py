@@ -22,6 +22,7 @@ NAMES = [feature["name"] for feature in INPUTS]
 RECORDS = [dict(zip(NAMES, row, strict=True)) for row in random_rows(SIGNATURE, ROWS, seed=6)]
 MATRIX = np.random.default_rng(4).normal(size=(ROWS, len(NUMBERS)))
 MESSAGES = classes()
+PARQUET = {"content-type": "application/vnd.apache.parquet"}
 JSON = {"content-type": "application/json"}
 TABLES, NUMBERS_MODEL = "/models/flowers/predict", "numbers"
 ALONE = "?extra=ignore&on_error=row&answer=alone"
@@ -36,7 +37,7 @@ class Body(NamedTuple):
     headers: Mapping[str, str]
     path: str
     is_checked: bool = False  # whether it has a checksum: then an answer has the same bits, or there is none
-    may_be_cut: bool = False  # whether a part of it is a whole table, as of a stream without its end mark
+    has_parts: bool = False  # whether its first rows are answered before its last are read: then it may break off
 
 
 def table(*extra: str) -> pa.Table:
@@ -66,10 +67,10 @@ EXTRA = {
 DELTAS = {"serial": "DELTA_BINARY_PACKED", "code": "DELTA_BYTE_ARRAY", "half": "BYTE_STREAM_SPLIT"}
 
 
-def _parquet(name: str, content: pa.Table, query: str, **ways: Any) -> Body:
+def _parquet(name: str, content: pa.Table, query: str, *, has_parts: bool = False, **ways: Any) -> Body:
     sink = io.BytesIO()
     parquet.write_table(content, sink, **ways)
-    return Body(name, sink.getvalue(), {"content-type": "application/vnd.apache.parquet"}, TABLES + query)
+    return Body(name, sink.getvalue(), PARQUET, TABLES + query, has_parts=has_parts)
 
 
 def _stream(name: str, content: pa.Table, compression: str | None = None) -> Body:
@@ -77,7 +78,7 @@ def _stream(name: str, content: pa.Table, compression: str | None = None) -> Bod
     with ipc.new_stream(sink, content.schema, options=ipc.IpcWriteOptions(compression=compression)) as writer:
         writer.write_table(content)
     return Body(
-        name, sink.getvalue(), {"content-type": "application/vnd.apache.arrow.stream"}, TABLES + APPEND, may_be_cut=True
+        name, sink.getvalue(), {"content-type": "application/vnd.apache.arrow.stream"}, TABLES + APPEND, has_parts=True
     )
 
 
@@ -112,7 +113,7 @@ SHAPED = {"datatype": "FP64", "shape": [ROWS, 1]}
 BODIES: Mapping[str, Sequence[Body]] = {
     "parquet": (
         _parquet("plain", table("small"), APPEND, compression="none", use_dictionary=False),
-        _parquet("dictionaries", table("moment", "price", "raw", "note"), APPEND, compression="snappy", row_group_size=5),
+        _parquet("dictionaries", table("moment", "price", "raw", "note"), APPEND, has_parts=True, compression="snappy", row_group_size=5),
         _parquet(
             "deltas, lists", table(*DELTAS, "list", "map"), ALONE, compression="zstd", data_page_version="2.0",
             column_encoding=DELTAS, use_dictionary=NAMES, write_page_index=True,

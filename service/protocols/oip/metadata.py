@@ -105,7 +105,8 @@ def model_of(site: ServerInfo, parts: Sequence[str]) -> Model:
         raise ServiceError(
             404,
             "unknown_model",
-            f"Request for unknown model: '{name:.100}' is not found.{errors.nearest(name, list(models))}",
+            f"Request for unknown model: '{errors.printable(name[:100])}' is not found."
+            f"{errors.nearest(name, list(models))}",
         )
     if len(parts) == 1:
         return site.registry.newest(name)
@@ -114,7 +115,7 @@ def model_of(site: ServerInfo, parts: Sequence[str]) -> Model:
         raise ServiceError(
             404,
             "unknown_version",
-            f"Request for unknown model: '{name:.100}' version {parts[2]:.20} is not found; "
+            f"Request for unknown model: '{name:.100}' version {errors.printable(parts[2][:20])} is not found; "
             f"served are {', '.join(by_version)}",
         )
     return by_version[parts[2]]
