@@ -11,7 +11,10 @@ from batchproof.service.bundle.reader import Limits
 from batchproof.service.cli import verify
 from batchproof.service.inference import trial
 from batchproof.service.invariance import onnx_inputs
+from batchproof.service.protocols import compression
 from batchproof.service.settings import Settings
+from batchproof.service.tables.limits import parquet_pages
+from batchproof.service.tables.sandbox import remote
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
@@ -65,6 +68,9 @@ VALUES = {  # the first cell of a row -> what its second cell says
     "memory of a trial": f"{SETTINGS['load_memory_bytes'] >> 30} GiB",
     "time of a trial": f"{SETTINGS['load_timeout_s']:g} s",
     "time of the whole check": f"{verify.TIMEOUT_S} s, and {verify.GRACE_S:g} s for the last run to end",
+    "processor time of reading it, from one block to the next": f"{remote.BLOCK_CPU_S} s",
+    "pages of a Parquet file": parquet_pages.MOST_PAGES,
+    "members of a gzip body": compression.MOST_MEMBERS,
     "memory": f"{verify.MEMORY_GIB} GiB",
     "inputs of the graph": onnx_inputs.MAX_INPUTS,
     "axes of an input": onnx_inputs.MAX_AXES,

@@ -15,6 +15,7 @@ from batchproof.service.features.encoder import Encoder
 from batchproof.service.tables.block import Reading
 from batchproof.service.tables.codecs import blocks_of
 from batchproof.service.tables.formats import ARROW_STREAM, PARQUET, Format
+from batchproof.service.tables.limits import parquet_pages
 from batchproof.service.tables.limits.budget import PIECE_BYTES
 from batchproof.service.tables.parameters import Parameters
 from tests.bundles import INPUTS, random_rows, signature_of
@@ -184,6 +185,31 @@ def test_what_is_packed_well_is_taken(compression: str | None) -> None:
 
     assert rows_of(stream(table, compression), ARROW_STREAM) == ROWS
     assert rows_of(packed(table), PARQUET) == rows_of(packed(table), PARQUET, None) == ROWS
+
+
+def test_pages_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Parquet file of more pages than are looked at is refused."""
+    monkeypatch.setattr(parquet_pages, "MOST_PAGES", 10)
+    body = packed(table_with(pa.array(range(ROWS))), data_page_size=1, write_batch_size=100, use_dictionary=False)
+    with pytest.raises(ServiceError) as error:
+        rows_of(body, PARQUET)
+    assert (error.value.status, error.value.code) == (413, "too_many_pages")
+
+
+def test_rows_that_a_footer_does_not_count_are_refused() -> None:
+    """A Parquet file whose pages end before the rows that its footer states is refused: rows would be lost."""
+    refusals = set()
+    body = packed(table_with(pa.array(range(8)), 8), use_dictionary=False)
+    for bit in range(8 * len(body) - 64):
+        place = bit >> 3
+        data = body[:place] + bytes([body[place] ^ 1 << (bit & 7)]) + body[place + 1 :]
+        if place > len(body) // 2:  # the footer may end the process
+            break
+        try:
+            assert rows_of(data, PARQUET) == 8
+        except ServiceError as error:
+            refusals.add(error.code)
+    assert "broken_table" in refusals
 
 
 def test_a_stated_length_is_not_believed() -> None:

@@ -242,6 +242,30 @@ def test_a_question_whether_to_go_on_ends_a_table(reader: RemoteReader) -> None:
     assert eventually(lambda: pid not in processes_of(helper_of(reader)))
 
 
+def test_a_silent_process_is_given_up(reader: RemoteReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that says nothing is ended, and the table that it had not begun is read by another one."""
+    rows_of(reader, GOOD)
+    (pid,) = processes_of(helper_of(reader))
+    os.kill(pid, signal.SIGSTOP)
+    monkeypatch.setattr(remote, "SILENT_S", 5.0)
+    monkeypatch.setattr(remote, "EXIT_S", 0.2)
+    assert rows_of(reader, GOOD) == 12
+    assert eventually(lambda: pid not in processes_of(helper_of(reader)))
+
+
+def test_processes_are_used_again_until_they_are_old(reader: RemoteReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that read a table to its end reads the next ones, so many; one that refused a table reads no other."""
+    monkeypatch.setattr(remote, "MOST_TABLES", 3)
+    rows_of(reader, GOOD)
+    (first,) = processes_of(helper_of(reader))
+    rows_of(reader, GOOD)
+    assert processes_of(helper_of(reader)) == [first]
+    rows_of(reader, GOOD)
+    assert eventually(lambda: processes_of(helper_of(reader)) == [])
+    refused(reader, GOOD[:-1])
+    assert eventually(lambda: processes_of(helper_of(reader)) == [])
+
+
 def test_nothing_is_started_before_the_first_parquet(tmp_path: Path) -> None:
     """A service has no helper until a caller sends Parquet, and none outlives a service that is killed."""
     from tests.bundles import make_bundle
