@@ -198,18 +198,16 @@ def test_pages_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_rows_that_a_footer_does_not_count_are_refused() -> None:
     """A Parquet file whose pages end before the rows that its footer states is refused: rows would be lost."""
-    refusals = set()
     body = packed(table_with(pa.array(range(8)), 8), use_dictionary=False)
-    for bit in range(8 * len(body) - 64):
+    sentences = set()
+    for bit in range(32, 320):  # of the first page's header
         place = bit >> 3
         data = body[:place] + bytes([body[place] ^ 1 << (bit & 7)]) + body[place + 1 :]
-        if place > len(body) // 2:  # the footer may end the process
-            break
         try:
             assert rows_of(data, PARQUET) == 8
         except ServiceError as error:
-            refusals.add(error.code)
-    assert "broken_table" in refusals
+            sentences.add(error.message)
+    assert any("rows where its footer states 8" in sentence for sentence in sentences)
 
 
 def test_a_stated_length_is_not_believed() -> None:
