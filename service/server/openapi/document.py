@@ -59,6 +59,10 @@ def openapi(pages: FastAPI, app: App) -> dict[str, Any]:
             described = described_paths(protocol.name, deployment.model, paths)
             endpoint = deployment.endpoints[protocol.name]
             predict |= {path: described[path] for path in described if routes.get(path) is endpoint}
+            for label in deployment.labels:
+                predict |= described_paths(
+                    protocol.name, deployment.model, protocol.label_paths(deployment.model, label)
+                )
     document["paths"] = {**predict, **document["paths"], **_health()}
     return document
 

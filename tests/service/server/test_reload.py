@@ -18,6 +18,7 @@ from tests.live import Live, live
 
 ROW = {"length_mm": 40.5, "island": "Oslo", "count": 3, "seen": None, "adult": True, "grade": 1, "owned": None}
 BODY = {"rows": [ROW]}
+CSV = "length_mm,island,count,seen,adult,grade,owned\n40.5,Oslo,3,,true,1,\n"
 WORKERS = ("1", "2")
 
 
@@ -248,6 +249,13 @@ def test_a_label_moves_to_what_is_ready(tmp_path: Path, workers: str) -> None:
         cloud = ask(server, "POST", "/v1/models/flowers/labels/stable:predict", {"instances": [ROW]})
         assert json.loads(cloud.headers["x-model"]) == {"name": "flowers", "version": 1, "label": "stable"}
         assert ask(server, "POST", "/models/flowers/labels/none/predict", BODY).status == 404
+        documented = ask(server, "GET", "/openapi.json").content["paths"]
+        assert {"/models/flowers/labels/canary/predict", "/v1/models/flowers/labels/stable:predict"} <= set(documented)
+        table = ask(server, "POST", "/models/flowers/labels/canary/predict", CSV, Content_Type="text/csv")
+        assert (json.loads(table.headers["x-model"])["version"], json.loads(table.headers["x-model"])["label"]) == (
+            2,
+            "canary",
+        )
         file.write_text("pins = { flowers = 1 }\n[labels.flowers]\nstable = 2\ncanary = 9\n")
         hang_up(server)
         seen = events_until(server, "reload_refused")
