@@ -33,6 +33,7 @@ from batchproof.service.cli import replay_text
 from batchproof.service.cli.replay_models import Shelf
 from batchproof.service.errors import USAGE, BundleError, JournalError, SettingError, reason
 from batchproof.service.inference.engine import EngineOptions
+from batchproof.service.settings import RUN_ROWS
 
 DIFFERS = 1
 
@@ -74,6 +75,9 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="of one run; 0: one for each core (default %(default)s)")
+    parser.add_argument(
+        "--run-rows", type=int, default=RUN_ROWS, help="most rows of one engine run (default %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of sentences")
     parser.set_defaults(run=run)
 
@@ -88,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         _check(arguments)
         segments, problems = reader.check(arguments.journal, _verifier(arguments.trusted_key))
-        shelf = Shelf(arguments.models, EngineOptions(arguments.device, arguments.threads))
+        shelf = Shelf(arguments.models, EngineOptions(arguments.device, arguments.threads), arguments.run_rows)
         content, is_sound = _answer(arguments, segments, shelf)
     except (JournalError, SettingError, BundleError) as error:
         print(f"batchproof replay: {error}", file=sys.stderr)
@@ -143,6 +147,8 @@ def _decisions(arguments: argparse.Namespace, segments: Sequence[Any], shelf: Sh
 
 def _check(arguments: argparse.Namespace) -> None:
     """Raise SettingError where flags do not go together."""
+    if arguments.run_rows < 1:
+        raise SettingError(f"--run-rows is {arguments.run_rows}; a run has at least one row")
     for name in ("row", "html"):
         if getattr(arguments, name) is not None and arguments.id is None:
             raise SettingError(f"--{name} is about one request: name it with --id")

@@ -24,6 +24,7 @@ class Shelf:
 
     folder: Path
     options: EngineOptions
+    run_rows: int = RUN_ROWS
     found: Sequence[BundleFolder] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -55,7 +56,7 @@ class Shelf:
                         f"{manifest.sha256[:12]}…, not {str(seal)[:12]}…"
                     )
                     continue
-                return loading.load(bundle, self.options, RUN_ROWS, for_bundles(policy))
+                return loading.load(bundle, self.options, self.run_rows, for_bundles(policy))
             except (BundleError, EngineError) as error:
                 why = f"{place.folder}: {error}"
         return why
