@@ -101,7 +101,7 @@ def _load_b(models: Path, folder: Path, rounds: int, seconds: float) -> None:
             for name in sorted(servers, reverse=turn % 2 == 1):
                 before = servers[name].usage().cpu_s
                 result = run(LOADS["B"], request, HOST, servers[name].port, seconds)
-                answers = result.requests_per_s * seconds * 1.25  # with the warm-up
+                answers = result.requests_per_s * (seconds + max(1, seconds / 4))  # with the warm-up
                 rates[name].append(result.requests_per_s)
                 tails[name].append(result.p99_ms)
                 costs[name].append(1e6 * (servers[name].usage().cpu_s - before) / answers)

@@ -5,6 +5,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
+from itertools import chain as joined
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -51,7 +53,7 @@ class Source:
     hashed: frozenset[str] = frozenset()  # features of which only a keyed hash is kept
     hash_key: bytes = field(default=b"", repr=False)
 
-    @property
+    @cached_property
     def row_bytes(self) -> int:
         """Return about how many bytes one row takes in memory."""
         return (
@@ -108,7 +110,7 @@ class Source:
             pa.array(np.repeat(times_us, counts)).cast(schema.field("time").type),
             _repeated([entry.caller for entry in entries], counts),
             _repeated([entry.protocol for entry in entries], counts),
-            pa.array(np.concatenate([_places(entry) for entry in entries])),
+            pa.array(_places(entries)),
             *self._inputs([entry.arrays for entry in entries]),
         ]
         for name, (_, width) in self.outputs.items():
@@ -150,10 +152,12 @@ class Source:
 HASH_BYTES = 16
 
 
-def _places(entry: Entry) -> np.ndarray:
+def _places(entries: Sequence[Entry]) -> np.ndarray:
     """Return the place of each row in its request, [rows] int32."""
-    places = range(entry.rows) if entry.places is None else entry.places
-    return np.fromiter(places, np.int32, entry.rows)
+    if all(entry.rows == 1 and entry.places is None for entry in entries):
+        return np.zeros(len(entries), np.int32)
+    given = (range(entry.rows) if entry.places is None else entry.places for entry in entries)
+    return np.fromiter(joined.from_iterable(given), np.int32)
 
 
 def _plain(values: np.ndarray) -> "pa.Array":

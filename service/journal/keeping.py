@@ -153,7 +153,8 @@ class ModelJournal:
         `places` are those of the rows in the request, where some of it were refused. The rows behind the first ones, of
         explanations, are not the caller's.
         """
-        if not self._is_whole or next(len(array) for array in arrays if array is not None) != rows:
+        first = arrays[1] if arrays[0] is None else arrays[0]
+        if not self._is_whole or first is None or len(first) != rows:
             arrays, outputs = _copied(arrays, rows, outputs)
         caller = "" if asker.grant is None else asker.grant.name
         entry = Entry(asker.request_id, time.time(), caller, protocol, rows, arrays, outputs, on_written, places)

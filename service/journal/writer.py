@@ -16,7 +16,7 @@ from batchproof.service.journal.entries import Entry, Source
 from batchproof.service.journal.retention import remove_old
 from batchproof.service.logs import event
 
-GATHER_S = 0.05  # with `drop`, entries are gathered this long: larger batches cost less
+GATHER_S = 0.1  # with `drop`, entries are gathered this long: larger batches cost less
 ENTRY_BYTES = 1000  # what a request takes in memory beside its rows: its arrays are objects
 RETENTION_LOOKS = 10  # looks for old segments in `keep_s`
 LONGEST_LOOK_S = 3600.0  # between two such looks
@@ -33,7 +33,8 @@ class Journal:
         self._chains: dict[Source, Chain] = {}
         self._waiting: list[tuple[Source, Entry]] = []
         self._waiting_bytes = 0
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()  # the collector may retire a model while its thread appends
+        self._changed = threading.Condition(self._lock)
         self._is_closing = False
         self._failing_until_s = 0.0  # monotonic: until then nobody asks the disk again
         self._look_s = time.monotonic()  # when the next look for old segments is due
@@ -57,7 +58,7 @@ class Journal:
     def append(self, source: Source, entry: Entry) -> bool:
         """Hand an entry over; False where there is no room for it: it is counted and never written."""
         size = entry.rows * source.row_bytes + ENTRY_BYTES
-        with self._changed:
+        with self._lock:
             if self._is_closing or self._waiting_bytes >= self.options.buffer_bytes:
                 self._count_lost(entry.rows)
                 return False
