@@ -110,7 +110,7 @@ class Source:
             _plain(np.repeat(times_us, counts)).view(schema.field("time").type),
             _repeated([entry.caller for entry in entries], counts),
             _repeated([entry.protocol for entry in entries], counts),
-            pa.array(_places(entries)),
+            _plain(_places(entries)),
             *self._inputs([entry.arrays for entry in entries]),
         ]
         for name, (_, width) in self.outputs.items():
@@ -146,7 +146,8 @@ class Source:
             hashlib.blake2b(raw[start : start + 8], key=key, digest_size=HASH_BYTES).digest()
             for start in range(0, len(raw), 8)
         ]
-        return pa.array(made, pa.binary(HASH_BYTES))
+        buffers = [None, pa.py_buffer(b"".join(made))]
+        return pa.Array.from_buffers(pa.binary(HASH_BYTES), len(made), buffers)
 
 
 HASH_BYTES = 16
@@ -170,16 +171,24 @@ def _plain(values: np.ndarray) -> "pa.Array":
     """Return an array without nulls, bit for bit: NaN stays the NaN that it is."""
     import pyarrow as pa
 
-    if values.dtype == bool:  # a bit each
-        return pa.array(values, from_pandas=False)
-    # The array's own memory: pa.array takes ten times as long for a few rows.
-    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
+    # The array's own memory, not pa.array, which takes ten times as long for a few rows and imports pandas where it is there.
+    memory = np.packbits(values, bitorder="little") if values.dtype == bool else values
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(memory)])
 
 
 def _repeated(values: Sequence[str], counts: Sequence[int]) -> "pa.Array":
     """Return each text as often as its request has rows."""
+    if all(count == 1 for count in counts):
+        return _texts(values)
+    return _texts(values).take(_plain(np.repeat(np.arange(len(counts)), counts)))
+
+
+def _texts(values: Sequence[str]) -> "pa.Array":
+    """Return texts as a column."""
     import pyarrow as pa
 
-    if all(count == 1 for count in counts):
-        return pa.array(values, pa.string())
-    return pa.array(values, pa.string()).take(pa.array(np.repeat(np.arange(len(counts)), counts)))
+    encoded = [value.encode() for value in values]
+    ends = np.zeros(len(encoded) + 1, np.int32)
+    np.cumsum([len(value) for value in encoded], out=ends[1:])
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.string(), len(encoded), buffers)

@@ -16,7 +16,7 @@ from batchproof.service.journal.entries import Entry, Source
 from batchproof.service.journal.retention import remove_old
 from batchproof.service.logs import event
 
-GATHER_S = 0.1  # with `drop`, entries are gathered this long: larger batches cost less
+GATHER_S = 0.02  # with `drop`, entries are gathered this long: larger batches cost less
 ENTRY_BYTES = 1000  # what a request takes in memory beside its rows: its arrays are objects
 RETENTION_LOOKS = 10  # looks for old segments in `keep_s`
 LONGEST_LOOK_S = 3600.0  # between two such looks

@@ -89,6 +89,29 @@ def test_what_is_handed_over_is_read_back(tmp_path: Path) -> None:
         places[kind] += 1
 
 
+def test_writing_imports_no_pandas(tmp_path: Path, root: Path) -> None:
+    """A service that writes a journal never imports pandas, which would take a fifth of a second and 50 MB."""
+    code = (
+        "import pathlib, sys; from tests.service.journal.test_journal import entry, source\n"
+        "from batchproof.service.journal.chain import Options\n"
+        "from batchproof.service.journal.writer import Journal\n"
+        "journal = Journal(Options(pathlib.Path(sys.argv[1])))\n"
+        "for rows in (1, 3): journal.append(source(), entry(rows))\n"
+        "before = 'pandas' in sys.modules; journal.close(); print(before, 'pandas' in sys.modules, journal.counts.written_rows)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    assert subprocess.run(command, check=True, capture_output=True, text=True, cwd=root).stdout == "False False 4\n"
+
+
+def test_truth_values_are_bits(tmp_path: Path) -> None:
+    """An output of true and false is kept as such, whatever its number of rows."""
+    about = source(outputs={**OUTPUTS, "saturated": ("bool", 1)})
+    flags = np.arange(19)[:, None] % 3 == 0
+    one = entry(19)
+    written(tmp_path, one._replace(outputs={**one.outputs, "saturated": flags}), about=about)
+    assert [row["out:saturated"] for row in rows_of(tmp_path)] == flags.tolist()
+
+
 def test_columns_may_be_left_out_or_hashed(tmp_path: Path) -> None:
     """A left-out feature is in no file; a hashed one has equal hashes for equal values, and others with another key."""
     for key in (b"one", b"two"):
