@@ -130,6 +130,33 @@ def test_workers_keep_chains_of_their_own(models: Path, tmp_path: Path) -> None:
     assert len({part.header["chain"] for part in reader.check(tmp_path)[0]}) == 2
 
 
+def test_a_reload_keeps_the_journal(tmp_path: Path) -> None:
+    """A new version's answers go to a chain of their own, and the old one's segment is finished while service goes on."""
+    models, journal = tmp_path / "models", tmp_path / "journal"
+    make_bundle(models, inputs=NUMBERS)
+    flags = ("--journal", str(journal), "--model-control", "poll", "--poll-s", "0.2")
+    with live(models, *flags) as server:
+        ask(server, "POST", "/predict", {"rows": ROWS}, x_request_id="before")
+        make_bundle(tmp_path / "made", version=2, seed=1, inputs=NUMBERS)
+        (tmp_path / "made" / "flowers" / "2").rename(models / "flowers" / "2")
+        deadline_s = time.monotonic() + 20
+        while counted(server)["segments"] < 1 and time.monotonic() < deadline_s:
+            ask(server, "POST", "/predict", {"rows": ROWS}, x_request_id="meanwhile")
+            time.sleep(0.1)
+        assert counted(server)["segments"] == 1
+        ask(server, "POST", "/predict", {"rows": ROWS}, x_request_id="after")
+    segments, problems = reader.check(journal)
+    ids = {
+        part.header["version"]: {row["request_id"] for batch in part.batches() for row in batch.to_pylist()}
+        for part in segments
+    }
+
+    assert problems == []
+    assert "before" in ids[1]
+    assert "after" in ids[2]
+    assert "after" not in ids[1]
+
+
 def test_a_share_is_kept(models: Path, tmp_path: Path) -> None:
     """With journal_share about that share of the requests is kept, each with all of its rows."""
     with live(models, "--journal", str(tmp_path), "--journal-share", "0.3") as server, httpx.Client() as client:
