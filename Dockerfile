@@ -21,10 +21,13 @@ RUN cd /opt/batchproof \
         numpy/_core/lib numpy/random/lib numpy/random/_examples \
     && find . -type d \( -name tests -o -name test -o -name testing \) -prune -exec rm -rf {} + \
     && find . \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.c' -o -name '*.h' -o -name '*.a' \) -delete
-COPY batchproof/__init__.py batchproof/installation.py /opt/batchproof/batchproof/
+COPY batchproof/__init__.py batchproof/installation.py batchproof/scorer.py /opt/batchproof/batchproof/
 COPY service /opt/batchproof/batchproof/service
 # The root file system is read-only when it runs, so bytecode is made here; unchecked, because nothing changes it later.
-RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/batchproof
+# The time of the build would make two builds of one commit differ.
+ARG SOURCE_DATE_EPOCH=0
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/batchproof \
+    && find /opt/batchproof -exec touch --no-dereference --date=@${SOURCE_DATE_EPOCH} {} +
 
 FROM ${BASE}
 RUN command -v python3 >/dev/null \

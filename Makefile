@@ -15,7 +15,7 @@ PROMISE_TESTS := tests/service/bundle tests/service/features tests/service/infer
 PROMISE_LESS := tests/service/bundle/test_fuzz.py::test_every_bit_of_a_graph_is_read_or_refused
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test test-clusters quick check coverage programs docs image bench bench-quality bench-train decisions lock clean
+.PHONY: help serve train test test-clusters quick check coverage programs docs image wheel bench bench-quality bench-train decisions lock clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 - /p' $(MAKEFILE_LIST)
@@ -54,8 +54,14 @@ programs: ## Install Chromium, HAProxy and nginx for the tests that drive them, 
 docs: $(DOCS_ENV)/ready ## Build the documentation as a site into build/site
 	$(DOCS_ENV)/bin/python docs/site/build.py
 
-image: ## Build the container image (ENGINE=cpu or gpu)
-	docker build --build-arg ENGINE=$(ENGINE) $(if $(BASE),--build-arg BASE=$(BASE)) --tag $(IMAGE) .
+image: ## Build the container image (ENGINE=cpu or gpu), and its bill of materials beside it
+	docker build --build-arg ENGINE=$(ENGINE) $(if $(BASE),--build-arg BASE=$(BASE)) \
+		--build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) --tag $(IMAGE) .
+	@mkdir -p build
+	$(PYTHON) constraints/image_bill.py constraints/image-$(ENGINE).lock >build/batchproof-$(ENGINE).cdx.json
+
+wheel: $(ENV)/ready ## Build the wheel of the last commit into build/wheel: the same commit gives the same bytes
+	@bash constraints/wheel.sh $(ENV)/bin/python build/wheel
 
 bench: $(ENV)/ready ## Measure the service on this machine
 	$(ENV)/bin/python -m bench
@@ -71,7 +77,7 @@ MAKE_ENV = @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "B
 	&& GOAL="$(firstword $(MAKECMDGOALS))" TORCH_INDEX="$(TORCH_INDEX)" CUDA="$(CUDA)" $(PYTHON) constraints/install.py
 
 $(SERVE_ENV)/ready: pyproject.toml constraints/serving.txt
-	$(MAKE_ENV) $(SERVE_ENV) constraints/serving.txt cpu
+	$(MAKE_ENV) $(SERVE_ENV) constraints/serving.txt cpu signing jwt
 
 $(ENV)/ready: pyproject.toml constraints/all.txt
 	$(MAKE_ENV) $(ENV) constraints/all.txt cpu dev tables training

@@ -15,7 +15,7 @@ grep -v '^onnxruntime' serving.txt >"$scratch/pins.txt"
 grep '^onnxruntime==' serving.txt >>"$scratch/pins-cpu.txt"; touch "$scratch/pins-gpu.txt"
 for engine in cpu gpu; do
   "$scratch/tools/bin/pip-compile" --quiet --generate-hashes --strip-extras --no-annotate --no-header \
-    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --extra "$engine" \
+    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --extra "$engine" --extra signing --extra jwt \
     --constraint "$scratch/pins.txt" --constraint "$scratch/pins-$engine.txt" \
     --output-file "image-$engine.lock" ../pyproject.toml
 done

@@ -1,5 +1,6 @@
 """The distribution owns one name, `batchproof`, and works beside a project that has its own `service/` and `training/`."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -104,6 +105,19 @@ def test_a_source_distribution_gives_the_same_wheel(source: Path, wheel: Path, t
         for opened in (zipfile.ZipFile(wheel), zipfile.ZipFile(again))
     ]
     assert contents[0] == contents[1]
+
+
+def test_one_commit_gives_one_wheel(tmp_path: Path) -> None:
+    """Two builds of a commit have the same bytes, whatever the mask of the builder's files is."""
+    digests = []
+    for number, mask in enumerate(("022", "077")):
+        command = f'umask {mask}; exec bash "$0" "$1" "$2"'
+        script, target = str(ROOT / "constraints" / "wheel.sh"), str(tmp_path / f"{number}")
+        subprocess.run(["bash", "-c", command, script, sys.executable, target], check=True, capture_output=True)
+        (built,) = (tmp_path / f"{number}").iterdir()
+        digests.append((built.name, hashlib.sha256(built.read_bytes()).hexdigest()))
+
+    assert digests[0] == digests[1]
 
 
 def test_names_of_a_project_stay_its_own(project: Path) -> None:
