@@ -5,7 +5,9 @@
 """
 
 import asyncio
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from batchproof.service.server.deployment import Deployment
 from batchproof.service.server.loading import load_model, trust_of
 from batchproof.service.settings import Settings
 
+NICE = 10  # of the loading thread: who answers goes first
 SWITCH_S = 0.0005  # how long the loading thread may keep the interpreter while the event loop waits for it
 
 Bundles = Callable[[Entry], Bundle | None]  # what is in memory
@@ -145,7 +148,9 @@ def _registry(plan: Plan, deployments: Mapping[ModelKey, Deployment]) -> Registr
 
 @contextmanager
 def _polite() -> Iterator[None]:
-    """Hand the interpreter to the event loop sooner than usual."""
+    """Leave the cores to who answers, and hand the interpreter to the event loop sooner than usual."""
+    if threading.current_thread() is not threading.main_thread():  # which loads what a process starts with
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)  # on Linux: of this thread and those it starts
     usual_s = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_S)
     try:
