@@ -42,7 +42,7 @@ ENV PYTHONPATH=/opt/batchproof \
     ORT_DISABLE_TELEMETRY=1 \
     CONTAINER=batchproof
 # From here `models`, the default folder, is /models. Address and port (0.0.0.0, 8080) follow from CONTAINER, below what a
-# hosting platform says: service/platforms.py.
+# hosting platform says: service/configuration/platforms.py.
 WORKDIR /
 USER 10001:10001
 EXPOSE 8080

@@ -23,7 +23,7 @@ from batchproof.service.bundle import reader
 from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.bundle.signature import Feature
 from batchproof.service.features import examples
-from batchproof.service.inference import repository
+from batchproof.service.inference.catalogue import repository
 
 if TYPE_CHECKING:
     import pandas as pd

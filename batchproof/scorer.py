@@ -22,15 +22,15 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import pyarrow as pa
 
 from batchproof.service.bundle import reader
+from batchproof.service.bundle.files.safe_folder import opened
 from batchproof.service.bundle.reader import Bundle
-from batchproof.service.bundle.safe_folder import opened
+from batchproof.service.configuration.settings import Settings
 from batchproof.service.features.encoder import Encoder
 from batchproof.service.inference import model as loading
-from batchproof.service.inference import repository
+from batchproof.service.inference.catalogue import repository
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
 from batchproof.service.invariance.check import for_bundles
-from batchproof.service.settings import Settings
 from batchproof.service.tables.block import Reading, places_of
 from batchproof.service.tables.parameters import Parameters
 from batchproof.service.tables.readers.arrow import batch_blocks

@@ -4,7 +4,7 @@
 
 Both go through the client's own code from frame to frame, to one server on this machine, taking turns. Printed are the
 medians in milliseconds and how many times as long JSON takes: below 1 it is the faster, and `BINARY_ROWS` in
-service/client/frame_codec.py stands where it no longer is.
+service/client/codecs/frame_codec.py stands where it no longer is.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from batchproof.service.client import Client
-from batchproof.service.client import frame_codec as framed
+from batchproof.service.client.codecs import frame_codec as framed
 from bench.make_model import MIXED, REFERENCE, build, rows_of, write_bundle
 from tests.live import live
 

@@ -29,9 +29,9 @@ import numpy as np
 
 from batchproof.service.bundle import reader as bundles
 from batchproof.service.features.arrays import Arrays
-from batchproof.service.journal.chain import Options
 from batchproof.service.journal.entries import Entry, Source
-from batchproof.service.journal.writer import Journal
+from batchproof.service.journal.writing.chain import Options
+from batchproof.service.journal.writing.writer import Journal
 from bench.bodies import own
 from bench.contenders import serve
 from bench.loads import LOADS, WORK, require_wrk, run

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from batchproof.service.bundle.checksum import BLANK, seal
+from batchproof.service.bundle.files.checksum import BLANK, seal
 from batchproof.service.bundle.manifest import Manifest
 from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
 

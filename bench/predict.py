@@ -28,12 +28,12 @@ from pyarrow import parquet
 
 from batchproof.service.bundle import reader as bundle
 from batchproof.service.cli.predict import PART_ROWS, block_rows
+from batchproof.service.configuration.settings import RUN_ROWS
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.inference import model
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
 from batchproof.service.invariance.check import for_bundles
-from batchproof.service.settings import RUN_ROWS
 from batchproof.service.tables.offline.jobs import Task
 from batchproof.service.tables.offline.output import ScoringOptions
 from batchproof.service.tables.offline.progress import Progress

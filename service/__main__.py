@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from batchproof import __version__
-from batchproof.service.cli.parser import Arguments
+from batchproof.service.cli.parts.parser import Arguments
 from batchproof.service.errors import USAGE, SettingError
-from batchproof.service.server.gc_policy import paused
+from batchproof.service.server.start.gc_policy import paused
 
-COMMANDS = (
-    "bom",
-    "drift",
-    "key",
-    "predict",
-    "replay",
-    "serve",
-    "settings",
-    "sign",
-    "verify",
-    "verify-signature",
-)  # each a module batchproof.service.cli.<name>
+COMMANDS = {
+    "bom": "bom",
+    "drift": "drift",
+    "key": "key",
+    "predict": "predict",
+    "replay": "replay",
+    "serve": "serve",
+    "settings": "settings",
+    "sign": "signing.sign",
+    "verify": "verify",
+    "verify-signature": "signing.verify_signature",
+}  # the module of each in batchproof.service.cli
 # Both cost a tenth of a start and are of no use here: threads for NumPy's matrix products, of which there are none but
 # small ones, and a search through all that is installed for plug-ins that watch validation.
 UNUSED = {"OPENBLAS_NUM_THREADS": "1", "PYDANTIC_DISABLE_PLUGINS": "__all__"}
@@ -47,7 +47,7 @@ def _parser(first: Sequence[str]) -> Arguments:
     parser.add_argument("--version", action="version", version=f"batchproof {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in [one for one in COMMANDS if one in first] or COMMANDS:
-        import_module(f"batchproof.service.cli.{name.replace('-', '_')}").add(commands)
+        import_module(f"batchproof.service.cli.{COMMANDS[name]}").add(commands)
     return parser
 
 

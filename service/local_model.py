@@ -16,18 +16,18 @@ from typing import Any, Literal, overload
 
 from batchproof.service.bundle import reader
 from batchproof.service.bundle.manifest import Manifest
-from batchproof.service.client import dataframes
+from batchproof.service.client.codecs import dataframes
+from batchproof.service.client.codecs.values import is_one_row, json_row, json_values
 from batchproof.service.client.messages import RefusedError
-from batchproof.service.client.values import is_one_row, json_row, json_values
+from batchproof.service.configuration.settings import Settings
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.encoder import Encoded, Problem
 from batchproof.service.inference import model as loading
-from batchproof.service.inference import repository
+from batchproof.service.inference.catalogue import repository
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
 from batchproof.service.invariance.check import for_bundles
-from batchproof.service.protocols.json_body import invalid_rows
-from batchproof.service.settings import Settings
+from batchproof.service.protocols.json_text.json_body import invalid_rows
 
 RUN_ROWS = int(Settings.model_fields["run_rows"].default)
 
@@ -129,7 +129,7 @@ class LocalModel:
             from batchproof.installation import hint
 
             raise ImportError(f"predicting a frame needs pyarrow, which is not installed: {hint('tables')}") from error
-        from batchproof.service.tables.local_frame import predict_frame
+        from batchproof.service.tables.offline.local_frame import predict_frame
 
         return predict_frame(self._model, frame)
 

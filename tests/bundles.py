@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from batchproof.service.bundle.checksum import BLANK, seal
+from batchproof.service.bundle.files.checksum import BLANK, seal
 from batchproof.service.bundle.manifest import FORMAT, FORMAT_VERSION
 from batchproof.service.bundle.signature import Signature
 from batchproof.service.features.encoder import Encoder

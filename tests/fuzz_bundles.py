@@ -21,17 +21,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from batchproof.service import child_process
-from batchproof.service.bundle import golden, reader
-from batchproof.service.bundle.checksum import seal
+from batchproof.service.bundle import reader
+from batchproof.service.bundle.files.checksum import seal
 from batchproof.service.bundle.graph import check as graph_check
 from batchproof.service.bundle.reader import Bundle
-from batchproof.service.child_process import Bounds, ChildError
+from batchproof.service.bundle.rows import golden
 from batchproof.service.errors import BundleError, EngineError
 from batchproof.service.inference import model, trial
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.trial import TrialLimits
 from batchproof.service.invariance.check import Effort, for_bundles
+from batchproof.service.runtime import child_process
+from batchproof.service.runtime.child_process import Bounds, ChildError
 from tests.bundles import make_bundle, network
 
 READ_S = 1.0

@@ -8,11 +8,11 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from batchproof.service.server import app
-from batchproof.service.server.gate import Gate
+from batchproof.service.configuration.settings import Settings
 from batchproof.service.server.http.asgi import AsgiApp
-from batchproof.service.server.process import Server, config_of
-from batchproof.service.settings import Settings
+from batchproof.service.server.serving import app
+from batchproof.service.server.serving.gate import Gate
+from batchproof.service.server.start.process import Server, config_of
 
 
 @dataclass(frozen=True)

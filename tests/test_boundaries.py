@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,9 @@ SOURCES = sorted([*(ROOT / "service").rglob("*.py"), *(ROOT / "training").rglob(
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 50
+PACKAGE = "batchproof"
+MAX_ENTRIES, MAX_ENTRIES_AT_THE_TOP = 10, 16  # files and folders of one room
+ROOMS = sorted({path.parent for path in SOURCES})
 HEAVY = {"batchproof.training", "torch", "onnx", "pandas", "polars", "pyarrow", "scipy", "sklearn", "safetensors"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -40,7 +44,7 @@ def body_lines(function: Function) -> int:
 
 def test_service_starts_without_training() -> None:
     """Importing all that `batchproof serve` needs loads neither training nor any library of a heavy set."""
-    code = "import sys, batchproof.service.__main__, batchproof.service.server.app; print(*sys.modules)"
+    code = "import sys, batchproof.service.__main__, batchproof.service.server.serving.app; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
 
     modules = loaded.stdout.split()
@@ -52,6 +56,48 @@ def test_file_is_read_in_one_sitting(path: Path) -> None:
     """No file passes 300 lines and no function 50."""
     assert len(path.read_text().splitlines()) <= MAX_FILE_LINES
     assert [f"{f.name}: {body_lines(f)}" for f in functions(path) if body_lines(f) > MAX_FUNCTION_LINES] == []
+
+
+def entry_of(module: str, room: str) -> str | None:
+    """Return the file or folder of a room that a module stands in; None for another room's, and for the room itself."""
+    return module.removeprefix(f"{room}.").partition(".")[0] if module.startswith(f"{room}.") else None
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Yield the full names of what a file imports of this package, where it does so for more than its types."""
+    tree = ast.parse(path.read_text())
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and id(node) not in for_types and (node.module or "").startswith(PACKAGE):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: str(room.relative_to(ROOT)))
+def test_a_room_is_seen_at_a_glance(room: Path) -> None:
+    """No room has more than 10 files and folders, and neither `service` nor `training` more than 16."""
+    files = {path.stem for path in room.glob("*.py")} - {"__init__", "__main__"}
+    folders = {path.name for path in room.iterdir() if path.is_dir() and path in ROOMS}
+
+    assert len(files) + len(folders) <= (MAX_ENTRIES if room.parent != ROOT else MAX_ENTRIES_AT_THE_TOP)
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: str(room.relative_to(ROOT)))
+def test_no_imports_run_in_a_circle(room: Path) -> None:
+    """The files and folders of a room can be put in an order in which each imports only those before it."""
+    name = ".".join([PACKAGE, *room.relative_to(ROOT).parts])
+    uses: dict[str, set[str]] = {}
+    for path in room.rglob("*.py"):
+        own = entry_of(".".join([PACKAGE, *path.relative_to(ROOT).with_suffix("").parts]), name)
+        others = {entry_of(module, name) for module in imported(path)} - {own, None}
+        if own not in ("__init__", "__main__", None):
+            uses.setdefault(own, set()).update(str(other) for other in others)
+
+    TopologicalSorter(uses).prepare()  # raises CycleError, which names the circle
 
 
 def test_functions_are_short() -> None:

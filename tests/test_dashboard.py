@@ -12,7 +12,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from batchproof.service.server.http import prometheus as exposition
+from batchproof.service.server.http.monitoring import prometheus as exposition
 from tests.bundles import make_bundle
 from tests.drifting import observed
 from tests.live import live

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from batchproof.service.cli.serve import add_flags
-from batchproof.service.platforms import STOP_DELAY_S
-from batchproof.service.server.supervisor import KILL_AFTER_S
-from batchproof.service.settings import Settings
+from batchproof.service.configuration.platforms import STOP_DELAY_S
+from batchproof.service.configuration.settings import Settings
+from batchproof.service.server.workers.supervisor import KILL_AFTER_S
 from tests.live import live
 
 ROOT = Path(__file__).resolve().parents[1]

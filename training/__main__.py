@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from batchproof.service.cli.parser import Arguments
+from batchproof.service.cli.parts.parser import Arguments
 from batchproof.service.errors import USAGE, ended, first_line, reason
 from batchproof.service.tables.offline.sources import source_path
 from batchproof.training.cli.arguments import number, refuse, whole_number, whole_numbers
@@ -106,7 +106,7 @@ def train(options: argparse.Namespace) -> int:
         return refuse(PROGRAM, error, USAGE)
     if settings.mlflow and not find_spec("mlflow"):
         return refuse(PROGRAM, "--mlflow needs mlflow, which is not installed: pip install mlflow", USAGE)
-    from batchproof.training.data.table import TableError
+    from batchproof.training.data.tables.table_error import TableError
     from batchproof.training.export.bundle_writer import WriteError
     from batchproof.training.fit.checkpoint import CheckpointError
     from batchproof.training.fit.progress import Progress

@@ -22,7 +22,7 @@ from batchproof.service.access.check import unauthorized
 from batchproof.service.access.grant import SCOPES, Grant
 from batchproof.service.access.watched_file import WatchedFile
 from batchproof.service.errors import SettingError
-from batchproof.service.logs import event
+from batchproof.service.runtime.logs import event
 
 ALGORITHMS = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"}

@@ -39,7 +39,7 @@ class Manifest(Closed):
 
     format: Literal["batchproof-bundle"]
     format_version: Literal[1, 2]
-    sha256: Sha256  # the seal over bundle.json itself: service/bundle/checksum.py
+    sha256: Sha256  # the seal over bundle.json itself: service/bundle/files/checksum.py
     name: Name
     version: Annotated[int, Field(ge=1)]
     task: Task

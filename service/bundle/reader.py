@@ -9,14 +9,15 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from batchproof.service.bundle import golden, reference, strict_json
-from batchproof.service.bundle.checksum import is_intact
-from batchproof.service.bundle.golden import Golden
+from batchproof.service.bundle.files import strict_json
+from batchproof.service.bundle.files.checksum import is_intact
+from batchproof.service.bundle.files.safe_folder import Folder, opened
 from batchproof.service.bundle.graph import check as graph_check
 from batchproof.service.bundle.graph.nodes import Graph
 from batchproof.service.bundle.manifest import FORMAT, READABLE_VERSIONS, Manifest
-from batchproof.service.bundle.reference import Reference
-from batchproof.service.bundle.safe_folder import Folder, opened
+from batchproof.service.bundle.rows import golden, reference
+from batchproof.service.bundle.rows.golden import Golden
+from batchproof.service.bundle.rows.reference import Reference
 from batchproof.service.bundle.signing import SIGNATURE_FILE
 from batchproof.service.bundle.signing.trust import Signed, TrustPolicy
 from batchproof.service.errors import BundleError

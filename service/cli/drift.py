@@ -19,14 +19,14 @@ from typing import Any
 
 from batchproof.service.bundle import reader as bundle
 from batchproof.service.cli.predict import block_rows
+from batchproof.service.configuration.settings import RUN_ROWS
 from batchproof.service.drift.counts import Layout, WindowCounts, count
 from batchproof.service.drift.report import MIN_ROWS, WindowReport, assess
 from batchproof.service.errors import USAGE, BundleError, EngineError, ServiceError, behind, ended
 from batchproof.service.inference import model
-from batchproof.service.inference import repository as models_folder
+from batchproof.service.inference.catalogue import repository as models_folder
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
-from batchproof.service.settings import RUN_ROWS
 from batchproof.service.tables.offline.score import ERROR_LIMIT, opened_blocks
 from batchproof.service.tables.offline.sources import STANDARD_INPUT, SourceError, standard_input
 from batchproof.service.tables.parameters import Parameters

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from batchproof.service.bundle import reader as bundle
+from batchproof.service.configuration.settings import RUN_ROWS
 from batchproof.service.errors import USAGE, BundleError, EngineError, ServiceError, behind, ended
 from batchproof.service.inference import model
-from batchproof.service.inference import repository as models_folder
+from batchproof.service.inference.catalogue import repository as models_folder
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
 from batchproof.service.invariance.check import for_bundles
-from batchproof.service.settings import RUN_ROWS
 from batchproof.service.tables.formats import PARQUET, pyarrow
 from batchproof.service.tables.offline.jobs import PlanError, Task, plan
 from batchproof.service.tables.offline.sources import STANDARD_INPUT, SourceError, format_of, standard_input

@@ -29,11 +29,11 @@ from pathlib import Path
 from typing import Any
 
 from batchproof.installation import hint
-from batchproof.service.cli import replay_text
-from batchproof.service.cli.replay_models import Shelf
+from batchproof.service.cli.parts import replay_text
+from batchproof.service.cli.parts.replay_models import Shelf
+from batchproof.service.configuration.settings import RUN_ROWS
 from batchproof.service.errors import USAGE, BundleError, JournalError, SettingError, reason
 from batchproof.service.inference.engine import EngineOptions
-from batchproof.service.settings import RUN_ROWS
 
 DIFFERS = 1
 
@@ -107,11 +107,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _answer(arguments: argparse.Namespace, segments: Sequence[Any], shelf: Shelf) -> tuple[dict[str, Any], bool]:
     """Return what was asked for, ready for JSON, and whether all of it is as it was answered."""
-    from batchproof.service.journal.replay import Choice, replay
+    from batchproof.service.journal.replaying.replay import Choice, replay
 
     choice = Choice(arguments.id, arguments.since, arguments.until, arguments.model)
     if arguments.against is not None:
-        from batchproof.service.journal.against import compare
+        from batchproof.service.journal.replaying.against import compare
 
         def other(name: str) -> Any:
             return shelf.version(name, arguments.against)
@@ -119,7 +119,7 @@ def _answer(arguments: argparse.Namespace, segments: Sequence[Any], shelf: Shelf
         compared = compare(segments, shelf.answered, other, arguments.against, choice, _progress())
         return {"comparisons": [comparison.as_dict() for comparison in compared]}, True
     if arguments.labels is not None:
-        from batchproof.service.journal.labels import LabelFile, measure
+        from batchproof.service.journal.replaying.labels import LabelFile, measure
 
         measured = measure(segments, shelf.answered, LabelFile(arguments.labels), choice, arguments.window)
         return {"windows": [one.as_dict() for one in measured]}, True
@@ -132,7 +132,7 @@ def _answer(arguments: argparse.Namespace, segments: Sequence[Any], shelf: Shelf
 
 def _decisions(arguments: argparse.Namespace, segments: Sequence[Any], shelf: Shelf) -> list[dict[str, Any]]:
     """Return what an auditor sees of one request, and write the page where it is wanted; raises SettingError."""
-    from batchproof.service.journal.decision import Asked, decisions
+    from batchproof.service.journal.replaying.decision import Asked, decisions
 
     shown = decisions(segments, shelf.answered, Asked(arguments.id, arguments.row))
     if arguments.html is not None and shown:

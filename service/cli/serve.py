@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from batchproof.service import settings
-from batchproof.service.server.gc_policy import paused
-from batchproof.service.setting_texts import flag_name, text, unit_of
-from batchproof.service.settings import Settings
+from batchproof.service.configuration import settings
+from batchproof.service.configuration.setting_texts import flag_name, text, unit_of
+from batchproof.service.configuration.settings import Settings
+from batchproof.service.server.start.gc_policy import paused
 
 
 def add(commands: Any) -> None:
@@ -45,6 +45,6 @@ def run(options: argparse.Namespace) -> int:
 
     loaded = read()
     with paused():
-        from batchproof.service.server.launch import serve
+        from batchproof.service.server.start.launch import serve
 
     return serve(loaded, read)

@@ -3,11 +3,11 @@
 import argparse
 from typing import Any
 
-from batchproof.service import settings
-from batchproof.service.cli import settings_page
+from batchproof.service.cli.parts import settings_page
 from batchproof.service.cli.serve import add_flags, flags
-from batchproof.service.setting_sources import environment_name
-from batchproof.service.setting_texts import text, unit_of
+from batchproof.service.configuration import settings
+from batchproof.service.configuration.setting_sources import environment_name
+from batchproof.service.configuration.setting_texts import text, unit_of
 
 
 def add(commands: Any) -> None:

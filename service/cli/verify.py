@@ -14,22 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from batchproof.service.bundle import reader as bundle
-from batchproof.service.child_process import Bounds, command
-from batchproof.service.cli.verify_table import table
+from batchproof.service.cli.parts.verify_table import table
+from batchproof.service.configuration.settings import RUN_ROWS
 from batchproof.service.errors import BundleError, EngineError, printable, reason
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.inference import model
-from batchproof.service.inference import repository as models_folder
+from batchproof.service.inference.catalogue import repository as models_folder
 from batchproof.service.inference.engine import Engine, EngineOptions
 from batchproof.service.inference.runner import Feeds, Runner
 from batchproof.service.inference.trial import TrialLimits
-from batchproof.service.invariance.any_onnx import BatchOptions, prepare
 from batchproof.service.invariance.check import Effort, verify
+from batchproof.service.invariance.onnx_files.any_onnx import BatchOptions, prepare
 from batchproof.service.invariance.probe_rows import draws_for
 from batchproof.service.invariance.time_budget import TimeBudget
 from batchproof.service.invariance.verdict import InvarianceError, Policy, Verification
 from batchproof.service.invariance.violations import read_record, replay
-from batchproof.service.settings import RUN_ROWS
+from batchproof.service.runtime.child_process import Bounds, command
 
 BUDGET_S = 0.5  # more than while loading: the table shows how many rows change
 TIMEOUT_S = 10

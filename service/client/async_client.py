@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType, TracebackType
 from typing import Any, Self, Unpack, overload
 
+from batchproof.service.client.codecs.row_codec import Prediction
 from batchproof.service.client.connection import ClientCertificate, checked_url, request_headers, tls_context
 from batchproof.service.client.messages import NO_RESPONSE, RefusedError, Request, Response, settled
 from batchproof.service.client.model import Description, Summary
 from batchproof.service.client.options import Options, PredictOptions
 from batchproof.service.client.progress import Progress, progress_of
 from batchproof.service.client.retries import Retries
-from batchproof.service.client.row_codec import Prediction
 from batchproof.service.client.sans_io import Dialogue, Result, Steps
 from batchproof.service.client.sync_client import Row
 

@@ -7,7 +7,9 @@ waits for the response.
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from batchproof.service.client.dataframes import check_distinct, collected, is_frame, parts
+from batchproof.service.client.codecs.dataframes import check_distinct, collected, is_frame, parts
+from batchproof.service.client.codecs.row_codec import EncodedRows, encoded, predictions
+from batchproof.service.client.codecs.values import InfiniteValueError, is_one_row
 from batchproof.service.client.messages import RefusedError, Request, Response
 from batchproof.service.client.model import (
     LIST,
@@ -21,8 +23,6 @@ from batchproof.service.client.model import (
 )
 from batchproof.service.client.options import Options
 from batchproof.service.client.progress import Progress
-from batchproof.service.client.row_codec import EncodedRows, encoded, predictions
-from batchproof.service.client.values import InfiniteValueError, is_one_row
 
 Result = TypeVar("Result")
 Steps = Generator[Request, Response, Result]
@@ -87,7 +87,7 @@ class Dialogue:
             return encoded(rows, options, first_row, model.features)
 
     def _predict_frame(self, frame: Any, options: Options, progress: Progress | None) -> Steps[Any]:
-        from batchproof.service.client import frame_codec
+        from batchproof.service.client.codecs import frame_codec
 
         address = yield from self._find()
         model = yield from self.model()

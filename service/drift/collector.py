@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from batchproof.service.bundle.manifest import Manifest
-from batchproof.service.bundle.reference import Reference
+from batchproof.service.bundle.rows.reference import Reference
 from batchproof.service.drift.counts import Layout, WindowCounts, count_feature, count_predictions
 from batchproof.service.drift.windows import DriftReports, Ended, Windows
 from batchproof.service.features.arrays import Arrays, Outputs
-from batchproof.service.logs import event
+from batchproof.service.runtime.logs import event
 
 ROUND_S = 0.25
 ROUND_ROWS = 256  # of one model that are counted in one round

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from batchproof.service.bundle.reference import Reference
+from batchproof.service.bundle.rows.reference import Reference
 from batchproof.service.bundle.signature import Signature
 from batchproof.service.features.arrays import Arrays, Outputs
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from batchproof.service.bundle.reference import Column, Reference
+from batchproof.service.bundle.rows.reference import Column, Reference
 from batchproof.service.bundle.signature import Feature, Signature
 from batchproof.service.drift.counts import Layout, WindowCounts
 from batchproof.service.drift.statistics import Figure, share, stability

@@ -5,10 +5,10 @@ from functools import cache
 from typing import Any
 
 from batchproof.service.bundle.signature import Feature, Kind, TextRule
-from batchproof.service.features.date_formats import date_parser
-from batchproof.service.features.dates import epoch_seconds
-from batchproof.service.features.number_texts import parse_number
-from batchproof.service.features.text_cells import has_comma, reader_of
+from batchproof.service.features.texts.date_formats import date_parser
+from batchproof.service.features.texts.dates import epoch_seconds
+from batchproof.service.features.texts.number_texts import parse_number
+from batchproof.service.features.texts.text_cells import has_comma, reader_of
 
 WANTED = {
     "float": "a number",

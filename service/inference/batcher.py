@@ -28,7 +28,7 @@ from batchproof.service.errors import EngineError, ServiceError
 from batchproof.service.features.arrays import Arrays, Outputs
 from batchproof.service.inference.admission import Admission, Lane, Pace, Reply, Ticket
 from batchproof.service.inference.runner import RequestRunner
-from batchproof.service.metrics import Flow
+from batchproof.service.runtime.metrics import Flow
 
 Delivery: TypeAlias = tuple[Ticket, Outputs | None, ServiceError | None]  # exactly one of the last two is given
 SATURATED = "saturated"  # the output of exact graphs, [rows, 1] bool

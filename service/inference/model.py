@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
-from batchproof.service.bundle import golden
 from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.bundle.reader import Bundle
+from batchproof.service.bundle.rows import golden
 from batchproof.service.errors import BundleError
 from batchproof.service.features.decoder import Decoder
 from batchproof.service.features.encoder import Encoder

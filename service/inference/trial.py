@@ -13,7 +13,7 @@ from typing import Any
 from batchproof.service.bundle.graph.cost import UnmodelledError, cost
 from batchproof.service.bundle.reader import Bundle
 from batchproof.service.errors import BundleError, EngineError
-from batchproof.service.logs import event
+from batchproof.service.runtime.logs import event
 
 TRUSTED_BYTES = 256 << 20  # of all tensors of one run
 TRUSTED_OPERATIONS = 2_000_000_000  # of one run: about a second, and some seconds for the whole check
@@ -53,7 +53,7 @@ def check(
     bundle: Bundle, limits: TrialLimits, why: str, load: Callable[..., Any], *arguments: Any, is_on_cpu: bool = True
 ) -> None:
     """Call `load(bundle, *arguments)` in a child process; raises BundleError or EngineError where it may not serve."""
-    from batchproof.service import child_process  # few starts need it
+    from batchproof.service.runtime import child_process  # few starts need it
 
     bounds = child_process.Bounds(limits.memory_bytes, limits.seconds, is_strict=is_on_cpu)
     started_s = time.perf_counter()

@@ -16,7 +16,7 @@ from batchproof.service.inference.model import Model
 from batchproof.service.inference.runner import Feeds, RequestRunner, rows_of
 from batchproof.service.invariance.bitwise import compare_row, take
 from batchproof.service.invariance.violations import Records, Violation, place_of
-from batchproof.service.logs import event
+from batchproof.service.runtime.logs import event
 
 DEFAULT_RATE = 1000  # one batch in this many
 

@@ -14,9 +14,9 @@ A protocol says three things about its predict routes and nothing about queues, 
    predict route: decoding, 413, 429, 503, 504, a failed engine, a wrong method, an unknown model.
 
 Admission, batching, deadline, request id, cancellation, body limit, rules about callers, metrics and logs are the same for
-all protocols: see service/server/gate.py and service/server/endpoint.py. What else a protocol serves (metadata, health, ready),
+all protocols: see service/server/serving/gate.py and service/server/serving/endpoint.py. What else a protocol serves (metadata, health, ready),
 it answers in `page(site, method, path)`, called for paths that it `claims`; None there means 404 (or 405) in the
-protocol's shape. To serve a new protocol, add it to PROTOCOLS in service/server/app.py.
+protocol's shape. To serve a new protocol, add it to PROTOCOLS in service/server/serving/app.py.
 
 `paths` are relative to the root; percent-decoded. service/server/openapi/document.py describes them for OpenAPI.
 """
@@ -29,9 +29,9 @@ import numpy as np
 
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays
+from batchproof.service.inference.catalogue.registry import Registry
 from batchproof.service.inference.model import Model
-from batchproof.service.inference.registry import Registry
-from batchproof.service.metrics import ModelCounts, ModelKey
+from batchproof.service.runtime.metrics import ModelCounts, ModelKey
 
 Headers = Sequence[tuple[bytes, bytes]]  # names in lower case
 

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from batchproof.service.bundle import safe_folder, signature, strict_json
+from batchproof.service.bundle import signature
+from batchproof.service.bundle.files import safe_folder, strict_json
 from batchproof.service.bundle.graph import nodes, protobuf, tensors
 from batchproof.service.bundle.reader import Limits
 from batchproof.service.cli import verify
+from batchproof.service.configuration.settings import Settings
 from batchproof.service.inference import trial
-from batchproof.service.invariance import onnx_inputs
+from batchproof.service.invariance.onnx_files import onnx_inputs
 from batchproof.service.protocols import compression
-from batchproof.service.settings import Settings
 from batchproof.service.tables.limits import parquet_pages
 from batchproof.service.tables.sandbox import remote
 

@@ -19,7 +19,7 @@ from cryptography import x509
 
 from tests.bundles import make_bundle
 from tests.live import ROOT, free_port, start
-from tests.service.server.test_tls import Authority
+from tests.service.server.sockets.test_tls import Authority
 
 PAGE = (ROOT / "docs" / "proxies.md").read_text(encoding="utf-8")
 NAME = "models.example.org"

@@ -113,7 +113,7 @@ def test_a_long_frame_is_run_in_blocks(flowers: LocalModel, monkeypatch: pytest.
     rows = named(flowers, 100)
     frame = pd.DataFrame(rows)
     wanted = flowers.predict(frame)
-    monkeypatch.setattr("batchproof.service.tables.local_frame.BLOCK_ROWS", 9)
+    monkeypatch.setattr("batchproof.service.tables.offline.local_frame.BLOCK_ROWS", 9)
 
     pd.testing.assert_frame_equal(flowers.predict(frame), wanted)
     frame.loc[[50, 51], "count"] = float("nan")

@@ -5,12 +5,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from batchproof.service.cli.parser import Arguments
+from batchproof.service.cli.parts.parser import Arguments
 from batchproof.service.errors import USAGE
 from batchproof.service.tables.offline.sources import source_path
 from batchproof.training.cli.arguments import refuse, whole_number
-from batchproof.training.data.table import TableError
-from batchproof.training.data.text_options import COLUMN_FLAGS
+from batchproof.training.data.tables.table_error import TableError
+from batchproof.training.data.text.text_options import COLUMN_FLAGS
 from batchproof.training.settings import ENCODINGS, SettingError, make
 
 PROGRAM = "batchproof-train compare"

@@ -12,14 +12,14 @@ from typing import Any
 
 from batchproof.service.bundle import reader as bundles
 from batchproof.service.bundle.reader import Bundle
-from batchproof.service.bundle.reference import FILE as REFERENCE_FILE
-from batchproof.service.cli.parser import Arguments
+from batchproof.service.bundle.rows.reference import FILE as REFERENCE_FILE
+from batchproof.service.cli.parts.parser import Arguments
 from batchproof.service.errors import USAGE, BundleError
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.encoder import Encoder
 from batchproof.training.cli.arguments import number, refuse
 from batchproof.training.data.dataset import prepare
-from batchproof.training.data.table import TableError
+from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.export import bundle_writer as bundle
 from batchproof.training.export import golden
 from batchproof.training.export.bundle_writer import WriteError

@@ -13,9 +13,9 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from batchproof.service.bundle import reader as bundle
-from batchproof.service.cli.parser import Arguments
+from batchproof.service.cli.parts.parser import Arguments
 from batchproof.service.errors import USAGE, BundleError, EngineError
-from batchproof.service.inference import repository as models_folder
+from batchproof.service.inference.catalogue import repository as models_folder
 from batchproof.training.cli.arguments import refuse
 from batchproof.training.export.exact.optimiser import check_optimised
 from batchproof.training.prove import ProofError, prove

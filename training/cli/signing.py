@@ -32,7 +32,7 @@ class Signing:
 
     def sign(self, folder: Path) -> str:
         """Write model.sig into the bundle and return the sentence that says so; raises SettingError, and writes none then."""
-        from batchproof.service.bundle.signing import signer
+        from batchproof.service.bundle import signer
 
         try:
             signer.sign(folder, self._key, self._certificates)

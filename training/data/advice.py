@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from batchproof.service.bundle.signature import Feature
 from batchproof.training.data.column import Column
-from batchproof.training.data.person_names import looks_personal
 from batchproof.training.data.schema import ROW_NAMES, Dropped, Schema
-from batchproof.training.data.text_options import flag_text
+from batchproof.training.data.text.person_names import looks_personal
+from batchproof.training.data.text.text_options import flag_text
 
 PUBLISHED = "are published in the bundle"
 

@@ -10,14 +10,14 @@ import pyarrow.compute as pc
 from batchproof.service.bundle.signature import Feature, Kind, TextRule, ValueType
 from batchproof.service.errors import FeatureError, ServiceError
 from batchproof.service.features.columns import MAX_EXACT
-from batchproof.service.features.text_cells import has_comma
+from batchproof.service.features.texts.text_cells import has_comma
 from batchproof.service.tables.readers.arrow import encode_array
 from batchproof.service.tables.readers.arrow_types import plain_type
 from batchproof.training.data.column import Column, distinct
-from batchproof.training.data.number_rules import numbers
-from batchproof.training.data.table import TableError
-from batchproof.training.data.text_columns import INFINITE, text_column
-from batchproof.training.data.text_options import TextOptions, flag_text
+from batchproof.training.data.tables.table_error import TableError
+from batchproof.training.data.text.number_rules import numbers
+from batchproof.training.data.text.text_columns import INFINITE, text_column
+from batchproof.training.data.text.text_options import TextOptions, flag_text
 
 MOST = 1e100  # size of a feature's value: sums of squares of greater ones overflow
 FIRST_SECOND = -62_135_596_800.0  # 0001-01-01T00:00:00Z, the first instant that ISO 8601 texts have

@@ -9,7 +9,7 @@ import pyarrow as pa
 from batchproof.service.bundle.signature import Signature
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.encoder import listed
-from batchproof.service.features.text_cells import missing_cells
+from batchproof.service.features.texts.text_cells import missing_cells
 from batchproof.training.data import advice
 from batchproof.training.data import schema as schemas
 from batchproof.training.data import target as targets
@@ -17,9 +17,10 @@ from batchproof.training.data.column import Column
 from batchproof.training.data.columns import check_range, mark_warning, typed
 from batchproof.training.data.schema import Dropped, Schema
 from batchproof.training.data.split import Split, split_rows
-from batchproof.training.data.table import RawTable, TableError, nearest, read
+from batchproof.training.data.tables.table import RawTable, nearest, read
+from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.target import Target
-from batchproof.training.data.text_options import COLUMN_FLAGS, flag_text, options_of, resolve
+from batchproof.training.data.text.text_options import COLUMN_FLAGS, flag_text, options_of, resolve
 from batchproof.training.settings import Settings
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from batchproof.service.bundle.signature import Feature, Signature, class_text
 from batchproof.service.features.arrays import Arrays
 from batchproof.training.data.column import Column
-from batchproof.training.data.table import TableError
+from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.target import Target
 
 IDENTIFIER_SHARE = (

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from batchproof.training.data.table import RawTable, TableError
+from batchproof.training.data.tables.table import RawTable
+from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.target import Target
 from batchproof.training.settings import Settings
 

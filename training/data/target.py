@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from batchproof.service.bundle.signature import ClassLabel, Task, class_text
-from batchproof.service.features.number_texts import parse_number
-from batchproof.service.features.text_cells import USUAL
+from batchproof.service.features.texts.number_texts import parse_number
+from batchproof.service.features.texts.text_cells import USUAL
 from batchproof.training.data.column import Column
 from batchproof.training.data.columns import typed
-from batchproof.training.data.table import RawTable, TableError
-from batchproof.training.data.text_options import flag_text, options_of
+from batchproof.training.data.tables.table import RawTable
+from batchproof.training.data.tables.table_error import TableError
+from batchproof.training.data.text.text_options import flag_text, options_of
 from batchproof.training.settings import Settings
 
 FEW_VALUES = 10  # a whole-number target with at most this many distinct values is read as classes

@@ -9,10 +9,11 @@ from batchproof.service.bundle.signature import ClassLabel, Signature, Task, cla
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.encoder import Encoder
-from batchproof.service.tables.local_frame import arrays_of
-from batchproof.training.data import split, table
+from batchproof.service.tables.offline.local_frame import arrays_of
+from batchproof.training.data import split
 from batchproof.training.data.dataset import Dataset, arrange
-from batchproof.training.data.table import TableError
+from batchproof.training.data.tables import table
+from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.target import MOST_CLASSES, Target, check_size
 from batchproof.training.settings import Settings
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 
-from batchproof.training.data.table import TableError
+from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.settings import SettingError, Settings, flag
 
 PARAMETERS = {flag(entry.name): entry.name for entry in fields(Settings)} | {"--seed": "random_state"}

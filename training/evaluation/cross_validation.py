@@ -11,9 +11,9 @@ import numpy as np
 from batchproof.training.data import schema
 from batchproof.training.data.dataset import Dataset
 from batchproof.training.data.split import Split
-from batchproof.training.data.table import TableError
+from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.target import Target
-from batchproof.training.data.text_options import resolve
+from batchproof.training.data.text.text_options import resolve
 from batchproof.training.evaluation import metrics
 from batchproof.training.evaluation.baselines import BASELINES
 from batchproof.training.export.compile import fold

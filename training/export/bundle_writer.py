@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from batchproof.service.bundle import reader as bundle
-from batchproof.service.bundle.checksum import seal
+from batchproof.service.bundle.files.checksum import seal
 from batchproof.service.bundle.manifest import FORMAT, FORMAT_VERSION
 from batchproof.service.errors import BundleError, EngineError
 from batchproof.service.inference.engine import EngineOptions

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from batchproof.service.bundle.reference import MAX_CELLS, MAX_SPLITS, Column
+from batchproof.service.bundle.rows.reference import MAX_CELLS, MAX_SPLITS, Column
 from batchproof.service.bundle.signature import Feature, Signature
 from batchproof.service.features.arrays import Arrays, Outputs
 

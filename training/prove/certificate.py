@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from batchproof.training.prove.limits import shown
-from batchproof.training.prove.reductions import Obligation
+from batchproof.training.prove.operators.reductions import Obligation
 
 CERTIFICATE_VERSION = 1
 CLAIM = (

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import onnx
 
-from batchproof.training.prove import arithmetic, casts, choices, movement, reductions
 from batchproof.training.prove.box import Box, ProofError, of_constant
 from batchproof.training.prove.certificate import certificate
 from batchproof.training.prove.declared import check_model, constant_value, input_boxes
-from batchproof.training.prove.forms import check_operands, checked_attributes
 from batchproof.training.prove.limits import MAX_ELEMENTS, MAX_FILE_BYTES, MAX_OPERANDS, Budget, shape_fault, shown
 from batchproof.training.prove.node import Node
+from batchproof.training.prove.operators import arithmetic, casts, choices, movement, reductions
+from batchproof.training.prove.operators.forms import check_operands, checked_attributes
+from batchproof.training.prove.operators.reductions import Obligation
 from batchproof.training.prove.outputs import check_outputs
-from batchproof.training.prove.reductions import Obligation
 from batchproof.training.prove.wire import structure_fault
 
 ELEMENTWISE = {**arithmetic.RULES, **choices.RULES, "Cast": casts.cast}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from batchproof.service.bundle import strict_json
+from batchproof.service.bundle.files import strict_json
 from batchproof.service.bundle.signing import SIGNATURE_FILE
 from batchproof.service.errors import BundleError
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from batchproof.installation import hint
 from batchproof.service.access.patterns import certifies
-from batchproof.service.bundle.safe_folder import Folder
+from batchproof.service.bundle.files.safe_folder import Folder
 from batchproof.service.bundle.signing import SIGNATURE_BYTES, SIGNATURE_FILE, envelope, statement
 from batchproof.service.bundle.signing.envelope import Envelope
 from batchproof.service.errors import BundleError, SettingError, printable

@@ -12,8 +12,8 @@ from batchproof.service.inference.model import Model
 from batchproof.service.protocols.cloud.protocol import Version1, label_header
 from batchproof.service.protocols.cloud.request import ScoringReader
 from batchproof.service.protocols.interface import JSON, Answer, Call, Codec, Decoded, Limits
+from batchproof.service.protocols.json_text.prediction_text import PredictionText
 from batchproof.service.protocols.options import Options, OptionWriter
-from batchproof.service.protocols.prediction_text import PredictionText
 
 EXPLAIN = Options(explain=True)
 

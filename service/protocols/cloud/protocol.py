@@ -2,7 +2,7 @@
 
 They share one reading of rows (service/protocols/cloud/request.py) and one answer, {"predictions": [...]} with the native
 prediction of each row in order, or CSV, JSON Lines or a NumPy array file where the client asks for it. Only paths, health pages and the
-shape of a refusal differ. All of them are alive at once; service/platforms.py says what their environments set.
+shape of a refusal differ. All of them are alive at once; service/configuration/platforms.py says what their environments set.
 """
 
 import os
@@ -14,12 +14,12 @@ import orjson
 
 import batchproof
 from batchproof.service.errors import ServiceError
+from batchproof.service.inference.catalogue.registry import unknown_model
 from batchproof.service.inference.model import Model
-from batchproof.service.inference.registry import unknown_model
 from batchproof.service.protocols.cloud import npy
 from batchproof.service.protocols.cloud.request import ScoringReader, content_type
 from batchproof.service.protocols.interface import JSON, Answer, Call, Codec, Decoded, Limits, ServerInfo
-from batchproof.service.protocols.prediction_text import PredictionText
+from batchproof.service.protocols.json_text.prediction_text import PredictionText
 
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
 CSV = (b"content-type", b"text/csv; charset=utf-8")

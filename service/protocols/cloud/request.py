@@ -25,13 +25,13 @@ from batchproof.service import errors
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.encoder import Encoder
-from batchproof.service.features.text_cells import readers
+from batchproof.service.features.texts.text_cells import readers
 from batchproof.service.protocols.accept import preferred
 from batchproof.service.protocols.cloud import npy
 from batchproof.service.protocols.compression import header
-from batchproof.service.protocols.fast_rows import FastRows
 from batchproof.service.protocols.interface import Call, Decoded, Limits
-from batchproof.service.protocols.json_body import (
+from batchproof.service.protocols.json_text.fast_rows import FastRows
+from batchproof.service.protocols.json_text.json_body import (
     check_keys,
     check_size,
     invalid_rows,

@@ -12,12 +12,12 @@ from batchproof.service.errors import ServiceError
 from batchproof.service.features import examples as samples
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.encoder import Encoder, Problem
+from batchproof.service.inference.catalogue.registry import absent
 from batchproof.service.inference.model import Model
-from batchproof.service.inference.registry import absent
 from batchproof.service.protocols.compression import header
-from batchproof.service.protocols.fast_rows import FastRows
 from batchproof.service.protocols.interface import JSON, Answer, Call, Codec, Decoded, Limits, ServerInfo
-from batchproof.service.protocols.json_body import (
+from batchproof.service.protocols.json_text.fast_rows import FastRows
+from batchproof.service.protocols.json_text.json_body import (
     _details,
     _sentence,
     check_distinct,
@@ -26,8 +26,8 @@ from batchproof.service.protocols.json_body import (
     parse,
     too_many_rows,
 )
+from batchproof.service.protocols.json_text.prediction_text import PredictionText
 from batchproof.service.protocols.options import Options, OptionWriter
-from batchproof.service.protocols.prediction_text import PredictionText
 
 # JSON, and what HTTP libraries send when the caller names no type.
 AS_JSON = frozenset({"application/json", "text/json", "text/plain", "application/octet-stream", "*/*"}) | {

@@ -13,8 +13,8 @@ from batchproof.service import errors
 from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.decoder import labels_of
+from batchproof.service.inference.catalogue.registry import Registry
 from batchproof.service.inference.model import Model
-from batchproof.service.inference.registry import Registry
 from batchproof.service.protocols.interface import JSON, Answer, ServerInfo
 from batchproof.service.protocols.oip.inputs import MATRIX, datatype_of, takes_matrix
 from batchproof.service.protocols.oip.statistics import statistics

@@ -17,7 +17,7 @@ from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.protocols.compression import header
 from batchproof.service.protocols.interface import Call, Decoded, Limits
-from batchproof.service.protocols.json_body import check_keys, check_size, loads_with_nan, without_bom
+from batchproof.service.protocols.json_text.json_body import check_keys, check_size, loads_with_nan, without_bom
 from batchproof.service.protocols.oip.fast_matrix import FIELDS, FastMatrix
 from batchproof.service.protocols.oip.inputs import MATRIX, Inputs
 from batchproof.service.protocols.oip.tensors import (

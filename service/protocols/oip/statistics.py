@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from batchproof.service.bundle.manifest import Manifest
-from batchproof.service.metrics import ModelCounts, ModelKey
+from batchproof.service.runtime.metrics import ModelCounts, ModelKey
 
 
 def statistics(manifest: Manifest, counts: Mapping[ModelKey, ModelCounts]) -> dict[str, Any]:

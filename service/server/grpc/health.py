@@ -11,8 +11,8 @@ from typing import Any
 
 from batchproof.service.errors import ServiceError
 from batchproof.service.protocols.head import RequestHead
-from batchproof.service.server.app import App
 from batchproof.service.server.grpc.messages import SERVICE
+from batchproof.service.server.serving.app import App
 
 HEALTH_SERVICE = "grpc.health.v1.Health"
 SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3

@@ -20,19 +20,19 @@ import batchproof
 from batchproof.service.errors import ServiceError, SettingError
 from batchproof.service.inference import async_run
 from batchproof.service.inference.model import Model
-from batchproof.service.logs import event
-from batchproof.service.metrics import ModelKey
 from batchproof.service.protocols.head import ID_HEADER, RequestHead
 from batchproof.service.protocols.oip.metadata import inputs_of, model_of, outputs_of
 from batchproof.service.protocols.sender import Proxies, Sender
-from batchproof.service.server.app import App
-from batchproof.service.server.deployment import Deployment
-from batchproof.service.server.gate import Gate, RpcMethod
+from batchproof.service.runtime.logs import event
+from batchproof.service.runtime.metrics import ModelKey
 from batchproof.service.server.grpc.health import HEALTH_SERVICE, HealthService
 from batchproof.service.server.grpc.messages import SERVICE, classes
 from batchproof.service.server.grpc.repository import RepositoryService
 from batchproof.service.server.grpc.tensors import Tensors
-from batchproof.service.server.tls import Tls
+from batchproof.service.server.serving.app import App
+from batchproof.service.server.serving.deployment import Deployment
+from batchproof.service.server.serving.gate import Gate, RpcMethod
+from batchproof.service.server.sockets.tls import Tls
 
 STATUS = {
     401: grpc.StatusCode.UNAUTHENTICATED,

@@ -16,17 +16,17 @@ from batchproof.service.protocols.accept import preferred
 from batchproof.service.protocols.compression import ENCODING_HEADER, unpacked
 from batchproof.service.protocols.head import HEAD_KEY, ID_HEADER, SHORT_BODY_BYTES, RequestHead
 from batchproof.service.protocols.interface import Answer, ServerInfo
-from batchproof.service.server.app import App
-from batchproof.service.server.endpoint import PredictEndpoint
-from batchproof.service.server.gate import Gate, Page, Refusal
-from batchproof.service.server.http.access_log import Message, Receive, Scope, Send, logged
 from batchproof.service.server.http.cors import PREFLIGHT
 from batchproof.service.server.http.guard import Sending, Unforeseen, break_off
-from batchproof.service.server.http.health import health
+from batchproof.service.server.http.monitoring.access_log import Message, Receive, Scope, Send, logged
+from batchproof.service.server.http.monitoring.health import health
 from batchproof.service.server.http.router import TARGET_KEY, Resolved, Router, without_slash
 from batchproof.service.server.http.rules import standard_gate
-from batchproof.service.server.in_flight import Share
-from batchproof.service.server.repository_control import carry_out, order_of, parameters_of
+from batchproof.service.server.reload.repository_control import carry_out, order_of, parameters_of
+from batchproof.service.server.serving.app import App
+from batchproof.service.server.serving.endpoint import PredictEndpoint
+from batchproof.service.server.serving.gate import Gate, Page, Refusal
+from batchproof.service.server.serving.in_flight import Share
 from batchproof.service.tables.streaming.body import GoneError
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
 from batchproof.service.tables.streaming.stream import BrokenOffError
@@ -250,7 +250,7 @@ def _with_headers(send: Send, extra_headers: Sequence[tuple[bytes, bytes]]) -> S
 
 async def _refuse_scope(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
-        raise RuntimeError("the server's life is run by batchproof.service.server.process")
+        raise RuntimeError("the server's life is run by batchproof.service.server.start.process")
     await receive()
     await send({"type": "websocket.close", "code": 1003})
 

@@ -4,8 +4,8 @@ import asyncio
 from typing import Self
 
 from batchproof.service.errors import ServiceError
-from batchproof.service.server.app import App
-from batchproof.service.server.http.access_log import Message, Scope, Send
+from batchproof.service.server.http.monitoring.access_log import Message, Scope, Send
+from batchproof.service.server.serving.app import App
 
 ABANDON_KEY = "batchproof.abandon"  # where an ASGI scope holds what breaks its answer off
 

@@ -5,12 +5,12 @@ it were its own origin. The Host header still has the page's name, so a service 
 to names of the loopback. Elsewhere every name is accepted unless `allowed_hosts` lists some.
 """
 
+from batchproof.service.configuration.settings import Settings
 from batchproof.service.errors import ServiceError
 from batchproof.service.protocols.head import RequestHead
 from batchproof.service.protocols.sender import HOST
-from batchproof.service.server.gate import Page, RpcMethod, Target
-from batchproof.service.server.listening import LOOPBACK, is_loopback
-from batchproof.service.settings import Settings
+from batchproof.service.server.serving.gate import Page, RpcMethod, Target
+from batchproof.service.server.sockets.listening import LOOPBACK, is_loopback
 
 
 class Hosts:

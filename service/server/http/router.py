@@ -8,16 +8,16 @@ import time
 
 from batchproof.service import errors
 from batchproof.service.errors import ServiceError
-from batchproof.service.logs import event
 from batchproof.service.protocols.head import RequestHead
 from batchproof.service.protocols.interface import Answer, WireProtocol
-from batchproof.service.server.app import App
-from batchproof.service.server.endpoint import PredictEndpoint
-from batchproof.service.server.gate import Gate, Page, Refusal
-from batchproof.service.server.http.access_log import log_answer
+from batchproof.service.runtime.logs import event
 from batchproof.service.server.http.cors import Origins
-from batchproof.service.server.http.health import OPTIONS_PATHS
+from batchproof.service.server.http.monitoring.access_log import log_answer
+from batchproof.service.server.http.monitoring.health import OPTIONS_PATHS
 from batchproof.service.server.http.senders import Senders
+from batchproof.service.server.serving.app import App
+from batchproof.service.server.serving.endpoint import PredictEndpoint
+from batchproof.service.server.serving.gate import Gate, Page, Refusal
 from batchproof.service.tables.formats import wants_table
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
 

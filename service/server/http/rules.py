@@ -3,15 +3,15 @@
 from urllib.parse import parse_qsl
 
 from batchproof.service import errors
+from batchproof.service.configuration.settings import Settings
 from batchproof.service.errors import ServiceError
 from batchproof.service.protocols.head import LONG_BODY_DIGITS, RequestHead
 from batchproof.service.protocols.native.protocol import FIELDS, Native
-from batchproof.service.server.authorization import Authorization
-from batchproof.service.server.endpoint import PredictEndpoint
-from batchproof.service.server.gate import Gate, Rule, Target
 from batchproof.service.server.http.cors import Origins
 from batchproof.service.server.http.hosts import Hosts
-from batchproof.service.settings import Settings
+from batchproof.service.server.serving.authorization import Authorization
+from batchproof.service.server.serving.endpoint import PredictEndpoint
+from batchproof.service.server.serving.gate import Gate, Rule, Target
 from batchproof.service.tables.parameters import CHOICES, parse
 
 IN_THE_BODY = frozenset(FIELDS) - {*CHOICES}

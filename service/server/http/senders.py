@@ -3,9 +3,9 @@
 import asyncio
 from typing import Any
 
+from batchproof.service.configuration.settings import Settings
 from batchproof.service.protocols.sender import Proxies, Sender
-from batchproof.service.server.tls import names_of
-from batchproof.service.settings import Settings
+from batchproof.service.server.sockets.tls import names_of
 
 
 class Senders:

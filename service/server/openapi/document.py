@@ -8,10 +8,10 @@ from typing import Any
 from fastapi import FastAPI
 
 from batchproof.service.inference.model import Model
-from batchproof.service.server.app import App
 from batchproof.service.server.openapi.cloud import TITLES, cloud_paths
 from batchproof.service.server.openapi.native import SCHEMAS, native_paths, refusal
 from batchproof.service.server.openapi.oip import oip_paths
+from batchproof.service.server.serving.app import App
 
 DESCRIBED: Mapping[str, Callable[[Model, Sequence[str]], dict[str, Any]]] = {  # protocol name -> its path items
     "native": native_paths,

@@ -6,13 +6,13 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict
 
 from batchproof.service.bundle.signature import Signature
-from batchproof.service.change_counts import DIFFERENCES
+from batchproof.service.inference.catalogue.registry import Registry, absent
 from batchproof.service.inference.model import Model
-from batchproof.service.inference.registry import Registry, absent
-from batchproof.service.metrics import ModelKey, models_of
 from batchproof.service.protocols.head import HEAD_KEY
-from batchproof.service.server.app import App
-from batchproof.service.server.banner import row
+from batchproof.service.runtime.change_counts import DIFFERENCES
+from batchproof.service.runtime.metrics import ModelKey, models_of
+from batchproof.service.server.serving.app import App
+from batchproof.service.server.web.banner import row
 
 
 class ModelStamp(BaseModel):

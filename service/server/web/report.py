@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse, Response
 from batchproof.service.bundle import reader as bundle
 from batchproof.service.errors import BundleError, ServiceError
 from batchproof.service.inference.model import Model
-from batchproof.service.server.app import App
+from batchproof.service.server.serving.app import App
 from batchproof.service.server.web.models import find, visible_to
 
 

@@ -12,11 +12,11 @@ from starlette.exceptions import HTTPException
 
 from batchproof import __version__
 from batchproof.service.errors import ServiceError
-from batchproof.service.logs import event
 from batchproof.service.protocols.accept import preferred
 from batchproof.service.protocols.head import HEAD_KEY, RequestHead
-from batchproof.service.server.app import App
+from batchproof.service.runtime.logs import event
 from batchproof.service.server.openapi.document import Document
+from batchproof.service.server.serving.app import App
 from batchproof.service.server.web import models, report, start
 
 HTML = "text/html; charset=utf-8"

@@ -10,7 +10,7 @@ import orjson
 from batchproof.service.bundle.signature import Feature
 from batchproof.service.features.columns import encode_cells
 from batchproof.service.features.encoder import Problem
-from batchproof.service.features.text_cells import reader_of
+from batchproof.service.features.texts.text_cells import reader_of
 from batchproof.service.tables.block import Blocks, Column, Read, Reading, invalid_table, places_of, read_columns
 from batchproof.service.tables.readers.cells import arrow_column, json_of
 from batchproof.service.tables.readers.csv_records import Record, Records

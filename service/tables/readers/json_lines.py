@@ -10,8 +10,8 @@ import orjson
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.encoder import Problem
-from batchproof.service.protocols.fast_rows import FastRows
-from batchproof.service.protocols.json_body import repeated_key
+from batchproof.service.protocols.json_text.fast_rows import FastRows
+from batchproof.service.protocols.json_text.json_body import repeated_key
 from batchproof.service.tables.block import Blocks, Read, Reading, passing_names
 from batchproof.service.tables.readers.cells import arrow_column, cell_of
 from batchproof.service.tables.readers.csv_records import encoding_advice

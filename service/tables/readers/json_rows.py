@@ -7,7 +7,7 @@ import orjson
 
 from batchproof.service import errors
 from batchproof.service.errors import ServiceError
-from batchproof.service.protocols.json_body import check_distinct, parse
+from batchproof.service.protocols.json_text.json_body import check_distinct, parse
 from batchproof.service.protocols.native.protocol import fields
 from batchproof.service.protocols.options import Options
 from batchproof.service.tables.block import Blocks, Reading, places_of

@@ -17,8 +17,8 @@ from typing import Any, BinaryIO, NoReturn
 import pyarrow as pa
 from pyarrow import ipc, parquet
 
-from batchproof.service import child_process
 from batchproof.service.errors import ServiceError
+from batchproof.service.runtime import child_process
 from batchproof.service.tables.limits.budget import Unpacking
 from batchproof.service.tables.readers.record_batches import READERS, ArrowFaults
 from batchproof.service.tables.sandbox.frames import BATCH, END, MESSAGE, NAMES, REFUSAL, Frames, PeerEndedError, send

@@ -16,7 +16,7 @@ from threading import Lock
 from typing import Any, BinaryIO
 
 from batchproof.service.errors import ServiceError
-from batchproof.service.logs import event
+from batchproof.service.runtime.logs import event
 from batchproof.service.tables.block import Blocks, Reading
 from batchproof.service.tables.formats import Format
 from batchproof.service.tables.sandbox.frames import (

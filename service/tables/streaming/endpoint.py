@@ -18,8 +18,8 @@ import orjson
 
 from batchproof.service.errors import ServiceError
 from batchproof.service.inference.model import Model
-from batchproof.service.metrics import ModelKey
 from batchproof.service.protocols.head import RequestHead
+from batchproof.service.runtime.metrics import ModelKey
 from batchproof.service.tables.block import Reading
 from batchproof.service.tables.codecs import writer_of
 from batchproof.service.tables.formats import PARQUET, pyarrow

@@ -12,9 +12,9 @@ from batchproof.service.drift.collector import ModelDrift
 from batchproof.service.errors import ServiceError
 from batchproof.service.inference import async_run as awaiting
 from batchproof.service.inference.batcher import Batcher
-from batchproof.service.journal.keeping import ModelJournal
-from batchproof.service.logs import event
-from batchproof.service.metrics import Tally
+from batchproof.service.journal.writing.keeping import ModelJournal
+from batchproof.service.runtime.logs import event
+from batchproof.service.runtime.metrics import Tally
 from batchproof.service.tables.block import Block, Read
 from batchproof.service.tables.sandbox.remote import RemoteReader
 from batchproof.service.tables.streaming.body_file import BodyFile

@@ -8,7 +8,7 @@ from typing import Protocol
 import orjson
 
 from batchproof.service.inference.model import Model
-from batchproof.service.protocols.prediction_text import PredictionText
+from batchproof.service.protocols.json_text.prediction_text import PredictionText
 from batchproof.service.tables.block import Block
 from batchproof.service.tables.parameters import Parameters
 from batchproof.service.tables.writers.result_columns import Answered, ResultColumns, details, sentences

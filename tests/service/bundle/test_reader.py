@@ -14,10 +14,10 @@ import pytest
 from pydantic import ValidationError
 
 from batchproof.service.bundle import reader as bundle
-from batchproof.service.bundle import strict_json
-from batchproof.service.bundle.checksum import is_intact, seal
+from batchproof.service.bundle.files import strict_json
+from batchproof.service.bundle.files.checksum import is_intact, seal
+from batchproof.service.bundle.files.safe_folder import opened
 from batchproof.service.bundle.reader import Limits
-from batchproof.service.bundle.safe_folder import opened
 from batchproof.service.bundle.signature import MAX_FEATURES, Signature
 from batchproof.service.errors import BundleError
 from tests.bundles import Content, make_bundle, reseal

@@ -16,7 +16,8 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from batchproof.service.client import AsyncClient, Client, RefusedError, Retries, frame_codec
+from batchproof.service.client import AsyncClient, Client, RefusedError, Retries
+from batchproof.service.client.codecs import frame_codec
 from batchproof.service.client.model import Address
 from batchproof.service.client.options import Options
 from batchproof.service.client.retries import AGAIN
@@ -107,7 +108,7 @@ def test_dates_of_frames_are_instants(server: Live) -> None:
 @pytest.fixture(params=[0, 1000], ids=["binary", "json"])
 def protocol(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Send frames of any length in one protocol; returns the number of rows from which the binary one is taken."""
-    monkeypatch.setattr("batchproof.service.client.frame_codec.BINARY_ROWS", request.param)
+    monkeypatch.setattr("batchproof.service.client.codecs.frame_codec.BINARY_ROWS", request.param)
     return int(request.param)
 
 
@@ -124,7 +125,7 @@ def test_both_protocols_give_the_same_frame(
         part = frame_codec.FramePart(frame, 0, client.model(), Options())
         assert part.tensors(Address(name)) is None
         short = client.predict(frame)
-        monkeypatch.setattr("batchproof.service.client.frame_codec.BINARY_ROWS", len(rows))
+        monkeypatch.setattr("batchproof.service.client.codecs.frame_codec.BINARY_ROWS", len(rows))
         request = part.tensors(Address(name))
         assert request is not None
         assert request.path == f"/v2/models/{name}/infer"

@@ -11,7 +11,7 @@ from batchproof.service.drift.collector import ROUND_ROWS, DriftCollector, Model
 from batchproof.service.drift.counts import count
 from batchproof.service.drift.windows import DriftReports, Windows, label
 from batchproof.service.features.arrays import Arrays, Outputs
-from batchproof.service.metrics import add
+from batchproof.service.runtime.metrics import add
 from tests.bundles import make_bundle
 
 LENGTHS_S = (3600.0, 86400.0)

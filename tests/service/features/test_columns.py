@@ -9,7 +9,7 @@ from batchproof.service.bundle.signature import Feature, Signature
 from batchproof.service.errors import FeatureError
 from batchproof.service.features.arrays import split
 from batchproof.service.features.columns import encode_cells, encode_column
-from batchproof.service.features.text_cells import reader_of
+from batchproof.service.features.texts.text_cells import reader_of
 
 SEEN = Feature.model_validate({"name": "seen", "kind": "date", "value_type": "date", "missing": True})
 ADULT = Feature.model_validate({"name": "adult", "kind": "numeric", "value_type": "boolean", "missing": False})

@@ -15,11 +15,11 @@ from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.bundle.signature import Feature, Signature, TextRule
 from batchproof.service.errors import FeatureError
 from batchproof.service.features.columns import encode_columns
-from batchproof.service.features.date_formats import DateFormatError, date_parser
-from batchproof.service.features.dates import epoch_seconds
 from batchproof.service.features.encoder import Encoder
-from batchproof.service.features.number_texts import parse_number
-from batchproof.service.protocols.fast_rows import FastRows
+from batchproof.service.features.texts.date_formats import DateFormatError, date_parser
+from batchproof.service.features.texts.dates import epoch_seconds
+from batchproof.service.features.texts.number_texts import parse_number
+from batchproof.service.protocols.json_text.fast_rows import FastRows
 from batchproof.service.protocols.oip.inputs import Inputs, Tensor
 from batchproof.service.tables.block import Reading
 from batchproof.service.tables.codecs import blocks_of

@@ -2,10 +2,10 @@
 
 import pytest
 
-from batchproof.service.inference.registry import Registry, absent, unknown_model
-from batchproof.service.inference.repository import Refusal
-from batchproof.service.server.app import default_name
-from batchproof.service.settings import Settings
+from batchproof.service.configuration.settings import Settings
+from batchproof.service.inference.catalogue.registry import Registry, absent, unknown_model
+from batchproof.service.inference.catalogue.repository import Refusal
+from batchproof.service.server.serving.app import default_name
 
 
 @pytest.mark.parametrize(

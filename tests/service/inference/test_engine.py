@@ -194,7 +194,7 @@ def test_engine_leaves_no_files_and_imports_late(tmp_path: Path) -> None:
     """Importing the service's modules does not import onnxruntime, and running it writes nothing where it stands."""
     (tmp_path / "m.onnx").write_bytes(MODEL)
     code = (
-        "import sys, batchproof.service.inference.registry, batchproof.service.inference.engine\n"
+        "import sys, batchproof.service.inference.catalogue.registry, batchproof.service.inference.engine\n"
         "assert 'onnxruntime' not in sys.modules\n"
         "batchproof.service.inference.engine.Engine(open('m.onnx', 'rb').read())\n"
         "import os; assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'\n"

@@ -14,14 +14,15 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from batchproof.service import child_process
 from batchproof.service.bundle import reader
 from batchproof.service.errors import BundleError, EngineError
-from batchproof.service.inference import model, registry, trial
+from batchproof.service.inference import model, trial
+from batchproof.service.inference.catalogue import registry
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
 from batchproof.service.inference.trial import TrialLimits
 from batchproof.service.invariance.check import for_bundles
+from batchproof.service.runtime import child_process
 from tests.bundles import make_bundle, reseal
 
 LIMITS = TrialLimits(memory_bytes=256 << 20, seconds=10.0)

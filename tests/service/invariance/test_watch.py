@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 
 from batchproof.service.bundle import reader as bundle
+from batchproof.service.configuration.settings import Settings
 from batchproof.service.errors import EngineError, ServiceError
 from batchproof.service.features.arrays import Arrays, Outputs
 from batchproof.service.inference import model
+from batchproof.service.inference.catalogue.registry import Registry
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
-from batchproof.service.inference.registry import Registry
 from batchproof.service.inference.runner import Feeds, Runner
-from batchproof.service.metrics import ModelKey
-from batchproof.service.server.app import App
-from batchproof.service.server.http.health import readiness
-from batchproof.service.settings import Settings
+from batchproof.service.runtime.metrics import ModelKey
+from batchproof.service.server.http.monitoring.health import readiness
+from batchproof.service.server.serving.app import App
 from tests.bundles import make_bundle
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from batchproof.service.configuration.settings import Settings
 from batchproof.service.errors import EngineError, SettingError
 from batchproof.service.inference.runner import Runner
 from batchproof.service.invariance.check import Effort, verify
 from batchproof.service.invariance.verdict import Verification
 from batchproof.service.invariance.worker_agreement import agree
-from batchproof.service.server import app
-from batchproof.service.settings import Settings
+from batchproof.service.server.serving import app
 from tests.bundles import make_bundle
 from tests.varying import Stand, rows_like
 

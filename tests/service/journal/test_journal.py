@@ -19,11 +19,12 @@ import pytest
 from batchproof.service.bundle.signature import Signature
 from batchproof.service.errors import JournalError, SettingError
 from batchproof.service.features.encoder import Encoder
-from batchproof.service.journal import chain as chains
-from batchproof.service.journal import reader, segment, writer
-from batchproof.service.journal.chain import Options
+from batchproof.service.journal import reader, segment
 from batchproof.service.journal.entries import Entry, Source
-from batchproof.service.journal.writer import Journal
+from batchproof.service.journal.writing import chain as chains
+from batchproof.service.journal.writing import writer
+from batchproof.service.journal.writing.chain import Options
+from batchproof.service.journal.writing.writer import Journal
 from tests.bundles import random_rows, signature_of
 
 SIGNATURE: Signature = signature_of()
@@ -93,8 +94,8 @@ def test_writing_imports_no_pandas(tmp_path: Path, root: Path) -> None:
     """A service that writes a journal never imports pandas, which would take a fifth of a second and 50 MB."""
     code = (
         "import pathlib, sys; from tests.service.journal.test_journal import entry, source\n"
-        "from batchproof.service.journal.chain import Options\n"
-        "from batchproof.service.journal.writer import Journal\n"
+        "from batchproof.service.journal.writing.chain import Options\n"
+        "from batchproof.service.journal.writing.writer import Journal\n"
         "journal = Journal(Options(pathlib.Path(sys.argv[1])))\n"
         "for rows in (1, 3): journal.append(source(), entry(rows))\n"
         "before = 'pandas' in sys.modules; journal.close(); print(before, 'pandas' in sys.modules, journal.counts.written_rows)"
@@ -280,8 +281,8 @@ KILLED = """
 import pathlib, sys
 sys.path.insert(0, {root!r})
 from tests.service.journal.test_journal import entry, source
-from batchproof.service.journal.chain import Options
-from batchproof.service.journal.writer import Journal
+from batchproof.service.journal.writing.chain import Options
+from batchproof.service.journal.writing.writer import Journal
 journal, about = Journal(Options(pathlib.Path(sys.argv[1]), full="refuse")), source()
 seed = 0
 while True:

@@ -20,10 +20,10 @@ from batchproof.service.features.encoder import Encoder
 from batchproof.service.inference import model as loading
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
-from batchproof.service.journal.chain import Options
 from batchproof.service.journal.entries import Entry, Source
 from batchproof.service.journal.values import shown
-from batchproof.service.journal.writer import Journal
+from batchproof.service.journal.writing.chain import Options
+from batchproof.service.journal.writing.writer import Journal
 from tests.bundles import INPUTS, make_bundle, random_rows, reseal, signature_of
 from tests.programs import Browser, command_of
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from batchproof.service.errors import ServiceError
-from batchproof.service.protocols.json_body import check_size
+from batchproof.service.protocols.json_text.json_body import check_size
 
 
 @pytest.mark.parametrize(

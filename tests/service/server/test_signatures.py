@@ -8,9 +8,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from batchproof.service.bundle.signing import signer
-from batchproof.service.server import app
-from batchproof.service.settings import Settings
+from batchproof.service.bundle import signer
+from batchproof.service.configuration.settings import Settings
+from batchproof.service.server.serving import app
 from tests.bundles import make_bundle, reseal
 from tests.live import live
 

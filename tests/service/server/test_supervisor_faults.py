@@ -157,7 +157,7 @@ def test_no_worker_outlives_a_killed_supervisor(models: Path, attempt: int) -> N
 
 LIFELINE = """
 import os, signal, sys, time
-from batchproof.service.server.lifeline import Lifeline
+from batchproof.service.server.workers.lifeline import Lifeline
 lifeline = Lifeline()
 pid = os.fork()
 if pid == 0:

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from batchproof.service.bundle import reader
+from batchproof.service.configuration.settings import Settings
 from batchproof.service.inference import model
 from batchproof.service.inference.engine import EngineOptions
-from batchproof.service.metrics import ModelKey
-from batchproof.service.settings import Settings
+from batchproof.service.runtime.metrics import ModelKey
 from tests.bundles import make_bundle
 from tests.inside import Inside, serving
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from batchproof.service.bundle import reader as bundle
-from batchproof.service.bundle.checksum import seal
+from batchproof.service.bundle.files.checksum import seal
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import load
 from batchproof.training.cli import exact as exact_command

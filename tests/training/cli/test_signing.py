@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from batchproof.service.bundle import reader
-from batchproof.service.bundle.signing import SIGNATURE_FILE, signer
+from batchproof.service.bundle import reader, signer
+from batchproof.service.bundle.signing import SIGNATURE_FILE
 from batchproof.service.bundle.signing.trust import trust_policy
 from batchproof.service.errors import BundleError
 from batchproof.training.__main__ import main

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from batchproof.training.data.dataset import Dataset, prepare
-from batchproof.training.data.table import TableError
+from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.settings import SettingError, Settings, make
 
 ROWS = 120

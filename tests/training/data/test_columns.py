@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from batchproof.service.features.dates import epoch_seconds
+from batchproof.service.features.texts.dates import epoch_seconds
 from batchproof.training.data.column import Column
 from batchproof.training.data.columns import check_range, mark_warning, typed
-from batchproof.training.data.table import TableError
+from batchproof.training.data.tables.table_error import TableError
 
 
 def column(values: list[Any], wanted: Any = None, kind: pa.DataType | None = None) -> Column:

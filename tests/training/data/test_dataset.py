@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from batchproof.training.data.dataset import Dataset, prepare
-from batchproof.training.data.table import TableError
+from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.settings import make
 
 ROWS = 40

@@ -27,7 +27,7 @@ from batchproof.service.tables.block import Blocks, Reading
 from batchproof.service.tables.offline.score import opened_blocks
 from batchproof.service.tables.parameters import Parameters
 from batchproof.training.data.dataset import Dataset, prepare
-from batchproof.training.data.table import TableError
+from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.settings import Settings
 
 ROWS = 60

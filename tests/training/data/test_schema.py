@@ -11,7 +11,7 @@ from batchproof.training.data import advice
 from batchproof.training.data.column import Column
 from batchproof.training.data.columns import typed
 from batchproof.training.data.schema import Schema, encode, infer, useless
-from batchproof.training.data.table import TableError
+from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.target import target_of
 
 ROWS = 60

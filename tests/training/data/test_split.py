@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchproof.training.data.split import draw, named
-from batchproof.training.data.table import TableError
+from batchproof.training.data.tables.table_error import TableError
 
 
 @given(st.lists(st.integers(0, 4), min_size=10, max_size=200), st.integers(0, 9))

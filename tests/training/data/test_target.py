@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from batchproof.training.data.columns import typed
-from batchproof.training.data.table import TableError
+from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.target import Target, target_of
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from batchproof.training.cli import compare as compare_command
 from batchproof.training.data.dataset import prepare
-from batchproof.training.data.table import TableError
+from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.evaluation import baselines as rivals
 from batchproof.training.evaluation.baselines import BASELINES, constant
 from batchproof.training.evaluation.cross_validation import (

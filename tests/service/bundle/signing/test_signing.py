@@ -19,13 +19,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from batchproof.service.__main__ import main
-from batchproof.service.bundle import reader, signing
+from batchproof.service.bundle import reader, signer, signing
+from batchproof.service.bundle.files.safe_folder import opened
 from batchproof.service.bundle.reader import Bundle
-from batchproof.service.bundle.safe_folder import opened
-from batchproof.service.bundle.signing import SIGNATURE_FILE, envelope, keys, signer, statement
+from batchproof.service.bundle.signing import SIGNATURE_FILE, envelope, keys, statement
 from batchproof.service.bundle.signing.trust import Signed, TrustPolicy, trust_policy
 from batchproof.service.errors import BundleError, SettingError
-from batchproof.service.inference import registry, repository
+from batchproof.service.inference.catalogue import registry, repository
 from tests.bundles import Content, make_bundle, network, reseal
 
 CURVES = [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()]

@@ -12,7 +12,7 @@ import pytest
 
 from tests.bundles import make_bundle
 from tests.live import Live, live
-from tests.service.server.http.test_connection import GOOD, ROW, request, talk
+from tests.service.server.http.connections.test_connection import GOOD, ROW, request, talk
 
 MANY = json.dumps({"rows": [ROW] * 6000}).encode()
 CHUNKED = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -5,10 +5,10 @@ from pathlib import Path
 from batchproof.service.bundle import reader
 from batchproof.service.inference import model
 from batchproof.service.inference.engine import EngineOptions
-from batchproof.service.server import app
 from batchproof.service.server.openapi.cloud import cloud_paths
 from batchproof.service.server.openapi.document import DESCRIBED
 from batchproof.service.server.openapi.oip import oip_paths
+from batchproof.service.server.serving import app
 from tests.bundles import make_bundle
 
 

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchproof.service.configuration.settings import Settings
 from batchproof.service.errors import ServiceError
-from batchproof.service.inference.repository import Refusal
+from batchproof.service.inference.catalogue.repository import Refusal
 from batchproof.service.protocols.interface import Call, Limits
 from batchproof.service.protocols.native.protocol import FIELDS, NativeCodec
-from batchproof.service.server import app
 from batchproof.service.server.http.asgi import AsgiApp
 from batchproof.service.server.openapi.native import request_schema
-from batchproof.service.settings import Settings
+from batchproof.service.server.serving import app
 from tests.bundles import INPUTS, make_bundle
 
 

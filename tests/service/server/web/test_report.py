@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from batchproof.service.server import app
+from batchproof.service.configuration.settings import Settings
 from batchproof.service.server.http.asgi import AsgiApp
-from batchproof.service.settings import Settings
+from batchproof.service.server.serving import app
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""The commands about signatures: make one, and say what one covers."""

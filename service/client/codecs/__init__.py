@@ -1,0 +1,1 @@
+"""Python values and frames to requests, and answers back."""

@@ -1,0 +1,1 @@
+"""Every setting: its meaning, where its value came from, and the words for it."""

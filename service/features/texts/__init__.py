@@ -1,0 +1,1 @@
+"""Texts to values: numbers, dates and cells of tables."""

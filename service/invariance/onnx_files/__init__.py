@@ -1,0 +1,1 @@
+"""Any ONNX file with a batch axis, made fit for the check."""

@@ -1,0 +1,1 @@
+"""Journalled rows run again: the same bits, another version, one decision, labels that came later."""

@@ -1,0 +1,1 @@
+"""Answered requests into segments on the disk, chain by chain, and old segments away."""

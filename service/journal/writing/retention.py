@@ -1,0 +1,27 @@
+"""Old segments are removed, whichever process wrote them: a process that was killed can remove its own no more."""
+
+from pathlib import Path
+
+from batchproof.service.journal.segment import SUFFIX, sums_path
+from batchproof.service.runtime.logs import event
+
+
+def remove_old(folder: Path, oldest_s: float) -> None:
+    """Remove the segments that were last written to before `oldest_s` (seconds since 1970), oldest first; raises OSError.
+
+    A segment that is being written is younger, because it is finished within `segment_s`, which is less than `keep_s`.
+    Other workers may remove the same ones.
+    """
+    ages = []
+    for path in folder.glob(f"*{SUFFIX}"):
+        try:
+            changed_s = path.stat().st_mtime
+        except FileNotFoundError:
+            continue
+        if changed_s < oldest_s:
+            ages.append((changed_s, path))
+    for _, path in sorted(ages):
+        path.unlink(missing_ok=True)
+        sums_path(path).unlink(missing_ok=True)
+    if ages:
+        event("journal_cleared", segments=len(ages))

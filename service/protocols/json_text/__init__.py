@@ -1,0 +1,1 @@
+"""JSON bodies: parsed strictly, rows read fast, predictions written fast."""

@@ -1,0 +1,1 @@
+"""What every process uses: events in a log, counts, and work within bounds of memory and time."""

@@ -1,0 +1,1 @@
+"""One connection: its requests and answers, and what it may cost."""

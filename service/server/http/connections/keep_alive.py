@@ -1,0 +1,74 @@
+"""A connection from one answer to the next request: what is written, and how long an idle connection is kept."""
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+from batchproof.service.protocols.interface import Answer
+from batchproof.service.server.http.connections.bounded import BoundedConnection
+from batchproof.service.server.http.connections.uvicorn_parts import Config, ServerState
+
+STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+
+
+class LastingConnection(BoundedConnection):
+    """A bounded connection that is kept alive."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """Serve one connection."""
+        super().__init__(config, server_state, app_state, _loop)
+        self.cycle: Any = None  # what is being read: uvicorn's cycle, or one of `pending` or `farewell`
+        self._is_old = False  # whether the caller speaks HTTP/1.0, whose connections end with their answer
+        self._now_s = self.loop.time
+        self._idle_since_s = 0.0
+        self._default_headers: object = None  # of which the next is the text
+        self._default_text = b""
+
+    def _may_keep_alive(self) -> bool:
+        """Return whether the connection outlives the answer: not where the caller or a stop of the service says so."""
+        return self.parser.should_keep_alive() and not self._app.is_stopping and self.parser.get_http_version() != "1.0"
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that has been idle for the whole time, else look again when it could be."""
+        if self.transport.is_closing():
+            return
+        left_s = self._idle_since_s + self.timeout_keep_alive - self._now_s()
+        if self.cycle is not None and not self.cycle.response_complete:
+            left_s = self.timeout_keep_alive
+        if left_s <= 0:
+            self.transport.close()
+        else:
+            self.timeout_keep_alive_task = self.loop.call_later(left_s, self.timeout_keep_alive_handler)
+
+    def _become_idle(self) -> None:
+        """Wait for the next request, and close when none comes for the whole time of keep-alive."""
+        self.server_state.total_requests += 1
+        self._idle_since_s = self._now_s()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        if self.flow.write_paused:  # a caller that does not read its answers may not send more requests
+            self.flow.pause_reading()
+
+    def _write(self, answer: Answer, *, keep_alive: bool, has_body: bool = True) -> None:
+        status, headers, body = answer
+        parts = [STATUS_LINES[status]]
+        if self.server_state.default_headers is not self._default_headers:  # uvicorn makes them anew each second
+            self._default_headers = self.server_state.default_headers
+            self._default_text = b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
+        parts.append(self._default_text)
+        for name, value in headers:
+            parts += (name, b": ", value, b"\r\n")
+        if not keep_alive:
+            parts.append(b"connection: close\r\n")
+        parts.append(b"content-length: %d\r\n\r\n" % len(body))
+        if has_body:
+            parts.append(body)
+        self.transport.write(b"".join(parts))

@@ -1,0 +1,70 @@
+"""What uvicorn's protocol asks of the request that a connection is busy with, for requests that no ASGI task answers."""
+
+import asyncio
+
+from batchproof.service.errors import ServiceError
+from batchproof.service.inference.admission import Ticket
+from batchproof.service.protocols.head import RequestHead
+from batchproof.service.server.serving.endpoint import LargeRequest, PredictEndpoint
+
+
+class PendingRequest:
+    """One predict request of a connection, from its head to its answer: what uvicorn asks of a cycle, and no more."""
+
+    message_event = asyncio.Event()  # uvicorn sets it when a connection is lost; nobody waits for it here
+    response_complete = False
+    disconnected = False
+    keep_alive = True
+    size = 0  # bytes of body so far
+    counted = 0  # of them, those that count among the bytes in flight
+    refusal: ServiceError | None = None  # known from the head: the body is read and dropped
+    ticket: Ticket | LargeRequest | None = None
+
+    def __init__(self, endpoint: PredictEndpoint, head: RequestHead) -> None:
+        """Begin with the head."""
+        self.endpoint = endpoint
+        self.head = head
+        self.parts: list[bytes] = []  # of the body, since the last look at a body that is not whole
+        self.received = bytearray()  # what came before them
+
+    def cancel(self) -> None:
+        """Give its place in the queue to others, if it has one."""
+        if self.ticket is not None:
+            self.endpoint.cancel(self.ticket)
+            self.ticket = None
+
+    def join_parts(self) -> None:
+        """Join what came since the last call: each part costs more than its bytes, and there may be millions."""
+        self.received += b"".join(self.parts)
+        self.parts.clear()
+
+    def whole_body(self) -> bytes:
+        """Return the body, which is let go of here."""
+        self.join_parts()
+        body = bytes(self.received)
+        self.received = bytearray()
+        return body
+
+
+class AnsweredRequest:
+    """The last request of a connection once it is answered: its endpoint and its body are let go."""
+
+    message_event = asyncio.Event()
+    response_complete = True
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        """Say whether the connection goes on after the rest of the body, which is dropped."""
+        self.keep_alive = keep_alive
+
+
+ANSWERED, CLOSING = AnsweredRequest(keep_alive=True), AnsweredRequest(keep_alive=False)
+
+
+class _NoTrailers(list[tuple[bytes, bytes]]):
+    """Where the trailers of a chunked body go: they are headers of nothing."""
+
+    def append(self, _header: tuple[bytes, bytes]) -> None:
+        """Drop it."""
+
+
+NO_TRAILERS = _NoTrailers()

@@ -1,0 +1,1 @@
+"""From settings to loaded models, at the start and at each reload."""

@@ -1,0 +1,48 @@
+"""One bundle to one loaded model, by the settings: its trial, its check, its events."""
+
+from pathlib import Path
+
+from batchproof.service.bundle.reader import Bundle
+from batchproof.service.bundle.signing.trust import TrustPolicy, trust_policy
+from batchproof.service.configuration.settings import Settings
+from batchproof.service.inference import model
+from batchproof.service.inference.engine import EngineOptions
+from batchproof.service.inference.model import Model
+from batchproof.service.inference.trial import TrialLimits
+from batchproof.service.invariance.check import for_bundles
+from batchproof.service.invariance.worker_agreement import agree
+from batchproof.service.runtime.logs import event
+
+
+def trust_of(settings: Settings) -> TrustPolicy:
+    """Read the keys and certificates of the signers that count; raises SettingError."""
+    key_files, root_files = map(Path, settings.trusted_keys), map(Path, settings.trusted_ca)
+    return trust_policy(settings.signatures, tuple(key_files), tuple(root_files), settings.trusted_subjects)
+
+
+def engine_options(settings: Settings) -> EngineOptions:
+    """Return the options of every session."""
+    return EngineOptions(settings.device, settings.threads)
+
+
+def load_model(settings: Settings, bundle: Bundle) -> Model:
+    """Start the session, reproduce the golden rows, verify; raises BundleError, EngineError, OSError."""
+    if bundle.unsigned is not None:
+        event("unsigned_model", 30, model=bundle.manifest.name, version=bundle.manifest.version, reason=bundle.unsigned)
+    limits = TrialLimits(settings.load_memory_bytes, settings.load_timeout_s)
+    loaded = model.load(bundle, engine_options(settings), settings.run_rows, for_bundles(settings.invariance), limits)
+    if loaded.verification is not None:
+        verdict = loaded.verification
+        event(
+            "model_loaded",
+            30 if verdict.status == "reported" else 20,
+            model=loaded.manifest.name,
+            version=loaded.manifest.version,
+            invariance=verdict.status,
+            verify_s=round(verdict.seconds, 4),
+            what=verdict.sentence,
+            **({"signer": bundle.signer} if bundle.signer else {}),
+        )
+        if settings.metrics_folder and settings.invariance != "report":
+            agree(Path(settings.metrics_folder), loaded.manifest.sha256, verdict)
+    return loaded

@@ -1,0 +1,1 @@
+"""A serving process's part in a reload: load, wait for the others, swap."""

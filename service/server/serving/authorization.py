@@ -1,0 +1,139 @@
+"""The gate's rules about callers: who has which key, and which page or model it opens.
+
+Without a key `/health/live` and the probes of platforms answer, `/health/ready` says true or false, and what the setting
+`public` opens. Everything else needs a scope: predictions `predict`, descriptions of a model `predict` or `read`, pages
+about all models `read`, metrics `metrics`, and changing what is served `admin`.
+"""
+
+import re
+from pathlib import Path
+
+from batchproof.service.access.check import Access, Tokens
+from batchproof.service.access.grant import Need
+from batchproof.service.access.key_ring import KeyRing
+from batchproof.service.access.watched_file import WatchedFile
+from batchproof.service.configuration.settings import Settings
+from batchproof.service.errors import ServiceError, SettingError
+from batchproof.service.protocols.head import RequestHead
+from batchproof.service.runtime.logs import event
+from batchproof.service.runtime.metrics import ModelKey
+from batchproof.service.server.serving.endpoint import PredictEndpoint
+from batchproof.service.server.serving.gate import Page, RpcMethod, Target
+from batchproof.service.server.sockets.listening import is_loopback
+from batchproof.service.tables.streaming.endpoint import TableEndpoint
+
+PREDICT = Need(("predict",))
+ANY_MODEL = Need(("read",), every_model=True)
+METRICS = Need(("metrics",), every_model=True)
+ADMIN = Need(("admin",))
+MODEL_PATH = re.compile(r"/(?:v[12]/)?models/([^/:]+)")
+REPOSITORY_PATH = re.compile(r"/v2/repository/models/(?P<name>.+)/(?:load|unload)", re.DOTALL)
+PROBES = frozenset({"/ping", "/health", "/v2/health/live", "/v2/health/ready"})
+HEALTH_METHODS = frozenset({"ServerLive", "ServerReady", "Check", "Watch"})
+ADMIN_METHODS = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})
+CREDENTIALS = (b"authorization", b"x-api-key")
+
+
+class Authorization:
+    """The keys and tokens in force, and the rules that they make. Only the event loop changes it."""
+
+    def __init__(self, settings: Settings, tokens: Tokens | None = None) -> None:
+        """Read the keys of the settings; raises SettingError."""
+        self._path = Path(settings.keys_file) if settings.keys_file else None
+        self._workers = settings.workers
+        self._public = frozenset(settings.public)
+        self._tokens = tokens
+        self._file = WatchedFile(self._path) if self._path else None
+        self._keys = _read_keys(self._path, None, settings.workers) if self._path else None
+        self._access = Access(self._keys, tokens)
+
+    def rule(self, head: RequestHead, target: Target) -> ServiceError | None:
+        """Return why the caller may not have what it asks for: 401, 403 or 429; remember who calls."""
+        need = self.need(target)
+        certified = () if head.sender is None else head.sender.names
+        try:
+            if need is None:
+                if not certified and not any(name in head.special for name in CREDENTIALS):
+                    return None
+                head.grant = self._access.identify(head.headers, certified)
+                return None
+            head.grant = grant = self._access.check(head.headers, need, certified)
+        except ServiceError as error:
+            if need is None:  # a probe is answered whatever it sends, only more briefly
+                return None
+            return error
+        grant.counts.requests += 1
+        return None
+
+    def model_rule(self, head: RequestHead, key: ModelKey) -> ServiceError | None:
+        """Return why the caller may not use this model: 403."""
+        if head.grant is None:
+            return None
+        try:
+            head.grant.check_model(key.name)
+        except ServiceError as error:
+            return error
+        return None
+
+    def need(self, target: Target) -> Need | None:
+        """Return what a request needs; None where everybody may have it."""
+        if isinstance(target, PredictEndpoint | TableEndpoint):
+            return PREDICT
+        if isinstance(target, RpcMethod):
+            if target.name in HEALTH_METHODS:
+                return None
+            if target.name in ADMIN_METHODS:
+                return ADMIN
+            return PREDICT if target.name == "ModelInfer" else Need(("read", "predict"))
+        return self._page_need(target)
+
+    def refresh(self) -> None:
+        """Read the file of keys again where it changed; a broken one is logged, and the keys in force stay. Blocks."""
+        if self._tokens is not None:
+            self._tokens.refresh()
+        if self._path is None or self._file is None or not self._file.has_changed():
+            return
+        try:
+            self._keys = _read_keys(self._path, self._keys, self._workers)
+        except SettingError as error:
+            event("keys_not_read", 40, reason=str(error))
+            return
+        self._access = Access(self._keys, self._tokens)
+        event("keys_read", keys=len(self._keys))
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return what each caller asked for, as plain data."""
+        return {name: counts.snapshot() for name, counts in (self._keys.counts if self._keys else {}).items()}
+
+    def _page_need(self, page: Page) -> Need | None:
+        probes = {*PROBES, page.protocol.probe_path} - {""}
+        if page.kind in ("health", "preflight") or page.path in probes:
+            return None
+        if page.kind == "metrics":
+            return None if "metrics" in self._public else METRICS
+        if named := REPOSITORY_PATH.fullmatch(page.path):
+            return Need(("admin",), named[1])
+        named = MODEL_PATH.match(page.path)
+        is_report = page.kind == "web" and page.path.endswith("/report")
+        if page.kind == "protocol" or (named and not is_report) or page.path == "/models":
+            return None if "models" in self._public else Need(("read", "predict"), named[1] if named else None)
+        if named:
+            return None if "models" in self._public else Need(("read",), named[1])
+        return None if "docs" in self._public else ANY_MODEL
+
+
+def _read_keys(path: Path, previous: KeyRing | None, workers: int) -> KeyRing:
+    """Read the file of keys; what reads it loads only where there is one."""
+    from batchproof.service.access import keys_file
+
+    return keys_file.read(path, previous, workers)
+
+
+def is_wanted(settings: Settings) -> bool:
+    """Return whether callers need a key or a token."""
+    return bool(settings.keys_file or settings.jwt_issuer)
+
+
+def open_to_all(settings: Settings) -> bool:
+    """Return whether anybody who reaches this machine may call."""
+    return not is_wanted(settings) and not is_loopback(settings.host) and not settings.tls_client_ca

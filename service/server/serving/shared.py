@@ -1,0 +1,86 @@
+"""What the deployments of one process share, and the counts of each model."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from batchproof.service.configuration.settings import Settings
+from batchproof.service.drift.collector import DriftCollector
+from batchproof.service.inference.admission import Admission
+from batchproof.service.invariance.audit import Audit
+from batchproof.service.invariance.violations import Records
+from batchproof.service.protocols.interface import Limits, WireProtocol
+from batchproof.service.runtime.change_counts import ShadowCounts
+from batchproof.service.runtime.metrics import Flow, ModelCounts, ModelKey, Tally
+from batchproof.service.server.serving import shadow
+from batchproof.service.server.serving.in_flight import InFlight, limit_of
+from batchproof.service.tables.sandbox.remote import RemoteReader
+from batchproof.service.tables.streaming.endpoint import TableSlots
+
+if TYPE_CHECKING:
+    from batchproof.service.journal.writing.opening import ProcessJournal
+
+READING_THREADS = 2  # that read the bodies of large requests and write their answers
+
+
+class Shared:
+    """What the deployments of one process share: the bounds on what waits, the threads, the records of violations."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        protocols: Sequence[WireProtocol],
+        on_violation: Callable[[ModelKey], None],
+        journal: "ProcessJournal | None" = None,
+    ) -> None:
+        """Make them; `on_violation` is called on the event loop after a violation was recorded and logged."""
+        self.settings = settings
+        self.protocols = tuple(protocols)
+        self.on_violation = on_violation
+        self.journal = journal
+        self.drift = DriftCollector(settings.drift_share, (settings.drift_short_s, settings.drift_long_s))
+        self.in_flight = InFlight(limit_of(settings))
+        body_bytes = min(settings.max_body_bytes, self.in_flight.limit_bytes)
+        self.limits = Limits(settings.max_rows, settings.error_limit, body_bytes)
+        self.admission = Admission(settings.queue_rows)
+        self.executor = ThreadPoolExecutor(1, thread_name_prefix="run")
+        self.reading_executor: Executor = ThreadPoolExecutor(READING_THREADS, thread_name_prefix="read")
+        self.table_executor: Executor = ThreadPoolExecutor(2 * settings.table_requests, thread_name_prefix="table")
+        self.shadow_executor = shadow.executor()
+        self.table_slots = TableSlots(settings.table_requests)
+        self.table_reader = RemoteReader(settings.table_memory_bytes)
+        self.records = Records(Path(settings.audit_folder) if settings.audit_folder else None)
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self.executor.shutdown(wait=True, cancel_futures=True)
+        self.reading_executor.shutdown(wait=True, cancel_futures=True)
+        self.table_executor.shutdown(wait=True, cancel_futures=True)
+        self.shadow_executor.shutdown(wait=True, cancel_futures=True)
+        self.table_reader.close()
+        self.drift.close()
+        if self.journal is not None:
+            self.journal.close(self.settings.drain_s)
+
+
+class ModelMeter:
+    """The counts of one model; deployments of the same key count on in the same ones."""
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        self.flow = Flow()
+        self.audit: Audit | None = None
+        self.tallies: dict[str, Tally] = {}  # by the name of the protocol, or "tables", or "grpc"
+        self.shadows: dict[int, ShadowCounts] = {}  # by the challenger's version
+
+    def tally(self, route: str) -> Tally:
+        """Return the tally of one route, made when it is first asked for."""
+        return self.tallies.setdefault(route, Tally())
+
+    def counts(self) -> ModelCounts:
+        """Return the counts of this moment."""
+        audit = {"looked": self.audit.looked, "violations": self.audit.violations} if self.audit else {}
+        routes = {route: tally.snapshot() for route, tally in self.tallies.items()}
+        shadows = {str(version): counts.snapshot() for version, counts in self.shadows.items()}
+        return ModelCounts(self.flow.snapshot(), audit, routes, shadows)

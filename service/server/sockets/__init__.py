@@ -1,0 +1,1 @@
+"""The addresses that a service listens on, and its certificates."""

@@ -1,0 +1,1 @@
+"""The start of the service, and the life of one serving process."""

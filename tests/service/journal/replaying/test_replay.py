@@ -1,0 +1,166 @@
+"""Journalled rows run again: equal where nothing changed, and named where something did."""
+
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from batchproof.service.__main__ import main
+from batchproof.service.bundle import reader as bundles
+from batchproof.service.bundle.signing import keys
+from batchproof.service.inference import model as loading
+from batchproof.service.inference.engine import EngineOptions
+from batchproof.service.journal.entries import Entry, Source
+from batchproof.service.journal.writing.chain import Options
+from batchproof.service.journal.writing.writer import Journal
+from tests.bundles import make_bundle, random_rows, reseal
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    make_bundle(folder, "flowers", 1)
+    make_bundle(folder, "price", 2, task="regression", seed=5)
+    return folder
+
+
+def answered(models: Path, journal: Path, requests: int = 40, change: Any = None, **options: Any) -> Path:
+    """Journal requests that both models answer, in batches of several; `change` may alter the outputs of one row."""
+    writer = Journal(Options(journal, **options))
+    for folder in sorted(models.glob("*/*")):
+        model = loading.load(bundles.read(folder), EngineOptions("cpu"), 512)
+        manifest = model.manifest
+        outputs = {tensor.name: (tensor.dtype, tensor.width) for tensor in manifest.outputs}
+        about = Source(manifest.name, manifest.version, manifest.sha256, manifest.signature, outputs, model.fingerprint)
+        parts = []
+        for number in range(requests):
+            rows = 1 + number % 3
+            parts.append(model.encoder.encode_rows(random_rows(manifest.signature, rows, number)).arrays)
+        for number, (arrays, ran) in enumerate(zip(parts, model.runner.run(parts), strict=True)):
+            kept = {name: values.copy() for name, values in ran.items()}
+            if change is not None and number == 7:
+                change(kept)
+            rows = 1 + number % 3
+            writer.append(about, Entry(f"{manifest.name}-{number}", 1.7e9 + number, "", "native", rows, arrays, kept))
+    writer.close()
+    return journal
+
+
+def replayed(
+    journal: Path, models: Path, capsys: pytest.CaptureFixture[str], *flags: str
+) -> tuple[int, dict[str, Any]]:
+    code = main(["replay", str(journal), "--models", str(models), "--json", *flags])
+    shown: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return code, shown
+
+
+def test_every_row_is_equal_again(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows that were answered in batches have the same bits alone and in other batches, and the command says how many."""
+    journal = answered(models, tmp_path / "journal")
+    code, shown = replayed(journal, models, capsys)
+
+    assert code == 0
+    assert {(one["model"], one["version"], one["rows"], one["equal"]) for one in shown["results"]} == {
+        ("flowers", 1, 79, 79),
+        ("price", 2, 79, 79),
+    }
+    assert main(["replay", str(journal), "--models", str(models)]) == 0
+    assert "flowers version 1: 79 of 79 rows equal, alone and in batches" in capsys.readouterr().out
+
+
+def test_a_changed_answer_is_named(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An answer that differs in one bit is named by its request, row and output, with both bits."""
+
+    def one_bit(outputs: dict[str, np.ndarray]) -> None:
+        name = min(outputs)
+        outputs[name].view(np.uint32)[0, 0] ^= 1
+
+    code, shown = replayed(answered(models, tmp_path / "journal", change=one_bit), models, capsys)
+    assert code == 1
+    for result in shown["results"]:
+        (difference,) = result["differences"]
+        assert difference[1] == f"{result['model']}-7"
+        assert difference[4] != difference[5]
+        assert result["equal"] == 78
+
+
+@pytest.mark.parametrize(
+    ("flags", "rows"),
+    [
+        (("--id", "flowers-5"), 3),
+        (("--model", "price"), 79),
+        (("--since", datetime.fromtimestamp(1.7e9 + 38, UTC).isoformat()), 8),
+        (("--until", datetime.fromtimestamp(1.7e9 + 2, UTC).isoformat(), "--model", "flowers"), 3),
+    ],
+)
+def test_rows_are_chosen(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], rows: int
+) -> None:
+    """Requests are chosen by id, time and model; nothing else is run."""
+    code, shown = replayed(answered(models, tmp_path / "journal"), models, capsys, *flags)
+
+    assert (code, sum(result["rows"] for result in shown["results"])) == (0, rows)
+
+
+def test_another_bundle_is_not_the_one_that_answered(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bundle of the same name and version but another seal runs nothing: the rows are counted with the reason."""
+    journal = answered(models, tmp_path / "journal")
+    others = Path(shutil.copytree(models, tmp_path / "others"))
+    reseal(others / "flowers" / "1", lambda content: content["metrics"].update(rows=5))
+    shutil.rmtree(others / "price")
+    code, shown = replayed(journal, others, capsys)
+
+    assert code == 1
+    why = {result["model"]: next(iter(result["skipped"])) for result in shown["results"]}
+    assert "is not the bundle that answered" in why["flowers"]
+    assert "holds no price version 2" in why["price"]
+    assert all(result["equal"] == 0 for result in shown["results"])
+
+
+def test_a_changed_segment_is_named(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A segment of which a byte was changed is named and not run; the others are."""
+    journal = answered(models, tmp_path / "journal")
+    path = next(journal.glob("flowers*.arrows"))
+    raw = path.read_bytes()
+    path.write_bytes(raw[:-100] + bytes([raw[-100] ^ 1]) + raw[-99:])
+    code, shown = replayed(journal, models, capsys)
+
+    assert code == 1
+    assert [problem["segment"] for problem in shown["problems"]] == [path.name]
+    assert [result["model"] for result in shown["results"]] == ["price"]
+
+
+def test_signed_journals(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --trusted-key every finished segment must be signed by one of the keys."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    public = tmp_path / "journal.pub"
+    kind = serialization.PublicFormat.SubjectPublicKeyInfo
+    public.write_bytes(private.public_key().public_bytes(serialization.Encoding.PEM, kind))
+    journal = answered(models, tmp_path / "signed", sign=lambda message: keys.sign(private, message))
+    assert replayed(journal, models, capsys, "--trusted-key", str(public))[0] == 0
+
+    unsigned = answered(models, tmp_path / "unsigned")
+    code, shown = replayed(unsigned, models, capsys, "--trusted-key", str(public))
+    assert code == 1
+    assert all("no signature of a trusted key" in problem["what"] for problem in shown["problems"])
+    assert main(["replay", str(journal), "--models", str(models), "--trusted-key", str(tmp_path / "absent")]) == 2
+
+
+def test_a_question_that_makes_no_sense(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No journal, no models, no such request: one sentence each and exit status 2."""
+    journal = answered(models, tmp_path / "journal")
+    for flags, sentence in (
+        ([str(tmp_path / "absent")], "holds no journal"),
+        ([str(journal), "--models", str(tmp_path / "absent")], "there is no"),
+        ([str(journal), "--models", str(models), "--id", "nobody"], "no row of the journal matches"),
+    ):
+        assert main(["replay", *flags]) == 2
+        assert sentence in capsys.readouterr().err

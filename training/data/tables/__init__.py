@@ -1,0 +1,1 @@
+"""A file of rows, read: one Arrow table with distinct column names."""

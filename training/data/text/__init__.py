@@ -1,0 +1,1 @@
+"""Columns of texts: numbers, dates or categories, and by which rule they are read."""

@@ -1,0 +1,1 @@
+"""The rules of the operators, class by class, and the forms that they must have."""
