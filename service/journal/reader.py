@@ -20,6 +20,7 @@ from batchproof.service.journal.segment import END, SUFFIX, SUMS_SUFFIX, sums_pa
 
 Verify = Callable[[bytes, bytes], bool]  # (signature, message) -> whether a trusted key made it
 SUMS_BYTES = 64 << 20
+TORN_BYTES = 100  # more than a line has
 TORN = re.compile(rb"\d+( [0-9a-f]{0,64})?")  # what a kill may leave of a line; a finished one has its mark
 
 
@@ -83,15 +84,31 @@ def check(folder: Path, verify: Verify | None = None) -> tuple[list[CheckedSegme
     segments: list[CheckedSegment] = []
     problems: list[Problem] = []
     for path in paths:
+        if _is_unbegun(path):
+            continue
         try:
             segments.append(check_segment(path, verify))
         except JournalError as error:
             problems.append(Problem(path.name, str(error)))
     known = {path.name for path in paths}
     digests = [path.name.removesuffix(SUMS_SUFFIX) for path in sorted(folder.glob(f"*{SUFFIX}{SUMS_SUFFIX}"))]
-    problems += [Problem(name, "it is missing; its digests are there") for name in digests if name not in known]
+    problems += [
+        Problem(name, "it is missing; its digests are there")
+        for name in digests
+        if name not in known and not _is_unbegun(folder / name)
+    ]
     problems += _chain_problems(segments)
     return segments, problems
+
+
+def _is_unbegun(path: Path) -> bool:
+    """Return whether a kill came before the first line of digests was whole: nothing of the segment was promised."""
+    try:
+        with sums_path(path).open("rb") as file:
+            start = file.read(TORN_BYTES)
+    except OSError:
+        return False
+    return not start or TORN.fullmatch(start) is not None
 
 
 def check_segment(path: Path, verify: Verify | None = None) -> CheckedSegment:

@@ -29,16 +29,23 @@ class Segment:
         self.path = path
         self.rows = 0
         self._sync = sync
-        self._file = _HashedFile(path)
+        self._sums = sums_path(path).open("xb", buffering=0)  # first: a segment without it would be a problem
         try:
-            self._sums = sums_path(path).open("xb", buffering=0)
+            self._file = _HashedFile(path)
         except OSError:
-            self._file.close()
+            self._sums.close()
+            sums_path(path).unlink()
             raise
-        self._file.write(schema.serialize())
-        self._note()
-        if sync:
-            _sync_folder(path.parent)
+        try:
+            self._file.write(schema.serialize())
+            self._note()
+            if sync:
+                _sync_folder(path.parent)
+        except OSError:  # on a full disk there may be a name, but no room for a byte
+            self.abandon()
+            for begun in (path, sums_path(path)):
+                begun.unlink(missing_ok=True)
+            raise
 
     @property
     def bytes(self) -> int:

@@ -308,6 +308,33 @@ def test_a_kill_loses_nothing_that_was_promised(tmp_path: Path, root: Path, mome
     assert {f"id-{seed}" for seed, _ in promised} <= {row["request_id"] for row in rows_of(tmp_path / "journal")}
 
 
+@pytest.mark.parametrize("torn", [b"", b"12", b"1234 ", b"1234 0a1b2c"])
+def test_a_kill_at_the_first_line_is_no_problem(chain: Path, torn: bytes) -> None:
+    """A segment of which no line was whole, with rows behind it or none, promised nothing and is passed over."""
+    for name, rows in (("new-000000.arrows", b"some bytes"), ("newer-000000.arrows", None)):
+        if rows is not None:
+            (chain / name).write_bytes(rows)
+        segment.sums_path(chain / name).write_bytes(torn)
+    segments, problems = reader.check(chain)
+
+    assert problems == []
+    assert len(segments) == 3
+
+
+def test_a_segment_that_cannot_begin_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a full disk takes the names of a segment's files but no byte, both files go again."""
+
+    def full(file: Any, data: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(segment, "_write_all", full)
+    journal = Journal(Options(tmp_path))
+    journal.append(source(), entry())
+    journal.close()
+    assert list(tmp_path.iterdir()) == []
+    assert journal.counts.dropped_rows == 1
+
+
 def test_old_segments_are_removed(chain: Path) -> None:
     """Segments older than `keep_s` go, whoever wrote them and unfinished ones too, and what is left has no problem."""
     first, second, third = sorted(chain.glob("*.arrows"))
