@@ -1,6 +1,6 @@
 """The processes that serve: composition, transports, pages, life cycle.
 
-Requests: `gate` (rules for every request), `authorization` (keys), `endpoint` (one prediction), `http` and `grpc`.
-Models: `app` (what is served), `deployment` (one served model), `reloading` (decides what changes), `staging` (loads it).
-Processes: `launch` and `process` (start and stop), `supervisor` (workers), `rotation` (which worker gets a connection).
+Requests: `serving` (with `gate`, the rules for every request, and `authorization`, the keys), `http` and `grpc`.
+Models: `loading` (with `reloading`, which decides what changes) and `reload` (loads it in every worker, then swaps).
+Processes: `start`, `workers` (with `rotation`, which worker gets a connection) and `sockets`.
 """
