@@ -9,10 +9,11 @@ import pytest
 
 from batchproof.service.access.grant import Grant
 from batchproof.service.errors import ServiceError
-from batchproof.service.journal import keeping, segment
-from batchproof.service.journal.chain import Options
-from batchproof.service.journal.keeping import HeldAnswers, ModelJournal
-from batchproof.service.journal.writer import Journal
+from batchproof.service.journal import segment
+from batchproof.service.journal.writing import keeping
+from batchproof.service.journal.writing.chain import Options
+from batchproof.service.journal.writing.keeping import HeldAnswers, ModelJournal
+from batchproof.service.journal.writing.writer import Journal
 from tests.service.journal.test_journal import entry, rows_of, source
 
 
