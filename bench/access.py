@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from batchproof.service.access import keys_file
+from batchproof.service.protocols.head import RequestHead
+from batchproof.service.server import app
+from batchproof.service.server.http.asgi import AsgiApp
+from batchproof.service.settings import Settings
 from bench.bodies import own
 from bench.loads import LOADS, SCRIPT, WORK, read, require_wrk
 from bench.make_model import write_all
@@ -75,6 +79,29 @@ def certify(folder: Path) -> None:
     kind, secret = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     (folder / "server.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     (folder / "server.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, kind, secret))
+
+
+def decision(models: Path, folder: Path, rounds: int = 15, count: int = 20_000) -> str:
+    """Return what reading a head and deciding on it costs in this process, the least of interleaved rounds."""
+    secret = keys_file.new_key()
+    entry = keys_file.Key(name="caller", sha256=keys_file.digest_of(secret), scopes=("predict",))
+    path = folder / "decision.toml"
+    path.write_text((folder / "keys.toml").read_text() + "\n" + keys_file.entry_text(entry))
+    plain, keyed = (
+        AsgiApp(app.load(Settings(models=models, keys_file=file))).router.resolve for file in ("", str(path))
+    )
+    headers = [(b"host", b"127.0.0.1:8000"), (b"content-type", b"application/json"), (b"content-length", b"300")]
+    with_key = [*headers, (b"authorization", b"Bearer " + secret.encode())]
+
+    def once_us(resolve: Callable[[RequestHead], object], sent: list[tuple[bytes, bytes]]) -> float:
+        before_s = time.process_time()
+        for _ in range(count):
+            resolve(RequestHead("POST", "/predict", b"", sent))
+        return (time.process_time() - before_s) / count * 1e6
+
+    taken = [(once_us(plain, headers), once_us(keyed, with_key)) for _ in range(rounds)]
+    without_us, with_us = (min(column) for column in zip(*taken, strict=True))
+    return f"{without_us:.2f} us without keys, {with_us:.2f} us with {KEYS + 1} keys"
 
 
 @contextlib.contextmanager
@@ -129,7 +156,10 @@ def main(arguments: list[str]) -> None:
         folder = Path(temporary)
         body = folder / "body"
         body.write_bytes(request.body)
-        compared = {variant: stack.enter_context(served(variant, models)) for variant in variants(folder)}
+        ways = variants(folder)
+        sys.stdout.write(f"the decision on one request: {decision(models, folder)}\n")
+        sys.stdout.flush()
+        compared = {variant: stack.enter_context(served(variant, models)) for variant in ways}
         for load in LOAD_NAMES:
             compare(load, compared, body, chosen.rounds, chosen.seconds)
 

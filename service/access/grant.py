@@ -10,6 +10,7 @@ from batchproof.service.errors import ServiceError
 
 Scope = Literal["predict", "read", "admin", "metrics"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+EVERY_MODEL = ("*",)
 REMEMBERED_NAMES, REMEMBERED_LENGTH = 1000, 100  # of models that callers name: what they send must not fill the memory
 
 
@@ -44,7 +45,7 @@ class Grant:
 
     name: str  # as counters and the access log show it; never a secret
     scopes: frozenset[str]
-    models: tuple[str, ...] = ("*",)  # patterns, * for any text
+    models: tuple[str, ...] = EVERY_MODEL  # patterns, * for any text
     not_after_s: float | None = None  # seconds since 1970
     account: Account = field(default_factory=lambda: Account(Limits()), compare=False, repr=False)
     counts: CallerCounts = field(default_factory=CallerCounts, compare=False, repr=False)
@@ -60,7 +61,7 @@ class Grant:
             )
         if need.model is not None:
             self.check_model(need.model)
-        if need.every_model and self.models != ("*",):
+        if need.every_model and self.models != EVERY_MODEL:
             raise ServiceError(
                 403, "model_not_granted", f"This page is about all models, but {self.name!r} may use only some."
             )
@@ -79,7 +80,7 @@ class Grant:
 
     def covers(self, model: str) -> bool:
         """Return whether the model is one of those granted."""
-        if self.models == ("*",):
+        if self.models == EVERY_MODEL:
             return True
         known = self.decided.get(model)
         if known is None:

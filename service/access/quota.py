@@ -58,6 +58,8 @@ class Account:
 
     def admit(self) -> None:
         """Pay for one request; raises 429 with the seconds to wait where the account does not allow it."""
+        if self._requests is None and self._rows is None:
+            return
         for bucket, units, what in ((self._requests, 1.0, "requests"), (self._rows, 0.0, "rows")):
             if bucket is not None and (wait_s := bucket.wait_s(units)) > 0:
                 raise ServiceError(

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from batchproof.service.access.check import Access, Tokens
-from batchproof.service.access.grant import Need
+from batchproof.service.access.grant import EVERY_MODEL, Need
 from batchproof.service.access.key_ring import KeyRing
 from batchproof.service.access.watched_file import WatchedFile
 from batchproof.service.configuration.settings import Settings
@@ -67,7 +67,7 @@ class Authorization:
 
     def model_rule(self, head: RequestHead, key: ModelKey) -> ServiceError | None:
         """Return why the caller may not use this model: 403."""
-        if head.grant is None:
+        if head.grant is None or head.grant.models == EVERY_MODEL:
             return None
         try:
             head.grant.check_model(key.name)
@@ -77,7 +77,7 @@ class Authorization:
 
     def need(self, target: Target) -> Need | None:
         """Return what a request needs; None where everybody may have it."""
-        if isinstance(target, PredictEndpoint | TableEndpoint):
+        if isinstance(target, PredictEndpoint) or isinstance(target, TableEndpoint):  # noqa: SIM101 - a union is made anew each time
             return PREDICT
         if isinstance(target, RpcMethod):
             if target.name in HEALTH_METHODS:

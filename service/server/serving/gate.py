@@ -66,13 +66,14 @@ class Gate:
 
     def check(self, head: RequestHead, target: Target) -> ServiceError | None:
         """Return why the request is refused, or None where it may be served."""
-        is_plain = head.is_plain and isinstance(target, PredictEndpoint)
+        is_prediction = type(target) is PredictEndpoint
+        is_plain = head.is_plain and is_prediction
         for rule in self.rules if is_plain else (*self.rules, *self.unusual_rules):
             error = rule(head, target)
             if error is not None:
                 return error
-        if self.model_rules and isinstance(target, PredictEndpoint | TableEndpoint):
-            return self.check_model(head, target.key)
+        if self.model_rules and (is_prediction or isinstance(target, TableEndpoint)):
+            return self.check_model(head, target.key)  # type: ignore[union-attr]  # both have one
         return None
 
     def check_model(self, head: RequestHead, key: ModelKey) -> ServiceError | None:
