@@ -16,7 +16,7 @@ from batchproof.service.runtime.metrics import Flow, ModelCounts, ModelKey, Tall
 from batchproof.service.server.serving import shadow
 from batchproof.service.server.serving.in_flight import InFlight, limit_of
 from batchproof.service.tables.sandbox.remote import RemoteReader
-from batchproof.service.tables.streaming.endpoint import TableSlots
+from batchproof.service.tables.streaming.slots import TableSlots
 
 if TYPE_CHECKING:
     from batchproof.service.journal.writing.opening import ProcessJournal

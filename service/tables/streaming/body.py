@@ -14,6 +14,7 @@ from batchproof.service.tables.codecs import blocks_of
 from batchproof.service.tables.formats import JSON, PARQUET, Format
 from batchproof.service.tables.sandbox.remote import RemoteReader
 from batchproof.service.tables.streaming.body_file import BodyFile
+from batchproof.service.tables.streaming.slots import TableSlot
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -31,10 +32,20 @@ class Bounds(NamedTuple):
     timeout_s: float  # of one block in the queue, and of a body that does not go on
 
 
-async def pump(receive: Receive, inlet: BodyFile, bounds: Bounds, on_gone: Callable[[], object]) -> None:
+async def pump(
+    receive: Receive, inlet: BodyFile, bounds: Bounds, slot: TableSlot, on_gone: Callable[[], object]
+) -> None:
     """Put the body into the inlet; after its end, watch for a caller that goes away."""
     size, is_whole = 0, False
+
+    def give_up(error: ServiceError) -> None:
+        nonlocal is_whole
+        is_whole = True
+        inlet.end(error)
+
+    slot.give_up = give_up
     while True:
+        slot.wait()
         try:
             message = await asyncio.wait_for(receive(), None if is_whole else bounds.timeout_s)
         except TimeoutError:
@@ -48,6 +59,7 @@ async def pump(receive: Receive, inlet: BodyFile, bounds: Bounds, on_gone: Calla
             continue
         data = message.get("body", b"")
         size += len(data)
+        slot.received(len(data))
         if size > bounds.max_bytes:
             inlet.end(errors.body_too_large(bounds.max_bytes))
             is_whole = True
@@ -55,7 +67,7 @@ async def pump(receive: Receive, inlet: BodyFile, bounds: Bounds, on_gone: Calla
         await inlet.put(data)
         if not message.get("more_body"):
             inlet.end()
-            is_whole = True
+            is_whole, slot.give_up = True, None
 
 
 def read_blocks(

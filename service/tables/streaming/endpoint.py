@@ -26,32 +26,11 @@ from batchproof.service.tables.formats import PARQUET, pyarrow
 from batchproof.service.tables.sandbox.remote import RemoteReader
 from batchproof.service.tables.streaming.body import Bounds, GoneError, Receive, pump, read_blocks
 from batchproof.service.tables.streaming.body_file import BodyFile, opened
+from batchproof.service.tables.streaming.slots import TableSlot, TableSlots
 from batchproof.service.tables.streaming.stream import Send, Stream, TableWorkers
 from batchproof.service.tables.streaming.table_request import TableRequest
 
 BLOCK_ROWS = 2048  # half of what one batch of the queue holds: others have their place beside it
-
-
-class TableSlots:
-    """How many tables one process answers at a time, all models together."""
-
-    def __init__(self, most: int) -> None:
-        """Take up to `most` tables."""
-        self._most = most
-        self._taken = 0
-
-    def __enter__(self) -> None:
-        """Take a place; raises 429 where there is none."""
-        if self._taken >= self._most:
-            raise ServiceError(
-                429, "overloaded", f"{self._taken} tables are being answered, which is the limit; try again.",
-                retry_after_s=1,
-            )  # fmt: skip
-        self._taken += 1
-
-    def __exit__(self, *_: object) -> None:
-        """Give it back."""
-        self._taken -= 1
 
 
 class TableEndpoint:
@@ -78,8 +57,11 @@ class TableEndpoint:
         """Answer one request and return its rows; raises ServiceError while nothing is sent, and GoneError."""
         try:
             request = TableRequest(head, self._bounds.timeout_s)
-            with self._slots:
-                return await self._answer(request, receive, send, extra_headers)
+            slot = self._slots.take()
+            try:
+                return await self._answer(request, slot, receive, send, extra_headers)
+            finally:
+                self._slots.leave(slot)
         except ServiceError as error:
             self.count_refusal(error)
             raise
@@ -92,7 +74,12 @@ class TableEndpoint:
         self._workers.tally.refused(error.code)
 
     async def _answer(
-        self, request: TableRequest, receive: Receive, send: Send, extra_headers: Sequence[tuple[bytes, bytes]]
+        self,
+        request: TableRequest,
+        slot: TableSlot,
+        receive: Receive,
+        send: Send,
+        extra_headers: Sequence[tuple[bytes, bytes]],
     ) -> int:
         if request.source.needs_pyarrow or request.target.needs_pyarrow:
             await self._workers.step(partial(_load, request, self._workers.remote))
@@ -110,7 +97,7 @@ class TableEndpoint:
         start = partial(_start, send, [*request.headers_for(self._model_header), *extra_headers])
         task = asyncio.current_task()
         assert task is not None, "requests are tasks"
-        filling = asyncio.create_task(pump(receive, inlet, self._bounds, task.cancel))
+        filling = asyncio.create_task(pump(receive, inlet, self._bounds, slot, task.cancel))
         try:
             return await stream.run(start, send)
         except asyncio.CancelledError:
