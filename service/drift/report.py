@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from batchproof.service.bundle.rows.reference import Column, Reference
 from batchproof.service.bundle.signature import Feature, Signature
 from batchproof.service.drift.counts import Layout, WindowCounts
@@ -116,7 +118,7 @@ def _feature(layout: Layout, counts: WindowCounts, place: int, feature: Feature,
     figures: dict[str, Figure | None] = {}
     for kind in kinds_of(feature, column):
         if kind == PSI:
-            figures[kind] = stability(training, window, alpha)
+            figures[kind] = stability(_joined(column, training), _joined(column, window), alpha)
         elif kind == MISSING:
             figures[kind] = share(n_missing, n, m_missing, m, alpha)
         elif kind == UNSEEN:
@@ -127,6 +129,20 @@ def _feature(layout: Layout, counts: WindowCounts, place: int, feature: Feature,
             outside = int(counts.outside[place])
             figures[kind] = share(outside, n - n_missing, 1, max(m - m_missing, 2), alpha)
     yield from _changes(feature.name, figures)
+
+
+def _joined(column: Column, counts: np.ndarray) -> np.ndarray:
+    """Return counts with unseen categories among the others.
+
+    Which of the rare categories are listed is chance: among rows that training did not see, the two cells apart differ more
+    than independent rows would. Unseen ones have a figure of their own.
+    """
+    if column.codes is None:
+        return counts
+    others, unseen = len(column.codes), column.unseen_cell
+    joined = counts[:unseen].copy()
+    joined[others] += counts[unseen]
+    return joined
 
 
 def _changes(name: str, figures: dict[str, Figure | None]) -> list[Change]:

@@ -18,6 +18,7 @@ from batchproof.service.features.arrays import Arrays, Outputs
 
 INTERVALS = 10  # of numbers, dates and predicted values: equal shares of the rows, as far as ties allow
 CODES = 50  # categories, or classes, with a cell of their own: the most frequent ones
+FREQUENT = 10  # times `rare_rows`: categories of fewer rows share a cell, since chance decides which of them are listed
 
 
 def serialise(signature: Signature, train: Arrays, outputs: Outputs, rare_rows: int) -> bytes:
@@ -64,8 +65,10 @@ def _numbers(values: np.ndarray) -> dict[str, Any]:
     present = values[~np.isnan(values)]
     edges = np.zeros(0)
     if len(present):
-        shares = np.arange(1, INTERVALS) / INTERVALS
-        edges = np.unique(np.quantile(present, shares, method="lower"))
+        edges = np.unique(present)  # few distinct values: each has an interval of its own, however rare it is
+        if len(edges) > INTERVALS:
+            shares = np.arange(1, INTERVALS) / INTERVALS
+            edges = np.unique(np.quantile(present, shares, method="lower"))
         edges = edges[edges < present.max()] + 0.0  # without the sign of zero
     column = Column(np.zeros(len(edges) + 2, np.int64), edges, None)
     return {"edges": edges.tolist(), "counts": column.count(values).tolist()}
@@ -76,7 +79,8 @@ def _codes(feature: Feature, codes: np.ndarray, rare_rows: int) -> dict[str, Any
     is_rare = counts <= rare_rows
     is_rare[feature.missing_code] = False
     seen = np.where(is_rare[codes], feature.unseen_code, codes)
-    return _frequent(seen, np.where(is_rare, 0, counts)[: feature.missing_code], feature.missing_code)
+    frequent = np.where(counts >= FREQUENT * rare_rows, counts, 0)[: feature.missing_code]
+    return _frequent(seen, frequent, feature.missing_code)
 
 
 def _frequent(codes: np.ndarray, counts: np.ndarray, categories: int) -> dict[str, Any]:

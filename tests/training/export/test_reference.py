@@ -47,16 +47,23 @@ def test_ties_and_missing_values_leave_no_empty_interval(values: list[float]) ->
     assert all(intervals) or intervals == [0]
 
 
+def test_few_distinct_values_have_intervals_of_their_own() -> None:
+    """A value that is rarer than a tenth is not hidden among the others where there are few."""
+    entry = numbers(np.repeat([0.0, 1.0, 7.0], [3, 90, 7]))
+    assert entry == {"edges": [0.0, 1.0], "counts": [3, 90, 7, 0]}
+
+
 def test_categories_that_only_chance_lists_count_as_unseen() -> None:
     """A category with exactly as many rows as it takes to be listed would not be listed without one of them."""
     entry = codes(3, np.repeat([0, 1, 2, 3, 4], [50, 5, 6, 4, 3]), rare_rows=5)
-    assert entry == {"codes": [0, 2], "counts": [50, 6, 0, 4, 8]}
+    assert entry == {"codes": [0], "counts": [50, 6, 4, 8]}
 
 
 def test_only_the_most_frequent_categories_have_a_cell() -> None:
     """However many categories there are, an entry is bounded."""
     entry = codes(200, np.repeat(np.arange(200), np.arange(200)[::-1] + 1), rare_rows=1)
     assert entry["codes"] == list(range(50))
+    assert codes(200, np.repeat(np.arange(200), 30), rare_rows=5)["codes"] == [], "none is frequent"
     assert sum(entry["counts"]) == 200 * 201 // 2
 
 
