@@ -26,10 +26,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from batchproof.service.access import keys_file
+from batchproof.service.configuration.settings import Settings
 from batchproof.service.protocols.head import RequestHead
-from batchproof.service.server import app
 from batchproof.service.server.http.asgi import AsgiApp
-from batchproof.service.settings import Settings
+from batchproof.service.server.serving import app
 from bench.bodies import own
 from bench.loads import LOADS, SCRIPT, WORK, read, require_wrk
 from bench.make_model import write_all
