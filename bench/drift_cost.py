@@ -16,8 +16,8 @@ from batchproof.service.drift.collector import DriftCollector, ModelDrift
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.protocols.head import RequestHead
 from batchproof.service.protocols.interface import Answer
-from batchproof.service.server import app as apps
-from batchproof.service.server.endpoint import PredictEndpoint
+from batchproof.service.server.serving import app as apps
+from batchproof.service.server.serving.endpoint import PredictEndpoint
 from batchproof.service.settings import Settings
 from tests.bundles import make_bundle
 
