@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import orjson
 
+from batchproof.service.configuration.settings import Settings
 from batchproof.service.drift.collector import DriftCollector, ModelDrift
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.protocols.head import RequestHead
 from batchproof.service.protocols.interface import Answer
 from batchproof.service.server.serving import app as apps
 from batchproof.service.server.serving.endpoint import PredictEndpoint
-from batchproof.service.settings import Settings
 from tests.bundles import make_bundle
 
-TURN, TURNS = 200, 100
+TURN, TURNS = 200, 50
 OFFERS = 200
 
 
