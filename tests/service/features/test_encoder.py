@@ -297,3 +297,13 @@ def test_columns_of_different_length_are_refused() -> None:
     signature = Signature(inputs=(feature_of(), feature_of(name="y")), target="z")
     with pytest.raises(FeatureError, match=r"the columns differ in length: \[1, 2\]"):
         encode_columns(signature, {"x": [1], "y": [1, 2]})
+
+
+def test_names_beyond_the_limit_are_not_built() -> None:
+    """A row with more unknown names than problems are listed ends with one more than the limit, whatever it holds."""
+    crowded = {**GOOD, **{f"extra{number}": 1 for number in range(1000)}}
+    encoded = ENCODER.encode_rows([crowded], limit=5)
+
+    assert encoded.kept == []
+    assert encoded.truncated
+    assert 5 <= len(encoded.errors) <= 6

@@ -417,3 +417,35 @@ def test_a_wait_joins_requests_of_several_turns() -> None:
         assert desk.runner.sizes == [[1, 2]]
 
     asyncio.run(scene())
+
+
+class Shadow:
+    """Looks at every second batch, and remembers what it saw."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[list[int], list[float]]] = []
+        self._batches = 0
+
+    def is_due(self) -> bool:
+        """Return whether this batch is one to look at."""
+        self._batches += 1
+        return self._batches % 2 == 0
+
+    def look(self, requests: Sequence[Arrays], outputs: Sequence[Outputs]) -> None:
+        """Remember the sizes and the outputs."""
+        sizes = [len(arrays.numeric) for arrays in requests if arrays.numeric is not None]
+        self.seen.append((sizes, np.concatenate([own["value"] for own in outputs])[:, 0].tolist()))
+
+
+def test_a_shadow_sees_batches_after_their_callers_were_answered() -> None:
+    """What compares another version gets the rows and outputs of the batches that it wants, once their callers have them."""
+
+    async def scene() -> None:
+        desk, shadow = Desk(), Shadow()
+        desk.batcher.shadow = shadow  # type: ignore[assignment]
+        for number in (1.0, 2.0, 3.0, 4.0):
+            _, reply = desk.ask([number])
+            assert (await reply)["value"].tolist() == [[2 * number]]
+        assert shadow.seen == [([1], [4.0]), ([1], [8.0])]
+
+    asyncio.run(scene())

@@ -36,3 +36,14 @@ def test_no_rows_say_nothing() -> None:
     pace = Pace()
     pace.ran(0, 1.0)
     assert pace.row_s == FIRST_ROW_S
+
+
+def test_a_new_version_begins_with_what_the_old_one_learned() -> None:
+    """A pace that follows another has its estimate, and learns from its own runs after that."""
+    old, new = Pace(), Pace()
+    for _ in range(20):
+        old.ran(32, 32 * 300e-6)
+    new.follow(old)
+    assert new.row_s == old.row_s
+    new.ran(32, 32 * 3e-6)
+    assert new.row_s < old.row_s

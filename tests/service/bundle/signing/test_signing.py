@@ -605,3 +605,26 @@ def test_a_certificate_of_another_kind_of_key_is_refused(folder: Path, authority
     (folder / SIGNATURE_FILE).write_bytes(envelope.encode(exchanged))
 
     assert "must have a key of the curve P-256, P-384 or P-521" in refusal(folder, trust)
+
+
+def test_a_bundle_that_changes_while_it_is_signed_is_refused(
+    folder: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is added, or a bundle.json that is exchanged, between the check and the signature ends without one."""
+    sound = signer.reader.read
+
+    def adding(path: Path) -> Bundle:
+        bundle = sound(path)
+        (path / "notes.txt").write_text("hello")
+        return bundle
+
+    def exchanging(path: Path) -> Bundle:
+        bundle = sound(path)
+        reseal(path, lambda content: content["metrics"].update(rows=7))
+        return bundle
+
+    for change in (exchanging, adding):
+        monkeypatch.setattr(signer.reader, "read", change)
+        with pytest.raises(BundleError, match="changed while it was signed"):
+            signed(folder, key)
+        assert not (folder / SIGNATURE_FILE).exists()
