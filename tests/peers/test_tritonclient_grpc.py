@@ -114,7 +114,7 @@ def test_classification_is_refused(client: triton.InferenceServerClient) -> None
     """What is asked for and not served is refused, never left out in silence."""
     outputs = [triton.InferRequestedOutput("probabilities", class_count=2)]
 
-    with pytest.raises(InferenceServerException, match="classification is not served"):
+    with pytest.raises(InferenceServerException, match="classification is not supported"):
         client.infer("numbers", [matrix_input(MATRIX)], outputs=outputs)
 
 

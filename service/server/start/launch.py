@@ -18,13 +18,12 @@ from batchproof.service.runtime.metrics import SUPERVISOR, Counters, shared_fold
 from batchproof.service.server.http.asgi import AsgiApp
 from batchproof.service.server.http.connections import uvicorn_parts
 from batchproof.service.server.reload.staging import resume
-from batchproof.service.server.serving import app
+from batchproof.service.server.serving import app, banner
 from batchproof.service.server.serving.app import App
 from batchproof.service.server.serving.authorization import open_to_all
 from batchproof.service.server.sockets.listening import bind, listen, reserved_rpc_port
 from batchproof.service.server.start.gc_policy import paused, settle
 from batchproof.service.server.start.process import Server, config_of, hang_s
-from batchproof.service.server.web import banner
 from batchproof.service.server.workers.conductor import Conductor
 from batchproof.service.server.workers.supervisor import Supervisor
 from batchproof.service.server.workers.timing import Timing

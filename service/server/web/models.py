@@ -12,7 +12,7 @@ from batchproof.service.protocols.head import HEAD_KEY
 from batchproof.service.runtime.change_counts import DIFFERENCES
 from batchproof.service.runtime.metrics import ModelKey, models_of
 from batchproof.service.server.serving.app import App
-from batchproof.service.server.web.banner import row
+from batchproof.service.server.serving.banner import row
 
 
 class ModelStamp(BaseModel):

@@ -5,8 +5,8 @@ from pathlib import Path
 from string import Template
 
 from batchproof.service.inference.model import Model
+from batchproof.service.server.serving import banner
 from batchproof.service.server.serving.app import App
-from batchproof.service.server.web import banner
 
 TEMPLATE = Template(Path(__file__).with_name("start.html").read_text(encoding="utf-8"))
 

@@ -224,9 +224,9 @@ def test_a_service_without_a_journal_needs_no_pyarrow(models: Path, root: Path) 
     """Without the setting pyarrow is not imported; with it, where pyarrow is missing, the start says what to install."""
     code = (
         "import sys; sys.modules['pyarrow'] = None\n"
-        "from batchproof.service import settings\n"
+        "from batchproof.service.configuration import settings\n"
         "from batchproof.service.errors import SettingError\n"
-        "from batchproof.service.server import app\n"
+        "from batchproof.service.server.serving import app\n"
         f"app.load(settings.load({{'models': {str(models)!r}}}, {{}}).settings).close()\n"
         "try: app.load(settings.load({'models': %r, 'journal': 'x'}, {}).settings)\n"
         "except SettingError as error: print(error)\n"

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from batchproof.service.bundle import signer
 from batchproof.service.configuration.settings import Settings
+from batchproof.service.server.loading import loading
 from batchproof.service.server.serving import app
 from tests.bundles import make_bundle, reseal
 from tests.live import live
@@ -50,7 +51,7 @@ def test_only_signed_models_are_served(tmp_path: Path, public: Path) -> None:
 def test_warn_serves_all_and_logs(tmp_path: Path, public: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With `warn` every bundle is served, and an event says which ones no trusted signer signed."""
     logged: list[tuple[str, str]] = []
-    monkeypatch.setattr(app, "event", lambda name, *given, **named: logged.append((name, named.get("model", ""))))
+    monkeypatch.setattr(loading, "event", lambda name, *given, **named: logged.append((name, named.get("model", ""))))
     settings = Settings(models=tmp_path / "models", signatures="warn", trusted_keys=(str(public),))
     service = app.load(settings)
     try:

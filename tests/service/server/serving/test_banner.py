@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from batchproof.service.configuration.settings import Settings
-from batchproof.service.server.serving import app
-from batchproof.service.server.web import banner
+from batchproof.service.server.serving import app, banner
 from tests.bundles import make_bundle
 
 
