@@ -7,6 +7,7 @@ that came before the end of the input or before garbage are answered before the 
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -56,7 +57,7 @@ class Flow(FlowControl):
             self._on_resumed()
 
 
-class BoundedConnection(HttpToolsProtocol):
+class BoundedConnection(HttpToolsProtocol, ABC):
     """uvicorn's protocol within bounds. A subclass says how to refuse the request that is being read."""
 
     def __init__(
@@ -70,6 +71,7 @@ class BoundedConnection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         application = config.app
         assert isinstance(application, AsgiApp), "batchproof.service.server.start.process makes the configuration"
+        self._application = application
         self._app = application.app
         settings = application.app.settings
         self._max_head_bytes = settings.max_head_bytes
@@ -255,11 +257,14 @@ class BoundedConnection(HttpToolsProtocol):
         cycle.disconnected = True
         cycle.message_event.set()
 
+    @abstractmethod
     def _on_late(self) -> None:
-        raise NotImplementedError
+        """Refuse the request that has not arrived in time."""
 
+    @abstractmethod
     def _refusal_of_current(self, error: ServiceError) -> Answer:
-        raise NotImplementedError
+        """Return the refusal of the request that is being read, in the form of its protocol."""
 
+    @abstractmethod
     def _write(self, answer: Answer, *, keep_alive: bool, has_body: bool = True) -> None:
-        raise NotImplementedError
+        """Write an answer; without `keep_alive` it tells the caller that the connection ends."""

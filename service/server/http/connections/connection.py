@@ -22,7 +22,6 @@ from batchproof.service import errors
 from batchproof.service.errors import ServiceError
 from batchproof.service.protocols.head import HEAD_KEY, SHORT_BODY_BYTES, UNUSUAL, RequestHead
 from batchproof.service.protocols.interface import Answer
-from batchproof.service.server.http.asgi import AsgiApp
 from batchproof.service.server.http.connections.bounded import EndedError
 from batchproof.service.server.http.connections.keep_alive import LastingConnection
 from batchproof.service.server.http.connections.pending import ANSWERED, CLOSING, NO_TRAILERS, PendingRequest
@@ -49,12 +48,11 @@ class FastHttpProtocol(LastingConnection):
     ) -> None:
         """Serve one connection; the router of `config.app` is asked about each of its requests."""
         super().__init__(config, server_state, app_state, _loop)
-        application = config.app
-        assert isinstance(application, AsgiApp), "batchproof.service.server.start.process makes the configuration"
-        self._router, self._resolve = application.router, application.router.resolve
+        self._router = self._application.router
+        self._resolve = self._router.resolve
         self._last_url, self._last_path = b"", ""  # of a request without a query: nearly always that of the next one
-        self._in_flight = application.app.shared.in_flight
-        self._max_body_bytes = application.app.shared.limits.max_body_bytes
+        self._in_flight = self._app.shared.in_flight
+        self._max_body_bytes = self._app.shared.limits.max_body_bytes
         self._turn: PendingRequest | None = None  # the predict request that is being read or answered
         self.on_closed: Callable[[], None] | None = None  # a worker tells its supervisor
 
