@@ -51,7 +51,6 @@ class CheckedSegment:
     header: Mapping[str, Any]
     covered: Covered
     signed: bool = False
-    uncovered_bytes: int = 0  # behind the last line: what a kill left, nothing that was promised
     schema: pa.Schema = field(default=None, repr=False)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -132,7 +131,7 @@ def check_segment(path: Path, verify: Verify | None = None) -> CheckedSegment:
             raise JournalError(f"{path.name} has no signature of a trusted key")
         signed = True
     header, schema = _header(path, covered)
-    return CheckedSegment(path, header, covered, signed, rest, schema)
+    return CheckedSegment(path, header, covered, signed, schema)
 
 
 def _covered(path: Path) -> Covered:

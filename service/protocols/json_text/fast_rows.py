@@ -29,7 +29,6 @@ from batchproof.service.protocols.json_text.json_body import repeated_key
 
 LONG_BODY_BYTES = 1 << 16  # such a body has a parser of its own: it is read in a thread, and its memory is let go
 UNFIT_NAME = re.compile(r'[\\"\x00-\x1f]')  # in the field names of msgspec's structs
-Take = Callable[[Sequence[tuple[Any, ...]]], Arrays]
 
 
 class FastRows:

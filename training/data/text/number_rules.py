@@ -49,7 +49,6 @@ GROUPS = {  # separator -> numbers that it groups, with a decimal sign behind th
     " ": re.compile(r"[1-9][0-9]{0,2}(?:[ \u00a0\u202f][0-9]{3})+(?:[.,][0-9]+)?"),
     "'": re.compile(r"[1-9][0-9]{0,2}(?:'[0-9]{3})+(?:[.,][0-9]+)?"),
 }
-DECIMAL_COMMA = re.compile(r"[0-9]+,[0-9]+")
 
 
 class Separators(NamedTuple):
