@@ -56,3 +56,11 @@ class BoundsSettings(BaseModel):
         "it the connection is closed",
         json_schema_extra={"unit": "s"},
     )
+    keep_alive_s: int = Field(
+        75,
+        ge=1,
+        le=86400,
+        description="time that an idle HTTP connection stays open after an answer; must be longer than the load balancer keeps "
+        "its idle connections",
+        json_schema_extra={"unit": "s"},
+    )

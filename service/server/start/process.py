@@ -246,7 +246,7 @@ def config_of(application: AsgiApp, settings: Settings) -> uvicorn.Config:
         headers=SECURITY_HEADERS,
         proxy_headers=False,
         backlog=BACKLOG,
-        timeout_keep_alive=75,
+        timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=max(1, int(settings.drain_s)),
     )
 
