@@ -201,6 +201,11 @@ class ServingSettings(BoundsSettings):
         "ask",
         description="with tls_client_ca: ask callers for a certificate, or refuse connections without one",
     )
+    grpc_client_certificates: bool = Field(
+        False,
+        description="with tls_client_ca: refuse gRPC connections without a certificate also where tls_client is ask; gRPC for "
+        "Python cannot ask for one without requiring it",
+    )
     signatures: Literal["off", "warn", "require"] = Field(
         "off",
         description="whether bundles must be signed: not checked; served with a warning; or refused without a valid "

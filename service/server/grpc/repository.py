@@ -25,15 +25,17 @@ class RepositoryService:
             registry = registry.only(head.grant.covers)
         return self._messages["RepositoryIndexResponse"](models=index(registry, is_ready=request.ready))
 
-    async def load(self, _head: RequestHead, request: Any, _context: Any) -> Any:
+    async def load(self, head: RequestHead, request: Any, _context: Any) -> Any:
         """Return when the model's version of the folder answers in every process."""
-        return await self._carry_out("load", request)
+        return await self._carry_out("load", head, request)
 
-    async def unload(self, _head: RequestHead, request: Any, _context: Any) -> Any:
+    async def unload(self, head: RequestHead, request: Any, _context: Any) -> Any:
         """Return when the model answers in no process."""
-        return await self._carry_out("unload", request)
+        return await self._carry_out("unload", head, request)
 
-    async def _carry_out(self, kind: Kind, request: Any) -> Any:
+    async def _carry_out(self, kind: Kind, head: RequestHead, request: Any) -> Any:
+        if head.grant is not None:
+            head.grant.check_model(request.model_name)
         parameters = {parameter.key: _value(parameter.value) for parameter in request.parameters}
         await carry_out(self._app, kind, request.model_name, parameters)
         return self._messages[f"RepositoryModel{kind.capitalize()}Response"]()

@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
 from typing import Any
-from urllib.parse import unquote
 from weakref import WeakKeyDictionary
 
 import grpc
@@ -17,22 +16,21 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 import batchproof
-from batchproof.service.errors import ServiceError, SettingError
+from batchproof.service.errors import ServiceError
 from batchproof.service.inference import async_run
 from batchproof.service.inference.model import Model
 from batchproof.service.protocols.head import ID_HEADER, RequestHead
 from batchproof.service.protocols.oip.metadata import inputs_of, model_of, outputs_of
-from batchproof.service.protocols.sender import Proxies, Sender
 from batchproof.service.runtime.logs import event
 from batchproof.service.runtime.metrics import ModelKey
 from batchproof.service.server.grpc.health import HEALTH_SERVICE, HealthService
 from batchproof.service.server.grpc.messages import SERVICE, classes
+from batchproof.service.server.grpc.peers import RpcSenders, credentials, needs_certificate
 from batchproof.service.server.grpc.repository import RepositoryService
 from batchproof.service.server.grpc.tensors import Tensors
 from batchproof.service.server.serving.app import App
 from batchproof.service.server.serving.deployment import Deployment
 from batchproof.service.server.serving.gate import Gate, RpcMethod
-from batchproof.service.server.sockets.tls import Tls
 
 STATUS = {
     401: grpc.StatusCode.UNAUTHENTICATED,
@@ -56,7 +54,8 @@ class RpcServer:
         settings = app.settings
         self._app = app
         self._gate = gate
-        self._proxies = Proxies(settings.trusted_proxies)
+        self._knows_certificates = app.tls is not None and needs_certificate(settings)
+        self._senders = RpcSenders(settings, has_certificates=self._knows_certificates)
         self._messages = classes()
         self._tensors: WeakKeyDictionary[Deployment, Tensors] = WeakKeyDictionary()
         self._repository = RepositoryService(app, self._messages)
@@ -86,7 +85,7 @@ class RpcServer:
         if app.tls is None:
             self._server.add_insecure_port(address)
         else:
-            self._server.add_secure_port(address, _credentials(app.tls))
+            self._server.add_secure_port(address, credentials(app.tls, needs_client=self._knows_certificates))
 
     async def start(self) -> None:
         """Take calls."""
@@ -101,20 +100,47 @@ class RpcServer:
         """Return what handles a call, whose message is not received yet; None for a method that there is not."""
         service, _, name = path.removeprefix("/").rpartition("/")
         head = RequestHead("POST", path, b"", [(key.encode(), _as_bytes(value)) for key, value in metadata])
+        if self._knows_certificates:
+            return grpc.stream_stream_rpc_method_handler(partial(self._certified, head, service, name))
         error = self._gate.check(head, RpcMethod(name))
         if error is not None:  # as a stream of messages, of which none is awaited
             return grpc.stream_stream_rpc_method_handler(partial(self._refuse, head, name, error))
-        if (service, name) == (HEALTH_SERVICE, "Watch"):
-            return grpc.unary_stream_rpc_method_handler(
-                self._watch,
-                response_serializer=self._messages["CheckResponse"].SerializeToString,
-            )
-        if service != (HEALTH_SERVICE if name == "Check" else SERVICE) or name not in self._handlers:
+        if not self._has(service, name):
             return None
+        if name == "Watch":
+            return grpc.unary_stream_rpc_method_handler(self._watch, response_serializer=self._serializer("Check"))
         return grpc.unary_unary_rpc_method_handler(
-            partial(self._answer, head, name),
-            response_serializer=self._messages[f"{name}Response"].SerializeToString,
+            partial(self._answer, head, name), response_serializer=self._serializer(name)
         )
+
+    async def _certified(self, head: RequestHead, service: str, name: str, _messages: Any, context: Any) -> None:
+        """Answer a call whose caller may be known by its certificate, which only the open call tells.
+
+        It is a stream, so that the gate is asked before a message is awaited; for callers it is the same on the wire.
+        """
+        head.sender = self._senders.of(context)
+        error = self._gate.check(head, RpcMethod(name))
+        if error is not None:
+            await self._abort(head, name, error, time.perf_counter(), context)
+        if not self._has(service, name):
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        request = await context.read()
+        if request is grpc.aio.EOF:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{name} takes one message; none was sent.")
+        if name == "Watch":
+            serialize = self._serializer("Check")
+            async for status in self._watch(request, context):
+                await context.write(serialize(status))
+        else:
+            await context.write(self._serializer(name)(await self._answer(head, name, request, context)))
+
+    def _has(self, service: str, name: str) -> bool:
+        if name in ("Check", "Watch"):
+            return service == HEALTH_SERVICE
+        return service == SERVICE and name in self._handlers
+
+    def _serializer(self, name: str) -> Any:
+        return self._messages[f"{name}Response"].SerializeToString
 
     def _parsed(self, name: str, request: bytes) -> Any:
         """Return a call's message, which grpc would refuse as a failure of the server; raises ServiceError (400)."""
@@ -134,7 +160,7 @@ class RpcServer:
     async def _answer(self, head: RequestHead, name: str, request: bytes, context: Any) -> Any:
         """Answer one call, or abort it with the status that clients of the protocol know; log as HTTP does."""
         started_s = time.perf_counter()
-        head.sender = self._sender(context)
+        head.sender = self._senders.of(context)
         context.set_trailing_metadata(((ID, head.request_id),))
         try:
             message = self._parsed(name, request)
@@ -145,7 +171,7 @@ class RpcServer:
         return answered
 
     async def _refuse(self, head: RequestHead, name: str, error: ServiceError, _messages: Any, context: Any) -> None:
-        head.sender = self._sender(context)
+        head.sender = self._senders.of(context)
         await self._abort(head, name, error, time.perf_counter(), context)
 
     async def _abort(self, head: RequestHead, name: str, error: ServiceError, started_s: float, context: Any) -> None:
@@ -155,13 +181,6 @@ class RpcServer:
         wait = () if error.retry_after_s is None else (("retry-after", str(error.retry_after_s)),)
         context.set_trailing_metadata(((ID, head.request_id), *wait))
         await context.abort(STATUS.get(error.status, grpc.StatusCode.INVALID_ARGUMENT), error.message)
-
-    def _sender(self, context: Any) -> Sender | None:
-        """Return the other end of a call, where it is logged."""
-        if not self._app.settings.access_log:
-            return None
-        address = address_of(context.peer())
-        return Sender(address, proxies=self._proxies if self._proxies.trusts(address) else None)
 
     def _log(self, head: RequestHead, name: str, status: int, started_s: float, **fields: Any) -> None:
         """Log one call where every request is logged; `status` is that of HTTP."""
@@ -240,30 +259,6 @@ class RpcServer:
         return model
 
 
-def _credentials(tls: Tls) -> Any:
-    """Return what encrypts calls; the certificate is read again for a connection where it changed."""
-    last = tls.rpc_files()
-
-    def configuration(files: tuple[bytes, bytes, bytes | None]) -> Any:
-        key, certificate, authorities = files
-        return grpc.ssl_server_certificate_configuration([(key, certificate)], root_certificates=authorities)
-
-    def changed() -> Any:
-        nonlocal last
-        try:
-            files = tls.rpc_files()
-        except SettingError:
-            return None
-        if files == last:
-            return None
-        last = files
-        return configuration(files)
-
-    return grpc.dynamic_ssl_server_credentials(
-        configuration(last), changed, require_client_authentication=tls.needs_client
-    )
-
-
 class _Gated(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no types
     """What grpc asks at the head of each call."""
 
@@ -272,12 +267,6 @@ class _Gated(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no typ
 
     def service(self, handler_call_details: Any) -> Any:
         return self._server.method(handler_call_details.method, handler_call_details.invocation_metadata or ())
-
-
-def address_of(peer: str) -> str:
-    """Return the address in gRPC's name of a caller, such as ipv4:127.0.0.1:4711 or ipv6:%5B::1%5D:4711."""
-    family, _, rest = unquote(peer).partition(":")
-    return rest.rpartition(":")[0].strip("[]") if family in ("ipv4", "ipv6") else ""
 
 
 def _as_bytes(value: str | bytes) -> bytes:

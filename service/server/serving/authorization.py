@@ -49,6 +49,12 @@ class Authorization:
 
     def rule(self, head: RequestHead, target: Target) -> ServiceError | None:
         """Return why the caller may not have what it asks for: 401, 403 or 429; remember who calls."""
+        if type(target) is PredictEndpoint:
+            known = self._access.recall(head.headers, head.special)
+            if known is not None:
+                head.grant = known
+                known.counts.requests += 1
+                return None
         need = self.need(target)
         certified = () if head.sender is None else head.sender.names
         try:
@@ -136,4 +142,5 @@ def is_wanted(settings: Settings) -> bool:
 
 def open_to_all(settings: Settings) -> bool:
     """Return whether anybody who reaches this machine may call."""
-    return not is_wanted(settings) and not is_loopback(settings.host) and not settings.tls_client_ca
+    needs_certificate = settings.tls_client_ca and settings.tls_client == "require"
+    return not is_wanted(settings) and not is_loopback(settings.host) and not needs_certificate

@@ -29,6 +29,7 @@ class Tls:
         self._client_ca = Path(settings.tls_client_ca) if settings.tls_client_ca else None
         self._needs_client = settings.tls_client == "require"
         self._stamp = self._stamp_now()
+        self.pem = self._read()  # what gRPC, which has no context, takes for its next connection
         self._current = self._make()
         self.context = self._make()  # what servers hold; each handshake asks it for the current one
         self.context.sni_callback = self._choose  # called for clients that name no server too
@@ -40,48 +41,35 @@ class Tls:
             return
         self._stamp = stamp
         try:
-            self._current = self._make()
+            pem, self._current = self._read(), self._make()
         except SettingError as error:
             event("tls_not_read", 40, reason=str(error))
             return
+        self.pem = pem
         event("tls_read", certificate=str(self._cert))
 
     def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         """Give a handshake what the files hold now: a context that is in use could only ever trust more authorities."""
         connection.context = self._current
 
-    def rpc_files(self) -> tuple[bytes, bytes, bytes | None]:
-        """Return key, certificate and authorities of clients as PEM; raises SettingError."""
-        try:
-            authorities = self._client_ca.read_bytes() if self._client_ca else None
-            return self._key.read_bytes(), self._cert.read_bytes(), authorities
-        except OSError as error:
-            raise SettingError(f"{error.filename} cannot be read: {error.strerror}.") from error
-
-    @property
-    def needs_client(self) -> bool:
-        """Return whether callers without a certificate are refused."""
-        return self._client_ca is not None and self._needs_client
+    def _read(self) -> tuple[bytes, bytes, bytes | None]:
+        """Return key, certificate and authorities of clients; raises SettingError."""
+        authorities = None if self._client_ca is None else _content("tls_client_ca", self._client_ca)
+        return _content("tls_key", self._key), _content("tls_cert", self._cert), authorities
 
     def _make(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
-        for name, path in (("tls_cert", self._cert), ("tls_key", self._key), ("tls_client_ca", self._client_ca)):
-            try:
-                if path is not None:
-                    path.read_bytes()
-            except OSError as error:
-                raise SettingError(f"{name}: {path} cannot be read: {error.strerror}.") from error
         try:
             context.load_cert_chain(self._cert, self._key, _no_password)
-        except (ssl.SSLError, ValueError) as error:
+        except (OSError, ValueError) as error:  # an SSLError is an OSError
             why = "holds no certificate that fits the key in"
             raise SettingError(f"tls_cert: {self._cert} {why} {self._key}: {_reason(error)}.") from error
         if self._client_ca is not None:
             try:
                 context.load_verify_locations(self._client_ca)
-            except ssl.SSLError as error:
+            except OSError as error:
                 raise SettingError(
                     f"tls_client_ca: {self._client_ca} holds no certificate: {_reason(error)}."
                 ) from error
@@ -112,6 +100,13 @@ def names_of(certificate: Mapping[str, Any] | None) -> tuple[CertifiedName, ...]
     subject = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
     alternatives = [CertifiedName(KINDS[kind], value) for kind, value in named if kind in KINDS]
     return (*alternatives, *(CertifiedName("subject", f"CN={value}") for value in subject))
+
+
+def _content(setting: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SettingError(f"{setting}: {path} cannot be read: {error.strerror}.") from error
 
 
 def _no_password() -> str:
