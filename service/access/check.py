@@ -1,7 +1,7 @@
 """The check of one request: who calls, and whether that caller may have what it asks for."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from batchproof.service.access.grant import Grant, Need
@@ -29,12 +29,35 @@ class Tokens(Protocol):
 
 
 class Access:
-    """Keys, and tokens where they are accepted. Replaced as a whole when the file of keys changes."""
+    """Keys, and tokens where they are accepted. Replaced as a whole when the file of keys changes.
+
+    Nearly every request is a prediction with a key that an earlier one carried, so keys that may predict without a quota
+    are remembered by the header as it was sent. That is a dictionary: it compares hashes, keyed with a secret of this
+    process, and looks at a key only where all 64 bits agree, so its time tells nothing about keys. It holds keys of the
+    file alone, in one spelling for each header.
+    """
 
     def __init__(self, keys: KeyRing | None, tokens: Tokens | None = None) -> None:
         """Accept these keys and tokens."""
         self._keys = keys
         self._tokens = tokens
+        self._predictors: dict[bytes, Grant] = {}  # by the value of Authorization
+        self._key_predictors: dict[bytes, Grant] = {}  # by the value of X-API-Key
+
+    def recall(self, headers: Headers, special: Mapping[bytes, bytes]) -> Grant | None:
+        """Return the grant of a caller who may predict and was here before; None where it takes a closer look.
+
+        `special` holds the last value of each header.
+        """
+        if API_KEY in special:
+            name, grant = API_KEY, self._key_predictors.get(special[API_KEY])
+            if AUTHORIZATION in special:
+                return None
+        else:
+            name, grant = AUTHORIZATION, self._predictors.get(special.get(AUTHORIZATION, b""))
+        if grant is None or [sent for sent, _ in headers].count(name) > 1:
+            return None
+        return grant if grant.not_after_s is None or time.time() <= grant.not_after_s else None
 
     def identify(self, headers: Headers, peer: Sequence[CertifiedName] = ()) -> Grant:
         """Return what the caller may do, from `Authorization: Bearer` or `X-API-Key`; raises 401.
@@ -63,6 +86,8 @@ class Access:
 
     def _grant(self, credential: bytes) -> Grant:
         if self._keys is not None and (grant := self._keys.grant(credential)) is not None:
+            if "predict" in grant.scopes and grant.account.is_open and credential == credential.strip():
+                self._predictors[b"Bearer " + credential] = self._key_predictors[credential] = grant
             return grant
         if self._tokens is not None and not credential.startswith(PREFIX.encode()):
             return self._tokens(credential)

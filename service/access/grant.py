@@ -75,7 +75,8 @@ class Grant:
 
     def charge(self, rows: int, added: int = 0) -> None:
         """Charge the rows of an admitted request, of which `added` run for it without being sent, as explanations need."""
-        self.account.charge(rows)
+        if not self.account.is_open:
+            self.account.charge(rows)
         self.counts.rows += rows - added
 
     def covers(self, model: str) -> bool:

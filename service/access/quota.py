@@ -53,12 +53,13 @@ class Account:
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         """Start with a full second's worth of everything."""
         self.limits = limits
+        self.is_open = limits == Limits()  # there is nothing to pay for
         self._requests = None if limits.requests_per_s is None else Bucket(limits.requests_per_s, clock)
         self._rows = None if limits.rows_per_s is None else Bucket(limits.rows_per_s, clock)
 
     def admit(self) -> None:
         """Pay for one request; raises 429 with the seconds to wait where the account does not allow it."""
-        if self._requests is None and self._rows is None:
+        if self.is_open:
             return
         for bucket, units, what in ((self._requests, 1.0, "requests"), (self._rows, 0.0, "rows")):
             if bucket is not None and (wait_s := bucket.wait_s(units)) > 0:

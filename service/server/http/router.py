@@ -34,15 +34,17 @@ class Router:
         self.app = app
         self.gate = gate
         self._lets_plain_pass = gate.lets_plain_pass
+        self._check_plain = gate.check_plain
         self.senders = Senders(app.settings)
         self.origins = Origins(app.settings.allowed_origins)
 
     def resolve(self, head: RequestHead) -> Resolved:
         """Return what answers the request, or its refusal by the gate or for its method."""
-        if head.is_plain and self._lets_plain_pass and head.method == "POST":  # as `locate`, in one step
+        if head.is_plain and head.method == "POST":  # as `locate`, in one step
             endpoint = self.app.routes.endpoints.get(head.path)
             if endpoint is not None:
-                return endpoint
+                error = None if self._lets_plain_pass else self._check_plain(head, endpoint)
+                return endpoint if error is None else Refusal(error, endpoint)
         place = self.locate(head)
         target = place.target if isinstance(place, Refusal) else place
         error = self.gate.check(head, target)

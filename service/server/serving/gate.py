@@ -64,6 +64,18 @@ class Gate:
         """Return whether no rule is about plain requests, so that they need not be checked."""
         return not self.rules and not self.model_rules
 
+    def check_plain(self, head: RequestHead, endpoint: PredictEndpoint) -> ServiceError | None:
+        """Do the same as `check` for a plain prediction."""
+        for rule in self.rules:
+            error = rule(head, endpoint)
+            if error is not None:
+                return error
+        for model_rule in self.model_rules:
+            error = model_rule(head, endpoint.key)
+            if error is not None:
+                return error
+        return None
+
     def check(self, head: RequestHead, target: Target) -> ServiceError | None:
         """Return why the request is refused, or None where it may be served."""
         is_prediction = type(target) is PredictEndpoint

@@ -151,3 +151,66 @@ def test_names_of_callers_do_not_fill_the_memory() -> None:
         grant.covers(f"{number}" * 1000)
     assert len(grant.decided) <= 1000
     assert max(map(len, grant.decided)) <= 100
+
+
+class Book(KeyRing):
+    """Keys of every kind, by the key itself."""
+
+    def __init__(self) -> None:
+        super().__init__({}, {})
+        self.grants = {
+            b"bp_free": Grant("free", frozenset({"predict"})),
+            b"bp_late": Grant("late", frozenset({"predict"}), not_after_s=1.0),
+            b"bp_limited": Grant("limited", frozenset({"predict"}), account=Account(Limits(requests_per_s=1))),
+            b"bp_reader": Grant("reader", frozenset({"read"})),
+            b" bp_spaced": Grant("spaced", frozenset({"predict"})),
+        }
+
+    def grant(self, key: bytes) -> Grant | None:
+        """Return the grant of a key."""
+        return self.grants.get(key)
+
+
+_SPELLINGS = st.builds(
+    lambda scheme, key: scheme + key,
+    st.sampled_from([b"Bearer ", b"bearer ", b"Bearer  ", b"Basic ", b""]),
+    st.sampled_from([*Book().grants, b"bp_spaced", b"bp_free ", b"bp_unknown", b""]),
+)
+_HEADERS = st.lists(
+    st.tuples(st.sampled_from([b"authorization", b"x-api-key", b"accept"]), _SPELLINGS), min_size=1, max_size=3
+)
+
+
+@given(st.lists(_HEADERS, max_size=6), _HEADERS)
+def test_what_is_remembered_changes_no_decision(
+    before: list[list[tuple[bytes, bytes]]], now: list[tuple[bytes, bytes]]
+) -> None:
+    """Whatever was sent before, a remembered key is one that is valid now, in one header, and may predict without a quota."""
+    book = Book()
+    remembering = Access(book)
+    for headers in [*before, now]:
+        recalled = remembering.recall(headers, dict(headers))
+        try:
+            identified = Access(book).identify(headers)
+        except ServiceError:
+            identified = None
+        if recalled is not None:
+            assert recalled is identified
+            assert recalled.name == "free"
+        try:
+            remembering.identify(headers)
+        except ServiceError:
+            continue
+        if [name for name, _ in headers].count(b"accept") == len(headers) - 1 and identified is book.grants[b"bp_free"]:
+            again = [(b"authorization", b"Bearer bp_free")], [(b"x-api-key", b"bp_free")]
+            assert [remembering.recall(sent, dict(sent)) for sent in again] == [identified, identified]
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """However a caller spells its header, each key is remembered once for each header, and unknown ones never."""
+    remembering = Access(Book())
+    for number in range(200):
+        spelled = b"Bearer" + b" " * (1 + number) + b"bp_free"
+        assert remembering.identify([(b"authorization", spelled)]).name == "free"
+        refusal(remembering, {b"x-api-key": b"bp_%d" % number})
+    assert len(remembering._predictors) == len(remembering._key_predictors) == 1
