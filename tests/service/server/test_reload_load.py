@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.reload import mixed, served
+from bench.reload.answers import mixed
+from bench.reload.service import served
 
 SWAPS = 12
 
