@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +29,11 @@ class Inside:
         async def run() -> Any:
             return function()
 
-        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(30)
+        return self.run(run())
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run `work` on the server's event loop and return its result."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
 
 
 @contextmanager

@@ -90,15 +90,17 @@ def load(
     run_rows: int,
     verify: Verify | None = None,
     limits: TrialLimits | None = None,
+    verify_in_trial: Verify | None = None,
 ) -> Model:
     """Start the engine, reproduce the golden rows, verify; in a child process first where the cost is not known.
 
-    `limits` hold for that child. Raises BundleError or EngineError.
+    `limits` hold for that child, which checks with `verify_in_trial`, or `verify` if there is none. Raises BundleError or
+    EngineError.
     """
     limits = limits or TrialLimits()
     if why := trial.reason(bundle, run_rows, limits):
         is_on_cpu = provider_of(options)[0] == "CPUExecutionProvider"
-        work = (_load, options, run_rows, verify)
+        work = (_load, options, run_rows, verify_in_trial or verify)
         trial.check(bundle, limits, why, *work, is_on_cpu=is_on_cpu)
     return _load(bundle, options, run_rows, verify)
 

@@ -12,7 +12,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
 
@@ -85,17 +85,22 @@ class BundleCheck:
 
     policy: Policy = "require"
     effort: Effort | None = None
+    pause_factor: float = 0.0  # of the pauses between batches, for a process that serves meanwhile
 
     def __call__(self, bundle: Bundle, runner: Runner) -> tuple[Runner, Verification]:
         """Return the runner that may serve, and the verdict; raises InvarianceError where the policy refuses."""
         certificate = bundle.manifest.arithmetic.certificate
-        checked = verify([runner], draws_for(bundle), self.policy, proved=bool(certificate), effort=self.effort)
+        effort = self.effort or Effort()
+        if self.pause_factor:  # it compares as much, in more time
+            budget_s = effort.budget_s * (1 + self.pause_factor)
+            effort = replace(effort, budget_s=budget_s, time=TimeBudget(pause_factor=self.pause_factor))
+        checked = verify([runner], draws_for(bundle), self.policy, proved=bool(certificate), effort=effort)
         return checked.runners[0], checked.verification
 
 
-def for_bundles(policy: Policy = "require", effort: Effort | None = None) -> Verify:
+def for_bundles(policy: Policy = "require", effort: Effort | None = None, pause_factor: float = 0.0) -> Verify:
     """Return the check of a bundle under `policy`, for loading."""
-    return BundleCheck(policy, effort)
+    return BundleCheck(policy, effort, pause_factor)
 
 
 def verify(

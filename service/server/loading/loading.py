@@ -25,12 +25,17 @@ def engine_options(settings: Settings) -> EngineOptions:
     return EngineOptions(settings.device, settings.threads)
 
 
-def load_model(settings: Settings, bundle: Bundle) -> Model:
-    """Start the session, reproduce the golden rows, verify; raises BundleError, EngineError, OSError."""
+def load_model(settings: Settings, bundle: Bundle, pause_factor: float = 0.0) -> Model:
+    """Start the session, reproduce the golden rows, verify; raises BundleError, EngineError, OSError.
+
+    With `pause_factor` the check in this process pauses after each batch, that many times as long as the batch took.
+    """
     if bundle.unsigned is not None:
         event("unsigned_model", 30, model=bundle.manifest.name, version=bundle.manifest.version, reason=bundle.unsigned)
     limits = TrialLimits(settings.load_memory_bytes, settings.load_timeout_s)
-    loaded = model.load(bundle, engine_options(settings), settings.run_rows, for_bundles(settings.invariance), limits)
+    check = for_bundles(settings.invariance, pause_factor=pause_factor)
+    in_trial = for_bundles(settings.invariance)
+    loaded = model.load(bundle, engine_options(settings), settings.run_rows, check, limits, in_trial)
     if loaded.verification is not None:
         verdict = loaded.verification
         event(

@@ -28,6 +28,7 @@ from batchproof.service.server.serving.app import App, Routes
 from batchproof.service.server.serving.deployment import Deployment
 
 NICE = 10  # of the loading thread: who answers goes first
+PAUSE_FACTOR = 3.0  # the check has a quarter of a core, in steps of one run of the engine
 SWITCH_S = 0.0005  # how long the loading thread may keep the interpreter while the event loop waits for it
 
 Bundles = Callable[[Entry], Bundle | None]  # what is in memory
@@ -121,7 +122,7 @@ def _load(app: App, entry: Entry, bundles: Bundles) -> Model:
     folder = BundleFolder(entry.name, entry.version, Path(entry.folder))
     try:
         bundle = bundles(entry) or _read(app, folder, entry)
-        return load_model(app.settings, bundle)
+        return load_model(app.settings, bundle, PAUSE_FACTOR if _is_beside_event_loop() else 0.0)
     except (BundleError, EngineError) as error:
         raise StageError(Fault(str(error), entry)) from error
     except OSError as error:
@@ -146,10 +147,15 @@ def _registry(plan: Plan, deployments: Mapping[ModelKey, Deployment]) -> Registr
     return Registry(models, plan.refusals, plan.defaults, plan.labels, plan.shadows, plan.unloaded)
 
 
+def _is_beside_event_loop() -> bool:
+    """Return whether this thread loads beside one that serves; the main thread loads what a process starts with."""
+    return threading.current_thread() is not threading.main_thread()
+
+
 @contextmanager
 def _polite() -> Iterator[None]:
     """Leave the cores to who answers, and hand the interpreter to the event loop sooner than usual."""
-    if threading.current_thread() is not threading.main_thread():  # which loads what a process starts with
+    if _is_beside_event_loop():
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)  # on Linux: of this thread and those it starts
     usual_s = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_S)

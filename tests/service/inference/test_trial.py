@@ -184,6 +184,17 @@ def test_unusual_graph_loads_after_its_trial(tmp_path: Path, monkeypatch: pytest
     assert len(runs) == 3
 
 
+def test_trial_checks_without_pauses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child process has a check of its own, since its seconds are limited; here the other one decides."""
+    bundle = reader.read(changed(make_bundle(tmp_path), adding(node("Mean", ["zero"], ["more"]), zero=ZERO)))
+    tried = []
+    monkeypatch.setattr(trial, "check", lambda *arguments, **_: tried.append(arguments[-1]))
+    paced, hurried = for_bundles(pause_factor=1e-9), for_bundles()
+    model.load(bundle, EngineOptions("cpu"), 64, paced, LIMITS, hurried)
+    model.load(bundle, EngineOptions("cpu"), 64, hurried, LIMITS)
+    assert tried == [hurried, hurried]
+
+
 def test_ordinary_graph_needs_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A graph as training writes it starts no process."""
     monkeypatch.delattr(child_process, "run")

@@ -13,6 +13,7 @@ from batchproof.service.features.arrays import Outputs
 from batchproof.service.inference.engine import Engine, EngineOptions, cpu_features
 from batchproof.service.inference.runner import Feeds, Runner
 from batchproof.service.invariance import check as invariance
+from batchproof.service.invariance import time_budget
 from batchproof.service.invariance.check import Effort, bits_of, verify
 from batchproof.service.invariance.probe_rows import draws_for
 from batchproof.service.invariance.time_budget import TimeBudget
@@ -255,6 +256,23 @@ def test_bundle_is_verified_through_its_runner(tmp_path: Path, threads: int) -> 
     assert (told["status"], told["threads"], told["provider"]) == ("verified", threads, "CPUExecutionProvider")
     assert told["cpu_features"] == cpu_features()
     assert {"engine", "when", "seconds", "bits", "positions", "batch_sizes"} <= told.keys()
+
+
+def test_pauses_change_nothing_that_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check with pauses sleeps after its runs, and finds in the same comparisons what one without finds."""
+    pauses = list[float]()
+    monkeypatch.setattr(time_budget.time, "sleep", pauses.append)
+    read = bundle.read(make_bundle(tmp_path))
+    runner = Runner(Engine(read.model, EngineOptions(device="cpu")), 64)
+    checks = [invariance.for_bundles("require", QUICK, pause_factor=factor) for factor in (0.0, 3.0)]
+    hurried, paced = (check(read, runner)[1] for check in checks)
+
+    assert (paced.status, paced.bits, paced.attempts[0].sizes) == (
+        hurried.status,
+        hurried.bits,
+        hurried.attempts[0].sizes,
+    )
+    assert len(pauses) > paced.attempts[0].rows
 
 
 def test_certified_bundle_is_proved(tmp_path: Path) -> None:

@@ -34,3 +34,16 @@ def test_progress_is_said_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     list(TimeBudget(None, sentences.append).within([np.arange(5)] * 4))
 
     assert sentences == ["10 rows run in 4 s", "20 rows run in 8 s"]
+
+
+def test_pauses_follow_the_time_of_each_batch_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each batch is followed by a pause of so many times its seconds; together they last no longer than the bound."""
+    pauses = list[float]()
+    clock = count(0.0, 0.5)
+    monkeypatch.setattr(time_budget.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(time_budget.time, "sleep", pauses.append)
+    monkeypatch.setattr(time_budget, "MOST_PAUSE_S", 4.0)
+    budget = TimeBudget(pause_factor=3.0)
+
+    assert [len(batch) for batch in budget.within([*BATCHES, *BATCHES])] == [4, 4, 2, 4, 4, 2]
+    assert pauses == [1.5, 1.5, 1.0]
