@@ -16,3 +16,10 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
     make_bundle(tmp_path / "models", inputs=NUMBERS)
     with live(tmp_path / "models") as server:
         attack(server, "^/(v1|v2|invocations|score)", tmp_path, "--checks", CHECKS)
+
+
+def test_schemathesis_finds_nothing_where_callers_load_models(tmp_path: Path) -> None:
+    """The model repository's routes do what the document says while what they load comes and goes."""
+    make_bundle(tmp_path / "models", inputs=NUMBERS)
+    with live(tmp_path / "models", "--model-control", "explicit") as server:
+        attack(server, "^/v2/repository", tmp_path, "--checks", CHECKS)

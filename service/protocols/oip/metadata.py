@@ -29,7 +29,7 @@ def page(site: ServerInfo, method: str, path: str) -> Answer | None:
     parts = tuple(path.strip("/").split("/")[1:])
     if parts == ("repository", "index"):
         _check_method(method, "POST")
-        return _json(index(site.registry))
+        return index_answer(site.registry)
     if parts[:2] == ("repository", "models") and parts[-1:] in (("load",), ("unload",)):
         _check_method(method, "POST")
         raise ServiceError(501, "not_served", NOT_SERVED)
@@ -195,6 +195,11 @@ def index(registry: Registry, *, is_ready: bool = False) -> list[dict[str, str]]
         for name, version in registry.unloaded
     ]
     return loaded if is_ready else loaded + refused + unloaded
+
+
+def index_answer(registry: Registry, *, is_ready: bool = False) -> Answer:
+    """Return the index as an answer over HTTP."""
+    return _json(index(registry, is_ready=is_ready))
 
 
 def _check_method(method: str, wanted: str) -> None:

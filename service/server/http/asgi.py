@@ -16,13 +16,20 @@ from batchproof.service.protocols.accept import preferred
 from batchproof.service.protocols.compression import ENCODING_HEADER, unpacked
 from batchproof.service.protocols.head import HEAD_KEY, ID_HEADER, SHORT_BODY_BYTES, RequestHead
 from batchproof.service.protocols.interface import Answer, ServerInfo
+from batchproof.service.protocols.oip.metadata import index_answer
 from batchproof.service.server.http.cors import PREFLIGHT
 from batchproof.service.server.http.guard import Sending, Unforeseen, break_off
 from batchproof.service.server.http.monitoring.access_log import Message, Receive, Scope, Send, logged
 from batchproof.service.server.http.monitoring.health import health
 from batchproof.service.server.http.router import TARGET_KEY, Resolved, Router, without_slash
 from batchproof.service.server.http.rules import standard_gate
-from batchproof.service.server.reload.repository_control import carry_out, order_of, parameters_of
+from batchproof.service.server.reload.repository_control import (
+    INDEX_PATH,
+    carry_out,
+    is_ready_wanted,
+    order_of,
+    parameters_of,
+)
 from batchproof.service.server.serving.app import App
 from batchproof.service.server.serving.endpoint import PredictEndpoint
 from batchproof.service.server.serving.gate import Gate, Page, Refusal
@@ -104,7 +111,7 @@ class AsgiApp:
         try:
             if isinstance(target, TableEndpoint):
                 return {"rows": await target.answer(head, receive, send, cors)}
-            answer = await self._control(head, target, receive) or self._page(head, target)
+            answer = await self._repository(head, target, receive) or self._page(head, target)
         except ServiceError as error:
             await _send(send, self.router.failure(head, error, target), cors)
             return {"code": error.code}
@@ -134,9 +141,14 @@ class AsgiApp:
             raise ServiceError(404, "not_found", f"There is nothing at {page.path}.")
         return answer
 
-    async def _control(self, head: RequestHead, page: Page, receive: Receive) -> Answer | None:
-        """Load or unload a model where the page is for that, and say so when it is done; raises ServiceError."""
-        order = order_of(page.path) if page.kind == "protocol" and head.method == "POST" else None
+    async def _repository(self, head: RequestHead, page: Page, receive: Receive) -> Answer | None:
+        """List models, or load or unload one and answer when that is done; None for another page. Raises ServiceError."""
+        if page.kind != "protocol" or head.method != "POST":
+            return None
+        if page.path == INDEX_PATH:
+            is_ready = is_ready_wanted(await read_body(receive, SHORT_BODY_BYTES))
+            return index_answer(self._visible_to(head).registry, is_ready=is_ready)
+        order = order_of(page.path)
         if order is None:
             return None
         parameters = parameters_of(await read_body(receive, SHORT_BODY_BYTES))

@@ -11,6 +11,7 @@ from batchproof.service.inference.model import Model
 from batchproof.service.server.openapi.cloud import TITLES, cloud_paths
 from batchproof.service.server.openapi.native import SCHEMAS, native_paths, refusal
 from batchproof.service.server.openapi.oip import oip_paths
+from batchproof.service.server.openapi.repository import repository_paths
 from batchproof.service.server.serving.app import App
 
 DESCRIBED: Mapping[str, Callable[[Model, Sequence[str]], dict[str, Any]]] = {  # protocol name -> its path items
@@ -63,7 +64,8 @@ def openapi(pages: FastAPI, app: App) -> dict[str, Any]:
                 predict |= described_paths(
                     protocol.name, deployment.model, protocol.label_paths(deployment.model, label)
                 )
-    document["paths"] = {**predict, **document["paths"], **_health()}
+    repository = repository_paths(app.registry, is_explicit=app.settings.model_control == "explicit")
+    document["paths"] = {**predict, **document["paths"], **repository, **_health()}
     return document
 
 

@@ -1,4 +1,4 @@
-"""Loading and unloading on a caller's order, as Triton's model repository extension has it, over HTTP and gRPC."""
+"""Loading, unloading and listing models, as Triton's model repository extension has it, over HTTP and gRPC."""
 
 import re
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from batchproof.service.protocols.oip.metadata import NOT_SERVED
 from batchproof.service.server.loading.reloading import Kind
 from batchproof.service.server.serving.app import App
 
+INDEX_PATH = "/v2/repository/index"
 PATH = re.compile(r"/v2/repository/models/([^/]+)/(load|unload)")
 
 
@@ -40,14 +41,29 @@ def order_of(path: str) -> tuple[Kind, str] | None:
 
 
 def parameters_of(body: bytes) -> Mapping[str, Any]:
-    """Return the parameters of a request's body, which may be empty; raises 400."""
+    """Return the parameters of the body of a load or unload, which may be empty; raises 400."""
+    parameters = _only(body, "parameters", {})
+    if not isinstance(parameters, dict):
+        raise ServiceError(400, "invalid_request", '"parameters" must be an object.')
+    return parameters
+
+
+def is_ready_wanted(body: bytes) -> bool:
+    """Return whether an index request, whose body may be empty, asks only for what is ready; raises 400."""
+    is_ready = _only(body, "ready", default=False)
+    if not isinstance(is_ready, bool):
+        raise ServiceError(400, "invalid_request", '"ready" must be true or false.')
+    return is_ready
+
+
+def _only(body: bytes, key: str, default: Any) -> Any:
+    """Return the value of the one key that a body may have, or `default`; raises 400."""
     if not body.strip():
-        return {}
+        return default
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise ServiceError(400, "broken_json", f"The body is not JSON: {error}.") from error
-    parameters = content.get("parameters", {}) if isinstance(content, dict) else None
-    if not isinstance(parameters, dict) or set(content) - {"parameters"}:
-        raise ServiceError(400, "invalid_request", 'The body must be empty or an object with "parameters" only.')
-    return parameters
+    if not isinstance(content, dict) or set(content) - {key}:
+        raise ServiceError(400, "invalid_request", f'The body must be empty or an object with "{key}" only.')
+    return content.get(key, default)

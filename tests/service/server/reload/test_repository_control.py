@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
+from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
 from tests.http_client import ask
@@ -86,6 +87,32 @@ def test_a_load_that_fails_changes_nothing(served: Served) -> None:
     assert served.index() == {("flowers", "1", "READY")}
 
 
+def test_the_index_shows_only_what_is_ready_where_that_is_asked(served: Served) -> None:
+    """With `ready` the index leaves out what cannot be asked; without it, or with false, it has everything."""
+    put(served.models, 1, name="others")
+    served.client.load_model("others")
+    served.client.unload_model("flowers")
+    everything = {("others", "1", "READY"), ("flowers", "1", "UNAVAILABLE")}
+    for is_ready, expected in ((True, {("others", "1", "READY")}), (False, everything)):
+        if isinstance(served.client, triton_grpc.InferenceServerClient):
+            request = service_pb2.RepositoryIndexRequest(ready=is_ready)
+            models = served.client._client_stub.RepositoryIndex(request).models  # the client has no argument for it
+            index = {(one.name, one.version, one.state) for one in models}
+        else:
+            models = ask(served.server, "POST", "/v2/repository/index", {"ready": is_ready}).content
+            index = {(one["name"], one["version"], one["state"]) for one in models}
+        assert index == expected
+
+
+def test_the_document_has_the_routes_that_load(served: Served) -> None:
+    """The OpenAPI document has the index, and load and unload of each known model, also of one that was unloaded."""
+    served.client.unload_model("flowers")
+    documented = ask(served.server, "GET", "/openapi.json").content["paths"]
+    repository = {path: list(item) for path, item in documented.items() if path.startswith("/v2/repository/")}
+    orders = {f"/v2/repository/models/flowers/{kind}": ["post"] for kind in ("load", "unload")}
+    assert repository == {"/v2/repository/index": ["post"], **orders}
+
+
 def test_orders_are_refused_where_they_are_off(tmp_path: Path) -> None:
     """Without the setting a load is 501; a body that is no object of parameters is 400; another method is 405."""
     put(tmp_path / "models", 1)
@@ -94,9 +121,14 @@ def test_orders_are_refused_where_they_are_off(tmp_path: Path) -> None:
         refused = ask(server, "POST", path)
         assert (refused.status, "model_control" in refused.content["error"]) == (501, True)
         assert ask(server, "GET", path).status == 405
+        assert path not in ask(server, "GET", "/openapi.json").content["paths"]
     with live(tmp_path / "models", "--model-control", "explicit") as server:
         assert ask(server, "POST", path, "[1]").status == 400
         assert ask(server, "POST", path, "{").status == 400
         assert ask(server, "POST", path, {"parameters": {}, "more": 1}).status == 400
+        assert ask(server, "POST", path, {"parameters": []}).status == 400
+        for filter_ in ([], {"ready": 1}, {"ready": True, "more": 1}):
+            assert ask(server, "POST", "/v2/repository/index", filter_).status == 400
+        assert len(ask(server, "POST", "/v2/repository/index").content) == 1
         assert ask(server, "GET", path).status == 405
         assert ask(server, "POST", path).status == 200
