@@ -20,6 +20,7 @@ from pyarrow import parquet
 
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.encoder import Encoder
+from batchproof.service.runtime.processes import process_pool
 from batchproof.service.tables.block import Reading
 from batchproof.service.tables.codecs import blocks_of
 from batchproof.service.tables.formats import PARQUET
@@ -108,8 +109,9 @@ def eventually(condition: Any) -> bool:
 
 
 def helper_of(reader: RemoteReader) -> int:
-    assert reader._process is not None
-    return reader._process.pid
+    pid = reader.pool.helper_pid
+    assert pid is not None
+    return pid
 
 
 def test_a_table_is_the_same_as_in_process(reader: RemoteReader) -> None:
@@ -194,7 +196,7 @@ def test_an_ended_helper_is_replaced(reader: RemoteReader) -> None:
 
 def test_a_helper_that_cannot_start_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no process can be started the caller may try again."""
-    monkeypatch.setattr(remote, "COMMAND", ["/nonexistent/python"])
+    monkeypatch.setattr(process_pool, "COMMAND", ["/nonexistent/python"])
     error = refused(RemoteReader(256 << 20), GOOD)
     assert (error.status, error.code, error.retry_after_s) == (503, "reader_lost", 1)
 
@@ -247,15 +249,15 @@ def test_a_silent_process_is_given_up(reader: RemoteReader, monkeypatch: pytest.
     rows_of(reader, GOOD)
     (pid,) = processes_of(helper_of(reader))
     os.kill(pid, signal.SIGSTOP)
-    monkeypatch.setattr(remote, "SILENT_S", 5.0)
-    monkeypatch.setattr(remote, "EXIT_S", 0.2)
+    monkeypatch.setattr(process_pool, "SILENT_S", 5.0)
+    monkeypatch.setattr(process_pool, "EXIT_S", 0.2)
     assert rows_of(reader, GOOD) == 12
     assert eventually(lambda: pid not in processes_of(helper_of(reader)))
 
 
 def test_processes_are_used_again_until_they_are_old(reader: RemoteReader, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that read a table to its end reads the next ones, so many; one that refused a table reads no other."""
-    monkeypatch.setattr(remote, "MOST_TABLES", 3)
+    monkeypatch.setattr(process_pool, "MOST_JOBS", 3)
     rows_of(reader, GOOD)
     (first,) = processes_of(helper_of(reader))
     rows_of(reader, GOOD)

@@ -1,4 +1,4 @@
-"""What a reader's process and the service tell each other over their socket: frames of a kind, a length and bytes."""
+"""What a process and the service tell each other over their socket: frames of a kind, a length and bytes."""
 
 import os
 import select
@@ -6,7 +6,6 @@ import socket
 import struct
 from collections.abc import Callable
 
-REQUEST, NAMES, BATCH, REFUSAL, END = b"R", b"N", b"B", b"E", b"Z"  # kinds
 MESSAGE = b"t"  # goes with descriptors
 HEAD = struct.Struct("<cQ")
 PART_BYTES = 1 << 20  # received at once
@@ -14,13 +13,20 @@ WAIT_S = 0.2  # between two questions whether the caller is still there
 
 
 class PeerEndedError(Exception):
-    """The other side ended within a table, or is silent."""
+    """The other side ended within a job, is silent, or says what is not expected of it."""
 
 
-def send(connection: socket.socket, kind: bytes, payload: bytes | memoryview) -> None:
-    """Send a frame; waits while the other side does not read. Raises OSError where it is gone."""
-    connection.sendall(HEAD.pack(kind, len(payload)))
-    connection.sendall(payload)
+def send(connection: socket.socket, kind: bytes, *parts: bytes | bytearray | memoryview) -> None:
+    """Send a frame whose payload is `parts`; waits while the other side does not read. Raises ConnectionError where it is gone.
+
+    Raises PeerEndedError where it reads nothing for as long as the connection's timeout.
+    """
+    try:
+        connection.sendall(HEAD.pack(kind, sum(memoryview(part).nbytes for part in parts)))
+        for part in parts:
+            connection.sendall(part)
+    except TimeoutError as error:
+        raise PeerEndedError from error
 
 
 class Frames:
@@ -34,25 +40,41 @@ class Frames:
         self._poller = select.poll()
         self._poller.register(connection, select.POLLIN)
 
-    def receive(self, go_on: Callable[[], object] = lambda: None) -> tuple[bytes, bytearray]:
+    def receive(self, go_on: Callable[[], object] = lambda: None) -> tuple[bytes, bytes]:
         """Return the next frame's kind and bytes; raises PeerEndedError, and what `go_on`, asked while waiting, raises."""
         kind, length = HEAD.unpack(self._exactly(HEAD.size, go_on))
         if length > self._most_bytes:
             raise PeerEndedError
         return kind, self._exactly(length, go_on)
 
-    def _exactly(self, length: int, go_on: Callable[[], object]) -> bytearray:
-        data = bytearray()
-        while len(data) < length:
+    def fill(self, kind: bytes, buffer: memoryview, go_on: Callable[[], object] = lambda: None) -> None:
+        """Receive a frame of this kind and of the buffer's length into it; raises as `receive` does."""
+        if HEAD.unpack(self._exactly(HEAD.size, go_on)) != (kind, len(buffer)):
+            raise PeerEndedError
+        while buffer:
             self._wait(go_on)
             try:
-                part = self._connection.recv(min(PART_BYTES, length - len(data)))
+                count = self._connection.recv_into(buffer)
+            except ConnectionError as error:
+                raise PeerEndedError from error
+            if not count:
+                raise PeerEndedError
+            buffer = buffer[count:]
+
+    def _exactly(self, length: int, go_on: Callable[[], object]) -> bytes:
+        parts: list[bytes] = []
+        left = length
+        while left:
+            self._wait(go_on)
+            try:
+                part = self._connection.recv(min(PART_BYTES, left))
             except ConnectionError as error:
                 raise PeerEndedError from error
             if not part:
                 raise PeerEndedError
-            data += part
-        return data
+            parts.append(part)
+            left -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _wait(self, go_on: Callable[[], object]) -> None:
         waited_s = 0.0

@@ -1,28 +1,35 @@
-"""The helper: a process of one thread that has all of pyarrow loaded and forks the processes that read tables.
+"""The helper: a process of one thread that has one module's libraries loaded and forks the processes that use them.
 
-It reads no byte of a table. Forking is safe here because no other thread holds a lock, and cheap because all is loaded.
+It reads no byte of a stranger's. Forking is safe here because no other thread holds a lock, and cheap because all is loaded.
 The helper ends when the service does, however that ended: their socket is closed then.
+
+    python -m batchproof.service.runtime.processes.fork_server MODULE MEMORY_BYTES
+
+The module has `warm_up()`, which runs once before the first fork, and `serve(connection)`, which a process runs.
 """
 
 import contextlib
 import gc
+import importlib
 import os
 import select
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
-from batchproof.service.tables.sandbox.frames import MESSAGE
-from batchproof.service.tables.sandbox.reader import serve, warm_up
+from batchproof.service.runtime.processes.confinement import confine
+from batchproof.service.runtime.processes.frames import MESSAGE, PeerEndedError
 
 
 class ForkServer:
     """Forks for each message of `control`, which brings two descriptors: the process's socket, and a pipe for its end."""
 
-    def __init__(self, control: socket.socket, memory_bytes: int) -> None:
-        """Prepare to serve the other side of `control`; a process may take `memory_bytes` more than it begins with."""
+    def __init__(self, control: socket.socket, serve: Callable[[socket.socket], None], memory_bytes: int) -> None:
+        """Prepare to serve the other side of `control`: a process runs `serve`, with `memory_bytes` more than it begins with."""
         self._control = control
+        self._serve = serve
         self._memory_bytes = memory_bytes
         self._woken, wake = os.pipe()
         os.set_blocking(wake, False)
@@ -72,12 +79,25 @@ class ForkServer:
             os.close(status)
         else:
             if not pid:
-                self._become_reader(connection)
+                self._become_process(connection)
             self._pids[status] = pid
             self._watch(status, is_on=True)
         os.close(connection)
 
-    def _become_reader(self, connection: int) -> NoReturn:
+    def _become_process(self, connection: int) -> NoReturn:
+        """Do jobs until nothing more comes, and end."""
+        status = 1
+        try:
+            self._leave_all_but(connection)
+            confine(self._memory_bytes)
+            self._serve(socket.socket(fileno=3))
+            status = 0
+        except (ConnectionError, PeerEndedError):  # the service has given it up
+            status = 0
+        finally:
+            os._exit(status)
+
+    def _leave_all_but(self, connection: int) -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.dup2(connection, 3)
@@ -85,7 +105,6 @@ class ForkServer:
         nothing = os.open(os.devnull, os.O_RDWR)
         for standard in (0, 1, 2):  # what libraries print of a stranger's bytes is for nobody
             os.dup2(nothing, standard)
-        serve(3, self._memory_bytes)
 
     def _reap(self) -> None:
         """Tell the service how each process ended that has."""
@@ -106,10 +125,11 @@ def _tell(status: int, code: int) -> None:
 def main() -> None:
     """Serve over standard input, which is a socket."""
     control = socket.socket(fileno=os.dup(0))
-    warm_up()
+    module = importlib.import_module(sys.argv[1])
+    module.warm_up()
     gc.collect()
     gc.freeze()  # or each collection in a child would copy all of this process's memory
-    ForkServer(control, int(sys.argv[1])).run()
+    ForkServer(control, module.serve, int(sys.argv[2])).run()
 
 
 if __name__ == "__main__":
