@@ -48,9 +48,9 @@ class ServiceError(Exception):
         self.authenticate = authenticate
 
     @classmethod
-    def relayed(cls, status: int, code: str, message: str) -> "ServiceError":
-        """Return what another process of the service raised."""
-        return cls(status, code, message)
+    def relayed(cls, status: int, code: str, message: str, **parts: Any) -> "ServiceError":
+        """Return what another process of the service raised; `parts` are the rest of it, by name."""
+        return cls(status, code, message, **parts)
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:

@@ -44,6 +44,41 @@ class Verdict(Protocol):
         """Return everything for JSON."""
 
 
+class Described(Protocol):
+    """What a wire protocol knows of a model: how to read its rows and to name its outputs, not how to run it."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """Return what bundle.json says."""
+
+    @property
+    def encoder(self) -> Encoder:
+        """Return the signature, arranged for encoding."""
+
+    @property
+    def decoder(self) -> Decoder:
+        """Return the manifest, arranged for naming outputs."""
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what answers were made by."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """A model without its engine, as another process may have it."""
+
+    manifest: Manifest
+    encoder: Encoder
+    decoder: Decoder
+    fingerprint: dict[str, Any]
+
+    @classmethod
+    def of(cls, model: Described) -> "Description":
+        """Return the description of a model."""
+        return cls(model.manifest, model.encoder, model.decoder, model.fingerprint)
+
+
 Verify: TypeAlias = Callable[[Bundle, Runner], tuple[Runner, Verdict]]  # raises EngineError where it refuses the model
 
 

@@ -10,6 +10,10 @@ A protocol says three things about its predict routes and nothing about queues, 
    - `encode(call, decoded, outputs) -> Answer`: the rows' own outputs to the answer.
    A codec may have `decode_good(call) -> Decoded | None` too: a fast reading of rows that are all good, None for others.
    `Decoded.note` carries what `encode` must know of the request (which rows were bad, which outputs were asked for).
+   What is large is decoded and encoded in another process (service/server/serving/codecs), so a note is a tuple of plain
+   values, of the codec's `note_type` (by default None), and `needs_inputs(decoded) -> bool` (by default False) says
+   whether `encode` reads `decoded.arrays`. `encode` does not see the body again. What costs much more than its bytes
+   say raises HeavyRequestError where `call.is_on_loop`: it is decoded again, in another process.
 3. `failure(error, request_id) -> Answer`: a refusal in the protocol's own shape. It is used for every failure of a
    predict route: decoding, 413, 429, 503, 504, a failed engine, a wrong method, an unknown model.
 
@@ -30,7 +34,7 @@ import numpy as np
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.inference.catalogue.registry import Registry
-from batchproof.service.inference.model import Model
+from batchproof.service.inference.model import Described, Model
 from batchproof.service.runtime.metrics import ModelCounts, ModelKey
 
 Headers = Sequence[tuple[bytes, bytes]]  # names in lower case
@@ -44,6 +48,11 @@ class Call(NamedTuple):
     body: bytes
     headers: Headers
     request_id: str
+    is_on_loop: bool = False  # whether other callers wait meanwhile
+
+
+class HeavyRequestError(Exception):
+    """A short request that takes long to decode."""
 
 
 class Decoded(NamedTuple):
@@ -116,7 +125,7 @@ class WireProtocol(Protocol):
         """Return the POST paths that answer for the version of `model` that `label` stands for; none for no such paths."""
         ...
 
-    def codec(self, model: Model, limits: Limits, label: str = "") -> Codec:
+    def codec(self, model: Described, limits: Limits, label: str = "") -> Codec:
         """Return the codec of `model`, made once; its answers name the `label` that the version was asked for by."""
         ...
 

@@ -20,6 +20,8 @@ from batchproof.service.features.decoder import shortest
 from batchproof.service.features.encoder import value_of
 from batchproof.service.features.novelty import Novelty
 
+LOOP_NUMBERS = 1 << 18  # of mixed rows that are made on the event loop
+
 
 class Options(NamedTuple):
     """What one request asks for."""
@@ -51,6 +53,11 @@ class OptionWriter:
         if "coverage" in content:
             self._check_coverage(content["coverage"])
         return Options(content.get("coverage"), **wants)
+
+    def is_heavy(self, asked: Options, rows: int) -> bool:
+        """Return whether `expand` makes so many numbers that it takes milliseconds."""
+        features = len(self._names)
+        return asked.explain and rows * explain.plan(features).runs * features > LOOP_NUMBERS
 
     def expand(self, asked: Options, arrays: Arrays, rows: int, max_rows: int) -> tuple[Arrays, int]:
         """Return the rows followed by those that their explanations need, and how many they are; raises 422."""

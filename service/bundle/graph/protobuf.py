@@ -45,7 +45,7 @@ class Message:
         """Read `raw`, a message of `kind`; its fields count against `budget`, the file's."""
         self._budget = budget or Budget()
         self._values: dict[str, list[Value]] = {}
-        for number, wire, value in _fields(raw):
+        for number, wire, value in fields(raw):
             self._budget.spend()
             field = schema.get(number)
             if field is None:
@@ -92,7 +92,7 @@ class Message:
         return next(iter(self.texts(name)), "")
 
 
-def _fields(raw: memoryview) -> Iterator[tuple[int, int, Value]]:
+def fields(raw: memoryview) -> Iterator[tuple[int, int, Value]]:
     """Yield (field number, wire type, value) in the order written."""
     place = 0
     while place < len(raw):

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from batchproof.service.inference.model import Model
+from batchproof.service.inference.model import Described, Model
 from batchproof.service.protocols.cloud.protocol import Version1, label_header
 from batchproof.service.protocols.cloud.request import ScoringReader
-from batchproof.service.protocols.interface import JSON, Answer, Call, Codec, Decoded, Limits
+from batchproof.service.protocols.interface import JSON, Answer, Call, Codec, Decoded, HeavyRequestError, Limits
 from batchproof.service.protocols.json_text.prediction_text import PredictionText
 from batchproof.service.protocols.options import Options, OptionWriter
 
@@ -21,7 +21,7 @@ EXPLAIN = Options(explain=True)
 class ExplainCodec:
     """One model's requests for explanations, and their answers."""
 
-    def __init__(self, model: Model, limits: Limits, label: str = "") -> None:
+    def __init__(self, model: Described, limits: Limits, label: str = "") -> None:
         """Prebuild the reader, the text of predictions and the plan of mixed rows."""
         self._reader = ScoringReader(model.encoder, limits)
         self._text = PredictionText(model.manifest)
@@ -32,8 +32,15 @@ class ExplainCodec:
     def decode(self, call: Call) -> Decoded:
         """Return the request's rows, followed by the mixed rows of their explanations; raises ServiceError."""
         decoded = self._reader.read(call)
+        if call.is_on_loop and self._options.is_heavy(EXPLAIN, decoded.rows):
+            raise HeavyRequestError
         arrays, rows = self._options.expand(EXPLAIN, decoded.arrays, decoded.rows, self._max_rows)
         return Decoded(arrays, rows, added=rows - decoded.rows)
+
+    @staticmethod
+    def needs_inputs(_: Decoded) -> bool:
+        """Return that answers are made of the rows' values too."""
+        return True
 
     def encode(self, call: Call, decoded: Decoded, outputs: Mapping[str, np.ndarray]) -> Answer:
         """Return each row's prediction with its explanation, as JSON."""
@@ -58,7 +65,7 @@ class Version1Explain(Version1):
         """Return the explain path of one label."""
         return [path.removesuffix(":predict") + ":explain" for path in super().label_paths(model, label)]
 
-    def codec(self, model: Model, limits: Limits, label: str = "") -> Codec:
+    def codec(self, model: Described, limits: Limits, label: str = "") -> Codec:
         """Return the codec of one model."""
         return ExplainCodec(model, limits, label)
 

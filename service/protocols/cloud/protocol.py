@@ -15,7 +15,7 @@ import orjson
 import batchproof
 from batchproof.service.errors import ServiceError
 from batchproof.service.inference.catalogue.registry import unknown_model
-from batchproof.service.inference.model import Model
+from batchproof.service.inference.model import Described, Model
 from batchproof.service.protocols.cloud import npy
 from batchproof.service.protocols.cloud.request import ScoringReader, content_type
 from batchproof.service.protocols.interface import JSON, Answer, Call, Codec, Decoded, Limits, ServerInfo
@@ -30,7 +30,9 @@ NPY = (b"content-type", b"application/x-npy")
 class ScoringCodec:
     """One model's scoring requests and answers."""
 
-    def __init__(self, model: Model, limits: Limits, label: str = "") -> None:
+    note_type = str
+
+    def __init__(self, model: Described, limits: Limits, label: str = "") -> None:
         """Prebuild the reader and the text of predictions; an answer to a `label` says in a header which version it is."""
         self._label_header = label_header(model, label)
         self._reader = ScoringReader(model.encoder, limits)
@@ -67,7 +69,7 @@ class ScoringCodec:
         return b"".join([quoted[winner] + b"," + digits + b"\n" for winner, digits in rows])
 
 
-def label_header(model: Model, label: str) -> Sequence[tuple[bytes, bytes]]:
+def label_header(model: Described, label: str) -> Sequence[tuple[bytes, bytes]]:
     """Return the header that says which version a label stood for; none where no label was asked for."""
     described = {"name": model.manifest.name, "version": model.manifest.version, "label": label}
     return ((b"x-model", orjson.dumps(described)),) if label else ()
@@ -91,7 +93,7 @@ class Scoring:
         """Return none: most platforms know one model only."""
         return []
 
-    def codec(self, model: Model, limits: Limits, label: str = "") -> Codec:
+    def codec(self, model: Described, limits: Limits, label: str = "") -> Codec:
         """Return the codec of one model."""
         return ScoringCodec(model, limits, label)
 

@@ -13,9 +13,18 @@ from batchproof.service.features import examples as samples
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.encoder import Encoder, Problem
 from batchproof.service.inference.catalogue.registry import absent
-from batchproof.service.inference.model import Model
+from batchproof.service.inference.model import Described, Model
 from batchproof.service.protocols.compression import header
-from batchproof.service.protocols.interface import JSON, Answer, Call, Codec, Decoded, Limits, ServerInfo
+from batchproof.service.protocols.interface import (
+    JSON,
+    Answer,
+    Call,
+    Codec,
+    Decoded,
+    HeavyRequestError,
+    Limits,
+    ServerInfo,
+)
 from batchproof.service.protocols.json_text.fast_rows import FastRows
 from batchproof.service.protocols.json_text.json_body import (
     _details,
@@ -62,7 +71,7 @@ class Native:
         """Return the path of one label."""
         return [f"/models/{model.manifest.name}/labels/{label}/predict"]
 
-    def codec(self, model: Model, limits: Limits, label: str = "") -> Codec:
+    def codec(self, model: Described, limits: Limits, label: str = "") -> Codec:
         """Return the codec of one model."""
         return NativeCodec(model, limits, label)
 
@@ -89,7 +98,9 @@ class Native:
 class NativeCodec:
     """One model's native requests and answers."""
 
-    def __init__(self, model: Model, limits: Limits, label: str = "") -> None:
+    note_type = ResponsePlan | None
+
+    def __init__(self, model: Described, limits: Limits, label: str = "") -> None:
         """Prebuild decoders and the constant parts of an answer."""
         self._encoder: Encoder = model.encoder
         self._limits = limits
@@ -109,7 +120,7 @@ class NativeCodec:
         decoded = self.decode_good(call)
         if decoded is None:
             check_type(call)
-            return self._precise(call.body)
+            return self._precise(call)
         return decoded
 
     def decode_good(self, call: Call) -> Decoded | None:
@@ -129,8 +140,14 @@ class NativeCodec:
         parts = (b'{"predictions":[', text, self._middle, call.request_id.encode(), b'"}')
         return Answer(200, (JSON,), b"".join(parts))
 
-    def _precise(self, body: bytes) -> Decoded:
+    @staticmethod
+    def needs_inputs(decoded: Decoded) -> bool:
+        """Return whether an answer says something of the rows' values."""
+        return decoded.note is not None and (decoded.note.asked.detail or decoded.note.asked.explain)
+
+    def _precise(self, call: Call) -> Decoded:
         """Read what the fast reader did not take: a fault, the unusual."""
+        body = call.body
         check_size(body, self._limits.max_rows, len(self._encoder.names))
         content = parse(body)
         rows, columns, on_error = fields(content, self._encoder.signature)
@@ -141,6 +158,8 @@ class NativeCodec:
         encoded = self._encoder.encode_rows(rows, columns, None if on_error == "row" else self._limits.error_limit)
         if encoded.errors and (on_error != "row" or any(problem.row is None for problem in encoded.errors)):
             raise invalid_rows(encoded)
+        if call.is_on_loop and self._extras.is_heavy(asked, len(encoded.kept)):
+            raise HeavyRequestError
         arrays, run_rows = self._extras.expand(asked, encoded.arrays, len(encoded.kept), self._limits.max_rows)
         if not encoded.errors and asked == Options():
             return Decoded(arrays, run_rows)

@@ -12,10 +12,10 @@ import orjson
 
 from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.errors import ServiceError
-from batchproof.service.inference.model import Model
+from batchproof.service.inference.model import Described, Model
 from batchproof.service.protocols.interface import JSON, Answer, Call, Codec, Decoded, Limits, ServerInfo
 from batchproof.service.protocols.oip.metadata import page
-from batchproof.service.protocols.oip.request import RequestReader
+from batchproof.service.protocols.oip.request import RequestReader, Wanted
 from batchproof.service.protocols.oip.response import ResponseWriter
 
 # What the protocol answers with 400, the native routes with a status of their own.
@@ -38,7 +38,7 @@ class OpenInference:
         """Return none: the protocol knows versions only."""
         return []
 
-    def codec(self, model: Model, limits: Limits, label: str = "") -> Codec:
+    def codec(self, model: Described, limits: Limits, label: str = "") -> Codec:
         """Return the codec of one model."""
         return OpenInferenceCodec(model.manifest, limits)
 
@@ -59,6 +59,8 @@ class OpenInference:
 
 class OpenInferenceCodec:
     """One model's infer requests and answers."""
+
+    note_type = Wanted
 
     def __init__(self, manifest: Manifest, limits: Limits) -> None:
         """Prebuild the reader and the writer."""

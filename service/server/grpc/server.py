@@ -9,41 +9,41 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError
 
 import batchproof
+from batchproof.service import errors
 from batchproof.service.errors import ServiceError
-from batchproof.service.inference import async_run
 from batchproof.service.inference.model import Model
-from batchproof.service.protocols.head import ID_HEADER, RequestHead
+from batchproof.service.protocols.head import ID_HEADER, SHORT_BODY_BYTES, RequestHead
 from batchproof.service.protocols.oip.metadata import inputs_of, model_of, outputs_of
 from batchproof.service.runtime.logs import event
 from batchproof.service.runtime.metrics import ModelKey
+from batchproof.service.server.grpc.codec import parsed
 from batchproof.service.server.grpc.health import HEALTH_SERVICE, HealthService
+from batchproof.service.server.grpc.inference import ROUTE, InferService
 from batchproof.service.server.grpc.messages import SERVICE, classes
 from batchproof.service.server.grpc.peers import RpcSenders, credentials, needs_certificate
 from batchproof.service.server.grpc.repository import RepositoryService
-from batchproof.service.server.grpc.tensors import Tensors
 from batchproof.service.server.serving.app import App
-from batchproof.service.server.serving.deployment import Deployment
 from batchproof.service.server.serving.gate import Gate, RpcMethod
+from batchproof.service.server.serving.in_flight import Share
 
 STATUS = {
     401: grpc.StatusCode.UNAUTHENTICATED,
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
+    413: grpc.StatusCode.RESOURCE_EXHAUSTED,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     500: grpc.StatusCode.INTERNAL,
     501: grpc.StatusCode.UNIMPLEMENTED,
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
-ROUTE = "grpc"  # in metrics and in the log
 ID = ID_HEADER.decode()
+INFER = "ModelInfer"  # its messages may be large, and go to its service as bytes
 
 
 class RpcServer:
@@ -57,7 +57,7 @@ class RpcServer:
         self._knows_certificates = app.tls is not None and needs_certificate(settings)
         self._senders = RpcSenders(settings, has_certificates=self._knows_certificates)
         self._messages = classes()
-        self._tensors: WeakKeyDictionary[Deployment, Tensors] = WeakKeyDictionary()
+        self._inference = InferService(app, self._messages, self._model)
         self._repository = RepositoryService(app, self._messages)
         self._health = HealthService(app, self._messages["CheckResponse"])
         self._handlers = {
@@ -66,7 +66,7 @@ class RpcServer:
             "ModelReady": self._model_ready,
             "ServerMetadata": self._server_metadata,
             "ModelMetadata": self._model_metadata,
-            "ModelInfer": self._infer,
+            INFER: self._inference.infer,
             "RepositoryIndex": self._repository.index,
             "RepositoryModelLoad": self._repository.load,
             "RepositoryModelUnload": self._repository.unload,
@@ -74,7 +74,7 @@ class RpcServer:
         }
         self._server = grpc.aio.server(
             options=[
-                ("grpc.max_receive_message_length", settings.max_body_bytes),
+                ("grpc.max_receive_message_length", app.shared.limits.max_body_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", int(settings.workers > 1)),
             ]
@@ -140,14 +140,17 @@ class RpcServer:
         return service == SERVICE and name in self._handlers
 
     def _serializer(self, name: str) -> Any:
+        if name == INFER:  # answered with bytes
+            return bytes
         return self._messages[f"{name}Response"].SerializeToString
 
     def _parsed(self, name: str, request: bytes) -> Any:
-        """Return a call's message, which grpc would refuse as a failure of the server; raises ServiceError (400)."""
-        try:
-            return self._messages[f"{name}Request"].FromString(request)
-        except DecodeError as error:
-            raise ServiceError(400, "invalid_request", f"The message is not a {name}Request, or is cut off.") from error
+        """Return a call's message, or its bytes where it holds rows; raises ServiceError (400, 413)."""
+        if name == INFER:
+            return request
+        if len(request) > SHORT_BODY_BYTES:
+            raise errors.body_too_large(SHORT_BODY_BYTES)
+        return parsed(self._messages, name, request)
 
     async def _watch(self, request: bytes, context: Any) -> AsyncIterator[Any]:
         try:
@@ -163,10 +166,14 @@ class RpcServer:
         head.sender = self._senders.of(context)
         context.set_trailing_metadata(((ID, head.request_id),))
         try:
-            message = self._parsed(name, request)
-            answered = await self._handlers[name](head, message, context)
+            with Share(self._app.shared.in_flight) as share:
+                share.take(len(request))
+                answered = await self._handlers[name](head, self._parsed(name, request), context)
         except ServiceError as error:
             await self._abort(head, name, error, started_s, context)
+        except Exception as error:  # noqa: BLE001 - logged and counted, and its caller gets an answer
+            refusal = self._app.unforeseen("a gRPC call", error, head.request_id)
+            await self._abort(head, name, refusal, started_s, context)
         self._log(head, name, 200, started_s)
         return answered
 
@@ -211,41 +218,6 @@ class RpcServer:
             inputs=inputs_of(manifest),
             outputs=outputs_of(manifest),
         )
-
-    async def _infer(self, head: RequestHead, request: Any, context: Any) -> Any:
-        started_s = time.perf_counter()
-        model = self._model(head, request.model_name, request.model_version)
-        deployment = self._app.deployments[ModelKey(model.manifest.name, model.manifest.version)]
-        tally = deployment.meter.tally(ROUTE)
-        journal = deployment.journal
-        if journal is not None and not journal.is_chosen():
-            journal = None
-        try:
-            if journal is not None:
-                journal.check_room()
-            tensors = self._tensors_of(deployment)
-            arrays, rows, wanted = tensors.read(request)
-            tally.decode_s += time.perf_counter() - started_s
-            if head.grant is not None:
-                head.grant.charge(rows)
-            timeout_s = min(context.time_remaining() or self._app.settings.timeout_s, self._app.settings.timeout_s)
-            outputs = await async_run.run(deployment.batcher, arrays, rows, timeout_s)
-            if journal is not None and rows:
-                await journal.kept(head, ROUTE, arrays, rows, outputs)
-        except ServiceError as error:
-            tally.refused(error.code)
-            raise
-        encoding_s = time.perf_counter()
-        answer = tensors.write(request, wanted, outputs)
-        tally.answered(rows, encoding_s, started_s)
-        return answer
-
-    def _tensors_of(self, deployment: Deployment) -> Tensors:
-        tensors = self._tensors.get(deployment)
-        if tensors is None:
-            tensors = Tensors(deployment.model.manifest, self._messages, self._app.settings.max_rows)
-            self._tensors[deployment] = tensors
-        return tensors
 
     def _model(self, head: RequestHead, name: str, version: str) -> Model:
         """Return the model that a message names, where the gate lets the caller use it; raises ServiceError."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,6 +37,17 @@ CONTENTS = {  # datatype -> the field of InferTensorContents that holds it; FP16
 NOT_SERVED = ("shared_memory_region", "classification")
 
 
+QUICK = ("FP32", "FP64")  # datatypes whose elements numpy reads at once
+
+
+class Asked(NamedTuple):
+    """What the answer must hold: the request's id, whether outputs are raw bytes, and their names."""
+
+    id: str
+    is_raw: bool
+    outputs: Sequence[str]
+
+
 class Tensors:
     """One model's infer messages."""
 
@@ -49,8 +60,8 @@ class Tensors:
         self._outputs = output_names(manifest)
         self._label_datatype, self._labels = labels_of(manifest.signature.classes or ())
 
-    def read(self, request: Any) -> tuple[Arrays, int, Sequence[str]]:
-        """Return the arrays, how many rows they hold, and which outputs are wanted; raises 400."""
+    def read(self, request: Any) -> tuple[Arrays, int, Asked]:
+        """Return the arrays, how many rows they hold, and what was asked for; raises 400."""
         raw = request.raw_input_contents
         if raw and len(raw) != len(request.inputs):
             raise refuse(f"{len(raw)} raw_input_contents for {len(request.inputs)} inputs: there must be one for each")
@@ -61,18 +72,19 @@ class Tensors:
         arrays, rows = self._inputs.arrays(given, missing_text_of(_parameters(request)))
         if rows > self._max_rows:
             raise refuse(f"the request has {rows} rows; at most {self._max_rows} are accepted")
-        return arrays, rows, [self._wanted(output) for output in request.outputs] or self._outputs
+        wanted = [self._wanted(output) for output in request.outputs] or self._outputs
+        return arrays, rows, Asked(request.id, bool(raw), wanted)
 
-    def write(self, request: Any, wanted: Sequence[str], outputs: Mapping[str, np.ndarray]) -> Any:
+    def write(self, asked: Asked, outputs: Mapping[str, np.ndarray]) -> Any:
         """Return the answer: raw where the request was raw, typed contents otherwise."""
         manifest = self._manifest
         answer = self._messages["ModelInferResponse"](
-            model_name=manifest.name, model_version=str(manifest.version), id=request.id
+            model_name=manifest.name, model_version=str(manifest.version), id=asked.id
         )
-        for name in wanted:
+        for name in asked.outputs:
             datatype, elements, shape = self._output(name, outputs)
             output = answer.outputs.add(name=name, datatype=datatype, shape=shape)
-            if request.raw_input_contents:
+            if asked.is_raw:
                 answer.raw_output_contents.append(to_binary(elements))
             else:
                 getattr(output.contents, CONTENTS[datatype]).extend(_listed(elements))
@@ -95,6 +107,11 @@ class Tensors:
             return "BYTES", [str(self._labels[winner]) for winner in winners.tolist()], shape
         dtype = np.bool_ if self._label_datatype == "BOOL" else np.int64
         return self._label_datatype, np.array(self._labels, dtype)[winners], shape
+
+
+def is_quick(request: Any) -> bool:
+    """Return whether a message is read in little time for each of its bytes: floating-point numbers as raw bytes."""
+    return bool(request.raw_input_contents) and all(described.datatype in QUICK for described in request.inputs)
 
 
 def _tensor(described: Any, raw: bytes | None) -> Tensor:

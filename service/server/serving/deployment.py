@@ -17,12 +17,13 @@ from batchproof.service import errors
 from batchproof.service.configuration.settings import Settings
 from batchproof.service.errors import EngineError
 from batchproof.service.inference.batcher import Batcher
-from batchproof.service.inference.model import Model
+from batchproof.service.inference.model import Description, Model
 from batchproof.service.invariance.audit import Audit, Watch
 from batchproof.service.journal.writing.keeping import ModelJournal
 from batchproof.service.runtime.change_counts import ShadowCounts
 from batchproof.service.runtime.logs import event
 from batchproof.service.runtime.metrics import ModelKey
+from batchproof.service.server.serving.codecs.remote_codec import RemoteCodec
 from batchproof.service.server.serving.endpoint import PredictEndpoint
 from batchproof.service.server.serving.shadow import Shadow
 from batchproof.service.server.serving.shared import ModelMeter, Shared
@@ -180,11 +181,13 @@ def _face(model: Model, parts: _Parts, label: str = "") -> Face:
 
 def _endpoints(model: Model, parts: _Parts, label: str) -> dict[str, PredictEndpoint]:
     key, shared = ModelKey(model.manifest.name, model.manifest.version), parts.shared
+    description = Description.of(model)
+    codecs = {protocol: protocol.codec(model, shared.limits, label) for protocol in shared.protocols}
     return {
         protocol.name: PredictEndpoint(
             key,
             protocol,
-            protocol.codec(model, shared.limits, label),
+            codec,
             parts.batcher,
             parts.meter.tally(protocol.name),
             shared.settings.timeout_s,
@@ -192,8 +195,15 @@ def _endpoints(model: Model, parts: _Parts, label: str) -> dict[str, PredictEndp
             journal=parts.journal,
             drift=shared.drift.of(model.manifest, model.bundle.reference),
             executor=shared.reading_executor,
+            remote=RemoteCodec(
+                shared.codec_processes,
+                codec,
+                partial(protocol.codec, description, shared.limits, label),
+                model.manifest.signature,
+                protocol.name,
+            ),
         )
-        for protocol in shared.protocols
+        for protocol, codec in codecs.items()
     }
 
 

@@ -3,7 +3,7 @@
 A `PredictEndpoint` is an entry of the table of routes: one model in one protocol. `handle` gets a whole request and
 calls `reply` exactly once, at once or when the rows have run, unless the request that it returned is cancelled. Nothing
 here awaits, so a small request costs no task, no future and no middleware of its own. A large one is read, and its answer
-is written, in a thread: the event loop has other callers.
+is written, in another process, or in a thread where that takes a few milliseconds: the event loop has other callers.
 """
 
 import asyncio
@@ -22,13 +22,14 @@ from batchproof.service.inference.admission import Ticket
 from batchproof.service.inference.batcher import Batcher
 from batchproof.service.journal.writing.keeping import ModelJournal
 from batchproof.service.protocols.head import TIMEOUT_HEADER, RequestHead
-from batchproof.service.protocols.interface import Answer, Call, Codec, Decoded, WireProtocol
+from batchproof.service.protocols.interface import Answer, Call, Codec, Decoded, HeavyRequestError, WireProtocol
 from batchproof.service.runtime.logs import event, unforeseen
 from batchproof.service.runtime.metrics import ModelKey, Tally
+from batchproof.service.server.serving.codecs.large_requests import GOOD_BYTES, LargeCodec, LargeRequest
+from batchproof.service.server.serving.codecs.remote_codec import RemoteCodec
 
 # What the event loop reads and writes itself. Whatever is in so many bytes, refusing it takes a few milliseconds.
 SMALL_BYTES = 8192
-GOOD_BYTES = 1 << 16  # of a body that holds good rows in the usual form, which are read ten times as fast
 SMALL_ROWS = 2048
 
 Reply: TypeAlias = Callable[[Answer], None]
@@ -44,17 +45,6 @@ class Work(NamedTuple):
     journal: ModelJournal | None  # which keeps the answer
 
 
-class LargeRequest:
-    """A request that a thread reads: in place of its ticket until it has one."""
-
-    __slots__ = ("is_cancelled", "ticket")
-
-    def __init__(self) -> None:
-        """Begin without a ticket."""
-        self.ticket: Ticket | None = None
-        self.is_cancelled = False
-
-
 class PredictEndpoint:
     """One model in one protocol."""
 
@@ -66,6 +56,7 @@ class PredictEndpoint:
         "_executor",
         "_is_logged",
         "_journal",
+        "_large",
         "_rows_a_byte",
         "_tally",
         "_timeout_s",
@@ -86,11 +77,12 @@ class PredictEndpoint:
         journal: ModelJournal | None = None,
         drift: ModelDrift | None = None,
         executor: Executor | None = None,
+        remote: RemoteCodec | None = None,
     ) -> None:
         """Join the parts; `timeout_s` is the deadline of requests that name none, and the most that one may name.
 
         With `is_logged` every request gets a line in the log, a `journal` keeps every answer, and `drift` counts rows.
-        Threads of `executor` serve large requests, by default those of the event loop.
+        Threads of `executor` serve large requests, by default those of the event loop, and give the largest ones to `remote`.
         """
         self.key = key
         self.protocol = protocol
@@ -100,6 +92,7 @@ class PredictEndpoint:
         self._codec = codec
         self._decode_good: Callable[[Call], Decoded | None] = getattr(codec, "decode_good", lambda _: None)
         self._executor = executor
+        self._large = LargeCodec(codec, remote)
         self._batcher = batcher
         self._tally = tally
         self._timeout_s = timeout_s
@@ -113,7 +106,8 @@ class PredictEndpoint:
 
     def handle(self, body: bytes, head: RequestHead, reply: Reply) -> Ticket | LargeRequest | None:
         """Decode, admit and later answer; None where the request was refused at once."""
-        work = Work(Call(body, head.headers, head.request_id), head, reply, time.perf_counter(), self._chosen_journal())
+        call = Call(body, head.headers, head.request_id, True)
+        work = Work(call, head, reply, time.perf_counter(), self._chosen_journal())
         try:
             if work.journal is not None:
                 work.journal.check_room()
@@ -129,6 +123,8 @@ class PredictEndpoint:
         except ServiceError as error:
             reply(self._refused(error, head, work.started_s))
             return None
+        except HeavyRequestError:
+            return self._decode_apart(work, timeout_s, is_heavy=True)
 
     def refuse(self, error: ServiceError, head: RequestHead) -> Answer:
         """Return the refusal of a request that is not read to its end."""
@@ -195,10 +191,11 @@ class PredictEndpoint:
         if journal is not None and rows:
             journal.keep(head, self.protocol.name, decoded.arrays, rows, outputs, decoded.places)
 
-    def _decode_apart(self, work: Work, timeout_s: float) -> LargeRequest:
-        """Read the body in a thread and go on from there on the loop."""
+    def _decode_apart(self, work: Work, timeout_s: float, *, is_heavy: bool = False) -> LargeRequest:
+        """Read the body in a thread or in another process, and go on from there on the loop."""
         request = LargeRequest()
-        reading = asyncio.get_running_loop().run_in_executor(self._executor, self._codec.decode, work.call)
+        read = partial(self._large.read, work.call._replace(is_on_loop=False), request, is_heavy=is_heavy)
+        reading = asyncio.get_running_loop().run_in_executor(self._executor, read)
 
         def submit(done: "asyncio.Future[Decoded]") -> None:
             if request.is_cancelled or done.cancelled():
@@ -214,9 +211,9 @@ class PredictEndpoint:
         return request
 
     def _encode_apart(self, work: Work, decoded: Decoded, outputs: Outputs, ticket: Ticket) -> None:
-        """Write the answer in a thread and send it from the loop, unless its caller has left by then."""
+        """Write the answer in a thread or in another process, and send it from the loop, unless its caller has left."""
         encoding_s = time.perf_counter()
-        encode = partial(self._codec.encode, work.call, decoded, outputs)
+        encode = partial(self._large.write, work.call, decoded, outputs, ticket)
         writing = asyncio.get_running_loop().run_in_executor(self._executor, encode)
 
         def send(done: "asyncio.Future[Answer]") -> None:
@@ -229,7 +226,7 @@ class PredictEndpoint:
         writing.add_done_callback(send)
 
     def _result(self, done: "asyncio.Future[Any]", work: Work) -> Any:
-        """Return what a thread made, None after an error that nothing foresees was answered; raises ServiceError."""
+        """Return what was made apart, None after an error that nothing foresees was answered; raises ServiceError."""
         error = done.exception()
         if error is None or isinstance(error, ServiceError):
             return done.result()

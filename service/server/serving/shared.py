@@ -13,7 +13,9 @@ from batchproof.service.invariance.violations import Records
 from batchproof.service.protocols.interface import Limits, WireProtocol
 from batchproof.service.runtime.change_counts import ShadowCounts
 from batchproof.service.runtime.metrics import Flow, ModelCounts, ModelKey, Tally
+from batchproof.service.runtime.processes.process_pool import ProcessPool
 from batchproof.service.server.serving import shadow
+from batchproof.service.server.serving.codecs.remote_codec import MODULE
 from batchproof.service.server.serving.in_flight import InFlight, limit_of
 from batchproof.service.tables.sandbox.remote import RemoteReader
 from batchproof.service.tables.streaming.slots import TableSlots
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from batchproof.service.journal.writing.opening import ProcessJournal
 
 READING_THREADS = 2  # that read the bodies of large requests and write their answers
+LEAST_CODEC_BYTES = 1 << 30  # of memory for reading one body or writing one answer
+OBJECT_BYTES = 32  # of memory for each byte of JSON, where it is all small objects
 
 
 class Shared:
@@ -50,6 +54,8 @@ class Shared:
         self.shadow_executor = shadow.executor()
         self.table_slots = TableSlots(settings.table_requests)
         self.table_reader = RemoteReader(settings.table_memory_bytes)
+        memory_bytes = LEAST_CODEC_BYTES + OBJECT_BYTES * body_bytes
+        self.codec_processes = ProcessPool(MODULE, memory_bytes)
         self.records = Records(Path(settings.audit_folder) if settings.audit_folder else None)
 
     def close(self) -> None:
@@ -59,6 +65,7 @@ class Shared:
         self.table_executor.shutdown(wait=True, cancel_futures=True)
         self.shadow_executor.shutdown(wait=True, cancel_futures=True)
         self.table_reader.close()
+        self.codec_processes.close()
         self.drift.close()
         if self.journal is not None:
             self.journal.close(self.settings.drain_s)

@@ -5,7 +5,8 @@ import asyncio
 from batchproof.service.errors import ServiceError
 from batchproof.service.inference.admission import Ticket
 from batchproof.service.protocols.head import RequestHead
-from batchproof.service.server.serving.endpoint import LargeRequest, PredictEndpoint
+from batchproof.service.server.serving.codecs.large_requests import LargeRequest
+from batchproof.service.server.serving.endpoint import PredictEndpoint
 
 
 class PendingRequest:

@@ -35,11 +35,11 @@ def tensors(tmp_path_factory: pytest.TempPathFactory) -> Tensors:
 
 def follow(tensors: Tensors, request: Any) -> None:
     try:
-        _, rows, wanted = tensors.read(request)
+        _, rows, asked = tensors.read(request)
     except ServiceError as error:
         refused = error.status
     else:
-        assert wanted
+        assert asked.outputs
         assert rows >= 0
         refused = 400
     assert refused in (400, 501)
