@@ -6,9 +6,9 @@ The names below load what they need on first use; `import batchproof` itself loa
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from batchproof.local_model import load_model
     from batchproof.scorer import Scorer
     from batchproof.service.client import AsyncClient, Client, RefusedError
-    from batchproof.service.local_model import load_model
     from batchproof.training.estimators.estimator import BatchNormMLPClassifier, BatchNormMLPRegressor
 
 __version__ = "0.1.0"
@@ -29,7 +29,7 @@ _HOMES = {
     "Client": ("batchproof.service.client", ("client",)),
     "RefusedError": ("batchproof.service.client", ("client",)),
     "Scorer": ("batchproof.scorer", ("cpu", "tables")),
-    "load_model": ("batchproof.service.local_model", ("cpu",)),
+    "load_model": ("batchproof.local_model", ("cpu",)),
     "BatchNormMLPClassifier": ("batchproof.training.estimators.estimator", ("cpu", "training")),
     "BatchNormMLPRegressor": ("batchproof.training.estimators.estimator", ("cpu", "training")),
 }

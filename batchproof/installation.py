@@ -10,6 +10,7 @@ EXTRAS = {
     "gpu": ("onnxruntime-gpu>=1.23",),
     "grpc": ("grpcio>=1.70", "protobuf>=5.29"),
     "jwt": ("pyjwt[crypto]>=2.10",),
+    "mlflow": ("mlflow-skinny>=3.4",),
     "signing": ("cryptography>=45",),
     "tables": ("pyarrow>=18",),
     "tensorboard": ("tensorboard>=2.18",),

@@ -22,8 +22,9 @@ from batchproof.installation import EXTRAS
 from batchproof.service.bundle import reader
 from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.bundle.signature import Feature
+from batchproof.service.configuration.address import root_of
 from batchproof.service.features import examples
-from batchproof.service.inference.catalogue import repository
+from batchproof.service.inference.catalogue import repository, roots
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +54,7 @@ def log_model(
     import mlflow
     from mlflow.models import Model
 
-    folder = repository.newest(Path(path))
+    folder = roots.newest(root_of(path))
     with repository.naming(folder):
         manifest = reader.read(folder).manifest
     is_new = mlflow.active_run() is None
@@ -81,7 +82,7 @@ def save_model(path: str | PathLike[str], bundle: str | PathLike[str], mlflow_mo
     from mlflow import pyfunc
     from mlflow.models import Model
 
-    folder = repository.newest(Path(bundle))
+    folder = roots.newest(root_of(bundle))
     with repository.naming(folder):
         sound = reader.read(folder)
     manifest = sound.manifest
@@ -124,7 +125,7 @@ class Predictor:
 
     def __init__(self, folder: Path) -> None:
         """Load and check the bundle; raises BundleError or EngineError."""
-        from batchproof.service.local_model import load_model
+        from batchproof.local_model import load_model
 
         self.model = load_model(folder)
 

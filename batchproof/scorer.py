@@ -24,10 +24,11 @@ import pyarrow as pa
 from batchproof.service.bundle import reader
 from batchproof.service.bundle.files.safe_folder import opened
 from batchproof.service.bundle.reader import Bundle
+from batchproof.service.configuration.address import root_of
 from batchproof.service.configuration.settings import Settings
 from batchproof.service.features.encoder import Encoder
 from batchproof.service.inference import model as loading
-from batchproof.service.inference.catalogue import repository
+from batchproof.service.inference.catalogue import repository, roots
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
 from batchproof.service.invariance.check import for_bundles
@@ -89,7 +90,7 @@ class Scorer:
         columns), device, threads and invariance as `batchproof predict` has them. Raises BundleError.
         """
         self.options = Options(**options)
-        folder = repository.newest(Path(path))
+        folder = roots.newest(root_of(path))
         with repository.naming(folder):
             self._bundle = reader.read(folder)
             self._files = _files_of(self._bundle)  # taken along where the scorer is pickled

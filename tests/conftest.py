@@ -34,7 +34,7 @@ SLOW = (
     "service/tables/readers/test_json_lines_columns.py",
     "service/tables/streaming/",
     "service/tables/test_fuzz.py",
-    "service/test_local_model.py",
+    "test_local_model.py",
     "test_wheel.py",
     "training/estimators/",
     "training/evaluation/test_cross_validation.py",

@@ -37,7 +37,7 @@ class Live:
 
 
 @contextmanager
-def live(models: Path, *flags: str, environment: Mapping[str, str] | None = None) -> Iterator[Live]:
+def live(models: Path | str, *flags: str, environment: Mapping[str, str] | None = None) -> Iterator[Live]:
     """Serve `models` until the block ends; then the server must stop on SIGTERM with exit code 0."""
     command = [sys.executable, "-m", "batchproof.service", "serve", "--models", str(models), "--port", "0", *flags]
     with start(command, environment or {}) as found:

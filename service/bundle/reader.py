@@ -64,7 +64,8 @@ def read(folder: Path, limits: Limits | None = None, trust: TrustPolicy | None =
         manifest = parse_manifest(raw)
         if signed:
             signed.check_entries({name: entry.sha256 for name, entry in manifest.files.items()})
-        _check_file_set(manifest, files.names() - {SIGNATURE_FILE})
+        check_listed(manifest)
+        _check_present(manifest, files.names() - {SIGNATURE_FILE})
         model = _checked(files, manifest, "model.onnx", limits.model_bytes)
         golden_raw = _checked(files, manifest, "golden.json", limits.json_bytes)
         statistics_raw = _statistics(files, manifest, limits.json_bytes)
@@ -125,7 +126,8 @@ def _first_problem(error: ValidationError) -> str:
     return f"{' '.join(field.split())[:200]}: {problem['msg'][:200]}"
 
 
-def _check_file_set(manifest: Manifest, present: set[str]) -> None:
+def check_listed(manifest: Manifest) -> None:
+    """Raise BundleError unless bundle.json lists the files of a bundle, and no others."""
     listed = set(manifest.files)
     allowed = REQUIRED | OPTIONAL | (OPTIONAL_SINCE_2 if manifest.format_version > 1 else frozenset())
     for name in sorted(listed - allowed):
@@ -135,6 +137,10 @@ def _check_file_set(manifest: Manifest, present: set[str]) -> None:
         )
     for name in sorted(REQUIRED - listed):
         raise BundleError(f"bundle.json does not list {name}")
+
+
+def _check_present(manifest: Manifest, present: set[str]) -> None:
+    listed = set(manifest.files)
     for name in sorted(listed - present):
         raise BundleError(f"{name} is missing: bundle.json lists it")
     for name in sorted(present - listed - {"bundle.json"}):

@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from batchproof.service.bundle import reader as bundle
+from batchproof.service.cli.parts.parser import root
 from batchproof.service.cli.predict import block_rows
 from batchproof.service.configuration.settings import RUN_ROWS
 from batchproof.service.drift.counts import Layout, WindowCounts, count
 from batchproof.service.drift.report import MIN_ROWS, WindowReport, assess
 from batchproof.service.errors import USAGE, BundleError, EngineError, ServiceError, behind, ended
 from batchproof.service.inference import model
-from batchproof.service.inference.catalogue import repository as models_folder
+from batchproof.service.inference.catalogue import roots
+from batchproof.service.inference.catalogue.repository import naming
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
 from batchproof.service.tables.offline.score import ERROR_LIMIT, opened_blocks
@@ -46,7 +48,7 @@ def add(commands: Any) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", type=Path, metavar="BUNDLE", help="models/NAME or models/NAME/VERSION")
+    parser.add_argument("model", type=root, metavar="BUNDLE", help="models/NAME, models/NAME/VERSION, or an address")
     parser.add_argument("input", metavar="FILE",
                         help="a table, a folder of Parquet files, or - for standard input")  # fmt: skip
     parser.add_argument("--on-error", choices=("stop", "row"), default="stop",
@@ -76,8 +78,8 @@ def run(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace, source: Path) -> int:
     if options.threads < 0:
         raise UnansweredError("--threads takes a number from 0 up")
-    folder = models_folder.newest(options.model)
-    with models_folder.naming(folder):
+    folder = roots.newest(options.model)
+    with naming(folder):
         read = bundle.read(folder)
         if read.reference is None:
             raise BundleError("it has no statistics of its training rows (reference.json): train the model again")

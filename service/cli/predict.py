@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from batchproof.service.bundle import reader as bundle
+from batchproof.service.cli.parts.parser import root
 from batchproof.service.configuration.settings import RUN_ROWS
 from batchproof.service.errors import USAGE, BundleError, EngineError, ServiceError, behind, ended
 from batchproof.service.inference import model
-from batchproof.service.inference.catalogue import repository as models_folder
+from batchproof.service.inference.catalogue import roots
+from batchproof.service.inference.catalogue.repository import naming
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
 from batchproof.service.invariance.check import for_bundles
@@ -43,7 +45,9 @@ def add(commands: Any) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", type=Path, help="models/NAME or models/NAME/VERSION")
+    parser.add_argument(
+        "model", type=root, help="models/NAME, models/NAME/VERSION, or an address such as s3://bucket/models/NAME"
+    )
     parser.add_argument("inputs", nargs="+", metavar="INPUT",
                         help="files, folders of Parquet files, globs in quotes, or - for standard input")  # fmt: skip
     parser.add_argument("output", metavar="OUTPUT", help="a file; a folder for several inputs")
@@ -121,9 +125,9 @@ def _open_tasks(options: argparse.Namespace) -> list[Task]:
 
 
 def _load(options: argparse.Namespace) -> Model:
-    folder = models_folder.newest(options.model)
+    folder = roots.newest(options.model)
     engine = EngineOptions(device=options.device, threads=options.threads)
-    with models_folder.naming(folder):
+    with naming(folder):
         return model.load(bundle.read(folder), engine, RUN_ROWS, for_bundles(options.invariance))
 
 

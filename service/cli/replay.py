@@ -30,6 +30,7 @@ from typing import Any
 
 from batchproof.installation import hint
 from batchproof.service.cli.parts import replay_text
+from batchproof.service.cli.parts.parser import root
 from batchproof.service.cli.parts.replay_models import Shelf
 from batchproof.service.configuration.settings import RUN_ROWS
 from batchproof.service.errors import USAGE, BundleError, JournalError, SettingError, reason
@@ -47,9 +48,9 @@ def add(commands: Any) -> None:
     parser.add_argument("journal", type=Path, metavar="JOURNAL", help="the folder of the journal")
     parser.add_argument(
         "--models",
-        type=Path,
+        type=root,
         default=Path("models"),
-        help="the folder with the bundles that answered (default %(default)s)",
+        help="the folder or the address of the bundles that answered (default %(default)s)",
     )
     parser.add_argument("--id", metavar="ID", help="only the rows of one request, shown in full")
     parser.add_argument("--row", type=int, metavar="N", help="with --id, show this row of the request alone, from 0 on")

@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from batchproof.service.bundle import reader as bundle
+from batchproof.service.cli.parts.parser import root
 from batchproof.service.cli.parts.verify_table import table
+from batchproof.service.configuration.address import Address
 from batchproof.service.configuration.settings import RUN_ROWS
-from batchproof.service.errors import BundleError, EngineError, printable, reason
+from batchproof.service.errors import USAGE, BundleError, EngineError, printable, reason
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.inference import model
-from batchproof.service.inference.catalogue import repository as models_folder
+from batchproof.service.inference.catalogue import roots
+from batchproof.service.inference.catalogue.repository import naming
 from batchproof.service.inference.engine import Engine, EngineOptions
 from batchproof.service.inference.runner import Feeds, Runner
 from batchproof.service.inference.trial import TrialLimits
@@ -51,7 +54,11 @@ def add(commands: Any) -> None:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("path", type=Path, help="models/NAME, models/NAME/VERSION, or any FILE.onnx with a batch axis")
+    parser.add_argument(
+        "path",
+        type=root,
+        help="models/NAME, models/NAME/VERSION, an address of one, or any FILE.onnx with a batch axis",
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--threads", type=_count, default=1, help="engine threads of one run; 0: one for each core")
     parser.add_argument("--rows", type=_positive, default=0, help="compare at least this many probe rows")
@@ -82,6 +89,12 @@ def _configure_file(group: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command in a child process; returns the exit status."""
+    try:
+        if isinstance(arguments.path, Address):
+            arguments.path = roots.newest(arguments.path)
+    except BundleError as error:
+        print(f"batchproof verify: {printable(str(error))}", file=sys.stderr)
+        return USAGE
     bounds = Bounds(arguments.memory << 30, arguments.timeout + GRACE_S, is_strict=arguments.device == "cpu")
     return command(_run, arguments, bounds=bounds, name="batchproof verify", advice=ADVICE)
 
@@ -108,8 +121,8 @@ def _verify_bundle(arguments: argparse.Namespace, allowed: TimeBudget) -> int:
     for option in ("dim", "batch", "shape"):
         if getattr(arguments, option):
             raise ValueError(f"--{option} is for FILE.onnx: the only free axis of a bundle's inputs is the rows")
-    folder = models_folder.newest(arguments.path)
-    with models_folder.naming(folder):
+    folder = roots.newest(arguments.path)
+    with naming(folder):
         read = bundle.read(folder)
         limits = TrialLimits(arguments.memory << 30, arguments.timeout)
         loaded = model.load(read, _options(arguments), arguments.run_rows, limits=limits)

@@ -1,5 +1,6 @@
 """Settings in words: the values that one takes, its flag, and what is wrong with one."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -8,6 +9,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from batchproof.service.configuration.setting_sources import environment_name
+
+USER = re.compile(r"//[^/@'\"]*@")  # in an address: a password may follow
 
 
 def flag_name(name: str) -> str:
@@ -62,5 +65,8 @@ def sentence(
         "flag": flag_name(name),
     }.get(sources.get(name, ""), name)
     taken = bounds(name)
-    why = f": {str(fault['msg']).lower()}" if taken in ("text", "list") else ""  # elsewhere the bounds say it all
-    return f"{source} is {values[name]!r}, but {name} takes {taken}{why}."
+    if fault["type"] == "value_error":
+        why = f": {fault['ctx']['error']}"
+    else:
+        why = f": {str(fault['msg']).lower()}" if taken in ("text", "list") else ""  # elsewhere the bounds say it all
+    return f"{source} is {USER.sub('//', repr(values[name]))}, but {name} takes {taken}{why}."

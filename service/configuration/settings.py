@@ -11,9 +11,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    field_validator,
+)
 
 from batchproof.service.configuration import platforms, setting_sources
+from batchproof.service.configuration.address import Root, root_of
 from batchproof.service.configuration.setting_sources import FILE_NAME, read_environment, read_file
 from batchproof.service.configuration.setting_texts import bounds_of, sentence
 from batchproof.service.configuration.settings_bounds import BoundsSettings
@@ -33,7 +42,9 @@ class ServingSettings(BoundsSettings):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    models: Path = Field(Path("models"), description="folder of <name>/<version>/ bundles")
+    models: Annotated[Root, PlainValidator(root_of)] = Field(
+        Path("models"), description="folder of <name>/<version>/ bundles, or an address such as s3://bucket/models"
+    )
     versions: str = Field(
         "newest",
         pattern=r"^(newest(:[1-9][0-9]{0,3})?|all)$",

@@ -24,8 +24,8 @@ import tritonclient.http as triton_http
 from pyarrow import ipc, parquet
 from tritonclient.utils import InferenceServerException
 
+from batchproof.local_model import LocalModel, load_model
 from batchproof.service.client import Client, RefusedError
-from batchproof.service.local_model import LocalModel, load_model
 from batchproof.training.estimators.estimator import BatchNormMLPClassifier
 from tests.live import Live, free_port, live
 

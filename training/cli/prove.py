@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from batchproof.service.bundle import reader as bundle
 from batchproof.service.cli.parts.parser import Arguments
 from batchproof.service.errors import USAGE, BundleError, EngineError
-from batchproof.service.inference.catalogue import repository as models_folder
+from batchproof.service.inference.catalogue import roots
 from batchproof.training.cli.arguments import refuse
 from batchproof.training.export.exact.optimiser import check_optimised
 from batchproof.training.prove import ProofError, prove
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     path: Path = options.path
     try:
         if path.is_dir():
-            path = models_folder.newest(path) / "model.onnx"
+            path = roots.newest(path) / "model.onnx"
             model = bundled(path.parent)
         else:
             model = read_file(path)

@@ -5,7 +5,16 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from batchproof.service.configuration.address import AddressError, Root, root_of
 from batchproof.service.errors import USAGE, nearest
+
+
+def root(text: str) -> Root:
+    """Return the folder or the address of bundles that an argument names."""
+    try:
+        return root_of(text)
+    except AddressError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 class Arguments(argparse.ArgumentParser):

@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from batchproof.service.bundle import reader as bundles
+from batchproof.service.configuration.address import Root
 from batchproof.service.configuration.settings import RUN_ROWS
 from batchproof.service.errors import BundleError, EngineError
 from batchproof.service.inference import model as loading
-from batchproof.service.inference.catalogue.repository import BundleFolder, scan
+from batchproof.service.inference.catalogue.repository import BundleFolder
+from batchproof.service.inference.catalogue.roots import scan
+from batchproof.service.inference.catalogue.selection import Selection
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
 from batchproof.service.invariance.check import for_bundles
@@ -22,14 +24,14 @@ POLICIES: Mapping[str, Policy] = {"tiled": "tile", "reported": "report", "violat
 class Shelf:
     """The bundles of a folder, each loaded once, as they were served."""
 
-    folder: Path
+    folder: Root
     options: EngineOptions
     run_rows: int = RUN_ROWS
     found: Sequence[BundleFolder] = field(init=False)
 
     def __post_init__(self) -> None:
         """List the folder; raises BundleError where there is none."""
-        self.found, _ = scan(self.folder)
+        self.found, _ = scan(self.folder, Selection("all"))
 
     def answered(self, header: Mapping[str, Any]) -> Model | str:
         """Return the model that a segment's header names, run as it was then, or why it is not here."""

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from batchproof.service.configuration.address import Root
 from batchproof.service.errors import BundleError
 from batchproof.service.inference.catalogue.plan import Entry, Plan
 from batchproof.service.inference.catalogue.registry import check_pins
-from batchproof.service.inference.catalogue.repository import BundleFolder, Refusal, scan
+from batchproof.service.inference.catalogue.repository import BundleFolder, Refusal
+from batchproof.service.inference.catalogue.roots import scan
 from batchproof.service.inference.catalogue.selection import Selection
 from batchproof.service.inference.catalogue.shelf import Shelf
 
@@ -33,7 +35,7 @@ class _Draft:
 class Planner:
     """Plans for one models folder. Used by one thread."""
 
-    def __init__(self, root: Path, shelf: Shelf) -> None:
+    def __init__(self, root: Root, shelf: Shelf) -> None:
         """Look at `root` through `shelf`."""
         self._root = root
         self._shelf = shelf
@@ -50,7 +52,7 @@ class Planner:
         overwritten is no reason to fall back. Raises BundleError where the folder cannot be listed, holds no bundle at
         all, or has no folder for a pinned version.
         """
-        folders, refusals = scan(self._root)
+        folders, refusals = scan(self._root, wish.selection, self._shelf.trust)
         if served.entries and not folders:
             raise BundleError(f"{self._root} holds no bundle any more")
         unloaded = tuple((folder.name, folder.version) for folder in folders if folder.name in wish.unloaded)
@@ -68,7 +70,8 @@ class Planner:
             pins = {name: pin for name, pin in selection.pins.items() if name not in wish.unloaded}
             check_pins(self._root, replace(selection, pins=pins), folders, seen)
         if served.entries and not draft.entries and wish.only is None and not wish.unloaded:
-            raise BundleError(f"nothing in {self._root} can be served")
+            why = f": {draft.refusals[0].message}" if draft.refusals else ""
+            raise BundleError(f"nothing in {self._root} can be served{why}")
         shadows = {name: version for name, version in selection.shadows.items() if version in seen.get(name, {})}
         plan = Plan(
             served.generation + 1,

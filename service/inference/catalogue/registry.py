@@ -8,9 +8,11 @@ from typing import Any
 from batchproof.service.bundle import reader as bundle
 from batchproof.service.bundle.reader import Bundle
 from batchproof.service.bundle.signing.trust import TrustPolicy
+from batchproof.service.configuration.address import Root
 from batchproof.service.errors import BundleError, EngineError, ServiceError, nearest
 from batchproof.service.features.encoder import listed
-from batchproof.service.inference.catalogue.repository import BundleFolder, Refusal, scan
+from batchproof.service.inference.catalogue.repository import BundleFolder, Refusal
+from batchproof.service.inference.catalogue.roots import scan
 from batchproof.service.inference.catalogue.selection import Selection
 from batchproof.service.inference.model import Model
 
@@ -79,13 +81,14 @@ class Snapshot:
 
 
 def take_snapshot(
-    root: Path,
+    root: Root,
     selection: Selection | None = None,
     limits: bundle.Limits | None = None,
     trust: TrustPolicy | None = None,
 ) -> Snapshot:
     """Read, but do not load, the bundles that `load` would load; raises BundleError where `root` is no folder."""
-    folders, refusals = scan(root)
+    selection = selection or Selection()
+    folders, refusals = scan(root, selection, trust)
     bundles: dict[Path, Bundle] = {}
     faults: dict[Path, str] = {}
 
@@ -97,12 +100,12 @@ def take_snapshot(
             return None
         return read_bundle.manifest.version
 
-    (selection or Selection()).walk(folders, take)
+    selection.walk(folders, take)
     return Snapshot(folders, refusals, bundles, faults)
 
 
 def load(
-    root: Path,
+    root: Root,
     load_one: Callable[[Bundle], Model],
     selection: Selection | None = None,
     limits: bundle.Limits | None = None,
@@ -115,7 +118,8 @@ def load(
     listed. A pinned version is not replaced. A label whose version is not served has no route.
     Raises BundleError where `root` is no folder, and where it has no folder for a pinned version.
     """
-    selection, snapshot = selection or Selection(), snapshot or Snapshot(*scan(root))
+    selection = selection or Selection()
+    snapshot = snapshot or Snapshot(*scan(root, selection, trust))
     refusals = list(snapshot.refusals)
     models: dict[str, dict[int, Model]] = {}
 
@@ -140,7 +144,7 @@ def load(
 
 
 def check_pins(
-    root: Path, selection: Selection, folders: Sequence[BundleFolder], served: Mapping[str, Mapping[int, object]]
+    root: Root, selection: Selection, folders: Sequence[BundleFolder], served: Mapping[str, Mapping[int, object]]
 ) -> None:
     """Raise BundleError where there is no folder for a pinned version that is not served."""
     present = {(folder.name, folder.version) for folder in folders}
@@ -151,6 +155,8 @@ def check_pins(
 
 def read(folder: BundleFolder, limits: bundle.Limits | None = None, trust: TrustPolicy | None = None) -> Bundle:
     """Return the bundle in a folder; raises BundleError, also where it is not what its path says."""
+    if folder.fault:
+        raise BundleError(folder.fault)
     read_bundle = bundle.read(folder.folder, limits, trust)
     named = (read_bundle.manifest.name, read_bundle.manifest.version)
     if folder.version is not None and named != (folder.name, folder.version):

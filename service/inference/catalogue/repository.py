@@ -11,11 +11,12 @@ from batchproof.service.errors import BundleError, closest
 
 @dataclass(frozen=True)
 class BundleFolder:
-    """A folder that holds a bundle.json, and what its path says it is."""
+    """A folder that holds a bundle.json, and what its path or its address says it is."""
 
     name: str
     version: int | None  # None: a bundle folder given directly, whose path says nothing
     folder: Path
+    fault: str = ""  # why the bundle at an address is not in `folder`
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,18 @@ def _versions(model: Path) -> tuple[list[BundleFolder], list[Refusal]]:
     for name, folder in _folders(model):
         if not _holds_bundle(folder):
             continue
-        if name.isascii() and name.isdecimal() and not name.startswith("0") and len(name) <= 18:
-            folders.append(BundleFolder(model.name, int(name), folder))
+        version = version_of(name)
+        if version is not None:
+            folders.append(BundleFolder(model.name, version, folder))
         else:
             refusals.append(Refusal(model.name, None, f"{folder}: a version is a positive whole number such as 1"))
     return sorted(folders, key=lambda folder: -(folder.version or 0)), refusals
+
+
+def version_of(name: str) -> int | None:
+    """Return the version that a folder's name says, or None."""
+    is_version = name.isascii() and name.isdecimal() and not name.startswith("0") and len(name) <= 18
+    return int(name) if is_version else None
 
 
 def _holds_bundle(folder: Path) -> bool:
@@ -96,17 +104,6 @@ def _folders(parent: Path) -> list[tuple[str, Path]]:
     except OSError as error:
         raise BundleError(f"{parent} cannot be listed: {error.strerror}") from error
     return [(name, parent / name) for name in names]
-
-
-def newest(path: Path) -> Path:
-    """Return the bundle folder meant by `path`; raises BundleError if there is no bundle, or more than one model."""
-    folders, refusals = scan(path)
-    if not folders:
-        raise BundleError(refusals[0].message if refusals else f"{path} holds no bundle: no bundle.json was found")
-    names = sorted({folder.name for folder in folders})
-    if len(names) > 1:
-        raise BundleError(f"{path} holds several models; name one of {', '.join(str(path / name) for name in names)}")
-    return folders[0].folder
 
 
 @contextmanager

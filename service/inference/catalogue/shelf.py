@@ -31,12 +31,14 @@ class Shelf:
 
     def __init__(self, trust: TrustPolicy) -> None:
         """Accept the signers of `trust`."""
-        self._trust = trust
+        self.trust = trust
         self._items: dict[Path, Item] = {}
         self._kept: dict[Entry, Bundle] = {}  # what is served, whatever its folder holds by now
 
     def look(self, folder: BundleFolder) -> Item:
         """Return what is in the folder; it is read again only if one of its files changed."""
+        if folder.fault:
+            return Item((), None, None, folder.fault)
         stamp = stamp_of(folder.folder)  # before the bundle is read: what changes meanwhile is read again next time
         item = self._items.get(folder.folder)
         if item is None or item.stamp != stamp:
@@ -72,7 +74,7 @@ class Shelf:
 
     def _read(self, folder: BundleFolder, stamp: Stamp) -> Item:
         try:
-            bundle = read(folder, None, self._trust)
+            bundle = read(folder, None, self.trust)
         except BundleError as error:
             return Item(stamp, None, None, str(error))
         manifest = bundle.manifest

@@ -13,7 +13,8 @@ from batchproof.service.configuration.settings import Settings
 from batchproof.service.errors import BundleError, EngineError
 from batchproof.service.inference import model
 from batchproof.service.inference.catalogue import registry
-from batchproof.service.inference.catalogue.repository import Refusal, naming, newest
+from batchproof.service.inference.catalogue.repository import Refusal, naming
+from batchproof.service.inference.catalogue.roots import newest
 from batchproof.service.inference.catalogue.selection import Selection
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model

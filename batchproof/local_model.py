@@ -11,7 +11,6 @@ The bundle is read, checked and run by the code that serves it. No server is sta
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any, Literal, overload
 
 from batchproof.service.bundle import reader
@@ -19,11 +18,12 @@ from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.client.codecs import dataframes
 from batchproof.service.client.codecs.values import is_one_row, json_row, json_values
 from batchproof.service.client.messages import RefusedError
+from batchproof.service.configuration.address import root_of
 from batchproof.service.configuration.settings import Settings
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.encoder import Encoded, Problem
 from batchproof.service.inference import model as loading
-from batchproof.service.inference.catalogue import repository
+from batchproof.service.inference.catalogue import repository, roots
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
 from batchproof.service.invariance.check import for_bundles
@@ -51,7 +51,7 @@ def load_model(
     """
     if threads < 0:
         raise ValueError(f"threads must be 0 or more, not {threads}")
-    folder = repository.newest(Path(path))
+    folder = roots.newest(root_of(path))
     with repository.naming(folder):
         model = loading.load(
             reader.read(folder), EngineOptions(device=device, threads=threads), RUN_ROWS, for_bundles(invariance)

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pytest
 
 from batchproof import RefusedError, load_model
+from batchproof.local_model import LocalModel
 from batchproof.service.errors import BundleError
-from batchproof.service.local_model import LocalModel
 from tests.bundles import make_kinds, random_rows
 from tests.live import Live, live
 

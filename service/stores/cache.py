@@ -1,0 +1,123 @@
+"""The folder of fetched bundles, each under its seal: what has a name there is whole, and never fetched again."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchproof.service.bundle import reader
+from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.bundle.reader import Limits
+from batchproof.service.bundle.signing import SIGNATURE_BYTES, SIGNATURE_FILE
+from batchproof.service.stores.store import MANIFEST, MissingError, Store, StoreError
+
+PART = ".part-"  # how the names of unfinished folders begin
+ABANDONED_S = 24 * 3600.0
+
+
+def root(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder of fetched bundles: $XDG_CACHE_HOME/batchproof/bundles, ~/.cache/batchproof/bundles without it."""
+    base = environment.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return Path(base, "batchproof", "bundles")
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A bundle in the cache, or in an unfinished folder of it that only waits for its name."""
+
+    folder: Path
+    name: str  # its name in the cache
+    is_new: bool
+    bytes: int = 0  # that were fetched
+
+
+def fetch(store: Store, folder: str, cache: Path, limits: Limits | None = None) -> Fetched:
+    """Fetch a bundle unless the cache has it; raises StoreError or BundleError.
+
+    bundle.json comes first: its seal says which bundle it is. A signature belongs to the name too, since a bundle can be
+    signed anew. Nothing of a new bundle but bundle.json has been checked when this returns: `keep` comes after the check.
+    """
+    limits = limits or Limits()
+    part = _new_part(cache)
+    try:
+        store.fetch(folder, MANIFEST, part / MANIFEST, limits.json_bytes)
+        raw = (part / MANIFEST).read_bytes()
+        manifest = reader.parse_manifest(raw)
+        reader.check_listed(manifest)
+        name = _name(manifest, _signature(store, folder, part))
+        kept = cache / name
+        if _is_same(kept, raw, manifest):
+            shutil.rmtree(part)
+            return Fetched(kept, name, is_new=False)
+        for file, entry in manifest.files.items():
+            store.fetch(folder, file, part / file, min(entry.bytes, limits.other_bytes))
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return Fetched(part, name, is_new=True, bytes=sum(file.stat().st_size for file in part.iterdir()))
+
+
+def keep(cache: Path, fetched: Fetched) -> Path:
+    """Give a checked bundle its name; returns its folder. Another process may have been faster with the same one."""
+    target = cache / fetched.name
+    if target.exists():  # of another process, or damaged: it is replaced by what was checked now
+        with contextlib.suppress(OSError):
+            target.rename(_new_part(cache) / fetched.name)
+    with contextlib.suppress(OSError):
+        fetched.folder.rename(target)
+    drop(fetched)
+    return target
+
+
+def drop(fetched: Fetched) -> None:
+    """Remove what was fetched and may not be kept."""
+    if fetched.folder.name.startswith(PART):
+        shutil.rmtree(fetched.folder, ignore_errors=True)
+
+
+def clear_parts(cache: Path) -> None:
+    """Remove what processes that ended have left unfinished."""
+    now_s = time.time()
+    for part in cache.glob(f"{PART}*"):
+        with contextlib.suppress(OSError):
+            if now_s - part.stat().st_mtime > ABANDONED_S:
+                shutil.rmtree(part, ignore_errors=True)
+
+
+def _new_part(cache: Path) -> Path:
+    try:
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=PART, dir=cache))
+    except OSError as error:
+        raise StoreError(
+            f"the cache {cache} cannot be written ({error.strerror}): set XDG_CACHE_HOME to a folder that can"
+        ) from error
+
+
+def _signature(store: Store, folder: str, part: Path) -> bytes:
+    """Fetch model.sig where there is one; return it, or nothing."""
+    try:
+        store.fetch(folder, SIGNATURE_FILE, part / SIGNATURE_FILE, SIGNATURE_BYTES)
+    except MissingError:
+        (part / SIGNATURE_FILE).unlink(missing_ok=True)
+        return b""
+    return (part / SIGNATURE_FILE).read_bytes()
+
+
+def _name(manifest: Manifest, signature: bytes) -> str:
+    return f"{manifest.sha256}-{hashlib.sha256(signature).hexdigest()[:16]}" if signature else manifest.sha256
+
+
+def _is_same(kept: Path, raw: bytes, manifest: Manifest) -> bool:
+    """Return whether the cache has this bundle: the same bundle.json, and every file in its length."""
+    try:
+        if (kept / MANIFEST).read_bytes() != raw:
+            return False
+        return all((kept / file).stat().st_size == entry.bytes for file, entry in manifest.files.items())
+    except OSError:
+        return False
