@@ -73,16 +73,16 @@ class Access:
             raise unauthorized(f"The key of {grant.name!r} has expired.")
         return grant
 
-    def check(self, headers: Headers, need: Need, peer: Sequence[CertifiedName] = ()) -> Grant:
-        """Return the grant of a caller who may have what is needed now; raises 401, 403 and 429."""
-        grant = self.identify(headers, peer)
+    @staticmethod
+    def admit(grant: Grant, need: Need) -> None:
+        """Count a request of an identified caller; raises 403 and 429 where it may not have what is needed now."""
         try:
             grant.check(need)
             grant.account.admit()
         except ServiceError:
             grant.counts.refused += 1
             raise
-        return grant
+        grant.counts.requests += 1
 
     def _grant(self, credential: bytes) -> Grant:
         if self._keys is not None and (grant := self._keys.grant(credential)) is not None:

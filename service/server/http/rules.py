@@ -28,8 +28,7 @@ def standard_gate(settings: Settings, authorization: Authorization | None = None
         rules.append(authorization.rule)
     if is_about_plain:
         rules.append(length)
-    model_rules = (authorization.model_rule,) if authorization is not None else ()
-    return Gate(tuple(rules), tuple(unusual_rules), model_rules)
+    return Gate(tuple(rules), tuple(unusual_rules))
 
 
 def check_query(head: RequestHead, target: Target) -> ServiceError | None:

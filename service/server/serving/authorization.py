@@ -9,20 +9,18 @@ import re
 from pathlib import Path
 
 from batchproof.service.access.check import Access, Tokens
-from batchproof.service.access.grant import EVERY_MODEL, Need
+from batchproof.service.access.grant import Need
 from batchproof.service.access.key_ring import KeyRing
 from batchproof.service.access.watched_file import WatchedFile
 from batchproof.service.configuration.settings import Settings
 from batchproof.service.errors import ServiceError, SettingError
 from batchproof.service.protocols.head import RequestHead
 from batchproof.service.runtime.logs import event
-from batchproof.service.runtime.metrics import ModelKey
 from batchproof.service.server.serving.endpoint import PredictEndpoint
 from batchproof.service.server.serving.gate import Page, RpcMethod, Target
 from batchproof.service.server.sockets.listening import is_loopback
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
 
-PREDICT = Need(("predict",))
 ANY_MODEL = Need(("read",), every_model=True)
 METRICS = Need(("metrics",), every_model=True)
 ADMIN = Need(("admin",))
@@ -51,46 +49,32 @@ class Authorization:
         """Return why the caller may not have what it asks for: 401, 403 or 429; remember who calls."""
         if type(target) is PredictEndpoint:
             known = self._access.recall(head.headers, head.special)
-            if known is not None:
+            if known is not None and known.covers(target.key.name):
                 head.grant = known
                 known.counts.requests += 1
                 return None
         need = self.need(target)
         certified = () if head.sender is None else head.sender.names
         try:
-            if need is None:
-                if not certified and not any(name in head.special for name in CREDENTIALS):
-                    return None
-                head.grant = self._access.identify(head.headers, certified)
-                return None
-            head.grant = grant = self._access.check(head.headers, need, certified)
+            if need is not None or certified or any(name in head.special for name in CREDENTIALS):
+                head.grant = self._access.identify(head.headers, certified)  # a refusal too is logged with its caller
+            if need is not None and head.grant is not None:
+                self._access.admit(head.grant, need)
         except ServiceError as error:
-            if need is None:  # a probe is answered whatever it sends, only more briefly
-                return None
-            return error
-        grant.counts.requests += 1
-        return None
-
-    def model_rule(self, head: RequestHead, key: ModelKey) -> ServiceError | None:
-        """Return why the caller may not use this model: 403."""
-        if head.grant is None or head.grant.models == EVERY_MODEL:
-            return None
-        try:
-            head.grant.check_model(key.name)
-        except ServiceError as error:
-            return error
+            if need is not None:  # else it is a probe, which is answered whatever it sends, only more briefly
+                return error
         return None
 
     def need(self, target: Target) -> Need | None:
         """Return what a request needs; None where everybody may have it."""
-        if isinstance(target, PredictEndpoint) or isinstance(target, TableEndpoint):  # noqa: SIM101 - a union is made anew each time
-            return PREDICT
+        if isinstance(target, PredictEndpoint | TableEndpoint):
+            return Need(("predict",), target.key.name)
         if isinstance(target, RpcMethod):
             if target.name in HEALTH_METHODS:
                 return None
             if target.name in ADMIN_METHODS:
                 return ADMIN
-            return PREDICT if target.name == "ModelInfer" else Need(("read", "predict"))
+            return Need(("predict",)) if target.name == "ModelInfer" else Need(("read", "predict"))
         return self._page_need(target)
 
     def refresh(self) -> None:

@@ -4,9 +4,8 @@ A rule looks at the head of a request and at what would answer it, and returns N
 No route is exempt: a rule that lets probes pass says so itself. The first rule that refuses decides. Whoever asks the
 gate words the error in the shape of the target's protocol and counts it: `server.http.router` and `server.grpc.server`.
 
-A rule for all transports belongs in `Gate.rules`; one that needs to know the model belongs in `Gate.model_rules`,
-because a gRPC message names its model inside: HTTP asks both kinds at once, gRPC asks the second when the message is
-there.
+A target over HTTP knows its model. A gRPC message names its model inside, so what a rule remembers of the caller in
+`RequestHead.grant` is asked again when the message is there.
 """
 
 from collections.abc import Callable
@@ -16,7 +15,6 @@ from typing import Literal, NamedTuple, TypeAlias
 from batchproof.service.errors import ServiceError
 from batchproof.service.protocols.head import RequestHead
 from batchproof.service.protocols.interface import WireProtocol
-from batchproof.service.runtime.metrics import ModelKey
 from batchproof.service.server.serving.endpoint import PredictEndpoint
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
 
@@ -37,7 +35,6 @@ class RpcMethod(NamedTuple):
 
 Target: TypeAlias = PredictEndpoint | TableEndpoint | Page | RpcMethod
 Rule: TypeAlias = Callable[[RequestHead, Target], ServiceError | None]
-ModelRule: TypeAlias = Callable[[RequestHead, ModelKey], ServiceError | None]
 
 
 class Refusal(NamedTuple):
@@ -57,12 +54,11 @@ class Gate:
 
     rules: tuple[Rule, ...] = ()
     unusual_rules: tuple[Rule, ...] = ()
-    model_rules: tuple[ModelRule, ...] = ()
 
     @property
     def lets_plain_pass(self) -> bool:
         """Return whether no rule is about plain requests, so that they need not be checked."""
-        return not self.rules and not self.model_rules
+        return not self.rules
 
     def check_plain(self, head: RequestHead, endpoint: PredictEndpoint) -> ServiceError | None:
         """Do the same as `check` for a plain prediction."""
@@ -70,28 +66,13 @@ class Gate:
             error = rule(head, endpoint)
             if error is not None:
                 return error
-        for model_rule in self.model_rules:
-            error = model_rule(head, endpoint.key)
-            if error is not None:
-                return error
         return None
 
     def check(self, head: RequestHead, target: Target) -> ServiceError | None:
         """Return why the request is refused, or None where it may be served."""
-        is_prediction = type(target) is PredictEndpoint
-        is_plain = head.is_plain and is_prediction
+        is_plain = head.is_plain and type(target) is PredictEndpoint
         for rule in self.rules if is_plain else (*self.rules, *self.unusual_rules):
             error = rule(head, target)
-            if error is not None:
-                return error
-        if self.model_rules and (is_prediction or isinstance(target, TableEndpoint)):
-            return self.check_model(head, target.key)  # type: ignore[union-attr]  # both have one
-        return None
-
-    def check_model(self, head: RequestHead, key: ModelKey) -> ServiceError | None:
-        """Return why a request for this model is refused, or None where it may be served."""
-        for rule in self.model_rules:
-            error = rule(head, key)
             if error is not None:
                 return error
         return None

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchproof.service.access.check import Access
+from batchproof.service.access.check import Access, Headers
 from batchproof.service.access.grant import Grant, Need
 from batchproof.service.access.key_ring import KeyRing
 from batchproof.service.access.quota import Account, Bucket, Limits
@@ -32,9 +32,15 @@ def access(**changed: Any) -> Access:
     return Access(Ring(Grant(**{"name": "ada", "scopes": frozenset({"predict"}), **changed})))
 
 
+def admit(checked: Access, headers: Headers, need: Need | None = None) -> Grant:
+    grant = checked.identify(headers)
+    checked.admit(grant, need or Need(("predict",)))
+    return grant
+
+
 def refusal(checked: Access, headers: dict[bytes, bytes], need: Need | None = None) -> ServiceError:
     with pytest.raises(ServiceError) as caught:
-        checked.check([*headers.items()], need or Need(("predict",)))
+        admit(checked, [*headers.items()], need)
     return caught.value
 
 
@@ -45,7 +51,7 @@ def refusal(checked: Access, headers: dict[bytes, bytes], need: Need | None = No
 )  # fmt: skip
 def test_a_key_comes_in_either_header(headers: dict[bytes, bytes]) -> None:
     """`Authorization: Bearer KEY` and `X-API-Key: KEY` mean the same."""
-    assert access().check([*headers.items()], Need(("predict",))).name == "ada"
+    assert admit(access(), [*headers.items()]).name == "ada"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +72,7 @@ def test_no_key_is_401(headers: dict[bytes, bytes]) -> None:
 def test_an_expired_key_is_401() -> None:
     """A key is refused from the moment that its validity has passed."""
     assert "has expired" in refusal(access(not_after_s=time.time() - 1), {b"x-api-key": KEY}).message
-    assert access(not_after_s=time.time() + 60).check([(b"x-api-key", KEY)], Need(("predict",))).name == "ada"
+    assert admit(access(not_after_s=time.time() + 60), [(b"x-api-key", KEY)]).name == "ada"
 
 
 def test_scope_and_model_are_403() -> None:
@@ -78,7 +84,7 @@ def test_scope_and_model_are_403() -> None:
     error = refusal(limited, {b"x-api-key": KEY}, Need(("predict",), "flowers"))
     assert (error.status, error.code) == (403, "model_not_granted")
     for model in ("price-nl", "penguins"):
-        assert limited.check([(b"x-api-key", KEY)], Need(("predict",), model)).name == "ada"
+        assert admit(limited, [(b"x-api-key", KEY)], Need(("predict",), model)).name == "ada"
 
 
 def test_requests_over_quota_are_429() -> None:
@@ -87,11 +93,11 @@ def test_requests_over_quota_are_429() -> None:
     account = Account(Limits(requests_per_s=2), lambda: now[0])
     limited = access(account=account)
     for _ in range(2):
-        limited.check([(b"x-api-key", KEY)], Need(("predict",)))
+        admit(limited, [(b"x-api-key", KEY)])
     error = refusal(limited, {b"x-api-key": KEY})
     assert (error.status, error.code, error.retry_after_s) == (429, "over_quota", 1)
     now[0] = 0.5
-    limited.check([(b"x-api-key", KEY)], Need(("predict",)))
+    admit(limited, [(b"x-api-key", KEY)])
     assert refusal(limited, {b"x-api-key": KEY}).status == 429
 
 

@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -85,14 +85,16 @@ class Service:
             return end_of(channel, method, **sent).code()
 
 
-def end_of(channel: grpc.Channel, method: str, key: str = "", **fields: Any) -> Any:
+def end_of(
+    channel: grpc.Channel, method: str, key: str = "", headers: Sequence[tuple[str, ...]] = (), **fields: Any
+) -> Any:
     """Return one call, ended."""
     name = method if f"{method}Request" in MESSAGES else "ServerLive"
     path = f"/{HEALTH_SERVICE if method == 'Check' else SERVICE}/{method}"
     call = channel.unary_unary(
         path, MESSAGES[f"{name}Request"].SerializeToString, MESSAGES[f"{name}Response"].FromString
     )
-    metadata = (("x-api-key", key),) if key else ()
+    metadata = [*(("x-api-key", key) for _ in (key,) if key), *((name.lower(), value) for name, value in headers)]
     ended = call.future(MESSAGES[f"{name}Request"](**fields), metadata=metadata, timeout=10.0)
     ended.code()
     return ended

@@ -1,6 +1,7 @@
 """Keys at the gate: every route, transport and kind of caller."""
 
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -188,6 +189,27 @@ def test_no_answer_names_a_model_of_others(server: Keyed, line: str) -> None:
         assert b"flowers" not in said
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [(), ("Content-Type: text/csv",), ("Accept: text/csv",), ("Content-Encoding: gzip",), ("Origin: https://a.b",),
+     ("Content-Length: 999999999",), ("Expect: 100-continue",), ("X-Request-Timeout-S: no",)],
+)  # fmt: skip
+@pytest.mark.parametrize("query", ["", "?x=1", "?rows=1"])
+def test_no_form_of_a_request_tells_which_models_there_are(server: Keyed, query: str, headers: tuple[str, ...]) -> None:
+    """A key for other models is refused alike for a model that there is and one that there is not, whatever else is wrong."""
+    for path in ("/models/{}/predict", "/v2/models/{}/infer", "/v1/models/{}:predict", "/v1/models/{}:explain"):
+        raws = [
+            request("POST", path.format(name) + query, b"{", bearer(server, "elsewhere"), *headers)
+            for name in ("flowers", "nothing")
+        ]
+        if headers and headers[0].startswith("Content-Length"):
+            raws = [raw.replace(b"Content-Length: 1\r\n", b"") for raw in raws]
+        answers = [talk(_as_guarded(server), raw)[0] for raw in raws]
+        assert [status for status, _, _ in answers] == [403, 403]
+        told = [re.sub(rb'"request_id":"[^"]*"', b"", body) for _, _, body in answers]
+        assert told[0] == told[1]
+
+
 @pytest.mark.parametrize("line", PROBING)
 def test_every_path_is_closed_without_a_key(server: Keyed, line: str) -> None:
     """However a path is spelled, without a key it is 401, but for the few that say only whether the service is ready."""
@@ -274,6 +296,36 @@ def test_quotas_and_counters(tmp_path: Path, workers: int) -> None:
     assert 'batchproof_caller_requests_total{caller="slow",outcome="refused"} 3.0' in text
     assert 'batchproof_caller_rows_total{caller="wide"} 50.0' in text
     assert keys["slow"] not in text
+
+
+def test_a_refusal_is_logged_with_its_caller(tmp_path: Path) -> None:
+    """The access log names the owner of a key that is refused for its scope, its models or its quota, over HTTP and gRPC."""
+    make_bundle(tmp_path / "models")
+    kinds: dict[str, dict[str, Any]] = {
+        "scraper": {"scopes": ["metrics"]},
+        "elsewhere": {"scopes": ["predict"], "models": ["price-*"]},
+        "slow": {"scopes": ["predict"], "requests_per_s": 0.001},
+    }
+    keys = write_keys(tmp_path / "keys.toml", kinds)
+    rpc_port = free_port()
+    flags = ["--keys-file", str(tmp_path / "keys.toml"), "--access-log", "true", "--grpc-port", str(rpc_port)]
+    refused = []
+    with live(tmp_path / "models", *flags) as server:
+        assert httpx.post(f"{server.url}/predict", content=GOOD, headers={"X-API-Key": keys["slow"]}).status_code == 200
+        for name, key in keys.items():
+            for headers in ({}, {"Content-Type": "text/csv"}, {"Content-Encoding": "gzip"}):
+                answer = httpx.post(f"{server.url}/predict", content=GOOD, headers={"X-API-Key": key, **headers})
+                refused.append((name, answer.status_code))
+            call(Guarded(None, None, server.port, rpc_port), "ModelReady", (("x-api-key", key),), name="flowers")  # type: ignore[arg-type]
+            refused.append((name, 429 if name == "slow" else 403))
+        httpx.get(f"{server.url}/health/live", headers={"X-Request-Id": "last"})
+        assert server.process.stderr is not None
+        logged = []
+        for line in map(json.loads, server.process.stderr):
+            if line.get("request_id") == "last":
+                break
+            logged += [(line["caller"], line["status"])] if line["event"] == "request" and line["status"] != 200 else []
+    assert logged == refused
 
 
 def test_the_file_is_read_again(tmp_path: Path) -> None:
