@@ -161,6 +161,11 @@ class Signature(Closed):
         return tuple(feature for feature in self.inputs if feature.kind == "categorical")
 
     @property
+    def passing(self) -> frozenset[str]:
+        """The columns of the training table that are not features: rows and tables may have them, and they are ignored."""
+        return frozenset((self.target, *self.ignored)).difference(feature.name for feature in self.inputs)
+
+    @property
     def tensors(self) -> tuple[Tensor, ...]:
         """The graph inputs: one matrix for each kind of feature there is."""
         inputs = (

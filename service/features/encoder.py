@@ -44,6 +44,7 @@ class Encoder:
         self.signature = signature
         self.names = tuple(feature.name for feature in signature.inputs)
         self._known = frozenset(self.names)
+        self._allowed = self._known.union(signature.passing)
         self._codes = [feature.codes for feature in signature.inputs]
 
     def encode_rows(
@@ -51,6 +52,7 @@ class Encoder:
     ) -> Encoded:
         """Encode rows that are objects {feature: value}, or lists in the order of `columns` or of the signature.
 
+        The target and the columns that training left out may be there and are ignored; other names are problems.
         All problems are collected, up to `limit`; a row with a problem is left out of the arrays. With `limit` None every
         bad row has its problem: beyond DETAILED_ERRORS in all, its first one only.
         """
@@ -71,7 +73,7 @@ class Encoder:
 
     def _column_problem(self, columns: Sequence[Any]) -> Problem | None:
         for name in columns:
-            if not isinstance(name, str) or name not in self._known:
+            if not isinstance(name, str) or name not in self._allowed:
                 return self._unknown(None, name, [])
         given = list(columns)
         for name in given:
@@ -90,7 +92,7 @@ class Encoder:
             return None
         before = len(errors)
         for name in named:
-            if name not in self._known:
+            if name not in self._allowed:
                 errors.append(self._unknown(number, name, errors))
                 if len(errors) > most:
                     return None
@@ -114,7 +116,8 @@ class Encoder:
             wanted = "a list of values in the order of columns" if columns else "an object {feature: value} or a list"
             errors.append(Problem(number, None, f"a row is {wanted}"))
         elif len(row) != len(names):
-            errors.append(Problem(number, None, f"the row has {len(row)} values, but there are {len(names)} features"))
+            what = "features" if columns is None else "columns"
+            errors.append(Problem(number, None, f"the row has {len(row)} values, but there are {len(names)} {what}"))
         else:
             return dict(zip(names, row, strict=True))
         return None

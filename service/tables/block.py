@@ -81,7 +81,7 @@ def places_of(names: Sequence[str], reading: Reading, index: Collection[str] = (
     wanted = reading.encoder.names
     repeated = sorted({name for name in names if names.count(name) > 1})
     missing = [name for name in wanted if name not in names]
-    passing = passing_names(reading.signature).union(index)
+    passing = reading.signature.passing.union(index)
     extra = [name for name in names if name not in wanted and name not in passing]
     if missing:
         near = nearest(missing[0], extra)
@@ -95,11 +95,6 @@ def places_of(names: Sequence[str], reading: Reading, index: Collection[str] = (
     if repeated:
         raise invalid_table(f"The table has more than one column {listed(repeated)}.")
     return [names.index(name) for name in wanted]
-
-
-def passing_names(signature: Signature) -> frozenset[str]:
-    """Return the columns of the training table that are not features: scoring ignores them as training did."""
-    return frozenset((signature.target, *signature.ignored)).difference(feature.name for feature in signature.inputs)
 
 
 def invalid_table(message: str) -> ServiceError:

@@ -2,11 +2,11 @@
 
 from typing import BinaryIO
 
+from batchproof.service.features.texts.csv_records import SIGNS
 from batchproof.service.inference.model import Model
 from batchproof.service.tables.block import Blocks, Reading
 from batchproof.service.tables.formats import CSV, JSON, LINES, TSV, Format, pyarrow
 from batchproof.service.tables.parameters import Parameters
-from batchproof.service.tables.readers.csv_records import SIGNS
 from batchproof.service.tables.readers.delimited import text_blocks
 from batchproof.service.tables.readers.json_lines import line_blocks
 from batchproof.service.tables.writers.text import JsonWriter, LinesWriter, TextWriter, Writer

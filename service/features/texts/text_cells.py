@@ -6,7 +6,7 @@ the encoder refuses it with its usual message for such a value.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,11 +20,6 @@ WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 COMMA = re.compile(r"\s*[+-]?(?:[0-9][0-9.]*)?,[0-9][0-9.,]*(?:[eE][+-]?[0-9]+)?\s*", re.ASCII)
 BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 USUAL = TextRule()
-
-
-def readers(features: Sequence[Feature]) -> list[Callable[[str], Any]]:
-    """Return, for each feature, the function from a cell to a JSON value."""
-    return [reader_of(feature) for feature in features]
 
 
 def reader_of(feature: Feature) -> Callable[[str], Any]:

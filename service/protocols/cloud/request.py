@@ -9,25 +9,22 @@ JSON is an object with exactly one of
     {"input_data": as dataframe_split, or rows}     Azure ML
     {"rows": [row, ...]}                            this service's own
 
-where a row is an object or a list in signature order; "parameters" and "params" beside it are ignored. CSV has a
-header where its first line holds the features' names, in any order; else its columns are in signature order. Each line
+where a row is an object or a list in signature order; "parameters" and "params" beside it are ignored. CSV is
+csv_rows.py's. Each line
 of JSON Lines is a row, or an object with the one field `instances` or `rows`. An array file is service/protocols/cloud/npy.py's.
 """
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 
 from batchproof.service import errors
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.encoder import Encoder
-from batchproof.service.features.texts.text_cells import readers
 from batchproof.service.protocols.accept import preferred
 from batchproof.service.protocols.cloud import npy
+from batchproof.service.protocols.cloud.csv_rows import CsvRows
 from batchproof.service.protocols.compression import header
 from batchproof.service.protocols.interface import Call, Decoded, Limits
 from batchproof.service.protocols.json_text.fast_rows import FastRows
@@ -73,7 +70,7 @@ class ScoringReader:
         self._fast = FastRows(encoder.signature, "instances")
         self._encoder = encoder
         self._limits = limits
-        self._readers = dict(zip(encoder.names, readers(encoder.signature.inputs), strict=True))
+        self._csv = CsvRows(encoder.signature, limits.max_rows)
 
     def read(self, call: Call) -> Decoded:
         """Return the rows; `note` is the content type that the answer should have. Raises 400, 415 or 422."""
@@ -86,7 +83,7 @@ class ScoringReader:
             arrays = npy.arrays_of(self._encoder.signature, body)
             return self._decoded(arrays, rows_of(arrays), answer_type(call, kind))
         if kind == "csv":
-            given = self._csv(body)
+            given = Rows(*self._csv.read(body))
         elif kind == "lines":
             given = lines_rows(body, self._limits.max_rows)
         else:
@@ -110,25 +107,6 @@ class ScoringReader:
         if rows > self._limits.max_rows:
             raise too_many_rows(rows, self._limits.max_rows)
         return Decoded(arrays, rows, answer)
-
-    def _csv(self, body: bytes) -> Rows:
-        try:
-            reader = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
-            lines = list(islice(filter(None, reader), self._limits.max_rows + 2))  # a header and a row too many
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise ServiceError(400, "broken_csv", f"The body is not CSV in UTF-8: {error}.") from error
-        if not lines:
-            raise ServiceError(422, "invalid_request", "The body holds no row.")
-        names = self._encoder.names
-        if set(lines[0]) & set(names):
-            columns, lines = lines[0], lines[1:]
-        else:
-            columns = list(names)
-        if len(lines) > self._limits.max_rows:
-            raise more_rows(self._limits.max_rows)
-        take = [self._readers.get(name, str) for name in columns]
-        rows = [[read(cell) for read, cell in zip(take, line, strict=False)] + line[len(take) :] for line in lines]
-        return Rows(rows, columns)
 
 
 def rows_of(arrays: Arrays) -> int:

@@ -1,6 +1,6 @@
 """CSV and TSV: a header that names the columns, in any order, and a line a row. UTF-8, with or without a mark."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, BinaryIO
@@ -10,10 +10,10 @@ import orjson
 from batchproof.service.bundle.signature import Feature
 from batchproof.service.features.columns import encode_cells
 from batchproof.service.features.encoder import Problem
+from batchproof.service.features.texts.csv_records import Record, Records, column_names
 from batchproof.service.features.texts.text_cells import reader_of
 from batchproof.service.tables.block import Blocks, Column, Read, Reading, invalid_table, places_of, read_columns
 from batchproof.service.tables.readers.cells import arrow_column, json_of
-from batchproof.service.tables.readers.csv_records import Record, Records
 
 
 class TextBlock:
@@ -95,14 +95,6 @@ class TextTable:
         takes = {feature.name: reader_of(feature) for feature in reading.signature.inputs}
         self.takes = [takes[name] for name in reading.encoder.names]
         self.all_takes: list[Callable[[str], Any]] = [takes.get(name, str) for name in self.names]
-
-
-def column_names(header: Sequence[str], features: Collection[str] = ()) -> list[str]:
-    """Return the names of a header without blanks around them, as training reads them.
-
-    A name of `features` stays as it is: a model may have been trained with a name that has blanks.
-    """
-    return [name if name in features else name.strip() for name in header]
 
 
 def text_blocks(file: BinaryIO, reading: Reading, signs: str) -> Blocks:

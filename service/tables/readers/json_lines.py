@@ -10,11 +10,11 @@ import orjson
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.encoder import Problem
+from batchproof.service.features.texts.csv_records import encoding_advice
 from batchproof.service.protocols.json_text.fast_rows import FastRows
 from batchproof.service.protocols.json_text.json_body import repeated_key
-from batchproof.service.tables.block import Blocks, Read, Reading, passing_names
+from batchproof.service.tables.block import Blocks, Read, Reading
 from batchproof.service.tables.readers.cells import arrow_column, cell_of
-from batchproof.service.tables.readers.csv_records import encoding_advice
 from batchproof.service.tables.readers.json_lines_columns import LineColumns
 
 MAX_LINE_BYTES = 1 << 20
@@ -93,7 +93,6 @@ class LinesTable:
         self.counts = counts
         self._ignores_extra = reading.parameters.extra == "ignore"
         self._known = frozenset(reading.encoder.names)
-        self._passing = passing_names(reading.signature)
         self.columns = LineColumns(reading)
         rows = FastRows(reading.signature)
         self.fast: Callable[[Sequence[bytes]], Arrays | None] = rows.lines(ignore_extra=self._ignores_extra)
@@ -140,9 +139,7 @@ class LinesTable:
     def _less_extra(self, row: Any) -> Any:
         if not isinstance(row, dict) or row.keys() <= self._known:
             return row
-        if self._ignores_extra:
-            return {name: value for name, value in row.items() if name in self._known}
-        return {name: value for name, value in row.items() if name not in self._passing}
+        return {name: value for name, value in row.items() if name in self._known} if self._ignores_extra else row
 
 
 def parsed_line(line: bytes) -> tuple[Any, str | None]:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from batchproof.service.tables.block import Reading, invalid_table, passing_names
+from batchproof.service.tables.block import Reading, invalid_table
 
 DECODE = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -24,7 +24,7 @@ class LineColumns:
         self._held: frozenset[str] = frozenset()  # of the names
         self._features = reading.encoder.names
         self._known = frozenset(self._features)
-        self._passing = passing_names(reading.signature)
+        self._passing = reading.signature.passing
         self._takes_extra = reading.parameters.extra == "ignore"
         self._alone = reading.parameters.spelled("answer", "alone")
 

@@ -146,6 +146,27 @@ def test_unknown_feature_gets_the_nearest_name() -> None:
     ]
 
 
+def test_columns_of_the_training_table_are_ignored() -> None:
+    """The target and what training left out may be in a row; whatever else is no feature is a fault, and so is a name twice."""
+    encoder = Encoder(signature_of().model_copy(update={"target": "species", "ignored": ("id", "")}))
+    row = {"id": 7, **GOOD, "species": [1], "": None}
+    wanted = encoder.encode_rows([GOOD]).arrays
+    for encoded in (
+        encoder.encode_rows([row]),
+        encoder.encode_rows([list(row.values())], list(row)),
+        encoder.encode_rows([list(row.values())[::-1]], list(row)[::-1]),
+    ):
+        assert encoded.errors == []
+        for array, right in zip(encoded.arrays, wanted, strict=True):
+            np.testing.assert_array_equal(array, right)
+    (short,) = encoder.encode_rows([list(GOOD.values())], list(row)).errors
+    assert short.message == "the row has 7 values, but there are 10 columns"
+    assert encoder.encode_rows([{**row, "zzz": 1}]).errors == [Problem(0, "zzz", "unknown feature")]
+    assert encoder.encode_rows([], [*row, "id"]).errors == [
+        Problem(None, "id", "columns must name it once, not 2 times")
+    ]
+
+
 def test_feature_that_was_never_missing_must_be_sent() -> None:
     """Leaving out a feature that training always had is refused in other words."""
     row = {name: value for name, value in GOOD.items() if name != "count"}

@@ -15,12 +15,11 @@ from pyarrow import parquet
 
 from batchproof.service.errors import ServiceError, behind, closest, first_line
 from batchproof.service.features.encoder import listed
+from batchproof.service.features.texts.csv_records import SIGNS, Record, Records, column_names
 from batchproof.service.tables.codecs import DELIMITERS
 from batchproof.service.tables.formats import ARROW_FILE, ARROW_STREAM, CSV, LINES, PARQUET
 from batchproof.service.tables.offline.sources import SourceError, format_of, open_source, parquet_files
 from batchproof.service.tables.readers.arrow_types import index_names
-from batchproof.service.tables.readers.csv_records import SIGNS, Record, Records
-from batchproof.service.tables.readers.delimited import column_names
 from batchproof.service.tables.readers.parquet_folder import folder_dataset
 from batchproof.training.data.tables.table_error import TableError
 

@@ -85,6 +85,37 @@ def test_every_text_form_is_the_same_rows(body: str, kind: bytes) -> None:
     assert_rows(ask(body, kind), ROWS)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_csv_has_the_structures_of_every_text_table(end: str, delimiter: str) -> None:
+    """Line ends, separators, blanks after the separators of a header, and columns of the training table that are not features."""
+    signature = signature_of().model_copy(update={"target": "species", "ignored": ("id", "")})
+    reader = ScoringReader(Encoder(signature), Limits())
+    bare = [line.replace(",", delimiter) for line in CSV_LINES]
+    cells = [line.split(",") for line in CSV_LINES]
+    header = [",".join(NAMES).replace(",", delimiter)]
+    spaced = [f"{delimiter} ".join(row) for row in [NAMES, *cells]]
+    more = [delimiter.join(["", " species", *NAMES, "id"])]
+    more += [delimiter.join([str(number), "Adelie", *row, '"a\nb"']) for number, row in enumerate(cells)]
+    for lines in (bare, header + bare, spaced, more):
+        body = end.join(["", *lines, "", ""]).encode()
+        assert_rows(reader.read(Call(body, [(b"content-type", CSV)], "id")), ROWS)
+
+
+def test_a_text_of_the_first_row_may_hold_separators() -> None:
+    """Without a header, the separator is the one that gives as many cells as there are features."""
+    body = "1,a|b|c|d|e|f|g|h,3,2020-01-01,true,1,true"
+    assert_rows(ask(body, CSV), [[1, "a|b|c|d|e|f|g|h", 3, "2020-01-01", True, 1, True]])
+
+
+def test_blanks_are_part_of_cells_where_no_header_has_them() -> None:
+    """A row does not say whether its blanks are part of its texts: without a header they are, as under a header without blanks."""
+    row = "1, Oslo, 3, 2020-01-01, true, 1, true"
+    for body in (row, ",".join(NAMES) + "\n" + row):
+        assert_rows(ask(body, CSV), [[1, " Oslo", 3, "2020-01-01", True, 1, True]])
+    assert_rows(ask(", ".join(NAMES) + "\n" + row, CSV), [[1, "Oslo", 3, "2020-01-01", True, 1, True]])
+
+
 @given(
     st.lists(
         st.lists(st.one_of(st.none(), st.floats(width=32), st.integers(), st.text(max_size=3)), max_size=6), max_size=3
@@ -201,11 +232,22 @@ def test_the_answers_type(accept: bytes, kind: bytes, answer: str) -> None:
         ("", b"application/json", 400, "the body is empty"),
         ("", CSV, 422, "holds no row"),
         ("\n\n", CSV, 422, "holds no row"),
-        (b"\xff", CSV, 400, "not CSV in UTF-8"),
-        ('a,"b', CSV, 400, "not CSV in UTF-8"),
-        ('"' + "x" * 200_000 + '"', CSV, 400, "field larger than field limit"),
+        (b"\xff", CSV, 400, "Line 1, name 1 of the columns, is not UTF-8"),
+        (",".join(NAMES).encode() + b"\n1,\xe9", CSV, 400, "Line 2, column 'island', is not UTF-8 .*iconv -f latin1"),
+        (CSV_LINES[0].encode() + b"\n1,\xe9", CSV, 400, "Line 2, cell 2, is not UTF-8"),
+        ("a,b".encode("utf-16"), CSV, 400, "The table is UTF-16"),
+        ('a,"b', CSV, 400, "Line 1 is not CSV in UTF-8: a quote is opened and never closed"),
+        ('1,2\n"a"b,c', CSV, 400, "Line 2 is not CSV in UTF-8: text follows a closing quote"),
+        ('"' + "x" * 200_000 + '"', CSV, 400, "a cell has more than 131072 characters"),
         ("1,2", CSV, 422, "the row has 2 values"),
-        (CSV_LINES[0] + ",9", CSV, 422, "the row has 8 values"),
+        (CSV_LINES[0] + ",9", CSV, 422, "row 0: the row has 8 values, but there are 7 columns"),
+        (
+            "\n".join([",".join(["colour", *NAMES]), CSV_LINES[0]]),
+            CSV,
+            422,
+            "the row has 7 values, but there are 8 columns",
+        ),
+        ("\n".join(CSV_LINES * 4), CSV, 422, "more than 20 rows"),
         (",".join([*NAMES[:-1], "ownd"]) + "\n" + CSV_LINES[0], CSV, 422, "did you mean 'owned'"),
         ("x,Oslo,1,2020-01-01,true,1,true", CSV, 422, "expected a number, got a string"),
         ("inf,Oslo,1,2020-01-01,true,1,true", CSV, 422, "finite"),

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import feather, parquet
 
+from batchproof.service.features.texts.csv_records import SIGNS, Records
 from batchproof.service.features.texts.text_cells import MISSING
-from batchproof.service.tables.readers.csv_records import SIGNS, Records
 from batchproof.training.data.columns import typed
 from batchproof.training.data.tables.table import read
 from batchproof.training.data.tables.table_error import TableError

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from batchproof.service.errors import ServiceError
-from batchproof.service.tables.readers.csv_records import MAX_LINE_BYTES, SIGNS, Records, delimiter_of
+from batchproof.service.features.texts.csv_records import MAX_LINE_BYTES, SIGNS, Records, column_names, delimiter_of
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,42 @@ def test_the_header_may_begin_late_and_have_lines() -> None:
     assert list(records) == [(3, ["a,\nb,", "c"]), (5, ["1", "2,3"])]
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\r"])
+def test_the_mark_of_dos_at_the_end_is_no_text(end: str) -> None:
+    """Ctrl-Z behind the last line, or in its end, is not part of the table; anywhere else it is text."""
+    records = Records(io.BytesIO(f"a,b\n1\x1a,2\x1a\n3,4{end}\x1a".encode()), SIGNS)
+
+    assert [cells for _, cells in records] == [["a", "b"], ["1\x1a", "2\x1a"], ["3", "4"]]
+
+
+def test_blanks_behind_separators_are_of_cells_where_there_is_no_header() -> None:
+    """A header whose separators are all followed by a blank says that blanks are not part of the cells; a row says nothing."""
+    body = b"a, b\n1, 2\n"
+    assert [cells for _, cells in Records(io.BytesIO(body), SIGNS)] == [["a", "b"], ["1", "2"]]
+    assert [cells for _, cells in Records(io.BytesIO(body), SIGNS, has_header=False)] == [["a", " b"], ["1", " 2"]]
+
+
+@pytest.mark.parametrize(
+    "body, sentence",
+    [
+        (b'a,b\n1,"2"3\n', "Line 2 is not CSV in UTF-8: text follows a closing quote"),
+        (b'a,b\r1,2\n3,"4\r\n', "Line 3 is not CSV in UTF-8: a quote is opened and never closed"),
+        (b"a,b\n1," + b"2" * 140_000 + b"\n", "Line 2 is not CSV in UTF-8: a cell has more than 131072 characters"),
+        (b"a,b\n1," + b"2" * MAX_LINE_BYTES + b"\n", "Line 2 is not CSV in UTF-8: a line has more than 1048575 bytes"),
+        (b"a,b\r1," + b"2" * MAX_LINE_BYTES + b"\r", "Line 2 is not CSV in UTF-8: a line has more than 1048575 bytes"),
+    ],
+)
+def test_what_is_no_record_has_a_line(body: bytes, sentence: str) -> None:
+    """A broken quote, a cell or a line without end is refused by its line, whatever ends the lines."""
+    with pytest.raises(ServiceError, match=sentence):
+        list(Records(io.BytesIO(body), SIGNS))
+
+
+def test_names_lose_their_blanks_unless_a_feature_has_them() -> None:
+    """`age, sex` names `sex`; a model that was trained with ` sex` keeps its name."""
+    assert column_names(["age", " sex", " id "], ("age", " sex")) == ["age", " sex", "id"]
+
+
 def test_a_quote_without_end_is_refused() -> None:
     """A header whose quote is never closed is refused, and not looked through to the end of the file."""
     file = io.BytesIO(b'a,"b\n' + b"1,2\n" * 1_000_000)
@@ -53,6 +89,8 @@ def test_a_quote_without_end_is_refused() -> None:
         (b"a,b\n1,2,\xe9\n", "Line 2, cell 3, is not UTF-8"),
         (b"a,b\xe9\n1,2\n", "Line 1, name 2 of the columns, is not UTF-8"),
         (b'a,b\n1,"x\n\xe9\n"\n', "Line 3, column 'b', is not UTF-8"),
+        (b'a;b|"c\n1;2\n\xe9;3\n', "Line 3, column 'a', is not UTF-8"),
+        (b'a,b\n1,"\xe9', "Line 2 is not UTF-8 (byte 0xe9)"),
         ("a,b\n1,2\n".encode("utf-16"), "The table is UTF-16: convert it with iconv -f utf-16 -t utf-8."),
     ],
 )

@@ -6,7 +6,7 @@ Training and scoring both read their text tables with this reader. A line ends w
 import codecs
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 from typing import BinaryIO, NamedTuple
 
@@ -18,6 +18,7 @@ HEAD_CHARACTERS = 1 << 17  # of names that are searched for the sign: no cell ma
 QUOTED = re.compile(r'(^|[,;\t|])"(?:[^"]|"")*+"')
 UNCLOSED = re.compile(r'(?:^|[,;\t|])"')
 INVALID = re.compile("[\udc80-\udcff]")  # what a byte that is not UTF-8 is decoded to
+END_OF_FILE = b"\x1a"  # what programs of DOS write behind a text
 ONLY_WINDOWS = re.compile(rb"[\x80-\x9f]")  # letters and quotation marks in cp1252, control characters in latin1
 
 
@@ -27,27 +28,30 @@ Record = tuple[int, list[str]]  # the line that it begins at, and its cells: of 
 class Records:
     """The records of a file that are not blank, the header among them."""
 
-    def __init__(self, file: BinaryIO, signs: str) -> None:
-        """Find which of `signs` separates the cells; raises ServiceError as iterating does."""
+    def __init__(self, file: BinaryIO, signs: str, *, has_header: bool = True) -> None:
+        """Find which of `signs` separates the cells; raises ServiceError as iterating does.
+
+        Without a header the first record is a row: blanks that follow its separators are part of its cells.
+        """
         self._lines = _Lines(file)
         lines = iter(self._lines)
         head = _head(lines)
         self.delimiter = delimiter_of("".join(head), signs)
-        has_blanks = _has_blanks("".join(head), self.delimiter)
+        self._header: Sequence[str] | None = None if has_header else ()
+        has_blanks = has_header and _has_blanks("".join(head), self.delimiter)
         self._reader = csv.reader(
             chain(head, lines), delimiter=self.delimiter, skipinitialspace=has_blanks, strict=True
         )
 
     def __iter__(self) -> Iterator[Record]:
         """Yield each record; raises 400 with the line, and the column where it is known, of what is not CSV in UTF-8."""
-        header: Sequence[str] = ()
-        line, lines, reader = 1, self._lines, self._reader
+        line, lines, reader, header = 1, self._lines, self._reader, self._header
         try:
             for cells in reader:
                 if lines.fault is not None:
                     lines.fault.check(cells, header)
                 if cells:
-                    header = header or cells
+                    header = cells if header is None else header
                     yield line, cells
                 line = reader.line_num + 1
         except csv.Error as error:
@@ -61,6 +65,14 @@ def delimiter_of(head: str, signs: str = SIGNS) -> str:
     If two are equally common, or none occurs, it is the first of them.
     """
     return max(signs, key=_bare(head).count)
+
+
+def column_names(header: Sequence[str], features: Collection[str] = ()) -> list[str]:
+    """Return the names of a header without blanks around them, as training reads them.
+
+    A name of `features` stays as it is: a model may have been trained with a name that has blanks.
+    """
+    return [name if name in features else name.strip() for name in header]
 
 
 def _has_blanks(head: str, delimiter: str) -> bool:
@@ -97,14 +109,15 @@ class _Fault(NamedTuple):
     raw: bytes
     start: int  # of the first byte that is not UTF-8
 
-    def check(self, cells: Sequence[str], header: Sequence[str]) -> None:
-        """Refuse the record that the line is in; columns beyond the header have no name."""
+    def check(self, cells: Sequence[str], header: Sequence[str] | None) -> None:
+        """Refuse the record that the line is in, of a header where `header` is None; columns beyond it have no name."""
         column = next((place for place, cell in enumerate(cells) if INVALID.search(cell)), None)
         if column is None:
             return
-        where = f"column {header[column]!r:.200}" if column < len(header) else f"cell {column + 1}"
-        if not header:
+        if header is None:
             where = f"name {column + 1} of the columns"
+        else:
+            where = f"column {header[column]!r:.200}" if column < len(header) else f"cell {column + 1}"
         raise self.refusal(f", {where},")
 
     def refusal(self, where: str) -> ServiceError:
@@ -133,7 +146,7 @@ class _Lines:
             if len(line) >= MAX_LINE_BYTES:
                 raise broken(number, f"a line has more than {MAX_LINE_BYTES - 1} bytes")
             try:
-                text = line.decode(encoding)
+                text = line.removesuffix(END_OF_FILE).decode(encoding)
             except UnicodeDecodeError as error:
                 self.fault = self.fault or _Fault(number, line, error.start)
                 text = line.decode(encoding, "surrogateescape")
