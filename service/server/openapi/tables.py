@@ -1,6 +1,5 @@
 """Tables in the OpenAPI document: the media types of the predict routes, with the example rows and their very answer."""
 
-import csv
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from batchproof.service.tables.codecs import DELIMITERS, blocks_of, writer_of
 from batchproof.service.tables.formats import CSV, IN_REQUESTS, LINES, TSV, Format
 from batchproof.service.tables.parameters import CHOICES, Parameters
 from batchproof.service.tables.readers.json_lines import LinesBlock, LinesTable
+from batchproof.service.tables.writers.csv_text import csv_text
 from batchproof.service.tables.writers.result_columns import Answered, ResultColumns
 
 Json = dict[str, Any]
@@ -64,10 +64,7 @@ def _examples(model: Model, rows: Sequence[Sequence[Any]], found: Format) -> tup
     reading = Reading(model.encoder, asked, len(rows))
     block = LinesBlock(LinesTable(reading), [(number, orjson.dumps(row)) for number, row in enumerate(rows, 1)])
     if found in DELIMITERS:
-        text = io.StringIO()
-        writing = csv.writer(text, delimiter=DELIMITERS[found], lineterminator="\n")
-        writing.writerows([block.names(), *block.cells()])
-        body = text.getvalue()
+        body = csv_text([block.names(), *block.cells()], DELIMITERS[found])
     else:
         body = b"".join(line + b"\n" for line in block.lines()).decode()
     (own,) = blocks_of(io.BytesIO(body.encode()), found, reading)

@@ -1,7 +1,5 @@
 """Answers as CSV, TSV, JSON Lines and JSON, block by block."""
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -11,6 +9,7 @@ from batchproof.service.inference.model import Model
 from batchproof.service.protocols.json_text.prediction_text import PredictionText
 from batchproof.service.tables.block import Block
 from batchproof.service.tables.parameters import Parameters
+from batchproof.service.tables.writers.csv_text import csv_text
 from batchproof.service.tables.writers.result_columns import Answered, ResultColumns, details, sentences
 
 
@@ -61,9 +60,7 @@ class TextWriter:
         return [*names, *self._added.names]
 
     def _text(self, rows: Sequence[Sequence[str]], delimiter: str) -> bytes:
-        text = io.StringIO()
-        csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows)
-        return text.getvalue().encode()
+        return csv_text(rows, delimiter).encode()
 
 
 class LinesWriter:

@@ -11,12 +11,17 @@ from batchproof.service.tables.parameters import CHOICES
 from tests.bundles import INPUTS, make_bundle
 from tests.live import Live, live
 
+ODD = ["c\rd", "a\r\nb", 'say "x"', " a", "a,b"]
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """Serve a model of every kind of feature, and one with a column that answers add."""
     models = tmp_path_factory.mktemp("models")
     make_bundle(models, "flowers")
+    make_bundle(
+        models, "odd", inputs=[{**one, "categories": ODD} if one["name"] == "island" else one for one in INPUTS]
+    )
     make_bundle(models, "taken", inputs=[{**one, "name": one["name"].replace("count", "prediction")} for one in INPUTS])
     with live(models, "--default-model", "flowers") as found:
         yield found
@@ -27,7 +32,7 @@ def operation(server: Live, path: str) -> Any:
 
 
 @pytest.mark.parametrize("found", IN_REQUESTS, ids=lambda one: one.name)
-@pytest.mark.parametrize("name,answer", [("flowers", ""), ("taken", "?answer=alone")])
+@pytest.mark.parametrize("name,answer", [("flowers", ""), ("odd", ""), ("taken", "?answer=alone")])
 def test_examples_are_answered_as_the_document_says(server: Live, found: Format, name: str, answer: str) -> None:
     """Every table type is listed for bodies and answers; a text example gets the example answer, byte for byte."""
     path = f"/models/{name}/predict"
