@@ -108,11 +108,11 @@ def _date(text: str, rule: TextRule) -> float | None:
 
 def _by_rule(feature: Feature, rule: TextRule, value: Any) -> Any:
     """Return the JSON value that `value` means by the feature's rule."""
-    if isinstance(value, str):
-        if feature.kind != "categorical":
-            return reader_of(feature)(value)
+    if isinstance(value, str) and feature.kind == "categorical":
         value = value.strip() if rule.strip else value
         return None if value in rule.missing else value
+    if isinstance(value, str):
+        value = reader_of(feature)(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and value in missing_numbers(rule, feature.kind):
         return None
     return value

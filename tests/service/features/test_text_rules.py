@@ -64,6 +64,9 @@ ROWS: list[tuple[list[Any], tuple[float, float, int, int]]] = [
     ([-999, "0000-00-00", "none", -1], (math.nan, math.nan, 2, 2)),
     (["unknown", "1900-01-01", " none ", None], (math.nan, math.nan, 2, 2)),
     ([-999.0, "01/01/1900", "c", 7], (math.nan, math.nan, 3, 3)),
+    (["-999.0", "0000-00-00", "none", -1], (math.nan, math.nan, 2, 2)),
+    (["$-999", "1900-01-01T00:00Z", "none", -1], (math.nan, math.nan, 2, 2)),
+    (["1e999", "01/01/1900", "none", -1], (math.nan, math.nan, 2, 2)),
     ([None, None, None, -1.0], (math.nan, math.nan, 2, 2)),
 ]
 NAMES = [feature.name for feature in SIGNATURE.inputs]
