@@ -7,8 +7,10 @@ from typing import Any
 
 from batchproof.service.bundle.signature import Signature
 from batchproof.service.errors import ServiceError
+from batchproof.service.features.encoder import value_of
 from batchproof.service.features.texts.csv_records import SIGNS, Record, Records, column_names
 from batchproof.service.features.texts.text_cells import reader_of
+from batchproof.service.features.values import InvalidValueError
 from batchproof.service.protocols.json_text.json_body import more_rows
 
 
@@ -17,6 +19,7 @@ class CsvRows:
 
     def __init__(self, signature: Signature, max_rows: int) -> None:
         """Prepare the reader of each feature's cells; a body may have `max_rows` rows."""
+        self._features = signature.inputs
         self._names = tuple(feature.name for feature in signature.inputs)
         self._readers = {feature.name: reader_of(feature) for feature in signature.inputs}
         self._max_rows = max_rows
@@ -43,10 +46,33 @@ class CsvRows:
         names = column_names(header, self._names)
         if set(names) & set(self._names):
             return records, names
-        first, records = _opened(body, SIGNS, has_header=False)
-        if len(first[1]) != len(self._names):  # the commonest sign of the first row may stand in a text
-            first, records = _opened(body, ",", has_header=False)
+        first, records = _opened(body, self._sign(body), has_header=False)
         return chain([first], records), self._names
+
+    def _sign(self, body: bytes) -> str:
+        """Return the separator of a body without a header: the sign that makes a row for the model of the first line.
+
+        If several do, as in `0,5;7`, it is the first with which every feature accepts its cell; if none does, a comma.
+        """
+        rows = {sign: _first_row(body, sign) for sign in SIGNS}
+        fitting = [sign for sign, cells in rows.items() if len(cells) == len(self._names)]
+        return next((sign for sign in fitting if self._accepts(rows[sign])), next(iter(fitting), ","))
+
+    def _accepts(self, cells: Sequence[str]) -> bool:
+        try:
+            for feature, cell in zip(self._features, cells, strict=True):
+                value_of(feature, feature.codes, self._readers[feature.name](cell))
+        except InvalidValueError:
+            return False
+        return True
+
+
+def _first_row(body: bytes, sign: str) -> list[str]:
+    """Return the cells of the first row; none where it is not CSV with this separator."""
+    try:
+        return _opened(body, sign, has_header=False)[0][1]
+    except ServiceError:
+        return []
 
 
 def _opened(body: bytes, signs: str, *, has_header: bool) -> tuple[Record, Iterator[Record]]:

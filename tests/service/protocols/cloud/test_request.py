@@ -108,6 +108,24 @@ def test_a_text_of_the_first_row_may_hold_separators() -> None:
     assert_rows(ask(body, CSV), [[1, "a|b|c|d|e|f|g|h", 3, "2020-01-01", True, 1, True]])
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_quoted_rows_without_a_header(delimiter: str) -> None:
+    """Cells in quotes are read with the separator between them, whatever the cells hold."""
+    cells = ["1", "a;b,c|d\te", "3", "2020-01-01", "true", "1", "true"]
+    body = delimiter.join(f'"{cell}"' for cell in cells)
+    assert_rows(ask(body, CSV), [[1, "a;b,c|d\te", 3, "2020-01-01", True, 1, True]])
+
+
+def test_a_decimal_comma_is_no_separator() -> None:
+    """Where two separators give as many cells as there are features, the cells decide."""
+    inputs = [dict(NUMBERS[place], text_rule={"decimal": ","}) for place in range(2)]
+    reader = ScoringReader(Encoder(signature_of(inputs=inputs)), Limits())
+    for body, row in (("1,5;2", [1.5, 2.0]), ("1;2,5", [1.0, 2.5]), ("1,5;2,5", [1.5, 2.5]), ("1,2", [1.0, 2.0])):
+        found = reader.read(Call(body.encode(), [(b"content-type", CSV)], "id")).arrays.numeric
+        assert found is not None
+        assert found.tolist() == [row]
+
+
 def test_blanks_are_part_of_cells_where_no_header_has_them() -> None:
     """A row does not say whether its blanks are part of its texts: without a header they are, as under a header without blanks."""
     row = "1, Oslo, 3, 2020-01-01, true, 1, true"
