@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from batchproof.service.bundle.signature import Feature
 from batchproof.training.data.column import Column
-from batchproof.training.data.schema import ROW_NAMES, Dropped, Schema
+from batchproof.training.data.schema import RARE, ROW_NAMES, Dropped, Schema
 from batchproof.training.data.text.person_names import looks_personal
+from batchproof.training.data.text.text_advice import shape_hint
 from batchproof.training.data.text.text_options import flag_text
 
 PUBLISHED = "are published in the bundle"
@@ -45,6 +46,10 @@ def _on_feature(feature: Feature) -> list[str]:
 
 
 def _on_dropped(column: Column, drop: Dropped) -> list[str]:
+    if drop.reason.startswith(RARE):
+        return [f"column {column.name!r} is left out: {drop.reason}; --rare-rows sets how many rows a category needs."]
     if not drop.reason.startswith(ROW_NAMES):
         return []
-    return [f"column {column.name!r} is left out: {drop.reason}; {flag_text('keep', column.name)} keeps it."]
+    hint = shape_hint(column.levels)
+    use = f", {hint} to use it" if hint else ""
+    return [f"column {column.name!r} is left out: {drop.reason}; {flag_text('keep', column.name)} keeps it{use}."]

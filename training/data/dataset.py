@@ -100,7 +100,9 @@ def arrange(
     """Read and encode the columns `names` of a table that is split already. Raises TableError."""
     settings = resolve(settings, table.names)
     columns, dropped = _columns(table, settings, names)
-    schema = schemas.infer(columns, target, split.train, rare_rows=settings.rare_rows, keep=settings.keep)
+    schema = schemas.infer(
+        columns, target, split.train, rare_rows=settings.rare_rows, keep=settings.keep, unusable=dropped
+    )
     requested = tuple(Dropped(name, "as requested") for name in settings.drop)
     left_out = schema.dropped + dropped + requested
     others = (settings.split_column,) if settings.split_column is not None else ()

@@ -17,6 +17,7 @@ IDENTIFIER_SHARE = (
 )
 IDENTIFIER_ROWS = 20  # below this, distinct values say little
 ROW_NAMES = ("like an identifier", "like a row number")  # how the reason begins for a column that names rows
+RARE = "no category occurs in"  # how the reason begins for a column whose categories are all rare
 MOST_LINES = 60  # columns that are shown one by one
 NAMED = 10  # columns of a kind that a summary names
 NAMED_REASONS = 3  # dropped columns that a refusal explains
@@ -57,22 +58,31 @@ class Schema:
 
 
 def infer(
-    columns: Iterable[Column], target: Target, train: np.ndarray, *, rare_rows: int, keep: Iterable[str]
+    columns: Iterable[Column],
+    target: Target,
+    train: np.ndarray,
+    *,
+    rare_rows: int,
+    keep: Iterable[str],
+    unusable: Iterable[Dropped] = (),
 ) -> Schema:
-    """Decide on every column by its training rows, numbered `train`; whether it accepts null, by all rows."""
+    """Decide on every column by its training rows, numbered `train`; whether it accepts null, by all rows.
+
+    Raises TableError where no feature is left; its sentence names the `unusable` columns too.
+    """
     features, dropped = [], []
     for column in columns:
         seen = column.take(train)
         reason = None if column.name in keep else useless(seen)
         feature = _feature(column, seen, rare_rows)
         if reason is None and feature.categories == ():
-            reason = f"no category occurs in {rare_rows} training rows"
+            reason = f"{RARE} {rare_rows} training rows, the most frequent one in {_most_rows(seen)}"
         if reason is None:
             features.append(feature)
         else:
             dropped.append(Dropped(column.name, f"{reason} ({column.note})" if column.note else reason))
     if not features:
-        raise _nothing_left(dropped, columns)
+        raise _nothing_left([*dropped, *unusable], columns)
     return Schema(Signature(inputs=tuple(features), target=target.name, classes=target.classes), tuple(dropped))
 
 
@@ -118,6 +128,11 @@ def quoted(category: str) -> str:
     """Return a category for a list of them: quoted as in JSON where it would not read as one word or phrase."""
     plain = category.isprintable() and category == category.strip() and category not in ("", "…")
     return category if plain and not set(category) & set(',"') else json.dumps(category, ensure_ascii=False)
+
+
+def _most_rows(column: Column) -> int:
+    """Return in how many rows the most frequent category occurs."""
+    return int(np.unique(column.values[~column.is_missing], return_counts=True)[1].max())
 
 
 def _counts_rows(values: np.ndarray) -> bool:

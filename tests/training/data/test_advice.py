@@ -37,6 +37,13 @@ SETTLED = [
     (["a", " a", "b"], "--strip"),
     ([f"id{row}" for row in range(ROWS)], "--keep c"),
     ([str(row) for row in range(ROWS)], "--keep c"),
+    ([str(row) for row in range(40)] + ["12a", "12b"], "'12a' and 1 more are not"),
+    ([str(row) for row in range(40)] + ["6.2\x1a"], "is not, .*; correct it, or leave such cells empty"),
+    ([str(row) for row in range(40)] + ["1 " + "x" * 50], "is not, .*; correct it, or leave such cells empty"),
+    ([f"{1960 + row // 4}Q{row % 4 + 1}" for row in range(ROWS)], "--keep c keeps it, write quarters as dates"),
+    ([f"{2000 + row // 50}-W{row % 50 + 1:02}" for row in range(ROWS)], "--keep c keeps it, write weeks as dates"),
+    ([f"{row % 12 + 1}/{row // 12 + 60}" for row in range(ROWS)], "--keep c keeps it, write months as dates"),
+    ([f"0 days 0:{row // 60:02}:{row % 60:02}" for row in range(ROWS)], "--keep c keeps it, write times and durations"),
 ]
 
 
@@ -54,6 +61,46 @@ def test_what_is_not_certain_is_named_with_its_flag(tmp_path: Path, cells: list[
 def test_plain_columns_have_no_warning(tmp_path: Path, cells: list[str]) -> None:
     """What is read as it is written is not worth a word."""
     assert data(tmp_path, cells).warnings == ()
+
+
+def test_spans_of_numbers_are_not_telephone_numbers(tmp_path: Path) -> None:
+    """Two numbers with a dash, the second greater, are years or incomes; numbers with more parts are not."""
+    assert data(tmp_path, ["2003-2004", "2009-2010", "10000 - 19999"]).warnings == ()
+    (line,) = data(tmp_path, ["555-123-4567", "555-987-6543", "+49 170 1234567"]).warnings
+    assert "look like telephone numbers" in line
+
+
+def test_a_column_of_rare_categories_is_named(tmp_path: Path) -> None:
+    """A column whose categories are all rarer than the setting says is left out with a warning that names the flag."""
+    (line,) = data(tmp_path, [f"w{row % 60}" for row in range(ROWS)], rare_rows=5).warnings
+    assert line == (
+        "column 'c' is left out: no category occurs in 5 training rows, the most frequent one in 2; "
+        "--rare-rows sets how many rows a category needs."
+    )
+
+
+def test_a_table_of_columns_without_names_says_so(tmp_path: Path) -> None:
+    """If nothing is left but columns without a name, the refusal says that they have none."""
+    path = tmp_path / "t.csv"
+    path.write_text(",y\n" + "".join(f"{row % 9},{row * 0.5}\n" for row in range(ROWS)))
+    with pytest.raises(TableError, match=r"every column was dropped: .* Column '': it has no name"):
+        prepare(path, Settings(target="y"))
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "wanted"),
+    [
+        ("t.csv", "a b y", "commas, semicolons, tabs or bars"),
+        ("t.csv", "a:b:y", "commas, semicolons, tabs or bars"),
+        ("t.tsv", "a,b,y", "tabs"),
+    ],
+)
+def test_an_unknown_separator_is_named(tmp_path: Path, name: str, head: str, wanted: str) -> None:
+    """A header that seems to have one name is refused with the separators that there may be."""
+    path = tmp_path / name
+    path.write_text(head + "\n1 2 3\n")
+    with pytest.raises(TableError, match=rf"has one column, '{head}': column names must be separated by {wanted}"):
+        prepare(path, Settings(target="y"))
 
 
 PERSONAL = [

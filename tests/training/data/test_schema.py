@@ -102,7 +102,9 @@ def test_kept_and_dropped() -> None:
 def test_rare_only() -> None:
     """A text column of which no category is seen often enough is dropped."""
     words = column("w", [f"word {row // 2}" for row in range(ROWS)])
-    assert schema(varied(), words, rare_rows=5).dropped[0].reason == "no category occurs in 5 training rows"
+    assert schema(varied(), words, rare_rows=5).dropped[0].reason == (
+        "no category occurs in 5 training rows, the most frequent one in 2"
+    )
 
 
 def test_nothing_left() -> None:

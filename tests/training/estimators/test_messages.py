@@ -35,6 +35,12 @@ def test_messages_name_parameters(given: dict[str, Any], column: Any, said: str)
     assert "--" not in str(caught.value)
 
 
+def test_flags_that_are_no_parameters_are_said_to_be_flags() -> None:
+    """How texts are read is no parameter of the estimators, which take typed frames: the message does not name one."""
+    with pytest.raises(ValueError, match=r"--decimal , .* in a data frame, convert the column instead"):
+        BatchNormMLPClassifier().fit(pd.DataFrame({"a": ["1,5", "2,5"] * (ROWS // 2)}), np.arange(ROWS) % 2)
+
+
 def test_names_in_quotes_stay() -> None:
     """A column that looks like a flag keeps its name, and an unknown flag its dashes."""
     assert (

@@ -25,6 +25,7 @@ from batchproof.training.data.tables.table_error import TableError
 
 BLOCK_ROWS = 16_384  # of a text table that become Arrow arrays together
 LONGEST_NAME = 1000
+SHOWN_NAME = 200  # characters of a name in a refusal
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,8 @@ def _text(path: Path, signs: str) -> RawTable:
         names = column_names(header)
         if not names:
             raise TableError(f"{path} holds only blank lines: its first line must name the columns.")
+        if len(names) == 1:
+            raise _one_column(path, names[0], signs)
         columns: list[list[pa.Array]] = [[] for _ in names]
         lines, warnings = [], []
         for block in _blocks(rows):
@@ -142,6 +145,12 @@ def _text(path: Path, signs: str) -> RawTable:
     return RawTable(
         path, arrow, _sha256(path), is_text=True, lines=np.asarray(lines, np.int64), warnings=tuple(warnings)
     )
+
+
+def _one_column(path: Path, name: str, signs: str) -> TableError:
+    """Return the refusal of a header with one name: a table has a target and a feature, so that its separator is another."""
+    wanted = "tabs" if signs == "\t" else "commas, semicolons, tabs or bars"
+    return TableError(f"{path} has one column, {name[:SHOWN_NAME]!r}: column names must be separated by {wanted}.")
 
 
 def _blocks(rows: Iterator[Record]) -> Iterator[list[Record]]:

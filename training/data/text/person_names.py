@@ -14,6 +14,7 @@ COLUMN = re.compile(
 CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[A-Za-z]{2,}")
 PHONE = re.compile(r"\+?[0-9(][0-9 ()/.-]{7,18}[0-9]")
+SPAN = re.compile(r"([1-9][0-9]*)\s*[/-]\s*([1-9][0-9]*)")  # two numbers, as of years or of incomes
 NAME = re.compile(r"(?:(?:Mr|Mrs|Ms|Dr|Prof)\.? )?[^\W\d_]+(?:[ ,.'-]+[^\W\d_]+\.?){1,4}")
 TITLED = re.compile(r"\b(?:Mr|Mrs|Miss|Ms|Dr|Prof)\b\.? ")
 LEAST_SHARE = 0.3  # of the categories that have a given name in them
@@ -51,22 +52,31 @@ def looks_personal(feature: Feature) -> str | None:
     if feature.value_type == "boolean" or len(categories) < LEAST:
         return None
     if feature.value_type == "string":
-        if _most(EMAIL, categories):
+        if _most(EMAIL, categories, categories):
             return "e-mail addresses"
         if _have_names(categories):
             return "names of persons"
     if COLUMN.search(CAMEL.sub("_", feature.name)):
         return "names or numbers of persons"
-    return "telephone numbers" if feature.value_type == "string" and _most(PHONE, categories) else None
+    if feature.value_type == "string" and _most(PHONE, [text for text in categories if not _is_span(text)], categories):
+        return "telephone numbers"
+    return None
 
 
-def _most(pattern: re.Pattern[str], categories: Sequence[str]) -> bool:
-    return sum(pattern.fullmatch(category.strip()) is not None for category in categories) > len(categories) / 2
+def _most(pattern: re.Pattern[str], texts: Sequence[str], categories: Sequence[str]) -> bool:
+    """Return whether so many of `texts` match that they are most of the categories."""
+    return sum(pattern.fullmatch(text.strip()) is not None for text in texts) > len(categories) / 2
+
+
+def _is_span(text: str) -> bool:
+    """Return whether a text is a smaller number and a greater one, such as 2003-2004."""
+    match = SPAN.fullmatch(text.strip())
+    return match is not None and int(match[1]) < int(match[2])
 
 
 def _have_names(categories: Sequence[str]) -> bool:
     """Whether most categories are a few words, and enough of them have a given name or a title among these."""
-    if not _most(NAME, categories):
+    if not _most(NAME, categories, categories):
         return False
     named = sum(
         not GIVEN_NAMES.isdisjoint(re.findall(r"[^\W\d_]+", category.lower())) or TITLED.search(category) is not None

@@ -1,5 +1,6 @@
 """Columns of text that nearly are numbers or dates: what their owner may do, and with which flag."""
 
+import re
 from collections.abc import Sequence
 from shlex import quote
 
@@ -9,6 +10,18 @@ from batchproof.training.data.text.text_options import Texts, flag_text
 
 SHOWN = 40  # characters of a value in a sentence
 FEW_VALUES = 20  # distinct texts that are numbers and yet may be codes
+SHAPES = (  # of texts with a size or an order, and what to write instead
+    (
+        re.compile(r"(?:[0-9]{4}[ -]?Q[1-4]|Q[1-4][ -]?[0-9]{4})", re.IGNORECASE),
+        "write quarters as dates, 1974-01-01 for 1974Q1",
+    ),
+    (re.compile(r"[0-9]{4}-?W[0-9]{2}(?:-?[1-7])?", re.IGNORECASE), "write weeks as dates, 2020-01-06 for 2020-W02"),
+    (re.compile(r"[0-9]{1,2}[/-][0-9]{2}"), "write months as dates, 1986-01-01 for 1/86"),
+    (
+        re.compile(r"-?(?:[0-9]+ days? ?,? ?)?[+-]?[0-9]+:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?"),
+        "write times and durations as numbers, 90 for 0:01:30",
+    ),
+)
 MOST_CHARACTERS = 60  # of a text that may be a date
 
 
@@ -88,10 +101,17 @@ def _on_strays(texts: Texts, strays: Sequence[str], what: str) -> list[str]:
     share = texts.share([level not in unread for level in texts.levels])
     if len(strays) > MOST_STRAYS * len(texts.levels) and share < 1 - MOST_STRAYS:
         return []
-    more = f" and {len(strays) - 1} more" if len(strays) > 1 else ""
-    setting = f"--missing {quote(strays[0][:SHOWN])}"
-    sentence = (
-        f"{share:.1%} of its values are {what}; {strays[0][:SHOWN]!r}{more} is not, so that the column is read as text; "
-        f"{setting} reads it as missing"
-    )
-    return [sentence]
+    which = f"{strays[0][:SHOWN]!r} is" if len(strays) == 1 else f"{strays[0][:SHOWN]!r} and {len(strays) - 1} more are"
+    remedy = "correct it, or leave such cells empty"
+    if strays[0].isprintable() and len(strays[0]) <= SHOWN:  # a shell reads the flag as it is shown
+        remedy = f"--missing {quote(strays[0])} reads it as missing"
+    return [f"{share:.1%} of its values are {what}; {which} not, so that the column is read as text; {remedy}"]
+
+
+def shape_hint(levels: Sequence[object]) -> str:
+    """Return how values could be used that are neither numbers nor dates although they have a size or an order."""
+    texts = [level for level in levels if isinstance(level, str)]
+    for pattern, hint in SHAPES:
+        if texts and all(pattern.fullmatch(text.strip()) for text in texts):
+            return hint
+    return ""
