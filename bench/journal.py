@@ -1,8 +1,8 @@
 """The journal's cost, and its proof: load B with it beside without, and mixed requests that are replayed elsewhere.
 
-    python -m bench.journal [--rounds 5] [--seconds 4] [--rows 1000000]
+    python -m bench.journal [--rounds 5] [--seconds 4] [--rows 1000000] [--parts hand-over load replay]
 
-First the hand-over alone: one-row entries into a journal whose thread writes them, in microseconds of the calling thread.
+First the hand-over alone: one-row answers into a journal whose process writes them, in microseconds of the event loop.
 Then three servers of the reference model stand side by side, without a journal, with `drop` and with `refuse`, and load B
 visits them in turn, in another order each round, so that what else the machine does falls on all alike. Printed are
 medians, and the server's CPU time an answer, which a busy machine changes less than the rate.
@@ -13,6 +13,7 @@ each must find every bit equal.
 """
 
 import argparse
+import asyncio
 import json
 import statistics
 import subprocess
@@ -28,10 +29,13 @@ import httpx
 import numpy as np
 
 from batchproof.service.bundle import reader as bundles
-from batchproof.service.features.arrays import Arrays
-from batchproof.service.journal.entries import Entry, Source
-from batchproof.service.journal.writing.chain import Options
-from batchproof.service.journal.writing.writer import Journal
+from batchproof.service.errors import ServiceError
+from batchproof.service.features.arrays import Arrays, Outputs
+from batchproof.service.inference.admission import Lane, Ticket
+from batchproof.service.journal.entries import Source
+from batchproof.service.journal.writing.chain import Counts, Options
+from batchproof.service.journal.writing.recording import Journal, ModelJournal
+from batchproof.service.protocols.head import ID_HEADER, RequestHead
 from bench.bodies import own
 from bench.contenders import serve
 from bench.loads import LOADS, WORK, require_wrk, run
@@ -39,7 +43,8 @@ from bench.make_exact import write_exact
 from bench.make_model import REFERENCE, rows_of, write_all
 from bench.server import HOST, Running, started
 
-ENTRIES = 20_000
+ENTRIES, BATCH = 32_000, 32
+PARTS = ("hand-over", "load", "replay")
 WAYS = ((1, 512), (2, 100), (3, 4096))  # of replaying: engine threads, most rows of one run
 SIZES = (1, 3, 1, 100, 1, 2000, 1, 700)  # rows of the requests, one after another
 
@@ -50,6 +55,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each turn of load B")
     parser.add_argument("--rows", type=int, default=1_000_000, help="that are journalled and replayed")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
     parser.add_argument("--work", type=Path, default=WORK, help="folder of the bundles (default %(default)s)")
     chosen = parser.parse_args()
     require_wrk()
@@ -58,28 +64,54 @@ def main() -> None:
     if not (chosen.work / "exact").exists():
         write_exact(chosen.work)
     with tempfile.TemporaryDirectory(dir=chosen.work) as folder:
-        _hand_over(chosen.work / "reference", Path(folder) / "alone")
-        _load_b(chosen.work / "reference", Path(folder), chosen.rounds, chosen.seconds)
-        _replays(chosen.work / "exact", Path(folder) / "mixed", chosen.rows)
+        if "hand-over" in chosen.parts:
+            _hand_over(chosen.work / "reference", Path(folder) / "alone")
+        if "load" in chosen.parts:
+            _load_b(chosen.work / "reference", Path(folder), chosen.rounds, chosen.seconds)
+        if "replay" in chosen.parts:
+            _replays(chosen.work / "exact", Path(folder) / "mixed", chosen.rows)
 
 
 def _hand_over(models: Path, folder: Path) -> None:
-    """Print what one append costs the thread that appends."""
+    """Print what a one-row answer costs the event loop, with the sending, in batches of BATCH requests."""
     manifest = bundles.read(next(models.glob("*/*"))).manifest
     outputs = {tensor.name: (tensor.dtype, tensor.width) for tensor in manifest.outputs}
-    source = Source(manifest.name, manifest.version, manifest.sha256, manifest.signature, outputs)
-    arrays = Arrays(np.zeros((1, len(manifest.signature.inputs))), None)
-    ran = {name: np.zeros((1, width), dtype) for name, (dtype, width) in outputs.items()}
-    journal = Journal(Options(folder))
-    taken: list[float] = []
-    for number in range(ENTRIES):
-        begun_s = time.perf_counter()
-        journal.append(source, Entry(f"id-{number}", time.time(), "", "native", 1, arrays, ran))
-        taken.append(1e6 * (time.perf_counter() - begun_s))
-        if number % 100 == 0:
-            time.sleep(0.005)
+    features = [(feature.name, feature.kind) for feature in manifest.signature.inputs]
+    source = Source(manifest.name, manifest.version, manifest.sha256, features, outputs)
+    arrays = Arrays(np.zeros((1, len(features))), None)
+    ran = [{name: np.zeros((1, width), dtype) for name, (dtype, width) in outputs.items()}] * BATCH
+    folder.mkdir()
+    for full in ("drop", "refuse"):
+        cost_us, counts = asyncio.run(_recorded(Options(folder, full), source, arrays, ran))
+        lost = counts.dropped_rows + counts.refused_rows
+        print(f"hand-over, {full}: {cost_us:.2f} us an answer; {lost} of {ENTRIES} lost", flush=True)
+
+
+async def _recorded(
+    options: Options, source: Source, arrays: Arrays, ran: list[dict[str, np.ndarray]]
+) -> tuple[float, Counts]:
+    """Return the event loop's time for each of ENTRIES answers in microseconds, and what became of them."""
+    journal = Journal(options)
+    model, lane = ModelJournal(journal, source, 1.0), Lane()
+    taken_s = 0.0
+    for number in range(0, ENTRIES, BATCH):
+        heads = [
+            RequestHead("POST", "/predict", b"", [(ID_HEADER, b"id-%d" % (number + place))]) for place in range(BATCH)
+        ]
+        tickets = [Ticket(arrays, 1, lane, 0.0, 0.0, 0.0, _no_reply) for _ in heads]
+        made_s = time.thread_time()
+        for ticket, head in zip(tickets, heads, strict=True):
+            ticket.note = model.note(head, "native", 1)
+        model.record(tickets, ran)
+        taken_s += time.thread_time() - made_s
+        await asyncio.sleep(0)
+    await journal.empty()
     journal.close()
-    print(f"hand-over: {statistics.median(taken):.2f} us an answer; {journal.counts.dropped_rows} of {ENTRIES} dropped")
+    return 1e6 * taken_s / ENTRIES, journal.counts
+
+
+def _no_reply(_outputs: Outputs | None, _error: ServiceError | None) -> None:
+    """Answer nobody."""
 
 
 def _load_b(models: Path, folder: Path, rounds: int, seconds: float) -> None:

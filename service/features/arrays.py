@@ -1,11 +1,12 @@
 """The graph's inputs and outputs as arrays."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
-from batchproof.service.bundle.signature import Signature
+if TYPE_CHECKING:
+    from batchproof.service.bundle.signature import Signature
 
 Outputs: TypeAlias = Mapping[str, np.ndarray]  # the graph's outputs by name, each [rows, width]
 
@@ -21,7 +22,7 @@ class Arrays(NamedTuple):
         return Arrays(*(None if array is None else array[rows] for array in self))
 
 
-def split(signature: Signature, table: np.ndarray) -> Arrays:
+def split(signature: "Signature", table: np.ndarray) -> Arrays:
     """Part one column a feature, [rows, features] float64 with codes among them, into the graph's inputs."""
     is_code = np.array([feature.kind == "categorical" for feature in signature.inputs])
     numeric = np.ascontiguousarray(table[:, ~is_code]) if not is_code.all() else None

@@ -7,6 +7,7 @@ need more than half of its deadline, because a late answer costs as much as one 
 import math
 from asyncio import TimerHandle
 from collections.abc import Callable
+from typing import Any, Protocol
 
 from batchproof.service import errors
 from batchproof.service.errors import ServiceError
@@ -29,6 +30,13 @@ class Lane:
         self.waiting_s = 0.0  # estimated seconds of work of every admitted row that is not answered
 
 
+class Recording(Protocol):
+    """Rows on their way to a record."""
+
+    def then(self, answer: Callable[[ServiceError | None], None]) -> None:
+        """Call `answer` once, on the event loop, when they are recorded, or with the reason why not."""
+
+
 class Ticket:
     """One admitted request: its arrays, its estimated cost, its deadline and its reply."""
 
@@ -40,11 +48,13 @@ class Ticket:
         "is_open",
         "is_running",
         "lane",
+        "note",
         "reply",
         "rows",
         "timeout_s",
         "timer",
         "work_s",
+        "written",
     )
 
     def __init__(
@@ -59,6 +69,10 @@ class Ticket:
         self.timeout_s = timeout_s
         self.deadline_s = now_s + timeout_s
         self.reply = reply
+        self.note: Any = (
+            None  # what a recorder of answers keeps of the request beside its rows; None: it does not keep it
+        )
+        self.written: Recording | None = None  # what the answer has to wait for, where the recorder says so
         self.is_running = False
         self.is_gone = False  # whether its caller went away, be it after the reply
         self.timer: TimerHandle | None = None  # answers 504 in time for a ticket that waits for the thread

@@ -1,6 +1,8 @@
 """Await the outputs of a batch from a task: for tables and gRPC. The HTTP hot path has no task and needs none."""
 
 import asyncio
+from functools import partial
+from typing import Any
 
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays, Outputs
@@ -9,20 +11,29 @@ from batchproof.service.inference.batcher import Batcher
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.005, 0.25  # between two attempts to enter the queue
 
 
-async def run(batcher: Batcher, arrays: Arrays, rows: int, timeout_s: float) -> Outputs:
-    """Admit rows and return their outputs; raises ServiceError. A cancelled task gives its place in the queue back."""
+async def run(batcher: Batcher, arrays: Arrays, rows: int, timeout_s: float, note: Any = None) -> Outputs:
+    """Admit rows and return their outputs; raises ServiceError. A cancelled task gives its place in the queue back.
+
+    Rows with a `note` are recorded first where the batcher has a recorder that lets answers wait.
+    """
     answered: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
 
-    def reply(outputs: Outputs | None, error: ServiceError | None) -> None:
+    def settle(outputs: Outputs | None, error: ServiceError | None) -> None:
         if answered.done():  # its task was cancelled in this turn of the loop and has not run since
             return
-        if outputs is not None:
-            answered.set_result(outputs)
-        else:
-            assert error is not None, "a reply has outputs or an error"
+        if error is not None:
             answered.set_exception(error)
+        else:
+            assert outputs is not None, "a reply has outputs or an error"
+            answered.set_result(outputs)
 
-    ticket = batcher.submit(arrays, rows, timeout_s, reply)
+    def reply(outputs: Outputs | None, error: ServiceError | None) -> None:
+        if error is None and ticket.written is not None:
+            ticket.written.then(partial(settle, outputs))
+        else:
+            settle(outputs, error)
+
+    ticket = batcher.submit(arrays, rows, timeout_s, reply, note)
     try:
         return await answered
     except asyncio.CancelledError:
@@ -30,12 +41,12 @@ async def run(batcher: Batcher, arrays: Arrays, rows: int, timeout_s: float) -> 
         raise
 
 
-async def run_patiently(batcher: Batcher, arrays: Arrays, rows: int, timeout_s: float) -> Outputs:
+async def run_patiently(batcher: Batcher, arrays: Arrays, rows: int, timeout_s: float, note: Any = None) -> Outputs:
     """Do as `run` does, but retry while the queue is full."""
     pause_s = FIRST_PAUSE_S
     while True:
         try:
-            return await run(batcher, arrays, rows, timeout_s)
+            return await run(batcher, arrays, rows, timeout_s, note)
         except ServiceError as error:
             if error.status != 429:
                 raise

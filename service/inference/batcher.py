@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -50,6 +50,13 @@ class Watches(Protocol):
         """Inspect one batch."""
 
 
+class Recorder(Protocol):
+    """What keeps rows and outputs before they are answered: see `batchproof.service.journal`."""
+
+    def record(self, tickets: Sequence[Ticket], outputs: Sequence[Outputs]) -> None:
+        """Take one batch; may let the answers of its tickets wait."""
+
+
 class Batcher:
     """The queue of one model. All methods are called on the event loop."""
 
@@ -63,6 +70,7 @@ class Batcher:
         wait_s: float = 0.0,
         on_failure: Callable[[EngineError], None] = lambda _: None,
         watch: Watches | None = None,
+        recorder: Recorder | None = None,
         give_way: Callable[[], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -79,6 +87,7 @@ class Batcher:
         self._wait_s = wait_s
         self._on_failure = on_failure
         self._watch = watch
+        self._recorder = recorder
         self.shadow: Watches | None = None  # what compares another version with this one; it may come and go
         self._give_way = give_way
         self._refusal: ServiceError | None = None
@@ -89,14 +98,18 @@ class Batcher:
         self._is_busy = False  # whether the thread runs a batch
         self._stuck_at_s = math.inf  # when the batch of the thread has taken so long that it may never end
 
-    def submit(self, arrays: Arrays, rows: int, timeout_s: float, reply: Reply) -> Ticket:
-        """Admit one request; `reply` is called once and later, unless the ticket is cancelled. Raises 429 or 503."""
+    def submit(self, arrays: Arrays, rows: int, timeout_s: float, reply: Reply, note: Any = None) -> Ticket:
+        """Admit one request; `reply` is called once and later, unless the ticket is cancelled. Raises 429 or 503.
+
+        A request with a `note` is recorded where there is a recorder, before the reply is called.
+        """
         if self._refusal is not None:
             raise self._refusal
         work_s = rows * self.pace.row_s
         lane = self._lane(work_s)
         self._admission.enter(rows, lane, work_s, timeout_s)
         ticket = Ticket(arrays, rows, lane, work_s, self._clock(), timeout_s, reply)
+        ticket.note = note
         if lane is self._admission.thread:
             self._large.append(ticket)
             self._start_large()
@@ -210,6 +223,9 @@ class Batcher:
         answers: list[Delivery] | None = None
         try:
             outputs = result()
+            seconds = self._clock() - started_s
+            if self._recorder is not None:
+                self._recorder.record(batch, outputs)
             answers = [(ticket, own, None) for ticket, own in zip(batch, outputs, strict=True)]
         except EngineError as error:
             failure = error
@@ -217,7 +233,7 @@ class Batcher:
             if answers is None:
                 self._fail(batch, failure or EngineError("an unforeseen error: see the event unforeseen_error"))
         if answers is not None:
-            self._answer(batch, outputs, answers, self._clock() - started_s)
+            self._answer(batch, outputs, answers, seconds)
 
     def _answer(self, batch: list[Ticket], outputs: Sequence[Outputs], answers: list[Delivery], seconds: float) -> None:
         rows = sum([ticket.rows for ticket in batch])

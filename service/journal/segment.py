@@ -52,10 +52,10 @@ class Segment:
         """Return the size of the stream."""
         return self._file.size
 
-    def write(self, batch: "pa.RecordBatch") -> None:
-        """Append rows; raises OSError, after which nothing more may be written here."""
-        self._file.write(batch.serialize())
-        self.rows += batch.num_rows
+    def write(self, message: bytearray, rows: int) -> None:
+        """Append a record batch of `rows` rows; raises OSError, after which nothing more may be written here."""
+        self._file.write(message)
+        self.rows += rows
         self._note()
 
     def finish(self, sign: Sign | None = None) -> str:

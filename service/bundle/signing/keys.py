@@ -39,16 +39,21 @@ class PasswordNeededError(SettingError):
 
 def read_private_key(path: Path, password: bytes | None = None) -> PrivateKey:
     """Read a PEM private key; raises SettingError, and PasswordNeededError where it is encrypted."""
+    return private_key(_read(path), str(path), password)
+
+
+def private_key(pem: bytes, name: str, password: bytes | None = None) -> PrivateKey:
+    """Return the PEM private key that errors call `name`; raises as `read_private_key` does."""
     try:
-        key = serialization.load_pem_private_key(_read(path), password)
+        key = serialization.load_pem_private_key(pem, password)
     except TypeError as error:  # how the library says that a password is missing, or that one was given for nothing
         raise PasswordNeededError(
-            f"{path} is encrypted and no password was given, or is not encrypted and one was given"
+            f"{name} is encrypted and no password was given, or is not encrypted and one was given"
         ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise SettingError(f"{path} holds no private key that can be read: {error}") from error
+        raise SettingError(f"{name} holds no private key that can be read: {error}") from error
     if not isinstance(key, PrivateKey) or key.curve.key_size not in HASHES:
-        raise SettingError(f"{path} must hold a private key of the curve P-256, P-384 or P-521")
+        raise SettingError(f"{name} must hold a private key of the curve P-256, P-384 or P-521")
     return key
 
 

@@ -3,16 +3,18 @@
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from batchproof.service.errors import reason
-from batchproof.service.journal.entries import Entry, Source
+from batchproof.service.journal.entries import Group, Source
+from batchproof.service.journal.messages import Messages
 from batchproof.service.journal.segment import SUFFIX, Segment, Sign
 from batchproof.service.runtime.logs import event
 
 Full = Literal["drop", "refuse"]
+GATHER_S = 0.02  # with `drop`, rows are gathered this long before they are sent, and before they are written
 RETRY_S = 1.0  # after the disk refused, the next try comes no sooner
 
 
@@ -27,7 +29,7 @@ class Options:
     segment_s: float = 3600.0
     keep_s: float = 0.0  # segments that were last written to so long ago are removed; 0: never
     sync: bool = False  # whether rows are on the disk before they count as written
-    sign: Sign | None = None
+    key: str = field(default="", repr=False)  # PEM of the private key that signs finished segments; empty: none does
 
 
 @dataclass
@@ -44,13 +46,14 @@ class Counts:
 class Chain:
     """The segments of one model in this process, one after another."""
 
-    def __init__(self, source: Source, options: Options, counts: Counts) -> None:
-        """Begin a chain of its own."""
+    def __init__(self, source: Source, options: Options, counts: Counts, sign: Sign | None) -> None:
+        """Begin a chain of its own; `sign` signs finished segments."""
         self.source = source
         self.segment: Segment | None = None
         self.due_s = 0.0
         self._options = options
         self._counts = counts
+        self._sign = sign
         self._name = secrets.token_hex(4)
         self._sequence = 0
         self._previous = ""
@@ -64,14 +67,14 @@ class Chain:
             return False
         return segment.bytes >= self._options.segment_bytes or time.monotonic() >= self.due_s
 
-    def write(self, entries: Sequence[Entry]) -> str | None:
+    def write(self, groups: Sequence[Group]) -> str | None:
         """Append to the open segment, or to a new one; returns why it could not be done."""
         if time.monotonic() < self._retry_s:
             return "the disk refused the last write"
         try:
             if self.segment is None:
                 self.segment = self._open()
-            self.segment.write(self.source.batch(entries, self._schema))
+            self.segment.write(self._messages.message(groups), sum([group.rows for group in groups]))
         except OSError as error:
             self._give_up()
             return reason(error)
@@ -83,7 +86,7 @@ class Chain:
         if segment is None:
             return None
         try:
-            self._previous = segment.finish(self._options.sign)
+            self._previous = segment.finish(self._sign)
         except OSError as error:
             self._give_up(segment)
             return reason(error)
@@ -93,9 +96,10 @@ class Chain:
 
     def _open(self) -> Segment:
         header = self.source.header(self._name, self._sequence, self._previous)
-        self._schema = self.source.schema(header)
+        schema = self.source.schema(header)
+        self._messages = Messages(self.source, schema)
         name = f"{self.source.model}-{self.source.version}-{self._name}-{self._sequence:06d}{SUFFIX}"
-        segment = Segment(self._options.folder / name, self._schema, sync=self._options.sync)
+        segment = Segment(self._options.folder / name, schema, sync=self._options.sync)
         self._sequence += 1
         self.due_s = time.monotonic() + self._options.segment_s
         return segment

@@ -1,7 +1,9 @@
 """The journal that the settings ask for: its files, its keys, and what it keeps of each model."""
 
 import hashlib
+import secrets
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 from batchproof.installation import hint
@@ -9,10 +11,8 @@ from batchproof.service.configuration.settings import Settings
 from batchproof.service.errors import SettingError, nearest, reason
 from batchproof.service.inference.model import Model
 from batchproof.service.journal.entries import Source
-from batchproof.service.journal.segment import Sign
 from batchproof.service.journal.writing.chain import Options
-from batchproof.service.journal.writing.keeping import HeldAnswers, ModelJournal
-from batchproof.service.journal.writing.writer import Journal
+from batchproof.service.journal.writing.recording import Journal, ModelJournal
 from batchproof.service.runtime.logs import event
 
 LEAST_KEY_BYTES = 16
@@ -24,10 +24,8 @@ class ProcessJournal:
     def __init__(self, settings: Settings, models: Iterable[Model]) -> None:
         """Open the journal; raises SettingError. A name to leave out or to hash that none of `models` has is an error."""
         _check(settings, list(models))
-        try:
-            import pyarrow as pa  # noqa: F401 - its absence is one sentence
-        except ImportError as error:
-            raise SettingError(f"The journal needs pyarrow, which is not installed: {hint('tables')}") from error
+        if find_spec("pyarrow") is None:  # only the writing process imports it
+            raise SettingError(f"The journal needs pyarrow, which is not installed: {hint('tables')}")
         self._settings = settings
         self._hash_key = _hash_key(settings)
         options = Options(
@@ -37,10 +35,10 @@ class ProcessJournal:
             segment_s=settings.journal_segment_s,
             keep_s=settings.journal_keep_s,
             sync=settings.journal_sync == "batch",
-            sign=_signer(settings),
+            key=_key(settings),
         )
-        self._journal = Journal(options)
-        self._held = HeldAnswers(settings.timeout_s)
+        _try_folder(options.folder)
+        self._journal = Journal(options, settings.timeout_s, (settings.log_format, settings.log_level))
 
     def of(self, model: Model) -> ModelJournal:
         """Return a deployment's way into the journal."""
@@ -50,23 +48,23 @@ class ProcessJournal:
             manifest.name,
             manifest.version,
             manifest.sha256,
-            manifest.signature,
+            [(feature.name, feature.kind) for feature in manifest.signature.inputs],
             {tensor.name: (tensor.dtype, tensor.width) for tensor in manifest.outputs},
             model.fingerprint,
             model.verification.host if model.verification else {},
-            frozenset(names.intersection(settings.journal_leave_out)),
-            frozenset(names.intersection(settings.journal_hash)),
+            sorted(names.intersection(settings.journal_leave_out)),
+            sorted(names.intersection(settings.journal_hash)),
             self._hash_key,
         )
-        return ModelJournal(self._journal, source, self._held, settings.journal_share)
+        return ModelJournal(self._journal, source, settings.journal_share)
 
     def counts(self) -> dict[str, int]:
         """Return what became of the rows, as plain data."""
-        return vars(self._journal.counts).copy()
+        return vars(self._journal.counts) | {"restarts": self._journal.restarts}
 
     async def flush(self) -> None:
         """Return when no answer waits for the journal any more."""
-        await self._held.empty()
+        await self._journal.empty()
 
     def close(self, timeout_s: float) -> None:
         """Write what waits and finish every segment, for `timeout_s` at most."""
@@ -95,9 +93,21 @@ def _check(settings: Settings, models: list[Model]) -> None:
                 raise SettingError(f"{setting} names {name!r}, which no model has as a feature.{nearest(name, known)}")
 
 
-def _hash_key(settings: Settings) -> bytes:
+def _try_folder(folder: Path) -> None:
+    """Make the folder and a file in it; raises SettingError where that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{secrets.token_hex(4)}"
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise SettingError(f"The journal cannot be written: {reason(error)}") from error
+
+
+def _hash_key(settings: Settings) -> str:
+    """Return the key of the hashes, hexadecimal; empty where nothing is hashed."""
     if not settings.journal_hash:
-        return b""
+        return ""
     try:
         secret = Path(settings.journal_hash_key).read_bytes().strip()
     except OSError as error:
@@ -107,19 +117,20 @@ def _hash_key(settings: Settings) -> bytes:
             f"journal_hash_key: {settings.journal_hash_key} holds {len(secret)} bytes; a secret key needs at least "
             f"{LEAST_KEY_BYTES}."
         )
-    return hashlib.sha256(secret).digest()
+    return hashlib.sha256(secret).hexdigest()
 
 
-def _signer(settings: Settings) -> Sign | None:
-    """Return what signs segments; None where they are not signed."""
+def _key(settings: Settings) -> str:
+    """Return the PEM text of the key that signs segments; empty where they are not signed."""
     if not settings.journal_key:
-        return None
+        return ""
     try:
         from batchproof.service.bundle.signing import keys
     except ImportError as error:
         raise SettingError(f"journal_key needs cryptography, which is not installed: {hint('signing')}") from error
+    path = Path(settings.journal_key)
     try:
-        key = keys.read_private_key(Path(settings.journal_key))
+        keys.read_private_key(path)
     except keys.PasswordNeededError as error:
         raise SettingError(f"journal_key: {error}; the service cannot ask for a password.") from error
-    return lambda message: keys.sign(key, message)
+    return path.read_text("ascii", "replace")

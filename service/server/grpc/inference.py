@@ -80,9 +80,8 @@ class InferService:
         if head.grant is not None:
             head.grant.charge(decoded.rows)
         timeout_s = min(context.time_remaining() or settings.timeout_s, settings.timeout_s)
-        outputs = await async_run.run(deployment.batcher, decoded.arrays, decoded.rows, timeout_s)
-        if journal is not None and decoded.rows:
-            await journal.kept(head, ROUTE, decoded.arrays, decoded.rows, outputs)
+        note = None if journal is None else journal.note(head, ROUTE, decoded.rows)
+        outputs = await async_run.run(deployment.batcher, decoded.arrays, decoded.rows, timeout_s, note)
         encoding_s = time.perf_counter()
         answer = await self._encoded(codecs, call, decoded, outputs)
         tally.answered(decoded.rows, encoding_s, started_s)

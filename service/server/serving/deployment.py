@@ -19,7 +19,6 @@ from batchproof.service.errors import EngineError
 from batchproof.service.inference.batcher import Batcher
 from batchproof.service.inference.model import Description, Model
 from batchproof.service.invariance.audit import Audit, Watch
-from batchproof.service.journal.writing.keeping import ModelJournal
 from batchproof.service.runtime.change_counts import ShadowCounts
 from batchproof.service.runtime.logs import event
 from batchproof.service.runtime.metrics import ModelKey
@@ -33,7 +32,7 @@ from batchproof.service.tables.streaming.stream import ROUTE as TABLES
 from batchproof.service.tables.streaming.stream import TableWorkers
 
 if TYPE_CHECKING:
-    pass
+    from batchproof.service.journal.writing.recording import ModelJournal
 
 INLINE_S_ALONE = 0.001  # with a core to spare, requests that take longer than this leave the event loop
 INLINE_S_SHARED = 0.004  # without one, handing over costs more than it frees
@@ -57,7 +56,7 @@ class Deployment:
     endpoints: Mapping[str, PredictEndpoint]  # by the name of the protocol
     table: TableEndpoint
     shared: Shared
-    journal: ModelJournal | None = None
+    journal: "ModelJournal | None" = None
     labels: Mapping[str, Face] = field(default_factory=dict)
 
     def paths(self, *, is_default: bool, is_newest: bool) -> dict[str, PredictEndpoint]:
@@ -136,6 +135,7 @@ def deploy(model: Model, shared: Shared, meter: ModelMeter) -> Deployment:
     """Return a deployment of `model`; a `meter` that an older deployment of the same key has goes on counting."""
     settings = shared.settings
     key = ModelKey(model.manifest.name, model.manifest.version)
+    journal = None if shared.journal is None else shared.journal.of(model)
     batcher = Batcher(
         model.runner,
         shared.admission,
@@ -144,10 +144,10 @@ def deploy(model: Model, shared: Shared, meter: ModelMeter) -> Deployment:
         wait_s=settings.batch_wait_s,
         on_failure=partial(_log_failure, key),
         watch=_watch(model, key, shared, meter),
+        recorder=journal,
         give_way=None if has_spare_core(settings) else os.sched_yield,
     )
     batcher.flow = meter.flow
-    journal = None if shared.journal is None else shared.journal.of(model)
     if journal is not None:
         weakref.finalize(batcher, journal.retire).atexit = False
     own = _face(model, _Parts(batcher, meter, shared, journal))
@@ -172,7 +172,7 @@ class _Parts(NamedTuple):
     batcher: Batcher
     meter: ModelMeter
     shared: Shared
-    journal: ModelJournal | None
+    journal: "ModelJournal | None"
 
 
 def _face(model: Model, parts: _Parts, label: str = "") -> Face:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from batchproof.service import errors
 from batchproof.service.drift.collector import ModelDrift
@@ -20,13 +20,15 @@ from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Outputs
 from batchproof.service.inference.admission import Ticket
 from batchproof.service.inference.batcher import Batcher
-from batchproof.service.journal.writing.keeping import ModelJournal
 from batchproof.service.protocols.head import TIMEOUT_HEADER, RequestHead
 from batchproof.service.protocols.interface import Answer, Call, Codec, Decoded, HeavyRequestError, WireProtocol
 from batchproof.service.runtime.logs import event, unforeseen
 from batchproof.service.runtime.metrics import ModelKey, Tally
 from batchproof.service.server.serving.codecs.large_requests import GOOD_BYTES, LargeCodec, LargeRequest
 from batchproof.service.server.serving.codecs.remote_codec import RemoteCodec
+
+if TYPE_CHECKING:
+    from batchproof.service.journal.writing.recording import ModelJournal
 
 # What the event loop reads and writes itself. Whatever is in so many bytes, refusing it takes a few milliseconds.
 SMALL_BYTES = 8192
@@ -42,7 +44,7 @@ class Work(NamedTuple):
     head: RequestHead
     reply: Reply
     started_s: float  # of time.perf_counter
-    journal: ModelJournal | None  # which keeps the answer
+    journal: "ModelJournal | None"  # which keeps the answer
 
 
 class PredictEndpoint:
@@ -74,7 +76,7 @@ class PredictEndpoint:
         timeout_s: float,
         *,
         is_logged: bool = False,
-        journal: ModelJournal | None = None,
+        journal: "ModelJournal | None" = None,
         drift: ModelDrift | None = None,
         executor: Executor | None = None,
         remote: RemoteCodec | None = None,
@@ -141,7 +143,7 @@ class PredictEndpoint:
             self._batcher.cancel(ticket)
         self._tally.cancelled()
 
-    def _chosen_journal(self) -> ModelJournal | None:
+    def _chosen_journal(self) -> "ModelJournal | None":
         return self._journal if self._journal is not None and self._journal.is_chosen() else None
 
     def _submit(self, work: Work, decoded: Decoded, timeout_s: float, *, is_large: bool) -> Ticket:
@@ -160,7 +162,10 @@ class PredictEndpoint:
             else:
                 self._encode(work, decoded, outputs, ticket)
 
-        ticket = self._batcher.submit(decoded.arrays, decoded.rows, timeout_s, finish)
+        note = None
+        if work.journal is not None:
+            note = work.journal.note(work.head, self.protocol.name, decoded.rows - decoded.added, decoded.places)
+        ticket = self._batcher.submit(decoded.arrays, decoded.rows, timeout_s, finish, note)
         return ticket
 
     def _encode(self, work: Work, decoded: Decoded, outputs: Outputs, ticket: Ticket) -> None:
@@ -179,17 +184,13 @@ class PredictEndpoint:
     def _answered(
         self, work: Work, decoded: Decoded, outputs: Outputs, ticket: Ticket, answer: Answer, encoding_s: float
     ) -> None:
-        rows, journal, head = decoded.rows - decoded.added, work.journal, work.head
+        rows = decoded.rows - decoded.added
         if self._drift is not None:
             self._drift.offer(decoded.arrays, outputs, rows)
-        if journal is not None and journal.holds and rows:
-            send = partial(self._send, answer, head, rows, encoding_s, work.started_s, work.reply)
-            release = partial(self._release, ticket, send, head, work.started_s, work.reply)
-            journal.hold(release, head, self.protocol.name, decoded.arrays, rows, outputs, decoded.places)
-            return
-        self._send(answer, head, rows, encoding_s, work.started_s, work.reply)
-        if journal is not None and rows:
-            journal.keep(head, self.protocol.name, decoded.arrays, rows, outputs, decoded.places)
+        if ticket.written is None:
+            self._send(answer, work, rows, encoding_s)
+        else:
+            ticket.written.then(partial(self._release, ticket, answer, work, rows, encoding_s))
 
     def _decode_apart(self, work: Work, timeout_s: float, *, is_heavy: bool = False) -> LargeRequest:
         """Read the body in a thread or in another process, and go on from there on the loop."""
@@ -234,36 +235,22 @@ class PredictEndpoint:
         work.reply(self._refused(errors.internal(), work.head, work.started_s))
         return None
 
-    def _send(
-        self,
-        answer: Answer,
-        head: RequestHead,
-        rows: int,
-        encoding_s: float,
-        started_s: float,
-        reply: Reply,
-    ) -> None:
-        self._tally.answered(rows, encoding_s, started_s)
+    def _send(self, answer: Answer, work: Work, rows: int, encoding_s: float) -> None:
+        self._tally.answered(rows, encoding_s, work.started_s)
         if self._is_logged:
-            self._log(head, answer.status, started_s, rows=rows)
-        reply(answer)
+            self._log(work.head, answer.status, work.started_s, rows=rows)
+        work.reply(answer)
 
     def _release(
-        self,
-        ticket: Ticket,
-        send: Callable[[], None],
-        head: RequestHead,
-        started_s: float,
-        reply: Reply,
-        error: ServiceError | None,
+        self, ticket: Ticket, answer: Answer, work: Work, rows: int, encoding_s: float, error: ServiceError | None
     ) -> None:
         """Send an answer that the journal has written, or the `error` that keeps it; nothing to a caller that left."""
         if ticket.is_gone:
             return
         if error is None:
-            send()
+            self._send(answer, work, rows, encoding_s)
         else:
-            reply(self._refused(error, head, started_s))
+            work.reply(self._refused(error, work.head, work.started_s))
 
     def _refused(self, error: ServiceError, head: RequestHead, started_s: float) -> Answer:
         self._tally.refused(error.code)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,6 @@ from batchproof.service.drift.collector import ModelDrift
 from batchproof.service.errors import ServiceError
 from batchproof.service.inference import async_run as awaiting
 from batchproof.service.inference.batcher import Batcher
-from batchproof.service.journal.writing.keeping import ModelJournal
 from batchproof.service.runtime.logs import event
 from batchproof.service.runtime.metrics import Tally
 from batchproof.service.tables.block import Block, Read
@@ -22,6 +21,9 @@ from batchproof.service.tables.streaming.response_buffer import ResponseBuffer
 from batchproof.service.tables.streaming.table_request import TableRequest
 from batchproof.service.tables.writers.result_columns import Answered, refusal
 from batchproof.service.tables.writers.text import Writer
+
+if TYPE_CHECKING:
+    from batchproof.service.journal.writing.recording import ModelJournal
 
 ROUTE = "tables"  # of tables in metrics and in the journal
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -39,7 +41,7 @@ class TableWorkers(NamedTuple):
     executor: Executor
     error_limit: int  # how many bad rows a refusal lists
     remote: RemoteReader
-    journal: ModelJournal | None = None
+    journal: "ModelJournal | None" = None
     drift: ModelDrift | None = None
 
     async def step(self, make: Callable[[], Any]) -> Any:
@@ -134,12 +136,13 @@ class Stream:
         outputs: Mapping[str, np.ndarray] = {}
         if rows:
             run = awaiting.run_patiently if self._rows else awaiting.run  # a full queue refuses what has not begun
-            outputs = await run(self._shop.batcher, read.arrays, rows, self._call.timeout_s)
+            note = None
+            if self._journal is not None:
+                await self._journal.room()
+                note = self._journal.note(self._call, ROUTE, rows, [self._read_rows + row for row in read.kept])
+            outputs = await run(self._shop.batcher, read.arrays, rows, self._call.timeout_s, note)
             if self._shop.drift is not None:
                 self._shop.drift.offer(read.arrays, outputs, rows)
-            if self._journal is not None:
-                places = [self._read_rows + row for row in read.kept]
-                await self._journal.kept(self._call, ROUTE, read.arrays, rows, outputs, places)
         self._rows += rows
         self._read_rows += block.rows
         data: bytes = await self._shop.step(

@@ -116,9 +116,17 @@ def test_only_the_callers_good_rows_are_kept(models: Path, tmp_path: Path) -> No
 def test_workers_keep_chains_of_their_own(models: Path, tmp_path: Path) -> None:
     """Several workers write side by side; together they keep every answer, and the counts of all are shown."""
     flags = ("--journal", str(tmp_path), "--workers", "2")
-    with live(models, *flags) as server, httpx.Client(base_url=server.url) as client:
+    with (
+        live(models, *flags) as server,
+        httpx.Client(base_url=server.url) as one,
+        httpx.Client(base_url=server.url) as other,  # two open connections are on two workers
+    ):
+        deadline_s = time.monotonic() + 20
+        while b"batchproof_workers 2.0" not in ask(server, "GET", "/metrics").body and time.monotonic() < deadline_s:
+            time.sleep(0.1)
         for number in range(60):
-            headers = {"X-Request-Id": f"id-{number}", "Connection": "close"}
+            client = one if number % 2 else other
+            headers = {"X-Request-Id": f"id-{number}"}
             assert client.post("/predict", json={"rows": ROWS[:1]}, headers=headers).status_code == 200
         deadline_s = time.monotonic() + 10
         while counted(server)["written"] < 60 and time.monotonic() < deadline_s:

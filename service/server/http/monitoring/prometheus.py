@@ -149,6 +149,10 @@ def _journal(counts: Mapping[str, int]) -> Iterator[Metric]:
     yield rows
     yield CounterMetricFamily("batchproof_journal_failures", "Writes that the disk refused.", counts["failures"])
     yield CounterMetricFamily("batchproof_journal_segments", "Segments that were finished.", counts["segments"])
+    restarts = counts.get("restarts", 0)
+    yield CounterMetricFamily(
+        "batchproof_journal_restarts", "Writing processes that ended and were replaced.", restarts
+    )
 
 
 def _runs(models: Models) -> Iterator[Metric]:

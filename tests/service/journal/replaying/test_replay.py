@@ -16,9 +16,10 @@ from batchproof.service.bundle import reader as bundles
 from batchproof.service.bundle.signing import keys
 from batchproof.service.inference import model as loading
 from batchproof.service.inference.engine import EngineOptions
-from batchproof.service.journal.entries import Entry, Source
+from batchproof.service.journal.entries import Group, Source
+from batchproof.service.journal.segment import Sign
 from batchproof.service.journal.writing.chain import Options
-from batchproof.service.journal.writing.writer import Journal
+from batchproof.service.journal.writing.writer import Writer
 from tests.bundles import make_bundle, random_rows, reseal
 
 
@@ -30,15 +31,17 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def answered(models: Path, journal: Path, requests: int = 40, change: Any = None, **options: Any) -> Path:
+def answered(models: Path, journal: Path, requests: int = 40, change: Any = None, sign: Sign | None = None) -> Path:
     """Journal requests that both models answer, in batches of several; `change` may alter the outputs of one row."""
-    writer = Journal(Options(journal, **options))
+    journal.mkdir()
+    writer = Writer(Options(journal), sign)
     for folder in sorted(models.glob("*/*")):
         model = loading.load(bundles.read(folder), EngineOptions("cpu"), 512)
         manifest = model.manifest
         outputs = {tensor.name: (tensor.dtype, tensor.width) for tensor in manifest.outputs}
-        about = Source(manifest.name, manifest.version, manifest.sha256, manifest.signature, outputs, model.fingerprint)
-        parts = []
+        features = [(feature.name, feature.kind) for feature in manifest.signature.inputs]
+        about = Source(manifest.name, manifest.version, manifest.sha256, features, outputs, model.fingerprint)
+        parts, groups = [], []
         for number in range(requests):
             rows = 1 + number % 3
             parts.append(model.encoder.encode_rows(random_rows(manifest.signature, rows, number)).arrays)
@@ -47,7 +50,11 @@ def answered(models: Path, journal: Path, requests: int = 40, change: Any = None
             if change is not None and number == 7:
                 change(kept)
             rows = 1 + number % 3
-            writer.append(about, Entry(f"{manifest.name}-{number}", 1.7e9 + number, "", "native", rows, arrays, kept))
+            groups.append(
+                Group([(1.7e9 + number, 1)], [(f"{manifest.name}-{number}", "", "native", rows, None)], arrays, kept)
+            )
+        for start in range(0, requests, 7):
+            assert writer.write(about, groups[start : start + 7]) is None
     writer.close()
     return journal
 

@@ -1,0 +1,246 @@
+"""How answered requests get into the journal: batch by batch, as they come out of the engine.
+
+A `ModelJournal` is one deployment's way into the journal of its process. A request that is to be recorded brings a note
+along into the queue, and when its batch has run, `record` makes one frame of the notes and the rows. With `drop` the frames of
+several batches go out together after a few milliseconds. With `refuse` a frame goes out at once, so that the rows are written while the answers are encoded; each ticket gets a `Written`, and its answer
+leaves when that is known.
+"""
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Protocol
+
+from batchproof.service.access.grant import Grant
+from batchproof.service.features.arrays import Outputs
+from batchproof.service.inference.admission import Ticket
+from batchproof.service.journal.entries import ROWS, Note, Source
+from batchproof.service.journal.writing.chain import GATHER_S, RETRY_S, Counts, Options
+from batchproof.service.journal.writing.channel import Channel
+from batchproof.service.journal.writing.frames import OPTIONS, RETIRE, SOURCE, Kept, Part, frame, group_frame
+from batchproof.service.journal.writing.waiting import HeldAnswers, Written, journal_full, refused
+
+SEND_BYTES = 128 << 10  # that are sent at once, with `drop` too: about what a socket takes
+PAUSE_S = 0.01  # between two looks whether there is room
+_draw = random.random
+
+
+class Asker(Protocol):
+    """What is kept of the head of a request."""
+
+    request_id: str
+    grant: Grant | None
+
+
+class Journal:
+    """The journal of one process: what is on its way to the writing process, and who waits for it.
+
+    All methods are called on the event loop, but `add` and `retire`, which any thread may call.
+    """
+
+    def __init__(self, options: Options, longest_s: float = 10.0, logs: tuple[str, str] = ("auto", "info")) -> None:
+        """Start the writing process, which logs in this format and from this level on.
+
+        An answer waits for `longest_s` at most: a disk that hangs must not leave its caller without any.
+        """
+        self.options = options
+        self.counts = Counts()
+        self.longest_s = longest_s
+        self._logs = logs
+        self._numbers = itertools.count(1)
+        self._sources: dict[int, Source] = {}
+        self._announced: set[int] = set()  # sources that the writing process knows
+        self._is_timed = False  # whether a call of _send_gathered is scheduled
+        self._held = HeldAnswers(longest_s)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._failing_until_s = 0.0  # monotonic: until then nobody asks the disk again
+        self._is_closing = False
+        self._channel = Channel(self._greeting, self._count)
+
+    @property
+    def has_room(self) -> bool:
+        """Return whether the next rows are likely to be written: there is room, and the disk did not just refuse."""
+        return self._has_space and (not self._failing_until_s or time.monotonic() >= self._failing_until_s)
+
+    @property
+    def restarts(self) -> int:
+        """Return how often the writing process ended and was started again."""
+        return self._channel.restarts
+
+    def add(self, source: Source) -> int:
+        """Take rows of this source from now on; returns its number."""
+        number = next(self._numbers)
+        self._sources[number] = source
+        return number
+
+    def retire(self, number: int) -> None:
+        """Finish the segment of a source that has no more rows."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._retire, number)
+
+    def record(self, number: int, kept: list[Kept]) -> Written | None:
+        """Take the rows of answered requests; returns what their answers have to wait for, None where they need not."""
+        rows = sum([one.note[ROWS] for one in kept])
+        if not self._has_space:
+            self._count_lost(rows)
+            return refused() if self.options.full == "refuse" else None
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._channel.attach(self._loop)
+        source = self._sources[number]
+        if number not in self._announced:
+            self._announced.add(number)
+            self._channel.send(frame(SOURCE, [number, source.as_plain()]), _ignore)
+        parts = group_frame(number, source, kept, [(time.time(), len(kept))])
+        if self.options.full == "refuse":
+            written = self._held.add()
+            self._channel.send(parts, partial(self._on_held_done, rows, written))
+            self._channel.flush()
+            return written
+        self._channel.send(parts, partial(self._on_done, rows))
+        if self._channel.waiting_bytes >= SEND_BYTES:
+            self._channel.flush()
+        elif not self._is_timed:
+            self._is_timed = True
+            self._loop.call_later(GATHER_S, self._send_gathered)
+        return None
+
+    async def empty(self) -> None:
+        """Return when no answer waits any more."""
+        await self._held.empty()
+
+    def close(self, timeout_s: float = 60.0) -> bool:
+        """Write what waits, finish every segment and end the process; returns whether that was done in `timeout_s`."""
+        self._is_closing = True
+        return self._channel.close(timeout_s)
+
+    @property
+    def _has_space(self) -> bool:
+        return not self._is_closing and self._channel.waiting_bytes < self.options.buffer_bytes
+
+    def _send_gathered(self) -> None:
+        self._is_timed = False
+        self._channel.flush()
+
+    def _on_done(self, rows: int, failure: str | None) -> None:
+        """Count what became of rows."""
+        if failure is None:
+            self.counts.written_rows += rows
+            self._failing_until_s = 0.0
+        else:
+            self._failing_until_s = time.monotonic() + RETRY_S
+            self._count_lost(rows)
+
+    def _on_held_done(self, rows: int, written: Written, failure: str | None) -> None:
+        self._on_done(rows, failure)
+        self._held.end(written, None if failure is None else journal_full())
+
+    def _retire(self, number: int) -> None:
+        def forget(_: str | None) -> None:
+            self._announced.discard(number)
+            self._sources.pop(number, None)
+
+        if number in self._announced:
+            self._channel.send(frame(RETIRE, number), forget)
+            self._channel.flush()
+        else:
+            forget(None)
+
+    def _greeting(self) -> list[Part]:
+        """Return what a new writing process must know first."""
+        log_format, log_level = self._logs
+        return frame(
+            OPTIONS,
+            {
+                "options": {**asdict(self.options), "folder": str(self.options.folder)},
+                "sources": [[number, self._sources[number].as_plain()] for number in self._announced],
+                "log_format": log_format,
+                "log_level": log_level,
+            },
+        )
+
+    def _count(self, failures: int, segments: int) -> None:
+        self.counts.failures += failures
+        self.counts.segments += segments
+
+    def _count_lost(self, rows: int) -> None:
+        if self.options.full == "drop":
+            self.counts.dropped_rows += rows
+        else:
+            self.counts.refused_rows += rows
+
+
+class ModelJournal:
+    """One deployment's way into the journal."""
+
+    __slots__ = ("_is_whole", "_journal", "_number", "_share", "holds")
+
+    def __init__(self, journal: Journal, source: Source, share: float) -> None:
+        """Keep `share` of the requests."""
+        self.holds = journal.options.full == "refuse"  # whether answers wait until they are written
+        self._journal = journal
+        self._number = journal.add(source)
+        self._share = share
+        self._is_whole = share >= 1.0
+
+    def retire(self) -> None:
+        """Finish the segment: the deployment is drained. May be called in any thread."""
+        self._journal.retire(self._number)
+
+    def check_room(self) -> None:
+        """Raise 503 where an answer would be refused later, so that the refusal costs no work."""
+        if self.holds and not self._journal.has_room:
+            raise journal_full()
+
+    async def room(self) -> None:
+        """Wait for room where answers would be refused for want of it; raises 503 after a while."""
+        late_s = time.monotonic() + self._journal.longest_s
+        while self.holds and not self._journal.has_room:
+            if time.monotonic() >= late_s:
+                raise journal_full()
+            await asyncio.sleep(PAUSE_S)
+
+    def is_chosen(self) -> bool:
+        """Draw whether a request is one of those that are kept."""
+        return self._is_whole or _draw() < self._share
+
+    def note(self, asker: Asker, protocol: str, rows: int, places: Sequence[int] | None = None) -> Note | None:
+        """Return what is recorded of a request beside its rows, of which the first `rows` are the caller's; None without one.
+
+        `places` are those of the rows in the request, where some of it were refused.
+        """
+        if not rows:
+            return None
+        caller = "" if asker.grant is None else asker.grant.name
+        return (asker.request_id, caller, protocol, rows, None if places is None else list(map(int, places)))
+
+    def record(self, tickets: Sequence[Ticket], outputs: Sequence[Outputs]) -> None:
+        """Take those rows of a batch that are to be kept; their tickets get what their answers have to wait for."""
+        kept = [
+            Kept(ticket.note, ticket.arrays, own)
+            for ticket, own in zip(tickets, outputs, strict=True)
+            if ticket.note is not None
+        ]
+        if not kept:
+            return
+        if sum([one.note[ROWS] for one in kept]) != sum([ticket.rows for ticket in tickets]):
+            kept = [_callers(one) for one in kept]
+        written = self._journal.record(self._number, kept)
+        if written is not None:
+            for ticket in tickets:
+                if ticket.note is not None:
+                    ticket.written = written
+
+
+def _callers(one: Kept) -> Kept:
+    """Leave out the rows behind the caller's, which ran for an explanation."""
+    rows = slice(0, one.note[ROWS])
+    return Kept(one.note, one.arrays.take(rows), {name: values[rows] for name, values in one.outputs.items()})
+
+
+def _ignore(_: str | None) -> None:
+    """Wait for nothing."""
