@@ -1,4 +1,4 @@
-"""Two instances behind a real proxy, stopped and started one after the other under load: no request fails.
+"""Two instances behind a real proxy, stopped and started one after the other, or stalled, under load: no request fails.
 
 HAProxy looks at readiness, nginx only at connections that are refused; both keep connections to the instances open.
 """
@@ -25,6 +25,7 @@ from tests.programs import command_of
 ROW = {"length_mm": 40.5, "island": "Oslo", "count": 3, "seen": None, "adult": True, "grade": 1, "owned": None}
 BODY = json.dumps({"rows": [ROW]})
 STOP_DELAY_S = 1.5
+STALL_S = 1.5  # several times as long as HAProxy's two probes
 CALLERS = 8
 
 
@@ -73,7 +74,7 @@ def until(is_so: Callable[[], bool]) -> None:
 def haproxy(folder: Path, port: int, instances: list[Instance]) -> list[str]:
     """Write HAProxy's configuration and return its command."""
     servers = "\n".join(
-        f"  server s{number} 127.0.0.1:{instance.port} check inter 200ms fall 1 rise 1"
+        f"  server s{number} 127.0.0.1:{instance.port} check inter 200ms fall 2 rise 1"
         for number, instance in enumerate(instances)
     )
     file = folder / "haproxy.cfg"
@@ -85,6 +86,7 @@ defaults
   timeout connect 2s
   timeout client 30s
   timeout server 30s
+  timeout check 5s
   option redispatch
   retries 3
 listen front
@@ -129,6 +131,9 @@ http {{
     return [command_of(["nginx"]), "-c", str(file), "-e", str(folder / "error.log")]
 
 
+Proxy = Callable[[Path, int, list[Instance]], list[str]]
+
+
 @contextmanager
 def running(command: list[str], port: int) -> Iterator[None]:
     """Run a proxy until the block ends."""
@@ -156,26 +161,19 @@ def call(port: int, is_over: threading.Event, statuses: Counter[str]) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("proxy", [haproxy, nginx], ids=["haproxy", "nginx"])
-def test_a_rolling_update_fails_no_request(
-    tmp_path: Path, proxy: Callable[[Path, int, list[Instance]], list[str]], workers: int
-) -> None:
-    """Each of two instances is stopped by SIGTERM and started again while callers go on: every request is answered 200."""
-    make_bundle(tmp_path / "models")
-    instances = [Instance(tmp_path / "models", workers) for _ in range(2)]
+@contextmanager
+def two_instances(folder: Path, proxy: Proxy, workers: int) -> Iterator[tuple[list[Instance], list[Counter[str]]]]:
+    """Serve one model twice behind a proxy, and have callers go on; yields the instances and what each caller counts."""
+    make_bundle(folder / "models")
+    instances = [Instance(folder / "models", workers) for _ in range(2)]
     port, is_over = free_port(), threading.Event()
     counts: list[Counter[str]] = [Counter() for _ in range(CALLERS)]
+    callers = [threading.Thread(target=call, args=(port, is_over, statuses)) for statuses in counts]
     try:
-        with running(proxy(tmp_path, port, instances), port):
-            callers = [threading.Thread(target=call, args=(port, is_over, statuses)) for statuses in counts]
+        with running(proxy(folder, port, instances), port):
             for caller in callers:
                 caller.start()
-            for instance in instances:
-                time.sleep(1)
-                assert instance.stop() == 0
-                instance.start()
-            time.sleep(1)
+            yield instances, counts
             is_over.set()
             for caller in callers:
                 caller.join()
@@ -184,6 +182,30 @@ def test_a_rolling_update_fails_no_request(
         for instance in instances:
             instance.process.kill()
             instance.process.wait()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("proxy", [haproxy, nginx], ids=["haproxy", "nginx"])
+def test_a_rolling_update_fails_no_request(tmp_path: Path, proxy: Proxy, workers: int) -> None:
+    """Each of two instances is stopped by SIGTERM and started again while callers go on: every request is answered 200."""
+    with two_instances(tmp_path, proxy, workers) as (instances, counts):
+        for instance in instances:
+            time.sleep(1)
+            assert instance.stop() == 0
+            instance.start()
+        time.sleep(1)
     total = sum(counts, Counter[str]())
     assert set(total) == {"200"}, total
     assert total["200"] > 1000
+
+
+@pytest.mark.parametrize("proxy", [haproxy, nginx], ids=["haproxy", "nginx"])
+def test_instances_that_are_all_slow_fail_no_request(tmp_path: Path, proxy: Proxy) -> None:
+    """Where no instance gets a core for longer than several probes take, requests wait: a slow probe is no failed one."""
+    with two_instances(tmp_path, proxy, workers=1) as (instances, counts):
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for instance in instances:
+                instance.process.send_signal(number)
+            time.sleep(STALL_S)
+    total = sum(counts, Counter[str]())
+    assert set(total) == {"200"}, total
