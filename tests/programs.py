@@ -1,12 +1,13 @@
-"""The one thing that a test may do without: a program that is no Python package. CI demands them by TEST_PROGRAMS=required.
+"""The one thing that a test may do without: a program. CI demands them by TEST_PROGRAMS=required.
 
-A machine without Chromium, HAProxy or nginx skips the tests that drive it, with one line in the summary. No other test may
+A machine without Chromium, HAProxy, nginx or Envoy skips the tests that drive it, with one line in the summary. No other test may
 be skipped: tests/test_boundaries.py holds that.
 """
 
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ import pytest
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu")
-SYSTEM_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+OWN_PROGRAMS = Path(sys.executable).parent  # of the environment that runs the tests
+SYSTEM_PATH = f"{OWN_PROGRAMS}:{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 
 
 @dataclass(frozen=True)

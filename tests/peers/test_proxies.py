@@ -3,7 +3,6 @@
 import http.client
 import json
 import re
-import shutil
 import ssl
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from cryptography import x509
 
 from tests.bundles import make_bundle
 from tests.live import ROOT, free_port, start
+from tests.programs import command_of
 from tests.service.server.sockets.test_tls import Authority
 
 PAGE = (ROOT / "docs" / "proxies.md").read_text(encoding="utf-8")
@@ -72,10 +72,19 @@ def envoy(folder: Path, port: int, service_port: int) -> list[str]:
     """Write what the page has of Envoy, and return the command."""
     file = folder / "envoy.yaml"
     file.write_text(configuration("yaml", folder, port, service_port))
-    return ["envoy", "-c", str(file), "--concurrency", "1", "--log-level", "warn", "--use-dynamic-base-id"]
+    return [
+        command_of(["envoy"]),
+        "-c",
+        str(file),
+        "--concurrency",
+        "1",
+        "--log-level",
+        "warn",
+        "--use-dynamic-base-id",
+    ]
 
 
-PROXIES = [nginx, haproxy, *([envoy] if shutil.which("envoy") else [])]  # Envoy comes in no package of Debian's
+PROXIES = [nginx, haproxy, envoy]
 
 
 @dataclass(frozen=True)
