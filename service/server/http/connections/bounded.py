@@ -8,6 +8,7 @@ that came before the end of the input or before garbage are answered before the 
 import asyncio
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -80,6 +81,7 @@ class BoundedConnection(HttpToolsProtocol, ABC):
         self.url = b""
         self.headers = []
         self._held = NOTHING  # received and not yet parsed
+        self._open_cycles: deque[Any] = deque()  # of the long way, in order: uvicorn knows only the last one
         self._has_ended = False  # whether the caller has said that it sends no more
         self._has_headers = False  # of the request that is being read
         self._has_body = False  # whether a part of a body came since the last look
@@ -94,10 +96,14 @@ class BoundedConnection(HttpToolsProtocol, ABC):
         self._arrival = Arrival(self.loop, self._app.settings.read_timeout_s, self._on_late, self._delivery.start)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the timers."""
+        """Cancel the timers, and tell every request of the long way that its caller is gone."""
         self._arrival.stop()
         self._delivery.stop()
         self._held = NOTHING
+        for cycle in self._open_cycles:
+            if not cycle.response_complete:
+                BoundedConnection._abandon(self, cycle)
+        self._open_cycles.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

@@ -141,6 +141,8 @@ class FastHttpProtocol(LastingConnection):
 
     def on_response_complete(self) -> None:
         """Go on after an answer of the long way, or with what was pipelined behind one of the short way."""
+        while self._open_cycles and self._open_cycles[0].response_complete:
+            self._open_cycles.popleft()
         if self.cycle.response_complete:
             self.cycle = ANSWERED
             self.scope = {}  # type: ignore[typeddict-item]  # it held what answered
@@ -192,6 +194,7 @@ class FastHttpProtocol(LastingConnection):
         scope[HEAD_KEY], scope[TARGET_KEY] = head, target
         self.expect_100_continue = head.waits_to_continue
         super().on_headers_complete()
+        self._open_cycles.append(self.cycle)
         scope[ABANDON_KEY] = partial(self._break_off, weakref.ref(self.cycle))  # the cycle holds the scope
         self.cycle.keep_alive &= self._may_keep_alive()
 

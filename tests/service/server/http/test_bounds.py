@@ -3,6 +3,7 @@
 import gzip
 import json
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,9 +13,12 @@ import pytest
 
 from tests.bundles import make_bundle
 from tests.live import Live, live
-from tests.service.server.http.connections.test_connection import GOOD, ROW, request, talk
+from tests.service.server.http.connections.test_connection import GOOD, ROW, request, talk, until_the_end
 
 MANY = json.dumps({"rows": [ROW] * 6000}).encode()
+CSV = ",".join(ROW).encode() + b"\n" + b"40.5,Oslo,3,2020-01-01,true,1,\n" * 6000
+TABLE = request(CSV, "/predict", "POST", "Content-Type: text/csv")
+PACKED = request(gzip.compress(MANY), "/predict", "POST", "Content-Encoding: gzip")
 CHUNKED = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
 MIB = 1 << 20
 
@@ -33,6 +37,12 @@ def resident_mib(server: Live) -> int:
     """Return the most memory that the server has had."""
     text = Path(f"/proc/{server.process.pid}/status").read_text()
     return int(next(line for line in text.splitlines() if line.startswith("VmHWM")).split()[1]) >> 10
+
+
+def metric(server: Live, name: str) -> float:
+    """Return a figure of the page of metrics."""
+    ((_, _, body),) = talk(server, request(b"", "/metrics", "GET"))
+    return sum(float(line.split()[-1]) for line in body.decode().splitlines() if line.split(" ")[0] == name)
 
 
 def flood(server: Live, head: bytes, piece: bytes, most: int) -> tuple[bytes, float]:
@@ -167,6 +177,23 @@ def test_a_caller_that_has_said_all_gets_its_answer(server: Live, raw: bytes) ->
         connection.shutdown(socket.SHUT_WR)
         answer = connection.makefile("rb").read()
     assert answer.count(b"HTTP/1.1 200 ") == 2
+
+
+@pytest.mark.parametrize("behind", [b"GARBAGE\r\n\r\n", request(b"", "/models", "GET"), request(GOOD), b""])
+@pytest.mark.parametrize("first", [TABLE, PACKED], ids=["table", "packed"])
+def test_every_request_of_a_caller_that_leaves_is_given_up(server: Live, first: bytes, behind: bytes) -> None:
+    """A caller that leaves may have several requests open: each of them ends, and nothing unforeseen happens."""
+    for pause_s in (0.0, 0.001, 0.003, 0.01, 0.02) * 2:
+        with socket.create_connection((server.host, server.port), timeout=30) as connection:
+            connection.sendall(first + behind)
+            time.sleep(pause_s)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    end_s = time.monotonic() + 20
+    while metric(server, "batchproof_queue_rows"):
+        assert time.monotonic() < end_s, "rows stay in the queue"
+        time.sleep(0.02)
+    assert metric(server, "batchproof_unforeseen_errors_total") == 0
+    assert until_the_end(server, TABLE.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_caller_that_ends_in_the_middle_gets_nothing(server: Live) -> None:
