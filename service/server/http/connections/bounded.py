@@ -20,7 +20,13 @@ from batchproof.service.protocols.interface import Answer
 from batchproof.service.server.http.asgi import AsgiApp
 from batchproof.service.server.http.connections.farewell import Discarding, Farewell
 from batchproof.service.server.http.connections.read_timeout import Arrival
-from batchproof.service.server.http.connections.uvicorn_parts import Config, FlowControl, HttpToolsProtocol, ServerState
+from batchproof.service.server.http.connections.uvicorn_parts import (
+    Config,
+    FlowControl,
+    HttpToolsProtocol,
+    ServerState,
+    new_parser,
+)
 from batchproof.service.server.http.connections.write_timeout import WriteTimeout
 
 SLICE_BYTES = 1 << 15  # parsed at once: at most a few milliseconds, whatever is in it
@@ -136,10 +142,24 @@ class BoundedConnection(HttpToolsProtocol, ABC):
     def _feed(self, data: bytes | memoryview) -> None:
         try:
             self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as end:
+            self._read_on(data, end)
         except httptools.HttpParserError as error:
             self._on_parser_error(error)
         if self._arrival.since_s is not None:
             self._measure(data)
+
+    def _read_on(self, data: bytes | memoryview, end: httptools.HttpParserUpgrade | None) -> None:
+        """Read a request that asks for another protocol as one that does not, and what is behind its head."""
+        while end is not None:
+            data, end = self._head_again() + bytes(data[end.args[0] :]), None
+            self.parser = new_parser(self)
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as another:
+                end = another
+            except httptools.HttpParserError as error:
+                self._on_parser_error(error)
 
     def _read_held(self) -> None:
         """Parse what is held, slice by slice, while the request that is read has room and the loop time."""
@@ -262,6 +282,10 @@ class BoundedConnection(HttpToolsProtocol, ABC):
         """Answer a request of the long way no more: its task learns that the caller is gone."""
         cycle.disconnected = True
         cycle.message_event.set()
+
+    @abstractmethod
+    def _head_again(self) -> bytes:
+        """Return the head of the request that was set aside, without its wish for another protocol."""
 
     @abstractmethod
     def _on_late(self) -> None:

@@ -14,15 +14,12 @@ import weakref
 from collections.abc import Callable, MutableMapping
 from functools import partial
 from typing import Any
-from urllib.parse import unquote
-
-import httptools
 
 from batchproof.service import errors
 from batchproof.service.errors import ServiceError
 from batchproof.service.protocols.head import HEAD_KEY, SHORT_BODY_BYTES, UNUSUAL, RequestHead
 from batchproof.service.protocols.interface import Answer
-from batchproof.service.server.http.connections.bounded import EndedError
+from batchproof.service.server.http.connections.heads import name_host, read_target, without_upgrade
 from batchproof.service.server.http.connections.keep_alive import LastingConnection
 from batchproof.service.server.http.connections.pending import ANSWERED, CLOSING, NO_TRAILERS, PendingRequest
 from batchproof.service.server.http.connections.uvicorn_parts import Config, ServerState
@@ -54,6 +51,7 @@ class FastHttpProtocol(LastingConnection):
         self._in_flight = self._app.shared.in_flight
         self._max_body_bytes = self._app.shared.limits.max_body_bytes
         self._turn: PendingRequest | None = None  # the predict request that is being read or answered
+        self._aside: tuple[str, PendingRequest | None] | None = None  # a method, and the turn before it
         self.on_closed: Callable[[], None] | None = None  # a worker tells its supervisor
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -97,13 +95,14 @@ class FastHttpProtocol(LastingConnection):
             head.sender = self._sender
         if b"transfer-encoding" in head.special and head.special[b"transfer-encoding"].lower() != b"chunked":
             self._refuse_head("chunked is the only Transfer-Encoding that is read")
+        if (not head.is_plain or head.method == "CONNECT") and self.parser.should_upgrade():
+            self._set_aside(head)
+            return
         target = self._resolve(head)
         cycle = self.cycle
         is_free = cycle is None or cycle.response_complete
         if is_free and type(target) is PredictEndpoint and (head.is_plain or UNUSUAL.isdisjoint(head.special)):
             self._begin(target, head)
-        elif self.parser.should_upgrade():  # the parser reads no body behind such a head
-            self._refuse_head("no protocol to upgrade to is spoken here")
         elif is_free and type(target) is Refusal:
             self._refuse(target, head)
         else:
@@ -129,6 +128,8 @@ class FastHttpProtocol(LastingConnection):
         self._arrival.since_s = None
         turn = self._turn
         if turn is None or turn is not self.cycle:
+            if self._aside is not None:  # what was read is the head of a request that is read again
+                return
             super().on_message_complete()
             if self.cycle is CLOSING:  # refused before or while its body was read
                 self.transport.close()
@@ -152,16 +153,25 @@ class FastHttpProtocol(LastingConnection):
     def _head(self) -> RequestHead:
         """Return the head of the request that is being read; its path is empty where the target is not a URL."""
         method = self.parser.get_method().decode("ascii")
-        try:
-            parsed = httptools.parse_url(self.url)
-        except httptools.HttpParserInvalidURLError:
-            return RequestHead(method, "", b"", self.headers)
-        if not parsed.path or not parsed.path.isascii():
-            return RequestHead(method, "", b"", self.headers)
-        path = unquote(parsed.path.decode("ascii"))
-        if not parsed.query:
-            self._last_url, self._last_path = self.url, path
-        return RequestHead(method, path, parsed.query or b"", self.headers)
+        target = read_target(self.url, method)
+        if target.host:
+            name_host(self.headers, target.host)
+            self.url = target.short
+        elif target.path and not target.query:
+            self._last_url, self._last_path = self.url, target.path
+        return RequestHead(method, target.path, target.query, self.headers)
+
+    def _set_aside(self, head: RequestHead) -> None:
+        """Read this request again without its wish for another protocol; raises EndedError for CONNECT."""
+        if head.method == "CONNECT":
+            self._refuse_head("CONNECT is for proxies")  # it has no other meaning
+        self._aside, self._turn = (head.method, self._turn), None
+
+    def _head_again(self) -> bytes:
+        assert self._aside is not None, "the parser ends behind a head that was set aside"
+        method, self._turn = self._aside
+        self._aside = None
+        return without_upgrade(method.encode(), self.url, self.parser.get_http_version(), self.headers)
 
     def _begin(self, endpoint: PredictEndpoint, head: RequestHead) -> None:
         """Begin to collect the body of a prediction."""
@@ -192,17 +202,11 @@ class FastHttpProtocol(LastingConnection):
         self.headers.extend(head.headers)
         scope: MutableMapping[str, Any] = self.scope  # type: ignore[assignment]
         scope[HEAD_KEY], scope[TARGET_KEY] = head, target
-        self.expect_100_continue = head.waits_to_continue
+        self.expect_100_continue = head.waits_to_continue and self.parser.get_http_version() != "1.0"
         super().on_headers_complete()
         self._open_cycles.append(self.cycle)
         scope[ABANDON_KEY] = partial(self._break_off, weakref.ref(self.cycle))  # the cycle holds the scope
         self.cycle.keep_alive &= self._may_keep_alive()
-
-    def _break_off(self, cycle: Callable[[], Any]) -> None:
-        """Close the connection: the answer to this request does not come to its end."""
-        if (open_cycle := cycle()) is not None:
-            open_cycle.disconnected = True
-        self.transport.close()
 
     def _look_for_room(self, turn: PendingRequest, length: int) -> None:
         """Let a long body that would be refused take no memory while it comes."""
@@ -235,13 +239,6 @@ class FastHttpProtocol(LastingConnection):
         version = self.parser.get_http_version()
         if version not in VERSIONS or not head.path:
             self._refuse_head("it has no URL in ASCII with HTTP/1.0 or HTTP/1.1 behind it")
-        self._is_old = version != "1.1"
-
-    def _refuse_head(self, why: str) -> None:
-        """Refuse a request for what its head says; raises EndedError."""
-        self._has_headers = False  # nothing was begun for it
-        self._refuse_rest(errors.broken_http(why))
-        raise EndedError
 
     def _refusal_of_current(self, error: ServiceError) -> Answer:
         """Return the refusal of the request that is being read, in the shape of what would answer it."""

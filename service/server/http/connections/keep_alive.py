@@ -1,11 +1,13 @@
 """A connection from one answer to the next request: what is written, and how long an idle connection is kept."""
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
+from batchproof.service import errors
 from batchproof.service.protocols.interface import Answer
-from batchproof.service.server.http.connections.bounded import BoundedConnection
+from batchproof.service.server.http.connections.bounded import BoundedConnection, EndedError
 from batchproof.service.server.http.connections.uvicorn_parts import Config, ServerState
 
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
@@ -24,7 +26,6 @@ class LastingConnection(BoundedConnection):
         """Serve one connection."""
         super().__init__(config, server_state, app_state, _loop)
         self.cycle: Any = None  # what is being read: uvicorn's cycle, or one of `pending` or `farewell`
-        self._is_old = False  # whether the caller speaks HTTP/1.0, whose connections end with their answer
         self._now_s = self.loop.time
         self._idle_since_s = 0.0
         self._default_headers: object = None  # of which the next is the text
@@ -72,3 +73,15 @@ class LastingConnection(BoundedConnection):
         if has_body:
             parts.append(body)
         self.transport.write(b"".join(parts))
+
+    def _break_off(self, cycle: Callable[[], Any]) -> None:
+        """Close the connection: the answer to this request does not come to its end."""
+        if (open_cycle := cycle()) is not None:
+            open_cycle.disconnected = True
+        self.transport.close()
+
+    def _refuse_head(self, why: str) -> None:
+        """Refuse a request for what its head says; raises EndedError."""
+        self._has_headers = False  # nothing was begun for it
+        self._refuse_rest(errors.broken_http(why))
+        raise EndedError

@@ -5,6 +5,9 @@ task. What is used of it and of its `RequestResponseCycle` stands in the two tab
 of them is refused at the start, since it would fail at the first request or, worse, at a rare one.
 """
 
+from contextlib import suppress
+
+import httptools
 import uvicorn
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -13,7 +16,7 @@ from uvicorn.server import ServerState
 
 from batchproof.service.errors import SettingError
 
-__all__ = ["Config", "FlowControl", "HttpToolsProtocol", "ServerState", "check"]
+__all__ = ["Config", "FlowControl", "HttpToolsProtocol", "ServerState", "check", "new_parser"]
 
 METHODS = {
     HttpToolsProtocol: (
@@ -48,6 +51,14 @@ ATTRIBUTES = {  # set in the constructor, so that only its code shows them
     FlowControl: ("read_paused", "write_paused"),
     RequestResponseCycle: ("disconnected", "keep_alive", "message_event", "response_complete", "response_started"),
 }
+
+
+def new_parser(protocol: HttpToolsProtocol) -> httptools.HttpRequestParser:
+    """Return a parser like the one that uvicorn makes for each connection."""
+    parser = httptools.HttpRequestParser(protocol)
+    with suppress(AttributeError):  # of a version that takes what follows `Connection: close` anyway
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
 
 
 def check() -> None:

@@ -103,6 +103,9 @@ ROUTES: dict[str, tuple[str, str, bytes, tuple[str, ...], str]] = {
     "prediction with a query": ("POST", "/predict?on_error=row", GOOD, (), NATIVE),
     "percent-encoded": ("POST", "/pre%64ict", GOOD, (), NATIVE),
     "absolute address": ("POST", "http://localhost/predict", GOOD, (), NATIVE),
+    "absolute address without a path": ("GET", "http://localhost", b"", (), NATIVE),
+    "asks for HTTP/2": ("POST", "/predict", GOOD, ("Connection: Upgrade", "Upgrade: h2c"), NATIVE),
+    "asks for a WebSocket": ("GET", "/models", b"", ("Connection: Upgrade", "Upgrade: websocket"), NATIVE),
     "prediction of a page": ("POST", "/predict", GOOD, ("Origin: http://localhost",), NATIVE),
     "packed": ("POST", "/predict", GOOD, ("Content-Encoding: gzip",), NATIVE),
     "long": ("POST", "/predict", GOOD + b" " * 100_000, (), NATIVE),
@@ -223,15 +226,10 @@ def test_a_refused_caller_is_not_asked_for_its_body(server: Guarded) -> None:
     assert answer.count(b"HTTP/1.1") == 1
 
 
-@pytest.mark.parametrize(
-    "raw",
-    [
-        request("GET", "/models", b"", "Upgrade: websocket", "Connection: Upgrade"),
-        request("CONNECT", "localhost:80"),
-    ],
-)
-def test_what_would_leave_http_has_one_answer(server: Guarded, raw: bytes) -> None:
-    """A change of protocol is refused as a whole, before and behind an answered request."""
+@pytest.mark.parametrize("target", ["localhost:80", "/predict", "/health/live"])
+def test_what_would_leave_http_has_one_answer(server: Guarded, target: str) -> None:
+    """A tunnel is refused as a whole, before and behind an answered request."""
+    raw = request("CONNECT", target)
     for before in (b"", request("GET", "/health/live", b"", "X-Key: a")):
         with closing(socket.create_connection(("127.0.0.1", server.port), timeout=20)) as connection:
             connection.sendall(before + raw)

@@ -4,6 +4,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -28,16 +29,21 @@ def talk(server: Live, raw: bytes, answers: int = 1) -> list[tuple[int, dict[str
     """Send raw bytes on one connection and read so many answers."""
     with socket.create_connection((server.host, server.port), timeout=30) as connection:
         connection.sendall(raw)
-        file = connection.makefile("rb")
-        found = []
-        for _ in range(answers):
-            status = int(file.readline().split()[1])
-            headers = {}
-            while (line := file.readline()) != b"\r\n":
-                name, _, value = line.decode().partition(":")
-                headers[name.strip().lower()] = value.strip()
-            found.append((status, headers, file.read(int(headers["content-length"]))))
-        return found
+        return read_answers(connection, answers)
+
+
+def read_answers(connection: socket.socket, answers: int) -> list[tuple[int, dict[str, str], bytes]]:
+    """Read so many answers."""
+    file = connection.makefile("rb")
+    found = []
+    for _ in range(answers):
+        status = int(file.readline().split()[1])
+        headers = {}
+        while (line := file.readline()) != b"\r\n":
+            name, _, value = line.decode().partition(":")
+            headers[name.strip().lower()] = value.strip()
+        found.append((status, headers, file.read(int(headers.get("content-length", 0)))))
+    return found
 
 
 def request(body: bytes, path: str = "/predict", method: str = "POST", *headers: str) -> bytes:
@@ -201,6 +207,78 @@ def test_garbage_is_refused(server: Live) -> None:
     """What is no HTTP gets 400 and the end of the connection, and others are served on."""
     assert talk(server, b"\x16\x03\x01 hello\r\n\r\n")[0][0] == 400
     assert talk(server, request(GOOD))[0][0] == 200
+
+
+H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAARAAAAA")
+WEBSOCKET = ("Connection: keep-alive, Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_wish_for_another_protocol_changes_no_answer(server: Live, case: str) -> None:
+    """A request that asks for HTTP/2 or a WebSocket is answered as any other: an upgrade that is not spoken is ignored."""
+    body, headers = CASES[case]
+    own = ("X-Request-Id: one", *headers) if not any("X-Request-Id" in header for header in headers) else headers
+    (plain,) = talk(server, request(body, "/predict", "POST", *own))
+    for wish in (H2C, WEBSOCKET):
+        (asked,) = talk(server, request(body, "/predict", "POST", *own, *wish))
+        assert {**asked[1], "date": ""} == {**plain[1], "date": ""}
+        assert re.sub(rb'"[0-9a-f]{8}-[0-9a-f]+"', b"", asked[2]) == re.sub(rb'"[0-9a-f]{8}-[0-9a-f]+"', b"", plain[2])
+
+
+def test_a_wish_for_another_protocol_harms_no_other_request(server: Live) -> None:
+    """Requests with and without such a wish are answered in order, however they are sent: together or in small pieces."""
+    chunked = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    parts = [
+        request(GOOD, "/predict", "POST", "X-Request-Id: n0"),
+        request(GOOD, "/predict", "POST", "X-Request-Id: n1", *H2C),
+        request(b"", "/health/live", "GET", *WEBSOCKET),
+        request(GOOD, "/predict?", "POST", "X-Request-Id: n3", *WEBSOCKET),
+        chunked + b"%x\r\n" % len(GOOD) + GOOD + b"\r\n0\r\n\r\n",
+        request(GOOD, "/predict", "POST", "X-Request-Id: n5"),
+    ]
+    raw = b"".join(parts) * 40
+    for size in (len(raw), 1000, 37):
+        with socket.create_connection((server.host, server.port), timeout=30) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with ThreadPoolExecutor(1) as sender:
+                pieces = [raw[start : start + size] for start in range(0, len(raw), size)]
+                sending = sender.submit(list, map(connection.sendall, pieces))
+                answers = read_answers(connection, 40 * len(parts))
+                sending.result()
+        assert [status for status, _, _ in answers] == [200] * len(answers)
+        ids = [json.loads(body).get("request_id", "live") for _, _, body in answers]
+        assert [ids[place :: len(parts)] for place in (0, 1, 2, 3, 5)] == [
+            [name] * 40 for name in ("n0", "n1", "live", "n3", "n5")
+        ]
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status"),
+    [
+        ("POST", "http://localhost/predict", 200),
+        ("POST", "http://localhost:8000/predict?on_error=row", 200),
+        ("GET", "http://localhost", 200),
+        ("GET", "http://localhost?a=b", 200),
+        ("OPTIONS", "http://localhost", 204),
+        ("GET", "https://[::1]:80/health/live", 200),
+        ("GET", "http://evil.example/models", 421),
+        ("GET", "http://evil.example", 421),
+        ("GET", "localhost:80", 400),
+        ("GET", "nothing", 400),
+    ],
+)
+@pytest.mark.parametrize("host", ["Host: localhost", "Host: evil.example", "X-None: 1"])
+def test_a_target_may_be_a_whole_url(server: Live, method: str, target: str, status: int, host: str) -> None:
+    """A URL in the place of a path is answered as its path, and its host counts, whatever the header Host says."""
+    body = GOOD if method == "POST" else b""
+    raw = f"{method} {target} HTTP/1.1\r\n{host}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    assert talk(server, raw)[0][0] == status
+
+
+def test_http_1_0_is_not_told_to_continue(server: Live) -> None:
+    """A caller of HTTP/1.0 knows no 100: its Expect is ignored (RFC 9110, 10.1.1)."""
+    raw = request(GOOD, "/predict", "POST", "Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+    assert until_the_end(server, raw).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_caller_that_leaves_hurts_nobody(server: Live) -> None:
