@@ -37,6 +37,7 @@ from batchproof.service.protocols.json_text.json_body import (
 )
 from batchproof.service.protocols.json_text.prediction_text import PredictionText
 from batchproof.service.protocols.options import Options, OptionWriter
+from batchproof.service.runtime.json_bytes import compact
 
 # JSON, and what HTTP libraries send when the caller names no type.
 AS_JSON = frozenset({"application/json", "text/json", "text/plain", "application/octet-stream", "*/*"}) | {
@@ -178,7 +179,7 @@ class NativeCodec:
             faults.setdefault(problem.row or 0, []).append(problem)
         for row, problems in faults.items():
             error = {"code": "invalid_row", "message": _sentence(problems), "details": _details(problems)}
-            texts[row] = orjson.dumps({"error": error})
+            texts[row] = compact({"error": error})
         return b",".join(texts)
 
 

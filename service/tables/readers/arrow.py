@@ -15,6 +15,7 @@ import pyarrow as pa
 from batchproof.service.bundle.signature import Feature
 from batchproof.service.errors import first_line
 from batchproof.service.features.columns import encode_column, json_value
+from batchproof.service.runtime.json_bytes import compact
 from batchproof.service.tables.block import Blocks, Column, Read, Reading, invalid_table, places_of, read_columns
 from batchproof.service.tables.formats import Format
 from batchproof.service.tables.limits.budget import Unpacking
@@ -73,7 +74,7 @@ class ArrowBlock:
         """Return each row as a JSON object."""
         names = self.names()
         return [
-            orjson.dumps(dict(zip(names, row, strict=True)), default=str, option=orjson.OPT_PASSTHROUGH_DATETIME)
+            compact(dict(zip(names, row, strict=True)), default=str, option=orjson.OPT_PASSTHROUGH_DATETIME)
             for row in zip(*self._values(), strict=True)
         ]
 

@@ -5,13 +5,12 @@ from functools import partial
 from itertools import islice
 from typing import Any, BinaryIO
 
-import orjson
-
 from batchproof.service.bundle.signature import Feature
 from batchproof.service.features.columns import encode_cells
 from batchproof.service.features.encoder import Problem
 from batchproof.service.features.texts.csv_records import Record, Records, column_names
 from batchproof.service.features.texts.text_cells import reader_of
+from batchproof.service.runtime.json_bytes import compact
 from batchproof.service.tables.block import Blocks, Column, Read, Reading, invalid_table, places_of, read_columns
 from batchproof.service.tables.readers.cells import arrow_column, json_of
 
@@ -62,7 +61,7 @@ class TextBlock:
         """Return each row as a JSON object; other columns stay text."""
         header, takes = self._table.header, self._table.all_takes
         return [
-            orjson.dumps({name: json_of(take, cell) for name, take, cell in zip(header, takes, record, strict=True)})
+            compact({name: json_of(take, cell) for name, take, cell in zip(header, takes, record, strict=True)})
             for record in self.cells()
         ]
 

@@ -13,6 +13,7 @@ from batchproof.service.features.encoder import Problem
 from batchproof.service.features.texts.csv_records import encoding_advice
 from batchproof.service.protocols.json_text.fast_rows import FastRows
 from batchproof.service.protocols.json_text.json_body import repeated_key
+from batchproof.service.runtime.json_bytes import compact
 from batchproof.service.tables.block import Blocks, Read, Reading
 from batchproof.service.tables.readers.cells import arrow_column, cell_of
 from batchproof.service.tables.readers.json_lines_columns import LineColumns
@@ -57,7 +58,7 @@ class LinesBlock:
     def lines(self) -> Sequence[bytes]:
         """Return the lines unchanged, but lists as objects; an unreadable line becomes an empty object."""
         return [
-            line if line.startswith(b"{") and line.endswith(b"}") else orjson.dumps(self._table.named(line))
+            line if line.startswith(b"{") and line.endswith(b"}") else compact(self._table.named(line))
             for line in self._readable()
         ]
 

@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
-import orjson
-
 from batchproof.service import errors
 from batchproof.service.errors import ServiceError
 from batchproof.service.protocols.json_text.json_body import check_distinct, parse
 from batchproof.service.protocols.native.protocol import fields
 from batchproof.service.protocols.options import Options
+from batchproof.service.runtime.json_bytes import compact
 from batchproof.service.tables.block import Blocks, Reading, places_of
 from batchproof.service.tables.readers.json_lines import LinesBlock, LinesTable
 
@@ -28,9 +27,9 @@ def object_blocks(file: BinaryIO, reading: Reading, limit_bytes: int) -> Blocks:
         places_of(names, reading)
         rows = [_named(row, names) for row in rows]
     table = LinesTable(reading, "row")
-    numbered = [(number, orjson.dumps(row)) for number, row in enumerate(rows)]
     for start in range(0, len(rows), reading.block_rows):
-        yield LinesBlock(table, numbered[start : start + reading.block_rows])
+        block = rows[start : start + reading.block_rows]
+        yield LinesBlock(table, [(number, compact(row)) for number, row in enumerate(block, start)])
 
 
 def _check_asked(content: Mapping[str, Any], on_error: str) -> None:

@@ -5,8 +5,10 @@ from typing import Protocol
 
 import orjson
 
+from batchproof.service.features.encoder import Problem
 from batchproof.service.inference.model import Model
 from batchproof.service.protocols.json_text.prediction_text import PredictionText
+from batchproof.service.runtime.json_bytes import compact
 from batchproof.service.tables.block import Block
 from batchproof.service.tables.parameters import Parameters
 from batchproof.service.tables.writers.csv_text import csv_text
@@ -142,7 +144,10 @@ def prediction_texts(text: PredictionText, answered: Answered) -> Sequence[bytes
     texts = [b""] * answered.block.rows
     for row, good in zip(answered.kept, good_texts, strict=True):
         texts[row] = good
+    by_row: dict[int, list[Problem]] = {}
+    for problem in answered.problems:
+        by_row.setdefault(problem.row or 0, []).append(problem)
     for row, sentence in sentences(answered.problems).items():
-        row_details = details(answered.block, [problem for problem in answered.problems if problem.row == row])
-        texts[row] = orjson.dumps({"error": {"code": "invalid_row", "message": sentence, "details": row_details}})
+        row_details = details(answered.block, by_row[row])
+        texts[row] = compact({"error": {"code": "invalid_row", "message": sentence, "details": row_details}})
     return texts

@@ -15,7 +15,8 @@ from batchproof.service.__main__ import main
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.encoder import Problem
 from batchproof.service.tables.parameters import Parameters
-from batchproof.service.tables.writers.result_columns import refusal
+from batchproof.service.tables.writers.result_columns import Answered, refusal
+from batchproof.service.tables.writers.text import prediction_texts
 from tests.bundles import INPUTS, make_bundle, random_rows, signature_of
 from tests.live import Live, live
 
@@ -53,6 +54,29 @@ def test_a_refusal_is_worded_for_its_reader(problems: int, parameters: Parameter
     found = refused(problems, parameters)
     assert found.message == sentence
     assert (len(found.details), found.truncated) == (min(problems, 2), problems > 2)
+
+
+def test_bad_rows_are_written_in_time_that_grows_with_them() -> None:
+    """The problems of a block are looked at a few times each, not all of them once for each bad row."""
+    rows, looks = 2048, 0
+
+    class Row(int):
+        """A row's number that counts how often it is compared."""
+
+        __hash__ = int.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal looks
+            looks += 1
+            return int(self) == other
+
+    block: Any = Lines()
+    block.rows = rows
+    problems = [Problem(Row(row), name, "it is wrong") for row in range(rows) for name in "abc"]
+    text: Any = None  # of the good rows, of which there are none
+    texts = prediction_texts(text, Answered(block, [], {}, problems))
+    assert [json.loads(one)["error"]["details"][2]["feature"] for one in texts] == ["c"] * rows
+    assert looks < 10 * len(problems)
 
 
 def test_the_command_names_its_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
