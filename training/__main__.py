@@ -24,6 +24,7 @@ QUIT = 130  # exit code: Ctrl-C before there is anything to export, or a second 
 COMMANDS = {  # each is the module training/cli/<name>.py with a function main(arguments) -> exit code
     "prove": "prove from its model.onnx that an exact bundle is exact",
     "exact": "write a new version of a bundle in exact arithmetic",
+    "reference": "add the statistics for drift to a bundle that has none",
     "compare": "cross-validate against a constant, a linear model and boosted trees",
 }
 DESCRIPTION = """\
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the training command: one flag for each setting, in groups."""
-    commands = "".join(f"  {name:<8} {text}\n" for name, text in COMMANDS.items())
+    commands = "".join(f"  {name:<10}{text}\n" for name, text in COMMANDS.items())
     parser = Arguments(
         prog=PROGRAM,
         description=DESCRIPTION,

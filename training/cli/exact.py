@@ -15,10 +15,9 @@ from batchproof.service.bundle.reader import Bundle
 from batchproof.service.bundle.rows.reference import FILE as REFERENCE_FILE
 from batchproof.service.cli.parts.parser import Arguments
 from batchproof.service.errors import USAGE, BundleError
-from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.encoder import Encoder
 from batchproof.training.cli.arguments import number, refuse
-from batchproof.training.data.dataset import prepare
+from batchproof.training.cli.training_table import training_data
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.export import bundle_writer as bundle
 from batchproof.training.export import golden
@@ -29,7 +28,7 @@ from batchproof.training.export.runner import runner_of
 from batchproof.training.network import weights as weight_files
 from batchproof.training.prove import ProofError
 from batchproof.training.prove.certificate import page
-from batchproof.training.settings import SettingError, make
+from batchproof.training.settings import SettingError
 
 PROGRAM = "batchproof-train exact"
 KEPT = ("name", "task", "signature", "metrics", "uncertainty")  # fields of bundle.json that do not change
@@ -73,7 +72,7 @@ def rewrite(folder: Path, headroom: float, table: Path | None) -> Path:
     print(page(exact.certificate))
     runner = runner_of(exact.model)
     rows = Encoder(old.manifest.signature).encode_rows(old.golden.rows).arrays
-    part, arrays = ("golden", rows) if table is None else ("test", test_rows(old, table))
+    part, arrays = ("golden", rows) if table is None else ("test", training_data(old, table).arrays["test"])
     arithmetic = exacts.arithmetic(exact, weights, runner, arrays)
     arithmetic["accuracy"]["measured_on"] = f"the {part} rows"
     files = {
@@ -98,13 +97,3 @@ def content(old: Bundle, folder: Path, arithmetic: dict[str, Any]) -> dict[str, 
         "arithmetic": arithmetic,
         "provenance": {**manifest["provenance"], "exported_from": source},
     }
-
-
-def test_rows(old: Bundle, table: Path) -> Arrays:
-    """Return the test rows of the training table, split as in training; refuses another table."""
-    provenance = old.manifest.provenance
-    settings = {name: value for name, value in provenance["settings"].items() if value is not None}
-    data = prepare(table, make(settings))
-    if data.table.sha256 != provenance["data"]["sha256"]:
-        raise TableError(f"{table} is not the table that the bundle was trained on: their SHA-256 differ.")
-    return data.arrays["test"]
