@@ -1,13 +1,13 @@
 """The journal's cost, and its proof: load B with it beside without, and mixed requests that are replayed elsewhere.
 
-    python -m bench.journal [--rounds 5] [--seconds 4] [--rows 1000000] [--parts hand-over load replay]
+    python -m bench.journal [--rounds 5] [--seconds 4] [--requests 1000000] [--parts hand-over load replay]
 
 First the hand-over alone: one-row answers into a journal whose process writes them, in microseconds of the event loop.
 Then three servers of the reference model stand side by side, without a journal, with `drop` and with `refuse`, and load B
 visits them in turn, in another order each round, so that what else the machine does falls on all alike. Printed are
 medians, and the server's CPU time an answer, which a busy machine changes less than the rate.
 
-Then a server of the exact model gets `--rows` rows in requests of one row to thousands, of four protocols, with
+Then a server of the exact model gets `--requests` requests of one row to thousands, of five protocols, with
 `journal_full = refuse`. `batchproof replay` runs them again in other processes, with other threads and runs of other sizes;
 each must find every bit equal.
 """
@@ -15,15 +15,17 @@ each must find every bit equal.
 import argparse
 import asyncio
 import json
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -46,7 +48,10 @@ from bench.server import HOST, Running, started
 ENTRIES, BATCH = 32_000, 32
 PARTS = ("hand-over", "load", "replay")
 WAYS = ((1, 512), (2, 100), (3, 4096))  # of replaying: engine threads, most rows of one run
-SIZES = (1, 3, 1, 100, 1, 2000, 1, 700)  # rows of the requests, one after another
+SCRIPT = Path(__file__).with_name("mixed.lua")
+POOL, CONNECTIONS = 1190, 32  # different requests, sent in turn
+SIZES = (1, 1, 1, 2, 1, 1, 1, 3, 1, 1, 1, 1, 7, 1, 1, 1, 1)  # rows of the requests, one after another
+FEW, LARGE_SIZES = 100, (100, 2000, 1, 700, 30, 1, 5000)  # of some more, one at a time and half of them tables
 
 
 def main() -> None:
@@ -54,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each turn of load B")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="that are journalled and replayed")
+    parser.add_argument("--requests", type=int, default=1_000_000, help="that are journalled and replayed")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
     parser.add_argument("--work", type=Path, default=WORK, help="folder of the bundles (default %(default)s)")
     chosen = parser.parse_args()
@@ -69,7 +74,7 @@ def main() -> None:
         if "load" in chosen.parts:
             _load_b(chosen.work / "reference", Path(folder), chosen.rounds, chosen.seconds)
         if "replay" in chosen.parts:
-            _replays(chosen.work / "exact", Path(folder) / "mixed", chosen.rows)
+            _replays(chosen.work / "exact", Path(folder) / "mixed", chosen.requests)
 
 
 def _hand_over(models: Path, folder: Path) -> None:
@@ -147,54 +152,82 @@ def _load_b(models: Path, folder: Path, rounds: int, seconds: float) -> None:
         )
 
 
-def _replays(models: Path, folder: Path, rows: int) -> None:
+def _replays(models: Path, folder: Path, requests: int) -> None:
     """Journal mixed requests and replay them in other processes; ends with 1 where a bit differs."""
     launch = serve(models, 1)
     launch = replace(launch, command=(*launch.command, "--journal", str(folder), "--journal-full", "refuse"))
     with started(launch, own(models)["positional_1"], folder.with_suffix(".log")) as server:
         begun_s = time.perf_counter()
-        requests, sent = _send(f"http://{HOST}:{server.port}", rows)
-        print(f"{sent:,} rows in {requests:,} requests journalled in {time.perf_counter() - begun_s:.0f} s", flush=True)
+        answered = _send(f"http://{HOST}:{server.port}", requests)
+        rows = _written(server.port)
+        seconds = time.perf_counter() - begun_s
+        print(f"{answered:,} requests with {rows:,} rows answered and journalled in {seconds:.0f} s", flush=True)
     for threads, run_rows in WAYS:
         flags = ("--models", str(models), "--threads", str(threads), "--run-rows", str(run_rows), "--json")
         command = [sys.executable, "-m", "batchproof.service", "replay", str(folder), *flags]
         begun_s = time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True, check=False)
+        seconds = time.perf_counter() - begun_s
         (result,) = json.loads(done.stdout)["results"]
-        named = f"{threads} threads, runs of up to {run_rows} rows"
         print(
-            f"replayed, {named}: {result['equal']:,} of {result['rows']:,} equal, {time.perf_counter() - begun_s:.0f} s"
+            f"replayed, {threads} threads, runs of up to {run_rows} rows: {result['equal']:,} of {result['rows']:,} equal, "
+            f"{seconds:.0f} s, {result['rows'] / seconds:,.0f} rows/s",
+            flush=True,
         )
-        if done.returncode or result["equal"] < sent:
+        if done.returncode or result["equal"] < rows:
             sys.exit(1)
 
 
-def _send(url: str, rows: int) -> tuple[int, int]:
-    """Send about `rows` rows by four protocols in turn; returns the requests and the rows."""
-    requests = sent = 0
-    names = [feature["name"] for feature in REFERENCE.features()]
-    values = {size: rows_of(REFERENCE, size, size) for size in set(SIZES)}
+def _send(url: str, requests: int) -> int:
+    """Send mixed requests until so many are answered, all of them rightly; returns how many."""
+    answered = 0
+    with tempfile.NamedTemporaryFile() as file:
+        for path, kind, body in _mixed(POOL, SIZES, tables=0):
+            file.write(b"%b\n%b\n%d\n%b\n" % (path.encode(), kind.encode(), len(body), body))
+        file.flush()
+        while answered < requests:
+            command = ["wrk", "-t1", f"-c{CONNECTIONS}", "-d10s", "--timeout", "30s", "-s", str(SCRIPT), url]
+            done = subprocess.run([*command, "--", file.name], capture_output=True, text=True, check=False)
+            found = re.search(r"^WRK (.*)$", done.stdout, re.MULTILINE)
+            if found is None or (line := json.loads(found[1]))["refused"] or line["broken"]:
+                sys.exit(f"wrk: {done.stdout[-500:]}{done.stderr[-500:]}")
+            answered += line["requests"]
     with httpx.Client(base_url=url, timeout=60) as client:
-        while sent < rows:
-            size = SIZES[requests % len(SIZES)]
-            own_rows = values[size]
-            kind = requests // len(SIZES) % 4
-            if kind == 0:
-                answer = client.post("/predict", json={"rows": own_rows})
-            elif kind == 1:
-                tensor = {"name": "features", "datatype": "FP64", "shape": [size, len(names)], "data": own_rows}
-                answer = client.post(f"/v2/models/{REFERENCE.name}/infer", json={"inputs": [tensor]})
-            elif kind == 2:
-                answer = client.post(f"/v1/models/{REFERENCE.name}:predict", json={"instances": own_rows})
-            else:
-                answer = client.post("/predict", content=_csv(names, own_rows), headers={"Content-Type": "text/csv"})
-            answer.raise_for_status()
-            requests, sent = requests + 1, sent + size
-    return requests, sent
+        for path, kind, body in _mixed(FEW, LARGE_SIZES, tables=2):
+            client.post(path, content=body, headers={"Content-Type": kind}).raise_for_status()
+            answered += 1
+    return answered
 
 
-def _csv(names: Sequence[str], rows: Sequence[Sequence[float | str]]) -> str:
-    return "\n".join([",".join(names), *(",".join(map(str, row)) for row in rows)])
+def _written(port: int) -> int:
+    """Return how many rows the server has written to its journal."""
+    metrics = httpx.get(f"http://{HOST}:{port}/metrics").text
+    found = re.search(r'batchproof_journal_rows_total\{outcome="written"\} (\S+)', metrics)
+    return 0 if found is None else int(float(found[1]))
+
+
+def _mixed(count: int, sizes: Sequence[int], *, tables: int) -> Iterator[tuple[str, str, bytes]]:
+    """Give path, content type and body of requests by several protocols, each with rows of its own.
+
+    One in `tables` is a table; 0: none is.
+    """
+    names = [feature["name"] for feature in REFERENCE.features()]
+    for number in range(count):
+        size = sizes[number % len(sizes)]
+        rows = rows_of(REFERENCE, size, 1000 + number)
+        tensor = {"name": "features", "datatype": "FP64", "shape": [size, len(names)], "data": rows}
+        contents: list[tuple[str, Any]] = [
+            ("/predict", {"rows": rows}),
+            (f"/v2/models/{REFERENCE.name}/infer", {"inputs": [tensor]}),
+            (f"/v1/models/{REFERENCE.name}:predict", {"instances": rows}),
+            ("/invocations", {"instances": rows}),
+        ]
+        if tables and number % tables == 0:
+            text = "\n".join([",".join(names), *(",".join(map(str, row)) for row in rows)])
+            yield "/predict", "text/csv", text.encode()
+            continue
+        path, content = contents[number // len(sizes) % len(contents)]
+        yield path, "application/json", json.dumps(content).encode()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@
   batchproof replay journal --models models --labels outcomes.csv --window week
 
 First every segment is checked: its digests, its place in its chain and, with --trusted-key, its signature. Then each row
-runs again, alone and together with the others of its batch. Exact bundles have the same bits on every machine; float32
+runs again, alone and in large batches, which are not those of its answer. Exact bundles have the same bits on every machine; float32
 bundles on the same kind of processor and engine.
 
 --id shows one request for an auditor: its values by name, the answer, whether the bits are equal again, what each value

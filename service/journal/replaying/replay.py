@@ -16,6 +16,7 @@ from batchproof.service.invariance.bitwise import alone, row_bytes
 from batchproof.service.journal.entries import INPUT, OUTPUT
 from batchproof.service.journal.reader import CheckedSegment
 
+BLOCK_ROWS = 4096  # at least so many run together, where a segment has them
 EXAMPLES = 5  # how many rows that differ are shown
 
 
@@ -93,7 +94,7 @@ def key_of(header: Mapping[str, Any]) -> tuple[str, int, str, str]:
 def replay(
     segments: Sequence[CheckedSegment], load: Load, choice: Choice, progress: Callable[[int], None] | None = None
 ) -> list[Result]:
-    """Run the chosen rows of every segment again, each alone and all of a batch together.
+    """Run the chosen rows of every segment again, each alone and together in batches of other sizes than when they were answered.
 
     `load` is asked once for each version of a model; `progress` gets the rows done so far. Raises JournalError where a
     segment changed since it was checked.
@@ -106,10 +107,7 @@ def replay(
         if choice.model not in (None, key[0]):
             continue
         result = results.setdefault(key, Result(*key[:3]))
-        for batch in segment.batches():
-            chosen = choice.rows(batch)
-            if not chosen.num_rows:
-                continue
+        for chosen in _blocks(segment, choice):
             if key not in models:
                 models[key] = load(segment.header)
             _replay_batch(result, models[key], segment, chosen)
@@ -117,6 +115,26 @@ def replay(
             if progress is not None:
                 progress(done)
     return [result for result in results.values() if result.rows]
+
+
+def _blocks(segment: CheckedSegment, choice: Choice) -> Iterator[pa.RecordBatch]:
+    """Give the chosen rows in blocks: many small batches of a journal cost more to read than to run."""
+    waiting: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in segment.batches():
+        chosen = choice.rows(batch)
+        if chosen.num_rows:
+            waiting.append(chosen)
+            rows += chosen.num_rows
+        if rows >= BLOCK_ROWS:
+            yield _combined(waiting)
+            waiting, rows = [], 0
+    if waiting:
+        yield _combined(waiting)
+
+
+def _combined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    return batches[0] if len(batches) == 1 else pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
 
 
 def _replay_batch(result: Result, model: Model | str, segment: CheckedSegment, batch: pa.RecordBatch) -> None:
