@@ -1,9 +1,15 @@
 """The bounds on what one request, and all requests of a worker together, may cost."""
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 
-class BoundsSettings(BaseModel):
+class SettingsPart(BaseModel):
+    """A part of all settings: pydantic builds a validator for the whole when settings are read, and none for a part."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class BoundsSettings(SettingsPart):
     """How long, how many, and in what time."""
 
     max_body_bytes: int = Field(

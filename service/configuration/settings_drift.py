@@ -1,9 +1,11 @@
 """The settings of drift."""
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from batchproof.service.configuration.settings_bounds import SettingsPart
 
 
-class DriftSettings(BaseModel):
+class DriftSettings(SettingsPart):
     """How much is counted to find drift, and over which time."""
 
     drift_share: float = Field(

@@ -2,10 +2,12 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import Field, field_validator
+
+from batchproof.service.configuration.settings_bounds import SettingsPart
 
 
-class JournalSettings(BaseModel):
+class JournalSettings(SettingsPart):
     """What is kept of each answer, where, and for how long."""
 
     journal: str = Field("", description="folder of the journal, which records every answer; empty: no journal")
