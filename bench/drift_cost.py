@@ -13,7 +13,8 @@ import numpy as np
 import orjson
 
 from batchproof.service.configuration.settings import Settings
-from batchproof.service.drift.collector import DriftCollector, ModelDrift
+from batchproof.service.drift.collector import DriftCollector
+from batchproof.service.drift.model_drift import ModelDrift
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.protocols.head import RequestHead
 from batchproof.service.protocols.interface import Answer

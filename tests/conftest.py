@@ -27,6 +27,7 @@ SLOW = (
     "service/server/http/monitoring/test_access_log.py",
     "service/server/serving/test_every_route.py",
     "service/server/http/connections/test_connection.py",
+    "service/server/start/test_imports.py",
     "service/server/start/test_process.py",
     "service/server/workers/test_supervisor.py",
     "service/server/web/",

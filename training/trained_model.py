@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchproof.service.bundle.rows.reference import FILE as REFERENCE_FILE
+from batchproof.service.bundle.manifest import REFERENCE_FILE
 from batchproof.service.features import examples
 from batchproof.service.features.arrays import Arrays, Outputs
 from batchproof.service.features.encoder import Encoder

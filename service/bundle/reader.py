@@ -6,6 +6,7 @@ Every way in which a folder can be wrong is a BundleError whose sentence names t
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -14,17 +15,19 @@ from batchproof.service.bundle.files.checksum import is_intact
 from batchproof.service.bundle.files.safe_folder import Folder, opened
 from batchproof.service.bundle.graph import check as graph_check
 from batchproof.service.bundle.graph.nodes import Graph
-from batchproof.service.bundle.manifest import FORMAT, READABLE_VERSIONS, Manifest
-from batchproof.service.bundle.rows import golden, reference
+from batchproof.service.bundle.manifest import FORMAT, READABLE_VERSIONS, REFERENCE_FILE, Manifest
+from batchproof.service.bundle.rows import golden
 from batchproof.service.bundle.rows.golden import Golden
-from batchproof.service.bundle.rows.reference import Reference
 from batchproof.service.bundle.signing import SIGNATURE_FILE
-from batchproof.service.bundle.signing.trust import Signed, TrustPolicy
 from batchproof.service.errors import BundleError
+
+if TYPE_CHECKING:
+    from batchproof.service.bundle.rows.reference import Reference
+    from batchproof.service.bundle.signing.trust import Signed, TrustPolicy
 
 REQUIRED = frozenset({"model.onnx", "golden.json"})
 OPTIONAL = frozenset({"report.html", "weights.safetensors"})  # hashed, never parsed here
-OPTIONAL_SINCE_2 = frozenset({reference.FILE})  # read and checked where it is there
+OPTIONAL_SINCE_2 = frozenset({REFERENCE_FILE})  # read and checked where it is there
 _READABLE = " and ".join(map(str, READABLE_VERSIONS))
 REPORT_BYTES = 8 << 20  # the largest report that is sent
 
@@ -49,15 +52,16 @@ class Bundle:
     golden: Golden
     signer: str | None = None  # who signed all files, where signatures are checked
     unsigned: str | None = None  # why no signature counts, where one is wanted but not required
-    reference: Reference | None = None  # statistics of the training rows, where the bundle has them
+    reference: "Reference | None" = None  # statistics of the training rows, where the bundle has them
 
 
-def read(folder: Path, limits: Limits | None = None, trust: TrustPolicy | None = None) -> Bundle:
+def read(folder: Path, limits: Limits | None = None, trust: "TrustPolicy | None" = None) -> Bundle:
     """Read and check the bundle in `folder`; raises BundleError for everything that is not as docs/bundle.md says.
 
-    Where `trust` requires a signature, it is checked first, and nothing else of an untrusted folder is parsed.
+    Signatures are not looked at without `trust`. Where it requires one, that is checked first, and nothing else of an
+    untrusted folder is parsed.
     """
-    limits, trust = limits or Limits(), trust or TrustPolicy()
+    limits = limits or Limits()
     with opened(folder) as files:
         raw = files.read("bundle.json", limits.json_bytes)
         signed, unsigned = _signed(files, raw, trust)
@@ -73,7 +77,7 @@ def read(folder: Path, limits: Limits | None = None, trust: TrustPolicy | None =
             _check_entry(manifest, name, *files.digest(name, limits.other_bytes))
     graph = graph_check.check(model, manifest)
     signer = signed.signer if signed else None
-    statistics = reference.parse(statistics_raw, manifest) if statistics_raw is not None else None
+    statistics = _reference(statistics_raw, manifest) if statistics_raw is not None else None
     return Bundle(folder, manifest, model, graph, golden.parse(golden_raw, manifest), signer, unsigned, statistics)
 
 
@@ -85,9 +89,9 @@ def report(bundle: Bundle, max_bytes: int = REPORT_BYTES) -> bytes:
         return _checked(files, bundle.manifest, "report.html", max_bytes)
 
 
-def _signed(files: Folder, manifest_raw: bytes, trust: TrustPolicy) -> tuple[Signed | None, str | None]:
+def _signed(files: Folder, manifest_raw: bytes, trust: "TrustPolicy | None") -> tuple["Signed | None", str | None]:
     """Return the signature that counts, or why none does; raises BundleError where one is required."""
-    if trust.mode == "off":
+    if trust is None:
         return None, None
     try:
         signed = trust.signed(files)
@@ -149,9 +153,15 @@ def _check_present(manifest: Manifest, present: set[str]) -> None:
 
 def _statistics(files: Folder, manifest: Manifest, max_bytes: int) -> bytes | None:
     """Return reference.json, checked; None where the bundle has none."""
-    if reference.FILE not in manifest.files:
+    if REFERENCE_FILE not in manifest.files:
         return None
-    return _checked(files, manifest, reference.FILE, max_bytes)
+    return _checked(files, manifest, REFERENCE_FILE, max_bytes)
+
+
+def _reference(raw: bytes, manifest: Manifest) -> "Reference":
+    from batchproof.service.bundle.rows import reference  # many bundles have none
+
+    return reference.parse(raw, manifest)
 
 
 def _checked(files: Folder, manifest: Manifest, name: str, max_bytes: int) -> bytes:

@@ -230,6 +230,11 @@ class ServingSettings(BoundsSettings):
     )
     metrics_folder: str = Field("", description="folder for the workers' shared counters; empty: a temporary one")
 
+    @property
+    def wants_keys(self) -> bool:
+        """Whether callers need a key or a token."""
+        return bool(self.keys_file or self.jwt_issuer)
+
     @field_validator("pins", "labels", "shadow", mode="before")
     @classmethod
     def _pairs(cls, value: Any) -> Any:

@@ -3,13 +3,15 @@
 import itertools
 import os
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from batchproof.service.access.grant import Grant
 from batchproof.service.errors import ServiceError
 from batchproof.service.protocols.compression import ENCODING_HEADER, header
 from batchproof.service.protocols.interface import Headers
 from batchproof.service.protocols.sender import NOTHING_FORWARDED, Forwarded, Sender
+
+if TYPE_CHECKING:
+    from batchproof.service.access.grant import Grant
 
 REQUEST_ID = re.compile(rb"[\x21\x23-\x5b\x5d-\x7e]{1,128}")  # printable, without space, quote and backslash
 ID_HEADER = b"x-request-id"

@@ -6,7 +6,7 @@ alone, so that asking changes none of its bits.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -14,11 +14,13 @@ import orjson
 from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.bundle.signature import Feature
 from batchproof.service.errors import ServiceError
-from batchproof.service.features import attribution as explain
 from batchproof.service.features.arrays import Arrays, Outputs, split
 from batchproof.service.features.decoder import shortest
 from batchproof.service.features.encoder import value_of
 from batchproof.service.features.novelty import Novelty
+
+if TYPE_CHECKING:
+    from batchproof.service.features.attribution import Plan
 
 LOOP_NUMBERS = 1 << 18  # of mixed rows that are made on the event loop
 
@@ -56,21 +58,22 @@ class OptionWriter:
 
     def is_heavy(self, asked: Options, rows: int) -> bool:
         """Return whether `expand` makes so many numbers that it takes milliseconds."""
-        features = len(self._names)
-        return asked.explain and rows * explain.plan(features).runs * features > LOOP_NUMBERS
+        return asked.explain and rows * self._plan().runs * len(self._names) > LOOP_NUMBERS
 
     def expand(self, asked: Options, arrays: Arrays, rows: int, max_rows: int) -> tuple[Arrays, int]:
         """Return the rows followed by those that their explanations need, and how many they are; raises 422."""
         if not asked.explain or not rows:
             return arrays, rows
-        plan = explain.plan(len(self._names))
+        plan = self._plan()
         total = rows * (1 + plan.runs)
         if total > max_rows:
             raise _refuse(
                 f"explain runs {plan.runs} rows for each of the {rows}, more than the {max_rows} that one request may hold; "
                 f"ask for at most {max_rows // (1 + plan.runs)} rows at once."
             )
-        mixed = explain.expand(plan, arrays, self._baseline, self._signature)
+        from batchproof.service.features.attribution import expand
+
+        mixed = expand(plan, arrays, self._baseline, self._signature)
         parts = [
             None if own is None or more is None else np.concatenate([own, more])
             for own, more in zip(arrays, mixed, strict=True)
@@ -94,6 +97,12 @@ class OptionWriter:
             text[:-1] + b"," + orjson.dumps(fields)[1:] if fields else text
             for text, fields in zip(texts, extra_fields, strict=True)
         ]
+
+    def _plan(self) -> "Plan":
+        """Return which mixed rows an explanation needs; few callers ask for one, so what makes it loads with the first."""
+        from batchproof.service.features.attribution import plan
+
+        return plan(len(self._names))
 
     def _check_coverage(self, coverage: Any) -> None:
         conformal = self._manifest.uncertainty
@@ -130,11 +139,13 @@ class OptionWriter:
             fields["coverage"] = conformal.coverages[level]
 
     def _add_explanations(self, outputs: Outputs, rows: int, extra_fields: list[dict[str, Any]]) -> None:
+        from batchproof.service.features.attribution import centred, reduce
+
         name = "value" if self._labels is None else "scores"
         scores = outputs[name][rows:]
         if self._labels is not None:
-            scores = explain.centred(scores)
-        contributions = explain.reduce(explain.plan(len(self._names)), scores)
+            scores = centred(scores)
+        contributions = reduce(self._plan(), scores)
         explained = np.zeros(rows, int) if self._labels is None else outputs["probabilities"][:rows].argmax(axis=1)
         for row, (fields, column) in enumerate(zip(extra_fields, explained.tolist(), strict=True)):
             fields["explanation"] = {

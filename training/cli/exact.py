@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from batchproof.service.bundle import reader as bundles
+from batchproof.service.bundle.manifest import REFERENCE_FILE
 from batchproof.service.bundle.reader import Bundle
-from batchproof.service.bundle.rows.reference import FILE as REFERENCE_FILE
 from batchproof.service.cli.parts.parser import Arguments
 from batchproof.service.errors import USAGE, BundleError
 from batchproof.service.features.encoder import Encoder

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from batchproof.service.bundle import reader as bundles
+from batchproof.service.bundle.manifest import REFERENCE_FILE as FILE
 from batchproof.service.bundle.reader import Bundle
-from batchproof.service.bundle.rows.reference import FILE
 from batchproof.service.cli.parts.parser import Arguments
 from batchproof.service.errors import USAGE, BundleError
 from batchproof.training.cli.arguments import refuse

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from batchproof.service.bundle.files import strict_json
+from batchproof.service.bundle.manifest import REFERENCE_FILE as FILE
 from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.bundle.signature import Feature
 from batchproof.service.errors import BundleError
 
-FILE = "reference.json"
 MAX_SPLITS = 63  # the most edges, or codes, of one column
 MAX_CELLS = 8192  # of one bundle: what a worker counts in and writes once a second is bounded
 MAX_ROWS = 1 << 53

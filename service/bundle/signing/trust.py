@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from batchproof.service.bundle.signing.keys import PublicKey
 
-Mode = Literal["off", "warn", "require"]
+Mode = Literal["warn", "require"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Signed:
 class TrustPolicy:
     """Whose signatures are accepted, and whether a bundle needs one."""
 
-    mode: Mode = "off"
+    mode: Mode
     keys: tuple["PublicKey", ...] = ()
     roots: tuple["Certificate", ...] = ()
     subjects: tuple[str, ...] = ()  # patterns of certificate names, * for any text; none: every name
@@ -94,8 +94,6 @@ def trust_policy(
     mode: Mode, key_files: Sequence[Path] = (), root_files: Sequence[Path] = (), subjects: Sequence[str] = ()
 ) -> TrustPolicy:
     """Read the trusted keys and certificate authorities; raises SettingError."""
-    if mode == "off":
-        return TrustPolicy()
     if not key_files and not root_files:
         raise SettingError(f"signatures = {mode} needs a trusted key or a trusted certificate authority")
     try:

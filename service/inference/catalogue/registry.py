@@ -3,11 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchproof.service.bundle import reader as bundle
 from batchproof.service.bundle.reader import Bundle
-from batchproof.service.bundle.signing.trust import TrustPolicy
 from batchproof.service.configuration.address import Root
 from batchproof.service.errors import BundleError, EngineError, ServiceError, nearest
 from batchproof.service.features.encoder import listed
@@ -15,6 +14,9 @@ from batchproof.service.inference.catalogue.repository import BundleFolder, Refu
 from batchproof.service.inference.catalogue.roots import scan
 from batchproof.service.inference.catalogue.selection import Selection
 from batchproof.service.inference.model import Model
+
+if TYPE_CHECKING:
+    from batchproof.service.bundle.signing.trust import TrustPolicy
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Snapshot:
     bundles: Mapping[Path, Bundle] = field(default_factory=dict)  # by folder; an older version may not be among them
     faults: Mapping[Path, str] = field(default_factory=dict)  # why a folder was refused
 
-    def read(self, folder: BundleFolder, limits: bundle.Limits | None, trust: TrustPolicy | None) -> Bundle:
+    def read(self, folder: BundleFolder, limits: bundle.Limits | None, trust: "TrustPolicy | None") -> Bundle:
         """Return the bundle as it was, or as it is where it was not read then; raises BundleError."""
         if folder.folder in self.faults:
             raise BundleError(self.faults[folder.folder])
@@ -84,7 +86,7 @@ def take_snapshot(
     root: Root,
     selection: Selection | None = None,
     limits: bundle.Limits | None = None,
-    trust: TrustPolicy | None = None,
+    trust: "TrustPolicy | None" = None,
 ) -> Snapshot:
     """Read, but do not load, the bundles that `load` would load; raises BundleError where `root` is no folder."""
     selection = selection or Selection()
@@ -109,7 +111,7 @@ def load(
     load_one: Callable[[Bundle], Model],
     selection: Selection | None = None,
     limits: bundle.Limits | None = None,
-    trust: TrustPolicy | None = None,
+    trust: "TrustPolicy | None" = None,
     snapshot: Snapshot | None = None,
 ) -> Registry:
     """Load the models under `root`, or of a `snapshot` of it; a bad bundle is refused by name and does not affect the others.
@@ -153,7 +155,7 @@ def check_pins(
             raise BundleError(f"Model {name!r}: version {version} is pinned, but {root} has no folder {name}/{version}")
 
 
-def read(folder: BundleFolder, limits: bundle.Limits | None = None, trust: TrustPolicy | None = None) -> Bundle:
+def read(folder: BundleFolder, limits: bundle.Limits | None = None, trust: "TrustPolicy | None" = None) -> Bundle:
     """Return the bundle in a folder; raises BundleError, also where it is not what its path says."""
     if folder.fault:
         raise BundleError(folder.fault)

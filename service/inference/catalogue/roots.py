@@ -1,17 +1,20 @@
 """The bundles of a folder or of an address."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from batchproof.service.bundle.signing.trust import TrustPolicy
 from batchproof.service.configuration.address import Root
 from batchproof.service.errors import BundleError
 from batchproof.service.inference.catalogue import repository
 from batchproof.service.inference.catalogue.repository import BundleFolder, Refusal
 from batchproof.service.inference.catalogue.selection import Selection
 
+if TYPE_CHECKING:
+    from batchproof.service.bundle.signing.trust import TrustPolicy
+
 
 def scan(
-    root: Root, selection: Selection | None = None, trust: TrustPolicy | None = None
+    root: Root, selection: Selection | None = None, trust: "TrustPolicy | None" = None
 ) -> tuple[list[BundleFolder], list[Refusal]]:
     """List the bundles under `root`; those at an address are fetched first, as far as `selection` wants them.
 

@@ -4,14 +4,16 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from batchproof.service.bundle.reader import Bundle
-from batchproof.service.bundle.signing.trust import TrustPolicy
 from batchproof.service.errors import BundleError
 from batchproof.service.inference.catalogue.plan import Entry
 from batchproof.service.inference.catalogue.registry import read
 from batchproof.service.inference.catalogue.repository import BundleFolder
+
+if TYPE_CHECKING:
+    from batchproof.service.bundle.signing.trust import TrustPolicy
 
 Stamp: TypeAlias = tuple[tuple[str, int, int, int, int], ...]  # of each file: name, bytes, two times, inode
 
@@ -29,8 +31,8 @@ class Item:
 class Shelf:
     """Bundles by folder. Used by one thread."""
 
-    def __init__(self, trust: TrustPolicy) -> None:
-        """Accept the signers of `trust`."""
+    def __init__(self, trust: "TrustPolicy | None" = None) -> None:
+        """Accept the signers of `trust`; without it, signatures are not looked at."""
         self.trust = trust
         self._items: dict[Path, Item] = {}
         self._kept: dict[Entry, Bundle] = {}  # what is served, whatever its folder holds by now

@@ -13,9 +13,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from batchproof.service.access.grant import Grant
 from batchproof.service.features.arrays import Outputs
 from batchproof.service.inference.admission import Ticket
 from batchproof.service.journal.entries import ROWS, Note, Source
@@ -23,6 +22,9 @@ from batchproof.service.journal.writing.chain import GATHER_S, RETRY_S, Counts, 
 from batchproof.service.journal.writing.channel import Channel
 from batchproof.service.journal.writing.frames import OPTIONS, RETIRE, SOURCE, Kept, Part, frame, group_frame
 from batchproof.service.journal.writing.waiting import HeldAnswers, Written, journal_full, refused
+
+if TYPE_CHECKING:
+    from batchproof.service.access.grant import Grant
 
 SEND_BYTES = 128 << 10  # that are sent at once, with `drop` too: about what a socket takes
 PAUSE_S = 0.01  # between two looks whether there is room
@@ -33,7 +35,7 @@ class Asker(Protocol):
     """What is kept of the head of a request."""
 
     request_id: str
-    grant: Grant | None
+    grant: "Grant | None"
 
 
 class Journal:

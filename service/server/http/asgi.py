@@ -34,9 +34,8 @@ from batchproof.service.server.serving.app import App
 from batchproof.service.server.serving.endpoint import PredictEndpoint
 from batchproof.service.server.serving.gate import Gate, Page, Refusal
 from batchproof.service.server.serving.in_flight import Share
-from batchproof.service.tables.streaming.body import GoneError
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
-from batchproof.service.tables.streaming.stream import BrokenOffError
+from batchproof.service.tables.streaming.interface import BrokenOffError, GoneError
 
 Pages = Callable[[Scope, Receive, Send], Awaitable[None]]
 CLOSE = (b"connection", b"close")

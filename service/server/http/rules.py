@@ -1,5 +1,6 @@
 """The rules that every service has at its gate: foreign pages, query parameters, the length of a body."""
 
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from batchproof.service import errors
@@ -9,15 +10,17 @@ from batchproof.service.protocols.head import LONG_BODY_DIGITS, RequestHead
 from batchproof.service.protocols.native.protocol import FIELDS, Native
 from batchproof.service.server.http.cors import Origins
 from batchproof.service.server.http.hosts import Hosts
-from batchproof.service.server.serving.authorization import Authorization
 from batchproof.service.server.serving.endpoint import PredictEndpoint
 from batchproof.service.server.serving.gate import Gate, Rule, Target
 from batchproof.service.tables.parameters import CHOICES, parse
 
+if TYPE_CHECKING:
+    from batchproof.service.server.serving.authorization import Authorization
+
 IN_THE_BODY = frozenset(FIELDS) - {*CHOICES}
 
 
-def standard_gate(settings: Settings, authorization: Authorization | None = None) -> Gate:
+def standard_gate(settings: Settings, authorization: "Authorization | None" = None) -> Gate:
     """Return the gate of a service with these settings; with `authorization` callers need a key or token."""
     length, hosts = BodyLength(settings.max_body_bytes).rule, Hosts(settings)
     is_about_plain = settings.max_body_bytes < 10 ** (LONG_BODY_DIGITS - 1)  # a limit that plain bodies may pass

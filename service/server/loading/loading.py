@@ -1,21 +1,27 @@
 """One bundle to one loaded model, by the settings: its trial, its check, its events."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from batchproof.service.bundle.reader import Bundle
-from batchproof.service.bundle.signing.trust import TrustPolicy, trust_policy
 from batchproof.service.configuration.settings import Settings
 from batchproof.service.inference import model
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
 from batchproof.service.inference.trial import TrialLimits
 from batchproof.service.invariance.check import for_bundles
-from batchproof.service.invariance.worker_agreement import agree
 from batchproof.service.runtime.logs import event
 
+if TYPE_CHECKING:
+    from batchproof.service.bundle.signing.trust import TrustPolicy
 
-def trust_of(settings: Settings) -> TrustPolicy:
-    """Read the keys and certificates of the signers that count; raises SettingError."""
+
+def trust_of(settings: Settings) -> "TrustPolicy | None":
+    """Read the keys and certificates of the signers that count; None where signatures are not checked. Raises SettingError."""
+    if settings.signatures == "off":
+        return None
+    from batchproof.service.bundle.signing.trust import trust_policy
+
     key_files, root_files = map(Path, settings.trusted_keys), map(Path, settings.trusted_ca)
     return trust_policy(settings.signatures, tuple(key_files), tuple(root_files), settings.trusted_subjects)
 
@@ -49,5 +55,7 @@ def load_model(settings: Settings, bundle: Bundle, pause_factor: float = 0.0) ->
             **({"signer": bundle.signer} if bundle.signer else {}),
         )
         if settings.metrics_folder and settings.invariance != "report":
+            from batchproof.service.invariance.worker_agreement import agree
+
             agree(Path(settings.metrics_folder), loaded.manifest.sha256, verdict)
     return loaded

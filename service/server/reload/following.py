@@ -17,6 +17,14 @@ from batchproof.service.server.serving.app import App
 from batchproof.service.server.workers import control
 
 
+def follow(app: App, link: control.SupervisorLink) -> None:
+    """Say what is served, and have the supervisor decide from now on. Called on the event loop."""
+    link.open(Plan.of(app.registry, app.settings.shadow_share, app.generation).as_json())
+    follower = Follower(app, link.send_letter)
+    link.on_letter = follower.on_letter
+    app.model_control = follower
+
+
 class Follower:
     """One worker. All methods are called on the event loop."""
 

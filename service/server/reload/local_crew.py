@@ -4,12 +4,27 @@ import asyncio
 import queue
 from collections.abc import Callable
 
+from batchproof.service.configuration.settings import Settings
 from batchproof.service.errors import ServiceError
 from batchproof.service.inference.catalogue.plan import Fault, Plan
 from batchproof.service.inference.catalogue.shelf import Shelf
-from batchproof.service.server.loading.reloading import Kind, Order
+from batchproof.service.server.loading.loading import trust_of
+from batchproof.service.server.loading.reloading import Kind, Order, Reloader
 from batchproof.service.server.reload.staging import Staged, StageError, commit, stage
 from batchproof.service.server.serving.app import App
+
+
+def start_reloader(app: App, reread: Callable[[], Settings]) -> Reloader:
+    """Have a thread decide what `app` serves, and callers order from it. Called on the event loop."""
+    served, shelf = Plan.of(app.registry, app.settings.shadow_share, app.generation), Shelf(trust_of(app.settings))
+    for entry in served.entries:
+        shelf.hold(entry, app.registry.models[entry.name][entry.version].bundle)
+    assert app.reload_counts is not None, "a process that decides alone counts reloads"
+    crew = LocalCrew(app, asyncio.get_running_loop())
+    reloader = Reloader(app.settings, reread, crew, served, shelf, app.reload_counts)
+    reloader.start()
+    app.model_control = LocalControl(reloader.order)
+    return reloader
 
 
 class LocalCrew:

@@ -2,20 +2,22 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
 from batchproof.service.errors import ServiceError
 from batchproof.service.protocols.oip.metadata import NOT_SERVED
-from batchproof.service.server.loading.reloading import Kind
 from batchproof.service.server.serving.app import App
+
+if TYPE_CHECKING:
+    from batchproof.service.server.loading.reloading import Kind
 
 INDEX_PATH = "/v2/repository/index"
 PATH = re.compile(r"/v2/repository/models/([^/]+)/(load|unload)")
 
 
-async def carry_out(app: App, kind: Kind, name: str, parameters: Mapping[str, Any]) -> None:
+async def carry_out(app: App, kind: "Kind", name: str, parameters: Mapping[str, Any]) -> None:
     """Return when every process does as ordered; raises ServiceError: 501 where that is off, 400 where it failed.
 
     The parameters that clients send by themselves are accepted where they mean what is done anyway.
@@ -34,10 +36,10 @@ async def carry_out(app: App, kind: Kind, name: str, parameters: Mapping[str, An
     await app.model_control.order(kind, name)
 
 
-def order_of(path: str) -> tuple[Kind, str] | None:
+def order_of(path: str) -> "tuple[Kind, str] | None":
     """Return what a path orders, and of which model."""
     match = PATH.fullmatch(path)
-    return None if match is None else (cast(Kind, match[2]), match[1])
+    return None if match is None else (cast("Kind", match[2]), match[1])
 
 
 def parameters_of(body: bytes) -> Mapping[str, Any]:

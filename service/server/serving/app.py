@@ -26,9 +26,6 @@ from batchproof.service.runtime.change_counts import ReloadCounts
 from batchproof.service.runtime.logs import event, unforeseen
 from batchproof.service.runtime.metrics import Counters, ModelKey, as_plain, models_of
 from batchproof.service.server.loading.loading import engine_options, load_model, trust_of
-from batchproof.service.server.loading.reloading import ModelControl
-from batchproof.service.server.serving import authorization
-from batchproof.service.server.serving.authorization import Authorization
 from batchproof.service.server.serving.deployment import Deployment, deploy
 from batchproof.service.server.serving.endpoint import PredictEndpoint
 from batchproof.service.server.serving.shared import ModelMeter, Shared
@@ -37,6 +34,8 @@ from batchproof.service.tables.streaming.endpoint import TableEndpoint
 
 if TYPE_CHECKING:
     from batchproof.service.journal.writing.opening import ProcessJournal
+    from batchproof.service.server.loading.reloading import ModelControl
+    from batchproof.service.server.serving.authorization import Authorization
 
 PROTOCOLS: tuple[type[WireProtocol], ...] = (
     *(Native, OpenInference, Invocations, Vertex, AzureMachineLearning),
@@ -246,10 +245,12 @@ def load(settings: Settings, snapshot: Snapshot | None = None) -> App:
     return App(settings, loaded)
 
 
-def _authorization(settings: Settings) -> Authorization | None:
+def _authorization(settings: Settings) -> "Authorization | None":
     """Return who may call; None where everybody may. Raises SettingError."""
-    if not authorization.is_wanted(settings):
+    if not settings.wants_keys:
         return None
+    from batchproof.service.server.serving.authorization import Authorization
+
     tokens = None
     if settings.jwt_issuer:
         for name in ("jwt_audience", "jwt_keys"):

@@ -18,7 +18,6 @@ from batchproof.service.protocols.head import RequestHead
 from batchproof.service.runtime.logs import event
 from batchproof.service.server.serving.endpoint import PredictEndpoint
 from batchproof.service.server.serving.gate import Page, RpcMethod, Target
-from batchproof.service.server.sockets.listening import is_loopback
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
 
 ANY_MODEL = Need(("read",), every_model=True)
@@ -117,14 +116,3 @@ def _read_keys(path: Path, previous: KeyRing | None, workers: int) -> KeyRing:
     from batchproof.service.access import keys_file
 
     return keys_file.read(path, previous, workers)
-
-
-def is_wanted(settings: Settings) -> bool:
-    """Return whether callers need a key or a token."""
-    return bool(settings.keys_file or settings.jwt_issuer)
-
-
-def open_to_all(settings: Settings) -> bool:
-    """Return whether anybody who reaches this machine may call."""
-    needs_certificate = settings.tls_client_ca and settings.tls_client == "require"
-    return not is_wanted(settings) and not is_loopback(settings.host) and not needs_certificate

@@ -24,12 +24,10 @@ from batchproof.service.runtime.logs import event
 from batchproof.service.runtime.metrics import ModelKey
 from batchproof.service.server.serving.codecs.remote_codec import RemoteCodec
 from batchproof.service.server.serving.endpoint import PredictEndpoint
-from batchproof.service.server.serving.shadow import Shadow
 from batchproof.service.server.serving.shared import ModelMeter, Shared
-from batchproof.service.tables.streaming.body import Bounds
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
-from batchproof.service.tables.streaming.stream import ROUTE as TABLES
-from batchproof.service.tables.streaming.stream import TableWorkers
+from batchproof.service.tables.streaming.interface import ROUTE as TABLES
+from batchproof.service.tables.streaming.interface import Bounds, TableWorkers
 
 if TYPE_CHECKING:
     from batchproof.service.journal.writing.recording import ModelJournal
@@ -102,10 +100,13 @@ class Deployment:
 
     def compare_with(self, challenger: Model | None, share: float) -> None:
         """Compare a share of the batches with what `challenger` answers, from now on; None for no comparison."""
-        present = self.batcher.shadow
         if challenger is None:
             self.batcher.shadow = None
-        elif challenger.manifest.signature != self.model.manifest.signature:
+            return
+        from batchproof.service.server.serving.shadow import Shadow
+
+        present = self.batcher.shadow
+        if challenger.manifest.signature != self.model.manifest.signature:
             self.batcher.shadow = None
             reason = "its signature is another one"
             event("shadow_refused", 30, model=self.key.name, version=challenger.manifest.version, reason=reason)

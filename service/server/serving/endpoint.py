@@ -15,7 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from batchproof.service import errors
-from batchproof.service.drift.collector import ModelDrift
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Outputs
 from batchproof.service.inference.admission import Ticket
@@ -28,6 +27,7 @@ from batchproof.service.server.serving.codecs.large_requests import GOOD_BYTES, 
 from batchproof.service.server.serving.codecs.remote_codec import RemoteCodec
 
 if TYPE_CHECKING:
+    from batchproof.service.drift.model_drift import ModelDrift
     from batchproof.service.journal.writing.recording import ModelJournal
 
 # What the event loop reads and writes itself. Whatever is in so many bytes, refusing it takes a few milliseconds.
@@ -77,7 +77,7 @@ class PredictEndpoint:
         *,
         is_logged: bool = False,
         journal: "ModelJournal | None" = None,
-        drift: ModelDrift | None = None,
+        drift: "ModelDrift | None" = None,
         executor: Executor | None = None,
         remote: RemoteCodec | None = None,
     ) -> None:

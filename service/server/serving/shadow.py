@@ -5,13 +5,10 @@ dropped where rows wait or the comparison before it has not ended: it delays no 
 """
 
 import asyncio
-import os
 import random
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +20,6 @@ from batchproof.service.runtime.change_counts import ShadowCounts
 from batchproof.service.runtime.logs import event
 from batchproof.service.runtime.metrics import ModelKey
 
-NICE = 19  # of the thread: whatever else wants a core goes first
 LOG_S = 60.0  # between two lines in the log
 
 
@@ -117,13 +113,3 @@ def compare(challenger: Model, requests: Sequence[Arrays], outputs: Sequence[Out
         if name == "probabilities":
             labels_changed += int(np.count_nonzero(ours.argmax(axis=1) != theirs.argmax(axis=1)))
     return Compared(np.concatenate(differences), labels_changed)
-
-
-def executor() -> ThreadPoolExecutor:
-    """Return a thread that runs when nothing else does; it starts with its first work."""
-    lower = partial(_lower_priority, NICE)
-    return ThreadPoolExecutor(1, thread_name_prefix="shadow", initializer=lower)
-
-
-def _lower_priority(nice: int) -> None:
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)  # on Linux: of this thread only

@@ -1,5 +1,7 @@
 """What the deployments of one process share, and the counts of each model."""
 
+import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -14,18 +16,18 @@ from batchproof.service.protocols.interface import Limits, WireProtocol
 from batchproof.service.runtime.change_counts import ShadowCounts
 from batchproof.service.runtime.metrics import Flow, ModelCounts, ModelKey, Tally
 from batchproof.service.runtime.processes.process_pool import ProcessPool
-from batchproof.service.server.serving import shadow
 from batchproof.service.server.serving.codecs.remote_codec import MODULE
 from batchproof.service.server.serving.in_flight import InFlight, limit_of
-from batchproof.service.tables.sandbox.remote import RemoteReader
 from batchproof.service.tables.streaming.slots import TableSlots
 
 if TYPE_CHECKING:
     from batchproof.service.journal.writing.opening import ProcessJournal
+    from batchproof.service.tables.sandbox.remote import RemoteReader
 
 READING_THREADS = 2  # that read the bodies of large requests and write their answers
 LEAST_CODEC_BYTES = 1 << 30  # of memory for reading one body or writing one answer
 OBJECT_BYTES = 32  # of memory for each byte of JSON, where it is all small objects
+LAST = 19  # the nice value of a thread that runs when nothing else does
 
 
 class Shared:
@@ -51,12 +53,20 @@ class Shared:
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="run")
         self.reading_executor: Executor = ThreadPoolExecutor(READING_THREADS, thread_name_prefix="read")
         self.table_executor: Executor = ThreadPoolExecutor(2 * settings.table_requests, thread_name_prefix="table")
-        self.shadow_executor = shadow.executor()
+        self.shadow_executor = ThreadPoolExecutor(1, thread_name_prefix="shadow", initializer=_run_last)
         self.table_slots = TableSlots(settings.table_requests)
-        self.table_reader = RemoteReader(settings.table_memory_bytes)
+        self._table_reader: RemoteReader | None = None
         memory_bytes = LEAST_CODEC_BYTES + OBJECT_BYTES * body_bytes
         self.codec_processes = ProcessPool(MODULE, memory_bytes)
         self.records = Records(Path(settings.audit_folder) if settings.audit_folder else None)
+
+    def table_reader(self) -> "RemoteReader":
+        """Return what reads Parquet tables, in a process of its own. Called on the event loop."""
+        if self._table_reader is None:
+            from batchproof.service.tables.sandbox.remote import RemoteReader
+
+            self._table_reader = RemoteReader(self.settings.table_memory_bytes)
+        return self._table_reader
 
     def close(self) -> None:
         """Let the threads end."""
@@ -64,7 +74,8 @@ class Shared:
         self.reading_executor.shutdown(wait=True, cancel_futures=True)
         self.table_executor.shutdown(wait=True, cancel_futures=True)
         self.shadow_executor.shutdown(wait=True, cancel_futures=True)
-        self.table_reader.close()
+        if self._table_reader is not None:
+            self._table_reader.close()
         self.codec_processes.close()
         self.drift.close()
         if self.journal is not None:
@@ -91,3 +102,8 @@ class ModelMeter:
         routes = {route: tally.snapshot() for route, tally in self.tallies.items()}
         shadows = {str(version): counts.snapshot() for version, counts in self.shadows.items()}
         return ModelCounts(self.flow.snapshot(), audit, routes, shadows)
+
+
+def _run_last() -> None:
+    """Give way to all other threads."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LAST)  # on Linux: of this thread only

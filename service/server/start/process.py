@@ -16,13 +16,13 @@ from batchproof.service.errors import SettingError, reason
 from batchproof.service.runtime.logs import event
 from batchproof.service.server.http.asgi import AsgiApp
 from batchproof.service.server.http.connections.connection import FastHttpProtocol
-from batchproof.service.server.reload.reloads import Reloads, plan_of
+from batchproof.service.server.reload.reloads import Reloads
 from batchproof.service.server.serving.app import App
 from batchproof.service.server.sockets.listening import BACKLOG, accepted, listen
-from batchproof.service.server.workers.control import SupervisorLink
 
 if TYPE_CHECKING:
     from batchproof.service.server.grpc.server import RpcServer
+    from batchproof.service.server.workers.control import SupervisorLink
 
 SNAPSHOT_S = 1.0  # between two times that a process writes its counters for the others
 SECURITY_HEADERS = [  # of every answer: browsers guess no type, pages of other origins embed none, caches keep none
@@ -64,7 +64,9 @@ class Server(uvicorn.Server):
         self._is_stop_logged = False
         self._is_unwritten = False  # whether the last counters could not be written
 
-    def _link_over(self, control: socket.socket) -> SupervisorLink:
+    def _link_over(self, control: socket.socket) -> "SupervisorLink":
+        from batchproof.service.server.workers.control import SupervisorLink
+
         return SupervisorLink(
             control,
             beat_s=hang_s(self.service.settings) / BEATS,
@@ -88,7 +90,6 @@ class Server(uvicorn.Server):
         self._write_counters()
         if self._link is not None:
             self.service.tell_violation = self._link.tell_violation
-            self._link.open(plan_of(self.service).as_json())
         self._reloads.begin()
         self._log_state()
         self._greet()

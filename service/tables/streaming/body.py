@@ -2,34 +2,19 @@
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import BinaryIO, cast
 
 from batchproof.service import errors
 from batchproof.service.errors import ServiceError
-from batchproof.service.protocols.interface import Limits
 from batchproof.service.tables.block import Block, Blocks, Read, Reading
 from batchproof.service.tables.codecs import blocks_of
 from batchproof.service.tables.formats import JSON, PARQUET, Format
 from batchproof.service.tables.sandbox.remote import RemoteReader
 from batchproof.service.tables.streaming.body_file import BodyFile
+from batchproof.service.tables.streaming.interface import Bounds, Receive
 from batchproof.service.tables.streaming.slots import TableSlot
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-
-
-class GoneError(Exception):
-    """The caller closed the connection."""
-
-
-class Bounds(NamedTuple):
-    """What one table may take."""
-
-    limits: Limits
-    max_bytes: int  # of a body, packed and unpacked
-    timeout_s: float  # of one block in the queue, and of a body that does not go on
 
 
 async def pump(

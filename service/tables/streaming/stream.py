@@ -1,52 +1,21 @@
 """One table from its first block to its last: the next block is read while this one runs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
-from concurrent.futures import Executor
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from batchproof.service.drift.collector import ModelDrift
 from batchproof.service.errors import ServiceError
 from batchproof.service.inference import async_run as awaiting
-from batchproof.service.inference.batcher import Batcher
 from batchproof.service.runtime.logs import event
-from batchproof.service.runtime.metrics import Tally
 from batchproof.service.tables.block import Block, Read
-from batchproof.service.tables.sandbox.remote import RemoteReader
 from batchproof.service.tables.streaming.body_file import BodyFile
+from batchproof.service.tables.streaming.interface import ROUTE, BrokenOffError, Send, TableWorkers
 from batchproof.service.tables.streaming.response_buffer import ResponseBuffer
 from batchproof.service.tables.streaming.table_request import TableRequest
 from batchproof.service.tables.writers.result_columns import Answered, refusal
 from batchproof.service.tables.writers.text import Writer
-
-if TYPE_CHECKING:
-    from batchproof.service.journal.writing.recording import ModelJournal
-
-ROUTE = "tables"  # of tables in metrics and in the journal
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-
-class BrokenOffError(Exception):
-    """An answer that broke off after it began: its connection is closed without the end of the body."""
-
-
-class TableWorkers(NamedTuple):
-    """What one model's tables share."""
-
-    batcher: Batcher
-    tally: Tally
-    executor: Executor
-    error_limit: int  # how many bad rows a refusal lists
-    remote: RemoteReader
-    journal: "ModelJournal | None" = None
-    drift: ModelDrift | None = None
-
-    async def step(self, make: Callable[[], Any]) -> Any:
-        """Run in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self.executor, make)
 
 
 class Stream:

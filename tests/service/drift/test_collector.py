@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from batchproof.service.bundle import reader as bundle
-from batchproof.service.drift.collector import ROUND_ROWS, DriftCollector, ModelDrift
+from batchproof.service.drift.collector import DriftCollector
 from batchproof.service.drift.counts import count
+from batchproof.service.drift.model_drift import ROUND_ROWS, ModelDrift
 from batchproof.service.drift.windows import DriftReports, Windows, label
 from batchproof.service.features.arrays import Arrays, Outputs
 from batchproof.service.runtime.metrics import add

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -13,9 +13,11 @@ from prometheus_client.core import (
     Metric,
 )
 
-from batchproof.service.drift.collector import Observed
 from batchproof.service.runtime.change_counts import DIFFERENCES
 from batchproof.service.runtime.metrics import EVENTS, ROWS, SECONDS, ModelCounts, models_of
+
+if TYPE_CHECKING:
+    from batchproof.service.drift.model_drift import Observed
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 MODEL = ("model", "version")
@@ -50,7 +52,7 @@ class _Collector:
 def text(
     total: dict[str, Any],
     models: Sequence[dict[str, str]],
-    drift: Mapping[tuple[str, str], Observed] | None = None,
+    drift: Mapping[tuple[str, str], "Observed"] | None = None,
 ) -> bytes:
     """Return the exposition of `total` counts, of the `models` that are served, and of their drift."""
     registry = CollectorRegistry(auto_describe=False)
@@ -63,7 +65,7 @@ def text(
 class _Drift:
     """Rows counted to find drift, and what the last windows that ended say."""
 
-    def __init__(self, models: Mapping[tuple[str, str], Observed]) -> None:
+    def __init__(self, models: Mapping[tuple[str, str], "Observed"]) -> None:
         self._models = models
 
     def collect(self) -> Iterator[Metric]:

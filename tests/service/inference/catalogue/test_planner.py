@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from batchproof.service.bundle.signing.trust import TrustPolicy
 from batchproof.service.errors import BundleError
 from batchproof.service.inference import model
 from batchproof.service.inference.catalogue import plan as plans
@@ -34,7 +33,7 @@ class Folder:
     def __init__(self, sound: Path, root: Path) -> None:
         self.sound = sound
         self.root = root
-        self.planner = Planner(root, Shelf(TrustPolicy()))
+        self.planner = Planner(root, Shelf())
         for name, version in (("a", 1), ("a", 2), ("b", 1)):
             self.put(name, version)
 

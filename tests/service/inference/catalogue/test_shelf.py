@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from batchproof.service.bundle.signing.trust import TrustPolicy
 from batchproof.service.inference.catalogue import shelf as shelves
 from batchproof.service.inference.catalogue.repository import BundleFolder
 from batchproof.service.inference.catalogue.shelf import Shelf, stamp_of
@@ -18,7 +17,7 @@ def folder(tmp_path: Path) -> BundleFolder:
 
 def test_a_folder_is_read_once_for_each_state(folder: BundleFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is read again until a file changes, in its content, its time or its name; a fault is remembered as well."""
-    shelf = Shelf(TrustPolicy())
+    shelf = Shelf()
     first = shelf.look(folder)
     assert first.entry is not None
     assert shelf.bundle(first.entry) is first.bundle
@@ -38,7 +37,7 @@ def test_a_folder_is_read_once_for_each_state(folder: BundleFolder, monkeypatch:
 
 def test_what_was_refused_is_passed_over_until_it_changes(folder: BundleFolder) -> None:
     """A bundle that the service refused keeps its reason until its files change or faults are forgotten."""
-    shelf = Shelf(TrustPolicy())
+    shelf = Shelf()
     shelf.refuse(folder.folder, "never seen")
     entry = shelf.look(folder).entry
     assert entry is not None
@@ -50,7 +49,7 @@ def test_what_was_refused_is_passed_over_until_it_changes(folder: BundleFolder) 
 
 def test_what_is_served_is_held(folder: BundleFolder) -> None:
     """The bundle of a served entry stays though its folder holds another one by now; every other one is let go."""
-    shelf = Shelf(TrustPolicy())
+    shelf = Shelf()
     held = shelf.look(folder)
     assert held.entry is not None
     assert held.bundle is not None

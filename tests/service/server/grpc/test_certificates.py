@@ -20,7 +20,7 @@ from batchproof.service.configuration.settings import Settings
 from batchproof.service.server.grpc.health import HEALTH_SERVICE
 from batchproof.service.server.grpc.messages import SERVICE, classes
 from batchproof.service.server.grpc.peers import names_of
-from batchproof.service.server.serving.authorization import open_to_all
+from batchproof.service.server.start.serving import open_to_all
 from tests.bundles import NUMBERS, make_bundle
 from tests.live import free_port, live
 from tests.service.server.serving.test_authorization import write_keys
