@@ -44,7 +44,6 @@ class Ticket:
         "admitted_s",
         "arrays",
         "deadline_s",
-        "is_gone",
         "is_open",
         "is_running",
         "lane",
@@ -74,7 +73,6 @@ class Ticket:
         )
         self.written: Recording | None = None  # what the answer has to wait for, where the recorder says so
         self.is_running = False
-        self.is_gone = False  # whether its caller went away, be it after the reply
         self.timer: TimerHandle | None = None  # answers 504 in time for a ticket that waits for the thread
         self.is_open = True  # False once answered or cancelled: the reply is called at most once
 

@@ -138,7 +138,6 @@ class Batcher:
 
     def cancel(self, ticket: Ticket) -> None:
         """Drop the ticket of a caller that went away; a ticket that was answered stays as it is."""
-        ticket.is_gone = True
         if ticket.is_open:
             self._close(ticket)
             self.flow.cancelled_tickets += 1
@@ -200,7 +199,8 @@ class Batcher:
         now_s = self._clock()
         batch: list[Ticket] = []
         rows = 0
-        while waiting and (not batch or self._fits(rows + waiting[0].rows, most_s)):
+        most_rows = min(BATCH_ROWS, most_s / self.pace.row_s)
+        while waiting and (not batch or rows + waiting[0].rows <= most_rows):
             ticket = waiting.popleft()
             if not ticket.is_open:
                 continue
@@ -208,14 +208,12 @@ class Batcher:
                 asyncio.get_running_loop().call_soon(self._expire, ticket)
                 continue
             ticket.is_running = True
-            ticket.stop_timer()
+            if ticket.timer is not None:
+                ticket.stop_timer()
             batch.append(ticket)
             rows += ticket.rows
             self.flow.queue_s += now_s - ticket.admitted_s
         return batch
-
-    def _fits(self, rows: int, most_s: float) -> bool:
-        return rows <= BATCH_ROWS and rows * self.pace.row_s <= most_s
 
     def _end(self, batch: list[Ticket], started_s: float, result: Callable[[], Sequence[Outputs]]) -> None:
         """Answer every ticket of a batch, whatever `result` raises; only an EngineError ends here."""
@@ -278,7 +276,8 @@ class Batcher:
         ticket.reply = (
             _no_reply  # which may refer to the ticket: its arrays and model are freed now, not by a collector
         )
-        ticket.stop_timer()
+        if ticket.timer is not None:
+            ticket.stop_timer()
         self._admission.leave(ticket)
 
 

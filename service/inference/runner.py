@@ -65,7 +65,10 @@ class Runner:
 
 def rows_of(feeds: Feeds) -> int:
     """Return how many rows a request has."""
-    return next(len(array) for array in feeds if array is not None)
+    for array in feeds:
+        if array is not None:
+            return len(array)
+    raise ValueError("a request has an array for at least one input")
 
 
 def _join(arrays: Sequence[np.ndarray | None]) -> np.ndarray | None:

@@ -21,17 +21,6 @@ SHORT_BODY_BYTES = 65536  # a body of this length is there as soon as its head, 
 LONG_BODY_DIGITS = 6  # of the Content-Length of a body that is not plain
 PLAIN_TYPES = frozenset({None, b"application/json", b"*/*"})  # of Content-Type and Accept: no table
 UNUSUAL = frozenset({ENCODING_HEADER, b"expect", b"origin", b"upgrade"})
-SPECIAL = UNUSUAL | {
-    ID_HEADER,
-    TIMEOUT_HEADER,
-    b"accept",
-    b"authorization",
-    b"content-length",
-    b"content-type",
-    b"host",
-    b"transfer-encoding",
-    b"x-api-key",
-}
 HEAD_KEY = "batchproof.head"  # where an ASGI scope holds the head of its request
 
 _prefix = os.urandom(4).hex()
@@ -55,7 +44,7 @@ class RequestHead:
         self.sender: Sender | None = None  # the other end of the connection, where something about it matters
         self.grant: Grant | None = None  # what the caller may do; the gate finds out
         self.headers = headers
-        special = self.special = {name: value for name, value in headers if name in SPECIAL}
+        special = self.special = dict(headers)  # the last value of each header
         if ID_HEADER in special and REQUEST_ID.fullmatch(special[ID_HEADER]):
             self.request_id = special[ID_HEADER].decode("ascii")
         else:

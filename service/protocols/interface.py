@@ -42,13 +42,17 @@ Headers = Sequence[tuple[bytes, bytes]]  # names in lower case
 JSON = (b"content-type", b"application/json")
 
 
-class Call(NamedTuple):
+class Call:
     """One predict request as a protocol sees it."""
 
-    body: bytes
-    headers: Headers
-    request_id: str
-    is_on_loop: bool = False  # whether other callers wait meanwhile
+    __slots__ = ("body", "headers", "is_on_loop", "request_id")
+
+    def __init__(self, body: bytes, headers: Headers, request_id: str, *, is_on_loop: bool = False) -> None:
+        """Hold the whole body, and the headers with their names in lower case; `is_on_loop`: other callers wait meanwhile."""
+        self.body = body
+        self.headers = headers
+        self.request_id = request_id
+        self.is_on_loop = is_on_loop
 
 
 class HeavyRequestError(Exception):

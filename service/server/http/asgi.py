@@ -196,12 +196,12 @@ class AsgiApp:
             if not answered.done():  # its task was cancelled in this turn of the loop and has not run since
                 answered.set_result(answer)
 
-        ticket = endpoint.handle(body, head, reply)
+        work = endpoint.handle(body, head, reply)
         try:
             return await answered
         except asyncio.CancelledError:
-            if ticket is not None:
-                endpoint.cancel(ticket)
+            if work is not None:
+                endpoint.cancel(work)
             raise
 
     async def _load_pages(self) -> Pages:

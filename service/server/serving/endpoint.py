@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from batchproof.service import errors
 from batchproof.service.errors import ServiceError
@@ -23,7 +23,7 @@ from batchproof.service.protocols.head import TIMEOUT_HEADER, RequestHead
 from batchproof.service.protocols.interface import Answer, Call, Codec, Decoded, HeavyRequestError, WireProtocol
 from batchproof.service.runtime.logs import event, unforeseen
 from batchproof.service.runtime.metrics import ModelKey, Tally
-from batchproof.service.server.serving.codecs.large_requests import GOOD_BYTES, LargeCodec, LargeRequest
+from batchproof.service.server.serving.codecs.large_requests import GOOD_BYTES, CallerGoneError, LargeCodec
 from batchproof.service.server.serving.codecs.remote_codec import RemoteCodec
 
 if TYPE_CHECKING:
@@ -37,14 +37,31 @@ SMALL_ROWS = 2048
 Reply: TypeAlias = Callable[[Answer], None]
 
 
-class Work(NamedTuple):
-    """One request on its way to its answer."""
+class Work(Call):
+    """One request on its way to its answer: what its protocol sees, and what the endpoint knows of it."""
 
-    call: Call
-    head: RequestHead
-    reply: Reply
-    started_s: float  # of time.perf_counter
-    journal: "ModelJournal | None"  # which keeps the answer
+    __slots__ = ("decoded", "encoding_s", "head", "is_gone", "is_large", "journal", "reply", "started_s", "ticket")
+
+    decoded: Decoded
+
+    def __init__(self, body: bytes, head: RequestHead, reply: Reply, journal: "ModelJournal | None") -> None:
+        """Begin with a whole request; `journal` keeps its answer."""
+        self.body = body
+        self.headers = head.headers
+        self.request_id = head.request_id
+        self.head = head
+        self.reply = reply
+        self.journal = journal
+        self.ticket: Ticket | None = None  # once its rows are admitted
+        self.is_gone = False  # whether its caller went away
+        self.is_large = False  # whether the body is read apart from the event loop; the answer is written so too
+        self.is_on_loop = True
+        self.started_s = self.encoding_s = time.perf_counter()
+
+    def go_on(self) -> None:
+        """Raise CallerGoneError where nobody waits for the answer any more."""
+        if self.is_gone:
+            raise CallerGoneError
 
 
 class PredictEndpoint:
@@ -106,123 +123,115 @@ class PredictEndpoint:
             self._journal.check_room()
         self._batcher.check_room(body_bytes * self._rows_a_byte, head.timeout_s(self._timeout_s))
 
-    def handle(self, body: bytes, head: RequestHead, reply: Reply) -> Ticket | LargeRequest | None:
+    def handle(self, body: bytes, head: RequestHead, reply: Reply) -> Work | None:
         """Decode, admit and later answer; None where the request was refused at once."""
-        call = Call(body, head.headers, head.request_id, True)
-        work = Work(call, head, reply, time.perf_counter(), self._chosen_journal())
+        journal = None if self._journal is None or not self._journal.is_chosen() else self._journal
+        work = Work(body, head, reply, journal)
         try:
-            if work.journal is not None:
-                work.journal.check_room()
+            if journal is not None:
+                journal.check_room()
             timeout_s = head.timeout_s(self._timeout_s) if TIMEOUT_HEADER in head.special else self._timeout_s
             self._batcher.check_room(len(body) * self._rows_a_byte, timeout_s)
-            if len(body) <= SMALL_BYTES:
-                decoded = self._codec.decode(work.call)
-            elif len(body) > GOOD_BYTES or (good := self._decode_good(work.call)) is None:
-                return self._decode_apart(work, timeout_s)
+            decoded = self._codec.decode(work) if len(body) <= SMALL_BYTES else self._decode_if_good(work)
+            if decoded is None:
+                self._decode_apart(work, timeout_s)
             else:
-                decoded = good
-            return self._submit(work, decoded, timeout_s, is_large=decoded.rows > SMALL_ROWS)
+                self._submit(work, decoded, timeout_s)
         except ServiceError as error:
             reply(self._refused(error, head, work.started_s))
             return None
         except HeavyRequestError:
-            return self._decode_apart(work, timeout_s, is_heavy=True)
+            self._decode_apart(work, timeout_s, is_heavy=True)
+        return work
 
     def refuse(self, error: ServiceError, head: RequestHead) -> Answer:
         """Return the refusal of a request that is not read to its end."""
         return self._refused(error, head, time.perf_counter())
 
-    def cancel(self, request: Ticket | LargeRequest) -> None:
+    def cancel(self, work: Work) -> None:
         """Forget a caller that went away."""
-        if isinstance(request, LargeRequest):
-            request.is_cancelled = True
-            ticket = request.ticket
-        else:
-            ticket = request
-        if ticket is not None:
-            self._batcher.cancel(ticket)
+        work.is_gone = True
+        if work.ticket is not None:
+            self._batcher.cancel(work.ticket)
         self._tally.cancelled()
 
-    def _chosen_journal(self) -> "ModelJournal | None":
-        return self._journal if self._journal is not None and self._journal.is_chosen() else None
+    def _decode_if_good(self, work: Work) -> Decoded | None:
+        return None if len(work.body) > GOOD_BYTES else self._decode_good(work)
 
-    def _submit(self, work: Work, decoded: Decoded, timeout_s: float, *, is_large: bool) -> Ticket:
+    def _submit(self, work: Work, decoded: Decoded, timeout_s: float) -> None:
         """Admit the rows; raises 429 or 503."""
-        self._rows_a_byte = decoded.rows / (len(work.call.body) or 1)
+        work.decoded = decoded
+        self._rows_a_byte = decoded.rows / (len(work.body) or 1)
         self._tally.decode_s += time.perf_counter() - work.started_s
         if work.head.grant is not None:
             work.head.grant.charge(decoded.rows, decoded.added)
-
-        def finish(outputs: Outputs | None, error: ServiceError | None) -> None:
-            if outputs is None:
-                assert error is not None, "a reply has outputs or an error"
-                work.reply(self._refused(error, work.head, work.started_s))
-            elif is_large:
-                self._encode_apart(work, decoded, outputs, ticket)
-            else:
-                self._encode(work, decoded, outputs, ticket)
-
         note = None
         if work.journal is not None:
             note = work.journal.note(work.head, self.protocol.name, decoded.rows - decoded.added, decoded.places)
-        ticket = self._batcher.submit(decoded.arrays, decoded.rows, timeout_s, finish, note)
-        return ticket
+        work.ticket = self._batcher.submit(decoded.arrays, decoded.rows, timeout_s, partial(self._finish, work), note)
 
-    def _encode(self, work: Work, decoded: Decoded, outputs: Outputs, ticket: Ticket) -> None:
-        encoding_s = time.perf_counter()
+    def _finish(self, work: Work, outputs: Outputs | None, error: ServiceError | None) -> None:
+        """Answer with the outputs of the rows, or with why there are none."""
+        if outputs is None:
+            assert error is not None, "a reply has outputs or an error"
+            work.reply(self._refused(error, work.head, work.started_s))
+            return
+        work.encoding_s = time.perf_counter()
+        if work.is_large or work.decoded.rows > SMALL_ROWS:
+            self._encode_apart(work, outputs)
+            return
         answer: Answer | None = None
         try:
-            answer = self._codec.encode(work.call, decoded, outputs)
+            answer = self._codec.encode(work, work.decoded, outputs)
         finally:
             if answer is None:  # the error ends in the event loop's handler, and the caller has its answer
-                error = sys.exc_info()[1]
-                assert error is not None, "an answer or an error"
-                error.add_note(f"request_id={work.head.request_id}")
+                error_now = sys.exc_info()[1]
+                assert error_now is not None, "an answer or an error"
+                error_now.add_note(f"request_id={work.head.request_id}")
                 work.reply(self._refused(errors.internal(), work.head, work.started_s))
-        self._answered(work, decoded, outputs, ticket, answer, encoding_s)
+        self._answered(work, outputs, answer)
 
-    def _answered(
-        self, work: Work, decoded: Decoded, outputs: Outputs, ticket: Ticket, answer: Answer, encoding_s: float
-    ) -> None:
+    def _answered(self, work: Work, outputs: Outputs, answer: Answer) -> None:
+        """Send the answer, once the journal has it where it must; drift takes the caller's own rows."""
+        decoded, ticket = work.decoded, work.ticket
+        assert ticket is not None, "outputs are of admitted rows"
         rows = decoded.rows - decoded.added
         if self._drift is not None:
             self._drift.offer(decoded.arrays, outputs, rows)
         if ticket.written is None:
-            self._send(answer, work, rows, encoding_s)
+            self._send(work, rows, answer)
         else:
-            ticket.written.then(partial(self._release, ticket, answer, work, rows, encoding_s))
+            ticket.written.then(partial(self._release, work, rows, answer))
 
-    def _decode_apart(self, work: Work, timeout_s: float, *, is_heavy: bool = False) -> LargeRequest:
+    def _decode_apart(self, work: Work, timeout_s: float, *, is_heavy: bool = False) -> None:
         """Read the body in a thread or in another process, and go on from there on the loop."""
-        request = LargeRequest()
-        read = partial(self._large.read, work.call._replace(is_on_loop=False), request, is_heavy=is_heavy)
+        work.is_large, work.is_on_loop = True, False
+        read = partial(self._large.read, work, work.go_on, is_heavy=is_heavy)
         reading = asyncio.get_running_loop().run_in_executor(self._executor, read)
 
         def submit(done: "asyncio.Future[Decoded]") -> None:
-            if request.is_cancelled or done.cancelled():
+            if work.is_gone or done.cancelled():
                 return
             try:
                 decoded = self._result(done, work)
                 if decoded is not None:
-                    request.ticket = self._submit(work, decoded, timeout_s, is_large=True)
+                    self._submit(work, decoded, timeout_s)
             except ServiceError as error:
                 work.reply(self._refused(error, work.head, work.started_s))
 
         reading.add_done_callback(submit)
-        return request
 
-    def _encode_apart(self, work: Work, decoded: Decoded, outputs: Outputs, ticket: Ticket) -> None:
+    def _encode_apart(self, work: Work, outputs: Outputs) -> None:
         """Write the answer in a thread or in another process, and send it from the loop, unless its caller has left."""
-        encoding_s = time.perf_counter()
-        encode = partial(self._large.write, work.call, decoded, outputs, ticket)
+        encode = partial(self._large.write, work, work.decoded, outputs, work.go_on)
         writing = asyncio.get_running_loop().run_in_executor(self._executor, encode)
 
         def send(done: "asyncio.Future[Answer]") -> None:
-            if ticket.is_gone or done.cancelled():
+            if work.is_gone or done.cancelled():
                 return
             answer = self._result(done, work)
             if answer is not None:
-                self._answered(work, decoded, outputs, ticket, answer, encoding_s)
+                self._answered(work, outputs, answer)
 
         writing.add_done_callback(send)
 
@@ -235,20 +244,18 @@ class PredictEndpoint:
         work.reply(self._refused(errors.internal(), work.head, work.started_s))
         return None
 
-    def _send(self, answer: Answer, work: Work, rows: int, encoding_s: float) -> None:
-        self._tally.answered(rows, encoding_s, work.started_s)
+    def _send(self, work: Work, rows: int, answer: Answer) -> None:
+        self._tally.answered(rows, work.encoding_s, work.started_s)
         if self._is_logged:
             self._log(work.head, answer.status, work.started_s, rows=rows)
         work.reply(answer)
 
-    def _release(
-        self, ticket: Ticket, answer: Answer, work: Work, rows: int, encoding_s: float, error: ServiceError | None
-    ) -> None:
+    def _release(self, work: Work, rows: int, answer: Answer, error: ServiceError | None) -> None:
         """Send an answer that the journal has written, or the `error` that keeps it; nothing to a caller that left."""
-        if ticket.is_gone:
+        if work.is_gone:
             return
         if error is None:
-            self._send(answer, work, rows, encoding_s)
+            self._send(work, rows, answer)
         else:
             work.reply(self._refused(error, work.head, work.started_s))
 

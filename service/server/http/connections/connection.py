@@ -93,7 +93,8 @@ class FastHttpProtocol(LastingConnection):
             self._check_target(head)
         if self._sender is not None:
             head.sender = self._sender
-        if b"transfer-encoding" in head.special and head.special[b"transfer-encoding"].lower() != b"chunked":
+        coding = head.special.get(b"transfer-encoding")
+        if coding is not None and coding.lower() != b"chunked":
             self._refuse_head("chunked is the only Transfer-Encoding that is read")
         if (not head.is_plain or head.method == "CONNECT") and self.parser.should_upgrade():
             self._set_aside(head)
@@ -107,7 +108,7 @@ class FastHttpProtocol(LastingConnection):
             self._refuse(target, head)
         else:
             self._hand_over(target, head)
-        if b"transfer-encoding" in head.special:
+        if coding is not None:
             self.headers = NO_TRAILERS
 
     def on_body(self, body: bytes) -> None:
@@ -138,7 +139,7 @@ class FastHttpProtocol(LastingConnection):
         else:
             parts = turn.parts
             body = parts.pop() if len(parts) == 1 and not turn.received else turn.whole_body()
-            turn.ticket = turn.endpoint.handle(body, turn.head, self._answer)
+            turn.work = turn.endpoint.handle(body, turn.head, self._answer)
 
     def on_response_complete(self) -> None:
         """Go on after an answer of the long way, or with what was pipelined behind one of the short way."""
@@ -176,7 +177,7 @@ class FastHttpProtocol(LastingConnection):
     def _begin(self, endpoint: PredictEndpoint, head: RequestHead) -> None:
         """Begin to collect the body of a prediction."""
         turn = self._turn = self.cycle = PendingRequest(endpoint, head)
-        turn.keep_alive = self._may_keep_alive()
+        turn.keep_alive = self._may_keep_alive(head)
         if not head.is_plain and head.content_length > SHORT_BODY_BYTES:
             self._look_for_room(turn, head.content_length)
 
@@ -185,7 +186,7 @@ class FastHttpProtocol(LastingConnection):
 
         A caller that waits to be asked for its body may never send it, so its connection is closed at once.
         """
-        keep_alive = head.has_short_body and self._may_keep_alive()
+        keep_alive = head.has_short_body and self._may_keep_alive(head)
         self._write(self._router.refuse(head, refusal), keep_alive=keep_alive, has_body=head.method != "HEAD")
         self.cycle = ANSWERED if keep_alive else CLOSING
         if head.waits_to_continue:
@@ -206,7 +207,7 @@ class FastHttpProtocol(LastingConnection):
         super().on_headers_complete()
         self._open_cycles.append(self.cycle)
         scope[ABANDON_KEY] = partial(self._break_off, weakref.ref(self.cycle))  # the cycle holds the scope
-        self.cycle.keep_alive &= self._may_keep_alive()
+        self.cycle.keep_alive &= self._may_keep_alive(head)
 
     def _look_for_room(self, turn: PendingRequest, length: int) -> None:
         """Let a long body that would be refused take no memory while it comes."""
@@ -276,7 +277,7 @@ class FastHttpProtocol(LastingConnection):
             self._in_flight.take(turn.size - turn.counted)
             turn.counted = turn.size
         except ServiceError as error:
-            turn.refusal, turn.received = error, bytearray()
+            turn.refusal, turn.received = error, None
             self._let_go(turn)
 
     def _answer(self, answer: Answer) -> None:

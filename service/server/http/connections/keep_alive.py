@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from batchproof.service import errors
+from batchproof.service.protocols.head import RequestHead
 from batchproof.service.protocols.interface import Answer
 from batchproof.service.server.http.connections.bounded import BoundedConnection, EndedError
 from batchproof.service.server.http.connections.uvicorn_parts import Config, ServerState
@@ -31,9 +32,14 @@ class LastingConnection(BoundedConnection):
         self._default_headers: object = None  # of which the next is the text
         self._default_text = b""
 
-    def _may_keep_alive(self) -> bool:
-        """Return whether the connection outlives the answer: not where the caller or a stop of the service says so."""
-        return self.parser.should_keep_alive() and not self._app.is_stopping and self.parser.get_http_version() != "1.0"
+    def _may_keep_alive(self, head: RequestHead) -> bool:
+        """Return whether the connection outlives the answer: not where the caller or a stop of the service says so.
+
+        Connections of HTTP/1.0 end with their answer, although its callers may ask for more with `Connection`.
+        """
+        if not self.parser.should_keep_alive() or self._app.is_stopping:
+            return False
+        return b"connection" not in head.special or self.parser.get_http_version() != "1.0"
 
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection that has been idle for the whole time, else look again when it could be."""

@@ -3,10 +3,8 @@
 import asyncio
 
 from batchproof.service.errors import ServiceError
-from batchproof.service.inference.admission import Ticket
 from batchproof.service.protocols.head import RequestHead
-from batchproof.service.server.serving.codecs.large_requests import LargeRequest
-from batchproof.service.server.serving.endpoint import PredictEndpoint
+from batchproof.service.server.serving.endpoint import PredictEndpoint, Work
 
 
 class PendingRequest:
@@ -19,31 +17,33 @@ class PendingRequest:
     size = 0  # bytes of body so far
     counted = 0  # of them, those that count among the bytes in flight
     refusal: ServiceError | None = None  # known from the head: the body is read and dropped
-    ticket: Ticket | LargeRequest | None = None
+    received: bytearray | None = None  # what came before `parts`
+    work: Work | None = None  # once the whole body is there
 
     def __init__(self, endpoint: PredictEndpoint, head: RequestHead) -> None:
         """Begin with the head."""
         self.endpoint = endpoint
         self.head = head
         self.parts: list[bytes] = []  # of the body, since the last look at a body that is not whole
-        self.received = bytearray()  # what came before them
 
     def cancel(self) -> None:
         """Give its place in the queue to others, if it has one."""
-        if self.ticket is not None:
-            self.endpoint.cancel(self.ticket)
-            self.ticket = None
+        if self.work is not None:
+            self.endpoint.cancel(self.work)
+            self.work = None
 
     def join_parts(self) -> None:
         """Join what came since the last call: each part costs more than its bytes, and there may be millions."""
+        if self.received is None:
+            self.received = bytearray()
         self.received += b"".join(self.parts)
         self.parts.clear()
 
     def whole_body(self) -> bytes:
         """Return the body, which is let go of here."""
         self.join_parts()
-        body = bytes(self.received)
-        self.received = bytearray()
+        body = bytes(self.received or b"")
+        self.received = None
         return body
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from batchproof.service.features.arrays import Outputs
-from batchproof.service.inference.admission import Ticket
 from batchproof.service.protocols.interface import Answer, Call, Codec, Decoded
 from batchproof.service.server.serving.codecs.remote_codec import RemoteCodec
 
@@ -16,18 +15,17 @@ class CallerGoneError(Exception):
 
 
 class LargeRequest:
-    """A request that is read apart from the event loop: in place of its ticket until it has one."""
+    """Whether somebody waits for what is read or written apart from the event loop."""
 
-    __slots__ = ("is_cancelled", "ticket")
+    __slots__ = ("is_cancelled",)
 
     def __init__(self) -> None:
-        """Begin without a ticket."""
-        self.ticket: Ticket | None = None
+        """Begin with a caller that waits."""
         self.is_cancelled = False
 
     def go_on(self) -> None:
         """Raise CallerGoneError where its caller has left."""
-        if self.is_cancelled or (self.ticket is not None and self.ticket.is_gone):
+        if self.is_cancelled:
             raise CallerGoneError
 
 
@@ -42,18 +40,16 @@ class LargeCodec:
         self._decode_good: Callable[[Call], Decoded | None] = getattr(codec, "decode_good", lambda _: None)
         self._remote = remote
 
-    def read(self, call: Call, request: LargeRequest, *, is_heavy: bool) -> Decoded:
-        """Return a request's rows; raises ServiceError, CallerGoneError and CodecFailedError."""
+    def read(self, call: Call, go_on: Callable[[], object], *, is_heavy: bool) -> Decoded:
+        """Return a request's rows; raises ServiceError, CodecFailedError, and what `go_on` raises: it is asked meanwhile."""
         size = len(call.body)
         if self._remote is None or (size <= GOOD_BYTES and not is_heavy):
             return self._codec.decode(call)
         good = self._decode_good(call) if GOOD_BYTES < size <= THREAD_BYTES else None
-        return self._remote.decode(call, request.go_on) if good is None else good
+        return self._remote.decode(call, go_on) if good is None else good
 
-    def write(self, call: Call, decoded: Decoded, outputs: Outputs, ticket: Ticket) -> Answer:
+    def write(self, call: Call, decoded: Decoded, outputs: Outputs, go_on: Callable[[], object]) -> Answer:
         """Return the answer; raises as `read` does."""
         if self._remote is None or not self._remote.is_for(decoded, outputs):
             return self._codec.encode(call, decoded, outputs)
-        request = LargeRequest()
-        request.ticket = ticket
-        return self._remote.encode(call, decoded, outputs, request.go_on)
+        return self._remote.encode(call, decoded, outputs, go_on)
