@@ -94,19 +94,26 @@ def run(arguments: argparse.Namespace) -> int:
         _check(arguments)
         segments, problems = reader.check(arguments.journal, _verifier(arguments.trusted_key))
         shelf = Shelf(arguments.models, EngineOptions(arguments.device, arguments.threads), arguments.run_rows)
-        content, is_sound = _answer(arguments, segments, shelf)
+        checks = {
+            "segments": len(segments),
+            "signed_segments": sum(one.signed for one in segments) if arguments.trusted_key else None,
+            "problems": [asdict(problem) for problem in problems],
+        }
+        content, is_sound = _answer(arguments, segments, shelf, checks)
     except (JournalError, SettingError, BundleError) as error:
         print(f"batchproof replay: {error}", file=sys.stderr)
         return USAGE
     if not any(content.values()) and not problems:
         print("batchproof replay: no row of the journal matches", file=sys.stderr)
         return USAGE
-    content = {"segments": len(segments), "problems": [asdict(problem) for problem in problems], **content}
+    content = checks | content
     print(json.dumps(content) if arguments.json else replay_text.text(content))
     return 0 if is_sound and not problems else DIFFERS
 
 
-def _answer(arguments: argparse.Namespace, segments: Sequence[Any], shelf: Shelf) -> tuple[dict[str, Any], bool]:
+def _answer(
+    arguments: argparse.Namespace, segments: Sequence[Any], shelf: Shelf, checks: dict[str, Any]
+) -> tuple[dict[str, Any], bool]:
     """Return what was asked for, ready for JSON, and whether all of it is as it was answered."""
     from batchproof.service.journal.replaying.replay import Choice, replay
 
@@ -127,11 +134,13 @@ def _answer(arguments: argparse.Namespace, segments: Sequence[Any], shelf: Shelf
     results = replay(segments, shelf.answered, choice, _progress())
     content = {"results": [{**asdict(result), "differing": result.differing} for result in results]}
     if arguments.id is not None:
-        content["decisions"] = _decisions(arguments, segments, shelf)
+        content["decisions"] = _decisions(arguments, segments, shelf, checks)
     return content, all(result.equal == result.rows for result in results)
 
 
-def _decisions(arguments: argparse.Namespace, segments: Sequence[Any], shelf: Shelf) -> list[dict[str, Any]]:
+def _decisions(
+    arguments: argparse.Namespace, segments: Sequence[Any], shelf: Shelf, checks: dict[str, Any]
+) -> list[dict[str, Any]]:
     """Return what an auditor sees of one request, and write the page where it is wanted; raises SettingError."""
     from batchproof.service.journal.replaying.decision import Asked, decisions
 
@@ -140,7 +149,8 @@ def _decisions(arguments: argparse.Namespace, segments: Sequence[Any], shelf: Sh
         from batchproof.service.journal.page import page
 
         try:
-            arguments.html.write_text(page(shown), encoding="utf-8")
+            problems = [f"{problem['segment']}: {problem['what']}" for problem in checks["problems"]]
+            arguments.html.write_text(page(shown, [replay_text.checked(checks), *problems]), encoding="utf-8")
         except OSError as error:
             raise SettingError(f"the page cannot be written: {reason(error)}") from error
     return shown

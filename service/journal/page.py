@@ -3,15 +3,19 @@
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import Any
 
+import batchproof
+from batchproof.service.journal.values import text
+
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
 
-def page(decisions: Sequence[Mapping[str, Any]]) -> str:
-    """Return the page of one request's rows."""
+def page(decisions: Sequence[Mapping[str, Any]], checked: Sequence[str]) -> str:
+    """Return the page of one request's rows; `checked` says what the check of the whole journal came to."""
     digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
     title = escape(f"Decision {decisions[0]['request']['request_id']}")
@@ -19,15 +23,23 @@ def page(decisions: Sequence[Mapping[str, Any]]) -> str:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" '
         f'content="{policy}"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{title}</title><link rel="icon" href="data:,"><style>{STYLE}</style></head><body><main>'
-        f"<h1>{title}</h1>{''.join(map(_article, decisions))}</main></body></html>\n"
+        f"<h1>{title}</h1>{''.join(map(_article, decisions))}{_foot(checked)}</main></body></html>\n"
     )
+
+
+def _foot(checked: Sequence[str]) -> str:
+    """Return what was checked, with which program and when."""
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    made = f"Made by batchproof replay, version {batchproof.__version__}, at {now}."
+    first, *problems = checked
+    said = [_paragraph(f"The journal: {first}.", "good" if not problems else "bad")]
+    return _section("This page", *said, *(_paragraph(one, "bad") for one in problems), _paragraph(made, "soft"))
 
 
 def _article(decision: Mapping[str, Any]) -> str:
     request, model = decision["request"], decision["model"]
     asked = {
-        "Row of the request": request["row"],
-        "Time": request["time"],
+        "Time": _moment(request["time"]),
         "Caller": request["caller"] or "no key was needed",
         "Protocol": request["protocol"],
         "Model": f"{model['name']}, version {model['version']}",
@@ -42,7 +54,13 @@ def _article(decision: Mapping[str, Any]) -> str:
         _section("Model", _table(_card(model))),
         _section("Outputs and their bits", _table(_bits(decision))),
     ]
-    return f"<article>{''.join(parts)}</article>"
+    row = _paragraph(f"Row {request['row']} of the request (the first is 0)", "soft")
+    return f"<article>{row}{''.join(parts)}</article>"
+
+
+def _moment(time: str) -> str:
+    """Return an ISO time in UTC for people."""
+    return time.replace("T", " ").replace("+00:00", " UTC")
 
 
 class _Code(str):
@@ -104,7 +122,9 @@ def _bar(share: float) -> str:
 
 
 def _proof(proof: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
-    checked = "checked, a trusted key" if request["segment_signature_checked"] else "not checked"
+    checked = "made by a trusted key" if request["segment_signature_checked"] else "there is none"
+    if request["segment_has_signature"] and not request["segment_signature_checked"]:
+        checked = "there is one; it was not checked, which needs --trusted-key"
     rows = {
         "Arithmetic": proof["arithmetic"],
         "Invariance when it answered": proof["when_answered"],
@@ -131,7 +151,11 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, An
         if isinstance(value, Mapping):
             yield from _flat(value, f"{before}{name}.")
         else:
-            yield before + str(name), ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            yield before + str(name), ", ".join(map(str, value)) if isinstance(value, list | tuple) else _rounded(value)
+
+
+def _rounded(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def _bits(decision: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,7 +168,7 @@ def _bits(decision: Mapping[str, Any]) -> dict[str, Any]:
 def _value(given: Mapping[str, Any]) -> str:
     if given["value"] is None:
         return str(given["note"])
-    return f"{given['value']}" + (f" ({given['note']})" if given["note"] else "")
+    return text(given["value"]) + (f" ({given['note']})" if given["note"] else "")
 
 
 def _section(title: str, *parts: str) -> str:

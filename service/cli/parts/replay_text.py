@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from batchproof.service.journal.values import text as shown_text
+
 Content = Mapping[str, Any]
 
 
@@ -14,8 +16,16 @@ def text(content: Content) -> str:
             lines += write(part)
     if content.get("windows"):
         lines += _windows(content["windows"])
-    lines.append(f"{content['segments']} segments are as they were written; {len(content['problems'])} problems")
+    lines.append(checked(content))
     return "\n".join(lines)
+
+
+def checked(content: Content) -> str:
+    """Return what the check of the journal itself came to."""
+    count, signed = content["segments"], content["signed_segments"]
+    segments = "1 segment is as it was" if count == 1 else f"{count} segments are as they were"
+    by_key = "" if signed is None else f", {signed} of them signed by a trusted key"
+    return f"{segments} written{by_key}; {len(content['problems'])} problems"
 
 
 def _result(result: Content) -> Iterator[str]:
@@ -46,7 +56,9 @@ def _decision(decision: Content) -> Iterator[str]:
         yield f"  not run again: {again['why']}"
     contributions = decision["explanation"]["contributions"] if decision["explanation"] else {}
     for given in decision["inputs"]:
-        value = given["note"] if given["value"] is None else given["value"]
+        value = given["note"] if given["value"] is None else shown_text(given["value"])
+        if given["value"] is not None and given["note"]:
+            value += f", {given['note']}"
         share = f"  ({contributions[given['name']]:+.4g})" if given["name"] in contributions else ""
         yield f"  {given['name']}: {value}{share}"
     proof = decision["proof"]

@@ -16,7 +16,7 @@ from batchproof.service.inference.model import Model
 from batchproof.service.invariance.bitwise import alone, row_bytes
 from batchproof.service.journal.entries import INPUT
 from batchproof.service.journal.reader import CheckedSegment
-from batchproof.service.journal.replaying.replay import Load, arrays_of, key_of, outputs_of
+from batchproof.service.journal.replaying.replay import Load, arrays_of, beside_golden_rows, key_of, outputs_of
 from batchproof.service.journal.values import shown
 from batchproof.service.protocols.options import baseline_of
 
@@ -93,6 +93,7 @@ def _request(segment: CheckedSegment, batch: pa.RecordBatch, place: int) -> dict
         "segment": segment.path.name,
         "segment_sha256": segment.covered.digest,
         "segment_finished": segment.covered.is_finished,
+        "segment_has_signature": segment.covered.signature is not None,
         "segment_signature_checked": segment.signed,
     }
     return {**named, "time": time.isoformat(timespec="microseconds"), **kept}
@@ -124,10 +125,10 @@ def _prediction(model: Model, outputs: Mapping[str, np.ndarray]) -> dict[str, An
 
 
 def _again(model: Model, arrays: Arrays, answered: Outputs, places: np.ndarray) -> list[dict[str, Any]]:
-    """Run the rows alone, and all rows that were written together; returns whether each has the same bits."""
+    """Run the rows alone, and those that were written together with the golden rows; returns whether bits are the same."""
     lone = alone(model.runner, arrays.take(places))
-    (joined,) = model.runner.run([arrays])
-    rows = len(next(iter(answered.values())))
+    joined = beside_golden_rows(model, arrays)
+    rows = len(next(iter(answered.values()))) + len(model.bundle.golden.rows)
     is_alone, is_joined = np.ones(len(places), bool), np.ones(len(places), bool)
     for name, wanted in answered.items():
         own = row_bytes(np.ascontiguousarray(wanted[places]))

@@ -101,13 +101,33 @@ def test_a_decision_is_shown_in_full(models: Path, journal: Path, capsys: pytest
         else:
             assert values[feature.name] == sent
     assert (decision["again"]["equal_alone"], decision["again"]["equal_in_batch"]) == (True, True)
-    assert decision["again"]["batch_rows"] == 60
+    assert decision["again"]["batch_rows"] == 60 + len(model.bundle.golden.rows)
     explanation = decision["explanation"]
     total = sum(explanation["contributions"].values())
     assert math.isclose(total, explanation["score"] - explanation["baseline"], abs_tol=1e-5)
     assert decision["model"]["metrics"] == model.manifest.metrics
     assert decision["request"]["caller"] == "ada"
     assert decision["proof"]["now"] == "verified"
+
+
+def test_a_lone_row_runs_in_a_batch_too(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row that was written alone is run again among others still: with the bundle's golden rows."""
+    model = loaded(models / "flowers" / "1")
+    kept(model, tmp_path / "journal", ROWS[:1])
+    (decision,) = replayed(tmp_path / "journal", models, capsys, "--id", "id-0")["decisions"]
+    assert decision["again"] == {
+        "was_run": True, "equal_alone": True, "equal_in_batch": True, "batch_rows": 1 + len(model.bundle.golden.rows),
+    }  # fmt: skip
+
+
+def test_values_beyond_training_are_marked() -> None:
+    """A number or a date outside the range of training says so, with the range; one within it, or on its edge, does not."""
+    length = signature_of().inputs[0].model_copy(update={"range": (1.5, 20.0)})
+    date = length.model_copy(update={"kind": "date", "range": (0.0, 86400.0)})
+    assert shown(length, 20.0).note == ""
+    assert shown(length, 20.5) == (20.5, "outside the range of training, 1.5 to 20")
+    assert shown(length, -1.0).note == "outside the range of training, 1.5 to 20"
+    assert shown(date, 86401.0).note == "outside the range of training, 1970-01-01T00:00:00Z to 1970-01-02T00:00:00Z"
 
 
 @pytest.mark.parametrize("left_out", [[], ["island"]])
@@ -321,7 +341,7 @@ def test_flags_that_do_not_go_together(
 def test_values_are_shown_as_people_write_them() -> None:
     """Codes are categories, missing or unseen; seconds are dates; 0 and 1 are true and false where they meant that."""
     length, island, count, seen, adult, grade, _ = signature_of().inputs
-    assert shown(length, 1.5) == (1.5, "")
+    assert shown(length, 31.5) == (31.5, "")
     assert shown(length, math.nan) == (None, "missing")
     assert [shown(island, code).value for code in (0, 1)] == ["Oslo", "Ærø"]
     assert [shown(island, code).note for code in (2, 3)] == ["missing", "a category that training did not see"]
