@@ -1,4 +1,8 @@
-"""`batchproof verify`: whether a model, ours or any ONNX file, is safe to batch on this host.
+"""`batchproof verify`: whether a model is safe to batch: ours or any ONNX file on this host, or one on any server.
+
+  batchproof verify models/penguins
+  batchproof verify model.onnx --threads 2
+  batchproof verify --url http://localhost:8000/v2/models/penguins      # Triton, KServe, MLServer, Batchproof
 
 Exit status: 0 no bit changed; 1 some did; 2 the arguments are wrong, the model does not load or run, or the limit of time or
 memory was reached before the check was complete. The check runs in a child process with both limits, so this command ends
@@ -11,7 +15,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchproof.service.bundle import reader as bundle
 from batchproof.service.cli.parts.parser import root
@@ -27,13 +31,17 @@ from batchproof.service.inference.engine import Engine, EngineOptions
 from batchproof.service.inference.runner import Feeds, Runner
 from batchproof.service.inference.trial import TrialLimits
 from batchproof.service.invariance.check import Effort, verify
-from batchproof.service.invariance.onnx_files.any_onnx import BatchOptions, prepare
+from batchproof.service.invariance.onnx_files.any_onnx import BatchOptions, OnnxModel, Session, prepare
 from batchproof.service.invariance.probe_rows import draws_for
 from batchproof.service.invariance.time_budget import TimeBudget
 from batchproof.service.invariance.verdict import InvarianceError, Policy, Verification
 from batchproof.service.invariance.violations import read_record, replay
 from batchproof.service.runtime.child_process import Bounds, command
 
+if TYPE_CHECKING:
+    from batchproof.service.cli.parts.server_check import Concurrent
+
+CALLERS = 16
 BUDGET_S = 0.5  # more than while loading: the table shows how many rows change
 TIMEOUT_S = 10
 MEMORY_GIB = 4
@@ -47,7 +55,12 @@ ADVICE = {
 
 def add(commands: Any) -> None:
     """Add the command."""
-    parser = commands.add_parser("verify", help="check that rows do not depend on their batch", description=__doc__)
+    parser = commands.add_parser(
+        "verify",
+        help="check that rows do not depend on their batch",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     configure(parser)
     parser.set_defaults(run=run)
 
@@ -57,8 +70,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "path",
         type=root,
+        nargs="?",
         help="models/NAME, models/NAME/VERSION, an address of one, or any FILE.onnx with a batch axis",
     )
+    parser.add_argument("--url", metavar="URL", help="in place of a path: a model of a server that speaks the Open "
+                        "Inference Protocol v2 over HTTP, as http://HOST:PORT/v2/models/NAME")  # fmt: skip
+    parser.add_argument("--callers", type=_positive, default=CALLERS, metavar="N",
+                        help="with --url: how many send single rows at once, which the server may batch (default %(default)s)")  # fmt: skip
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--threads", type=_count, default=1, help="engine threads of one run; 0: one for each core")
     parser.add_argument("--rows", type=_positive, default=0, help="compare at least this many probe rows")
@@ -72,7 +90,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--replay", type=Path, metavar="RECORD", help="run a recorded violation of the audit again")
     parser.add_argument("--session-config", action="append", default=[], type=_pair, metavar="KEY=VALUE",
                         help="a session configuration entry of onnxruntime")  # fmt: skip
-    _configure_file(parser.add_argument_group("FILE.onnx", "what the file leaves open about its inputs"))
+    _configure_file(
+        parser.add_argument_group("FILE.onnx and --url", "what the file or the server leaves open about its inputs")
+    )
 
 
 def _configure_file(group: Any) -> None:
@@ -89,6 +109,9 @@ def _configure_file(group: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command in a child process; returns the exit status."""
+    if (arguments.path is None) == (arguments.url is None):
+        print("batchproof verify: give a path or --url, one of the two", file=sys.stderr)
+        return USAGE
     try:
         if isinstance(arguments.path, Address):
             arguments.path = roots.newest(arguments.path)
@@ -102,6 +125,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     allowed = TimeBudget(arguments.timeout, _show_progress)
     try:
+        if arguments.url is not None:
+            return _verify_server(arguments, allowed)
         if arguments.path.is_dir():
             return _verify_bundle(arguments, allowed)
         return _verify_file(arguments, allowed)
@@ -139,11 +164,29 @@ def _verify_file(arguments: argparse.Namespace, allowed: TimeBudget) -> int:
         raise ValueError(f"{arguments.path} is neither a folder with a bundle nor a file")
     if arguments.replay:
         raise ValueError("--replay needs the folder of a bundle: only served models have records")
-    engine = _engine(arguments)
+    onnx_model = _prepared(arguments, _engine(arguments))
+    runner = Runner(onnx_model, arguments.run_rows)
+    return _report(arguments, runner, onnx_model.draw, str(arguments.path), allowed, proved=False)
+
+
+def _verify_server(arguments: argparse.Namespace, allowed: TimeBudget) -> int:
+    if arguments.replay:
+        raise ValueError("--replay needs the folder of a bundle: only served models have records")
+    from batchproof.service.cli.parts import server_check
+    from batchproof.service.cli.parts.inference_server import ServerSession
+
+    served = _prepared(arguments, ServerSession(arguments.url))
+    runner = Runner(served, arguments.run_rows)
+    together = server_check.check(runner, served.draw, arguments.callers)
+    return _report(arguments, runner, served.draw, arguments.url, allowed, proved=False, together=together)
+
+
+def _prepared(arguments: argparse.Namespace, session: Session) -> OnnxModel:
+    """Settle what the session leaves open, and say what is not compared."""
     options = BatchOptions(
         dict(arguments.dim), arguments.batch, dict(arguments.shape), arguments.int_below, arguments.run_rows
     )
-    onnx_model = prepare(engine, options)
+    onnx_model = prepare(session, options)
     if not onnx_model.is_repeatable:
         print(
             "note: the same batch run twice gave different bits: the graph, or the engine, is random", file=sys.stderr
@@ -151,8 +194,7 @@ def _verify_file(arguments: argparse.Namespace, allowed: TimeBudget) -> int:
     if onnx_model.without_rows:
         names = ", ".join(map(printable, onnx_model.without_rows))
         print(f"note: outputs without a batch axis are not compared: {names}", file=sys.stderr)
-    runner = Runner(onnx_model, arguments.run_rows)
-    return _report(arguments, runner, onnx_model.draw, str(arguments.path), allowed, proved=False)
+    return onnx_model
 
 
 def _engine(arguments: argparse.Namespace) -> Engine:
@@ -173,20 +215,25 @@ def _report(
     allowed: TimeBudget,
     *,
     proved: bool,
+    together: "Concurrent | None" = None,
 ) -> int:
     effort = Effort(budget_s=BUDGET_S, rows=arguments.rows, keep_going=True, time=allowed)
     verification = _verification(runner, draw, arguments.policy, effort, proved=proved)
     if arguments.json:
-        print(json.dumps({"subject": subject, **verification.as_dict()}, ensure_ascii=False))
+        concurrent = {} if together is None else {"concurrent": together.as_dict()}
+        print(json.dumps({"subject": subject, **verification.as_dict(), **concurrent}, ensure_ascii=False))
     else:
         print("\n".join(map(printable, table(verification, subject).splitlines())))
+        if together is not None:
+            print(together.sentence)
     if verification.status == "undecided":
         print(
             f"batchproof verify: not decided within {arguments.timeout} s; --timeout SECONDS allows more",
             file=sys.stderr,
         )
         return 2
-    return 0 if all(attempt.holds for attempt in verification.attempts) else 1
+    is_changed = together is not None and together.changed > 0
+    return 1 if is_changed or not all(attempt.holds for attempt in verification.attempts) else 0
 
 
 def _verification(

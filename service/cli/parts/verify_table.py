@@ -40,9 +40,11 @@ def verdict(verification: Verification) -> str:
 
 def host_line(host: Mapping[str, Any]) -> str:
     """Say what the bits were made by."""
-    threads = host.get("threads", 1) or "all"
+    made_by = f"{host.get('engine')} · {host.get('provider')}"
+    if "threads" not in host:  # a server, which says no more
+        return made_by
     features = " ".join(host.get("cpu_features", ())) or "CPU features unknown"
-    return f"{host.get('engine')} · {host.get('provider')} · threads: {threads} · {features}"
+    return f"{made_by} · threads: {host['threads'] or 'all'} · {features}"
 
 
 def _attempt_lines(attempt: Attempt) -> Iterator[str]:
