@@ -17,7 +17,8 @@ READABLE_VERSIONS = (1, 2)  # version 1 has no reference.json
 REFERENCE_FILE = "reference.json"  # statistics of the training rows: service/bundle/rows/reference.py
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
 class FileEntry(Closed):

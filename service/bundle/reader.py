@@ -4,10 +4,12 @@ Every way in which a folder can be wrong is a BundleError whose sentence names t
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import orjson
 from pydantic import ValidationError
 
 from batchproof.service.bundle.files import strict_json
@@ -15,7 +17,7 @@ from batchproof.service.bundle.files.checksum import is_intact
 from batchproof.service.bundle.files.safe_folder import Folder, opened
 from batchproof.service.bundle.graph import check as graph_check
 from batchproof.service.bundle.graph.nodes import Graph
-from batchproof.service.bundle.manifest import FORMAT, READABLE_VERSIONS, REFERENCE_FILE, Manifest
+from batchproof.service.bundle.manifest import FORMAT, NAME_PATTERN, READABLE_VERSIONS, REFERENCE_FILE, Manifest
 from batchproof.service.bundle.rows import golden
 from batchproof.service.bundle.rows.golden import Golden
 from batchproof.service.bundle.signing import SIGNATURE_FILE
@@ -79,6 +81,20 @@ def read(folder: Path, limits: Limits | None = None, trust: "TrustPolicy | None"
     signer = signed.signer if signed else None
     statistics = _reference(statistics_raw, manifest) if statistics_raw is not None else None
     return Bundle(folder, manifest, model, graph, golden.parse(golden_raw, manifest), signer, unsigned, statistics)
+
+
+def unchecked_name(folder: Path, limits: Limits | None = None) -> str | None:
+    """Return the model's name in bundle.json before anything is checked; None if there is no valid name.
+
+    It serves to find the bundle's siblings: `read` decides whether the bundle is one.
+    """
+    try:
+        with opened(folder) as files:
+            content = orjson.loads(files.read("bundle.json", (limits or Limits()).json_bytes))
+    except (BundleError, ValueError):
+        return None
+    name = content.get("name") if isinstance(content, dict) else None
+    return name if isinstance(name, str) and re.fullmatch(NAME_PATTERN, name) else None
 
 
 def report(bundle: Bundle, max_bytes: int = REPORT_BYTES) -> bytes:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from batchproof.service.bundle.reader import unchecked_name
 from batchproof.service.errors import BundleError, closest
 
 
@@ -31,7 +32,8 @@ class Refusal:
 def scan(root: Path) -> tuple[list[BundleFolder], list[Refusal]]:
     """List the bundles under `root`: a folder of models, the folder of one model, or one bundle.
 
-    `root` itself may be a link, nothing below it. Hidden folders and those without a bundle.json (still being copied)
+    The name of `root` means nothing, since platforms mount a model's folder under a name of theirs: if it holds
+    versions or a bundle, bundle.json names the model. `root` itself may be a link, nothing below it. Hidden folders and those without a bundle.json (still being copied)
     are passed over. Raises BundleError where `root` is no folder, or cannot be listed.
     """
     _check(root)
@@ -40,7 +42,7 @@ def scan(root: Path) -> tuple[list[BundleFolder], list[Refusal]]:
         return [BundleFolder(root.name, None, root)], []
     children = _folders(root)
     if any(name.isdecimal() and _holds_bundle(child) for name, child in children):
-        return _versions(root)
+        return _versions(root, _name_of_versions(root))
     folders: list[BundleFolder] = []
     refusals: list[Refusal] = []
     for name, child in children:
@@ -48,7 +50,7 @@ def scan(root: Path) -> tuple[list[BundleFolder], list[Refusal]]:
             refusals.append(Refusal(name, None, f"{child} is a link; links are not followed"))
             continue
         try:
-            versions, refused = _versions(child)
+            versions, refused = _versions(child, name)
         except BundleError as error:  # one folder that cannot be listed keeps no other model from being served
             refusals.append(Refusal(name, None, str(error)))
         else:
@@ -72,16 +74,23 @@ def _check(root: Path) -> None:
     raise BundleError(f"there is no model or bundle {absent}{there}")
 
 
-def _versions(model: Path) -> tuple[list[BundleFolder], list[Refusal]]:
+def _name_of_versions(model: Path) -> str:
+    """Return the name that the newest version with a valid one gives the model, else that of the folder."""
+    numbered = [(version, folder) for name, folder in _folders(model) if (version := version_of(name)) is not None]
+    names = (unchecked_name(folder) for _, folder in sorted(numbered, reverse=True) if _holds_bundle(folder))
+    return next((name for name in names if name is not None), model.name)
+
+
+def _versions(model: Path, name: str) -> tuple[list[BundleFolder], list[Refusal]]:
     folders, refusals = [], []
-    for name, folder in _folders(model):
+    for number, folder in _folders(model):
         if not _holds_bundle(folder):
             continue
-        version = version_of(name)
+        version = version_of(number)
         if version is not None:
-            folders.append(BundleFolder(model.name, version, folder))
+            folders.append(BundleFolder(name, version, folder))
         else:
-            refusals.append(Refusal(model.name, None, f"{folder}: a version is a positive whole number such as 1"))
+            refusals.append(Refusal(name, None, f"{folder}: a version is a positive whole number such as 1"))
     return sorted(folders, key=lambda folder: -(folder.version or 0)), refusals
 
 

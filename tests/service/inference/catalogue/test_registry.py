@@ -152,6 +152,31 @@ def test_one_model_and_one_bundle_can_be_given(models: Path, tmp_path: Path) -> 
     assert served(registry.load(tmp_path / "bundle", load_one)) == {"a": [2]}
 
 
+def test_the_name_of_a_mounted_folder_means_nothing(models: Path, tmp_path: Path) -> None:
+    """Versions of one model in a folder of any name are served under the model's name, which pins and labels have too."""
+    mounted = (models / "a").rename(tmp_path / "mnt")
+    for version, text in ((12, '{"name": 7}'), (13, "{"), (14, "[]")):
+        (mounted / str(version)).mkdir()
+        (mounted / str(version) / "bundle.json").write_text(text)
+    loaded = registry.load(mounted, load_one, Selection(pins={"a": 2}))
+    assert served(loaded) == {"a": [2]}
+    loaded = registry.load(mounted, load_one)
+    assert served(loaded) == {"a": [10]}
+    assert [(one.name, one.version) for one in loaded.refusals] == [("a", 14), ("a", 13), ("a", 12)]
+
+
+def test_versions_of_several_models_are_not_one_model(models: Path, tmp_path: Path) -> None:
+    """Where versions in one folder name different models, those of the newest one's are served, and others refused."""
+    mounted = (models / "a").rename(tmp_path / "mnt")
+    make_bundle(tmp_path, "other", 1)
+    shutil.rmtree(mounted / "1")
+    (tmp_path / "other" / "1").rename(mounted / "1")
+    loaded = registry.load(mounted, load_one, Selection("all"))
+    assert served(loaded) == {"a": [10, 2]}
+    (refusal,) = loaded.refusals
+    assert refusal.message == "bundle.json says other version 1, but its folder says a version 1"
+
+
 @pytest.mark.parametrize(
     "path, sentence",
     [
