@@ -151,6 +151,17 @@ SPECS: dict[tuple[str, str], Any] = {
         "containers": [CONTAINER],
         "volumes": VOLUMES,
     },
+    ("serving.kserve.io/v1beta1", "InferenceService"): {
+        "predictor": {
+            "minReplicas": int,
+            "model": {
+                "modelFormat": {"name": str},
+                "protocolVersion": str,
+                "runtime": str,
+                "storageUri": str,
+            },
+        },
+    },
 }
 OBJECTS = [
     (path, content)

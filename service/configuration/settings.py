@@ -80,6 +80,11 @@ class ServingSettings(BoundsSettings):
         json_schema_extra={"unit": "s"},
     )
     default_model: str = Field("", description="the model that /predict uses; empty: the only model")
+    default_model_alias: str = Field(
+        "",
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?$",
+        description="another name by which requests may name the model that /predict uses, such as a KServe service's",
+    )
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0: every address")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0: any free port")
     grpc_port: int = Field(0, ge=0, le=65535, description="port of the Open Inference Protocol over gRPC; 0: none")

@@ -25,6 +25,7 @@ protocol's shape. To serve a new protocol, add it to PROTOCOLS in service/server
 `paths` are relative to the root; percent-decoded. service/server/openapi/document.py describes them for OpenAPI.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
@@ -38,6 +39,7 @@ from batchproof.service.inference.model import Described, Model
 from batchproof.service.runtime.metrics import ModelCounts, ModelKey
 
 Headers = Sequence[tuple[bytes, bytes]]  # names in lower case
+MODEL_PATH = re.compile(r"((?:/v[12])?/models/)([^/:]+)(?=[/:]|$)")  # in every protocol whose paths name models
 
 JSON = (b"content-type", b"application/json")
 
@@ -144,3 +146,9 @@ class WireProtocol(Protocol):
     def failure(self, error: ServiceError, request_id: str) -> Answer:
         """Return a refusal in this protocol's shape."""
         ...
+
+
+def renamed(path: str, new_name: Callable[[str], str]) -> str:
+    """Return the path with `new_name(NAME)` in place of the model's name; a path that names none stays as it is."""
+    match = MODEL_PATH.match(path)
+    return path if match is None else f"{match[1]}{new_name(match[2])}{path[match.end() :]}"

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,12 +15,18 @@ from tests.live import ROOT, Live
 
 @contextmanager
 def hosted(
-    port: int, environment: Mapping[str, str], health: str, *, stop_within_s: float = 30.0, folder: Path | None = None
+    port: int,
+    environment: Mapping[str, str],
+    health: str,
+    *,
+    stop_within_s: float = 30.0,
+    folder: Path | None = None,
+    flags: Sequence[str] = (),
 ) -> Iterator[Live]:
-    """Run `serve` without a flag, knock at `health` until it is 200, and end it with SIGTERM in the platform's time."""
+    """Run `serve`, mostly without a flag, knock at `health` until it is 200, and end it with SIGTERM in the platform's time."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("BATCHPROOF_")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "batchproof.service", "serve"],
+        [sys.executable, "-m", "batchproof.service", "serve", *flags],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         text=True,

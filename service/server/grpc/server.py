@@ -220,6 +220,7 @@ class RpcServer:
 
     def _model(self, head: RequestHead, name: str, version: str) -> Model:
         """Return the model that a message names, where the caller may use it; raises ServiceError."""
+        name = self._app.real_name(name)
         known = self._app.server_info if head.grant is None else self._app.server_info.only(head.grant.covers)
         if head.grant is not None:
             head.grant.check_model(name)  # first: whether there is such a model is not for this caller

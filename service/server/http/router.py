@@ -82,7 +82,7 @@ class Router:
 
     def _page(self, head: RequestHead, *, is_predict_route: bool) -> Page | Refusal:
         """Return the page of a path, or the refusal of a method that the path has not."""
-        path = without_slash(self._without_prefix(head.path))
+        path = self.app.real_path(without_slash(self._without_prefix(head.path)))
         protocol = self._claiming(path)
         if head.method == "OPTIONS" and self.origins.headers(head):
             return Page("preflight", path, protocol or self.app.protocols[0])

@@ -19,7 +19,7 @@ from batchproof.service.inference.engine import provider_of
 from batchproof.service.inference.model import Model
 from batchproof.service.protocols.cloud.explain import Version1Explain
 from batchproof.service.protocols.cloud.protocol import AzureMachineLearning, Invocations, Version1, Vertex
-from batchproof.service.protocols.interface import ServerInfo, WireProtocol
+from batchproof.service.protocols.interface import ServerInfo, WireProtocol, renamed
 from batchproof.service.protocols.native.protocol import Native
 from batchproof.service.protocols.oip.protocol import OpenInference
 from batchproof.service.runtime.change_counts import ReloadCounts
@@ -184,7 +184,16 @@ class App:
     def routes_of(self, deployments: Mapping[ModelKey, Deployment], changed: Registry) -> Routes:
         """Return the table of routes of these deployments. May be called in any thread."""
         default = default_name(self.settings, changed)
-        return make_routes(deployments.values(), changed, default, self.settings.root_path)
+        return make_routes(deployments.values(), changed, default, self.settings)
+
+    def real_name(self, name: str) -> str:
+        """Return the name of the model that a caller's name means: the alias stands for the default model."""
+        is_alias = name == self.settings.default_model_alias and name not in self.registry.models
+        return self.default if is_alias and self.default else name
+
+    def real_path(self, path: str) -> str:
+        """Return the path with the alias of the default model replaced by its name."""
+        return renamed(path, self.real_name) if self.settings.default_model_alias else path
 
     def _on_violation(self, key: ModelKey) -> None:
         """Act on a violation that this worker saw."""
@@ -199,8 +208,8 @@ def key_of(loaded: Model) -> ModelKey:
     return ModelKey(loaded.manifest.name, loaded.manifest.version)
 
 
-def make_routes(deployments: Iterable[Deployment], models: Registry, default: str | None, prefix: str) -> Routes:
-    """Return the table of routes; every path is there twice where a proxy puts `prefix` before it."""
+def make_routes(deployments: Iterable[Deployment], models: Registry, default: str | None, settings: Settings) -> Routes:
+    """Return the table of routes: also with the default model's alias, and again behind the prefix of a proxy."""
     endpoints: dict[str, PredictEndpoint] = {}
     tables: dict[str, TableEndpoint] = {}
     for deployment in deployments:
@@ -209,7 +218,11 @@ def make_routes(deployments: Iterable[Deployment], models: Registry, default: st
         endpoints |= deployment.paths(is_default=is_default, is_newest=is_newest) | deployment.label_paths()
         table_paths = deployment.table_paths(is_default=is_default, is_newest=is_newest)
         tables |= dict.fromkeys(table_paths, deployment.table) | deployment.label_tables()
-    if prefix:
+    if settings.default_model_alias and default is not None:
+        alias = lambda name: settings.default_model_alias if name == default else name  # noqa: E731
+        endpoints = {renamed(path, alias): endpoint for path, endpoint in endpoints.items()} | endpoints
+        tables = {renamed(path, alias): table for path, table in tables.items()} | tables
+    if prefix := settings.root_path:
         endpoints |= {prefix + path: endpoint for path, endpoint in endpoints.items()}
         tables |= {prefix + path: table for path, table in tables.items()}
     return Routes(endpoints, tables)
