@@ -2,5 +2,5 @@
 
 Requests: `serving` (with `gate`, the rules for every request, and `authorization`, the keys), `http` and `grpc`.
 Models: `loading` (with `reloading`, which decides what changes) and `reload` (loads it in every worker, then swaps).
-Processes: `start`, `workers` (with `rotation`, which worker gets a connection) and `sockets`.
+Processes: `start`, `workers` (with `connection_balancer`, which chooses the worker of a connection) and `sockets`.
 """

@@ -15,7 +15,7 @@ import orjson
 from batchproof.service.inference.catalogue.plan import Committed, Entry, Fault, Plan
 from batchproof.service.inference.catalogue.shelf import Shelf
 from batchproof.service.server.workers import control
-from batchproof.service.server.workers.rotation import Worker
+from batchproof.service.server.workers.connection_balancer import Worker
 
 MOST_DEATHS = 2  # of workers while they load one plan: a bundle that ends processes is not tried for ever
 DIFFERS = (

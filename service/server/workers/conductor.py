@@ -18,7 +18,7 @@ from batchproof.service.server.loading.loading import trust_of
 from batchproof.service.server.loading.reloading import Order, Reloader
 from batchproof.service.server.workers import control
 from batchproof.service.server.workers.ballot import Ballot, CrewOfWorkers
-from batchproof.service.server.workers.rotation import Worker
+from batchproof.service.server.workers.connection_balancer import Worker
 
 LEAST_LOAD_S = 60.0  # that workers have to load a plan; more where loading one bundle may take longer
 

@@ -5,7 +5,7 @@ import selectors
 import socket
 from collections.abc import Collection
 
-from batchproof.service.server.workers.rotation import Rotation, Worker
+from batchproof.service.server.workers.connection_balancer import ConnectionBalancer, Worker
 
 ACCEPTS = 64  # connections accepted in one turn
 
@@ -13,11 +13,11 @@ ACCEPTS = 64  # connections accepted in one turn
 class Intake:
     """The listening socket of a supervisor."""
 
-    def __init__(self, listener: socket.socket, selector: selectors.BaseSelector, rotation: Rotation) -> None:
+    def __init__(self, listener: socket.socket, selector: selectors.BaseSelector, balancer: ConnectionBalancer) -> None:
         """Accept from `listener`, which listens, when `selector` says that there is something."""
         self._listener = listener
         self._selector = selector
-        self._rotation = rotation
+        self._balancer = balancer
         self._workers: Collection[Worker] = ()
         self._is_accepting = False
         self.is_full = False  # whether this process has no descriptor for another connection
@@ -30,7 +30,7 @@ class Intake:
     def resume(self, workers: Collection[Worker]) -> None:
         """Accept if one of the workers can take a connection, else stop for now."""
         self._workers = workers
-        has_room = self._rotation.deal(workers) and not self.is_full and self.is_open
+        has_room = self._balancer.dispatch(workers) and not self.is_full and self.is_open
         is_possible = has_room and any(worker.is_ready for worker in workers)
         if is_possible and not self._is_accepting:
             self._selector.register(self._listener, selectors.EVENT_READ, self._on_connection)
@@ -61,7 +61,7 @@ class Intake:
                     raise
                 self.is_full = True
                 break
-            self._rotation.waiting.append(connection)
-            if not self._rotation.deal(self._workers):
+            self._balancer.waiting.append(connection)
+            if not self._balancer.dispatch(self._workers):
                 break
         self.resume(self._workers)

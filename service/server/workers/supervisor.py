@@ -1,7 +1,7 @@
 """Several processes behind one address: the supervisor accepts connections and hands each to the least busy worker.
 
 A connection is handed over once, as a file descriptor; its requests never pass through the supervisor, which runs no
-engine. `rotation` says which worker gets it, `control` what supervisor and workers tell each other.
+engine. `connection_balancer` says which worker gets it, `control` what supervisor and workers tell each other.
 
 A worker that dies, or gives no sign of life for `hang_s`, takes only the connections with it that it has confirmed; another
 one gets the rest. It is replaced at once, and its replacement must serve the versions and checksums that the first worker
@@ -22,9 +22,9 @@ from batchproof.service.errors import STARTUP_FAILED, reason
 from batchproof.service.runtime.logs import event
 from batchproof.service.server.workers import control
 from batchproof.service.server.workers.conductor import Conductor
+from batchproof.service.server.workers.connection_balancer import ConnectionBalancer, Worker
 from batchproof.service.server.workers.intake import Intake
 from batchproof.service.server.workers.lifeline import Lifeline
-from batchproof.service.server.workers.rotation import Rotation, Worker
 from batchproof.service.server.workers.timing import Restarts, Timing
 
 KILL_AFTER_S = 5.0  # beyond drain_s, a worker that still runs is killed
@@ -54,13 +54,13 @@ class Supervisor:
         self._timing = timing
         self._count_event = count_event
         self._selector = selectors.DefaultSelector()
-        self._rotation = Rotation()
+        self._balancer = ConnectionBalancer()
         self._lifeline = Lifeline()
         self._conductor = conductor
         self._workers = conductor.workers  # by slot
         self._restarts = Restarts()
         self._violations: list[bytes] = []
-        self._intake = Intake(listener, self._selector, self._rotation)
+        self._intake = Intake(listener, self._selector, self._balancer)
         self._is_stopping = False
         self._last_turn_s = time.monotonic()
         self._close_at_s: float | None = None  # when a stop closes the listener
@@ -83,7 +83,7 @@ class Supervisor:
         while self._workers or self._restarts:
             self._turn(self._wait_s())
             self._look_at_clock()
-        self._rotation.close()
+        self._balancer.close()
         return self._exit_code
 
     def _turn(self, timeout_s: float) -> None:
@@ -96,7 +96,7 @@ class Supervisor:
         """Return how long nothing has to be done unless there is news."""
         now_s = time.monotonic()
         steps = [at_s - now_s for at_s in (self._close_at_s, self._kill_at_s) if at_s is not None]
-        retry_s = RETRY_S if self._rotation.waiting or self._intake.is_full else self._timing.hang_s / 5
+        retry_s = RETRY_S if self._balancer.waiting or self._intake.is_full else self._timing.hang_s / 5
         return max(0.0, min([retry_s, *steps, *self._restarts.next_s()]))
 
     def _look_at_clock(self) -> None:
@@ -164,7 +164,7 @@ class Supervisor:
             self._selector.close()
             self._intake.forget()
             ours.close()
-            self._rotation.close()
+            self._balancer.close()
             for other in self._workers.values():
                 other.control.close()
                 for _, connection in other.unconfirmed:
@@ -196,7 +196,7 @@ class Supervisor:
         if message == control.BEAT:
             return
         if message in (control.TAKEN, control.RETURNED):
-            self._rotation.confirm(worker, is_taken=message == control.TAKEN)
+            self._balancer.confirm(worker, is_taken=message == control.TAKEN)
         elif message == control.CLOSED:
             worker.connections -= 1
         elif letter := worker.letters.add(message):
@@ -228,7 +228,7 @@ class Supervisor:
         _, status = os.waitpid(worker.pid, 0)
         code = os.waitstatus_to_exitcode(status)
         del self._workers[worker.slot]
-        self._rotation.take_back(worker)
+        self._balancer.take_back(worker)
         self._conductor.on_end(worker)
         if worker.is_outdated and not self._is_stopping:
             self._start(worker.slot)

@@ -9,7 +9,7 @@ import pytest
 from batchproof.service.inference.catalogue.plan import Entry, Fault, Plan
 from batchproof.service.server.workers import control
 from batchproof.service.server.workers.ballot import DIFFERS, MOST_DEATHS, Ballot
-from batchproof.service.server.workers.rotation import Worker
+from batchproof.service.server.workers.connection_balancer import Worker
 
 ENTRY = Entry("flowers", 2, "ab" * 32, "/models/flowers/2")
 PLAN = Plan(2, (ENTRY,), {"flowers": 2})

@@ -1,4 +1,4 @@
-"""Which worker gets a connection.
+"""Balance connections: each goes to the ready worker that has the fewest.
 
 Neither a shared listening socket nor SO_REUSEPORT spreads a few long connections evenly: the first takes what wakes
 first, the second what a hash says. Here 4 connections on 2 workers are 2 and 2.
@@ -51,16 +51,16 @@ class Worker:
             self.unsent.popleft()
 
 
-class Rotation:
-    """Deals connections to workers; those that no worker can take wait here."""
+class ConnectionBalancer:
+    """Sends connections to workers; those that no worker can take wait here."""
 
     def __init__(self) -> None:
         """Begin with none; how many a worker may hold follows from the limit on descriptors."""
         self.waiting: deque[socket.socket] = deque()
         self._most = max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_DESCRIPTORS)
 
-    def deal(self, workers: Iterable[Worker]) -> bool:
-        """Send every waiting connection to a worker; returns whether none waits any more."""
+    def dispatch(self, workers: Iterable[Worker]) -> bool:
+        """Send every waiting connection to a worker; return whether no connection waits."""
         ready = [worker for worker in workers if worker.is_ready and not worker.is_killed]
         while self.waiting and self._send(self.waiting[0], ready):
             self.waiting.popleft()
