@@ -19,7 +19,7 @@ from typing import Any
 from batchproof.service.bundle import reader as bundle
 from batchproof.service.cli.parts.parser import root
 from batchproof.service.configuration.settings import RUN_ROWS
-from batchproof.service.errors import USAGE, BundleError, EngineError, ServiceError, behind, ended
+from batchproof.service.errors import USAGE, BundleError, EngineError, ServiceError, behind, ended, reason
 from batchproof.service.inference import model
 from batchproof.service.inference.catalogue import roots
 from batchproof.service.inference.catalogue.repository import naming
@@ -99,7 +99,8 @@ def run(options: argparse.Namespace) -> int:
         print(behind("batchproof predict", error.message), file=sys.stderr)
         return USAGE
     except (SourceError, BundleError, EngineError, OSError) as error:
-        print(f"batchproof predict: {ended(str(error))}", file=sys.stderr)
+        sentence = reason(error) if isinstance(error, OSError) else str(error)
+        print(f"batchproof predict: {ended(sentence)}", file=sys.stderr)
         return USAGE
     return 0
 

@@ -164,6 +164,8 @@ def _verify_file(arguments: argparse.Namespace, allowed: TimeBudget) -> int:
         raise ValueError(f"{arguments.path} is neither a folder with a bundle nor a file")
     if arguments.replay:
         raise ValueError("--replay needs the folder of a bundle: only served models have records")
+    with arguments.path.open("rb"):  # the engine would give the number of the error, not its name
+        pass
     onnx_model = _prepared(arguments, _engine(arguments))
     runner = Runner(onnx_model, arguments.run_rows)
     return _report(arguments, runner, onnx_model.draw, str(arguments.path), allowed, proved=False)

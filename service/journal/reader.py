@@ -77,7 +77,10 @@ def check(folder: Path, verify: Verify | None = None) -> tuple[list[CheckedSegme
 
     Raises JournalError where there is no journal.
     """
-    paths = sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIX)) if folder.is_dir() else []
+    except OSError as error:
+        raise JournalError(f"{folder} cannot be listed: {error.strerror}") from error
     if not paths:
         raise JournalError(f"{folder} holds no journal: there is no file *{SUFFIX}")
     segments: list[CheckedSegment] = []

@@ -40,7 +40,8 @@ def check_writable(folder: Path) -> None:
         tempfile.TemporaryDirectory(dir=existing, prefix=TEMPORARY).cleanup()
     except OSError as error:
         reason = "is a file, not a folder" if existing.is_file() else f"cannot be written to: {error.strerror}"
-        raise WriteError(f"{folder} cannot be created: {existing} {reason}.") from error
+        start = "" if existing == folder else f"{folder} cannot be created: "
+        raise WriteError(f"{start}{existing} {reason}.") from error
 
 
 def write(models: Path, content: Mapping[str, Any], files: Mapping[str, bytes]) -> Path:

@@ -61,7 +61,9 @@ class Folder:
         except FileNotFoundError as error:
             raise BundleError(f"{name} is missing from {self.path}") from error
         except OSError as error:
-            raise BundleError(f"{name} cannot be read as a regular file (links are not followed): {error}") from error
+            raise BundleError(
+                f"{name} cannot be read as a regular file (links are not followed): {error.strerror}"
+            ) from error
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             os.close(file)

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import shutil
 import sys
 import zlib
@@ -63,9 +64,19 @@ def open_source(path: Path) -> tuple[BinaryIO, Format]:
 
 
 def parquet_files(folder: Path) -> list[Path]:
-    """Return the Parquet files in and below a folder, in the order of their names; hidden ones and `_names` are not tables."""
-    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PARQUET.suffixes and path.is_file()]
-    return [path for path in files if not any(part[0] in "._" for part in path.relative_to(folder).parts)]
+    """Return the Parquet files in and below a folder, in the order of their names; hidden ones and `_names` are not tables.
+
+    Raises OSError for a folder that cannot be listed: its rows would be lost.
+    """
+    files = []
+    for parent, folders, names in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if name[0] not in "._"]
+        files += [Path(parent, name) for name in names if name[0] not in "._"]
+    return [path for path in sorted(files) if path.suffix.lower() in PARQUET.suffixes and path.is_file()]
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 @contextmanager

@@ -66,7 +66,8 @@ def read(path: Path) -> RawTable:
     except SourceError as error:
         raise TableError(f"{error}.") from error
     except (pa.ArrowException, OSError) as error:
-        raise TableError(f"{path} cannot be read: {first_line(error)}.") from error
+        why = getattr(error, "strerror", None) or first_line(error)
+        raise TableError(f"{getattr(error, 'filename', None) or path} cannot be read: {why}.") from error
     _check(path, table.arrow)
     return table
 
