@@ -36,11 +36,14 @@ class ServiceError(Exception):
         allow: str | None = None,
         authenticate: str | None = None,
     ) -> None:
-        """Hold the parts; `truncated` says that there are more details than are listed."""
+        """Hold the parts; `truncated` says that there are more details than are listed.
+
+        Half a surrogate pair, which a caller's JSON may hold and UTF-8 cannot, is escaped in the message.
+        """
         super().__init__(message)
         self.status = status
         self.code = code
-        self.message = message
+        self.message = message if message.isascii() else message.encode("utf-8", "backslashreplace").decode()
         self.details = details
         self.truncated = truncated
         self.retry_after_s = retry_after_s

@@ -21,7 +21,7 @@ import jwt
 from batchproof.service.access.check import unauthorized
 from batchproof.service.access.grant import SCOPES, Grant
 from batchproof.service.access.watched_file import WatchedFile
-from batchproof.service.errors import SettingError
+from batchproof.service.errors import SettingError, printable
 from batchproof.service.runtime.logs import event
 
 ALGORITHMS = frozenset(
@@ -181,8 +181,10 @@ def _grant(claims: Mapping[str, Any]) -> Grant:
     models = claims.get("models", ["*"])
     if not isinstance(models, list) or not all(isinstance(pattern, str) for pattern in models):
         raise unauthorized("The token's claim models must be a list of texts.")
+    if not claims["sub"]:
+        raise unauthorized("The token's claim sub must name the caller.")
     return Grant(
-        name=str(claims["sub"])[:100],
+        name=printable(str(claims["sub"])[:100]),
         scopes=frozenset(scopes) & frozenset(SCOPES),
         models=tuple(models[:MODEL_PATTERNS]),
         not_after_s=float(claims["exp"]) + LEEWAY_S,

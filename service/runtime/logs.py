@@ -1,5 +1,6 @@
 """Structured logs: one event a line, readable or JSON, never a row's values."""
 
+import json
 import logging
 import sys
 import time
@@ -19,7 +20,10 @@ class JsonLines(logging.Formatter):
         line = {"time": _utc(record), "level": record.levelname.lower(), "event": record.getMessage(), **fields(record)}
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        try:
+            return orjson.dumps(line, default=str).decode()
+        except TypeError:  # a text that UTF-8 cannot hold: the line is more important than its looks
+            return json.dumps(line, default=str)
 
 
 class ReadableLines(logging.Formatter):

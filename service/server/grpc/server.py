@@ -75,6 +75,7 @@ class RpcServer:
             options=[
                 ("grpc.max_receive_message_length", app.shared.limits.max_body_bytes),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.server_handshake_timeout_ms", max(1, int(settings.read_timeout_s * 1000))),
                 ("grpc.so_reuseport", int(settings.workers > 1)),
             ]
         )

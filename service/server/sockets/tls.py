@@ -61,6 +61,9 @@ class Tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
+        context.options |= (
+            ssl.OP_NO_RENEGOTIATION
+        )  # as many handshakes as a caller of TLS 1.2 likes, each of them costly
         try:
             context.load_cert_chain(self._cert, self._key, _no_password)
         except (OSError, ValueError) as error:  # an SSLError is an OSError

@@ -80,10 +80,17 @@ class Server(uvicorn.Server):
         """Listen, or ask the supervisor for connections; raises SettingError where that is not possible."""
         for listener in sockets or []:
             listen(listener)
-        if self.service.tls is not None:
-            self.config.ssl = self.service.tls.context  # instead of one of uvicorn's, which could not be renewed
-        await super().startup(sockets)
-        loop = asyncio.get_running_loop()
+        await super().startup([])  # it would let a handshake take a minute, and renew no certificate
+        loop, tls = asyncio.get_running_loop(), self.service.tls
+        for listener in sockets or []:
+            server = await loop.create_server(
+                self._protocol,
+                sock=listener,
+                backlog=self.config.backlog,
+                ssl=None if tls is None else tls.context,
+                ssl_handshake_timeout=None if tls is None else self.service.settings.read_timeout_s,
+            )
+            self.servers.append(server)
         loop.set_exception_handler(self._on_unforeseen)
         if self.service.settings.grpc_port:
             await self._start_rpc()

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from batchproof.service.access import tokens
+from batchproof.service.access.grant import Need
 from batchproof.service.access.tokens import TokenVerifier
 from batchproof.service.errors import ServiceError, SettingError
 
@@ -71,6 +72,66 @@ def test_scopes_have_several_spellings(verifier: TokenVerifier) -> None:
     """Scopes come as text or list, with or without a prefix."""
     for claims in ({"scope": "batchproof:read batchproof.predict"}, {"scope": None, "scp": ["read", "predict"]}):
         assert verifier(token(**claims)).scopes == {"read", "predict"}
+
+
+def signed(payload: bytes, **header: object) -> bytes:
+    """Sign any bytes with the provider's key, as no library for tokens would."""
+    parts = json.dumps({"alg": "ES256", "kid": "ec", **header}).encode(), payload
+    message = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
+    signature = ECAlgorithm(ECAlgorithm.SHA256).sign(message, EC_KEY)
+    return message + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")
+
+
+def claims_of(**changed: object) -> bytes:
+    claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ada", "exp": time.time() + 600, "scope": "predict"}
+    return json.dumps({**claims, **changed}).encode()
+
+
+LONE = "\ud800"  # which JSON can spell and UTF-8 cannot
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        lambda: signed(claims_of(), crit=[LONE]),
+        lambda: signed(claims_of(), kid=LONE),
+        lambda: signed(claims_of(), alg=LONE),
+        lambda: signed(claims_of(), alg=["ES256"]),
+        lambda: signed(claims_of(), crit=["b64"], b64=False),
+        lambda: signed(claims_of(), zip="DEF", crit=["zip"]),
+        lambda: signed(claims_of(sub="")),
+        lambda: signed(claims_of(aud=[])),
+        lambda: signed(claims_of(aud=["other", LONE])),
+        lambda: signed(claims_of(aud={AUDIENCE: 1})),
+        lambda: signed(claims_of(iss=[ISSUER])),
+        lambda: signed(claims_of(iss=LONE)),
+        lambda: signed(claims_of(exp=float("nan"))),
+        lambda: signed(claims_of(exp=float("inf"))),
+        lambda: signed(claims_of(nbf=LONE)),
+        lambda: signed(b"[]"),
+        lambda: signed(b'{"a":' * 900),
+        lambda: signed(claims_of()).rpartition(b".")[0] + b"." + b"A" * 86,
+    ],
+)
+def test_whatever_a_token_holds_its_refusal_can_be_sent(verifier: TokenVerifier, forged: Any) -> None:
+    """A token of unusual claims is 401 with a sentence that every protocol can write."""
+    with pytest.raises(ServiceError) as caught:
+        verifier(forged())
+    assert caught.value.status == 401
+    assert json.loads(caught.value.as_json("id"))["error"]["code"] == "unauthorized"
+
+
+def test_names_in_tokens_are_printable(verifier: TokenVerifier) -> None:
+    """A provider may let people choose their name: in logs and refusals it moves no cursor and begins no line."""
+    for name in (LONE, "a\nb", "\x1b[31m", "\u202e", "a\x00"):
+        grant = verifier(signed(claims_of(sub=name, models=[LONE])))
+        assert grant.name.isprintable()
+        with pytest.raises(ServiceError) as caught:
+            grant.check(Need(("admin",)))
+        assert caught.value.as_json("id")
+        with pytest.raises(ServiceError) as caught:
+            grant.check_model("flowers")
+        assert caught.value.as_json("id")
 
 
 def public_pem() -> bytes:

@@ -140,6 +140,43 @@ def test_old_versions_are_refused(tmp_path: Path, pair: tuple[Path, Path]) -> No
         assert b"BEGIN CERTIFICATE" not in tried.stdout
 
 
+def test_a_handshake_has_a_time_limit(
+    tmp_path: Path, authority: Authority, pair: tuple[Path, Path], workers: int
+) -> None:
+    """Whoever connects and does not finish its handshake is cut off after `read_timeout_s`, over HTTP and gRPC."""
+    make_bundle(tmp_path / "models")
+    rpc_port = free_port()
+    flags = flags_of(pair, "--workers", workers, "--grpc-port", rpc_port, "--read-timeout-s", 1)
+    begun = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"  # of a ClientHello
+    with live(tmp_path / "models", *flags) as server:
+        held = [
+            (socket.create_connection(("127.0.0.1", port), timeout=25), sent)
+            for port in (server.port, rpc_port)
+            for sent in (b"", begun)
+            for _ in range(10)
+        ]
+        for connection, sent in held:
+            connection.sendall(sent)
+        with client(server, authority) as caller:
+            assert caller.post("/predict", content=GOOD).status_code == 200
+        for connection, _ in held:
+            with connection:
+                while connection.recv(1000):  # an alert may come before the end; without an end it times out
+                    pass
+
+
+def test_a_caller_cannot_ask_for_one_handshake_after_another(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    """A connection of TLS 1.2 is not renegotiated."""
+    make_bundle(tmp_path / "models")
+    with live(tmp_path / "models", *flags_of(pair)) as server:
+        tried = subprocess.run(
+            ["openssl", "s_client", "-connect", f"127.0.0.1:{server.port}", "-tls1_2"],
+            input=b"R\n", capture_output=True, check=False, timeout=30,
+        )  # fmt: skip
+        assert b"RENEGOTIATING" in tried.stdout + tried.stderr
+        assert b"no renegotiation" in tried.stdout + tried.stderr
+
+
 def test_client_certificates(tmp_path: Path, authority: Authority, pair: tuple[Path, Path], workers: int) -> None:
     """A certificate opens what its entry in the file of keys says; another or none opens nothing; `require` ends the connection."""
     make_bundle(tmp_path / "models")
