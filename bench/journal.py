@@ -158,10 +158,15 @@ def _replays(models: Path, folder: Path, requests: int) -> None:
     launch = replace(launch, command=(*launch.command, "--journal", str(folder), "--journal-full", "refuse"))
     with started(launch, own(models)["positional_1"], folder.with_suffix(".log")) as server:
         begun_s = time.perf_counter()
-        answered = _send(f"http://{HOST}:{server.port}", requests)
+        answered, refused = _send(f"http://{HOST}:{server.port}", requests)
         rows = _written(server.port)
         seconds = time.perf_counter() - begun_s
-        print(f"{answered:,} requests with {rows:,} rows answered and journalled in {seconds:.0f} s", flush=True)
+        print(
+            f"{answered:,} requests answered, {refused:,} refused, {rows:,} rows journalled in {seconds:.0f} s",
+            flush=True,
+        )
+        if refused:
+            print(*_errors(folder.with_suffix(".log")), sep="\n", flush=True)
     for threads, run_rows in WAYS:
         flags = ("--models", str(models), "--threads", str(threads), "--run-rows", str(run_rows), "--json")
         command = [sys.executable, "-m", "batchproof.service", "replay", str(folder), *flags]
@@ -178,9 +183,9 @@ def _replays(models: Path, folder: Path, requests: int) -> None:
             sys.exit(1)
 
 
-def _send(url: str, requests: int) -> int:
-    """Send mixed requests until so many are answered, all of them rightly; returns how many."""
-    answered = 0
+def _send(url: str, requests: int) -> tuple[int, int]:
+    """Send mixed requests until so many are answered; returns how many were, and how many were refused."""
+    answered = refused = 0
     with tempfile.NamedTemporaryFile() as file:
         for path, kind, body in _mixed(POOL, SIZES, tables=0):
             file.write(b"%b\n%b\n%d\n%b\n" % (path.encode(), kind.encode(), len(body), body))
@@ -189,14 +194,22 @@ def _send(url: str, requests: int) -> int:
             command = ["wrk", "-t1", f"-c{CONNECTIONS}", "-d10s", "--timeout", "30s", "-s", str(SCRIPT), url]
             done = subprocess.run([*command, "--", file.name], capture_output=True, text=True, check=False)
             found = re.search(r"^WRK (.*)$", done.stdout, re.MULTILINE)
-            if found is None or (line := json.loads(found[1]))["refused"] or line["broken"]:
+            if found is None or (line := json.loads(found[1]))["broken"]:
                 sys.exit(f"wrk: {done.stdout[-500:]}{done.stderr[-500:]}")
-            answered += line["requests"]
+            answered += line["requests"] - line["refused"]
+            refused += line["refused"]
     with httpx.Client(base_url=url, timeout=60) as client:
         for path, kind, body in _mixed(FEW, LARGE_SIZES, tables=2):
             client.post(path, content=body, headers={"Content-Type": kind}).raise_for_status()
             answered += 1
-    return answered
+    return answered, refused
+
+
+def _errors(log: Path) -> list[str]:
+    """Return which events above a warning a server has logged, each kind once."""
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    kinds = {(line["event"], line.get("code", line.get("reason"))) for line in lines if line["level"] == "error"}
+    return [f"  {name}: {why}" for name, why in sorted(kinds, key=str)]
 
 
 def _written(port: int) -> int:

@@ -204,9 +204,9 @@ class Channel:
             self._process.kill()  # it may have closed the socket only
             code = self._process.wait()
         self._partial = []
+        lost, self._begun = self._begun, deque()  # before the new process gets any
         self.restarts += 1
         self._try_again(f"its exit code is {code}")
-        lost, self._begun = self._begun, deque()
         for frame in lost:
             frame.done("the writing process ended")
 

@@ -245,38 +245,85 @@ def test_a_service_without_a_journal_needs_no_pyarrow(models: Path, root: Path) 
     assert "The journal needs pyarrow, which is not installed: pip install" in ended.stdout
 
 
-def test_a_kill_under_load_loses_no_answer(models: Path, tmp_path: Path) -> None:
-    """With `refuse`, each answer that reached its caller before kill -9 is in the journal, and its bits are equal again."""
-    answered: list[str] = []
+def writers_of(pid: int) -> list[int]:
+    """Return the writing processes that a worker has started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [
+        int(child) for child in children if b"journal.writing.process" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
 
-    def call(thread: int, url: str) -> None:
-        with httpx.Client(base_url=url) as client:
+
+def ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+class Callers:
+    """Threads that ask one after another with ids of their own, and remember which were answered."""
+
+    def __init__(self, url: str) -> None:
+        self.answered: list[str] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._call, args=(number, url)) for number in range(4)]
+        for thread in self._threads:
+            thread.start()
+
+    def _call(self, thread: int, url: str) -> None:
+        with httpx.Client(base_url=url, timeout=30) as client:
             for number in range(100_000):
+                if self._stop.is_set():
+                    return
+                headers = {"X-Request-Id": f"{thread}-{number}"}
                 try:
-                    answer = client.post(
-                        "/predict", json={"rows": ROWS[:1]}, headers={"X-Request-Id": f"{thread}-{number}"}
-                    )
+                    answer = client.post("/predict", json={"rows": ROWS[:1]}, headers=headers)
                 except httpx.TransportError:
                     return
                 if answer.status_code == 200:
-                    answered.append(f"{thread}-{number}")
+                    self.answered.append(f"{thread}-{number}")
 
+    def wait_for(self, count: int) -> None:
+        """Wait until so many more are answered."""
+        count, deadline_s = len(self.answered) + count, time.monotonic() + 60
+        while len(self.answered) < count and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        assert len(self.answered) >= count
+
+    def end(self) -> None:
+        """Let them end."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("killed", ["the worker", "its writing process", "both"])
+def test_a_kill_under_load_loses_no_answer(models: Path, tmp_path: Path, killed: str) -> None:
+    """With `refuse`, each answer that reached its caller before kill -9 is in the journal, and its bits are equal again.
+
+    Where only the writing process is killed, the service goes on with another one.
+    """
     command = [sys.executable, "-m", "batchproof.service", "serve", "--models", str(models), "--port", "0"]
     flags = ["--journal", str(tmp_path), "--journal-full", "refuse", "--log-format", "json"]
     with subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         assert process.stderr is not None
         ready = next(event for event in map(json.loads, process.stderr) if event["event"] == "ready")
-        url = f"http://127.0.0.1:{ready['port']}"
-        threads = [threading.Thread(target=call, args=(number, url)) for number in range(4)]
-        for thread in threads:
-            thread.start()
-        while len(answered) < 200:
+        callers = Callers(f"http://127.0.0.1:{ready['port']}")
+        callers.wait_for(200)
+        (writer,) = writers_of(process.pid)
+        for pid in {"the worker": [process.pid], "both": [writer, process.pid]}.get(killed, [writer]):
+            os.kill(pid, signal.SIGKILL)
+        if killed == "its writing process":
+            callers.wait_for(200)
+            assert writers_of(process.pid) != [writer]
+        callers.end()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == (0 if killed == "its writing process" else -signal.SIGKILL)
+        deadline_s = time.monotonic() + 30
+        while not ended(writer) and time.monotonic() < deadline_s:
             time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
-        for thread in threads:
-            thread.join()
 
-    assert set(answered) <= {row["request_id"] for row in kept(tmp_path)}
+    assert set(callers.answered) <= {row["request_id"] for row in kept(tmp_path)}
     assert main(["replay", str(tmp_path), "--models", str(models)]) == 0
 
 

@@ -273,6 +273,36 @@ def test_a_killed_writing_process_is_started_again(tmp_path: Path, full: str) ->
         assert [error and error.code for error in heard] == [None, None, "journal_full", "journal_full", *[None] * 4]
 
 
+def test_what_a_killed_process_had_not_taken_goes_to_the_next(tmp_path: Path) -> None:
+    """Rows that were still in memory are written by the new process, and each answer hears of its own rows."""
+
+    async def scene() -> dict[int, Heard]:
+        model = ModelJournal(journal, source(), 1.0)
+        batch(model, 1)
+        await until(lambda: journal.counts.written_rows == 1)
+        os.kill(pid_of(journal), signal.SIGSTOP)
+        heard: dict[int, Heard] = {}
+        for number in range(1, 9):
+            heard[number] = []
+            wait(batch(model, 10_000, first=number), heard[number])
+        assert journal._channel._unsent
+        os.kill(pid_of(journal), signal.SIGKILL)
+        await asyncio.wait_for(journal.empty(), 20)
+        await until(lambda: all(heard.values()))
+        return heard
+
+    journal = opened(tmp_path, full="refuse")
+    heard = asyncio.run(scene())
+    journal.close()
+    kept = set(ids(tmp_path))
+    outcomes = [errors[0] is None for errors in heard.values()]
+    assert all(len(errors) == 1 for errors in heard.values())
+    assert outcomes == sorted(outcomes)
+    assert 0 < sum(outcomes) < len(outcomes)
+    assert {f"id-{number}" for number, errors in heard.items() if errors[0] is None} <= kept
+    assert journal.counts.written_rows + journal.counts.refused_rows == 80_001
+
+
 def test_a_process_that_keeps_ending_is_not_started_without_pause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
