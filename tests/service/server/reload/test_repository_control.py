@@ -13,6 +13,7 @@ from tritonclient.utils import InferenceServerException
 
 from tests.http_client import ask
 from tests.live import Live, free_port, live
+from tests.service.server.serving.test_authorization import write_keys
 from tests.service.server.test_reload import ROW, put, until_ready, versions
 
 
@@ -111,6 +112,29 @@ def test_the_document_has_the_routes_that_load(served: Served) -> None:
     repository = {path: list(item) for path, item in documented.items() if path.startswith("/v2/repository/")}
     orders = {f"/v2/repository/models/flowers/{kind}": ["post"] for kind in ("load", "unload")}
     assert repository == {"/v2/repository/index": ["post"], **orders}
+
+
+def test_only_a_key_for_administration_loads_models(tmp_path: Path) -> None:
+    """Over both transports the clients' calls work with a key of the scope `admin`, and are refused with another one."""
+    models, port, keys = tmp_path / "models", free_port(), tmp_path / "keys.toml"
+    put(models, 1)
+    secrets = write_keys(keys, {"admin": {"scopes": ["admin", "read"]}, "read": {"scopes": ["read"]}})
+    flags = ["--model-control", "explicit", "--grpc-port", str(port), "--keys-file", str(keys)]
+    with live(models, *flags) as server:
+        clients = [triton_http.InferenceServerClient(f"127.0.0.1:{server.port}")]
+        clients += [triton_grpc.InferenceServerClient(f"127.0.0.1:{port}")]
+        for client in clients:
+            admin, reader = ({"authorization": f"Bearer {secrets[scope]}"} for scope in ("admin", "read"))
+            client.unload_model("flowers", headers=admin)
+            client.load_model("flowers", headers=admin)
+            assert client.is_model_ready("flowers", headers=reader)
+            assert client.get_model_repository_index(headers=reader)
+            for order in (client.load_model, client.unload_model):
+                with pytest.raises(InferenceServerException, match="lacks the scope 'admin'"):
+                    order("flowers", headers=reader)
+                with pytest.raises(InferenceServerException, match="key"):
+                    order("flowers")
+            client.close()
 
 
 def test_orders_are_refused_where_they_are_off(tmp_path: Path) -> None:
