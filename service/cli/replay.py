@@ -149,7 +149,7 @@ def _decisions(
         from batchproof.service.journal.page import page
 
         try:
-            problems = [f"{problem['segment']}: {problem['what']}" for problem in checks["problems"]]
+            problems = map(replay_text.named, checks["problems"])
             arguments.html.write_text(page(shown, [replay_text.checked(checks), *problems]), encoding="utf-8")
         except OSError as error:
             raise SettingError(f"the page cannot be written: {reason(error)}") from error

@@ -10,7 +10,7 @@ Content = Mapping[str, Any]
 
 def text(content: Content) -> str:
     """Return everything as lines of text."""
-    lines = [f"{problem['segment']}: {problem['what']}" for problem in content["problems"]]
+    lines = list(map(named, content["problems"]))
     for kind, write in (("results", _result), ("decisions", _decision), ("comparisons", _comparison)):
         for part in content.get(kind, ()):
             lines += write(part)
@@ -20,21 +20,28 @@ def text(content: Content) -> str:
     return "\n".join(lines)
 
 
+def named(problem: Content) -> str:
+    """Return what is wrong with a segment, which begins with its name."""
+    what: str = problem["what"]
+    return what if what.startswith(problem["segment"]) else f"{problem['segment']}: {what}"
+
+
 def checked(content: Content) -> str:
     """Return what the check of the journal itself came to."""
     count, signed = content["segments"], content["signed_segments"]
     segments = "1 segment is as it was" if count == 1 else f"{count} segments are as they were"
     by_key = "" if signed is None else f", {signed} of them signed by a trusted key"
-    return f"{segments} written{by_key}; {len(content['problems'])} problems"
+    problems = len(content["problems"])
+    return f"{segments} written{by_key}; {'1 problem' if problems == 1 else f'{problems} problems'}"
 
 
 def _result(result: Content) -> Iterator[str]:
     named = f"{result['model']} version {result['version']}"
     yield f"{named}: {result['equal']} of {result['rows']} rows equal, alone and in batches"
     for why, rows in result["skipped"].items():
-        yield f"  {rows} rows were not run: {why}"
+        yield f"  {'1 row was' if rows == 1 else f'{rows} rows were'} not run: {why}"
     if result["differing"]:
-        yield f"  {result['differing']} rows differ"
+        yield f"  {result['differing']} {'row differs' if result['differing'] == 1 else 'rows differ'}"
         for name, then in result["then"].items():
             yield f"  {name}: {then} answered, {result['now'][name]} ran them again"
     for _, request_id, row, output, answered, again, batch_rows in result["differences"]:
@@ -81,7 +88,7 @@ def _comparison(compared: Content) -> Iterator[str]:
     for row in compared["worst"]:
         yield f"  {row['request_id']} row {row['row']}: {row['then']} -> {row['now']}, {row['difference']:.3g} apart"
     for why, rows in compared["skipped"].items():
-        yield f"  {rows} rows were not compared: {why}"
+        yield f"  {'1 row was' if rows == 1 else f'{rows} rows were'} not compared: {why}"
     if compared["rows_with_unknown_categories"]:
         yield (
             f"  {compared['rows_with_unknown_categories']} rows have a category that version {compared['version']} did "
@@ -104,4 +111,5 @@ def _windows(windows: list[Content]) -> Iterator[str]:
             )
             yield f"  coverage promised {100 * one['promised']:g} %, measured {100 * one['measured']:.4g} %, {size}"
         if window["unknown_labels"]:
-            yield f"  {window['unknown_labels']} labels are no class of the model, or no number"
+            count = window["unknown_labels"]
+            yield f"  {'1 label is' if count == 1 else f'{count} labels are'} no class of the model, or no number"

@@ -133,4 +133,6 @@ def _key(settings: Settings) -> str:
         keys.read_private_key(path)
     except keys.PasswordNeededError as error:
         raise SettingError(f"journal_key: {error}; the service cannot ask for a password.") from error
+    except SettingError as error:
+        raise SettingError(f"journal_key: {error}.") from error
     return path.read_text("ascii", "replace")
