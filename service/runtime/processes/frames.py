@@ -37,6 +37,8 @@ class Frames:
         self._connection = connection
         self._most_bytes = most_bytes
         self._silent_s = silent_s
+        can_wait = connection.gettimeout() is None  # then the kernel puts a frame together
+        self._part_bytes, self._flags = (most_bytes, socket.MSG_WAITALL) if can_wait else (PART_BYTES, 0)
         self._poller = select.poll()
         self._poller.register(connection, select.POLLIN)
 
@@ -67,7 +69,7 @@ class Frames:
         while left:
             self._wait(go_on)
             try:
-                part = self._connection.recv(min(PART_BYTES, left))
+                part = self._connection.recv(min(self._part_bytes, left), self._flags)
             except ConnectionError as error:
                 raise PeerEndedError from error
             if not part:

@@ -26,6 +26,8 @@ ENVIRONMENT = {  # a process that forks must have one thread
     "OMP_NUM_THREADS": "1",
     "ARROW_DEFAULT_MEMORY_POOL": "system",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    "MALLOC_MMAP_THRESHOLD_": "33554432",  # and a job takes the memory of the last one: the kernel clears no pages anew
+    "MALLOC_TRIM_THRESHOLD_": "67108864",
 }
 COMMAND = [sys.executable, "-m", "batchproof.service.runtime.processes.fork_server"]
 
