@@ -14,6 +14,9 @@ from batchproof.service.configuration.settings import Settings
 from batchproof.service.inference import trial
 from batchproof.service.invariance.onnx_files import onnx_inputs
 from batchproof.service.protocols import compression
+from batchproof.service.runtime.processes import process_pool
+from batchproof.service.server.serving import shared
+from batchproof.service.server.serving.codecs import codec_process, large_requests, remote_codec
 from batchproof.service.tables.limits import parquet_pages
 from batchproof.service.tables.sandbox import remote
 
@@ -70,6 +73,14 @@ VALUES = {  # the first cell of a row -> what its second cell says
     "time of a trial": f"{SETTINGS['load_timeout_s']:g} s",
     "time of the whole check": f"{verify.TIMEOUT_S} s, and {verify.GRACE_S:g} s for the last run to end",
     "processor time of reading it, from one block to the next": f"{remote.BLOCK_CPU_S} s",
+    "a body that the worker's own process reads": f"{large_requests.GOOD_BYTES >> 10} KiB; "
+    f"{large_requests.THREAD_BYTES >> 20} MiB of good rows in the usual form",
+    "numbers of outputs that the worker's own process writes": f"{remote_codec.THREAD_NUMBERS:_} for one request",
+    "memory for reading one such body, or writing one such answer": f"{shared.LEAST_CODEC_BYTES >> 30} GiB, and "
+    f"{shared.OBJECT_BYTES} bytes for each byte of `max_body_bytes`",
+    "processor time for it": f"{codec_process.JOB_CPU_S} s",
+    "such processes that wait for the next body": f"{process_pool.MOST_IDLE} for each worker, each for "
+    f"{process_pool.MOST_JOBS} bodies",
     "pages of a Parquet file": parquet_pages.MOST_PAGES,
     "members of a gzip body": compression.MOST_MEMBERS,
     "memory": f"{verify.MEMORY_GIB} GiB",
@@ -84,6 +95,4 @@ def test_limit_is_the_sources(what: str) -> None:
     """The page says the value that stands in the source."""
     value = VALUES[what]
     text = f"{value:_}" if isinstance(value, int) else value
-    assert [row[1] for row in ROWS if row[0] == what][:1] == [
-        text.replace("_", " ").replace("`run rows`", "`run_rows`")
-    ]
+    assert [row[1] for row in ROWS if row[0] == what][:1] == [re.sub(r"(?<=\d)_(?=\d)", " ", text)]
