@@ -26,6 +26,8 @@ class PredictionText:
         self._heads = [b'{"label":' + orjson.dumps(label) + b',"probabilities":{' + keys[0] for label in classes or ()]
         self._later_heads = [b"}}," + head for head in self._heads]
         self._between = [b"," + key for key in keys[1:]]
+        texts = [key.replace(b"%", b"%%") + b"%b" for key in self._between]
+        self._template = b"%b%b" + b"".join(texts) + b"}}"  # of one row: its head, and the digits of each class
 
     def write(self, outputs: Mapping[str, np.ndarray]) -> bytes:
         """Return the predictions of all rows, separated by commas."""
@@ -40,14 +42,9 @@ class PredictionText:
         probabilities = outputs["probabilities"]  # [rows, classes] float32
         digits = _digits(probabilities)
         winners = probabilities.argmax(axis=1).tolist()
-        return self._one(winners[0], digits) if len(winners) == 1 else self._many(winners, digits)
-
-    def _one(self, winner: int, digits: list[bytes]) -> list[bytes]:
-        parts = [self._heads[winner], digits[0]]
-        for key, number in zip(self._between, digits[1:], strict=True):
-            parts += (key, number)
-        parts.append(b"}}")
-        return [b"".join(parts)]
+        if len(winners) == 1:
+            return [self._template % (self._heads[winners[0]], *digits)]
+        return self._many(winners, digits)
 
     def _joined(self, probabilities: np.ndarray) -> bytes:
         """Do as `each` for probabilities [rows, classes], with one join, and no object per row."""
@@ -65,13 +62,12 @@ class PredictionText:
 
     def _many(self, winners: list[int], digits: list[bytes]) -> list[bytes]:
         classes = 1 + len(self._between)
-        template = b"%b%b" + b"".join([key.replace(b"%", b"%%") + b"%b" for key in self._between]) + b"}}"
         columns = [digits[place::classes] for place in range(classes)]
         heads = map(self._heads.__getitem__, winners)
-        return [template % row for row in zip(heads, *columns, strict=True)]
+        return [self._template % row for row in zip(heads, *columns, strict=True)]
 
 
 def _digits(values: np.ndarray) -> list[bytes]:
     """Return the shortest digits of each number of `values` [rows, width], flat."""
-    flat = np.ascontiguousarray(values).reshape(-1)
+    flat = values.ravel()
     return orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",") if len(flat) else []
