@@ -111,10 +111,11 @@ def read_keys(path: Path) -> list[Key]:
     if set(content) - {"keys"} or not isinstance(entries, list):
         raise SettingError(f"The keys file {path} must hold nothing but entries that begin with {HEADER}")
     keys = [_key(path, place, entry) for place, entry in enumerate(entries, start=1)]
-    credentials = [key.credential for key in keys]
-    for place, credential in enumerate(credentials):
-        if credential in credentials[:place]:
-            raise SettingError(f"{path}: key {place + 1} ({keys[place].name!r}) is in the file twice")
+    seen: set[str] = set()
+    for place, key in enumerate(keys, start=1):
+        if key.credential in seen:
+            raise SettingError(f"{path}: key {place} ({key.name!r}) is in the file twice")
+        seen.add(key.credential)
     return keys
 
 
