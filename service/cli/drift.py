@@ -89,7 +89,9 @@ def _compare(options: argparse.Namespace, source: Path) -> int:
         loaded, layout, source, Parameters(options.extra, "append", options.on_error, are_flags=True)
     )
     if counts.rows < MIN_ROWS:
-        raise UnansweredError(f"{source} has {counts.rows} rows: what is no chance shows in {MIN_ROWS} rows or more")
+        raise UnansweredError(
+            f"{source} has {counts.rows} rows: drift can be distinguished from chance only with {MIN_ROWS} rows or more"
+        )
     report = assess(layout, counts)
     if options.json:
         named = {"model": read.manifest.name, "version": read.manifest.version, "bad_rows": bad_rows}

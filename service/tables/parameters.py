@@ -19,7 +19,7 @@ ALIASES = {("on_error", "request"): "stop"}  # as the field of a JSON body may b
 class Parameters:
     """The choices, each with its default."""
 
-    extra: str = "refuse"  # or "ignore": columns that are no features stay in the answer and are not read
+    extra: str = "refuse"  # or "ignore": columns that are not features stay in the answer and are not read
     answer: str = "append"  # or "alone": without the columns of the table
     on_error: str = "stop"  # or "row": a bad row gets its error in the answer
     prefix: str = ""  # before the names of added columns

@@ -25,22 +25,26 @@ DATA_FIELDS = ("raw_data", "float_data", "double_data", "int32_data", "int64_dat
 def check_model(model: onnx.ModelProto) -> None:
     """Refuse everything except one plain graph of standard operators."""
     if len(model.graph.node) > MAX_NODES:
-        raise ProofError("model", f"{len(model.graph.node)} nodes; at most {MAX_NODES} are derived")
+        raise ProofError("model", f"{len(model.graph.node)} nodes; at most {MAX_NODES} are supported")
     if not all(isinstance(text, str) for text in texts(model)):
         raise ProofError("model", "holds a name that is not UTF-8")
     versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     for entry in model.opset_import:
         if entry.domain not in ("", "ai.onnx") and any(node.domain == entry.domain for node in model.graph.node):
-            raise ProofError("model", f"operators of the domain {shown(entry.domain)!r}: their arithmetic is not known")
+            raise ProofError("model", f"operators of the domain {shown(entry.domain)!r} are not supported")
     for version in versions:
         if not OPSETS[0] <= version <= OPSETS[1]:
-            raise ProofError("model", f"operator set {version}, known are {OPSETS[0]} to {OPSETS[1]}")
+            raise ProofError("model", f"operator set {version} is not supported; use {OPSETS[0]} to {OPSETS[1]}")
     if len(versions) != 1:
-        raise ProofError("model", f"names {len(versions)} versions of the standard operator set, it must name one")
+        raise ProofError(
+            "model", f"names {len(versions)} versions of the standard operator set; it must name exactly one"
+        )
     if model.ir_version < LEAST_IR_VERSION:
-        raise ProofError("model", f"IR version {model.ir_version}, known are versions from {LEAST_IR_VERSION} on")
+        raise ProofError(
+            "model", f"IR version {model.ir_version} is not supported; use version {LEAST_IR_VERSION} or later"
+        )
     if model.functions or model.training_info or model.graph.sparse_initializer:
-        raise ProofError("model", "local functions, training graphs and sparse constants are not known")
+        raise ProofError("model", "local functions, training graphs and sparse constants are not supported")
 
 
 def texts(model: onnx.ModelProto) -> Iterator[str]:
@@ -62,7 +66,9 @@ def constant_value(stored: TensorProto, name: str) -> np.ndarray:
     if stored.data_location == TensorProto.EXTERNAL:
         raise ProofError(name, "its data lies outside the file")
     if stored.data_type not in DTYPES:
-        raise ProofError(name, f"a constant of {type_name(stored.data_type)}, known are {type_names(DTYPES)}")
+        raise ProofError(
+            name, f"a constant of {type_name(stored.data_type)} is not supported; use {type_names(DTYPES)}"
+        )
     if len(stored.dims) > MAX_AXES or any(length < 1 for length in stored.dims) or stored.HasField("segment"):
         raise ProofError(name, f"a constant that is empty, in segments or of more than {MAX_AXES} axes")
     if sum(bool(len(getattr(stored, field))) for field in DATA_FIELDS) != 1:
@@ -84,7 +90,7 @@ def plain_bools(stored: TensorProto) -> bool:
 def input_boxes(inputs: Sequence[onnx.ValueInfoProto]) -> dict[str, Box]:
     """Describe the graph's inputs; refuses any other shapes than [rows, width], with one name for the rows of all."""
     if len(inputs) > MAX_INPUTS:
-        raise ProofError("model", f"{len(inputs)} inputs; at most {MAX_INPUTS} are derived")
+        raise ProofError("model", f"{len(inputs)} inputs; at most {MAX_INPUTS} are supported")
     boxes: dict[str, Box] = {}
     rows = set()
     for value in inputs:
@@ -93,7 +99,10 @@ def input_boxes(inputs: Sequence[onnx.ValueInfoProto]) -> dict[str, Box]:
         boxes[value.name] = input_box(value)
         rows.add(value.type.tensor_type.shape.dim[0].dim_param)
     if len(rows) > 1 or (len(inputs) > 1 and "" in rows):
-        raise ProofError("model", "its inputs must have one name for their rows: as many rows in each is not promised")
+        raise ProofError(
+            "model",
+            "the row axis of all inputs must have the same name: otherwise they could have different numbers of rows",
+        )
     return boxes
 
 
@@ -106,7 +115,9 @@ def input_box(value: onnx.ValueInfoProto) -> Box:
     if not 1 <= dims[1].dim_value <= MAX_ELEMENTS:
         raise ProofError(value.name, f"an input must have a fixed width, from 1 to {MAX_ELEMENTS}")
     if tensor.elem_type not in (TensorProto.DOUBLE, TensorProto.INT64):
-        raise ProofError(value.name, f"an input of {type_name(tensor.elem_type)}, known are float64 and int64")
+        raise ProofError(
+            value.name, f"an input of {type_name(tensor.elem_type)} is not supported; use float64 or int64"
+        )
     return of_input(dims[1].dim_value, DTYPES[tensor.elem_type], value.name)
 
 
@@ -114,7 +125,7 @@ def check_declared(value: onnx.ValueInfoProto, box: Box) -> None:
     """Refuse a declared type or shape that is not the derived one: engines plan by what is declared."""
     tensor = value.type.tensor_type
     if not value.type.HasField("tensor_type") or DTYPES.get(tensor.elem_type) != box.dtype:
-        raise ProofError(value.name, f"is declared as {type_name(tensor.elem_type)} and is {box.dtype}")
+        raise ProofError(value.name, f"is declared as {type_name(tensor.elem_type)}, but its type is {box.dtype}")
     if not tensor.HasField("shape"):
         return
     wanted: list[int | None] = [None if place == box.rows else length for place, length in enumerate(box.low.shape)]
@@ -124,7 +135,7 @@ def check_declared(value: onnx.ValueInfoProto, box: Box) -> None:
         for length, known in zip(stated, wanted, strict=True)
     )
     if not fits:
-        raise ProofError(value.name, f"is declared of shape {shown(str(stated))}, derived is {wanted}")
+        raise ProofError(value.name, f"is declared with shape {shown(str(stated))}, but its shape is {wanted}")
 
 
 def type_name(data_type: int) -> str:

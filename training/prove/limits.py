@@ -28,11 +28,11 @@ def shape_fault(shape: Sequence[int], largest: int = 0) -> str | None:
     `largest` is the size of the greatest operand: moving the elements of a great constant costs no more than the file.
     """
     if len(shape) > MAX_AXES:
-        return f"a tensor of {len(shape)} axes; at most {MAX_AXES} are known"
+        return f"a tensor of {len(shape)} axes; at most {MAX_AXES} are supported"
     if prod(shape) < 1:
         return f"an empty tensor, of shape {list(shape)}: engines differ in what they make of it"
     if prod(shape) > max(MAX_ELEMENTS, largest):
-        return f"{prod(shape)} elements for each row; at most {MAX_ELEMENTS} are derived"
+        return f"{prod(shape)} elements for each row; at most {MAX_ELEMENTS} are supported"
     return None
 
 

@@ -25,9 +25,9 @@ def check_outputs(graph: onnx.GraphProto, boxes: Mapping[str, Box]) -> None:
         if box is None or value.name not in writers:
             raise ProofError(value.name, "no node writes this output")
         if box.rows != 0:
-            raise ProofError(value.name, "an output whose first axis is not the row axis")
+            raise ProofError(value.name, "the first axis of an output must be the row axis")
         if not box.finite:
-            raise ProofError(value.name, "NaN or an infinity may come out: its bits are the processor's own")
+            raise ProofError(value.name, "the output may be NaN or infinite: its bits depend on the processor")
         check_declared(value, box)
         if box.dtype.kind == "f":
             check_settled(value.name, writers, boxes)
@@ -65,5 +65,6 @@ def check_narrow(graph: onnx.GraphProto, boxes: Mapping[str, Box]) -> None:
         narrow = [name for name in node.input if boxes[name].dtype == np.float32]
         if narrow and node.output[0] not in outputs:
             raise ProofError(
-                node.name or node.op_type, f"computes with {shown(narrow[0])}, which is float32: that is for outputs"
+                node.name or node.op_type,
+                f"computes with {shown(narrow[0])}, which is float32; only outputs may be float32",
             )

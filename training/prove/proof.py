@@ -77,7 +77,7 @@ class Proof:
             raise ProofError(name, f"{len(node.input)} operands; at most {MAX_OPERANDS} are read")
         boxes = [self.known(name, source) for source in node.input]
         if len(node.output) != 1:
-            raise ProofError(name, "a node with other than one output")
+            raise ProofError(name, "a node must have exactly one output")
         check_operands(name, node.op_type, boxes)
         self.check_cost(name, node.op_type, boxes)
         self.counts[CLASSES[node.op_type], node.op_type] += 1
@@ -97,7 +97,7 @@ class Proof:
         largest = max((box.low.size for box in boxes), default=0)
         fault = self.budget.read(sum(box.low.size for box in boxes))
         if op in ELEMENTWISE and largest > MAX_ELEMENTS:
-            fault = f"{op} of {largest} elements; at most {MAX_ELEMENTS} are derived one by one"
+            fault = f"{op} of {largest} elements; at most {MAX_ELEMENTS} are supported"
         if fault:
             raise ProofError(name, fault)
 

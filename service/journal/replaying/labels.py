@@ -82,7 +82,7 @@ class Measured:
     start: str  # of the window, in UTC; empty for all time
     answered: int = 0
     labelled: int = 0
-    unknown_labels: int = 0  # that are no class of the model, or no number
+    unknown_labels: int = 0  # that are neither classes of the model nor numbers
     correct: int = 0
     sum_log_loss: float = 0.0
     sum_squares: float = 0.0

@@ -141,7 +141,7 @@ def too_many_rows(rows: int, limit: int) -> ServiceError:
 
 def more_rows(limit: int) -> ServiceError:
     """Return 422: more rows than one request may hold, seen before all of them were read."""
-    return ServiceError(422, "too_many_rows", f"The request has more than {limit} rows, which is the most.")
+    return ServiceError(422, "too_many_rows", f"The request has more than {limit} rows; at most {limit} are accepted.")
 
 
 def check_size(body: bytes, max_rows: int, features: int) -> None:
@@ -158,7 +158,7 @@ def check_size(body: bytes, max_rows: int, features: int) -> None:
         raise ServiceError(
             422,
             "too_many_rows",
-            f"The request has more values than {max_rows} rows of {features} features, which is the most.",
+            f"The request has more values than {max_rows} rows of {features} features; at most that many are accepted.",
         )
     brackets = count(body, b"{") + count(body, b"[")
     if brackets > BRACKETS * max_rows + BRACKETS_BESIDE and _most_elements(body) > max_rows:

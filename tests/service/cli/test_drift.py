@@ -90,7 +90,7 @@ def test_bad_rows_stop_or_are_counted(tmp_path: Path, models: Path, capsys: pyte
 @pytest.mark.parametrize(
     "model, rows, sentence",
     [
-        ("flowers", 999, "t.csv has 999 rows: what is no chance shows in 1000 rows or more."),
+        ("flowers", 999, "t.csv has 999 rows: drift can be distinguished from chance only with 1000 rows or more."),
         ("old", 1500, "it has no statistics of its training rows (reference.json): train the model again."),
         ("absent", 1500, "absent"),
     ],

@@ -185,7 +185,7 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str]] = {
     ),
     "inputs of different rows": (
         lambda: model([node("Add", "x", "z")], inputs=[info("x"), info("z", DOUBLE, ["others", 4])]),
-        "one name for their rows",
+        "must have the same name",
     ),
     "10 million empty nodes": (lambda: repeated(b"\x0a\x00"), "more than 200000 fields"),
     "10 million empty constants": (lambda: repeated(b"\x2a\x00"), "more than 200000 fields"),
@@ -196,7 +196,7 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str]] = {
     "2 million operands": (lambda: model([node("Min", *["x"] * 2_000_000)]), "2000000 operands"),
     "a great constant one by one": (
         lambda: model([node("Neg", "c"), node("Add", "x", "c", to="z")], {"c": np.zeros(2**21)}),
-        "derived one by one",
+        "at most 1048576 are supported",
     ),
     "1 000 operands of a million numbers": (
         lambda: model([node("Max", *["c"] * 1000)], {"c": np.zeros(2**20)}),
@@ -205,7 +205,7 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str]] = {
     "100 000 nodes": (lambda: model([node("Identity", "x", to=f"n{k}") for k in range(100_000)]), "100000 nodes"),
     "a Loop without end": (loop, "the operator Loop"),
     "a tensor doubled 40 times": (lambda: chain("Identity", 40), "elements for each row"),
-    "60 axes": (lambda: flat_axes(60), "at most 8 are known"),
+    "60 axes": (lambda: flat_axes(60), "at most 8 are supported"),
     "300 axes": (lambda: flat_axes(300), "300 numbers"),
     "expanded to 2^40": (lambda: expanded([2**40]), "elements for each row"),
     "expanded to 2^62 by 2^62": (lambda: expanded([2**62, 2**62]), "too large"),
@@ -244,9 +244,9 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str]] = {
     "an output that nothing computes": (lambda: model([node("Identity", "x", to="z")], outputs=[info("x")]), "no node"),
     "two results of one node": (
         lambda: model([helper.make_node("Identity", ["x"], ["y", "z"])]),
-        "other than one output",
+        "exactly one output",
     ),
-    "float32 on the way": (narrow_inside, "which is float32: that is for outputs"),
+    "float32 on the way": (narrow_inside, "which is float32; only outputs may be float32"),
     "a tensor without a name": (lambda: model([node("Add", "x", "x", to="")]), "is defined twice"),
     "an operator of another domain": (
         lambda: model([helper.make_node("Evil", ["x"], ["y"], domain="evil")], opsets=[("", 17), ("evil", 1)]),
@@ -260,7 +260,7 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str]] = {
     "least over -1": (lambda: integers("Div", -(2**63), -1), "Div on int64"),
     "one over zero": (lambda: integers("Div", 1, 0), "Div on int64"),
     "one modulo zero": (lambda: integers("Mod", 1, 0), "the operator Mod"),
-    "the least number doubled": (lambda: integers("Add", -(2**63), -(2**63)), "there they wrap"),
+    "the least number doubled": (lambda: integers("Add", -(2**63), -(2**63)), "they would wrap around"),
 }
 SCRIPT = """
 import json, resource, sys, time

@@ -105,7 +105,7 @@ def need_finished(call: Node) -> None:
     """Refuse arithmetic on a MatMul's own result: engines merge an Add behind it, or a factor, into the product."""
     for box in call.boxes:
         if "MatMul" in box.makers:
-            raise call.refuse(f"{shown(box.name)} is a MatMul: engines take a sum or a factor behind it into its sums")
+            raise call.refuse(f"{shown(box.name)} is a MatMul: engines merge a following sum or factor into it")
 
 
 def need_kept(call: Node, neutral: float, boxes: Sequence[Box]) -> None:
@@ -130,7 +130,7 @@ def sqrt(call: Node) -> Box:
     """
     (a,) = call.boxes
     if (a.low < 0).any():
-        raise call.refuse(f"the root of a value as low as {a.low.min():g}")
+        raise call.refuse(f"the square root of a value that may be as low as {a.low.min():g}")
     return numeric(np.sqrt(a.low), np.sqrt(a.high), np.full_like(a.exponent, FINEST), a.nan, rows=a.rows)
 
 

@@ -17,11 +17,11 @@ def broadcast(call: Node) -> list[Box]:
     """Bring operands to one shape; the row axis must meet the row axis and nothing else."""
     places = {(box.low.ndim, box.rows) for box in call.boxes if box.rowed}  # the rank, and which axis
     if len(places) > 1:
-        raise call.refuse("operands whose row axes do not meet: the result would mix rows")
+        raise call.refuse("the row axes of the operands do not match: the result would mix rows")
     rank, rows = next(iter(places), (0, None))
     for box in call.boxes:
         if rows is not None and not box.rowed and not leaves_rows(box.low.shape, rank, rows):
-            raise call.refuse(f"the constant {shown(box.name)} has a length along the row axis")
+            raise call.refuse(f"the constant {shown(box.name)} must not vary along the row axis")
     shape = np.broadcast_shapes(*(box.low.shape for box in call.boxes))
     call.need_room(shape)
     return [spread(box, shape, rows) for box in call.boxes]
@@ -62,7 +62,7 @@ def whole(call: Node, low: np.ndarray, high: np.ndarray, like: Box) -> Box:
     low, high = np.asarray(low, object), np.asarray(high, object)
     least, most = low.min(), high.max()
     if least < info.min or most > info.max:
-        raise call.refuse(f"integers from {least} to {most} may not fit {like.dtype}: there they wrap")
+        raise call.refuse(f"integers from {least} to {most} may not fit {like.dtype}: they would wrap around")
     shape = low.shape
     free = np.zeros(shape, np.int64), np.zeros(shape, bool)
     return Box(low.astype(like.dtype), high.astype(like.dtype), *free, like.rows)

@@ -20,7 +20,7 @@ def cast(call: Node) -> Box:
     """
     (a,) = call.boxes
     if call.attributes["to"] not in DTYPES:
-        raise call.refuse(f"a Cast to {type_name(call.attributes['to'])}, known are {type_names(DTYPES)}")
+        raise call.refuse(f"a Cast to {type_name(call.attributes['to'])} is not supported; use {type_names(DTYPES)}")
     to = DTYPES[call.attributes["to"]]
     if to.kind == "f":
         return to_float(call, a, to)

@@ -25,7 +25,7 @@ def clip(call: Node) -> Box:
         raise call.refuse(f"a Clip from {low.low} to {high.low}: engines differ in which limit wins")
     for limit, end in ((low, result.low), (high, result.high)):
         if limit is None and np.isinf(end).any():
-            raise call.refuse("an infinity may arrive on the side without a limit: engines make it finite, or do not")
+            raise call.refuse("an infinity may reach the side without a limit: some engines make it finite")
     result = result if low is None else extreme("Max")(call.on(result, low))
     return result if high is None else extreme("Min")(call.on(result, high))
 
@@ -42,9 +42,7 @@ def extreme(op: str) -> Rule:
         operands = broadcast(call)
         for box in operands:
             if box.nan.any():
-                raise call.refuse(
-                    f"NaN may arrive in {shown(box.name) or 'an input'}: guard it by IsNaN and Where first"
-                )
+                raise call.refuse(f"{shown(box.name) or 'an input'} may be NaN: replace NaN with IsNaN and Where first")
         low, high, exponent = operands[0].low, operands[0].high, operands[0].exponent
         for box in operands[1:]:
             low, high = function(low, box.low), function(high, box.high)

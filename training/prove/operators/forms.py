@@ -83,7 +83,7 @@ def checked_attributes(name: str, node: onnx.NodeProto) -> dict[str, Any]:
     for attribute in node.attribute:
         kind, values = form.attributes.get(attribute.name, (AttributeProto.UNDEFINED, ()))
         if attribute.name in known or attribute.type != kind or attribute.ref_attr_name:
-            raise ProofError(name, f"the attribute {shown(attribute.name)} of {node.op_type} is not known in this form")
+            raise ProofError(name, f"the attribute {shown(attribute.name)} of {node.op_type} is not supported")
         if len(attribute.ints) > MAX_NUMBERS:
             raise ProofError(name, f"the attribute {shown(attribute.name)} has {len(attribute.ints)} numbers")
         known[attribute.name] = helper.get_attribute_value(attribute)
@@ -120,6 +120,6 @@ def check_operands(name: str, op: str, boxes: Sequence[Box]) -> None:
 def type_fault(op: str, letters: str, types: Sequence[str]) -> str:
     """Return why operands of these types are refused."""
     if types == ["s"]:
-        return f"{op} computes with float32: that is for outputs"
+        return f"{op} computes with float32; only outputs may be float32"
     listed = ", ".join(TYPES[letter] for letter in letters)
     return f"{op} on {' and '.join(TYPES[letter] for letter in types)}: known are operands of one type, {listed}"

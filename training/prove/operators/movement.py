@@ -79,7 +79,7 @@ def concat(call: Node) -> Box:
     first = call.boxes[0].low
     axis = normal(call, call.attributes["axis"], first.ndim)
     if len({box.rows for box in call.boxes}) > 1:
-        raise call.refuse("a constant, or a tensor with another row axis, cannot stand beside a tensor of rows")
+        raise call.refuse("a tensor of rows can be joined only with tensors that have the same row axis")
     for box in call.boxes:
         keep_rows(call, box, axis)
     lengths = [box.low.shape[axis] if axis < box.low.ndim else 0 for box in call.boxes]
@@ -95,7 +95,7 @@ def reshape(call: Node) -> Box:
     data, target = call.boxes
     shape = constants(call, target)
     if min(shape, default=0) < -1 or shape.count(-1) > 1:
-        raise call.refuse(f"the shape {shape} is not one")
+        raise call.refuse(f"{shape} is not a valid shape")
     if data.rows:
         return reshape_before_rows(call, data, shape)
     wanted = [data.low.shape[place] if length == 0 else length for place, length in enumerate(shape)]
@@ -174,7 +174,7 @@ def transpose(call: Node) -> Box:
     need_rows_first(call)
     order = [int(axis) for axis in call.attributes.get("perm", reversed(range(data.low.ndim)))]
     if sorted(order) != list(range(data.low.ndim)):
-        raise call.refuse(f"perm is {order}, it must name each of {data.low.ndim} axes once")
+        raise call.refuse(f"perm is {order}; it must name each of {data.low.ndim} axes once")
     if data.rowed and order[0] != 0:
         raise call.refuse("the row axis must stay first")
     return data.moved(lambda part: np.transpose(part, order))
@@ -196,7 +196,7 @@ def slices(call: Node) -> Box:
     for place, start, end, step in zip(places, starts, ends, *(steps or [[1] * len(axes)]), strict=True):
         keep_rows(call, data, place)
         if step < 1:
-            raise call.refuse("only forward slices are known")
+            raise call.refuse("only forward slices are supported")
         cut[place] = slice(start, end, step)
     result = data.moved(lambda part: part[tuple(cut)])
     call.need_room(result.low.shape)
@@ -216,7 +216,7 @@ def need_rows_first(call: Node) -> None:
     """Refuse an operand whose row axis is another than the first."""
     for box in call.boxes:
         if box.rows:
-            raise call.refuse(f"the row axis of {shown(box.name)} is not the first, the only place known here")
+            raise call.refuse(f"the row axis of {shown(box.name)} must be the first axis")
 
 
 def keep_rows(call: Node, box: Box, axis: int) -> None:
@@ -229,14 +229,14 @@ def distinct(call: Node, axes: Iterable[int], rank: int) -> tuple[int, ...]:
     """Return axes counted from the front; refuses none at all, and one that is named twice."""
     places = tuple(normal(call, axis, rank) for axis in axes)
     if not places or len(set(places)) != len(places):
-        raise call.refuse("its axes must be named, each of them once")
+        raise call.refuse("its axes must be given, each exactly once")
     return places
 
 
 def normal(call: Node, axis: int, rank: int) -> int:
     """Return an axis counted from the front."""
     if not -rank <= axis < rank:
-        raise call.refuse(f"has no axis {axis}, its operand has {rank}")
+        raise call.refuse(f"axis {axis} does not exist: its operand has {rank} axes")
     return axis % rank
 
 

@@ -60,10 +60,10 @@ def gemm(call: Node) -> tuple[Box, Obligation]:
     x, weight = (a, b) if a.rowed else (b, a)
     turned = [bool(call.attributes.get(name, 0)) for name in ("transA", "transB")]
     if x.low.ndim != 2 or x.rows != (rows ^ turned[rows]):
-        raise call.refuse("the product would run along the rows of its operand, and mix them")
+        raise call.refuse("the product would sum over the rows and mix them")
     values, grid = (part.T if turned[1 - rows] != bool(rows) else part for part in (weight.low, weight.exponent))
     if bias.low.ndim > 1 - rows and bias.low.shape[bias.low.ndim - 2 + rows] != 1:
-        raise call.refuse("the bias has a length along the row axis")
+        raise call.refuse("the bias must not vary along the row axis")
     outputs = values.shape[1]
     wide = bias.moved(lambda part: np.broadcast_to(part, (outputs, 1) if rows else (1, outputs)).reshape(outputs))
     sums, bits = products(call, x.moved(lambda part: part.reshape(-1)), values, grid, wide)
@@ -80,9 +80,13 @@ def matmul(call: Node) -> tuple[Box, Obligation]:
     need_weights(call, weight)
     need_exact_input(call, x)
     if x.rows != 2 or x.low.ndim != 3 or weight.low.ndim != 3 or weight.low.shape[0] != x.low.shape[0]:
-        raise call.refuse("known are products of a constant [k, out, in] and a tensor [k, in, rows] of as many parts")
+        raise call.refuse(
+            "only products of a constant [k, out, in] and a tensor [k, in, rows] with the same k are supported"
+        )
     if x.makers & {"Mul", "Div"}:
-        raise call.refuse(f"{shown(x.name)} was multiplied: engines take the factor into the product")
+        raise call.refuse(
+            f"{shown(x.name)} was multiplied by a factor: engines merge the factor into the matrix product"
+        )
     values, grid = (part.swapaxes(1, 2) for part in (weight.low, weight.exponent))  # [k, in, out]
     shape = (len(values), values.shape[2])
     nothing = Box(np.zeros(shape), np.zeros(shape), np.full(shape, ZERO_GRID), np.zeros(shape, bool), None)
@@ -115,7 +119,7 @@ def checked_operands(call: Node) -> tuple[Box, Box, Box]:
             "alpha and beta must be 1: engines differ in whether they round another factor before or after the sum"
         )
     if len(call.boxes) != 3 or not call.boxes[2].name:
-        raise call.refuse("no bias: engines merge a following Add into the product")
+        raise call.refuse("a bias is required: engines merge a following Add into the product")
     a, b, bias = call.boxes
     x, weight = (a, b) if a.rowed else (b, a)
     need_weights(call, weight)
@@ -136,7 +140,7 @@ def reduce_sum(call: Node) -> tuple[Box, Obligation]:
     Sound: each axis is named once, none is the rows, and the bound makes the sum exact in any order.
     """
     if len(call.boxes) < 2 or not call.boxes[1].name:
-        raise call.refuse("no axes: the sum would run over the rows")
+        raise call.refuse("axes are required: without them the sum would run over the rows")
     a, axes = call.boxes
     need_exact_input(call, a)
     places = distinct(call, constants(call, axes), a.low.ndim)
@@ -159,7 +163,7 @@ def reduce_max(call: Node) -> tuple[Box, None]:
     (a,) = call.boxes
     axes: Any = call.attributes.get("axes")
     if axes is None:
-        raise call.refuse("no axes: the maximum would run over the rows")
+        raise call.refuse("axes are required: without them the maximum would run over the rows")
     if a.nan.any():
         raise call.refuse("NaN may reach the maximum")
     places = distinct(call, axes, a.low.ndim)
@@ -179,9 +183,9 @@ def rows_left(a: Box, places: tuple[int, ...], *, keep: bool) -> int | None:
 def need_exact_input(call: Node, a: Box) -> None:
     """Refuse a summand that is not a bounded tensor of rows."""
     if not a.finite:
-        raise call.refuse(f"NaN or an infinity may arrive in {shown(a.name)}: Clip it first")
+        raise call.refuse(f"{shown(a.name)} may be NaN or infinite: Clip it first")
     if not a.rowed:
-        raise call.refuse(f"{shown(a.name)} must have a row axis, it is constant")
+        raise call.refuse(f"{shown(a.name)} must have a row axis, but it is constant")
 
 
 def check_bound(call: Node, reach: np.ndarray, units: np.ndarray, terms: int) -> float:
@@ -189,7 +193,7 @@ def check_bound(call: Node, reach: np.ndarray, units: np.ndarray, terms: int) ->
     in_units = np.asarray(reach / power(units) * (1.0 + terms * SUM_SLACK))
     worst = int(in_units.argmax())
     if not (reach <= FAR).all():
-        raise call.refuse(f"a sum may reach {reach.max():g}, which is too near to where float64 ends")
+        raise call.refuse(f"a sum may reach {reach.max():g}, which is too close to the largest float64")
     if not in_units.flat[worst] <= EXACT:
         raise call.refuse(
             f"output {worst} may sum to 2^{np.log2(in_units.flat[worst]):.1f} units of 2^{units.flat[worst]}, "
