@@ -27,7 +27,7 @@ def reader_of(feature: Feature) -> Callable[[str], Any]:
     rule = feature.text_rule or USUAL
     missing = missing_cells(rule)
     if feature.value_type == "boolean":
-        return partial(_boolean, missing)
+        return partial(_boolean, missing, rule)
     if feature.kind == "numeric":
         return partial(_number, missing, rule)
     if feature.value_type == "integer":
@@ -68,9 +68,13 @@ def _whole(missing: frozenset[str], rule: TextRule, cell: str) -> Any:
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
-def _boolean(missing: frozenset[str], cell: str) -> Any:
+def _boolean(missing: frozenset[str], rule: TextRule, cell: str) -> Any:
+    """Return true or false, None for a missing value, a number as JSON has it (1.0 is true, 7 is refused), or the cell."""
     text = cell.strip()
-    return None if text in missing else BOOLEANS.get(text.lower(), cell)
+    if text in missing:
+        return None
+    value = BOOLEANS.get(text.lower())
+    return _number(missing, rule, cell) if value is None else value
 
 
 def _stripped(missing: frozenset[str], cell: str) -> str | None:
