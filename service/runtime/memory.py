@@ -1,4 +1,4 @@
-"""How much memory this process may take: what its control group, its own limits and the machine leave it."""
+"""How much memory this process may take, by its control group, its own limits and the machine; and giving some back."""
 
 import os
 import resource
@@ -26,3 +26,12 @@ def limit_bytes(groups: Iterable[Path] = GROUPS) -> int:
         if text.isdecimal():  # "max" where there is none
             bounds.append(int(text))
     return min(bounds)
+
+
+def give_back() -> None:
+    """Return memory that was freed to the system, where the C library can do so: glibc keeps it for each thread."""
+    import ctypes  # a service that never reloads does not need it
+
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

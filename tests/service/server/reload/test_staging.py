@@ -1,5 +1,6 @@
 """What a reload's loading thread does beside the event loop, and what it leaves undone at the start."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,19 @@ from batchproof.service.server.reload import staging
 from batchproof.service.server.reload.staging import PAUSE_FACTOR, resume
 from tests.bundles import make_bundle
 from tests.inside import serving
+
+
+def test_memory_of_a_version_that_left_goes_back_to_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the last reference to the old version is gone, what it took is returned."""
+    given = threading.Event()
+    monkeypatch.setattr(staging.memory, "give_back", given.set)
+    make_bundle(tmp_path / "models", version=1)
+    with serving(Settings(models=tmp_path / "models", model_control="explicit")) as server:
+        make_bundle(tmp_path / "models", version=2, seed=2)
+        order = server.app.model_control
+        assert order is not None
+        server.run(order.order("load", "flowers"))
+        assert given.wait(30)
 
 
 def test_only_a_process_that_serves_pauses_while_it_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
