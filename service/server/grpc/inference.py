@@ -120,6 +120,6 @@ class InferService:
             manifest, max_rows = deployment.model.manifest, self._app.settings.max_rows
             here = MessageCodec(manifest, max_rows, self._messages)
             make = partial(MessageCodec, manifest, max_rows)
-            remote = RemoteCodec(self._app.shared.codec_processes, here, make, manifest.signature, ROUTE)
+            remote = RemoteCodec(self._app.shared.codec_processes(), here, make, manifest.signature, ROUTE)
             codecs = self._known[deployment] = _Codecs(here, remote)
         return codecs

@@ -19,10 +19,10 @@ from batchproof.service.errors import EngineError
 from batchproof.service.inference.batcher import Batcher
 from batchproof.service.inference.model import Description, Model
 from batchproof.service.invariance.audit import Audit, Watch
+from batchproof.service.protocols.interface import Codec, WireProtocol
 from batchproof.service.runtime.change_counts import ShadowCounts
 from batchproof.service.runtime.logs import event
 from batchproof.service.runtime.metrics import ModelKey
-from batchproof.service.server.serving.codecs.remote_codec import RemoteCodec
 from batchproof.service.server.serving.endpoint import PredictEndpoint
 from batchproof.service.server.serving.shared import ModelMeter, Shared
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
@@ -31,6 +31,7 @@ from batchproof.service.tables.streaming.interface import Bounds, TableWorkers
 
 if TYPE_CHECKING:
     from batchproof.service.journal.writing.recording import ModelJournal
+    from batchproof.service.server.serving.codecs.remote_codec import RemoteCodec
 
 INLINE_S_ALONE = 0.001  # with a core to spare, requests that take longer than this leave the event loop
 INLINE_S_SHARED = 0.004  # without one, handing over costs more than it frees
@@ -196,16 +197,20 @@ def _endpoints(model: Model, parts: _Parts, label: str) -> dict[str, PredictEndp
             journal=parts.journal,
             drift=shared.drift.of(model.manifest, model.bundle.reference),
             executor=shared.reading_executor,
-            remote=RemoteCodec(
-                shared.codec_processes,
-                codec,
-                partial(protocol.codec, description, shared.limits, label),
-                model.manifest.signature,
-                protocol.name,
-            ),
+            make_remote=partial(_remote_codec, description, shared, protocol, codec, label),
         )
         for protocol, codec in codecs.items()
     }
+
+
+def _remote_codec(
+    model: Description, shared: Shared, protocol: WireProtocol, codec: Codec, label: str
+) -> "RemoteCodec":
+    """Return what stands for `codec` in other processes; it is loaded for the first large request."""
+    from batchproof.service.server.serving.codecs.remote_codec import RemoteCodec
+
+    make = partial(protocol.codec, model, shared.limits, label)
+    return RemoteCodec(shared.codec_processes(), codec, make, model.manifest.signature, protocol.name)
 
 
 def _table(model: Model, parts: _Parts, label: str) -> TableEndpoint:

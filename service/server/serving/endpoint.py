@@ -24,11 +24,11 @@ from batchproof.service.protocols.interface import Answer, Call, Codec, Decoded,
 from batchproof.service.runtime.logs import event, unforeseen
 from batchproof.service.runtime.metrics import ModelKey, Tally
 from batchproof.service.server.serving.codecs.large_requests import GOOD_BYTES, CallerGoneError, LargeCodec
-from batchproof.service.server.serving.codecs.remote_codec import RemoteCodec
 
 if TYPE_CHECKING:
     from batchproof.service.drift.model_drift import ModelDrift
     from batchproof.service.journal.writing.recording import ModelJournal
+    from batchproof.service.server.serving.codecs.remote_codec import RemoteCodec
 
 # What the event loop reads and writes itself. Whatever is in so many bytes, refusing it takes a few milliseconds.
 SMALL_BYTES = 8192
@@ -96,12 +96,13 @@ class PredictEndpoint:
         journal: "ModelJournal | None" = None,
         drift: "ModelDrift | None" = None,
         executor: Executor | None = None,
-        remote: RemoteCodec | None = None,
+        make_remote: "Callable[[], RemoteCodec] | None" = None,
     ) -> None:
         """Join the parts; `timeout_s` is the deadline of requests that name none, and the most that one may name.
 
         With `is_logged` every request gets a line in the log, a `journal` keeps every answer, and `drift` counts rows.
-        Threads of `executor` serve large requests, by default those of the event loop, and give the largest ones to `remote`.
+        Threads of `executor` serve large requests, by default those of the event loop, and give the largest ones to what
+        `make_remote` makes for them.
         """
         self.key = key
         self.protocol = protocol
@@ -111,7 +112,7 @@ class PredictEndpoint:
         self._codec = codec
         self._decode_good: Callable[[Call], Decoded | None] = getattr(codec, "decode_good", lambda _: None)
         self._executor = executor
-        self._large = LargeCodec(codec, remote)
+        self._large = LargeCodec(codec, make_remote)
         self._batcher = batcher
         self._tally = tally
         self._timeout_s = timeout_s

@@ -15,13 +15,12 @@ from batchproof.service.invariance.violations import Records
 from batchproof.service.protocols.interface import Limits, WireProtocol
 from batchproof.service.runtime.change_counts import ShadowCounts
 from batchproof.service.runtime.metrics import Flow, ModelCounts, ModelKey, Tally
-from batchproof.service.runtime.processes.process_pool import ProcessPool
-from batchproof.service.server.serving.codecs.remote_codec import MODULE
 from batchproof.service.server.serving.in_flight import InFlight, limit_of
 from batchproof.service.tables.streaming.slots import TableSlots
 
 if TYPE_CHECKING:
     from batchproof.service.journal.writing.opening import ProcessJournal
+    from batchproof.service.runtime.processes.process_pool import ProcessPool
     from batchproof.service.tables.sandbox.remote import RemoteReader
 
 READING_THREADS = 2  # that read the bodies of large requests and write their answers
@@ -56,8 +55,8 @@ class Shared:
         self.shadow_executor = ThreadPoolExecutor(1, thread_name_prefix="shadow", initializer=_run_last)
         self.table_slots = TableSlots(settings.table_requests)
         self._table_reader: RemoteReader | None = None
-        memory_bytes = LEAST_CODEC_BYTES + OBJECT_BYTES * body_bytes
-        self.codec_processes = ProcessPool(MODULE, memory_bytes)
+        self._codec_processes: ProcessPool | None = None
+        self._making = threading.Lock()  # of the processes
         self.records = Records(Path(settings.audit_folder) if settings.audit_folder else None)
 
     def table_reader(self) -> "RemoteReader":
@@ -68,6 +67,17 @@ class Shared:
             self._table_reader = RemoteReader(self.settings.table_memory_bytes)
         return self._table_reader
 
+    def codec_processes(self) -> "ProcessPool":
+        """Return the processes that read and write large requests; they start with the first. Called in any thread."""
+        with self._making:
+            if self._codec_processes is None:
+                from batchproof.service.runtime.processes.process_pool import ProcessPool
+                from batchproof.service.server.serving.codecs.remote_codec import MODULE
+
+                memory_bytes = LEAST_CODEC_BYTES + OBJECT_BYTES * self.limits.max_body_bytes
+                self._codec_processes = ProcessPool(MODULE, memory_bytes)
+            return self._codec_processes
+
     def close(self) -> None:
         """Let the threads end."""
         self.executor.shutdown(wait=True, cancel_futures=True)
@@ -76,7 +86,8 @@ class Shared:
         self.shadow_executor.shutdown(wait=True, cancel_futures=True)
         if self._table_reader is not None:
             self._table_reader.close()
-        self.codec_processes.close()
+        if self._codec_processes is not None:
+            self._codec_processes.close()
         self.drift.close()
         if self.journal is not None:
             self.journal.close(self.settings.drain_s)

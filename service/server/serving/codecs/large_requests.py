@@ -1,10 +1,13 @@
 """Where a large request is read and its answer written: in the thread that asks, or in another process."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from batchproof.service.features.arrays import Outputs
 from batchproof.service.protocols.interface import Answer, Call, Codec, Decoded
-from batchproof.service.server.serving.codecs.remote_codec import RemoteCodec
+
+if TYPE_CHECKING:
+    from batchproof.service.server.serving.codecs.remote_codec import RemoteCodec
 
 GOOD_BYTES = 1 << 16  # of a body that holds good rows in the usual form, which are read ten times as fast
 THREAD_BYTES = 1 << 20  # of such a body that a thread reads: its parser keeps the interpreter's lock meanwhile
@@ -32,24 +35,33 @@ class LargeRequest:
 class LargeCodec:
     """The codec of large requests of one model in one protocol. Both methods are called in threads."""
 
-    __slots__ = ("_codec", "_decode_good", "_remote")
+    __slots__ = ("_codec", "_decode_good", "_make_remote", "_remote")
 
-    def __init__(self, codec: Codec, remote: RemoteCodec | None) -> None:
-        """Give to `remote` what takes long; without it, everything is done with `codec`."""
+    def __init__(self, codec: Codec, make_remote: "Callable[[], RemoteCodec] | None") -> None:
+        """Give what takes long to the codec that `make_remote` makes for it; without it, everything is done with `codec`."""
         self._codec = codec
         self._decode_good: Callable[[Call], Decoded | None] = getattr(codec, "decode_good", lambda _: None)
-        self._remote = remote
+        self._make_remote = make_remote
+        self._remote: RemoteCodec | None = None
 
     def read(self, call: Call, go_on: Callable[[], object], *, is_heavy: bool) -> Decoded:
         """Return a request's rows; raises ServiceError, CodecFailedError, and what `go_on` raises: it is asked meanwhile."""
         size = len(call.body)
-        if self._remote is None or (size <= GOOD_BYTES and not is_heavy):
+        remote = None if size <= GOOD_BYTES and not is_heavy else self._made_remote()
+        if remote is None:
             return self._codec.decode(call)
         good = self._decode_good(call) if GOOD_BYTES < size <= THREAD_BYTES else None
-        return self._remote.decode(call, go_on) if good is None else good
+        return remote.decode(call, go_on) if good is None else good
 
     def write(self, call: Call, decoded: Decoded, outputs: Outputs, go_on: Callable[[], object]) -> Answer:
         """Return the answer; raises as `read` does."""
-        if self._remote is None or not self._remote.is_for(decoded, outputs):
+        remote = self._made_remote()
+        if remote is None or not remote.is_for(decoded, outputs):
             return self._codec.encode(call, decoded, outputs)
-        return self._remote.encode(call, decoded, outputs, go_on)
+        return remote.encode(call, decoded, outputs, go_on)
+
+    def _made_remote(self) -> "RemoteCodec | None":
+        """Return the other codec; what makes it loads here, with the first large request. Two threads may make one each."""
+        if self._remote is None and self._make_remote is not None:
+            self._remote = self._make_remote()
+        return self._remote

@@ -31,6 +31,7 @@ RARE = {  # what asks for it -> what it loads, or the first part of it
     "gRPC": ("server.grpc",),
     "pages": ("server.web", "server.openapi", "server.http.monitoring.prometheus"),
     "tables": ("tables.block", "tables.codecs", "tables.readers", "tables.sandbox", "tables.streaming.answering"),
+    "large requests": ("runtime.processes", "server.serving.codecs.remote_codec", "server.serving.codecs.messages"),
     "a trial": ("runtime.child_process",),
     "the client": ("client",),
 }
