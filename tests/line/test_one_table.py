@@ -31,6 +31,7 @@ from hypothesis import settings as hypotheses
 from hypothesis import strategies as st
 from pyarrow import feather, ipc, parquet
 
+from batchproof.local_model import load_model
 from batchproof.service.__main__ import main
 from batchproof.service.bundle.signature import Feature, Signature
 from batchproof.service.client import Client
@@ -38,7 +39,6 @@ from batchproof.service.configuration.settings import Settings as ServiceSetting
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.texts.text_cells import reader_of
 from batchproof.service.inference.runner import Runner
-from batchproof.service.local_model import load_model
 from batchproof.training.data.dataset import Dataset, prepare
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.estimators import dataframe
