@@ -26,6 +26,8 @@ CONSTANTS: Mapping[str, Any] = {
     "tiny_row": np.array([[1e-46]]),
     "nearly_one": 1.0 + 2.0**-52,
     "nan": np.nan,
+    "infinity": np.inf,
+    "minus_infinity": -np.inf,
     "index": np.array([0]),
     "axis": np.array([1]),
     "axes_twice": np.array([1, -1]),
@@ -65,6 +67,14 @@ FINDINGS: dict[str, tuple[list[Node], str]] = {
     ),
     "a Clip without an upper limit makes infinity finite in one engine": (
         [*GUARD, ("Clip", ["_", "one"], {}), ("Clip", ["_", "one", "two"], {})],
+        "the side without a limit",
+    ),
+    "a Clip without an upper limit makes its own lower one finite in one engine": (
+        [*GUARD, ("Clip", ["_", "infinity"], {}), ("Clip", ["_", "one", "two"], {})],
+        "the side without a limit",
+    ),
+    "a Clip without a lower limit and with minus infinity above": (
+        [*GUARD, ("Clip", ["_", "", "minus_infinity"], {}), ("Clip", ["_", "one", "two"], {})],
         "the side without a limit",
     ),
     "a Clip without limits": ([*GUARD, ("Clip", ["_"], {}), ("Clip", ["_", "minus", "one"], {})], "without a limit"),

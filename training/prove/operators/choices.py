@@ -12,8 +12,8 @@ def clip(call: Node) -> Box:
     """Limit a tensor to an interval.
 
     Sound: the limits are constant numbers, the lower one not above the upper one (engines differ in which of them
-    wins); no NaN arrives, of which engines make a limit or a NaN; and no infinity on a side without a limit, where
-    engines put the greatest finite number.
+    wins); no NaN arrives, of which engines make a limit or a NaN; and no infinity reaches a side without a limit, be it
+    the value or the other limit: engines put the greatest finite number there.
     """
     result = extreme("Max")(call.on(call.boxes[0]))
     limits = [box if box.name else None for box in call.boxes[1:]]
@@ -23,11 +23,12 @@ def clip(call: Node) -> Box:
             raise call.refuse("the limits of a Clip must be constant numbers")
     if low is not None and high is not None and low.low > high.low:
         raise call.refuse(f"a Clip from {low.low} to {high.low}: engines differ in which limit wins")
+    result = result if low is None else extreme("Max")(call.on(result, low))
+    result = result if high is None else extreme("Min")(call.on(result, high))
     for limit, end in ((low, result.low), (high, result.high)):
         if limit is None and np.isinf(end).any():
             raise call.refuse("an infinity may reach the side without a limit: some engines make it finite")
-    result = result if low is None else extreme("Max")(call.on(result, low))
-    return result if high is None else extreme("Min")(call.on(result, high))
+    return result
 
 
 def extreme(op: str) -> Rule:
