@@ -1,5 +1,6 @@
 """What the owner of a table should know before its bundle is used: one sentence a finding, each with what to do."""
 
+import unicodedata
 from collections.abc import Sequence
 
 from batchproof.service.bundle.signature import Feature
@@ -29,12 +30,29 @@ def on_columns(schema: Schema, columns: Sequence[Column]) -> list[str]:
         for drop in schema.dropped
         if drop.name not in names and drop.name and drop.reason != "as requested"
     ]
-    return lines
+    if any(not drop.name for drop in schema.dropped):
+        lines.append("the column without a name is left out: give it a name in the header to use it.")
+    return [*lines, *_on_names(list(features))]
 
 
 def is_private(line: str) -> bool:
     """Return whether a warning says that names of persons would be published."""
     return PUBLISHED in line
+
+
+def _on_names(names: Sequence[str]) -> list[str]:
+    """Return the warnings on names that nobody can see or tell apart, though callers must send them exactly."""
+    lines, alike = [], dict[str, str]()
+    for name in names:
+        shown = "".join(sign for sign in unicodedata.normalize("NFKC", name) if sign.isprintable()).strip()
+        if shown in alike:
+            lines.append(f"columns {alike[shown]!r} and {name!r} look alike: callers must send each name exactly so.")
+        elif not shown:
+            lines.append(f"column {name!r}: nothing of its name can be seen, and callers must send it: rename it.")
+        elif not name.isprintable():
+            lines.append(f"column {name!r}: its name has signs that are not printed, and callers must send them.")
+        alike.setdefault(shown, name)
+    return lines
 
 
 def _on_feature(feature: Feature) -> list[str]:

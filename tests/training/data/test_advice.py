@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import csv, parquet
 
 from batchproof.training.data.dataset import Dataset, prepare
 from batchproof.training.data.tables.table_error import TableError
@@ -246,3 +248,60 @@ def test_a_table_without_a_feature_says_why(tmp_path: Path) -> None:
     )
     assert "Column 'a': its values are numbers with a separator" in str(refused.value)
     assert "--thousands , or --decimal , says which." in str(refused.value)
+
+
+def named(folder: Path, names: list[str], suffix: str) -> Dataset:
+    """Prepare a table of numbers whose columns have these names."""
+    table = {"y": [row % 7 + row / 100 for row in range(ROWS)]}
+    arrays = [[row * 0.5 + place for row in range(ROWS)] for place in range(len(names))]
+    arrow = pa.table([*arrays, table["y"]], names=[*names, "y"])
+    path = folder / f"t{suffix}"
+    if suffix == ".csv":
+        csv.write_csv(arrow, path)
+    else:
+        parquet.write_table(arrow, path)
+    return prepare(path, Settings(target="y"))
+
+
+NO_NAME = "the column without a name is left out: give it a name in the header to use it."
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("name", ["", " ", "\t", "\xa0", "\u3000"])
+def test_no_column_is_left_out_in_silence_for_its_name(tmp_path: Path, name: str, suffix: str) -> None:
+    """A name of blanks is used, or the column that is left out for it is named in a warning."""
+    found = named(tmp_path, ["a", name], suffix)
+    used = [feature.name for feature in found.signature.inputs]
+    assert len(found.warnings) == 1
+    assert found.warnings[0] == (NO_NAME if used == ["a"] else BLANK.format(name))
+
+
+BLANK = "column {!r}: nothing of its name can be seen, and callers must send it: rename it."
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize(
+    "names, warning",
+    [
+        (["a", "\u200b"], BLANK.format("\u200b")),
+        (["b\x00c"], "column 'b\\x00c': its name has signs that are not printed, and callers must send them."),
+        (["b\nc"], "column 'b\\nc': its name has signs that are not printed, and callers must send them."),
+        (["\xe9", "e\u0301"], "columns '\xe9' and 'e\u0301' look alike: callers must send each name exactly so."),
+        (["a", "a\u200b"], "columns 'a' and 'a\\u200b' look alike: callers must send each name exactly so."),
+        (["a", "A", "b c", "Ærø"], None),
+    ],
+)
+def test_names_that_mislead_are_told(tmp_path: Path, names: list[str], warning: str | None, suffix: str) -> None:
+    """Names that cannot be seen, or look like one another, are used and have a warning."""
+    found = named(tmp_path, names, suffix)
+    assert [feature.name for feature in found.signature.inputs] == names
+    assert found.warnings == (() if warning is None else (warning,))
+
+
+@pytest.mark.parametrize(
+    "names, sentence", [(["a", " a"], "2 columns named 'a'"), (["", " "], "2 columns without a name")]
+)
+def test_names_that_are_equal_without_blanks_are_refused(tmp_path: Path, names: list[str], sentence: str) -> None:
+    """Blanks around a name in a text are no part of it, so two columns may not differ by them alone."""
+    with pytest.raises(TableError, match=sentence):
+        named(tmp_path, names, ".csv")

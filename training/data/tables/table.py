@@ -196,7 +196,9 @@ def _check(path: Path, arrow: pa.Table) -> None:
     names = arrow.column_names
     for number, name in enumerate(names, 1):
         if names.count(name) > 1:
-            raise TableError(f"{path} has {names.count(name)} columns named {name!r}: give each its own name.")
+            raise TableError(
+                f"{path} has {names.count(name)} columns {f'named {name!r}' if name else 'without a name'}: give each its own name."
+            )
         if len(name) > LONGEST_NAME:
             raise TableError(
                 f"column {number} of {path} has a name of {len(name)} characters: {LONGEST_NAME} are the most."
