@@ -9,7 +9,7 @@ versions are swapped. The right bits of each row are those of a run of its own, 
 
     crossed     an answer that is not the one of this request in the version that it names
     lost        a connection that ended without an answer, though no worker died that held it
-    hung        no answer in 40 s
+    hung        no answer in 120 s
     unhandled   a line of the log that is no event, has a traceback or is an error of the service
 
 Exit status 1 where one of these is not 0.

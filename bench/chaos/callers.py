@@ -12,7 +12,7 @@ from bench.chaos.questions import Question, pieces
 from bench.chaos.service import Service
 from bench.chaos.wire import CutError, HungError, Reply, Wire
 
-TIMEOUT_S = 40.0  # longer than any time limit of the service
+TIMEOUT_S = 120.0  # longer than any time limit of the service, also where other programs take the processors
 DEATH_S = 5.0  # in which the death of a worker becomes known
 REFUSALS = {429, 503, 504}  # which a busy service may give
 GARBAGE = b"\x00\x01 not HTTP\r\n\r\n"

@@ -23,7 +23,7 @@ WAYS = (
     *("fresh", "fresh", "half-close", "half-close", "slow", "garbage", "leave", "leave"),
 )
 RPC_SHARE = 0.1  # of the requests
-STALLED_S = 120.0  # after the end, in which every caller must come to its own end
+STALLED_S = 180.0  # after the end, in which every caller must come to its own end
 
 
 class Plan(NamedTuple):

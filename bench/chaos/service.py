@@ -15,6 +15,7 @@ from bench.chaos.questions import write_models
 from tests.live import Live, free_port, live
 
 EXPECTED_ERRORS = {"worker_hung", "worker_not_started"}  # of a service whose workers are stopped and killed
+REFUSALS = {"deadline_exceeded", "draining"}  # with 503 or 504: a caller counts them as refused
 RELOAD_S = 60.0
 
 
@@ -97,9 +98,10 @@ class Service:
     def callers_of(self, pid: int) -> set[int]:
         """Return the ports of the callers whose connections this process holds."""
         held = set()
-        for entry in Path(f"/proc/{pid}/fd").iterdir():
-            with suppress(OSError):
-                held.add(str(entry.readlink()))
+        with suppress(OSError):  # it has ended meanwhile
+            for entry in list(Path(f"/proc/{pid}/fd").iterdir()):
+                with suppress(OSError):
+                    held.add(str(entry.readlink()))
         lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
         fields = [line.split() for line in lines]
         return {int(field[2].rpartition(":")[2], 16) for field in fields if f"socket:[{field[9]}]" in held}
@@ -116,6 +118,8 @@ class Service:
             event, level = found["event"], found["level"]
         except (ValueError, TypeError, KeyError):
             self._findings.add("unhandled", line[:400])
+            return
+        if event == "request_failed" and found["code"] in REFUSALS:
             return
         if "trace" in found or (level == "error" and event not in EXPECTED_ERRORS):
             self._findings.add("unhandled", f"{line[:200]} ... {line[-600:]}")

@@ -114,9 +114,7 @@ class Wire:
 
     def _more(self) -> None:
         left_s = self._late_s - time.monotonic()
-        if left_s <= 0:
-            raise HungError(f"no whole answer in {self._timeout_s:.0f} s")
-        self._socket.settimeout(left_s)
+        self._socket.settimeout(max(left_s, 0.001))  # a caller that comes late itself takes what is there
         try:
             part = self._socket.recv(1 << 18)
         except TimeoutError as error:
