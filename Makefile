@@ -15,7 +15,7 @@ PROMISE_TESTS := tests/service/bundle tests/service/features tests/service/infer
 PROMISE_LESS := tests/service/bundle/test_fuzz.py::test_every_bit_of_a_graph_is_read_or_refused
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test test-clusters quick check coverage programs docs image wheel bench bench-quality bench-train decisions lock clean
+.PHONY: help serve train test test-clusters matrix quick check coverage programs docs image wheel bench bench-quality bench-train decisions lock clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 - /p' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test: check programs ## Run lint, types, import boundaries and every test
 
 test-clusters: $(CLUSTERS_ENV)/ready ## Run the tests of scoring on real Spark, Ray and Dask (needs Java)
 	PYTHONPATH=. $(CLUSTERS_ENV)/bin/python -m pytest -o filterwarnings=default tests/clusters
+
+matrix: ## Run the tests on the newest released and on the lowest allowed versions (VERSIONS=newest, PYTHON=python3.13)
+	@for versions in $(or $(VERSIONS),newest lowest); do $(PYTHON) constraints/matrix.py $$versions $(TESTS) || exit 1; done
 
 quick: $(ENV)/ready ## Run the tests that need no server, no training and no browser: under a minute
 	$(PYTEST) -m "not slow"
@@ -95,5 +98,5 @@ lock: $(ENV)/ready $(SERVE_ENV)/ready $(DOCS_ENV)/ready ## Write constraints/ fr
 	bash constraints/lock.sh $(ENV) $(SERVE_ENV) $(DOCS_ENV)
 
 clean: ## Remove the environments and caches
-	rm -rf $(ENV) $(SERVE_ENV) $(DOCS_ENV) $(CLUSTERS_ENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf .venv-matrix $(ENV) $(SERVE_ENV) $(DOCS_ENV) $(CLUSTERS_ENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,6 +8,7 @@ all="../$1/bin/python"; serving="../$2/bin/python"; docs="../$3/bin/python"
 "$all" -m pip freeze --exclude-editable | sed 's/+cpu$//' >all.txt  # a CPU build of torch is the same version
 "$serving" -m pip freeze --exclude-editable >serving.txt
 "$docs" -m pip freeze --exclude-editable >docs.txt
+python3 lowest.py >lowest.txt
 
 scratch=$(mktemp -d); trap 'rm -rf "$scratch"' EXIT
 python3 -m venv "$scratch/tools"; "$scratch/tools/bin/pip" install --quiet pip-tools

