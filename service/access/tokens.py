@@ -31,7 +31,8 @@ CLAIMS = ["exp", "iss", "aud", "sub"]
 LEEWAY_S = 30  # clocks differ
 REFRESH_S = 300.0  # how often the provider's keys are fetched again
 SOONEST_S = 30.0  # a token with an unknown key makes it sooner, but not sooner than this after the last time
-FETCH_TIMEOUT_S = 5.0
+FETCH_TIMEOUT_S = 5.0  # without a byte
+FETCH_S = 30.0
 JWKS_BYTES = 1 << 20
 CACHED_TOKENS = 4096
 MODEL_PATTERNS = 100
@@ -167,9 +168,15 @@ class _SameSafety(urllib.request.HTTPRedirectHandler):
 
 
 def _fetch(address: str) -> bytes:
+    """Return what is at the address; raises OSError. An answer that never ends would keep withdrawn keys in force."""
     _check_safe(address)
+    end_s, content = time.monotonic() + FETCH_S, b""
     with urllib.request.build_opener(_SameSafety).open(address, timeout=FETCH_TIMEOUT_S) as response:
-        return bytes(response.read(JWKS_BYTES))
+        while part := response.read1(JWKS_BYTES):
+            content += part
+            if len(content) > JWKS_BYTES or time.monotonic() > end_s:
+                raise OSError(f"it is longer than {JWKS_BYTES} bytes, or took longer than {FETCH_S:g} s")
+    return content
 
 
 def _grant(claims: Mapping[str, Any]) -> Grant:

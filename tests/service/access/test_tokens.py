@@ -1,6 +1,7 @@
 """Tokens of an identity provider: which count, what they grant, and how its keys change."""
 
 import base64
+import contextlib
 import json
 import threading
 import time
@@ -250,7 +251,11 @@ class Provider(BaseHTTPRequestHandler):
         if self.path.endswith("/redirect"):
             self.send_header("location", "http://login.example.org/jwks")
         self.end_headers()
-        self.wfile.write(json.dumps(self.keys).encode())
+        with contextlib.suppress(OSError):  # the service has hung up
+            while self.path.endswith("/endless"):
+                self.wfile.write(b" ")
+                time.sleep(0.01)
+            self.wfile.write(b" " * (2 << 20 if self.path.endswith("/huge") else 0) + json.dumps(self.keys).encode())
 
     def log_message(self, *given: Any) -> None:
         """Print nothing."""
@@ -280,6 +285,14 @@ def test_an_unknown_key_is_fetched_soon(address: str, monkeypatch: pytest.Monkey
     while "new" not in verifier._keys and time.monotonic() < deadline_s:
         time.sleep(0.01)
     assert verifier(fresh).name == "ada"
+
+
+@pytest.mark.parametrize("end", ["endless", "huge"])
+def test_an_answer_without_end_is_given_up(address: str, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    """A provider that sends a byte now and then, or far too much, does not keep its keys from being read again."""
+    monkeypatch.setattr(tokens, "FETCH_S", 0.2)
+    with pytest.raises(SettingError, match="it is longer than"):
+        TokenVerifier(ISSUER, AUDIENCE, f"{address}/{end}")
 
 
 def test_withdrawn_keys_end_their_tokens(address: str) -> None:
