@@ -14,6 +14,7 @@ EXTRAS = {
     "signing": ("cryptography>=45",),
     "tables": ("pyarrow>=18",),
     "tensorboard": ("tensorboard>=2.18",),
+    "tracing": ("opentelemetry-sdk>=1.36", "opentelemetry-exporter-otlp-proto-http>=1.36"),
     "training": ("onnx>=1.17", "pyarrow>=18", "safetensors>=0.5", "scikit-learn>=1.7", "scipy>=1.14", "torch>=2.6"),
     "tune": ("optuna>=4.2",),
 }

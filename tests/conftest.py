@@ -31,6 +31,7 @@ SLOW = (
     "service/server/http/connections/test_connection.py",
     "service/server/start/test_imports.py",
     "service/server/start/test_process.py",
+    "service/server/test_tracing.py",
     "service/server/workers/test_supervisor.py",
     "service/server/web/",
     "service/stores/test_web.py",

@@ -6,7 +6,13 @@ from types import ModuleType, TracebackType
 from typing import Any, Self, Unpack, overload
 
 from batchproof.service.client.codecs.row_codec import Prediction
-from batchproof.service.client.connection import ClientCertificate, checked_url, request_headers, tls_context
+from batchproof.service.client.connection import (
+    ClientCertificate,
+    checked_url,
+    request_headers,
+    tls_context,
+    with_trace,
+)
 from batchproof.service.client.messages import NO_RESPONSE, RefusedError, Request, Response, settled
 from batchproof.service.client.model import Description, Summary
 from batchproof.service.client.options import Options, PredictOptions
@@ -47,10 +53,10 @@ class AsyncClient:
         """Ask `model` at `url`, its newest version unless one is named; everything is as for `Client`."""
         httpx = _httpx()
         context = tls_context(checked_url(url), verify, cafile, client_cert)
+        self._headers = request_headers(headers, api_key)
         self._http = httpx.AsyncClient(
             base_url=url,
             timeout=timeout_s,
-            headers=request_headers(headers, api_key),
             verify=True if context is None else context,
         )
         self._failures: type[Exception] = httpx.TransportError
@@ -133,9 +139,8 @@ class AsyncClient:
             await asyncio.sleep(pause_s)
 
     async def _try(self, request: Request) -> Response:
-        answer = await self._http.request(
-            request.method, request.path, content=request.body or None, headers=dict(request.headers)
-        )
+        headers = with_trace({**self._headers, **request.headers})
+        answer = await self._http.request(request.method, request.path, content=request.body or None, headers=headers)
         return Response(
             answer.status_code, {name.lower(): value for name, value in answer.headers.items()}, answer.content
         )

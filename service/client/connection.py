@@ -2,6 +2,7 @@
 
 import os
 import ssl
+import sys
 from collections.abc import Mapping
 from urllib.parse import SplitResult, urlsplit
 
@@ -36,6 +37,21 @@ def request_headers(
     if not key or not all("!" <= character <= "~" for character in key):  # the key itself is not repeated
         raise ValueError("an API key is one or more visible ASCII characters without a space")
     return given | {"authorization": f"Bearer {key}"}
+
+
+def with_trace(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers with those that join a request to the caller's open span, unless they name a trace themselves.
+
+    The propagators of the caller's program write them, W3C's `traceparent` by default. In a program that does not use
+    OpenTelemetry nothing is added, and nothing is imported.
+    """
+    if "opentelemetry.trace" not in sys.modules or any(name.lower() == "traceparent" for name in headers):
+        return dict(headers)
+    from opentelemetry import propagate
+
+    found: dict[str, str] = {}
+    propagate.inject(found)
+    return {**found, **headers}
 
 
 def tls_context(

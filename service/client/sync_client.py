@@ -7,7 +7,13 @@ from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
 from batchproof.service.client.codecs.row_codec import Prediction
-from batchproof.service.client.connection import ClientCertificate, checked_url, request_headers, tls_context
+from batchproof.service.client.connection import (
+    ClientCertificate,
+    checked_url,
+    request_headers,
+    tls_context,
+    with_trace,
+)
 from batchproof.service.client.messages import NO_RESPONSE, RefusedError, Request, Response, settled
 from batchproof.service.client.model import Description, Summary
 from batchproof.service.client.options import Options, PredictOptions
@@ -140,7 +146,7 @@ class Client:
             time.sleep(pause_s)
 
     def _try(self, request: Request) -> Response:
-        headers = {**self._headers, **request.headers}
+        headers = with_trace({**self._headers, **request.headers})
         self._connection.request(request.method, self._root + request.path, request.body or None, headers)
         answer = self._connection.getresponse()
         return Response(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())

@@ -7,12 +7,23 @@ from typing import Any
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays, Outputs
 from batchproof.service.inference.batcher import Batcher
+from batchproof.service.inference.timed_batcher import TimedBatcher
+from batchproof.service.runtime.tracing.observation import Observation
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.005, 0.25  # between two attempts to enter the queue
 
 
-async def run(batcher: Batcher, arrays: Arrays, rows: int, timeout_s: float, note: Any = None) -> Outputs:
+async def run(
+    batcher: Batcher,
+    arrays: Arrays,
+    rows: int,
+    timeout_s: float,
+    note: Any = None,
+    seen: Observation | None = None,
+) -> Outputs:
     """Admit rows and return their outputs; raises ServiceError. A cancelled task gives its place in the queue back.
+
+    `seen` notes how long the rows waited and ran.
 
     Rows with a `note` are recorded first where the batcher has a recorder that lets answers wait.
     """
@@ -34,19 +45,32 @@ async def run(batcher: Batcher, arrays: Arrays, rows: int, timeout_s: float, not
             settle(outputs, error)
 
     ticket = batcher.submit(arrays, rows, timeout_s, reply, note)
+    if seen is not None and isinstance(batcher, TimedBatcher):
+        batcher.observed[ticket] = seen
     try:
         return await answered
     except asyncio.CancelledError:
         batcher.cancel(ticket)
         raise
+    finally:
+        if seen is not None and isinstance(batcher, TimedBatcher):
+            del batcher.observed[ticket]
+            seen.waited(ticket.admitted_s)
 
 
-async def run_patiently(batcher: Batcher, arrays: Arrays, rows: int, timeout_s: float, note: Any = None) -> Outputs:
+async def run_patiently(
+    batcher: Batcher,
+    arrays: Arrays,
+    rows: int,
+    timeout_s: float,
+    note: Any = None,
+    seen: Observation | None = None,
+) -> Outputs:
     """Do as `run` does, but retry while the queue is full."""
     pause_s = FIRST_PAUSE_S
     while True:
         try:
-            return await run(batcher, arrays, rows, timeout_s, note)
+            return await run(batcher, arrays, rows, timeout_s, note, seen)
         except ServiceError as error:
             if error.status != 429:
                 raise

@@ -9,6 +9,8 @@ from batchproof.service.errors import ServiceError
 from batchproof.service.protocols.compression import ENCODING_HEADER, header
 from batchproof.service.protocols.interface import Headers
 from batchproof.service.protocols.sender import NOTHING_FORWARDED, Forwarded, Sender
+from batchproof.service.runtime.tracing.context import PARENT_HEADER, parent_of
+from batchproof.service.runtime.tracing.observation import Observation
 
 if TYPE_CHECKING:
     from batchproof.service.access.grant import Grant
@@ -30,7 +32,22 @@ _numbers = itertools.count(1)
 class RequestHead:
     """What is known of a request before its body is read, over HTTP and gRPC alike."""
 
-    __slots__ = ("grant", "headers", "is_plain", "method", "path", "query", "request_id", "sender", "special")
+    __slots__ = (
+        "grant",
+        "headers",
+        "is_plain",
+        "method",
+        "observation",
+        "path",
+        "query",
+        "request_id",
+        "sender",
+        "special",
+        "version",
+    )
+
+    observation: Observation | None  # only where requests are traced or logged; others cost nothing for it
+    version: str  # of HTTP, only where it is not 1.1
 
     def __init__(self, method: str, path: str, query: bytes, headers: Headers) -> None:
         """Read the headers that mean something to every request.
@@ -69,6 +86,25 @@ class RequestHead:
         address = "" if self.sender is None else self.sender.client(self.headers)
         named = {} if self.grant is None else {"caller": self.grant.name}
         return {"client": address, **named} if address else named
+
+    @property
+    def seen(self) -> Observation | None:
+        """Return what is recorded of the request; None where it is neither traced nor logged."""
+        return getattr(self, "observation", None)
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """Return the request's id and that of its trace, its caller's where none is recorded here, for the log."""
+        seen = self.seen
+        if seen is not None and seen.context is not None:
+            return {"request_id": self.request_id, **seen.context.ids}
+        parent = parent_of(self.special.get(PARENT_HEADER))
+        return {"request_id": self.request_id} | ({} if parent is None else {"trace_id": f"{parent.trace_id:032x}"})
+
+    @property
+    def http_version(self) -> str:
+        """Return 1.1 or 1.0."""
+        return getattr(self, "version", "1.1")
 
     @property
     def content_length(self) -> int:

@@ -41,7 +41,7 @@ def fields(record: logging.LogRecord) -> dict[str, Any]:
     return getattr(record, "fields", {})
 
 
-def event(message: str, level: int = logging.INFO, **named: Any) -> None:
+def event(message: str, level: int = logging.INFO, /, **named: Any) -> None:
     """Log one event with its fields."""
     if log.isEnabledFor(level):
         log.log(level, message, extra={"fields": named})
@@ -55,13 +55,17 @@ def unforeseen(what: str, error: BaseException | None, **named: Any) -> None:
 def configure(log_format: str, level: str) -> None:
     """Send every event to stderr in one format; the web server's own warnings too."""
     handler = logging.StreamHandler(sys.stderr)
-    is_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
-    handler.setFormatter(JsonLines() if is_json else ReadableLines())
+    handler.setFormatter(JsonLines() if is_json(log_format) else ReadableLines())
     for name, least in (("batchproof", LEVELS[level]), ("uvicorn.error", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(least)
         logger.propagate = False
+
+
+def is_json(log_format: str) -> bool:
+    """Return whether lines of this format, which may be `auto`, are JSON."""
+    return log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
 
 
 def _utc(record: logging.LogRecord) -> str:

@@ -20,6 +20,7 @@ import orjson
 from batchproof.service.errors import SettingError
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+EXEMPLARS = "exemplars"  # in a snapshot: the one part that is not a sum
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
@@ -49,7 +50,10 @@ class ModelCounts:
 class Tally:
     """Counts of one model in one protocol."""
 
-    __slots__ = ("cancelled_requests", "decode_s", "encode_s", "ok_requests", "ok_rows", "refusals", "seconds", "sum_s")
+    COUNTS = ("cancelled_requests", "decode_s", "encode_s", "ok_requests", "ok_rows", "refusals", "seconds", "sum_s")
+    __slots__ = (*COUNTS, "_exemplars")
+
+    _exemplars: dict[str, Any]  # there as soon as a traced request is
 
     def __init__(self) -> None:
         """Start at zero."""
@@ -72,6 +76,17 @@ class Tally:
         self.sum_s += total_s
         self.seconds[bisect_left(SECONDS, total_s)] += 1
 
+    def exemplify(self, started_s: float, ids: Mapping[str, str]) -> None:
+        """Name a traced request, answered now, as an example of those that take so long."""
+        if not hasattr(self, "_exemplars"):
+            self._exemplars = {}
+        seconds = time.perf_counter() - started_s
+        self._exemplars[str(bisect_left(SECONDS, seconds))] = [time.time(), seconds, dict(ids)]
+
+    def exemplars(self) -> dict[str, Any]:
+        """Return {number of the bucket: [time of the answer since 1970, seconds that it took, ids of its trace]}."""
+        return dict(getattr(self, "_exemplars", {}))
+
     def refused(self, code: str) -> None:
         """Count a refusal by its code."""
         self.refusals[code] = self.refusals.get(code, 0) + 1
@@ -82,7 +97,7 @@ class Tally:
 
     def snapshot(self) -> dict[str, Any]:
         """Return the counts as plain data."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self.COUNTS}
 
 
 class Flow:
@@ -146,7 +161,9 @@ def add(snapshots: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     total: dict[str, Any] = {}
     for snapshot in snapshots:
         for name, value in snapshot.items():
-            if name not in total:
+            if name == EXEMPLARS:
+                total[name] = _newest(total.get(name, {}), value)
+            elif name not in total:
                 total[name] = add([value]) if isinstance(value, Mapping) else value
             elif isinstance(value, Mapping):
                 total[name] = add([total[name], value])
@@ -155,6 +172,16 @@ def add(snapshots: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             else:
                 total[name] += value
     return total
+
+
+def _newest(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the newest example of each bucket."""
+    merged = {series: dict(buckets) for series, buckets in one.items()}
+    for series, buckets in other.items():
+        own = merged.setdefault(series, {})
+        for bucket, example in buckets.items():
+            own[bucket] = max(own.get(bucket, example), example, key=lambda found: found[0])
+    return merged
 
 
 SUPERVISOR = "supervisor.counts"  # the file of the process that serves nothing itself

@@ -60,6 +60,8 @@ class InferService:
             name, version = message.model_name, message.model_version
         model = self._find_model(head, name, version)
         deployment = self._app.deployments[ModelKey(model.manifest.name, model.manifest.version)]
+        if head.seen is not None:
+            head.seen.key = deployment.key
         try:
             return await self._infer(deployment, Call(request, (), head.request_id), message, head, context, started_s)
         except ServiceError as error:
@@ -74,17 +76,25 @@ class InferService:
             journal = None
         if journal is not None:
             journal.check_room()
-        codecs = self._codecs_of(deployment)
+        codecs, seen = self._codecs_of(deployment), head.seen
         decoded = await self._decoded(codecs, call, message)
-        tally.decode_s += time.perf_counter() - started_s
+        decoded_s = time.perf_counter()
+        tally.decode_s += decoded_s - started_s
+        if seen is not None:
+            seen.stage("decode", started_s, decoded_s)
         if head.grant is not None:
             head.grant.charge(decoded.rows)
         timeout_s = min(context.time_remaining() or settings.timeout_s, settings.timeout_s)
         note = None if journal is None else journal.note(head, ROUTE, decoded.rows)
-        outputs = await async_run.run(deployment.batcher, decoded.arrays, decoded.rows, timeout_s, note)
+        outputs = await async_run.run(deployment.batcher, decoded.arrays, decoded.rows, timeout_s, note, seen)
         encoding_s = time.perf_counter()
         answer = await self._encoded(codecs, call, decoded, outputs)
         tally.answered(decoded.rows, encoding_s, started_s)
+        if seen is not None:
+            seen.rows = decoded.rows
+            seen.stage("encode", encoding_s, time.perf_counter())
+            if seen.context is not None:
+                tally.exemplify(started_s, seen.context.ids)
         return answer
 
     async def _decoded(self, codecs: _Codecs, call: Call, message: Any) -> Decoded:

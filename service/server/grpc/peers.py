@@ -17,16 +17,16 @@ KINDS: Mapping[str, Kind] = {"peer_dns": "host", "peer_email": "mail", "peer_uri
 class RpcSenders:
     """Makes the `Sender` of each call."""
 
-    def __init__(self, settings: Settings, *, has_certificates: bool) -> None:
-        """Trust the proxies of the settings."""
+    def __init__(self, settings: Settings, *, has_certificates: bool, is_observed: bool) -> None:
+        """Trust the proxies of the settings; where calls are logged or traced, each has its caller's address."""
         self._proxies = Proxies(settings.trusted_proxies)
-        self._is_logged = settings.access_log
+        self._is_observed = is_observed
         self._has_certificates = has_certificates
 
     def of(self, context: Any) -> Sender | None:
         """Return the other end of a call; None where nothing about it matters."""
         names = names_of(context.auth_context()) if self._has_certificates else ()
-        if not names and not self._is_logged:
+        if not names and not self._is_observed:
             return None
         address = address_of(context.peer())
         return Sender(address, names, self._proxies if self._proxies.trusts(address) else None)

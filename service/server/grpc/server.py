@@ -5,6 +5,7 @@ A call passes the gate that HTTP requests pass, with its metadata as headers, be
 Several workers listen on one port by SO_REUSEPORT: the kernel gives each connection to one of them.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
@@ -53,8 +54,11 @@ class RpcServer:
         settings = app.settings
         self._app = app
         self._gate = gate
+        self._observer = app.shared.observer
         self._knows_certificates = app.tls is not None and needs_certificate(settings)
-        self._senders = RpcSenders(settings, has_certificates=self._knows_certificates)
+        self._senders = RpcSenders(
+            settings, has_certificates=self._knows_certificates, is_observed=self._observer is not None
+        )
         self._messages = classes()
         self._inference = InferService(app, self._messages, self._model)
         self._repository = RepositoryService(app, self._messages)
@@ -100,6 +104,8 @@ class RpcServer:
         """Return what handles a call, whose message is not received yet; None for a method that there is not."""
         service, _, name = path.removeprefix("/").rpartition("/")
         head = RequestHead("POST", path, b"", [(key.encode(), _as_bytes(value)) for key, value in metadata])
+        if self._observer is not None:
+            self._observer.begin(head)
         if self._knows_certificates:
             return grpc.stream_stream_rpc_method_handler(partial(self._certified, head, service, name))
         error = self._gate.check(head, RpcMethod(name))
@@ -165,6 +171,8 @@ class RpcServer:
         started_s = time.perf_counter()
         head.sender = self._senders.of(context)
         context.set_trailing_metadata(((ID, head.request_id),))
+        if head.seen is not None:
+            head.seen.bytes_in = len(request)
         try:
             with Share(self._app.shared.in_flight) as share:
                 share.take(len(request))
@@ -172,9 +180,14 @@ class RpcServer:
         except ServiceError as error:
             await self._abort(head, name, error, started_s, context)
         except Exception as error:  # noqa: BLE001 - logged and counted, and its caller gets an answer
-            refusal = self._app.unforeseen("a gRPC call", error, head.request_id)
+            refusal = self._app.unforeseen("a gRPC call", error, head.ids)
             await self._abort(head, name, refusal, started_s, context)
-        self._log(head, name, 200, started_s)
+        except asyncio.CancelledError:
+            self._end(head, name, 0, started_s, grpc.StatusCode.CANCELLED)
+            raise
+        if head.seen is not None:
+            head.seen.bytes_out = len(answered) if name == INFER else answered.ByteSize()
+        self._end(head, name, 200, started_s, grpc.StatusCode.OK)
         return answered
 
     async def _refuse(self, head: RequestHead, name: str, error: ServiceError, _messages: Any, context: Any) -> None:
@@ -183,18 +196,20 @@ class RpcServer:
 
     async def _abort(self, head: RequestHead, name: str, error: ServiceError, started_s: float, context: Any) -> None:
         if error.status >= 500:
-            event("request_failed", 40, request_id=head.request_id, route=ROUTE, code=error.code)
-        self._log(head, name, error.status, started_s, code=error.code)
+            event("request_failed", 40, **head.ids, route=ROUTE, code=error.code)
+        status = STATUS.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
+        self._end(head, name, error.status, started_s, status, error.code)
         wait = () if error.retry_after_s is None else (("retry-after", str(error.retry_after_s)),)
         context.set_trailing_metadata(((ID, head.request_id), *wait))
-        await context.abort(STATUS.get(error.status, grpc.StatusCode.INVALID_ARGUMENT), error.message)
+        await context.abort(status, error.message)
 
-    def _log(self, head: RequestHead, name: str, status: int, started_s: float, **fields: Any) -> None:
-        """Log one call where every request is logged; `status` is that of HTTP."""
-        if self._app.settings.access_log:
-            seconds = round(time.perf_counter() - started_s, 6)
-            named = {"method": name, **head.log_fields, "status": status, **fields, "seconds": seconds}
-            event("request", request_id=head.request_id, route=ROUTE, **named)
+    def _end(
+        self, head: RequestHead, name: str, status: int, started_s: float, rpc_status: Any, code: str | None = None
+    ) -> None:
+        """Log and trace the end of a call where it is observed; `status` is that of HTTP."""
+        if self._observer is not None:
+            where = {"route": ROUTE, "method": name}
+            self._observer.end(head, status, where, started_s, code, rpc_status.name)
 
     async def _server_live(self, head: RequestHead, request: Any, context: Any) -> Any:
         return self._messages["ServerLiveResponse"](live=True)

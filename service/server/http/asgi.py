@@ -7,7 +7,6 @@ document, is imported when the first page is asked for: a prediction does not ne
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any
 from urllib.parse import quote
 
 from batchproof.service import errors
@@ -19,9 +18,9 @@ from batchproof.service.protocols.interface import Answer, ServerInfo
 from batchproof.service.protocols.oip.metadata import index_answer
 from batchproof.service.server.http.cors import PREFLIGHT
 from batchproof.service.server.http.guard import Sending, Unforeseen, break_off
-from batchproof.service.server.http.monitoring.access_log import Message, Receive, Scope, Send, logged
+from batchproof.service.server.http.monitoring.access_log import Message, Receive, Scope, Send, observed
 from batchproof.service.server.http.monitoring.health import health
-from batchproof.service.server.http.router import TARGET_KEY, Resolved, Router, without_slash
+from batchproof.service.server.http.router import TARGET_KEY, Resolved, router_of, without_slash
 from batchproof.service.server.http.rules import standard_gate
 from batchproof.service.server.reload.repository_control import (
     INDEX_PATH,
@@ -52,7 +51,7 @@ class AsgiApp:
     def __init__(self, app: App, gate: Gate | None = None) -> None:
         """Serve what `app` has loaded behind `gate`; without one, behind the gate that the settings ask for."""
         self.app = app
-        self.router = Router(app, gate or standard_gate(app.settings, app.authorization))
+        self.router = router_of(app, gate or standard_gate(app.settings, app.authorization))
         self._pages: asyncio.Future[Pages] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,7 +61,7 @@ class AsgiApp:
             return
         head, target = self._resolved(scope)
         sending = Sending(send)
-        with Unforeseen(self.app, scope, head.request_id) as guard:
+        with Unforeseen(self.app, scope, head) as guard:
             await self._route(head, target, scope, receive, sending)
         if guard.error is not None:
             await self._fail(head, target, guard.error, scope, sending)
@@ -74,8 +73,9 @@ class AsgiApp:
             await _send(send, self.router.refuse(head, target), [*cors, *closing])
         elif isinstance(target, PredictEndpoint):
             await self._predict(target, head, receive, send, cors)
-        elif self.app.settings.access_log:
-            await logged(partial(self._answer, target, head, scope, cors), head, receive, send)
+        elif self.router.observer is not None and head.seen is not None:
+            answering = partial(self._answer, target, head, scope, cors)
+            await observed(answering, self.router.observer, head, head.seen, receive, send)
         else:
             await self._answer(target, head, scope, cors, receive, send)
 
@@ -105,18 +105,19 @@ class AsgiApp:
         cors: Sequence[tuple[bytes, bytes]],
         receive: Receive,
         send: Send,
-    ) -> dict[str, Any]:
-        """Answer with a table or a page; returns what the log may say of it: `rows` of a table, `code` of a refusal."""
+    ) -> str | None:
+        """Answer with a table or a page; returns the code of a refusal."""
         try:
             if isinstance(target, TableEndpoint):
-                return {"rows": await target.answer(head, receive, send, cors)}
+                await target.answer(head, receive, send, cors)
+                return None
             answer = await self._repository(head, target, receive) or self._page(head, target)
         except ServiceError as error:
             await _send(send, self.router.failure(head, error, target), cors)
-            return {"code": error.code}
-        except (GoneError, BrokenOffError, CallerGoneError):
+            return error.code
+        except (GoneError, BrokenOffError, CallerGoneError) as error:
             break_off(scope)
-            return {}
+            return error.code if isinstance(error, BrokenOffError) else "cancelled"
         extra_headers = cors if target.kind == "preflight" else [*cors, (ID_HEADER, head.request_id.encode())]
         if answer is None:
             if target.path != "/":
@@ -124,7 +125,7 @@ class AsgiApp:
             await (await self._load_pages())(scope, receive, _with_headers(send, extra_headers))
         else:
             await _send(send, answer, extra_headers)
-        return {}
+        return None
 
     def _page(self, head: RequestHead, page: Page) -> Answer | None:
         """Answer what needs no page of FastAPI's; None leaves the request to those. Raises ServiceError."""
@@ -132,7 +133,7 @@ class AsgiApp:
             return PREFLIGHT
         if page.kind in ("health", "metrics"):
             is_brief = self.app.authorization is not None and head.grant is None
-            return health(self.app, head.method, page.path, None if is_brief else self._visible_to(head).registry)
+            return health(self.app, head, page.path, None if is_brief else self._visible_to(head).registry)
         if page.kind == "web":
             return _without_slash(head, page)
         answer = page.protocol.page(self._visible_to(head), head.method, page.path)
@@ -183,6 +184,8 @@ class AsgiApp:
         body = await read_body(receive, limit_bytes, share.take)
         if ENCODING_HEADER not in head.special:
             return body
+        if head.seen is not None:
+            head.seen.bytes_in = len(body)
         endpoint.check_room(len(body), head)  # an overload is refused before the work of unpacking
         unpack = partial(unpacked, body, head.headers, limit_bytes, share.take)
         if len(body) <= UNPACKED_ON_LOOP_BYTES:

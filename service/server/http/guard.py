@@ -4,6 +4,7 @@ import asyncio
 from typing import Self
 
 from batchproof.service.errors import ServiceError
+from batchproof.service.protocols.head import RequestHead
 from batchproof.service.server.http.monitoring.access_log import Message, Scope, Send
 from batchproof.service.server.serving.app import App
 
@@ -28,11 +29,11 @@ class Sending:
 class Unforeseen:
     """A block whose unforeseen errors are logged, counted and told as a refusal; a cancelled one breaks its answer off."""
 
-    def __init__(self, app: App, scope: Scope, request_id: str) -> None:
+    def __init__(self, app: App, scope: Scope, head: RequestHead) -> None:
         """Guard the request of `scope`."""
         self._app = app
         self._scope = scope
-        self._request_id = request_id
+        self._head = head
         self.error: ServiceError | None = None
 
     def __enter__(self) -> Self:
@@ -46,9 +47,7 @@ class Unforeseen:
             return True
         if not isinstance(error, Exception):
             return False
-        self.error = self._app.unforeseen(
-            f"{self._scope['method']} {self._scope['path']:.200}", error, self._request_id
-        )
+        self.error = self._app.unforeseen(f"{self._scope['method']} {self._scope['path']:.200}", error, self._head.ids)
         return True
 
 

@@ -5,12 +5,14 @@ for each request, before its body is read. A plain prediction costs one look-up 
 """
 
 import time
+from typing import Any
 
 from batchproof.service import errors
 from batchproof.service.errors import ServiceError
 from batchproof.service.protocols.head import RequestHead
 from batchproof.service.protocols.interface import Answer, WireProtocol
 from batchproof.service.runtime.logs import event
+from batchproof.service.runtime.tracing.context import PARENT_HEADER, is_sampled
 from batchproof.service.server.http.cors import Origins
 from batchproof.service.server.http.monitoring.access_log import log_answer
 from batchproof.service.server.http.monitoring.health import OPTIONS_PATHS
@@ -18,6 +20,7 @@ from batchproof.service.server.http.senders import Senders
 from batchproof.service.server.serving.app import App
 from batchproof.service.server.serving.endpoint import PredictEndpoint
 from batchproof.service.server.serving.gate import Gate, Page, Refusal
+from batchproof.service.server.serving.observing.observer import Observer
 from batchproof.service.tables.formats import wants_table
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
 
@@ -35,7 +38,8 @@ class Router:
         self.gate = gate
         self._lets_plain_pass = gate.lets_plain_pass
         self._check_plain = gate.check_plain
-        self.senders = Senders(app.settings)
+        self.observer = app.shared.observer
+        self.senders = Senders(app.settings, is_observed=self.observer is not None)
         self.origins = Origins(app.settings.allowed_origins)
 
     def resolve(self, head: RequestHead) -> Resolved:
@@ -69,15 +73,15 @@ class Router:
         if isinstance(target, TableEndpoint):
             target.count_refusal(error)
         answer = self.failure(head, error, target)
-        if self.app.settings.access_log:
-            log_answer(head, answer.status, started_s, code=error.code)
+        if self.observer is not None:
+            log_answer(self.observer, head, answer, started_s, error.code)
         return answer
 
     def failure(self, head: RequestHead, error: ServiceError, target: TableEndpoint | Page) -> Answer:
         """Return the answer in the shape of the target's protocol; what is not the caller's fault is logged."""
         protocol = target.protocol if isinstance(target, Page) else self.app.protocols[0]
         if error.status >= 500 and error.code != errors.UNFORESEEN:
-            event("request_failed", 40, request_id=head.request_id, route=protocol.name, code=error.code)
+            event("request_failed", 40, **head.ids, route=protocol.name, code=error.code)
         return protocol.failure(error, head.request_id)
 
     def _page(self, head: RequestHead, *, is_predict_route: bool) -> Page | Refusal:
@@ -107,6 +111,43 @@ class Router:
         """Return the path without the prefix that a proxy put before it."""
         prefix = self.app.settings.root_path
         return path.removeprefix(prefix) if path.startswith(prefix + "/") else path
+
+
+class ObservingRouter(Router):
+    """A router that notes which requests are traced or logged, as soon as their heads are there."""
+
+    def __init__(self, app: App, gate: Gate, observer: Observer) -> None:
+        """Let `observer` see each request first."""
+        super().__init__(app, gate)
+        self._begin = observer.begin
+        self._follows_header = observer.follows_header
+
+    def resolve(self, head: RequestHead) -> Resolved:
+        """Return what answers the request, or its refusal."""
+        if self._follows_header and not is_sampled(head.special.get(PARENT_HEADER)):
+            return Router.resolve(self, head)  # most requests come here, and super() costs more than the look
+        seen = self._begin(head)
+        resolved = super().resolve(head)
+        return resolved if seen is None else _observed(resolved)
+
+    def refuse(self, head: RequestHead, refusal: Refusal) -> Answer:
+        """Return the answer; a request that was broken before it was resolved begins and ends here."""
+        if not hasattr(head, "observation"):
+            self._begin(head)
+        return super().refuse(
+            head, refusal if head.seen is None else refusal._replace(target=_observed(refusal.target))
+        )
+
+
+def _observed(resolved: Any) -> Any:
+    """Return what serves a request that is observed in place of what serves others."""
+    return resolved.observed or resolved if isinstance(resolved, PredictEndpoint) else resolved
+
+
+def router_of(app: App, gate: Gate) -> Router:
+    """Return the router of a process, which observes its requests where that is asked for."""
+    observer = app.shared.observer
+    return Router(app, gate) if observer is None else ObservingRouter(app, gate, observer)
 
 
 def without_slash(path: str) -> str:

@@ -28,7 +28,7 @@ from batchproof.service.runtime.metrics import Counters, ModelKey, as_plain, mod
 from batchproof.service.server.loading.loading import engine_options, load_model, trust_of
 from batchproof.service.server.serving.deployment import Deployment, deploy
 from batchproof.service.server.serving.endpoint import PredictEndpoint
-from batchproof.service.server.serving.shared import ModelMeter, Shared
+from batchproof.service.server.serving.shared import ModelMeter, Shared, observer_of
 from batchproof.service.server.sockets.tls import tls_of
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
 
@@ -65,7 +65,7 @@ class App:
         self.protocols = tuple(protocols if protocols is not None else (protocol() for protocol in PROTOCOLS))
         models = [one for versions in loaded.models.values() for one in versions.values()]
         self.journal = _journal(settings, models)
-        self.shared = Shared(settings, self.protocols, self._on_violation, self.journal)
+        self.shared = Shared(settings, self.protocols, self._on_violation, self.journal, observer_of(settings))
         self.authorization = _authorization(settings)
         self.tls = tls_of(settings)
         self.meters: dict[ModelKey, ModelMeter] = {}  # of every model ever deployed: counters never fall
@@ -129,12 +129,16 @@ class App:
         journal = {"journal": self.journal.counts()} if self.journal else {}
         reloads = {"reloads": self.reload_counts.snapshot()} if self.reload_counts else {}
         drift = self.shared.drift.counts()
-        return {"models": models, "callers": callers, "now": now, **journal, **reloads, "drift": drift}
+        traced = self.shared.counts_of_traces(self.meters)
+        return {"models": models, "callers": callers, "now": now, **journal, **reloads, "drift": drift, **traced}
 
-    def unforeseen(self, what: str, error: BaseException | None, request_id: str | None = None) -> ServiceError:
-        """Log and count an error that nothing foresees; returns what to answer its caller with."""
+    def unforeseen(self, what: str, error: BaseException | None, ids: Mapping[str, str] | None = None) -> ServiceError:
+        """Log and count an error that nothing foresees; returns what to answer its caller with.
+
+        `ids` are those of the request and its trace, where there is a request.
+        """
         self.counters.events["unforeseen_errors"] += 1
-        unforeseen(what, error, **({} if request_id is None else {"request_id": request_id}))
+        unforeseen(what, error, **(ids or {}))
         return errors.internal()
 
     @property

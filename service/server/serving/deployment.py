@@ -104,7 +104,7 @@ class Deployment:
         if challenger is None:
             self.batcher.shadow = None
             return
-        from batchproof.service.server.serving.shadow import Shadow
+        from batchproof.service.server.serving.observing.shadow import Shadow
 
         present = self.batcher.shadow
         if challenger.manifest.signature != self.model.manifest.signature:
@@ -138,7 +138,12 @@ def deploy(model: Model, shared: Shared, meter: ModelMeter) -> Deployment:
     settings = shared.settings
     key = ModelKey(model.manifest.name, model.manifest.version)
     journal = None if shared.journal is None else shared.journal.of(model)
-    batcher = Batcher(
+    kind = Batcher
+    if shared.observer is not None:
+        from batchproof.service.inference.timed_batcher import TimedBatcher
+
+        kind = TimedBatcher
+    batcher = kind(
         model.runner,
         shared.admission,
         shared.executor,
@@ -150,6 +155,8 @@ def deploy(model: Model, shared: Shared, meter: ModelMeter) -> Deployment:
         give_way=None if has_spare_core(settings) else os.sched_yield,
     )
     batcher.flow = meter.flow
+    if shared.observer is not None:
+        shared.observer.watch(batcher, key)
     if journal is not None:
         weakref.finalize(batcher, journal.retire).atexit = False
     own = _face(model, _Parts(batcher, meter, shared, journal))
@@ -184,23 +191,26 @@ def _face(model: Model, parts: _Parts, label: str = "") -> Face:
 def _endpoints(model: Model, parts: _Parts, label: str) -> dict[str, PredictEndpoint]:
     key, shared = ModelKey(model.manifest.name, model.manifest.version), parts.shared
     description = Description.of(model)
-    codecs = {protocol: protocol.codec(model, shared.limits, label) for protocol in shared.protocols}
-    return {
-        protocol.name: PredictEndpoint(
+    endpoints: dict[str, PredictEndpoint] = {}
+    for protocol in shared.protocols:
+        codec = protocol.codec(model, shared.limits, label)
+        make = partial(
+            PredictEndpoint,
             key,
             protocol,
             codec,
             parts.batcher,
             parts.meter.tally(protocol.name),
             shared.settings.timeout_s,
-            is_logged=shared.settings.access_log,
             journal=parts.journal,
             drift=shared.drift.of(model.manifest, model.bundle.reference),
             executor=shared.reading_executor,
             make_remote=partial(_remote_codec, description, shared, protocol, codec, label),
         )
-        for protocol, codec in codecs.items()
-    }
+        endpoints[protocol.name] = endpoint = make()
+        if shared.observer is not None:
+            endpoint.observed = shared.observer.twin(*make.args, **make.keywords)
+    return endpoints
 
 
 def _remote_codec(

@@ -73,13 +73,13 @@ class PredictEndpoint:
         "_decode_good",
         "_drift",
         "_executor",
-        "_is_logged",
         "_journal",
         "_large",
         "_rows_a_byte",
         "_tally",
         "_timeout_s",
         "key",
+        "observed",
         "protocol",
     )
 
@@ -92,7 +92,6 @@ class PredictEndpoint:
         tally: Tally,
         timeout_s: float,
         *,
-        is_logged: bool = False,
         journal: "ModelJournal | None" = None,
         drift: "ModelDrift | None" = None,
         executor: Executor | None = None,
@@ -100,13 +99,12 @@ class PredictEndpoint:
     ) -> None:
         """Join the parts; `timeout_s` is the deadline of requests that name none, and the most that one may name.
 
-        With `is_logged` every request gets a line in the log, a `journal` keeps every answer, and `drift` counts rows.
-        Threads of `executor` serve large requests, by default those of the event loop, and give the largest ones to what
-        `make_remote` makes for them.
+        A `journal` keeps every answer, and `drift` counts rows. Threads of `executor` serve large requests, by default
+        those of the event loop, and give the largest ones to what `make_remote` makes for them.
         """
         self.key = key
         self.protocol = protocol
-        self._is_logged = is_logged
+        self.observed: PredictEndpoint | None = None  # its twin for requests that are traced or logged
         self._journal = journal
         self._drift = drift
         self._codec = codec
@@ -139,7 +137,7 @@ class PredictEndpoint:
             else:
                 self._submit(work, decoded, timeout_s)
         except ServiceError as error:
-            reply(self._refused(error, head, work.started_s))
+            reply(self._refused(error, head, work))
             return None
         except HeavyRequestError:
             self._decode_apart(work, timeout_s, is_heavy=True)
@@ -147,7 +145,7 @@ class PredictEndpoint:
 
     def refuse(self, error: ServiceError, head: RequestHead) -> Answer:
         """Return the refusal of a request that is not read to its end."""
-        return self._refused(error, head, time.perf_counter())
+        return self._refused(error, head)
 
     def cancel(self, work: Work) -> None:
         """Forget a caller that went away."""
@@ -175,7 +173,7 @@ class PredictEndpoint:
         """Answer with the outputs of the rows, or with why there are none."""
         if outputs is None:
             assert error is not None, "a reply has outputs or an error"
-            work.reply(self._refused(error, work.head, work.started_s))
+            work.reply(self._refused(error, work.head, work))
             return
         work.encoding_s = time.perf_counter()
         if work.is_large or work.decoded.rows > SMALL_ROWS:
@@ -188,8 +186,8 @@ class PredictEndpoint:
             if answer is None:  # the error ends in the event loop's handler, and the caller has its answer
                 error_now = sys.exc_info()[1]
                 assert error_now is not None, "an answer or an error"
-                error_now.add_note(f"request_id={work.head.request_id}")
-                work.reply(self._refused(errors.internal(), work.head, work.started_s))
+                error_now.add_note(" ".join(f"{name}={value}" for name, value in work.head.ids.items()))
+                work.reply(self._refused(errors.internal(), work.head, work))
         self._answered(work, outputs, answer)
 
     def _answered(self, work: Work, outputs: Outputs, answer: Answer) -> None:
@@ -218,7 +216,7 @@ class PredictEndpoint:
                 if decoded is not None:
                     self._submit(work, decoded, timeout_s)
             except ServiceError as error:
-                work.reply(self._refused(error, work.head, work.started_s))
+                work.reply(self._refused(error, work.head, work))
 
         reading.add_done_callback(submit)
 
@@ -241,14 +239,13 @@ class PredictEndpoint:
         error = done.exception()
         if error is None or isinstance(error, ServiceError):
             return done.result()
-        unforeseen("a large request", error, request_id=work.head.request_id)
-        work.reply(self._refused(errors.internal(), work.head, work.started_s))
+        unforeseen("a large request", error, **work.head.ids)
+        work.reply(self._refused(errors.internal(), work.head, work))
         return None
 
     def _send(self, work: Work, rows: int, answer: Answer) -> None:
+        """Count and send the answer to `rows` rows of the caller."""
         self._tally.answered(rows, work.encoding_s, work.started_s)
-        if self._is_logged:
-            self._log(work.head, answer.status, work.started_s, rows=rows)
         work.reply(answer)
 
     def _release(self, work: Work, rows: int, answer: Answer, error: ServiceError | None) -> None:
@@ -258,18 +255,11 @@ class PredictEndpoint:
         if error is None:
             self._send(work, rows, answer)
         else:
-            work.reply(self._refused(error, work.head, work.started_s))
+            work.reply(self._refused(error, work.head, work))
 
-    def _refused(self, error: ServiceError, head: RequestHead, started_s: float) -> Answer:
+    def _refused(self, error: ServiceError, head: RequestHead, _work: Work | None = None) -> Answer:
+        """Return the refusal, counted; `_work` is there where the request was whole."""
         self._tally.refused(error.code)
         if error.status >= 500 and error.code != errors.UNFORESEEN:
-            event("request_failed", 40, request_id=head.request_id, route=self.protocol.name, code=error.code)
-        answer = self.protocol.failure(error, head.request_id)
-        if self._is_logged:
-            self._log(head, answer.status, started_s, code=error.code)
-        return answer
-
-    def _log(self, head: RequestHead, status: int, started_s: float, **fields: Any) -> None:
-        seconds = round(time.perf_counter() - started_s, 6)
-        named = {**head.log_fields, "status": status, **fields, "seconds": seconds}
-        event("request", request_id=head.request_id, route=self.protocol.name, **named)
+            event("request_failed", 40, **head.ids, route=self.protocol.name, code=error.code)
+        return self.protocol.failure(error, head.request_id)

@@ -2,10 +2,10 @@
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from batchproof.service.configuration.settings import Settings
 from batchproof.service.drift.collector import DriftCollector
@@ -14,13 +14,15 @@ from batchproof.service.invariance.audit import Audit
 from batchproof.service.invariance.violations import Records
 from batchproof.service.protocols.interface import Limits, WireProtocol
 from batchproof.service.runtime.change_counts import ShadowCounts
-from batchproof.service.runtime.metrics import Flow, ModelCounts, ModelKey, Tally
+from batchproof.service.runtime.metrics import EXEMPLARS, Flow, ModelCounts, ModelKey, Tally
+from batchproof.service.runtime.tracing import variables
 from batchproof.service.server.serving.in_flight import InFlight, limit_of
 from batchproof.service.tables.streaming.slots import TableSlots
 
 if TYPE_CHECKING:
     from batchproof.service.journal.writing.opening import ProcessJournal
     from batchproof.service.runtime.processes.process_pool import ProcessPool
+    from batchproof.service.server.serving.observing.observer import Observer
     from batchproof.service.tables.sandbox.remote import RemoteReader
 
 READING_THREADS = 2  # that read the bodies of large requests and write their answers
@@ -38,12 +40,14 @@ class Shared:
         protocols: Sequence[WireProtocol],
         on_violation: Callable[[ModelKey], None],
         journal: "ProcessJournal | None" = None,
+        observer: "Observer | None" = None,
     ) -> None:
         """Make them; `on_violation` is called on the event loop after a violation was recorded and logged."""
         self.settings = settings
         self.protocols = tuple(protocols)
         self.on_violation = on_violation
         self.journal = journal
+        self.observer = observer
         self.drift = DriftCollector(settings.drift_share, (settings.drift_short_s, settings.drift_long_s))
         self.in_flight = InFlight(limit_of(settings))
         body_bytes = min(settings.max_body_bytes, self.in_flight.limit_bytes)
@@ -78,6 +82,11 @@ class Shared:
                 self._codec_processes = ProcessPool(MODULE, memory_bytes)
             return self._codec_processes
 
+    def counts_of_traces(self, meters: Mapping[ModelKey, "ModelMeter"]) -> dict[str, Any]:
+        """Return what became of the spans so far, and examples of traced requests; nothing where none are traced."""
+        tracer = None if self.observer is None else self.observer.tracer
+        return {} if tracer is None else {"spans": tracer.counts(), EXEMPLARS: _exemplars_of(meters)}
+
     def close(self) -> None:
         """Let the threads end."""
         self.executor.shutdown(wait=True, cancel_futures=True)
@@ -91,6 +100,27 @@ class Shared:
         self.drift.close()
         if self.journal is not None:
             self.journal.close(self.settings.drain_s)
+        if self.observer is not None:
+            self.observer.close(self.settings.drain_s)
+
+
+def observer_of(settings: Settings) -> "Observer | None":
+    """Return what logs and traces requests; None where they are neither logged nor traced."""
+    if not settings.access_log and variables.read()[0] is None:
+        return None
+    from batchproof.service.server.serving.observing import observer
+
+    return observer.observer_of(settings)
+
+
+def _exemplars_of(meters: Mapping[ModelKey, "ModelMeter"]) -> dict[str, Any]:
+    """Return the last traced request of each bucket of time, by model, version, route and bucket."""
+    return {
+        "/".join((key.name, str(key.version), route)): exemplars
+        for key, meter in meters.items()
+        for route, tally in meter.tallies.items()
+        if (exemplars := tally.exemplars())
+    }
 
 
 class ModelMeter:

@@ -8,6 +8,7 @@ from functools import partial
 from batchproof.service.configuration.settings import Settings
 from batchproof.service.errors import STARTUP_FAILED, SettingError
 from batchproof.service.runtime.logs import configure
+from batchproof.service.runtime.tracing import tracer
 from batchproof.service.server.http.connections import uvicorn_parts
 from batchproof.service.server.serving import app
 from batchproof.service.server.sockets.listening import bind, listen, reserved_rpc_port
@@ -17,6 +18,7 @@ from batchproof.service.server.start.serving import serve_here
 def serve(settings: Settings, reread: Callable[[], Settings] | None = None) -> int:
     """Serve until a signal; returns the exit code. `reread` returns the settings anew when SIGHUP asks for them."""
     configure(settings.log_format, settings.log_level)
+    tracer.report()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     try:
         uvicorn_parts.check()

@@ -98,8 +98,8 @@ class Server(uvicorn.Server):
         if self._link is not None:
             self.service.tell_violation = self._link.tell_violation
         self._reloads.begin()
-        self._log_state()
         self._greet()
+        self._log_state()
 
     async def _start_rpc(self) -> None:
         from batchproof.service.server.grpc.server import RpcServer

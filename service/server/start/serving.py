@@ -1,7 +1,6 @@
 """One serving process: load the models, say so, and serve until a signal."""
 
 import socket
-import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -36,7 +35,7 @@ def serve_here(
     if is_first and open_to_all(settings):
         what = "anybody who reaches this address may call: no keys_file is set"
         event("open_to_all", 30, host=settings.host, what=what)
-    greet = partial(_greet, app, address) if is_first else lambda: None
+    greet = partial(banner.greet, app, *address) if is_first else lambda: None
     server = Server(config_of(AsgiApp(app), settings), app, address, greet, control, reread)
     settle()
     server.run([listener] if listener else [])
@@ -47,8 +46,3 @@ def open_to_all(settings: Settings) -> bool:
     """Return whether anybody who reaches this machine may call."""
     needs_certificate = settings.tls_client_ca and settings.tls_client == "require"
     return not settings.wants_keys and not is_loopback(settings.host) and not needs_certificate
-
-
-def _greet(app: App, address: tuple[str, int]) -> None:
-    sys.stdout.write(banner.text(app, *address) + "\n")
-    sys.stdout.flush()

@@ -51,13 +51,16 @@ class TableEndpoint:
         self, head: RequestHead, receive: Receive, send: Send, extra_headers: Sequence[tuple[bytes, bytes]]
     ) -> int:
         """Answer one request and return its rows; raises ServiceError while nothing is sent, and GoneError."""
+        seen = head.seen
+        if seen is not None:
+            seen.key = self.key
         try:
             request = TableRequest(head, self._bounds.timeout_s)
             slot = self._slots.take()
             try:
                 answer = await _answering(self._workers)
                 headers = [*request.headers_for(self._model_header), *extra_headers]
-                return await answer(self._model, self._workers, self._bounds, request, slot, receive, send, headers)
+                rows = await answer(self._model, self._workers, self._bounds, request, slot, receive, send, headers)
             finally:
                 self._slots.leave(slot)
         except ServiceError as error:
@@ -66,6 +69,9 @@ class TableEndpoint:
         except GoneError:
             self._workers.tally.cancelled()
             raise
+        if seen is not None:
+            seen.rows = rows
+        return rows
 
     def count_refusal(self, error: ServiceError) -> None:
         """Count a request that is refused."""

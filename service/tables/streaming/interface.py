@@ -27,6 +27,11 @@ class GoneError(Exception):
 class BrokenOffError(Exception):
     """An answer that broke off after it began: its connection is closed without the end of the body."""
 
+    def __init__(self, code: str) -> None:
+        """Name the `code` of the error that ended it."""
+        super().__init__(code)
+        self.code = code
+
 
 class Bounds(NamedTuple):
     """What one table may take."""

@@ -1,8 +1,10 @@
 """One table from its first block to its last: the next block is read while this one runs."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +62,7 @@ class Stream:
             sending.cancel()
         if error is not None:
             self._shop.tally.refused(error.code)
-            raise BrokenOffError
+            raise BrokenOffError(error.code)
         self._shop.tally.ok_requests += 1
         self._shop.tally.ok_rows += self._rows
         await send({"type": "http.response.body", "body": b""})
@@ -71,7 +73,7 @@ class Stream:
             async for part in answers:
                 await outlet.put(part)
         except ServiceError as error:
-            event("table_broken_off", 30, request_id=self._call.request_id, code=error.code, rows=self._rows)
+            event("table_broken_off", 30, **self._call.ids, code=error.code, rows=self._rows)
             return error
         return None
 
@@ -92,9 +94,19 @@ class Stream:
         yield await self._shop.step(self._writer.end)
 
     def _begin_next(self) -> "asyncio.Future[tuple[Block, Read] | None]":
-        reading = asyncio.ensure_future(self._shop.step(partial(next, self._blocks, None)))
+        reading = asyncio.ensure_future(self._step("decode", partial(next, self._blocks, None)))
         reading.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to be told
         return reading
+
+    async def _step(self, name: str, make: Callable[[], Any]) -> Any:
+        """Run in a thread, as a stage of a request that is traced."""
+        if self._call.seen is None:
+            return await self._shop.step(make)
+        started_s = time.perf_counter()
+        made = await self._shop.step(make)
+        if made is not None:  # which is the end of the table
+            self._call.seen.stage(name, started_s, time.perf_counter())
+        return made
 
     async def _answer(self, block: Block, read: Read) -> bytes:
         if read.problems and self._call.parameters.on_error == "stop":
@@ -109,14 +121,13 @@ class Stream:
             if self._journal is not None:
                 await self._journal.room()
                 note = self._journal.note(self._call, ROUTE, rows, [self._read_rows + row for row in read.kept])
-            outputs = await run(self._shop.batcher, read.arrays, rows, self._call.timeout_s, note)
+            outputs = await run(self._shop.batcher, read.arrays, rows, self._call.timeout_s, note, self._call.seen)
             if self._shop.drift is not None:
                 self._shop.drift.offer(read.arrays, outputs, rows)
         self._rows += rows
         self._read_rows += block.rows
-        data: bytes = await self._shop.step(
-            partial(self._writer.write, Answered(block, read.kept, outputs, read.problems))
-        )
+        answered = Answered(block, read.kept, outputs, read.problems)
+        data: bytes = await self._step("encode", partial(self._writer.write, answered))
         return data
 
 

@@ -14,6 +14,8 @@ class TableRequest:
         self.parameters: Parameters = parse(head.query)
         self.request_id = head.request_id
         self.grant = head.grant
+        self.ids = head.ids
+        self.seen = head.seen
         self.timeout_s = head.timeout_s(timeout_s)
         self.encoding = head.special.get(ENCODING_HEADER, b"")
         self.source = table_type(head.special.get(b"content-type")) or JSON

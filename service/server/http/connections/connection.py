@@ -102,7 +102,7 @@ class FastHttpProtocol(LastingConnection):
         target = self._resolve(head)
         cycle = self.cycle
         is_free = cycle is None or cycle.response_complete
-        if is_free and type(target) is PredictEndpoint and (head.is_plain or UNUSUAL.isdisjoint(head.special)):
+        if is_free and isinstance(target, PredictEndpoint) and (head.is_plain or UNUSUAL.isdisjoint(head.special)):
             self._begin(target, head)
         elif is_free and type(target) is Refusal:
             self._refuse(target, head)
@@ -240,6 +240,8 @@ class FastHttpProtocol(LastingConnection):
         version = self.parser.get_http_version()
         if version not in VERSIONS or not head.path:
             self._refuse_head("it has no URL in ASCII with HTTP/1.0 or HTTP/1.1 behind it")
+        if version != "1.1":
+            head.version = version
 
     def _refusal_of_current(self, error: ServiceError) -> Answer:
         """Return the refusal of the request that is being read, in the shape of what would answer it."""

@@ -1,44 +1,56 @@
-"""The line in the log for a request that no predict endpoint answers and logs: pages, probes, tables, wrong routes."""
+"""What is observed of a request that no predict endpoint answers: pages, probes, tables, wrong routes."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from batchproof.service import errors
 from batchproof.service.protocols.head import RequestHead
-from batchproof.service.runtime.logs import event
+from batchproof.service.protocols.interface import Answer
+from batchproof.service.runtime.tracing.observation import Observation
+from batchproof.service.server.serving.observing.observer import Observer
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Answering = Callable[[Receive, Send], Awaitable[Mapping[str, Any]]]  # returns further fields of the line
+Answering = Callable[[Receive, Send], Awaitable[str | None]]  # returns the code of a refusal
 
 
-async def logged(answering: Answering, head: RequestHead, receive: Receive, send: Send) -> None:
-    """Answer with `answering` and log the status that was sent; a caller that left before that gets no line."""
+async def observed(
+    answering: Answering, observer: Observer, head: RequestHead, seen: Observation, receive: Receive, send: Send
+) -> None:
+    """Answer with `answering` and note the status and the bytes that were sent; a caller that left first has status 0."""
     started_s = time.perf_counter()
-    status: int | None = None
+    status = 0
+
+    async def receive_seen() -> Message:
+        message = await receive()
+        seen.bytes_in += len(message.get("body", b""))
+        return message
 
     async def send_seen(message: Message) -> None:
         nonlocal status
         if message["type"] == "http.response.start":
             status = message["status"]
+        seen.bytes_out += len(message.get("body", b""))
         await send(message)
 
-    fields = await answering(receive, send_seen)
-    if status is not None:
-        log_answer(head, status, started_s, **fields)
+    try:
+        code = await answering(receive_seen, send_seen)
+    except Exception:
+        if status:  # otherwise the refusal that is still to come ends it
+            observer.end(head, status, _where(head), started_s, errors.UNFORESEEN)
+        raise
+    observer.end(head, status, _where(head), started_s, code)
 
 
-def log_answer(head: RequestHead, status: int, started_s: float, **fields: Any) -> None:
-    """Log one answer; `started_s` is of time.perf_counter."""
-    event(
-        "request",
-        request_id=head.request_id,
-        method=head.method,
-        path=head.path,
-        **head.log_fields,
-        status=status,
-        **fields,
-        seconds=round(time.perf_counter() - started_s, 6),
-    )
+def log_answer(observer: Observer, head: RequestHead, answer: Answer, started_s: float, code: str) -> None:
+    """Note a refusal of one piece; `started_s` is of time.perf_counter."""
+    if head.seen is not None:
+        head.seen.bytes_out = len(answer.body)
+    observer.end(head, answer.status, _where(head), started_s, code)
+
+
+def _where(head: RequestHead) -> dict[str, Any]:
+    return {"method": head.method, "path": head.path}

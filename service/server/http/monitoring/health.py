@@ -6,6 +6,7 @@ import orjson
 
 from batchproof.service.errors import ServiceError
 from batchproof.service.inference.catalogue.registry import Registry
+from batchproof.service.protocols.head import RequestHead
 from batchproof.service.protocols.interface import JSON, Answer
 from batchproof.service.server.serving.app import App
 
@@ -15,11 +16,12 @@ OPTIONS_PATHS = ("/", "*", "/*")  # which load balancers check with OPTIONS, HAP
 ALLOW = (b"allow", b"GET, HEAD, POST, OPTIONS")
 
 
-def health(app: App, method: str, path: str, registry: Registry | None) -> Answer:
+def health(app: App, head: RequestHead, path: str, registry: Registry | None) -> Answer:
     """Answer /health/live, /health/ready or /metrics, and OPTIONS of the service as a whole; raises 405.
 
     `registry`: what is served of which the caller may know; None: it learns only whether the process is ready.
     """
+    method = head.method
     if method == "OPTIONS" and path in OPTIONS_PATHS:
         return Answer(204 if app.is_ready else 503, (ALLOW,), b"")
     if method not in ("GET", "HEAD"):
@@ -28,7 +30,7 @@ def health(app: App, method: str, path: str, registry: Registry | None) -> Answe
     if path == "/health/live":
         return STUCK if app.is_stuck else LIVE
     if path == "/metrics":
-        return metrics(app)
+        return metrics(app, head.special.get(b"accept"))
     state = (
         {"ready": app.is_ready}
         if registry is None
@@ -47,8 +49,8 @@ def readiness(registry: Registry) -> dict[str, Any]:
     return {"models": models, "refused": [refusal.__dict__ for refusal in registry.refusals]}
 
 
-def metrics(app: App) -> Answer:
-    """Return the counts of all workers as Prometheus reads them."""
+def metrics(app: App, accept: bytes | None) -> Answer:
+    """Return the counts of all workers as Prometheus reads them, in the format that `accept` prefers."""
     from batchproof.service.server.http.monitoring import prometheus
 
     models = [
@@ -63,5 +65,6 @@ def metrics(app: App) -> Answer:
         for version, model in versions.items()
         if (observed := app.shared.drift.observed(model.manifest, total)) is not None
     }
-    body = prometheus.text(total, models, drift)
-    return Answer(200, ((b"content-type", prometheus.CONTENT_TYPE),), body)
+    media_type = prometheus.media_type_for(accept)
+    body = prometheus.text(total, models, drift, media_type)
+    return Answer(200, ((b"content-type", prometheus.CONTENT_TYPES[media_type]), (b"vary", b"accept")), body)

@@ -2,24 +2,31 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
+    Exemplar,
     GaugeMetricFamily,
     HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
 )
+from prometheus_client.openmetrics import exposition as openmetrics
 
+from batchproof.service.protocols.accept import preferred
 from batchproof.service.runtime.change_counts import DIFFERENCES
-from batchproof.service.runtime.metrics import EVENTS, ROWS, SECONDS, ModelCounts, models_of
+from batchproof.service.runtime.metrics import EVENTS, EXEMPLARS, ROWS, SECONDS, ModelCounts, models_of
 
 if TYPE_CHECKING:
     from batchproof.service.drift.model_drift import Observed
 
-CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+TEXT, OPEN_METRICS = "text/plain", "application/openmetrics-text"
+CONTENT_TYPES = {
+    TEXT: b"text/plain; version=0.0.4; charset=utf-8",
+    OPEN_METRICS: b"application/openmetrics-text; version=1.0.0; charset=utf-8",
+}
 MODEL = ("model", "version")
 Models = Mapping[tuple[str, str], ModelCounts]  # by the labels MODEL
 DRIFT_SERIES = 100  # figures of one window of one model, at most
@@ -34,11 +41,12 @@ class _Collector:
 
     def collect(self) -> Iterator[Metric]:
         models = {(key.name, str(key.version)): counts for key, counts in models_of(self._total).items()}
-        yield from _requests(models)
+        yield from _requests(models, self._total.get(EXEMPLARS, {}))
         yield from _runs(models)
         yield _stages(models)
         yield from _callers(self._total.get("callers", {}))
         yield from _journal(self._total.get("journal", {}))
+        yield from _spans(self._total.get("spans", {}))
         now = self._total.get("now", {})
         yield GaugeMetricFamily(
             "batchproof_queue_rows", "Rows admitted and not yet answered.", now.get("queue_rows", 0)
@@ -49,16 +57,27 @@ class _Collector:
         yield from _reloads(self._total.get("reloads", {}))
 
 
+def media_type_for(accept: bytes | None) -> str:
+    """Return the format that Accept prefers; the older one where it names none of the two."""
+    return preferred(accept, (TEXT, OPEN_METRICS)) or TEXT
+
+
 def text(
     total: dict[str, Any],
     models: Sequence[dict[str, str]],
     drift: Mapping[tuple[str, str], "Observed"] | None = None,
+    media_type: str = TEXT,
 ) -> bytes:
-    """Return the exposition of `total` counts, of the `models` that are served, and of their drift."""
+    """Return the exposition of `total` counts, of the `models` that are served, and of their drift.
+
+    OpenMetrics has exemplars too: the ids of a traced request for each bucket of the time that requests take.
+    """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(total))
     registry.register(_Drift(drift or {}))
     registry.register(_Models(models))
+    if media_type == OPEN_METRICS:
+        return cast(bytes, openmetrics.generate_latest(registry))  # type: ignore[no-untyped-call]
     return generate_latest(registry)
 
 
@@ -111,7 +130,7 @@ class _Models:
         yield family
 
 
-def _requests(models: Models) -> Iterator[Metric]:
+def _requests(models: Models, exemplars: Mapping[str, Any]) -> Iterator[Metric]:
     labels = (*MODEL, "route")
     requests = CounterMetricFamily("batchproof_requests", "Predict requests by outcome.", labels=(*labels, "outcome"))
     rows = CounterMetricFamily("batchproof_rows", "Rows answered.", labels=labels)
@@ -124,7 +143,8 @@ def _requests(models: Models) -> Iterator[Metric]:
         for outcome, count in outcomes.items():
             requests.add_metric([*labelled, outcome], count)
         rows.add_metric(labelled, tally["ok_rows"])
-        seconds.add_metric(labelled, _buckets(SECONDS, tally["seconds"]), tally["sum_s"])
+        buckets = _with_exemplars(_buckets(SECONDS, tally["seconds"]), exemplars.get("/".join(labelled), {}))
+        seconds.add_metric(labelled, buckets, tally["sum_s"])
     yield from (requests, rows, seconds)
 
 
@@ -155,6 +175,16 @@ def _journal(counts: Mapping[str, int]) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "batchproof_journal_restarts", "Writing processes that ended and were replaced.", restarts
     )
+
+
+def _spans(counts: Mapping[str, int]) -> Iterator[Metric]:
+    """Give what became of the spans of traced requests; nothing where none are traced."""
+    if not counts:
+        return
+    spans = CounterMetricFamily("batchproof_spans", "Spans of traced requests by outcome.", labels=("outcome",))
+    for outcome in ("exported", "dropped", "failed"):
+        spans.add_metric([outcome], counts[outcome])
+    yield spans
 
 
 def _runs(models: Models) -> Iterator[Metric]:
@@ -234,6 +264,15 @@ def _stages(models: Models) -> Metric:
         for stage in STAGES:
             spent.add_metric([*key, stage], sums[stage])
     return spent
+
+
+def _with_exemplars(buckets: Sequence[tuple[str, float]], exemplars: Mapping[str, Any]) -> list[Any]:
+    """Return the buckets, with a traced request in those that have one: see `Tally.exemplars`."""
+    found: list[Any] = []
+    for place, (end, count) in enumerate(buckets):
+        example = exemplars.get(str(place))
+        found.append((end, count) if example is None else (end, count, Exemplar(example[2], example[1], example[0])))
+    return found
 
 
 def _buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:

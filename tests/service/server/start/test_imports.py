@@ -27,7 +27,9 @@ RARE = {  # what asks for it -> what it loads, or the first part of it
     "model control": ("inference.catalogue.planner", "inference.catalogue.shelf", "server.loading.reloading"),
     "a reload": ("server.reload.local_crew", "server.reload.following", "server.reload.staging"),
     "several workers": ("server.workers", "invariance.worker_agreement"),
-    "a challenger": ("server.serving.shadow",),
+    "a challenger": ("server.serving.observing.shadow",),
+    "the access log": ("server.serving.observing.observer", "inference.timed_batcher", "runtime.tracing.spans"),
+    "traces": ("runtime.tracing.exporting",),
     "gRPC": ("server.grpc",),
     "pages": ("server.web", "server.openapi", "server.http.monitoring.prometheus"),
     "tables": ("tables.block", "tables.codecs", "tables.readers", "tables.sandbox", "tables.streaming.answering"),
@@ -105,6 +107,7 @@ def test_a_prediction_loads_nothing(plain: Loaded) -> None:
     ("flags", "expected"),
     [
         (("--journal", "{folder}/journal"), {"journal"}),
+        (("--access-log", "true"), {"the access log"}),
         (("--model-control", "poll"), {"model control", "a reload"}),
         (("--workers", "2"), {"several workers", "model control", "a reload"}),
     ],

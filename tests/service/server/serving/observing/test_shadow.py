@@ -10,7 +10,7 @@ from batchproof.service.bundle import reader
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.inference import model
 from batchproof.service.inference.engine import EngineOptions
-from batchproof.service.server.serving.shadow import compare
+from batchproof.service.server.serving.observing.shadow import compare
 from tests.bundles import NUMBERS, make_bundle
 from tests.http_client import ask
 from tests.live import live
