@@ -68,7 +68,12 @@ def test_the_runtime_serves_what_kserve_mounts_under_the_services_name(tmp_path:
             assert ask(server, "POST", f"/models/{asked}/versions/1/predict", {"rows": VALUES}).status == 200
             table = ask(server, "POST", f"/models/{asked}/predict", CSV, Content_Type="text/csv")
             assert (table.status, table.headers["content-type"].partition(";")[0]) == (200, "text/csv")
-            for page in (f"/v1/models/{asked}", f"/v2/models/{asked}", f"/v2/models/{asked}/versions/1/ready"):
+            for page in (
+                f"/models/{asked}",
+                f"/v1/models/{asked}",
+                f"/v2/models/{asked}",
+                f"/v2/models/{asked}/versions/1/ready",
+            ):
                 assert ask(server, "GET", page).status == 200
             with triton_grpc.InferenceServerClient(f"127.0.0.1:{rpc_port}") as client:
                 assert client.is_model_ready(asked)

@@ -121,7 +121,7 @@ class AsgiApp:
         extra_headers = cors if target.kind == "preflight" else [*cors, (ID_HEADER, head.request_id.encode())]
         if answer is None:
             if target.path != "/":
-                scope = {**scope, "path": without_slash(scope["path"])}
+                scope = {**scope, "path": self.app.real_path(without_slash(scope["path"]))}
             await (await self._load_pages())(scope, receive, _with_headers(send, extra_headers))
         else:
             await _send(send, answer, extra_headers)
