@@ -38,7 +38,7 @@ class Frames:
         self._most_bytes = most_bytes
         self._silent_s = silent_s
         can_wait = connection.gettimeout() is None  # then the kernel puts a frame together
-        self._part_bytes, self._flags = (most_bytes, socket.MSG_WAITALL) if can_wait else (PART_BYTES, 0)
+        self._part_bytes, self._flags = (1 << 62, socket.MSG_WAITALL) if can_wait else (PART_BYTES, 0)
         self._poller = select.poll()
         self._poller.register(connection, select.POLLIN)
 

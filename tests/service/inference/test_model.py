@@ -1,5 +1,6 @@
 """A loaded model: its fingerprint, and the check that may change how it runs."""
 
+import pickle
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from batchproof.service.bundle.reader import Bundle
 from batchproof.service.errors import EngineError
 from batchproof.service.inference import model
 from batchproof.service.inference.engine import EngineOptions
+from batchproof.service.inference.model import Description
 from batchproof.service.inference.runner import Runner
 from batchproof.service.invariance import check as invariance
 from tests.bundles import make_bundle
@@ -36,6 +38,19 @@ def test_model_without_the_check_says_so(read: Bundle) -> None:
     loaded = model.load(read, EngineOptions(device="cpu"), run_rows=64)
     assert loaded.verification is None
     assert loaded.fingerprint["invariance"] == "unverified"
+
+
+def test_a_description_reads_and_names_as_the_model_does(read: Bundle) -> None:
+    """What another process is told of a model, after it was pickled, encodes the same rows and has the same names."""
+    loaded = model.load(read, EngineOptions(device="cpu"), run_rows=64)
+    described = pickle.loads(pickle.dumps(Description.of(loaded)))
+    rows = read.golden.rows
+    ours, theirs = loaded.encoder.encode_rows(rows).arrays, described.encoder.encode_rows(rows).arrays
+    assert [array.tobytes() for array in theirs if array is not None] == [
+        array.tobytes() for array in ours if array is not None
+    ]
+    assert (described.decoder.keys, described.fingerprint) == (loaded.decoder.keys, loaded.fingerprint)
+    assert described.manifest == loaded.manifest
 
 
 def test_runner_that_was_verified_serves(read: Bundle) -> None:

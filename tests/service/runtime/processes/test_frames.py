@@ -1,0 +1,95 @@
+"""Frames come whole or not at all, whatever the other side does."""
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from batchproof.service.runtime.processes.frames import HEAD, Frames, PeerEndedError, send
+
+BIG = bytes(range(256)) * 20_000  # more than a socket holds
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Return two connected sockets."""
+    ours, theirs = socket.socketpair()
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+@pytest.mark.parametrize("timeout_s", [None, 10.0])
+def test_a_frame_comes_as_it_was_sent(ends: tuple[socket.socket, socket.socket], timeout_s: float | None) -> None:
+    """Its parts are joined, also where it is longer than a socket holds, by a side that may wait and by one that may not."""
+    ours, theirs = ends
+    ours.settimeout(timeout_s)
+    sender = threading.Thread(target=send, args=(theirs, b"A", BIG[:1000], BIG[1000:]))
+    sender.start()
+    assert Frames(ours, len(BIG)).receive() == (b"A", BIG)
+    sender.join()
+    send(theirs, b"B", b"")
+    assert Frames(ours, len(BIG)).receive() == (b"B", b"")
+
+
+def test_a_frame_fills_a_buffer(ends: tuple[socket.socket, socket.socket]) -> None:
+    """Numbers are received where they are needed, without a copy."""
+    ours, theirs = ends
+    sender = threading.Thread(target=send, args=(theirs, b"A", BIG))
+    sender.start()
+    buffer = bytearray(len(BIG))
+    Frames(ours, 0).fill(b"A", memoryview(buffer))
+    sender.join()
+    assert buffer == BIG
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(HEAD.pack(b"A", 9) + b"12345678", id="cut off"),
+        pytest.param(HEAD.pack(b"A", 9)[:3], id="cut off within its head"),
+        pytest.param(b"", id="nothing"),
+    ],
+)
+def test_a_frame_that_ends_early_is_the_peers_end(ends: tuple[socket.socket, socket.socket], sent: bytes) -> None:
+    """A side that goes away within a frame has said nothing."""
+    ours, theirs = ends
+    theirs.sendall(sent)
+    theirs.close()
+    with pytest.raises(PeerEndedError):
+        Frames(ours, 100).receive()
+
+
+def test_a_buffer_takes_no_other_frame(ends: tuple[socket.socket, socket.socket]) -> None:
+    """A frame of another kind or length than was announced does not get into an array."""
+    ours, theirs = ends
+    for kind, payload in ((b"A", b"123"), (b"B", b"1234")):
+        send(theirs, kind, payload)
+        with pytest.raises(PeerEndedError):
+            Frames(ours, 100).fill(b"A", memoryview(bytearray(4)))
+        ours.recv(100)
+    theirs.sendall(HEAD.pack(b"A", 4) + b"12")
+    theirs.close()
+    with pytest.raises(PeerEndedError):
+        Frames(ours, 100).fill(b"A", memoryview(bytearray(4)))
+
+
+def test_a_frame_has_a_most_length(ends: tuple[socket.socket, socket.socket]) -> None:
+    """A length beyond the limit is refused before memory is taken for it."""
+    ours, theirs = ends
+    theirs.sendall(HEAD.pack(b"A", 1 << 60))
+    with pytest.raises(PeerEndedError):
+        Frames(ours, 100).receive()
+
+
+def test_silence_is_an_end(ends: tuple[socket.socket, socket.socket]) -> None:
+    """A side that neither sends nor reads is given up, and the one that waits is asked meanwhile whether it still should."""
+    ours, _ = ends
+    asked: list[int] = []
+    with pytest.raises(PeerEndedError):
+        Frames(ours, 100, silent_s=0.3).receive(lambda: asked.append(1))
+    assert asked
+    ours.settimeout(0.1)
+    with pytest.raises(PeerEndedError):
+        send(ours, b"A", BIG)
