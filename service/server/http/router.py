@@ -5,7 +5,7 @@ for each request, before its body is read. A plain prediction costs one look-up 
 """
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchproof.service import errors
 from batchproof.service.errors import ServiceError
@@ -20,9 +20,11 @@ from batchproof.service.server.http.senders import Senders
 from batchproof.service.server.serving.app import App
 from batchproof.service.server.serving.endpoint import PredictEndpoint
 from batchproof.service.server.serving.gate import Gate, Page, Refusal
-from batchproof.service.server.serving.observing.observer import Observer
 from batchproof.service.tables.formats import wants_table
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
+
+if TYPE_CHECKING:
+    from batchproof.service.server.serving.observing.observer import Observer
 
 Resolved = PredictEndpoint | TableEndpoint | Page | Refusal
 TARGET_KEY = "batchproof.target"  # where an ASGI scope holds what its request was resolved to
@@ -116,7 +118,7 @@ class Router:
 class ObservingRouter(Router):
     """A router that notes which requests are traced or logged, as soon as their heads are there."""
 
-    def __init__(self, app: App, gate: Gate, observer: Observer) -> None:
+    def __init__(self, app: App, gate: Gate, observer: "Observer") -> None:
         """Let `observer` see each request first."""
         super().__init__(app, gate)
         self._begin = observer.begin

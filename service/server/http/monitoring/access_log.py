@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchproof.service import errors
 from batchproof.service.protocols.head import RequestHead
 from batchproof.service.protocols.interface import Answer
 from batchproof.service.runtime.tracing.observation import Observation
-from batchproof.service.server.serving.observing.observer import Observer
+
+if TYPE_CHECKING:
+    from batchproof.service.server.serving.observing.observer import Observer
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -18,7 +20,7 @@ Answering = Callable[[Receive, Send], Awaitable[str | None]]  # returns the code
 
 
 async def observed(
-    answering: Answering, observer: Observer, head: RequestHead, seen: Observation, receive: Receive, send: Send
+    answering: Answering, observer: "Observer", head: RequestHead, seen: Observation, receive: Receive, send: Send
 ) -> None:
     """Answer with `answering` and note the status and the bytes that were sent; a caller that left first has status 0."""
     started_s = time.perf_counter()
@@ -45,7 +47,7 @@ async def observed(
     observer.end(head, status, _where(head), started_s, code)
 
 
-def log_answer(observer: Observer, head: RequestHead, answer: Answer, started_s: float, code: str) -> None:
+def log_answer(observer: "Observer", head: RequestHead, answer: Answer, started_s: float, code: str) -> None:
     """Note a refusal of one piece; `started_s` is of time.perf_counter."""
     if head.seen is not None:
         head.seen.bytes_out = len(answer.body)
