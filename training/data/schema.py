@@ -188,7 +188,7 @@ def _detail(feature: Feature, column: Column) -> str:
         names = feature.categories or ()
         shown = ", ".join(map(quoted, names[:5])) + (", …" if len(names) > 5 else "")
         rare = len(column.levels) - len(names)
-        merged = f", {rare} rare ones read as unseen" if rare > 0 else ""
+        merged = f", {rare} rare {'one' if rare == 1 else 'ones'} read as unseen" if rare > 0 else ""
         return f"{len(names)} categories: {shown}{merged}{missing}{note}"
     low, high = feature.range or (np.nan, np.nan)
     if feature.kind == "date":

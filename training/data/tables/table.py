@@ -4,6 +4,7 @@ Text tables are read by the reader that scoring has, and their cells stay texts:
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
@@ -25,6 +26,7 @@ from batchproof.training.data.tables.table_error import TableError
 
 BLOCK_ROWS = 16_384  # of a text table that become Arrow arrays together
 LONGEST_NAME = 1000
+SEPARATOR = re.compile(r"[\s:,;|]")  # a sign that may stand between the names of a header
 SHOWN_NAME = 200  # characters of a name in a refusal
 
 
@@ -132,7 +134,7 @@ def _text(path: Path, signs: str) -> RawTable:
         names = column_names(header)
         if not names:
             raise TableError(f"{path} holds only blank lines: its first line must name the columns.")
-        if len(names) == 1:
+        if len(names) == 1 and SEPARATOR.search(names[0]):
             raise _one_column(path, names[0], signs)
         columns: list[list[pa.Array]] = [[] for _ in names]
         lines, warnings = [], []
@@ -149,7 +151,7 @@ def _text(path: Path, signs: str) -> RawTable:
 
 
 def _one_column(path: Path, name: str, signs: str) -> TableError:
-    """Return the refusal of a header with one name: a table has a target and a feature, so that its separator is another."""
+    """Return the refusal of a header that seems to have one name: other signs separate its names."""
     wanted = "tabs" if signs == "\t" else "commas, semicolons, tabs or bars"
     return TableError(f"{path} has one column, {name[:SHOWN_NAME]!r}: column names must be separated by {wanted}.")
 
