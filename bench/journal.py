@@ -1,8 +1,9 @@
 """The journal's cost, and its proof: load B with it beside without, and mixed requests that are replayed elsewhere.
 
-    python -m bench.journal [--rounds 5] [--seconds 4] [--requests 1000000] [--parts hand-over load replay]
+    python -m bench.journal [--rounds 5] [--seconds 4] [--requests 1000000] [--parts process load replay]
 
-First the hand-over alone: one-row answers into a journal whose process writes them, in microseconds of the event loop.
+First in process, without sockets: what a one-row answer costs the event loop's thread, which another load on the machine
+changes less than a rate.
 Then three servers of the reference model stand side by side, without a journal, with `drop` and with `refuse`, and load B
 visits them in turn, in another order each round, so that what else the machine does falls on all alike. Printed are
 medians, and the server's CPU time an answer, which a busy machine changes less than the rate.
@@ -21,23 +22,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
+import uvloop
 
-from batchproof.service.bundle import reader as bundles
-from batchproof.service.errors import ServiceError
-from batchproof.service.features.arrays import Arrays, Outputs
-from batchproof.service.inference.admission import Lane, Ticket
-from batchproof.service.journal.entries import Source
-from batchproof.service.journal.writing.chain import Counts, Options
-from batchproof.service.journal.writing.recording import Journal, ModelJournal
-from batchproof.service.protocols.head import ID_HEADER, RequestHead
+from batchproof.service.configuration.settings import Settings
+from batchproof.service.protocols.head import RequestHead
+from batchproof.service.protocols.interface import Answer
+from batchproof.service.server.serving import app as apps
+from batchproof.service.server.serving.endpoint import PredictEndpoint
 from bench.bodies import own
 from bench.contenders import serve
 from bench.loads import LOADS, WORK, require_wrk, run
@@ -45,8 +43,8 @@ from bench.make_exact import write_exact
 from bench.make_model import REFERENCE, rows_of, write_all
 from bench.server import HOST, Running, started
 
-ENTRIES, BATCH = 32_000, 32
-PARTS = ("hand-over", "load", "replay")
+BATCH, BATCHES, TURNS = 32, 20, 40  # requests at a time, one after another in a turn, turns
+PARTS = ("process", "load", "replay")
 WAYS = ((1, 512), (2, 100), (3, 4096))  # of replaying: engine threads, most rows of one run
 SCRIPT = Path(__file__).with_name("mixed.lua")
 POOL, CONNECTIONS = 1190, 32  # different requests, sent in turn
@@ -69,54 +67,62 @@ def main() -> None:
     if not (chosen.work / "exact").exists():
         write_exact(chosen.work)
     with tempfile.TemporaryDirectory(dir=chosen.work) as folder:
-        if "hand-over" in chosen.parts:
-            _hand_over(chosen.work / "reference", Path(folder) / "alone")
+        if "process" in chosen.parts:
+            _in_process(chosen.work / "reference", Path(folder) / "process")
         if "load" in chosen.parts:
             _load_b(chosen.work / "reference", Path(folder), chosen.rounds, chosen.seconds)
         if "replay" in chosen.parts:
             _replays(chosen.work / "exact", Path(folder) / "mixed", chosen.requests)
 
 
-def _hand_over(models: Path, folder: Path) -> None:
-    """Print what a one-row answer costs the event loop, with the sending, in batches of BATCH requests."""
-    manifest = bundles.read(next(models.glob("*/*"))).manifest
-    outputs = {tensor.name: (tensor.dtype, tensor.width) for tensor in manifest.outputs}
-    features = [(feature.name, feature.kind) for feature in manifest.signature.inputs]
-    source = Source(manifest.name, manifest.version, manifest.sha256, features, outputs)
-    arrays = Arrays(np.zeros((1, len(features))), None)
-    ran = [{name: np.zeros((1, width), dtype) for name, (dtype, width) in outputs.items()}] * BATCH
-    folder.mkdir()
-    for full in ("drop", "refuse"):
-        cost_us, counts = asyncio.run(_recorded(Options(folder, full), source, arrays, ran))
-        lost = counts.dropped_rows + counts.refused_rows
-        print(f"hand-over, {full}: {cost_us:.2f} us an answer; {lost} of {ENTRIES} lost", flush=True)
+def _in_process(models: Path, folder: Path) -> None:
+    """Print the event loop's time for a one-row answer, from its body to its reply, of BATCH requests a turn."""
+    ways: dict[str, dict[str, Any]] = {
+        "off": {},
+        **{full: {"journal": str(folder / full), "journal_full": full} for full in ("drop", "refuse")},
+    }
+    services = {}
+    for name, given in ways.items():
+        settings = Settings(models=models, **given)
+        services[name] = apps.load(settings, apps.take_snapshot(settings))
+    body = json.dumps({"rows": rows_of(REFERENCE, 1, 1)}).encode()
+    best = uvloop.run(_best_turns(services, body))
+    for name, cost_us in best.items():
+        print(
+            f"in process, journal {name:6}: {cost_us:5.2f} us an answer, {best['off'] / cost_us:.2f} of off", flush=True
+        )
+    for service in services.values():
+        service.close()
 
 
-async def _recorded(
-    options: Options, source: Source, arrays: Arrays, ran: list[dict[str, np.ndarray]]
-) -> tuple[float, Counts]:
-    """Return the event loop's time for each of ENTRIES answers in microseconds, and what became of them."""
-    journal = Journal(options)
-    model, lane = ModelJournal(journal, source, 1.0), Lane()
-    taken_s = 0.0
-    for number in range(0, ENTRIES, BATCH):
-        heads = [
-            RequestHead("POST", "/predict", b"", [(ID_HEADER, b"id-%d" % (number + place))]) for place in range(BATCH)
-        ]
-        tickets = [Ticket(arrays, 1, lane, 0.0, 0.0, 0.0, _no_reply) for _ in heads]
-        made_s = time.thread_time()
-        for ticket, head in zip(tickets, heads, strict=True):
-            ticket.note = model.note(head, "native", 1)
-        model.record(tickets, ran)
-        taken_s += time.thread_time() - made_s
-        await asyncio.sleep(0)
-    await journal.empty()
-    journal.close()
-    return 1e6 * taken_s / ENTRIES, journal.counts
+async def _best_turns(services: Mapping[str, apps.App], body: bytes) -> dict[str, float]:
+    """Return the processor time of this thread for an answer, in microseconds: the median of the better half of the turns."""
+    taken: dict[str, list[float]] = {name: [] for name in services}
+    for _ in range(TURNS):
+        for name, service in services.items():
+            taken[name].append(await _turn(service.routes.endpoints["/predict"], body))
+    return {name: statistics.median(sorted(costs)[: TURNS // 2]) for name, costs in taken.items()}
 
 
-def _no_reply(_outputs: Outputs | None, _error: ServiceError | None) -> None:
-    """Answer nobody."""
+async def _turn(endpoint: PredictEndpoint, body: bytes) -> float:
+    """Return the microseconds of an answer, over some batches one after another."""
+    loop, answers = asyncio.get_running_loop(), []
+    begun_s = time.thread_time()
+    for _ in range(BATCHES):
+        done, count = loop.create_future(), 0
+
+        def reply(answer: Answer, done: "asyncio.Future[None]" = done) -> None:
+            nonlocal count
+            answers.append(answer.status)
+            count += 1
+            if count == BATCH:
+                done.set_result(None)
+
+        for _ in range(BATCH):
+            endpoint.handle(body, RequestHead("POST", "/predict", b"", ()), reply)
+        await done
+    assert set(answers) == {200}
+    return 1e6 * (time.thread_time() - begun_s) / (BATCH * BATCHES)
 
 
 def _load_b(models: Path, folder: Path, rounds: int, seconds: float) -> None:

@@ -5,7 +5,7 @@ Both ends are programs of this package on one machine, joined by a pair of socke
 
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import orjson
@@ -20,11 +20,11 @@ Part: TypeAlias = "bytes | memoryview"
 
 
 class Kept(NamedTuple):
-    """One answered request that is to be recorded."""
+    """Answered requests that are to be recorded, in the order of their notes."""
 
-    note: Note
-    arrays: Arrays
-    outputs: Outputs
+    notes: Sequence[Note]
+    arrays: Sequence[Arrays]
+    outputs: Sequence[Outputs]
 
 
 class Frame(NamedTuple):
@@ -43,14 +43,14 @@ def frame(kind: bytes, content: Any, arrays: Sequence[np.ndarray] = ()) -> list[
     return [HEAD.pack(kind, len(text), sum([len(view) for view in views])) + text, *views]
 
 
-def group_frame(number: int, source: Source, kept: Sequence[Kept], times: Sequence[tuple[float, int]]) -> list[Part]:
+def group_frame(number: int, source: Source, kept: Kept, times: Sequence[tuple[float, int]]) -> list[Part]:
     """Return the frame of answered requests of the source `number`; `times` are as in `Group`."""
     arrays = [
-        *_joined([one.arrays.numeric for one in kept]),
-        *_joined([one.arrays.categorical for one in kept]),
-        *[table for name in source.outputs for table in _joined([one.outputs[name] for one in kept])],
+        *_joined([one[0] for one in kept.arrays]),
+        *_joined([one[1] for one in kept.arrays]),
+        *[table for name in source.outputs for table in _joined([one[name] for one in kept.outputs])],
     ]
-    return frame(GROUP, [number, times, [one.note for one in kept]], arrays)
+    return frame(GROUP, [number, times, kept.notes], arrays)
 
 
 def group_of(source: Source, times: Sequence[tuple[float, int]], notes: Sequence[Note], arrays: memoryview) -> Group:
@@ -99,8 +99,7 @@ class FrameReader:
 
 def _joined(parts: Sequence[np.ndarray | None]) -> list[np.ndarray]:
     """Return the rows of all requests in one array, or nothing where there is no such kind."""
-    present = [part for part in parts if part is not None]
-    if not present:
+    if parts[0] is None:  # then no part has any
         return []
-    table = present[0] if len(present) == 1 else np.concatenate(present)
+    table = parts[0] if len(parts) == 1 else np.concatenate(cast("Sequence[np.ndarray]", parts))
     return [np.ascontiguousarray(table)]  # joined columns stay columns, which a frame does not know

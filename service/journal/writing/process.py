@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,7 @@ class WritingProcess:
             given = frame.content["options"]
             options = Options(**{**given, "folder": Path(given["folder"])})
             self._writer = Writer(options, _signer(options.key))
+            import_module("pyarrow")  # now, and not while the first answer waits
             self._sources = {number: Source(**source) for number, source in frame.content["sources"]}
         elif frame.kind == SOURCE:
             number, source = frame.content

@@ -84,9 +84,8 @@ class Journal:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._retire, number)
 
-    def record(self, number: int, kept: list[Kept]) -> Written | None:
-        """Take the rows of answered requests; returns what their answers have to wait for, None where they need not."""
-        rows = sum([one.note[ROWS] for one in kept])
+    def record(self, number: int, kept: Kept, rows: int) -> Written | None:
+        """Take the `rows` rows of answered requests; returns what their answers have to wait for, None where they need not."""
         if not self._has_space:
             self._count_lost(rows)
             return refused() if self.options.full == "refuse" else None
@@ -97,7 +96,7 @@ class Journal:
         if number not in self._announced:
             self._announced.add(number)
             self._channel.send(frame(SOURCE, [number, source.as_plain()]), _ignore)
-        parts = group_frame(number, source, kept, [(time.time(), len(kept))])
+        parts = group_frame(number, source, kept, [(time.time(), len(kept.notes))])
         if self.options.full == "refuse":
             written = self._held.add()
             self._channel.send(parts, partial(self._on_held_done, rows, written))
@@ -222,26 +221,31 @@ class ModelJournal:
 
     def record(self, tickets: Sequence[Ticket], outputs: Sequence[Outputs]) -> None:
         """Take those rows of a batch that are to be kept; their tickets get what their answers have to wait for."""
-        kept = [
-            Kept(ticket.note, ticket.arrays, own)
-            for ticket, own in zip(tickets, outputs, strict=True)
-            if ticket.note is not None
-        ]
-        if not kept:
-            return
-        if sum([one.note[ROWS] for one in kept]) != sum([ticket.rows for ticket in tickets]):
-            kept = [_callers(one) for one in kept]
-        written = self._journal.record(self._number, kept)
+        notes = [ticket.note for ticket in tickets]
+        if None in notes:
+            chosen = [(ticket, own) for ticket, own in zip(tickets, outputs, strict=True) if ticket.note is not None]
+            if not chosen:
+                return
+            tickets, outputs = [ticket for ticket, _ in chosen], [own for _, own in chosen]
+            notes = [ticket.note for ticket in tickets]
+        kept = Kept(notes, [ticket.arrays for ticket in tickets], outputs)
+        rows = sum([note[ROWS] for note in notes])
+        if rows != sum([ticket.rows for ticket in tickets]):
+            kept = _callers(kept)
+        written = self._journal.record(self._number, kept, rows)
         if written is not None:
             for ticket in tickets:
-                if ticket.note is not None:
-                    ticket.written = written
+                ticket.written = written
 
 
-def _callers(one: Kept) -> Kept:
-    """Leave out the rows behind the caller's, which ran for an explanation."""
-    rows = slice(0, one.note[ROWS])
-    return Kept(one.note, one.arrays.take(rows), {name: values[rows] for name, values in one.outputs.items()})
+def _callers(kept: Kept) -> Kept:
+    """Leave out the rows behind the callers', which ran for explanations."""
+    parts = [slice(0, note[ROWS]) for note in kept.notes]
+    arrays = [one.take(part) for one, part in zip(kept.arrays, parts, strict=True)]
+    outputs = [
+        {name: values[part] for name, values in one.items()} for one, part in zip(kept.outputs, parts, strict=True)
+    ]
+    return Kept(kept.notes, arrays, outputs)
 
 
 def _ignore(_: str | None) -> None:
