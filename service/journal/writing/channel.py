@@ -21,6 +21,7 @@ from batchproof.service.runtime.logs import event
 
 COMMAND = [sys.executable, "-m", "batchproof.service.journal.writing.process"]
 BUFFER_BYTES = 1 << 20  # of the socket; the system may allow less
+LOST = "the writing process ended"
 READ_BYTES = 1 << 16
 MOST_PARTS = 256  # of one call; the system takes 1024
 Done = Callable[[str | None], None]  # what became of a frame: None, or why it failed
@@ -208,7 +209,7 @@ class Channel:
         self.restarts += 1
         self._try_again(f"its exit code is {code}")
         for frame in lost:
-            frame.done("the writing process ended")
+            frame.done(LOST)
 
     def _try_again(self, why: str) -> None:
         """Start a new process: at once, or where the last one did not last, a little later."""

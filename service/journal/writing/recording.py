@@ -19,7 +19,7 @@ from batchproof.service.features.arrays import Outputs
 from batchproof.service.inference.admission import Ticket
 from batchproof.service.journal.entries import ROWS, Note, Source
 from batchproof.service.journal.writing.chain import GATHER_S, RETRY_S, Counts, Options
-from batchproof.service.journal.writing.channel import Channel
+from batchproof.service.journal.writing.channel import LOST, Channel
 from batchproof.service.journal.writing.frames import OPTIONS, RETIRE, SOURCE, Kept, Part, frame, group_frame
 from batchproof.service.journal.writing.waiting import HeldAnswers, Written, journal_full, refused
 
@@ -133,7 +133,8 @@ class Journal:
             self.counts.written_rows += rows
             self._failing_until_s = 0.0
         else:
-            self._failing_until_s = time.monotonic() + RETRY_S
+            if failure != LOST:  # the disk is well, and the next process takes rows at once
+                self._failing_until_s = time.monotonic() + RETRY_S
             self._count_lost(rows)
 
     def _on_held_done(self, rows: int, written: Written, failure: str | None) -> None:

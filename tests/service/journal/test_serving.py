@@ -308,6 +308,7 @@ def test_a_kill_under_load_loses_no_answer(models: Path, tmp_path: Path, killed:
     with subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         assert process.stderr is not None
         ready = next(event for event in map(json.loads, process.stderr) if event["event"] == "ready")
+        threading.Thread(target=process.stderr.read, daemon=True).start()  # a full pipe would stop the service
         callers = Callers(f"http://127.0.0.1:{ready['port']}")
         callers.wait_for(200)
         (writer,) = writers_of(process.pid)
