@@ -63,6 +63,7 @@ class Kinds:
         yield LargeBody("v1, CSV", scoring, self._csv, CSV, is_good=True)
         yield LargeBody("v1, JSON Lines", scoring, self._lines, LINES, is_good=True)
         yield LargeBody("table, CSV", own, lambda: self._header() + self._csv(), CSV, is_good=True)
+        yield LargeBody("table, JSON Lines", own, self._named_lines, LINES, is_good=True)
         yield _good("oip, a tensor for each feature", tensors, lambda: {"inputs": self._tensors()})
 
     def numeric(self) -> Iterator[LargeBody]:
@@ -152,6 +153,9 @@ class Kinds:
 
     def _lines(self) -> bytes:
         return b"".join(json.dumps(row).encode() + b"\n" for row in self.rows())
+
+    def _named_lines(self) -> bytes:
+        return b"".join(json.dumps(row).encode() + b"\n" for row in self._named())
 
     def _tensors(self) -> list[dict[str, Any]]:
         return [
