@@ -123,6 +123,7 @@ class SpanExport:
     def _export(self, batch: list[ReadableSpan]) -> None:
         """Export, and log where that begins to fail and where it works again."""
         reason = ""
+        self._reasons.clear()
         try:
             is_exported = self._exporter.export(batch) is SpanExportResult.SUCCESS
         except Exception as error:  # noqa: BLE001 - of an exporter, which must not end this thread
@@ -132,7 +133,7 @@ class SpanExport:
         else:
             self.failed += len(batch)
             if not self._is_failing:
-                event("spans_not_exported", 30, spans=len(batch), reason=reason or self._reasons.last)
+                event("spans_not_exported", 30, spans=len(batch), reason=reason or self._reasons.first)
         if is_exported and self._is_failing:
             event("spans_exported", spans=len(batch))
         self._is_failing = not is_exported
@@ -190,17 +191,21 @@ class _Last(SpanProcessor):
 
 
 class _Reasons(logging.Handler):
-    """Keeps the last warning of the exporter, which would else stand as plain text among the lines of the log."""
+    """Keeps the first warning of an export, which would else stand as plain text among the lines of the log."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.last = "the exporter gave no reason"
+        self.clear()
         self._logger = logging.getLogger("opentelemetry")
         self._logger.addHandler(self)
         self._logger.propagate = False
 
+    def clear(self) -> None:
+        """Begin an export."""
+        self.first = ""
+
     def emit(self, record: logging.LogRecord) -> None:
-        self.last = record.getMessage()
+        self.first = self.first or record.getMessage()
 
     def close(self) -> None:
         self._logger.removeHandler(self)
