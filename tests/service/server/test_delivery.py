@@ -29,10 +29,10 @@ import sys
 from batchproof.service.inference.batcher import Batcher
 submit = Batcher.submit
 
-def sabotaged(self, arrays, rows, timeout_s, reply):
+def sabotaged(self, arrays, rows, timeout_s, reply, note=None):
     def broken(outputs, error):
         raise ArithmeticError("a reply that raises")
-    return submit(self, arrays, rows, timeout_s, broken if {LEAVES_S - 1} < timeout_s <= {LEAVES_S} else reply)
+    return submit(self, arrays, rows, timeout_s, broken if {LEAVES_S - 1} < timeout_s <= {LEAVES_S} else reply, note)
 
 Batcher.submit = sabotaged
 from batchproof.service.__main__ import main
