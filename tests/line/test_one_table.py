@@ -251,12 +251,11 @@ def without_header(house: House) -> None:
 def oip_json(house: House) -> None:
     inputs = []
     for feature, values in zip(house.signature.inputs, zip(*house.values(), strict=True), strict=True):
-        is_text = any(isinstance(value, str) for value in values) or feature.value_type in ("string", "date")
-        plain = list(values) if is_text else [float(value) if isinstance(value, bool) else value for value in values]
+        is_text = feature.value_type in ("string", "date")
+        # True and false are 1 and 0 in a tensor of numbers, and an infinite number is the token Infinity.
+        data = list(values) if is_text else [None if value is None else float(value) for value in values]
         kind = "BYTES" if is_text else "FP64"
-        if is_text and feature.kind == "numeric":  # an infinite number has no other form in JSON
-            plain = [None if value is None else str(value) for value in values]
-        inputs.append({"name": feature.name, "datatype": kind, "shape": [ROWS], "data": plain})
+        inputs.append({"name": feature.name, "datatype": kind, "shape": [ROWS], "data": data})
     house.post(f"/v2/models/{house.folder.parent.name}/infer", json.dumps({"inputs": inputs}).encode())
 
 
