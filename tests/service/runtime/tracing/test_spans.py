@@ -124,7 +124,7 @@ def test_the_server_is_named_as_the_caller_names_it(host: bytes, address: str | 
 def test_the_query_and_the_version_of_http_are_there() -> None:
     """A request has its query where it has one, and the version of HTTP that it came with."""
     head = RequestHead("POST", "/predict", b"extra=ignore", ())
-    head.http_version = "1.0"
+    head.version = "1.0"
     record = Ended(CONTEXT, Observation(CONTEXT), head, "https", 1.0, 200, None)
     found = next(record.spans()).attributes
 
