@@ -302,7 +302,7 @@ def outcome(seed: Seed) -> str:
     call = Call(request.body, request.headers, "fuzz-1")
     try:
         body = unpacked(request.body, request.headers, LIMITS.max_body_bytes)
-        decoded = target.codec.decode(call._replace(body=body))
+        decoded = target.codec.decode(Call(body, call.headers, call.request_id))
     except ServiceError as error:
         if not 400 <= error.status < 500:
             raise
