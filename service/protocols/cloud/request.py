@@ -16,7 +16,8 @@ of JSON Lines is a row, or an object with the one field `instances` or `rows`. A
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batchproof.service import errors
 from batchproof.service.errors import ServiceError
@@ -24,7 +25,6 @@ from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.encoder import Encoder
 from batchproof.service.protocols.accept import preferred
 from batchproof.service.protocols.cloud import npy
-from batchproof.service.protocols.cloud.csv_rows import CsvRows
 from batchproof.service.protocols.compression import header
 from batchproof.service.protocols.interface import Call, Decoded, Limits
 from batchproof.service.protocols.json_text.fast_rows import FastRows
@@ -38,6 +38,9 @@ from batchproof.service.protocols.json_text.json_body import (
     too_many_rows,
     without_bom,
 )
+
+if TYPE_CHECKING:
+    from batchproof.service.protocols.cloud.csv_rows import CsvRows
 
 CSV_TYPES = ("text/csv", "application/csv")
 LINES_TYPES = ("application/jsonlines", "application/x-jsonlines", "application/x-ndjson", "application/jsonl")
@@ -70,7 +73,12 @@ class ScoringReader:
         self._fast = FastRows(encoder.signature, "instances")
         self._encoder = encoder
         self._limits = limits
-        self._csv = CsvRows(encoder.signature, limits.max_rows)
+
+    @cached_property
+    def _csv(self) -> "CsvRows":
+        from batchproof.service.protocols.cloud.csv_rows import CsvRows  # with the first body of it
+
+        return CsvRows(self._encoder.signature, self._limits.max_rows)
 
     def read(self, call: Call) -> Decoded:
         """Return the rows; `note` is the content type that the answer should have. Raises 400, 415 or 422."""

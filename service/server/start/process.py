@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import uvicorn
-
 from batchproof.service.configuration.settings import Settings
 from batchproof.service.errors import SettingError, reason
 from batchproof.service.runtime.logs import event
 from batchproof.service.server.http.asgi import AsgiApp
+from batchproof.service.server.http.connections import uvicorn_parts
 from batchproof.service.server.http.connections.connection import FastHttpProtocol
 from batchproof.service.server.reload.reloads import Reloads
 from batchproof.service.server.serving.app import App
@@ -37,12 +36,12 @@ LINGER_S = 0.2  # from the last accepted connection until idle ones are closed: 
 WORKER_STOP_S = 2.0  # how long after its own stop_delay_s a worker waits for its supervisor's word
 
 
-class Server(uvicorn.Server):
+class Server(uvicorn_parts.Server):
     """uvicorn's server, which drains the service before connections are closed."""
 
     def __init__(
         self,
-        config: uvicorn.Config,
+        config: uvicorn_parts.Config,
         service: App,
         address: tuple[str, int],
         greet: Callable[[], None],
@@ -238,9 +237,9 @@ class Server(uvicorn.Server):
         loop.call_later(SNAPSHOT_S, self._write_counters)
 
 
-def config_of(application: AsgiApp, settings: Settings) -> uvicorn.Config:
+def config_of(application: AsgiApp, settings: Settings) -> uvicorn_parts.Config:
     """Return the web server's settings."""
-    return uvicorn.Config(
+    return uvicorn_parts.Config(
         application,
         host=settings.host,
         port=settings.port,

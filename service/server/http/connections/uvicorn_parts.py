@@ -5,18 +5,46 @@ task. What is used of it and of its `RequestResponseCycle` stands in the two tab
 of them is refused at the start, since it would fail at the first request or, worse, at a rare one.
 """
 
+import sys
 from contextlib import suppress
+from importlib.util import find_spec, module_from_spec
+from typing import Any
 
 import httptools
-import uvicorn
-from uvicorn.config import Config
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
 
 from batchproof.service.errors import SettingError
 
-__all__ = ["Config", "FlowControl", "HttpToolsProtocol", "ServerState", "check", "new_parser"]
+
+def _import_by_parts(package: str) -> None:
+    """Let modules of `package` be imported without what its own first file imports; that comes when it is asked for.
+
+    The first file of uvicorn imports its command line and its reloaders, with click and multiprocessing.
+    """
+    spec = find_spec(package)
+    assert spec is not None, "it is a requirement"
+    assert spec.loader is not None, "it has a first file"
+    module, execute = module_from_spec(spec), spec.loader.exec_module
+
+    def whole(name: str) -> Any:
+        del module.__getattr__
+        execute(module)
+        return getattr(module, name)
+
+    module.__getattr__ = whole  # type: ignore[method-assign]  # PEP 562
+    sys.modules[package] = module
+
+
+if "uvicorn" not in sys.modules:
+    _import_by_parts("uvicorn")
+
+from uvicorn.config import Config  # noqa: E402
+from uvicorn.protocols.http.flow_control import FlowControl  # noqa: E402
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle  # noqa: E402
+from uvicorn.server import Server, ServerState  # noqa: E402
+
+sys.modules["uvicorn"].Config = Config  # type: ignore[attr-defined]  # which its lifespan asks for
+
+__all__ = ["Config", "FlowControl", "HttpToolsProtocol", "Server", "ServerState", "check", "new_parser"]
 
 METHODS = {
     HttpToolsProtocol: (
@@ -70,6 +98,8 @@ def check() -> None:
         assigned = vars(owner)["__init__"].__code__.co_names
         absent += [f"{owner.__name__}.{name}" for name in names if name not in assigned]
     if absent:
+        import uvicorn
+
         raise SettingError(
             f"uvicorn {uvicorn.__version__} has no {', '.join(absent)}: install a version that Batchproof is tested with, "
             "which pyproject.toml names"

@@ -31,13 +31,25 @@ RARE = {  # what asks for it -> what it loads, or the first part of it
     "the access log": ("server.serving.observing.observer", "inference.timed_batcher", "runtime.tracing.spans"),
     "traces": ("runtime.tracing.exporting",),
     "gRPC": ("server.grpc",),
+    "CSV": ("features.texts.csv_records", "protocols.cloud.csv_rows"),
     "pages": ("server.web", "server.openapi", "server.http.monitoring.prometheus"),
     "tables": ("tables.block", "tables.codecs", "tables.readers", "tables.sandbox", "tables.streaming.answering"),
     "large requests": ("runtime.processes", "server.serving.codecs.remote_codec", "server.serving.codecs.messages"),
     "a trial": ("runtime.child_process",),
     "the client": ("client",),
 }
-RARE_LIBRARIES = {"cryptography", "fastapi", "grpc", "httpx", "jwt", "prometheus_client", "pyarrow", "starlette"}
+RARE_LIBRARIES = {
+    "click",
+    "cryptography",
+    "csv",
+    "fastapi",
+    "grpc",
+    "httpx",
+    "jwt",
+    "prometheus_client",
+    "pyarrow",
+    "starlette",
+}
 
 
 @dataclass
