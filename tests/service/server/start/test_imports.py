@@ -41,7 +41,6 @@ RARE = {  # what asks for it -> what it loads, or the first part of it
 RARE_LIBRARIES = {
     "click",
     "cryptography",
-    "csv",
     "fastapi",
     "grpc",
     "httpx",
