@@ -75,7 +75,7 @@ def test_columns_that_do_not_fit_are_refused_early(bundle: Path) -> None:
         with pytest.raises(ServiceError, match=sentence):
             Scorer(bundle).schema(changed.schema)
     taken = table().append_column("prediction", pa.array(np.zeros(500)))
-    with pytest.raises(ServiceError, match="has a column 'prediction' already"):
+    with pytest.raises(ServiceError, match="column 'prediction' has the same name as a result column"):
         Scorer(bundle, extra="ignore").schema(taken.schema)
 
 

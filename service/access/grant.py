@@ -56,9 +56,7 @@ class Grant:
         if self.scopes.isdisjoint(need.scopes):
             has = ", ".join(sorted(self.scopes)) or "none"
             wanted = " or ".join(map(repr, need.scopes))
-            raise ServiceError(
-                403, "scope_missing", f"{self.name!r} lacks the scope {wanted} that this needs; it has: {has}."
-            )
+            raise ServiceError(403, "scope_missing", f"{self.name!r} needs the scope {wanted}; it has: {has}.")
         if need.model is not None:
             self.check_model(need.model)
         if need.every_model and self.models != EVERY_MODEL:
@@ -70,7 +68,7 @@ class Grant:
         """Raise 403 where the model is not granted, in the same words whether there is such a model or not."""
         if not self.covers(model):
             granted = ", ".join(self.models[:5]) + (", …" if len(self.models) > 5 else "")
-            message = f"{self.name!r} may not use the model that this is about; it may use: {granted:.300}."
+            message = f"{self.name!r} is not allowed to use this model; it may use: {granted:.300}."
             raise ServiceError(403, "model_not_granted", message)
 
     def charge(self, rows: int, added: int = 0) -> None:

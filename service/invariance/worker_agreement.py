@@ -25,8 +25,7 @@ def agree(folder: Path, sha256: str, verdict: Verdict) -> None:
     except FileExistsError:
         if path.read_text(encoding="ascii") != verdict.bits:
             raise EngineError(
-                "this worker's session gives other bits for the probe rows than another worker's, on one host and with "
-                "the same engine and options"
+                "two workers computed different bits for the same probe rows with the same engine and options"
             ) from None
     finally:
         temporary.unlink()

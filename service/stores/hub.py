@@ -55,7 +55,7 @@ class HubStore:
             try:
                 return msgspec.json.decode(answer.read_bytes(), type=Revision)
             except msgspec.DecodeError as error:
-                raise StoreError(f"{url} is not a hub's answer: {error}") from error
+                raise StoreError(f"{url} did not return a valid Hub response: {error}") from error
 
     def folders(self) -> Sequence[str]:
         """Return the folders of the repository that hold a bundle.json; hidden ones do not count."""

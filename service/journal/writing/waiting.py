@@ -104,7 +104,7 @@ def journal_full() -> ServiceError:
     return ServiceError(
         503,
         "journal_full",
-        "The service could not write the answer to its journal, and sends no answer that is not written; try again.",
+        "The journal could not record this answer, so it was not sent; try again.",
         retry_after_s=1,
     )
 

@@ -93,7 +93,7 @@ def from_binary(name: str, datatype: str, shape: tuple[int, ...], raw: memoryvie
         elements = list(_texts(name, raw))
         if len(elements) != prod(shape):
             raise refuse(
-                f"input '{name}' holds {len(elements)} elements, but its shape {list(shape)} asks for another number"
+                f"input '{name}' holds {len(elements)} elements, but shape {list(shape)} needs {prod(shape)} elements"
             )
         return elements
     dtype = np.dtype("<u2" if datatype == "BF16" else DTYPES[datatype])

@@ -132,7 +132,7 @@ def _from_contents(described: Any, datatype: str, shape: tuple[int, ...]) -> Ele
     values = getattr(described.contents, field)
     if len(values) != prod(shape):
         raise refuse(
-            f"input '{described.name}' holds {len(values)} elements in {field}, but its shape {list(shape)} asks for another number"
+            f"input '{described.name}' holds {len(values)} elements in {field}, but shape {list(shape)} needs {prod(shape)} elements"
         )
     if datatype == "BYTES":
         return [_text(described.name, value) for value in values]

@@ -175,7 +175,7 @@ class Reloader:
         default = self._settings.default_model
         names = {entry.name for entry in plan.entries}
         if default and default not in names:
-            return self._refused(None, f"the default model {default!r} would not be served any more", order)
+            return self._refused(None, f"the default model {default!r} would no longer be served", order)
         if order.kind == "load":
             refusal = next((one for one in plan.refusals if one.name == order.name), None)
             if refusal is not None:

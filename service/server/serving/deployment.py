@@ -1,7 +1,7 @@
 """One served model: its queue, its audit, an endpoint for each protocol, its tables and its counts.
 
 A deployment never changes what it serves. A new version, and a model whose verdict changed, are new deployments; the
-table of routes is then replaced as a whole (`server.app.App.replace`). A request stays on the deployment that its head
+table of routes is then replaced as a whole (`server.serving.app.App.replace`). A request stays on the deployment that its head
 met, so an old one goes on answering until its last request is done; then nothing refers to it and its engine is freed.
 """
 

@@ -18,10 +18,7 @@ from batchproof.service.server.workers import control
 from batchproof.service.server.workers.connection_balancer import Worker
 
 MOST_DEATHS = 2  # of workers while they load one plan: a bundle that ends processes is not tried for ever
-DIFFERS = (
-    "one worker's session gives other bits for the probe rows than another worker's, on one host and with the same engine "
-    "and options"
-)
+DIFFERS = "two workers computed different bits for the same probe rows with the same engine and options"
 
 Tell = Callable[[Fault | None], None]
 

@@ -52,14 +52,14 @@ def _number(struct: dict[int, Any], field: int) -> int:
     """Return a number that a struct must have; raises OSError where it has none, or a negative one."""
     value = struct.get(field)
     if not isinstance(value, int) or value < 0:
-        raise OSError("a page's header has no size")
+        raise OSError("a page header has no valid size")
     return value
 
 
 def _values(header: dict[int, Any], kind: int) -> int:
     page = header[kind]
     if not isinstance(page, dict):
-        raise OSError("a page's header is not one")
+        raise OSError("a page header is invalid")
     return _number(page, VALUES)
 
 
@@ -72,7 +72,7 @@ def _header(file: BinaryIO, at: int) -> tuple[dict[int, Any], int]:
             return thrift.struct(), thrift.at
         except IndexError:
             continue
-    raise OSError("a page has no header")
+    raise OSError("a page header is truncated or too long")
 
 
 class _Thrift:
@@ -86,7 +86,7 @@ class _Thrift:
     def struct(self, depth: int = 0) -> dict[int, Any]:
         """Return {field: number or struct}; other kinds of field are passed over."""
         if depth > 8:
-            raise OSError("a page's header has no end")
+            raise OSError("a page header is nested too deeply")
         found: dict[int, Any] = {}
         field = 0
         while head := self._byte():
@@ -103,7 +103,7 @@ class _Thrift:
             return self.struct(depth + 1)
         sizes = {BYTE: 1, DOUBLE: 8}
         if kind not in (BINARY, *sizes):
-            raise OSError("a page's header has a field of an unknown kind")
+            raise OSError("a page header has a field of an unknown type")
         length = sizes.get(kind) or self._varint()
         self.at += length
         return None
@@ -121,7 +121,7 @@ class _Thrift:
             if byte < 128:
                 return found
             if shift > 63:
-                raise OSError("a page's header has a number without end")
+                raise OSError("a page header contains an unterminated number")
 
     def _byte(self) -> int:
         byte = self._data[self.at]

@@ -50,8 +50,8 @@ class LineColumns:
         if columnless:
             kind, number = place
             raise invalid_table(
-                f"{kind.capitalize()} {number} has the key {columnless[0]!r:.200}, and the answer has no column for it: the "
-                f"first {kind} names the columns. JSON Lines as the answer takes every key along, {self._alone} none."
+                f"{kind.capitalize()} {number} has the key {columnless[0]!r:.200}, but the first {kind} "
+                f"does not. Ask for the answer as JSON Lines to keep all keys, or set {self._alone} to keep none."
             )
         return {**row, **self._texts(line, place)}
 

@@ -139,5 +139,7 @@ def _refusal(table_format: Format, code: int | None) -> ServiceError:
     if code == -signal.SIGKILL:  # by the system: there was no memory left
         return out_of_memory()
     if code == -signal.SIGXCPU:
-        how = f"after {BLOCK_CPU_S} s of processor time for one block of rows"
-    return broken_table(table_format.name, f"the process that read it was ended {how}")
+        why = f"the process that parsed it was ended after {BLOCK_CPU_S} s of processor time for one block of rows"
+    else:
+        why = f"the process that parsed it crashed or was killed; it ended {how}"
+    return broken_table(table_format.name, why)

@@ -50,12 +50,12 @@ class ResultColumns:
 
     def check(self, names: Collection[str]) -> None:
         """Refuse with 422 a table that has a column of such a name already."""
-        self._check("The table has a column", names, self.names)
+        self._check("The table's column", names, self.names)
 
     def check_keys(self, names: Collection[str], place: tuple[str, int] | None = None) -> None:
         """Do so where the answer is JSON Lines: `names` are those of the line at `place`, or of the table's columns."""
         self._check(
-            "The table has a column" if place is None else f"{place[0].capitalize()} {place[1]} has a key",
+            "The table's column" if place is None else f"{place[0].capitalize()} {place[1]}: the key",
             names,
             self.keys,
         )
@@ -65,7 +65,8 @@ class ResultColumns:
         if existing is not None:
             rename, alone = self._ways_out
             raise invalid_table(
-                f"{start} {existing!r} already; {rename} renames the added ones, {alone} leaves out those of the table."
+                f"{start} {existing!r} has the same name as a result column. Use {rename} to rename the result columns, "
+                f"or {alone} to omit the table's columns."
             )
 
     def cells(self, answered: Answered) -> list[list[str]]:

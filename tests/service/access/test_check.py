@@ -146,7 +146,7 @@ def test_refused_models_are_not_told_apart() -> None:
     for model in ("flowers", "x" * 300, "no such model"):
         with pytest.raises(ServiceError) as caught:
             Grant("ada", frozenset({"predict"}), ("price-*",)).check_model(model)
-        assert caught.value.message == "'ada' may not use the model that this is about; it may use: price-*."
+        assert caught.value.message == "'ada' is not allowed to use this model; it may use: price-*."
 
 
 def test_names_of_callers_do_not_fill_the_memory() -> None:

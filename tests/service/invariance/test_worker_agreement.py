@@ -33,7 +33,7 @@ def test_other_bits_are_refused(tmp_path: Path, found: Verification) -> None:
     """A worker with other bits on the same host and engine does not serve the model."""
     agree(tmp_path, "a" * 64, found)
 
-    with pytest.raises(EngineError, match="another worker"):
+    with pytest.raises(EngineError, match="two workers computed different bits"):
         agree(tmp_path, "a" * 64, dataclasses.replace(found, bits="0" * 64))
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -60,7 +60,7 @@ def test_loading_compares(tmp_path: Path) -> None:
     refused = app.load(settings)
 
     assert not refused.is_ready
-    assert "another worker" in refused.registry.refusals[0].message
+    assert "two workers computed different bits" in refused.registry.refusals[0].message
 
 
 def test_unusable_folder_stops_the_start(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ class FastHttpProtocol(LastingConnection):
     def _set_aside(self, head: RequestHead) -> None:
         """Read this request again without its wish for another protocol; raises EndedError for CONNECT."""
         if head.method == "CONNECT":
-            self._refuse_head("CONNECT is for proxies")  # it has no other meaning
+            self._refuse_head("the method CONNECT is not supported")  # it is for proxies
         self._aside, self._turn = (head.method, self._turn), None
 
     def _head_again(self) -> bytes:
@@ -239,7 +239,7 @@ class FastHttpProtocol(LastingConnection):
         """Refuse what is not a URL of a known version, unless it repeats the last one; raises EndedError."""
         version = self.parser.get_http_version()
         if version not in VERSIONS or not head.path:
-            self._refuse_head("it has no URL in ASCII with HTTP/1.0 or HTTP/1.1 behind it")
+            self._refuse_head("the request line must be METHOD URL HTTP/1.1 (or HTTP/1.0), with an ASCII URL")
         if version != "1.1":
             head.version = version
 

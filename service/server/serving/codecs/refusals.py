@@ -22,7 +22,9 @@ def of_ended(error: ProcessEndedError, route: str, request_id: str) -> ServiceEr
         return out_of_memory()
     if error.code == -signal.SIGXCPU:
         return _too_costly("processor time")
-    return ServiceError(400, "broken_body", "The body cannot be read: it ended the process that read it.")
+    return ServiceError(
+        400, "broken_body", "The body crashed the process that parsed it; check that the body is valid."
+    )
 
 
 def _too_costly(what: str) -> ServiceError:

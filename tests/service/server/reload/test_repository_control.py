@@ -130,7 +130,7 @@ def test_only_a_key_for_administration_loads_models(tmp_path: Path) -> None:
             assert client.is_model_ready("flowers", headers=reader)
             assert client.get_model_repository_index(headers=reader)
             for order in (client.load_model, client.unload_model):
-                with pytest.raises(InferenceServerException, match="lacks the scope 'admin'"):
+                with pytest.raises(InferenceServerException, match="needs the scope 'admin'"):
                     order("flowers", headers=reader)
                 with pytest.raises(InferenceServerException, match="key"):
                     order("flowers")

@@ -138,7 +138,7 @@ def test_each_scope_opens_its_routes(server: Keyed, names: tuple[str, ...], rout
                 assert status not in (401, 403, 429), (route, name, body)
             else:
                 assert status == 403, (route, name)
-                assert "lacks the scope" in str(json.loads(body))
+                assert "needs the scope" in str(json.loads(body))
 
 
 @pytest.mark.parametrize("route", ["prediction", "table wanted", "Open Inference Protocol", "Open Inference Protocol's metadata", "KServe version 1",
@@ -148,9 +148,7 @@ def test_a_key_is_for_its_models(server: Keyed, route: str) -> None:
     status, _, body = ask(server, route, bearer(server, "elsewhere"))
 
     assert status == 403
-    assert "may not use the model that this is about" in str(json.loads(body)) or "about all models" in str(
-        json.loads(body)
-    )
+    assert "is not allowed to use this model" in str(json.loads(body)) or "about all models" in str(json.loads(body))
 
 
 def test_lists_show_the_models_of_a_key(server: Keyed) -> None:

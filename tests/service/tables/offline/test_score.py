@@ -201,7 +201,7 @@ def test_refusals_name_the_flags(model: Path, source: Path, capsys: pytest.Captu
     assert predict(model, source, source.with_name("out.csv")) == 2
     assert "; --extra ignore copies such columns to the answer" in capsys.readouterr().err
     assert predict(model, source, source.with_name("out.csv"), "--extra", "ignore") == 2
-    assert "; --prefix … renames the added ones, --answer alone leaves" in capsys.readouterr().err
+    assert "Use --prefix … to rename the result columns, or --answer alone to omit" in capsys.readouterr().err
 
 
 def test_bad_rows_may_be_told_in_their_place(model: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -95,7 +95,7 @@ def test_a_key_that_the_first_line_lacks_is_refused(
 
     assert predict(model, source, target, "--on-error", on_error, "--part-rows", "16") == 2
     told = capsys.readouterr().err
-    assert f"rows.jsonl: line {place + 1} has the key 'late', and the answer has no column for it" in told
+    assert f"rows.jsonl: line {place + 1} has the key 'late', but the first line does not" in told
     assert "--answer alone" in told
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
     assert predict(model, source, target, "--answer", "alone") == 0

@@ -137,7 +137,7 @@ def test_a_death_is_one_refusal(reader: RemoteReader) -> None:
     assert rows_of(reader, GOOD) == 12
     error = refused(reader, deadly()[0])
     assert (error.status, error.code) == (400, "broken_table")
-    assert "the process that read it was ended by SIG" in error.message
+    assert "the process that parsed it crashed or was killed; it ended by SIG" in error.message
     assert rows_of(reader, GOOD) == 12
 
 

@@ -181,7 +181,10 @@ def test_added_columns_do_not_replace_the_tables_own(server: Live) -> None:
     """A table that has a column `prediction` is refused; a prefix, or answering alone, makes room."""
     body = HEAD.replace("\n", ",prediction\n") + ROW.replace("\n", ",mine\n")
 
-    assert "has a column 'prediction' already" in post(server, body, "?extra=ignore").json()["error"]["message"]
+    assert (
+        "column 'prediction' has the same name as a result column"
+        in post(server, body, "?extra=ignore").json()["error"]["message"]
+    )
     assert "model_prediction" in post(server, body, "?extra=ignore&prefix=model_").text
     assert post(server, body, "?extra=ignore&answer=alone").text.startswith("prediction,probability_red")
 

@@ -142,8 +142,8 @@ def test_lines_have_no_key_twice(
     command = ["predict", str(model), str(source), str(target), "--extra", "ignore"]
 
     assert main([*command, *options]) == 2
-    where = "line 2 has a key" if suffix == ".jsonl" else "the table has a column"
-    assert f"{where} {name!r} already; --prefix" in capsys.readouterr().err
+    where = "line 2: the key" if suffix == ".jsonl" else "the table's column"
+    assert f"{where} {name!r} has the same name as a result column. Use --prefix" in capsys.readouterr().err
     assert not target.exists()
     assert main([*command, *options, "--prefix", "new_"]) == 0
     answers = [json.loads(line) for line in target.read_text().splitlines()]
@@ -159,6 +159,6 @@ def test_an_answer_in_lines_is_refused_likewise(server: Live, tmp_path: Path, su
     refusal = httpx.post(f"{server.url}/predict?extra=ignore", content=body, headers=headers)
 
     assert refusal.status_code == 422
-    assert "'prediction' already; prefix=" in refusal.json()["error"]["message"]
+    assert "'prediction' has the same name as a result column. Use prefix=" in refusal.json()["error"]["message"]
     answer = httpx.post(f"{server.url}/predict?extra=ignore&prefix=p_", content=body, headers=headers)
     assert all("p_prediction" in json.loads(line) for line in answer.text.splitlines())
