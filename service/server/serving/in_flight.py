@@ -1,4 +1,4 @@
-"""The bytes of bodies that one process holds: of requests that are still arriving, unpacked or not yet answered.
+"""The bytes that one process holds for callers: bodies that arrive, are unpacked or not yet answered, and answers that nobody reads.
 
 A limit on one body bounds one caller. This bounds all of them together, whatever the number of their connections.
 """
@@ -31,8 +31,8 @@ class InFlight:
             raise ServiceError(
                 429,
                 "overloaded",
-                f"Bodies that are arriving hold {self.held_bytes} of at most {self.limit_bytes} bytes, and there is no room "
-                "for this one; try again.",
+                f"Bodies that arrive and answers that are not yet read hold {self.held_bytes} of at most {self.limit_bytes} "
+                "bytes, and there is no room for this one; try again.",
                 retry_after_s=1,
             )
 
@@ -40,6 +40,11 @@ class InFlight:
         """Hold `count` bytes more; raises 429 where there is no room for them, and holds none of them then."""
         with self._lock:
             self.check(count)
+            self.held_bytes += count
+
+    def hold(self, count: int) -> None:
+        """Hold `count` bytes more that are there already, whatever the limit; fewer where it is negative."""
+        with self._lock:
             self.held_bytes += count
 
     def give(self, count: int) -> None:

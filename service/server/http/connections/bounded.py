@@ -98,7 +98,7 @@ class BoundedConnection(HttpToolsProtocol, ABC):
         """Begin to wait for a request."""
         super().connection_made(transport)
         self.flow = Flow(transport, lambda: len(self.pipeline) < MOST_PIPELINED, self._on_resumed)
-        self._delivery = WriteTimeout(self.loop, transport, self._app.settings.write_timeout_s)
+        self._delivery = WriteTimeout(self.loop, transport, self._app)
         self._arrival = Arrival(self.loop, self._app.settings.read_timeout_s, self._on_late, self._delivery.start)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -2,11 +2,12 @@
 
 import gzip
 import json
+import select
 import socket
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,27 @@ def test_bodies_in_flight_are_bounded_together(server: Live) -> None:
         connection.close()
     time.sleep(0.3)
     assert talk(server, request(GOOD + b" " * 6_000_000))[0][0] == 200
+
+
+def test_answers_that_nobody_reads_count_among_the_bytes_in_flight(tmp_path: Path) -> None:
+    """What the system does not take of answers counts: another large body gets 429, and a place once their callers are gone."""
+    make_bundle(tmp_path)
+    large = request(json.dumps({"rows": [ROW] * 90_000}).encode())  # its answer is longer than a socket's buffer
+    another = request(GOOD + b" " * 9_000_000)
+    flags = ("--max-inflight-bytes", str(16 * MIB), "--write-timeout-s", "60")
+    with live(tmp_path, *flags) as server, ExitStack() as stack:
+        for _ in range(4):
+            connection = stack.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect((server.host, server.port))
+            connection.sendall(large)
+            assert select.select([connection], [], [], 20)[0]
+        ((status, _, refusal),) = talk(server, another)
+        assert (status, json.loads(refusal)["error"]["code"]) == (429, "overloaded")
+        assert talk(server, request(GOOD))[0][0] == 200
+        stack.close()
+        time.sleep(0.5)
+        assert talk(server, another)[0][0] == 200
 
 
 def test_a_body_in_small_chunks_costs_its_bytes(server: Live) -> None:
