@@ -21,7 +21,7 @@ from batchproof.service.client.messages import RefusedError
 from batchproof.service.configuration.address import root_of
 from batchproof.service.configuration.settings import Settings
 from batchproof.service.errors import ServiceError
-from batchproof.service.features.encoder import Encoded, Problem
+from batchproof.service.features.row_encoder import Encoded, Problem
 from batchproof.service.inference import model as loading
 from batchproof.service.inference.catalogue import repository, roots
 from batchproof.service.inference.engine import EngineOptions

@@ -26,7 +26,7 @@ from batchproof.service.bundle.files.safe_folder import opened
 from batchproof.service.bundle.reader import Bundle
 from batchproof.service.configuration.address import root_of
 from batchproof.service.configuration.settings import Settings
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.inference import model as loading
 from batchproof.service.inference.catalogue import repository, roots
 from batchproof.service.inference.engine import EngineOptions

@@ -11,7 +11,7 @@ import numpy as np
 from batchproof.service.bundle.files.checksum import BLANK, seal
 from batchproof.service.bundle.manifest import FORMAT, FORMAT_VERSION
 from batchproof.service.bundle.signature import Signature
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.inference.engine import Engine, EngineOptions
 from batchproof.training.export import reference
 from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto

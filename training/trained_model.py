@@ -7,7 +7,7 @@ from typing import Any
 from batchproof.service.bundle.manifest import REFERENCE_FILE
 from batchproof.service.features import examples
 from batchproof.service.features.arrays import Arrays, Outputs
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.training import report
 from batchproof.training.data.dataset import Dataset
 from batchproof.training.data.leakage import Findings

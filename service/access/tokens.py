@@ -18,7 +18,7 @@ from typing import Any
 
 import jwt
 
-from batchproof.service.access.check import unauthorized
+from batchproof.service.access.credentials import unauthorized
 from batchproof.service.access.grant import SCOPES, Grant
 from batchproof.service.access.watched_file import WatchedFile
 from batchproof.service.errors import SettingError, printable

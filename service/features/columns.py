@@ -10,8 +10,8 @@ import numpy as np
 from batchproof.service.bundle.signature import Feature, Signature
 from batchproof.service.errors import FeatureError
 from batchproof.service.features.arrays import Arrays, split
-from batchproof.service.features.encoder import value_of
-from batchproof.service.features.values import BITS, InvalidValueError, missing_numbers
+from batchproof.service.features.row_encoder import value_of
+from batchproof.service.features.value_encoder import BITS, InvalidValueError, missing_numbers
 
 MAX_EXACT = 1 << 53  # every integer up to here is a float64
 

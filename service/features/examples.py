@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from batchproof.service.bundle.signature import Feature, Signature
-from batchproof.service.features.values import category_text
+from batchproof.service.features.value_encoder import category_text
 
 BRIEF = 2  # features that a brief example shows
 

@@ -10,7 +10,7 @@ from batchproof.service.bundle.reader import Bundle
 from batchproof.service.bundle.rows import golden
 from batchproof.service.errors import BundleError
 from batchproof.service.features.decoder import Decoder
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.inference import trial
 from batchproof.service.inference.engine import Engine, EngineOptions, provider_of
 from batchproof.service.inference.runner import Runner

@@ -8,7 +8,7 @@ import numpy as np
 from batchproof.service.bundle.reader import Bundle
 from batchproof.service.bundle.signature import Feature, Signature
 from batchproof.service.features.arrays import Arrays, split
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 
 GOLDEN_ROWS = 32  # how many of the golden rows take part: the engine's golden check has run them all
 RANDOM_ROWS = 32  # of each draw but the first, which has the golden rows and the edges

@@ -16,8 +16,8 @@ from batchproof.service.bundle.signature import Feature
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays, Outputs, split
 from batchproof.service.features.decoder import shortest
-from batchproof.service.features.encoder import value_of
 from batchproof.service.features.novelty import Novelty
+from batchproof.service.features.row_encoder import value_of
 
 if TYPE_CHECKING:
     from batchproof.service.features.attribution import Plan

@@ -12,8 +12,8 @@ import numpy as np
 from batchproof.service.bundle.signature import Feature, Signature
 from batchproof.service.errors import FeatureError, ServiceError, nearest
 from batchproof.service.features.arrays import Arrays
-from batchproof.service.features.encoder import Encoder, Problem, listed, value_of
-from batchproof.service.features.values import InvalidValueError
+from batchproof.service.features.row_encoder import Encoder, Problem, listed, value_of
+from batchproof.service.features.value_encoder import InvalidValueError
 from batchproof.service.tables.parameters import Parameters
 
 

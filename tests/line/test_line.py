@@ -16,7 +16,7 @@ import pytest
 
 from batchproof.service.bundle import reader as bundles
 from batchproof.service.features.columns import encode_columns
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.features.texts.text_cells import readers
 from batchproof.service.inference.engine import Engine
 from batchproof.training.fit.progress import Progress

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from batchproof.service.bundle import reader as bundle
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.inference.engine import Engine, EngineOptions
 from tests.bundles import make_kinds
 from tests.peers.rows import Expected

@@ -15,7 +15,7 @@ from batchproof.service.bundle.manifest import REFERENCE_FILE
 from batchproof.service.bundle.reader import Bundle
 from batchproof.service.cli.parts.parser import Arguments
 from batchproof.service.errors import USAGE, BundleError
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.training.cli.arguments import number, refuse
 from batchproof.training.cli.training_table import training_data
 from batchproof.training.data.tables.table_error import TableError

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from batchproof.service.bundle.signature import Signature
 from batchproof.service.features.arrays import Arrays
-from batchproof.service.features.encoder import listed
+from batchproof.service.features.row_encoder import listed
 from batchproof.service.features.texts.text_cells import missing_cells
 from batchproof.training.data import advice
 from batchproof.training.data import schema as schemas

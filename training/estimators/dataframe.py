@@ -8,7 +8,7 @@ import pyarrow as pa
 from batchproof.service.bundle.signature import ClassLabel, Signature, Task, class_text
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.tables.offline.local_frame import arrays_of
 from batchproof.training.data import split
 from batchproof.training.data.dataset import Dataset, arrange

@@ -9,7 +9,7 @@ from batchproof.service.bundle import reader as bundle
 from batchproof.service.bundle.reader import Bundle
 from batchproof.service.configuration.address import Root
 from batchproof.service.errors import BundleError, EngineError, ServiceError, nearest
-from batchproof.service.features.encoder import listed
+from batchproof.service.features.row_encoder import listed
 from batchproof.service.inference.catalogue.repository import BundleFolder, Refusal
 from batchproof.service.inference.catalogue.roots import scan
 from batchproof.service.inference.catalogue.selection import Selection

@@ -10,8 +10,8 @@ from batchproof.service.bundle.signature import Feature, Signature
 from batchproof.service.errors import FeatureError
 from batchproof.service.features.arrays import Arrays, split
 from batchproof.service.features.columns import encode_column
-from batchproof.service.features.encoder import value_of
-from batchproof.service.features.values import InvalidValueError
+from batchproof.service.features.row_encoder import value_of
+from batchproof.service.features.value_encoder import InvalidValueError
 from batchproof.service.journal.entries import INPUT
 from batchproof.service.journal.values import shown
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from batchproof.service.bundle.signature import Signature
 from batchproof.service.errors import ServiceError
-from batchproof.service.features.encoder import value_of
+from batchproof.service.features.row_encoder import value_of
 from batchproof.service.features.texts.csv_records import SIGNS, Record, Records, column_names
 from batchproof.service.features.texts.text_cells import reader_of
-from batchproof.service.features.values import InvalidValueError
+from batchproof.service.features.value_encoder import InvalidValueError
 from batchproof.service.protocols.json_text.json_body import more_rows
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from batchproof.service import errors
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.protocols.accept import preferred
 from batchproof.service.protocols.cloud import npy
 from batchproof.service.protocols.compression import header

@@ -1,6 +1,6 @@
 """The fast reading of `{"rows": [...]}`, or of another key as the only one: all good or nothing.
 
-Whatever this reader accepts, the precise path (batchproof.service.features.encoder.Encoder on the parsed body) accepts with the same bits;
+Whatever this reader accepts, the precise path (batchproof.service.features.row_encoder.Encoder on the parsed body) accepts with the same bits;
 tests/service/protocols/json_text/test_fast_rows.py holds the two to each other. Whatever it does not accept goes to the precise path, which
 says what is wrong or accepts the unusual. So it may refuse freely, but must never take what it has not checked.
 
@@ -23,7 +23,7 @@ import simdjson
 from batchproof.service.bundle.signature import Feature, Signature
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.texts.dates import epoch_seconds
-from batchproof.service.features.values import BITS, missing_numbers
+from batchproof.service.features.value_encoder import BITS, missing_numbers
 from batchproof.service.protocols.json_text.json_body import count as occurrences
 from batchproof.service.protocols.json_text.json_body import repeated_key
 

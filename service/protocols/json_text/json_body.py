@@ -15,7 +15,7 @@ import simdjson
 
 from batchproof.service import errors
 from batchproof.service.errors import ServiceError
-from batchproof.service.features.encoder import Encoded, Problem
+from batchproof.service.features.row_encoder import Encoded, Problem
 
 LONG_BODY_BYTES = 16384
 BRACKETS = 4  # in texts, for each row

@@ -11,7 +11,7 @@ from batchproof.service.bundle.signature import Signature
 from batchproof.service.errors import ServiceError
 from batchproof.service.features import examples as samples
 from batchproof.service.features.arrays import Arrays
-from batchproof.service.features.encoder import Encoder, Problem
+from batchproof.service.features.row_encoder import Encoder, Problem
 from batchproof.service.inference.catalogue.registry import absent
 from batchproof.service.inference.model import Described, Model
 from batchproof.service.protocols.compression import header

@@ -5,7 +5,7 @@ from typing import Any
 
 from batchproof.service.protocols.head import RequestHead
 from batchproof.service.protocols.oip.metadata import index
-from batchproof.service.server.loading.reloading import Kind
+from batchproof.service.server.loading.reloader import Kind
 from batchproof.service.server.reload.repository_control import carry_out
 from batchproof.service.server.serving.app import App
 

@@ -17,11 +17,11 @@ from batchproof.service.protocols.head import HEAD_KEY, ID_HEADER, SHORT_BODY_BY
 from batchproof.service.protocols.interface import Answer, ServerInfo
 from batchproof.service.protocols.oip.metadata import index_answer
 from batchproof.service.server.http.cors import PREFLIGHT
-from batchproof.service.server.http.guard import Sending, Unforeseen, break_off
 from batchproof.service.server.http.monitoring.access_log import Message, Receive, Scope, Send, observed
 from batchproof.service.server.http.monitoring.health import health
 from batchproof.service.server.http.router import TARGET_KEY, Resolved, router_of, without_slash
 from batchproof.service.server.http.rules import standard_gate
+from batchproof.service.server.http.unforeseen import Sending, Unforeseen, break_off
 from batchproof.service.server.reload.repository_control import (
     INDEX_PATH,
     carry_out,

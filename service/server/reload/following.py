@@ -11,7 +11,7 @@ import orjson
 
 from batchproof.service.errors import ServiceError
 from batchproof.service.inference.catalogue.plan import Entry, Plan
-from batchproof.service.server.loading.reloading import Kind
+from batchproof.service.server.loading.reloader import Kind
 from batchproof.service.server.reload.staging import Staged, StageError, commit, stage
 from batchproof.service.server.serving.app import App
 from batchproof.service.server.workers import control

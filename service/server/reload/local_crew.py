@@ -9,7 +9,7 @@ from batchproof.service.errors import ServiceError
 from batchproof.service.inference.catalogue.plan import Fault, Plan
 from batchproof.service.inference.catalogue.shelf import Shelf
 from batchproof.service.server.loading.loading import trust_of
-from batchproof.service.server.loading.reloading import Kind, Order, Reloader
+from batchproof.service.server.loading.reloader import Kind, Order, Reloader
 from batchproof.service.server.reload.staging import Staged, StageError, commit, stage
 from batchproof.service.server.serving.app import App
 

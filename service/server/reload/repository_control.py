@@ -11,7 +11,7 @@ from batchproof.service.protocols.oip.metadata import NOT_SERVED
 from batchproof.service.server.serving.app import App
 
 if TYPE_CHECKING:
-    from batchproof.service.server.loading.reloading import Kind
+    from batchproof.service.server.loading.reloader import Kind
 
 INDEX_PATH = "/v2/repository/index"
 PATH = re.compile(r"/v2/repository/models/([^/]+)/(load|unload)")

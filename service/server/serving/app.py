@@ -34,7 +34,7 @@ from batchproof.service.tables.streaming.endpoint import TableEndpoint
 
 if TYPE_CHECKING:
     from batchproof.service.journal.writing.opening import ProcessJournal
-    from batchproof.service.server.loading.reloading import ModelControl
+    from batchproof.service.server.loading.reloader import ModelControl
     from batchproof.service.server.serving.authorization import Authorization
 
 PROTOCOLS: tuple[type[WireProtocol], ...] = (

@@ -8,7 +8,7 @@ about all models `read`, metrics `metrics`, and changing what is served `admin`.
 import re
 from pathlib import Path
 
-from batchproof.service.access.check import Access, Tokens
+from batchproof.service.access.credentials import Access, Tokens
 from batchproof.service.access.grant import Need
 from batchproof.service.access.key_ring import KeyRing
 from batchproof.service.access.watched_file import WatchedFile

@@ -15,7 +15,7 @@ from batchproof.service.runtime.logs import event
 from batchproof.service.server.http.asgi import AsgiApp
 from batchproof.service.server.http.connections import uvicorn_parts
 from batchproof.service.server.http.connections.connection import FastHttpProtocol
-from batchproof.service.server.reload.reloads import Reloads
+from batchproof.service.server.reload.signals import Reloads
 from batchproof.service.server.serving.app import App
 from batchproof.service.server.sockets.listening import BACKLOG, accepted, listen
 

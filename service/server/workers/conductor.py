@@ -15,7 +15,7 @@ from batchproof.service.inference.catalogue.registry import Snapshot
 from batchproof.service.inference.catalogue.shelf import Shelf
 from batchproof.service.runtime.change_counts import ReloadCounts
 from batchproof.service.server.loading.loading import trust_of
-from batchproof.service.server.loading.reloading import Order, Reloader
+from batchproof.service.server.loading.reloader import Order, Reloader
 from batchproof.service.server.workers import control
 from batchproof.service.server.workers.ballot import Ballot, CrewOfWorkers
 from batchproof.service.server.workers.connection_balancer import Worker

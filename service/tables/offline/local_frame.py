@@ -12,7 +12,7 @@ from batchproof.service.client.codecs.values import json_values
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.columns import encode_column
-from batchproof.service.features.encoder import Encoder, Problem
+from batchproof.service.features.row_encoder import Encoder, Problem
 from batchproof.service.inference.model import Model
 from batchproof.service.tables.block import Column, Read, Reading, places_of, read_columns
 from batchproof.service.tables.parameters import Parameters

@@ -8,9 +8,9 @@ import orjson
 
 from batchproof.service.bundle.signature import Feature
 from batchproof.service.errors import FeatureError
-from batchproof.service.features.encoder import value_of
+from batchproof.service.features.row_encoder import value_of
 from batchproof.service.features.texts.text_cells import WHOLE
-from batchproof.service.features.values import InvalidValueError
+from batchproof.service.features.value_encoder import InvalidValueError
 
 MAX_EXACT = 1 << 53  # every integer up to here is a float64
 

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 from batchproof.service.bundle.signature import Feature
 from batchproof.service.features.columns import encode_cells
-from batchproof.service.features.encoder import Problem
+from batchproof.service.features.row_encoder import Problem
 from batchproof.service.features.texts.csv_records import Record, Records, column_names
 from batchproof.service.features.texts.text_cells import reader_of
 from batchproof.service.runtime.json_bytes import compact

@@ -9,7 +9,7 @@ import orjson
 
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays
-from batchproof.service.features.encoder import Problem
+from batchproof.service.features.row_encoder import Problem
 from batchproof.service.features.texts.csv_records import encoding_advice
 from batchproof.service.protocols.json_text.fast_rows import FastRows
 from batchproof.service.protocols.json_text.json_body import repeated_key

@@ -9,7 +9,7 @@ from pyarrow import dataset as datasets
 from pyarrow import fs, parquet
 
 from batchproof.service.errors import ServiceError
-from batchproof.service.features.encoder import listed
+from batchproof.service.features.row_encoder import listed
 from batchproof.service.tables.block import Blocks, Reading, invalid_table, places_of
 from batchproof.service.tables.readers.arrow import batch_blocks
 from batchproof.service.tables.readers.arrow_types import index_names

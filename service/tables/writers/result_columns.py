@@ -10,7 +10,7 @@ from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.bundle.signature import class_text
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.decoder import labels_of
-from batchproof.service.features.encoder import Problem
+from batchproof.service.features.row_encoder import Problem
 from batchproof.service.tables.block import Block, invalid_table
 from batchproof.service.tables.parameters import Parameters
 

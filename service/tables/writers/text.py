@@ -5,7 +5,7 @@ from typing import Protocol
 
 import orjson
 
-from batchproof.service.features.encoder import Problem
+from batchproof.service.features.row_encoder import Problem
 from batchproof.service.inference.model import Model
 from batchproof.service.protocols.json_text.prediction_text import PredictionText
 from batchproof.service.runtime.json_bytes import compact

@@ -9,7 +9,7 @@ from batchproof.service.bundle import reader as bundle
 from batchproof.service.drift.counts import Layout, WindowCounts, count, counted
 from batchproof.service.drift.report import MIN_ROWS, WindowReport, assess, figure_count
 from batchproof.service.features.arrays import Arrays, Outputs
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.inference.engine import Engine, EngineOptions
 from tests.bundles import make_bundle, random_rows
 

@@ -3,7 +3,7 @@
 import json
 
 from batchproof.service.features import examples as samples
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from tests.bundles import INPUTS, signature_of
 
 TYPICAL = {"island": "Ærø", "grade": 2}

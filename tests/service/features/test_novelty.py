@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from batchproof.service.features.arrays import Arrays
-from batchproof.service.features.encoder import Encoder
 from batchproof.service.features.novelty import Novelty
+from batchproof.service.features.row_encoder import Encoder
 from tests.bundles import INPUTS, signature_of
 
 GOOD = {"length_mm": 40.5, "island": "Oslo", "count": 3, "seen": "2020-01-01", "adult": True, "grade": 1, "owned": None}

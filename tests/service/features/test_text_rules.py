@@ -15,7 +15,7 @@ from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.bundle.signature import Feature, Signature, TextRule
 from batchproof.service.errors import FeatureError
 from batchproof.service.features.columns import encode_columns
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.features.texts.date_formats import DateFormatError, date_parser
 from batchproof.service.features.texts.dates import epoch_seconds
 from batchproof.service.features.texts.number_texts import parse_number

@@ -12,7 +12,7 @@ import pytest
 
 from batchproof.service.errors import EngineError
 from batchproof.service.features.arrays import Arrays
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.inference import engine
 from batchproof.service.inference.engine import Engine, EngineOptions, cuda_options, provider_of, session_options
 from tests.bundles import network, random_rows, signature_of

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchproof.service.features.arrays import Outputs
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.inference.engine import Engine
 from batchproof.service.inference.runner import Feeds, Runner
 from tests.bundles import network, random_rows, signature_of

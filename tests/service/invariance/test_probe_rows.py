@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from batchproof.service.bundle import reader as bundle
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.invariance.probe_rows import draws_for, edge_rows, random_rows
 from tests.bundles import make_bundle, signature_of
 

@@ -18,7 +18,7 @@ import pytest
 from batchproof.service.bundle.signature import Signature
 from batchproof.service.errors import JournalError
 from batchproof.service.features.arrays import Arrays
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.journal import reader, segment
 from batchproof.service.journal.entries import Group, Source
 from batchproof.service.journal.messages import Messages

@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 from batchproof.service.__main__ import main
 from batchproof.service.bundle import reader as bundles
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.inference import model as loading
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model

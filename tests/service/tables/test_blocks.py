@@ -14,7 +14,7 @@ from pyarrow import ipc, parquet
 
 from batchproof.service.errors import FeatureError, ServiceError
 from batchproof.service.features.columns import encode_column
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.tables.block import Block, Reading
 from batchproof.service.tables.codecs import blocks_of
 from batchproof.service.tables.formats import ARROW_FILE, ARROW_STREAM, CSV, LINES, PARQUET, TSV, Format

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pyarrow import ipc, parquet
 
 from batchproof.service.errors import ServiceError
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.tables.block import Reading
 from batchproof.service.tables.codecs import blocks_of
 from batchproof.service.tables.formats import ARROW_STREAM, CSV, IN_REQUESTS, LINES, PARQUET, Format

@@ -22,7 +22,7 @@ from pyarrow import feather, ipc, parquet
 
 from batchproof.service.bundle.signature import Feature, Signature
 from batchproof.service.errors import ServiceError
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.tables.block import Blocks, Reading
 from batchproof.service.tables.offline.score import opened_blocks
 from batchproof.service.tables.parameters import Parameters

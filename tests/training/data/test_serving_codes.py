@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.columns import encode_columns
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.features.texts.text_cells import MISSING
 from batchproof.service.tables.block import Reading
 from batchproof.service.tables.codecs import blocks_of

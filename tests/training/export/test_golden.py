@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.training.data.column import Column
 from batchproof.training.data.columns import typed
 from batchproof.training.data.schema import infer

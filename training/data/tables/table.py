@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from batchproof.service.errors import ServiceError, behind, closest, first_line
-from batchproof.service.features.encoder import listed
+from batchproof.service.features.row_encoder import listed
 from batchproof.service.features.texts.csv_records import SIGNS, Record, Records, column_names
 from batchproof.service.tables.codecs import DELIMITERS
 from batchproof.service.tables.formats import ARROW_FILE, ARROW_STREAM, CSV, LINES, PARQUET

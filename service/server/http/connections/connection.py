@@ -23,8 +23,8 @@ from batchproof.service.server.http.connections.heads import name_host, read_tar
 from batchproof.service.server.http.connections.keep_alive import LastingConnection
 from batchproof.service.server.http.connections.pending import ANSWERED, CLOSING, NO_TRAILERS, PendingRequest
 from batchproof.service.server.http.connections.uvicorn_parts import Config, ServerState
-from batchproof.service.server.http.guard import ABANDON_KEY
 from batchproof.service.server.http.router import TARGET_KEY, Resolved
+from batchproof.service.server.http.unforeseen import ABANDON_KEY
 from batchproof.service.server.serving.endpoint import PredictEndpoint
 from batchproof.service.server.serving.gate import Refusal
 from batchproof.service.tables.streaming.endpoint import TableEndpoint

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchproof.service.errors import ServiceError
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.protocols.cloud.npy import file_of
 from batchproof.service.protocols.cloud.request import ScoringReader
 from batchproof.service.protocols.interface import Call, Decoded, Limits

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from batchproof.service.bundle.signature import Signature
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.protocols.json_text.fast_rows import FastRows
 from batchproof.service.protocols.json_text.json_body import check_distinct
 from tests.bundles import INPUTS, signature_of

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from batchproof.service.bundle import reader as bundle
 from batchproof.service.errors import ServiceError
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.protocols.interface import Call, Decoded, Limits
 from batchproof.service.protocols.oip.protocol import output_names
 from batchproof.service.protocols.oip.request import RequestReader

@@ -19,12 +19,12 @@ IMPORT = re.compile(r"import time: .*\| *(\S+)$")
 OWN = "batchproof.service."
 ROW = {"length_mm": 40.5, "island": "Oslo", "count": 3, "seen": None, "adult": True, "grade": 1, "owned": None}
 RARE = {  # what asks for it -> what it loads, or the first part of it
-    "keys": ("access.check", "access.grant", "access.keys_file", "access.tokens", "server.serving.authorization"),
+    "keys": ("access.credentials", "access.grant", "access.keys_file", "access.tokens", "server.serving.authorization"),
     "drift": ("bundle.rows.reference", "drift.counts", "drift.model_drift", "drift.windows"),
     "signatures": ("bundle.signing.trust", "bundle.signing.keys"),
     "explanations": ("features.attribution",),
     "journal": ("journal",),
-    "model control": ("inference.catalogue.planner", "inference.catalogue.shelf", "server.loading.reloading"),
+    "model control": ("inference.catalogue.planner", "inference.catalogue.shelf", "server.loading.reloader"),
     "a reload": ("server.reload.local_crew", "server.reload.following", "server.reload.staging"),
     "several workers": ("server.workers", "invariance.worker_agreement"),
     "a challenger": ("server.serving.observing.shadow",),

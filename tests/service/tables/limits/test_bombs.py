@@ -11,7 +11,7 @@ import pytest
 from pyarrow import ipc, parquet
 
 from batchproof.service.errors import ServiceError
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.tables.block import Reading
 from batchproof.service.tables.codecs import blocks_of
 from batchproof.service.tables.formats import ARROW_STREAM, PARQUET, Format

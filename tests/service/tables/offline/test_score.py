@@ -15,7 +15,7 @@ from batchproof.service.__main__ import main
 from batchproof.service.bundle import reader as bundle
 from batchproof.service.cli.predict import block_rows
 from batchproof.service.errors import EngineError
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.inference.engine import Engine, EngineOptions
 from batchproof.service.inference.runner import Runner, rows_of
 from batchproof.service.tables.offline.progress import Progress

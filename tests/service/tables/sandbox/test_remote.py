@@ -19,7 +19,7 @@ import pytest
 from pyarrow import parquet
 
 from batchproof.service.errors import ServiceError
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.runtime.processes import process_pool
 from batchproof.service.tables.block import Reading
 from batchproof.service.tables.codecs import blocks_of

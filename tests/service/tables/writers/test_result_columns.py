@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from batchproof.service.__main__ import main
 from batchproof.service.errors import ServiceError
-from batchproof.service.features.encoder import Problem
+from batchproof.service.features.row_encoder import Problem
 from batchproof.service.tables.parameters import Parameters
 from batchproof.service.tables.writers.result_columns import Answered, refusal
 from batchproof.service.tables.writers.text import prediction_texts

@@ -14,7 +14,7 @@ from batchproof.service.bundle import reader as bundle
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.decoder import Decoder
-from batchproof.service.features.encoder import Encoder
+from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.inference.model import Description
 from batchproof.service.protocols.cloud.explain import Version1Explain
 from batchproof.service.protocols.cloud.protocol import Version1

@@ -11,7 +11,7 @@ import numpy as np
 from batchproof.service.bundle.signature import Feature, Signature
 from batchproof.service.errors import closest
 from batchproof.service.features.arrays import Arrays, split
-from batchproof.service.features.values import InvalidValueError, code_of, number_of
+from batchproof.service.features.value_encoder import InvalidValueError, code_of, number_of
 
 DEFAULT_ERRORS = 20
 DETAILED_ERRORS = 1000  # of all rows together, where each bad row is told its own

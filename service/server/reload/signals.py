@@ -15,7 +15,7 @@ from batchproof.service.runtime.change_counts import ReloadCounts
 from batchproof.service.server.serving.app import App
 
 if TYPE_CHECKING:
-    from batchproof.service.server.loading.reloading import Reloader
+    from batchproof.service.server.loading.reloader import Reloader
     from batchproof.service.server.workers.control import SupervisorLink
 
 LOCAL_CREW = "batchproof.service.server.reload.local_crew"
@@ -62,7 +62,7 @@ class Reloads:
     async def _order_rescan(self) -> None:
         load = partial(import_module, LOCAL_CREW)  # in a thread, because it takes some milliseconds
         await asyncio.get_running_loop().run_in_executor(None, load)
-        from batchproof.service.server.loading.reloading import Order
+        from batchproof.service.server.loading.reloader import Order
 
         reloader = self._reloader or self._start_reloader()
         reloader.order(Order("rescan"))

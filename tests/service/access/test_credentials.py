@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchproof.service.access.check import Access, Headers
+from batchproof.service.access.credentials import Access, Headers
 from batchproof.service.access.grant import Grant, Need
 from batchproof.service.access.key_ring import KeyRing
 from batchproof.service.access.quota import Account, Bucket, Limits

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from batchproof.service.bundle.signature import Feature, Signature
 from batchproof.service.errors import FeatureError
 from batchproof.service.features.columns import encode_column, encode_columns
-from batchproof.service.features.encoder import Encoder, Problem
-from batchproof.service.features.values import WANTED, category_text
+from batchproof.service.features.row_encoder import Encoder, Problem
+from batchproof.service.features.value_encoder import WANTED, category_text
 from tests.bundles import INPUTS, random_rows, signature_of
 
 ENCODER = Encoder(signature_of())
