@@ -7,7 +7,7 @@ from importlib import import_module
 
 from batchproof import __version__
 from batchproof.service.cli.parts.parser import Arguments
-from batchproof.service.errors import USAGE, SettingError
+from batchproof.service.errors import STARTUP_FAILED, USAGE, SettingError
 from batchproof.service.server.start.gc_policy import paused
 
 COMMANDS = {
@@ -32,13 +32,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     for name, value in UNUSED.items():
         os.environ.setdefault(name, value)
-    with paused():
-        options = _parser(given[:1]).parse_args(given)
     try:
+        with paused():
+            options = _parser(given[:1]).parse_args(given)
         return int(options.run(options))
     except SettingError as error:
         print(f"batchproof: {error}", file=sys.stderr)
         return USAGE
+    except ModuleNotFoundError as error:
+        package = (error.name or "batchproof").partition(".")[0]
+        if package == "batchproof":
+            raise
+        print(f"batchproof: {package} is not installed; pip install {package}", file=sys.stderr)
+        return STARTUP_FAILED
 
 
 def _parser(first: Sequence[str]) -> Arguments:

@@ -90,7 +90,9 @@ def new_parser(protocol: HttpToolsProtocol) -> httptools.HttpRequestParser:
 
 
 def check() -> None:
-    """Raise SettingError where this version of uvicorn lacks a part that connections build on."""
+    """Raise SettingError where this version of uvicorn lacks a part that connections build on, ModuleNotFoundError without uvloop."""
+    import uvloop  # noqa: F401 - uvicorn imports it late, when models are loaded already
+
     absent = [
         f"{owner.__name__}.{name}" for owner, names in METHODS.items() for name in names if not hasattr(owner, name)
     ]

@@ -1,6 +1,7 @@
 """What a start loads: what every prediction needs, and what the settings ask for. The rest comes with its first use."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -136,3 +137,15 @@ def test_a_bundle_with_statistics_brings_drift(tmp_path: Path) -> None:
     """Drift is loaded with the first bundle that has statistics of its training rows."""
     make_bundle(tmp_path, reference_rows=500)
     assert loaded(tmp_path).rare() == {"drift"}
+
+
+@pytest.mark.parametrize("library", ["msgspec", "numpy", "httptools", "uvicorn", "uvloop"])
+def test_a_library_that_is_not_installed_is_one_sentence(library: str, tmp_path: Path) -> None:
+    """Where a library is missing, the start ends with its name and the command that installs it."""
+    (tmp_path / f"{library}.py").write_text(f"raise ModuleNotFoundError('none', name='{library}')")
+    command = [sys.executable, "-m", "batchproof.service", "serve", "--port", "0"]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=30)
+
+    assert ended.returncode == 3
+    assert ended.stderr == f"batchproof: {library} is not installed; pip install {library}\n"
