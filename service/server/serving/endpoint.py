@@ -133,14 +133,13 @@ class PredictEndpoint:
             self._batcher.check_room(len(body) * self._rows_a_byte, timeout_s)
             decoded = self._codec.decode(work) if len(body) <= SMALL_BYTES else self._decode_if_good(work)
             if decoded is None:
-                self._decode_apart(work, timeout_s)
-            else:
-                self._submit(work, decoded, timeout_s)
+                return self._decode_apart(work, timeout_s)
+            self._submit(work, decoded, timeout_s)
         except ServiceError as error:
             reply(self._refused(error, head, work))
             return None
         except HeavyRequestError:
-            self._decode_apart(work, timeout_s, is_heavy=True)
+            return self._decode_apart(work, timeout_s, is_heavy=True)
         return work
 
     def refuse(self, error: ServiceError, head: RequestHead) -> Answer:
@@ -202,46 +201,47 @@ class PredictEndpoint:
         else:
             ticket.written.then(partial(self._release, work, rows, answer))
 
-    def _decode_apart(self, work: Work, timeout_s: float, *, is_heavy: bool = False) -> None:
-        """Read the body in a thread or in another process, and go on from there on the loop."""
+    def _decode_apart(self, work: Work, timeout_s: float, *, is_heavy: bool = False) -> Work | None:
+        """Read the body in a thread or in another process, and go on from there on the loop; None where that is refused."""
         work.is_large, work.is_on_loop = True, False
         read = partial(self._large.read, work, work.go_on, is_heavy=is_heavy)
-        reading = asyncio.get_running_loop().run_in_executor(self._executor, read)
-
-        def submit(done: "asyncio.Future[Decoded]") -> None:
-            if work.is_gone or done.cancelled():
-                return
-            try:
-                decoded = self._result(done, work)
-                if decoded is not None:
-                    self._submit(work, decoded, timeout_s)
-            except ServiceError as error:
-                work.reply(self._refused(error, work.head, work))
-
-        reading.add_done_callback(submit)
+        return self._apart(work, read, lambda decoded: self._submit(work, decoded, timeout_s))
 
     def _encode_apart(self, work: Work, outputs: Outputs) -> None:
-        """Write the answer in a thread or in another process, and send it from the loop, unless its caller has left."""
+        """Write the answer in a thread or in another process, and send it from the loop."""
         encode = partial(self._large.write, work, work.decoded, outputs, work.go_on)
-        writing = asyncio.get_running_loop().run_in_executor(self._executor, encode)
+        self._apart(work, encode, partial(self._answered, work, outputs))
 
-        def send(done: "asyncio.Future[Answer]") -> None:
-            if work.is_gone or done.cancelled():
-                return
-            answer = self._result(done, work)
-            if answer is not None:
-                self._answered(work, outputs, answer)
+    def _apart(self, work: Work, make: Callable[[], Any], then: Callable[[Any], None]) -> Work | None:
+        """Call `make` in a thread and `then` on the loop with what it returned; None where no thread can be started."""
+        try:
+            making = asyncio.get_running_loop().run_in_executor(self._executor, make)
+        except RuntimeError as error:
+            self._fail(work, error)
+            work.is_gone = True  # a thread that is busy now may take up the work later: nobody waits for it
+            return None
+        making.add_done_callback(partial(self._made, work, then))
+        return work
 
-        writing.add_done_callback(send)
+    def _made(self, work: Work, then: Callable[[Any], None], done: "asyncio.Future[Any]") -> None:
+        """Go on with what was made apart, unless its caller has left; an error that nothing foresees is always logged."""
+        if done.cancelled():
+            return
+        error = done.exception()  # asyncio logs an error that nobody takes
+        is_foreseen = error is None or isinstance(error, (ServiceError, CallerGoneError))
+        if not is_foreseen:
+            self._fail(work, error)
+        elif not work.is_gone:
+            try:
+                then(done.result())
+            except ServiceError as refusal:
+                work.reply(self._refused(refusal, work.head, work))
 
-    def _result(self, done: "asyncio.Future[Any]", work: Work) -> Any:
-        """Return what was made apart, None after an error that nothing foresees was answered; raises ServiceError."""
-        error = done.exception()
-        if error is None or isinstance(error, ServiceError):
-            return done.result()
+    def _fail(self, work: Work, error: BaseException | None) -> None:
+        """Log an error that nothing foresees, and answer the caller who still waits."""
         unforeseen("a large request", error, **work.head.ids)
-        work.reply(self._refused(errors.internal(), work.head, work))
-        return None
+        if not work.is_gone:
+            work.reply(self._refused(errors.internal(), work.head, work))
 
     def _send(self, work: Work, rows: int, answer: Answer) -> None:
         """Count and send the answer to `rows` rows of the caller."""

@@ -1,9 +1,12 @@
 """What one request goes through, with a codec that says when it is asked."""
 
 import asyncio
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+import gc
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from threading import Event
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -16,7 +19,8 @@ from batchproof.service.protocols.head import RequestHead
 from batchproof.service.protocols.interface import Answer, Call, Decoded
 from batchproof.service.protocols.native.protocol import Native
 from batchproof.service.runtime.metrics import ModelKey, Tally
-from batchproof.service.server.serving.endpoint import PredictEndpoint
+from batchproof.service.server.serving.codecs.large_requests import CallerGoneError
+from batchproof.service.server.serving.endpoint import SMALL_BYTES, PredictEndpoint
 
 
 class Counting:
@@ -39,11 +43,12 @@ class Counting:
         return [{"value": arrays.numeric} for arrays in requests]
 
 
-def desk(limit_rows: int = 4) -> tuple[PredictEndpoint, Counting, Tally]:
-    """Return an endpoint with its codec and its tally; everything runs on the loop."""
+def desk(limit_rows: int = 4, executor: Executor | None = None) -> tuple[PredictEndpoint, Counting, Tally]:
+    """Return an endpoint with its codec and its tally; all rows run on the loop, and `executor` serves large requests."""
     codec, tally = Counting(), Tally()
     batcher = Batcher(codec, Admission(limit_rows), ThreadPoolExecutor(1), inline_s=1.0)
-    return PredictEndpoint(ModelKey("flowers", 1), Native(), codec, batcher, tally, 10.0), codec, tally
+    key = ModelKey("flowers", 1)
+    return PredictEndpoint(key, Native(), codec, batcher, tally, 10.0, executor=executor), codec, tally
 
 
 def head(*headers: tuple[bytes, bytes]) -> RequestHead:
@@ -80,5 +85,96 @@ def test_a_long_body_is_refused_by_its_length() -> None:
             endpoint.check_room(10**6, head())
         with pytest.raises(ServiceError, match="must be a number of seconds"):
             endpoint.check_room(10**6, head((b"x-request-timeout-s", b"soon")))
+
+    asyncio.run(scene())
+
+
+class NoThreads(ThreadPoolExecutor):
+    """Threads of a system that starts no more of them."""
+
+    def submit(self, *_: Any, **__: Any) -> NoReturn:
+        """Fail as the standard library does."""
+        raise RuntimeError("can't start new thread")
+
+
+LARGE = b"1" * (SMALL_BYTES + 1)  # rows, whose answer is written apart too
+
+
+@pytest.mark.parametrize("stage", ["decode", "encode"])
+def test_without_threads_a_large_request_is_refused(stage: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Where the system starts no thread, the caller gets its one answer at once, and the log has the cause."""
+
+    async def scene() -> None:
+        endpoint, _, _ = desk(10 * len(LARGE), NoThreads())
+        if stage == "encode":
+            endpoint._decode_good = endpoint._codec.decode
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        work = endpoint.handle(LARGE, head(), answered.set_result)
+        assert (work is None) == (stage == "decode")
+        assert (await asyncio.wait_for(answered, 10)).status == 500
+
+    asyncio.run(scene())
+    assert [record.message for record in caplog.records] == ["unforeseen_error"]
+
+
+@pytest.mark.parametrize("stage", ["decode", "encode"])
+@pytest.mark.parametrize(
+    ("error", "logged"),
+    [
+        (None, []),
+        (CallerGoneError(), []),
+        (ServiceError(400, "invalid_rows", "No."), []),
+        (KeyError("x"), ["unforeseen_error"]),
+    ],
+    ids=str,
+)
+def test_a_caller_that_left_is_in_the_log_for_faults_only(
+    stage: str, error: Exception | None, logged: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """However work apart ends whose caller has left, nothing is answered, and the log has what nothing foresees, once."""
+    begun, is_left = Event(), Event()
+
+    async def scene() -> None:
+        endpoint, codec, _ = desk(10 * len(LARGE))
+        whole: Callable[..., Any] = getattr(codec, stage)
+
+        def held(*parts: Any) -> Any:
+            begun.set()
+            assert is_left.wait(10)
+            if error is not None:
+                raise error
+            return whole(*parts)
+
+        setattr(codec, stage, held)
+        answers: list[Answer] = []
+        work = endpoint.handle(LARGE, head(), answers.append)
+        assert work is not None
+        assert await asyncio.to_thread(begun.wait, 10)
+        endpoint.cancel(work)
+        is_left.set()
+        await asyncio.get_running_loop().shutdown_default_executor()
+        await asyncio.sleep(0)
+        assert not answers
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(scene())
+        gc.collect()  # what asyncio says of an error that nobody took, it says then
+    assert [record.message for record in caplog.records] == logged
+
+
+@pytest.mark.parametrize("stage", ["decode", "encode"])
+def test_a_refusal_made_apart_reaches_its_caller(stage: str) -> None:
+    """A large body, and a large answer, may be refused where they are read and written."""
+
+    def refuse(*_: Any) -> NoReturn:
+        raise ServiceError(413, "body_too_costly", "Send fewer rows.")
+
+    async def scene() -> None:
+        endpoint, codec, tally = desk(10 * len(LARGE))
+        setattr(codec, stage, refuse)
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        endpoint.handle(LARGE, head(), answered.set_result)
+        assert (await asyncio.wait_for(answered, 10)).status == 413
+        assert tally.refusals == {"body_too_costly": 1}
 
     asyncio.run(scene())
