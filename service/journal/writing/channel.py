@@ -39,6 +39,7 @@ class Channel:
     def __init__(self, greeting: Callable[[], Sequence[Part]], on_counts: Callable[[int, int], None]) -> None:
         """Start the process. It is sent the frame that `greeting` returns, which it does not answer, before any other.
 
+        Where the system has no room for a process, `attach` tries again, and later the loop does.
         `on_counts` hears of failed writes and of finished segments.
         """
         self.restarts = 0
@@ -73,9 +74,10 @@ class Channel:
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let the loop, which runs, watch the connection; nothing is sent before."""
         self._loop = loop
-        if self._socket is not None:
-            loop.add_reader(self._socket, self._on_readable)
-            self._pump()
+        if self._socket is None:
+            self._start()
+        else:
+            self._watch(loop, self._socket)
 
     def close(self, timeout_s: float) -> bool:
         """Send what waits, and wait until it is written and the process ended; returns whether it did in time."""
@@ -103,27 +105,23 @@ class Channel:
         return self._process.returncode == 0
 
     def _start(self) -> None:
-        self._started_s = time.monotonic()
-        ours, theirs = socket.socketpair()
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
-        ours.setblocking(False)
+        """Start a process, or try again later where the system refuses one."""
         try:
-            with theirs:
-                self._process = subprocess.Popen(  # noqa: S603 - our own module
-                    COMMAND,
-                    stdin=theirs.fileno(),
-                    stdout=subprocess.DEVNULL,
-                    start_new_session=True,  # an interrupt at the terminal is for the service, which ends it
-                )
+            self._process, self._socket = _spawn()
         except OSError as error:
-            ours.close()
+            self._started_s = time.monotonic()  # now: a refusal that took long must not be repeated at once
             self._try_again(reason(error))
             return
-        self._socket = ours
+        self._started_s = time.monotonic()
         self._rest = b""
         self._partial = list(self._greeting())
         if self._loop is not None:
-            self.attach(self._loop)
+            self._watch(self._loop, self._socket)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
+        """Send what waits, and hear the answers."""
+        loop.add_reader(connection, self._on_readable)
+        self._pump()
 
     def _unwatch(self) -> None:
         """Let the loop know nothing more of the socket."""
@@ -207,9 +205,11 @@ class Channel:
         self._partial = []
         lost, self._begun = self._begun, deque()  # before the new process gets any
         self.restarts += 1
-        self._try_again(f"its exit code is {code}")
-        for frame in lost:
-            frame.done(LOST)
+        try:
+            self._try_again(f"its exit code is {code}")
+        finally:  # whatever the start of the next one raises
+            for frame in lost:
+                frame.done(LOST)
 
     def _try_again(self, why: str) -> None:
         """Start a new process: at once, or where the last one did not last, a little later."""
@@ -223,3 +223,23 @@ class Channel:
     def _start_again(self) -> None:
         if self._loop is not None:
             self._start()
+
+
+def _spawn() -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Return a new process and this end of its connection; raises OSError where the system refuses either."""
+    ours, theirs = socket.socketpair()
+    try:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+        ours.setblocking(False)
+        process = subprocess.Popen(  # noqa: S603 - our own module
+            COMMAND,
+            stdin=theirs.fileno(),
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,  # an interrupt at the terminal is for the service, which ends it
+        )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return process, ours

@@ -1,11 +1,13 @@
 """Answers on their way into the journal: each leaves once, late or not, whatever others, the disk or the process do."""
 
 import asyncio
+import errno
 import os
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from batchproof.service.access.grant import Grant
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Outputs
 from batchproof.service.inference.admission import Lane, Ticket
-from batchproof.service.journal.writing import recording
+from batchproof.service.journal.writing import channel, recording
 from batchproof.service.journal.writing.chain import Options
 from batchproof.service.journal.writing.recording import Journal, ModelJournal
 from batchproof.service.journal.writing.waiting import HeldAnswers
@@ -326,6 +328,111 @@ def test_a_process_that_keeps_ending_is_not_started_without_pause(
     assert heard
     assert all(error is not None and error.status == 503 for error in heard)
     assert 1 <= journal.restarts <= 10
+
+
+def refusing_starts(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """Let the system refuse each new process until `monkeypatch.undo`, as it does where it has no room for one."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    module, function = place.split(".")
+    names = {**vars(getattr(channel, module)), function: refuse}
+    monkeypatch.setattr(channel, module, SimpleNamespace(**names))  # there alone: the loop has sockets of its own
+
+
+REFUSED = ["subprocess.Popen", "socket.socketpair"]
+
+
+@pytest.mark.parametrize("place", REFUSED)
+@pytest.mark.parametrize("refused", ["at the start", "and as the loop begins"])
+@pytest.mark.parametrize("full", ["drop", "refuse"])
+def test_a_start_that_the_system_refuses_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str, refused: str, place: str
+) -> None:
+    """Where the system has no room for a writing process, one is started as soon as it has, and takes what waited."""
+    monkeypatch.setattr(channel, "RETRY_S", 0.1)
+    with monkeypatch.context() as refusing:
+        refusing_starts(refusing, place)
+        journal = opened(tmp_path, full=full)
+        if refused == "at the start":
+            refusing.undo()
+
+        async def scene() -> Heard:
+            model, heard = ModelJournal(journal, source(), 1.0), []
+            for first in (0, 2):
+                tickets = batch(model, 1, 1, first=first)
+                if full == "refuse":
+                    wait(tickets, heard)
+                journal._channel.flush()
+                if first == 0 and refused != "at the start":
+                    assert journal._channel._process is None
+                    refusing.undo()
+                await until(lambda first=first: journal.counts.written_rows == first + 2)
+            await journal.empty()
+            return heard
+
+        heard = asyncio.run(scene())
+    assert journal.close()
+    assert sorted(ids(tmp_path)) == [f"id-{number}" for number in range(4)]
+    assert heard == ([None] * 4 if full == "refuse" else [])
+
+
+@pytest.mark.parametrize("place", REFUSED)
+def test_a_process_that_ends_while_the_system_has_no_room_is_replaced_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """What the ended process had is refused at once, and later rows are written by the next one, once there is room."""
+    monkeypatch.setattr(channel, "RETRY_S", 0.1)
+
+    async def scene(refusing: pytest.MonkeyPatch) -> tuple[Heard, Heard]:
+        model = ModelJournal(journal, source(), 1.0)
+        lost: Heard = []
+        later: Heard = []
+        wait(batch(model, 1), lost)
+        await until(lambda: len(lost) == 1)
+        await asyncio.sleep(channel.RETRY_S)  # the process has lasted, so the next start is at once
+        os.kill(pid_of(journal), signal.SIGSTOP)
+        wait(batch(model, 1, first=1), lost)
+        refusing_starts(refusing, place)
+        os.kill(pid_of(journal), signal.SIGKILL)
+        await until(lambda: len(lost) == 2)
+        wait(batch(model, 1, first=2), later)
+        assert journal._channel._socket is None
+        refusing.undo()
+        await until(lambda: len(later) == 1)
+        return lost, later
+
+    journal = opened(tmp_path, full="refuse")
+    with monkeypatch.context() as refusing:
+        lost, later = asyncio.run(scene(refusing))
+    assert journal.close()
+    assert [error and error.code for error in lost] == [None, "journal_full"]
+    assert later == [None]
+    assert journal.restarts == 1
+
+
+def test_a_start_that_raises_keeps_no_answer_from_its_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong as the next process is started, the answers that the ended one had are sent."""
+
+    def broken() -> None:
+        raise MemoryError
+
+    async def scene() -> Heard:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        model, heard = ModelJournal(journal, source(), 1.0), []
+        wait(batch(model, 1), heard)
+        await until(lambda: len(heard) == 1)
+        os.kill(pid_of(journal), signal.SIGSTOP)
+        wait(batch(model, 1, first=1), heard)
+        monkeypatch.setattr(channel, "RETRY_S", 0.0)
+        monkeypatch.setattr(channel, "_spawn", broken)
+        os.kill(pid_of(journal), signal.SIGKILL)
+        await until(lambda: len(heard) == 2)
+        return heard
+
+    journal = opened(tmp_path, full="refuse")
+    assert [error and error.code for error in asyncio.run(scene())] == [None, "journal_full"]
 
 
 def test_a_retired_model_is_finished(tmp_path: Path) -> None:
