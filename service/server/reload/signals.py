@@ -11,7 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from batchproof.service.configuration.settings import Settings
+from batchproof.service.errors import SettingError
 from batchproof.service.runtime.change_counts import ReloadCounts
+from batchproof.service.runtime.logs import event
 from batchproof.service.server.serving.app import App
 
 if TYPE_CHECKING:
@@ -64,7 +66,11 @@ class Reloads:
         await asyncio.get_running_loop().run_in_executor(None, load)
         from batchproof.service.server.loading.reloader import Order
 
-        reloader = self._reloader or self._start_reloader()
+        try:
+            reloader = self._reloader or self._start_reloader()
+        except SettingError as error:  # such as a key file that is gone by now
+            event("reload_refused", 30, reason=str(error).rstrip("."))
+            return
         reloader.order(Order("rescan"))
 
     def _start_reloader(self) -> "Reloader":
