@@ -6,7 +6,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from batchproof.service.bundle import reader
 from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.bundle.reader import Limits
 from batchproof.service.bundle.signing import SIGNATURE_BYTES, SIGNATURE_FILE
+from batchproof.service.errors import BundleError
 from batchproof.service.stores.store import MANIFEST, MissingError, Store, StoreError
 
 PART = ".part-"  # how the names of unfinished folders begin
@@ -36,48 +38,67 @@ class Fetched:
     bytes: int = 0  # that were fetched
 
 
-def fetch(store: Store, folder: str, cache: Path, limits: Limits | None = None) -> Fetched:
-    """Fetch a bundle unless the cache has it; raises StoreError or BundleError.
+def fetch(
+    store: Store, folder: str, cache: Path, part: Path, refused: Mapping[str, str], limits: Limits | None = None
+) -> Fetched:
+    """Fetch a bundle into the new folder `part` unless the cache has it; raises StoreError or BundleError.
 
     bundle.json comes first: its seal says which bundle it is. A signature belongs to the name too, since a bundle can be
-    signed anew. Nothing of a new bundle but bundle.json has been checked when this returns: `keep` comes after the check.
+    signed anew. `refused` {name in the cache: why} is not fetched again. Nothing of a new bundle but bundle.json has been
+    checked when this returns: `keep` comes after the check.
     """
     limits = limits or Limits()
-    part = _new_part(cache)
-    try:
-        store.fetch(folder, MANIFEST, part / MANIFEST, limits.json_bytes)
-        raw = (part / MANIFEST).read_bytes()
-        manifest = reader.parse_manifest(raw)
-        reader.check_listed(manifest)
-        name = _name(manifest, _signature(store, folder, part))
-        kept = cache / name
-        if _is_same(kept, raw, manifest):
-            shutil.rmtree(part)
-            return Fetched(kept, name, is_new=False)
-        for file, entry in manifest.files.items():
-            store.fetch(folder, file, part / file, min(entry.bytes, limits.other_bytes))
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+    part.mkdir()
+    store.fetch(folder, MANIFEST, part / MANIFEST, limits.json_bytes)
+    raw = (part / MANIFEST).read_bytes()
+    manifest = reader.parse_manifest(raw)
+    reader.check_listed(manifest)
+    name = _name(manifest, _signature(store, folder, part))
+    if name in refused:
+        raise BundleError(refused[name])
+    kept = cache / name
+    if _is_same(kept, raw, manifest):
+        return Fetched(kept, name, is_new=False)
+    for file, entry in manifest.files.items():
+        store.fetch(folder, file, part / file, min(entry.bytes, limits.other_bytes))
     return Fetched(part, name, is_new=True, bytes=sum(file.stat().st_size for file in part.iterdir()))
 
 
 def keep(cache: Path, fetched: Fetched) -> Path:
     """Give a checked bundle its name; returns its folder. Another process may have been faster with the same one."""
     target = cache / fetched.name
-    if target.exists():  # of another process, or damaged: it is replaced by what was checked now
-        with contextlib.suppress(OSError):
-            target.rename(_new_part(cache) / fetched.name)
+    discard(target)  # of another process, or damaged: it is replaced by what was checked now
     with contextlib.suppress(OSError):
         fetched.folder.rename(target)
-    drop(fetched)
     return target
 
 
-def drop(fetched: Fetched) -> None:
-    """Remove what was fetched and may not be kept."""
-    if fetched.folder.name.startswith(PART):
-        shutil.rmtree(fetched.folder, ignore_errors=True)
+def discard(kept: Path) -> None:
+    """Take a bundle out of the cache, at once for all processes."""
+    with contextlib.suppress(OSError), new_part(kept.parent) as part:
+        kept.rename(part / kept.name)
+
+
+@contextmanager
+def new_part(cache: Path) -> Iterator[Path]:
+    """Make an unfinished folder, and remove it at the end with what is left in it; raises StoreError."""
+    try:
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=PART, dir=cache))
+    except OSError as error:
+        raise StoreError(
+            f"the cache {cache} cannot be written ({error.strerror}): set XDG_CACHE_HOME to a folder that can"
+        ) from error
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def stamp_of(kept: Path) -> tuple[tuple[str, int, int], ...]:
+    """Return what changes with any file of a bundle: names, lengths and times."""
+    with os.scandir(kept) as files:
+        return tuple(sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
 
 
 def clear_parts(cache: Path) -> None:
@@ -87,16 +108,6 @@ def clear_parts(cache: Path) -> None:
         with contextlib.suppress(OSError):
             if now_s - part.stat().st_mtime > ABANDONED_S:
                 shutil.rmtree(part, ignore_errors=True)
-
-
-def _new_part(cache: Path) -> Path:
-    try:
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=PART, dir=cache))
-    except OSError as error:
-        raise StoreError(
-            f"the cache {cache} cannot be written ({error.strerror}): set XDG_CACHE_HOME to a folder that can"
-        ) from error
 
 
 def _signature(store: Store, folder: str, part: Path) -> bytes:

@@ -8,11 +8,11 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from batchproof.service.configuration.address import Address
+from batchproof.service.configuration.address import LOOPBACK, Address
 from batchproof.service.stores.store import MANIFEST, MissingError, StoreError
 from batchproof.service.stores.web import download
 
@@ -41,6 +41,9 @@ class HubStore:
         self._address = address
         self._repository, _, revision = address.rest.partition("@")
         self._endpoint = (environment.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
+        parts = urlsplit(self._endpoint)
+        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
+            raise StoreError(f"HF_ENDPOINT is {self._endpoint}: use https; http is for this machine only")
         token = _token(environment)
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         found = self._revision(f"/revision/{quote(revision, safe='')}" if revision else "")

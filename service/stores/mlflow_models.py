@@ -6,12 +6,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
+from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.exceptions import MlflowException
 
 from batchproof.service.configuration.address import Address
 from batchproof.service.errors import first_line
-from batchproof.service.stores.store import MissingError, StoreError, too_long
+from batchproof.service.stores.store import MANIFEST, MissingError, StoreError, too_long
 
 FOLDER = "bundle"  # where batchproof.mlflow puts a bundle in what it logs
 
@@ -27,19 +27,26 @@ class MlflowStore:
             version = MlflowClient().get_model_version_by_alias(name, alias).version if alias else ""
         except (MlflowException, OSError) as error:
             raise StoreError(f"{address} cannot be read: {first_line(error)}") from error
-        self._uri = f"models:/{name}/{version}" if alias else f"models:/{name}"
+        self._uri = f"models:/{name}/{version}/{FOLDER}" if alias else f"models:/{name}/{FOLDER}"
+        try:
+            files = list_artifacts(artifact_uri=self._uri)
+        except (MlflowException, OSError) as error:
+            raise StoreError(f"{address} cannot be listed: {first_line(error)}") from error
+        self._sizes = {Path(file.path).name: file.file_size for file in files if not file.is_dir}
 
     def folders(self) -> Sequence[str]:
-        """Return the folder of the bundle in the registered model."""
-        return [FOLDER]
+        """Return the folder of the bundle, where the registered model has one."""
+        return [FOLDER] if MANIFEST in self._sizes else []
 
     def fetch(self, folder: str, name: str, target: Path, max_bytes: int) -> None:
         """Write a file to `target`; raises StoreError."""
+        del folder  # the only one
+        if name not in self._sizes:
+            raise MissingError(f"{name} is missing from {self._address}")
+        if (self._sizes[name] or 0) > max_bytes:
+            raise too_long(name, max_bytes)
         try:
             with TemporaryDirectory(dir=target.parent, prefix=".") as own:
-                path = Path(download_artifacts(artifact_uri=f"{self._uri}/{folder}/{name}", dst_path=own))
-                if path.stat().st_size > max_bytes:
-                    raise too_long(name, max_bytes)
-                shutil.move(path, target)
-        except (MlflowException, OSError) as error:  # its kinds differ between the stores behind MLflow
-            raise MissingError(f"{name} of {self._address} cannot be read: {first_line(error)}") from error
+                shutil.move(download_artifacts(artifact_uri=f"{self._uri}/{name}", dst_path=own), target)
+        except (MlflowException, OSError) as error:
+            raise StoreError(f"{name} of {self._address} cannot be read: {first_line(error)}") from error

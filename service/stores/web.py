@@ -68,17 +68,18 @@ def _why(error: BaseException) -> str:
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect to https only, or within this machine, and takes no token to another host."""
+    """Follows a redirect to https only, or from this machine to itself, and takes no token to another host."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
         """Return the next request; raises StoreError for one that is not encrypted."""
-        parts = urlsplit(newurl)
-        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
+        parts, asked = urlsplit(newurl), urlsplit(req.full_url)
+        is_local = parts.scheme == "http" and parts.hostname in LOOPBACK and asked.hostname in LOOPBACK
+        if parts.scheme != "https" and not is_local:
             fp.close()
             raise StoreError(f"{req.full_url} redirects to {parts.scheme}://, which is not https")
         following = super().redirect_request(req, fp, code, msg, headers, newurl)
-        if following is not None and parts.netloc != urlsplit(req.full_url).netloc:
+        if following is not None and parts.netloc != asked.netloc:
             following.remove_header("Authorization")
         return following

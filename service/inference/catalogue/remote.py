@@ -5,7 +5,8 @@ wanted are not fetched, and none is fetched twice.
 """
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ from batchproof.service.stores.opening import open_store
 from batchproof.service.stores.store import MissingError, Store, StoreError
 
 BOUNDS = Bounds(memory_bytes=2 << 30, seconds=600)  # of the child: all that is wanted, fetched
+REFUSED_S = 600.0  # for so long a bundle that was refused is not fetched again
+_refused: dict[str, tuple[float, str]] = {}  # name in the cache -> until when, and why
+_checked: dict[Path, object] = {}  # folder in the cache -> its stamp when this process checked it
 
 
 def scan(
@@ -33,59 +37,87 @@ def scan(
     """Return the wanted bundles at `address`, by now in the cache, newest first, and what there has no version's name.
 
     A bundle that is not sound comes with its fault. Raises BundleError where the address cannot be read in full: half a
-    view would let an older version take the place of a newer one.
+    view would let an older version take the place of a newer one. What was whole by then stays in the cache.
     """
     kept = cache.root()
-    try:
-        answer = json.loads(child_process.run(fetch_wanted, address, selection, kept, bounds=BOUNDS))
-    except child_process.ChildError as error:
-        raise BundleError(f"fetching bundles from {address} {error}") from error
+    cache.clear_parts(kept)
+    with cache.new_part(kept) as part:
+        answer = _ask_child(address, selection, kept, part)
+        folders = [_named(kept, trust, address, *fetched) for fetched in answer["folders"]]
     if answer["fault"]:
         raise BundleError(answer["fault"])
-    folders = [_named(kept, trust, address, *fetched) for fetched in answer["folders"]]
+    if any(folder.fault == DAMAGED for folder in folders):
+        return scan(address, selection, trust)  # once: it is not in the cache any more
     return folders, [Refusal(*refusal) for refusal in answer["refusals"]]
+
+
+DAMAGED = "the copy in the cache is damaged"
+
+
+def _ask_child(address: Address, selection: Selection, kept: Path, part: Path) -> dict[str, Any]:
+    now_s = time.monotonic()
+    refused = {name: why for name, (until_s, why) in _refused.items() if now_s < until_s}
+    try:
+        text = child_process.run(fetch_wanted, address, selection, kept, part, refused, bounds=BOUNDS)
+    except child_process.ChildError as error:
+        raise BundleError(f"fetching bundles from {address} {error}") from error
+    answer: dict[str, Any] = json.loads(text)
+    return answer
 
 
 def _named(
     kept: Path, trust: TrustPolicy | None, address: Address, name: str, version: int | None, fault: str, fetched: Any
 ) -> BundleFolder:
-    """Check a new bundle and its signature, and only then give it its name in the cache."""
+    """Check a bundle and its signature, and only then give it its name in the cache if it is new."""
     if fault:
         return BundleFolder(name, version, kept, fault)
     part = Fetched(Path(fetched[0]), *fetched[1:])
-    if not part.is_new:
+    if not part.is_new and _checked.get(part.folder) == cache.stamp_of(part.folder):
         return BundleFolder(name, version, part.folder)
     try:
         reader.read(part.folder, trust=trust)
     except BundleError as error:
-        cache.drop(part)
-        return BundleFolder(name, version, kept, str(error).replace(str(part.folder), str(address)))
-    folder = cache.keep(kept, part)
-    event("bundle_fetched", address=str(address), folder=str(folder), bytes=part.bytes)
+        if not part.is_new:
+            cache.discard(part.folder)
+            return BundleFolder(name, version, kept, DAMAGED)
+        why = str(error).replace(str(part.folder), str(address))
+        _refused[part.name] = (time.monotonic() + REFUSED_S, why)
+        return BundleFolder(name, version, kept, why)
+    folder = part.folder
+    if part.is_new:
+        folder = cache.keep(kept, part)
+        event("bundle_fetched", address=str(address), folder=str(folder), bytes=part.bytes)
+    _checked[folder] = cache.stamp_of(folder)
     return BundleFolder(name, version, folder)
 
 
-def fetch_wanted(address: Address, selection: Selection, kept: Path) -> str:
-    """Fetch what is wanted, in a child process; returns JSON: the folders, refusals, or why there is nothing."""
+def fetch_wanted(address: Address, selection: Selection, kept: Path, part: Path, refused: Mapping[str, str]) -> str:
+    """Fetch what is wanted into `part`, in a child process; returns JSON: the folders, refusals, or why there is nothing."""
     answer: dict[str, Any] = {"fault": "", "folders": [], "refusals": []}
     try:
-        cache.clear_parts(kept)
         store = open_store(address)
         listed, refusals = named(address, store.folders())
         if not listed and not refusals:
             answer["fault"] = f"{address} holds no bundle: no bundle.json was found"
         answer["refusals"] = [[one.name, one.version, one.message] for one in refusals]
-        selection.walk(listed, partial(_take, store, kept, answer["folders"]))
+        fetch = partial(_fetch, store, kept, part, refused)
+        selection.walk(listed, partial(_take, fetch, answer["folders"]))
     except BundleError as error:
         answer["fault"] = str(error)
     return json.dumps(answer)
 
 
-def _take(store: Store, kept: Path, folders: list[Any], listed: BundleFolder) -> int | None:
-    """Fetch one bundle and note what came of it; raises StoreError where the store failed, not the bundle."""
+def _fetch(
+    store: Store, kept: Path, part: Path, refused: Mapping[str, str], listed: BundleFolder, place: int
+) -> Fetched:
     path = "" if listed.folder == Path() else listed.folder.as_posix()
+    return cache.fetch(store, path, kept, part / str(place), refused)
+
+
+def _take(fetch: Callable[[BundleFolder, int], Fetched], folders: list[Any], listed: BundleFolder) -> int | None:
+    """Fetch one bundle and note what came of it; raises StoreError where the store failed, not the bundle."""
     try:
-        fetched = cache.fetch(store, path, kept)
+        fetched = fetch(listed, len(folders))
     except BundleError as error:
         if isinstance(error, StoreError) and not isinstance(error, MissingError):
             raise

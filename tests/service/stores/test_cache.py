@@ -48,6 +48,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
+def fetched(store: FolderStore, folder: Path, refused: dict[str, str] | None = None) -> Path:
+    """Fetch a bundle, and keep it; return its folder."""
+    with cache.new_part(folder) as part:
+        return cache.keep(folder, cache.fetch(store, "", folder, part / "0", refused or {}))
+
+
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
@@ -60,14 +66,13 @@ def test_the_cache_is_where_the_desktop_says() -> None:
 
 def test_a_bundle_is_fetched_once(store: FolderStore, folder: Path) -> None:
     """All files come at first, and bundle.json alone to see that they are still the same."""
-    first = cache.fetch(store, "", folder)
-    kept = cache.keep(folder, first)
+    kept = fetched(store, folder)
     wanted = {path.name: path.read_bytes() for path in store.root.iterdir()}
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == wanted
-    assert first.bytes == sum(map(len, wanted.values()))
 
     store.fetched.clear()
-    again = cache.fetch(store, "", folder)
+    with cache.new_part(folder) as part:
+        again = cache.fetch(store, "", folder, part / "0", {})
 
     assert (again.is_new, again.folder) == (False, kept)
     assert store.fetched == ["bundle.json", SIGNATURE_FILE]  # a signature may have come
@@ -76,20 +81,19 @@ def test_a_bundle_is_fetched_once(store: FolderStore, folder: Path) -> None:
 
 def test_a_signature_that_comes_later_is_fetched(store: FolderStore, folder: Path) -> None:
     """A bundle that is signed anew has another name: the signature belongs to what was checked."""
-    unsigned = cache.keep(folder, cache.fetch(store, "", folder))
+    unsigned = fetched(store, folder)
     (store.root / SIGNATURE_FILE).write_bytes(b"{}")
 
-    signed = cache.fetch(store, "", folder)
+    signed = fetched(store, folder)
 
-    assert signed.is_new
     assert signed.name.startswith(f"{unsigned.name}-")
-    assert (signed.folder / SIGNATURE_FILE).read_bytes() == b"{}"
+    assert (signed / SIGNATURE_FILE).read_bytes() == b"{}"
 
 
 @pytest.mark.parametrize("damage", ["other", "short", "gone"])
 def test_a_damaged_copy_is_replaced(store: FolderStore, folder: Path, damage: str) -> None:
     """What is in the cache counts only if it is the same bundle.json, and no file is shorter than it says."""
-    kept = cache.keep(folder, cache.fetch(store, "", folder))
+    kept = fetched(store, folder)
     if damage == "other":
         reseal(kept, lambda content: content.update(version=7))
     elif damage == "short":
@@ -97,22 +101,31 @@ def test_a_damaged_copy_is_replaced(store: FolderStore, folder: Path, damage: st
     else:
         (kept / "golden.json").unlink()
 
-    again = cache.keep(folder, cache.fetch(store, "", folder))
-
-    assert again == kept
+    assert fetched(store, folder) == kept
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == {
         path.name: path.read_bytes() for path in store.root.iterdir()
     }
+    assert names(folder) == {kept.name}
 
 
 def test_the_faster_process_wins(store: FolderStore, folder: Path) -> None:
     """Two processes that fetch the same bundle leave one copy and nothing else."""
-    first, second = cache.fetch(store, "", folder), cache.fetch(store, "", folder)
+    with cache.new_part(folder) as one, cache.new_part(folder) as other:
+        first, second = (cache.fetch(store, "", folder, part / "0", {}) for part in (one, other))
+        kept = {cache.keep(folder, first), cache.keep(folder, second)}
 
-    kept = {cache.keep(folder, first), cache.keep(folder, second)}
+    assert names(folder) == {path.name for path in kept} == {first.name}
 
-    assert len(kept) == 1
-    assert {path for path in names(folder) if not path.startswith(cache.PART)} == {first.name}
+
+def test_what_was_refused_is_not_fetched_again(store: FolderStore, folder: Path) -> None:
+    """A bundle with the name of one that was refused is refused for the same reason, after its bundle.json."""
+    name = fetched(store, folder).name
+    store.fetched.clear()
+
+    with pytest.raises(BundleError, match=r"^it is not sound$"):
+        fetched(store, folder, {name: "it is not sound"})
+
+    assert store.fetched == ["bundle.json", SIGNATURE_FILE]
 
 
 @pytest.mark.parametrize("file", ["bundle.json", "model.onnx", "golden.json"])
@@ -121,7 +134,7 @@ def test_a_dead_line_leaves_nothing(store: FolderStore, folder: Path, file: str)
     store.fails_at = file
 
     with pytest.raises(StoreError, match="the line is dead"):
-        cache.fetch(store, "", folder)
+        fetched(store, folder)
 
     assert names(folder) == set()
 
@@ -131,7 +144,7 @@ def test_only_the_files_of_a_bundle_are_asked_for(store: FolderStore, folder: Pa
     reseal(store.root, lambda content: content["files"].update({"../x": content["files"]["model.onnx"]}))
 
     with pytest.raises(BundleError, match=r"lists '\.\./x'"):
-        cache.fetch(store, "", folder)
+        fetched(store, folder)
 
     assert store.fetched == ["bundle.json"]
 
@@ -142,7 +155,7 @@ def test_no_file_is_longer_than_bundle_json_says(store: FolderStore, folder: Pat
         file.write(b"more")
 
     with pytest.raises(StoreError, match=r"model\.onnx is too long"):
-        cache.fetch(store, "", folder)
+        fetched(store, folder)
 
 
 def test_unfinished_folders_are_cleared_after_a_day(folder: Path) -> None:
@@ -156,19 +169,9 @@ def test_unfinished_folders_are_cleared_after_a_day(folder: Path) -> None:
     assert names(folder) == {f"{cache.PART}new"}
 
 
-def test_what_may_not_be_kept_is_dropped(store: FolderStore, folder: Path) -> None:
-    """A fetched bundle that was refused leaves nothing, and a kept one cannot be dropped."""
-    cache.drop(cache.fetch(store, "", folder))
-    assert names(folder) == set()
-
-    cache.keep(folder, cache.fetch(store, "", folder))
-    cache.drop(cache.fetch(store, "", folder))
-    assert len(names(folder)) == 1
-
-
 def test_a_cache_that_cannot_be_written_is_said(store: FolderStore, tmp_path: Path) -> None:
     """The sentence names the folder and the variable that moves it."""
     (tmp_path / "file").write_bytes(b"")
 
     with pytest.raises(StoreError, match=r"cannot be written .*XDG_CACHE_HOME"):
-        cache.fetch(store, "", tmp_path / "file" / "cache")
+        fetched(store, tmp_path / "file" / "cache")

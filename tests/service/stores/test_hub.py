@@ -110,7 +110,7 @@ def test_what_is_not_there_is_missing(tmp_path: Path) -> None:
     [
         ("owner/puffins", "was answered with 404"),
         ("owner/penguins@v2", "was answered with 404"),
-        ("owner/odd", "not a hub's"),
+        ("owner/odd", "valid Hub response"),
     ],
 )
 def test_a_repository_that_is_not_there_is_a_sentence(rest: str, says: str) -> None:
@@ -124,3 +124,11 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(StoreError, match=r"mlflow:models:/a/1 needs mlflow.*pip install 'mlflow-skinny"):
         open_store(Address("mlflow", "models:/a/1"))
+
+
+def test_a_token_is_not_sent_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another server of the hub's routes must speak TLS, unless it is on this machine."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://mirror.example.org")
+    with pytest.raises(StoreError, match="use https"):
+        open_store(Address("hf", "owner/penguins"))
+    assert TOKENS == []

@@ -54,6 +54,8 @@ class Handler(SimpleHTTPRequestHandler):
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep what is fetched in a folder of this test."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(remote, "_refused", {})
+    monkeypatch.setattr(remote, "_checked", {})
     return cache.root()
 
 
@@ -83,7 +85,7 @@ def test_an_address_is_as_good_as_a_folder(server: Server, kept: Path) -> None:
 
 def test_a_version_that_changed_at_the_address_is_another_bundle(server: Server) -> None:
     """A poll that finds another seal plans the new bundle, and the old one stays in its own folder."""
-    planner, wish = Planner(server.address, Shelf(TrustPolicy())), Wish(Selection(), 0.1)
+    planner, wish = Planner(server.address, Shelf()), Wish(Selection(), 0.1)
     first = planner.plan(wish, Plan(0, ()))
     assert planner.plan(wish, first) == first
     reseal(server.root / "a" / "1", lambda content: content.update(version=2))
@@ -97,7 +99,7 @@ def test_a_version_that_changed_at_the_address_is_another_bundle(server: Server)
 @pytest.mark.parametrize("damage", ["model.onnx", "bundle.json"])
 def test_a_damaged_bundle_has_no_name(server: Server, kept: Path, damage: str) -> None:
     """What does not have its checksum is refused with the address and leaves nothing; what is served stays."""
-    planner, wish = Planner(server.address, Shelf(TrustPolicy())), Wish(Selection(), 0.1)
+    planner, wish = Planner(server.address, Shelf()), Wish(Selection(), 0.1)
     served = planner.plan(wish, Plan(0, ()))
     reseal(server.root / "a" / "1", lambda content: content.update(version=2))
     file = server.root / "a" / "1" / damage
@@ -107,8 +109,10 @@ def test_a_damaged_bundle_has_no_name(server: Server, kept: Path, damage: str) -
         planner.plan(wish, served)
 
     assert cache.PART not in str(refused.value)
+    server.paths.clear()
     with pytest.raises(BundleError, match=damage):
         roots.newest(server.address)
+    assert set(server.paths) <= {"bundle.json", "model.sig"}  # what was refused is not fetched again
     assert [path.name for path in kept.iterdir()] == [Path(served.entries[0].folder).name]
 
 
@@ -124,7 +128,7 @@ def test_an_unsigned_bundle_has_no_name(server: Server, kept: Path) -> None:
 
 def test_a_store_that_fails_changes_nothing(server: Server) -> None:
     """While nobody answers at the address, a look is refused as a whole and no model is unloaded."""
-    planner, wish = Planner(server.address, Shelf(TrustPolicy())), Wish(Selection(), 0.1)
+    planner, wish = Planner(server.address, Shelf()), Wish(Selection(), 0.1)
     served = planner.plan(wish, Plan(0, ()))
     server.shutdown()
     server.server_close()
@@ -237,12 +241,31 @@ def test_a_version_that_is_not_whole_gives_way(shelves: Shelves) -> None:
     ]
 
 
+@pytest.mark.parametrize("is_noticed", [True, False], ids=["in another process", "while it is served"])
+def test_a_copy_that_is_damaged_in_place_is_fetched_again(server: Server, *, is_noticed: bool) -> None:
+    """A byte that changes in the cache is found by the checksum, and the bundle comes from the address once more."""
+    folder = roots.newest(server.address)
+    content = bytearray((folder / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "model.onnx").write_bytes(content)
+    if is_noticed:
+        remote._checked.clear()
+
+    assert roots.newest(server.address) == folder
+    assert registry.read(roots.scan(server.address)[0][0]).manifest.version == 1
+
+
 def test_half_a_view_counts_for_nothing(shelves: Shelves) -> None:
     """Where the store fails at one file, nothing is decided: an older version would take the place of a newer one."""
     shelves.dead = "a/3/golden.json"
 
     with pytest.raises(BundleError, match="the line is dead"):
-        roots.scan(BUCKET, Selection())
+        roots.scan(BUCKET, Selection("all"))
+    assert [path.name[:6] for path in cache.root().iterdir()] == []
+    shelves.dead = "a/2/golden.json"
+    with pytest.raises(BundleError, match="the line is dead"):
+        roots.scan(BUCKET, Selection("all"))
+    assert len(list(cache.root().iterdir())) == 1  # what was whole stays, and is not fetched again
 
 
 def test_an_empty_address_is_a_sentence(shelves: Shelves, tmp_path: Path) -> None:
@@ -267,7 +290,7 @@ def test_a_folder_without_a_version_is_refused_by_name(shelves: Shelves, tmp_pat
 
 def test_a_served_version_that_is_overwritten_badly_stays(shelves: Shelves) -> None:
     """Where the served version is not whole at the address any more, it is served on; an older one does not replace it."""
-    planner, wish = Planner(BUCKET, Shelf(TrustPolicy())), Wish(Selection(), 0.1)
+    planner, wish = Planner(BUCKET, Shelf()), Wish(Selection(), 0.1)
     served = planner.plan(wish, Plan(0, ()))
     reseal(shelves.root / "a" / "3", lambda content: content.update(metrics={}))
     shelves.missing = "a/3/model.onnx"
