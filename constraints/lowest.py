@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
-EXTRAS = ("client", "cpu", "grpc", "jwt", "signing", "tables", "tensorboard", "training", "tune")
+EXTRAS = ("client", "cpu", "grpc", "jwt", "signing", "tables", "tensorboard", "tracing", "training", "tune")
 BOUND = re.compile(r"(?P<name>[\w.-]+)(?:\[[^]]*\])?>=(?P<version>[\w.]+)")
 OTHERWISE = {"torch"}  # stays at the pin of constraints/all.txt: see matrix.py
 

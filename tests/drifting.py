@@ -1,6 +1,6 @@
 """What all workers counted of a model whose last hour had drifted, without waiting for an hour."""
 
-from batchproof.service.drift.collector import Observed
+from batchproof.service.drift.model_drift import Observed
 from batchproof.service.drift.report import Change, WindowReport
 from batchproof.service.drift.statistics import Figure
 from batchproof.service.drift.windows import Ended

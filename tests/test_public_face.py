@@ -106,7 +106,7 @@ def test_hints_are_the_extras() -> None:
 
 def test_the_image_gets_a_line_for_a_dockerfile(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the image, whose root is read-only, the hint is a line for a Dockerfile; elsewhere it is a pip command."""
-    assert installation.hint("grpc") == "pip install 'grpcio>=1.70' 'protobuf>=5.29'"
+    assert installation.hint("grpc") == "pip install 'grpcio>=1.70' 'protobuf>=5.29.1'"
     monkeypatch.setenv("CONTAINER", "batchproof")
     assert installation.hint("tables") == (
         "RUN python3 -m pip install --target /opt/batchproof 'pyarrow>=18' (in a Dockerfile FROM this image)"

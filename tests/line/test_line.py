@@ -17,7 +17,7 @@ import pytest
 from batchproof.service.bundle import reader as bundles
 from batchproof.service.features.columns import encode_columns
 from batchproof.service.features.row_encoder import Encoder
-from batchproof.service.features.texts.text_cells import readers
+from batchproof.service.features.texts.text_cells import reader_of
 from batchproof.service.inference.engine import Engine
 from batchproof.training.fit.progress import Progress
 from batchproof.training.network import weights
@@ -63,7 +63,7 @@ def json_rows(made: Trained, numbers: Sequence[int]) -> list[list[Any]]:
     """Return rows of the table as JSON values in signature order."""
     features = made.data.signature.inputs
     rows = made.data.table.arrow.select([feature.name for feature in features]).take(list(numbers)).to_pylist()
-    takes = readers(features)
+    takes = [reader_of(feature) for feature in features]
     return [[take(cell) for take, cell in zip(takes, row.values(), strict=True)] for row in rows]
 
 

@@ -34,6 +34,7 @@ def counts() -> dict[str, Any]:
         "now": {"queue_rows": 7, "workers": 1},
         "callers": callers,
         "journal": journal,
+        "spans": {"exported": 6, "dropped": 1, "failed": 0},
     }
 
 

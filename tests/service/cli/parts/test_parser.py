@@ -19,8 +19,8 @@ from batchproof.service.__main__ import COMMANDS, main
             "batchproof verify: unknown option '--row'. Did you mean '--rows'? See batchproof verify --help\n",
         ),
         (
-            ["verify"],
-            "batchproof verify: the following arguments are required: path. See batchproof verify --help\n",
+            ["predict", "models"],
+            "batchproof predict: the following arguments are required: INPUT, OUTPUT. See batchproof predict --help\n",
         ),
     ],
 )
