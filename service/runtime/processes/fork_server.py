@@ -1,7 +1,8 @@
 """The helper: a process of one thread that has one module's libraries loaded and forks the processes that use them.
 
 It reads no byte of a stranger's. Forking is safe here because no other thread holds a lock, and cheap because all is loaded.
-The helper ends when the service does, however that ended: their socket is closed then.
+The helper ends when the service does, however that ended: their socket is closed then. It ignores what asks the service
+to stop, as its processes do: a supervisor may signal all processes at once, and the service still answers its callers.
 
     python -m batchproof.service.runtime.processes.fork_server MODULE MEMORY_BYTES
 
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from batchproof.service.runtime.processes.confinement import confine
-from batchproof.service.runtime.processes.frames import MESSAGE, PeerEndedError
+from batchproof.service.runtime.processes.frames import MESSAGE, STOPS, PeerEndedError
 
 
 class ForkServer:
@@ -70,6 +71,9 @@ class ForkServer:
             return False
         if len(descriptors) == 2:
             self._fork(*descriptors)
+        else:  # this process has reached its limit of descriptors: the service sees that they are closed
+            for descriptor in descriptors:
+                os.close(descriptor)
         return True
 
     def _fork(self, connection: int, status: int) -> None:
@@ -124,6 +128,8 @@ def _tell(status: int, code: int) -> None:
 
 def main() -> None:
     """Serve over standard input, which is a socket."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
     control = socket.socket(fileno=os.dup(0))
     module = importlib.import_module(sys.argv[1])
     module.warm_up()

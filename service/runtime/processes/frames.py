@@ -2,12 +2,14 @@
 
 import os
 import select
+import signal
 import socket
 import struct
 from collections.abc import Callable
 
 MESSAGE = b"t"  # goes with descriptors
 HEAD = struct.Struct("<cQ")
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # are for the service, which ends its processes
 PART_BYTES = 1 << 20  # received at once
 WAIT_S = 0.2  # between two questions whether the caller is still there
 

@@ -15,7 +15,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from batchproof.service.errors import ServiceError
-from batchproof.service.runtime.processes.frames import MESSAGE, PeerEndedError, exit_code
+from batchproof.service.runtime.processes.frames import MESSAGE, STOPS, PeerEndedError, exit_code
 
 SILENT_S = 60.0  # without a byte from a process, however busy the machine is
 EXIT_S = 5.0  # for the news how a process ended, and for the helper to end
@@ -102,10 +102,7 @@ class ProcessPool:
 
     def new(self) -> Process:
         """Return a process that has had no job yet; raises ServiceError (503)."""
-        connection, theirs = socket.socketpair()
-        connection.settimeout(SILENT_S)  # for a process that reads nothing
-        status, end = os.pipe()
-        process = Process(connection, status)
+        process, theirs, end = _ends()
         try:
             self._hand_over([theirs.fileno(), end])
         except ServiceError:
@@ -163,7 +160,10 @@ class ProcessPool:
         if self._helper is not None and self._helper.poll() is not None:
             self._end()
         if self._control is None:
-            control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            try:
+                control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            except OSError as error:
+                raise lost() from error
             control.settimeout(EXIT_S)
             try:
                 with theirs:
@@ -193,9 +193,26 @@ class ProcessPool:
         self._control = self._helper = None
 
 
+def _ends() -> tuple[Process, socket.socket, int]:
+    """Return a new process as the service holds it, and its own ends of its socket and of its pipe; raises ServiceError (503)."""
+    try:
+        connection, theirs = socket.socketpair()
+        try:
+            status, end = os.pipe()
+        except OSError:
+            connection.close()
+            theirs.close()
+            raise
+    except OSError as error:  # the limit of descriptors
+        raise lost() from error
+    connection.settimeout(SILENT_S)  # for a process that reads nothing
+    return Process(connection, status), theirs, end
+
+
 def ending(process: Process) -> int | None:
-    """Return the exit code of a process that has ended, negative for a signal; None where nobody can say it."""
-    return exit_code(process.status, EXIT_S)
+    """Return the exit code of a process that has ended, negative for a signal; None where it says nothing of the job."""
+    code = exit_code(process.status, EXIT_S)
+    return None if code is not None and -code in STOPS else code
 
 
 def described(code: int) -> str:

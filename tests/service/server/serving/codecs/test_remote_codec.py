@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from batchproof.service.protocols.interface import Answer, Call, Codec, Decoded,
 from batchproof.service.protocols.native.protocol import Native
 from batchproof.service.protocols.oip.protocol import OpenInference
 from batchproof.service.runtime.processes import process_pool
+from batchproof.service.runtime.processes.frames import MESSAGE
 from batchproof.service.runtime.processes.process_pool import ProcessPool
 from batchproof.service.server.grpc.codec import MessageCodec
 from batchproof.service.server.serving.codecs import remote_codec
@@ -140,6 +142,9 @@ class Fatal:
             os.kill(os.getpid(), signal.SIGXCPU)
         if call.body == b"stop":
             os.kill(os.getpid(), signal.SIGSTOP)
+        if call.body == b"terminate":
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
         if call.body == b"fault":
             raise KeyError("unforeseen")
         numeric = np.zeros((1, 3 if call.body == b"narrow" else 4))
@@ -171,6 +176,7 @@ def refused(codec: RemoteCodec, body: bytes) -> tuple[int, str]:
         (b"kill", (400, "broken_body")),
         (b"memory", (413, "body_too_costly")),
         (b"time", (413, "body_too_costly")),
+        (b"terminate", (503, "reader_lost")),
     ],
 )
 def test_an_end_is_one_refusal(fatal: RemoteCodec, body: bytes, refusal: tuple[int, str]) -> None:
@@ -204,13 +210,43 @@ def test_an_answer_adds_no_header_lines(fatal: RemoteCodec, monkeypatch: pytest.
         fatal.encode(Call(b"", [(b"a", b"b\r\nc: d")], "id-1"), decoded, {}, NOT_GONE)
 
 
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_what_asks_the_service_to_stop_ends_no_work(fatal: RemoteCodec, number: signal.Signals) -> None:
+    """A supervisor may signal every process of the service: the helper and its processes serve on while the service drains."""
+    assert fatal.decode(Call(b"good", (), "id-1"), NOT_GONE).rows == 1
+    helper = fatal.pool.helper_pid
+    assert helper is not None
+    before = children(helper)
+    for pid in (helper, *before):
+        os.kill(pid, number)
+    assert fatal.decode(Call(b"good", (), "id-1"), NOT_GONE).rows == 1
+    assert (fatal.pool.helper_pid, children(helper)) == (helper, before)
+
+
+def test_the_helper_keeps_no_descriptor_of_a_message_that_is_cut(fatal: RemoteCodec) -> None:
+    """Where not both descriptors of a new process arrive, the helper closes what did, and serves on."""
+    assert fatal.decode(Call(b"good", (), "id-1"), NOT_GONE).rows == 1
+    assert fatal.pool._control is not None
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            socket.send_fds(fatal.pool._control, [MESSAGE], [theirs.fileno()])
+        ours.settimeout(30)
+        assert ours.recv(1) == b""
+    fatal.pool.new().close()
+    assert fatal.decode(Call(b"good", (), "id-1"), NOT_GONE).rows == 1
+
+
 def test_a_process_that_was_killed_meanwhile_costs_nobody_an_answer(fatal: RemoteCodec) -> None:
     """A process that waits for work and is killed from outside, or its helper, is replaced without a refusal."""
     assert fatal.decode(Call(b"good", (), "id-1"), NOT_GONE).rows == 1
     helper = fatal.pool.helper_pid
     assert helper is not None
-    children = Path(f"/proc/{helper}/task/{helper}/children").read_text().split()
-    for pid in map(int, children):
+    for pid in children(helper):
         os.kill(pid, signal.SIGKILL)
     assert fatal.decode(Call(b"good", (), "id-1"), NOT_GONE).rows == 1
     os.kill(helper, signal.SIGKILL)
