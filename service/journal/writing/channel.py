@@ -23,6 +23,7 @@ COMMAND = [sys.executable, "-m", "batchproof.service.journal.writing.process"]
 BUFFER_BYTES = 1 << 20  # of the socket; the system may allow less
 LOST = "the writing process ended"
 READ_BYTES = 1 << 16
+SEND_BYTES = 128 << 10  # that are sent at once: about what a socket takes
 MOST_PARTS = 256  # of one call; the system takes 1024
 Done = Callable[[str | None], None]  # what became of a frame: None, or why it failed
 
@@ -52,7 +53,8 @@ class Channel:
         self._is_writing = False  # whether it watches for room
         self._unsent: deque[_Frame] = deque()
         self._partial: list[Part] = []  # what is left of the frames that were begun
-        self._begun: deque[_Frame] = deque()  # frames that were not answered, in order
+        self._greeting_bytes = 0  # in front of them, which are not counted as waiting
+        self._begun: deque[Done] = deque()  # of the frames that were not answered, in order
         self._rest = b""  # of an answer
         self._started_s = 0.0
         self._start()
@@ -62,7 +64,7 @@ class Channel:
 
         The parts must stay as they are.
         """
-        size = sum([len(part) for part in parts])
+        size = _size(parts)
         self._unsent.append(_Frame(parts, size, done))
         self.waiting_bytes += size
 
@@ -115,6 +117,7 @@ class Channel:
         self._started_s = time.monotonic()
         self._rest = b""
         self._partial = list(self._greeting())
+        self._greeting_bytes = _size(self._partial)
         if self._loop is not None:
             self._watch(self._loop, self._socket)
 
@@ -153,12 +156,12 @@ class Channel:
     def _send_next(self, connection: socket.socket) -> None:
         """Send some of the frames that were begun, or begin the next ones; raises OSError."""
         partial = self._partial
-        while self._unsent and len(partial) < MOST_PARTS:
-            frame = self._unsent.popleft()
-            self._begun.append(frame)
-            self.waiting_bytes -= frame.bytes
-            partial += frame.parts
+        if not partial:
+            self._begin()
         sent = connection.sendmsg(partial[:MOST_PARTS])
+        greeted = min(sent, self._greeting_bytes)
+        self._greeting_bytes -= greeted
+        self.waiting_bytes -= sent - greeted
         whole = 0
         while whole < len(partial) and sent >= len(partial[whole]):
             sent -= len(partial[whole])
@@ -166,6 +169,15 @@ class Channel:
         del partial[:whole]
         if sent:
             partial[0] = memoryview(partial[0])[sent:]
+
+    def _begin(self) -> None:
+        """Take the next frames for one call, and no more: those that were begun are lost if the process ends."""
+        size = 0
+        while self._unsent and size < SEND_BYTES and len(self._partial) < MOST_PARTS:
+            frame = self._unsent.popleft()
+            self._begun.append(frame.done)
+            self._partial += frame.parts
+            size += frame.bytes
 
     def _on_readable(self) -> None:
         connection = self._socket
@@ -190,7 +202,7 @@ class Channel:
             if failed_writes or segments:
                 self._on_counts(failed_writes, segments)
             for failure in failures:
-                self._begun.popleft().done(failure)
+                self._begun.popleft()(failure)
 
     def _on_end(self) -> None:
         """Start again: what the old process had is lost or written, nobody knows; what it had not goes to the next one."""
@@ -202,14 +214,16 @@ class Channel:
         if self._process is not None:
             self._process.kill()  # it may have closed the socket only
             code = self._process.wait()
+        self.waiting_bytes -= _size(self._partial) - self._greeting_bytes
         self._partial = []
+        self._greeting_bytes = 0
         lost, self._begun = self._begun, deque()  # before the new process gets any
         self.restarts += 1
         try:
             self._try_again(f"its exit code is {code}")
         finally:  # whatever the start of the next one raises
-            for frame in lost:
-                frame.done(LOST)
+            for done in lost:
+                done(LOST)
 
     def _try_again(self, why: str) -> None:
         """Start a new process: at once, or where the last one did not last, a little later."""
@@ -223,6 +237,10 @@ class Channel:
     def _start_again(self) -> None:
         if self._loop is not None:
             self._start()
+
+
+def _size(parts: Sequence[Part]) -> int:
+    return sum([len(part) for part in parts])
 
 
 def _spawn() -> tuple[subprocess.Popen[bytes], socket.socket]:

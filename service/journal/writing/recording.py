@@ -19,14 +19,13 @@ from batchproof.service.features.arrays import Outputs
 from batchproof.service.inference.admission import Ticket
 from batchproof.service.journal.entries import ROWS, Note, Source
 from batchproof.service.journal.writing.chain import GATHER_S, RETRY_S, Counts, Options
-from batchproof.service.journal.writing.channel import LOST, Channel
+from batchproof.service.journal.writing.channel import LOST, SEND_BYTES, Channel
 from batchproof.service.journal.writing.frames import OPTIONS, RETIRE, SOURCE, Kept, Part, frame, group_frame
 from batchproof.service.journal.writing.waiting import HeldAnswers, Written, journal_full, refused
 
 if TYPE_CHECKING:
     from batchproof.service.access.grant import Grant
 
-SEND_BYTES = 128 << 10  # that are sent at once, with `drop` too: about what a socket takes
 PAUSE_S = 0.01  # between two looks whether there is room
 _draw = random.random
 
@@ -103,7 +102,7 @@ class Journal:
             self._channel.flush()
             return written
         self._channel.send(parts, partial(self._on_done, rows))
-        if self._channel.waiting_bytes >= SEND_BYTES:
+        if self._channel.waiting_bytes >= SEND_BYTES:  # enough for one call
             self._channel.flush()
         elif not self._is_timed:
             self._is_timed = True

@@ -23,6 +23,7 @@ from batchproof.service.journal.writing.waiting import HeldAnswers
 from tests.service.journal.test_journal import group, rows_of, source
 
 Heard = list[ServiceError | None]
+HEAD_BYTES = 256  # of a frame with one request: more than it has before its arrays
 
 
 class Head:
@@ -212,6 +213,40 @@ def test_what_waits_is_bounded(tmp_path: Path, full: str) -> None:
     assert counts.written_rows + lost_rows == 1 + 59 * 2000
     assert len(rows_of(tmp_path)) == counts.written_rows
     assert sum(error is not None for error in heard) * 2000 == (lost_rows if full == "refuse" else 0)
+
+
+@pytest.mark.parametrize("rows", [1, 500, 20_000])
+def test_all_that_is_in_memory_counts_as_waiting(tmp_path: Path, rows: int) -> None:
+    """While the disk takes nothing, memory holds the buffer and one batch at most, however large batches are.
+
+    Once the process has taken what waited, or was killed with it, nothing counts as waiting.
+    """
+
+    async def scene() -> None:
+        model, channel = ModelJournal(journal, source(), 1.0), journal._channel
+        ran = group(rows)
+        ticket = Ticket(ran.arrays, rows, Lane(), 0.0, 0.0, 1.0, lambda *_: None)
+        ticket.note = model.note(Head("id"), "native", rows)
+        values = [*ran.arrays, *ran.outputs.values()]
+        batch_bytes = sum(array.nbytes for array in values if array is not None) + HEAD_BYTES
+        model.record([ticket], [ran.outputs])
+        channel.flush()
+        await until(lambda: journal.counts.written_rows == rows)
+        for outcome in (signal.SIGCONT, signal.SIGKILL, signal.SIGCONT):
+            os.kill(pid_of(journal), signal.SIGSTOP)
+            while journal.has_room:
+                model.record([ticket], [ran.outputs])
+                channel.flush()
+            kept = [channel._partial, *(frame.parts for frame in channel._unsent)]
+            kept_bytes = sum(len(part) for parts in kept for part in parts)
+            assert kept_bytes == channel.waiting_bytes
+            assert kept_bytes < journal.options.buffer_bytes + batch_bytes
+            os.kill(pid_of(journal), outcome)
+            await until(lambda: channel.waiting_bytes == 0 and channel._socket is not None)
+
+    journal = opened(tmp_path, buffer_bytes=200_000)
+    asyncio.run(scene())
+    assert journal.close()
 
 
 def test_a_reply_that_raises_keeps_no_other_from_its_caller(tmp_path: Path) -> None:
