@@ -1,18 +1,23 @@
 """What the service and a process with its codecs tell each other: kinds of frames, and what stands in each.
 
 The service pickles a codec's maker for the process, never the other way round: what comes back has read a stranger's
-bytes, so it is of the types below, or it is the end of the process.
+bytes, so it is of the types below, within their bounds, or it is the end of the process.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 
 CODEC, DECODE, ENCODE, BYTES = b"C", b"D", b"E", b"B"  # kinds of frames; BYTES follow as the one before says
 DECODED, ANSWER, REFUSAL, FAILED = b"d", b"a", b"r", b"f"
 
 Shape = tuple[int, int]
+Count = Annotated[int, Meta(ge=0)]
+Place = Annotated[int, Meta(ge=0, lt=1 << 31)]  # the journal has it as int32
+Word = Annotated[str, Meta(pattern=r"\A[a-z0-9_]{1,64}\Z")]  # a label in metrics
+HeaderText = Annotated[str, Meta(pattern=r"\A[ -~]*\Z")]
 
 
 class Head(msgspec.Struct, array_like=True, frozen=True):
@@ -46,9 +51,9 @@ class Encoding(msgspec.Struct, array_like=True, frozen=True):
 class DecodedRows(msgspec.Struct, array_like=True, frozen=True):
     """Rows whose arrays follow: float64, then int64."""
 
-    rows: int
-    added: int
-    places: list[int] | None
+    rows: Count
+    added: Count
+    places: list[Place] | None
     note: bytes  # for the process that writes the answer: nothing here reads it
     needs_inputs: bool  # whether the answer does
     numeric: Shape | None
@@ -65,14 +70,14 @@ class AnswerHead(msgspec.Struct, array_like=True, frozen=True):
 class Refused(msgspec.Struct, array_like=True, frozen=True):
     """A ServiceError, with all of its parts."""
 
-    status: int
-    code: str
+    status: Annotated[int, Meta(ge=400, le=599)]
+    code: Word
     message: str
     details: list[dict[str, Any]]
     truncated: bool
-    retry_after_s: int | None
-    allow: str | None
-    authenticate: str | None
+    retry_after_s: Count | None
+    allow: HeaderText | None
+    authenticate: HeaderText | None
 
 
 def raw(array: np.ndarray) -> memoryview:

@@ -13,8 +13,15 @@ def out_of_memory() -> ServiceError:
     return _too_costly("memory")
 
 
-def of_ended(error: ProcessEndedError, route: str, request_id: str) -> ServiceError:
-    """Return what the end of a process means for the request that it was at, and log it."""
+def broken_body() -> ServiceError:
+    """Return 400: the body crashed the process that read it."""
+    return ServiceError(
+        400, "broken_body", "The body crashed the process that parsed it; check that the body is valid."
+    )
+
+
+def of_ended(error: ProcessEndedError, route: str, request_id: str) -> ServiceError | None:
+    """Return the refusal of the request that a process was at when it ended, and log it; None where it crashed."""
     if error.code is None:
         return process_pool.lost()
     event("codec_process_ended", 30, route=route, request_id=request_id, reason=f"ended {described(error.code)}")
@@ -22,9 +29,7 @@ def of_ended(error: ProcessEndedError, route: str, request_id: str) -> ServiceEr
         return out_of_memory()
     if error.code == -signal.SIGXCPU:
         return _too_costly("processor time")
-    return ServiceError(
-        400, "broken_body", "The body crashed the process that parsed it; check that the body is valid."
-    )
+    return None
 
 
 def _too_costly(what: str) -> ServiceError:

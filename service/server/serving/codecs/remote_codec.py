@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+import re
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeVar
@@ -34,11 +35,15 @@ from batchproof.service.server.serving.codecs.messages import (
     Shape,
     raw,
 )
-from batchproof.service.server.serving.codecs.refusals import of_ended
+from batchproof.service.server.serving.codecs.refusals import broken_body, of_ended
 
 MODULE = "batchproof.service.server.serving.codecs.codec_process"  # of the other side
 MOST_CODECS = 64  # that one process knows
 THREAD_NUMBERS = 1 << 16  # of outputs that are written in this process: a few milliseconds in which nobody is answered
+NUMBER_BYTES = 8  # of a value, float64, and of a code, int64
+NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # of a header
+LINE_END = re.compile(rb"[\r\n\0]")
+OWN_HEADERS = frozenset({b"connection", b"content-length", b"transfer-encoding"})  # this process writes them
 
 GoOn = Callable[[], object]  # asked now and then: raises where nobody waits for the answer any more
 Found = TypeVar("Found")
@@ -53,7 +58,7 @@ class RemoteNote(NamedTuple):
 
 
 class CodecFailedError(Exception):
-    """A codec raised what nothing foresees, in another process; the text is its traceback."""
+    """A codec failed in another process as nothing foresees; the text is its traceback, or how the process ended."""
 
 
 class RemoteCodec:
@@ -78,39 +83,47 @@ class RemoteCodec:
 
     def decode(self, call: Call, go_on: GoOn) -> Decoded:
         """Return a request's rows; raises ServiceError, what `go_on` raises, and CodecFailedError."""
-        return self._run(call, partial(self._decoded, call, go_on))
+        try:
+            return self.pool.run(partial(self._decoded, call, go_on))
+        except ProcessEndedError as error:
+            raise (of_ended(error, self._route, call.request_id) or broken_body()) from error
 
     def encode(self, call: Call, decoded: Decoded, outputs: Outputs, go_on: GoOn) -> Answer:
         """Return an answer, of a request that was decoded here or there; raises as `decode` does."""
-        return self._run(call, partial(self._answer, call, decoded, outputs, go_on))
+        try:
+            return self.pool.run(partial(self._answer, call, decoded, outputs, go_on))
+        except ProcessEndedError as error:  # the rows were good: a crash is no fault of the caller's
+            refusal = of_ended(error, self._route, call.request_id)
+            raise (refusal or CodecFailedError(f"while an answer was written: {error}")) from error
 
     @staticmethod
     def is_for(decoded: Decoded, outputs: Outputs) -> bool:
         """Return whether an answer is to be written in another process."""
         return type(decoded.note) is RemoteNote or sum([values.size for values in outputs.values()]) > THREAD_NUMBERS
 
-    def _run(self, call: Call, job: Callable[[Process], Found]) -> Found:
-        try:
-            return self.pool.run(job)
-        except ProcessEndedError as error:
-            raise of_ended(error, self._route, call.request_id) from error
-
     def _decoded(self, call: Call, go_on: GoOn, process: Process) -> Decoded:
         frames = self._begun(process)
         send(process.connection, DECODE, msgspec.msgpack.encode(self._head(call)))
         send(process.connection, BYTES, call.body)
         found = _result(frames, DECODED, DecodedRows, go_on)
+        self._check(found)
         numeric = self._received(frames, found, 0, go_on)
         categorical = self._received(frames, found, 1, go_on)
         if categorical is not None and (
             (categorical < 0).any() or (categorical >= self._code_counts).any()
         ):  # the engine would end the run of other callers' rows too
             raise PeerEndedError
-        if not 0 <= found.added <= found.rows:
-            raise PeerEndedError
         self._finished(process)
         note = None if found.note == NOTHING else RemoteNote(found.note, found.needs_inputs)
         return Decoded(Arrays(numeric, categorical), found.rows, note, found.added, found.places)
+
+    def _check(self, found: DecodedRows) -> None:
+        """Raise PeerEndedError for rows that contradict themselves, or that no process has the memory for."""
+        own = found.rows - found.added
+        if own < 0 or (found.places is not None and len(found.places) != own):
+            raise PeerEndedError
+        if found.rows * sum(self._widths) * NUMBER_BYTES > self.pool.memory_bytes:
+            raise PeerEndedError
 
     def _received(self, frames: Frames, found: DecodedRows, place: int, go_on: GoOn) -> np.ndarray | None:
         """Return the array that follows, [rows, features of its kind]; None where the model has none of that kind."""
@@ -183,6 +196,8 @@ def _refusal(refused: Refused) -> ServiceError:
 
 
 def _is_sound(head: AnswerHead) -> bool:
-    """Return whether an answer's head breaks no rule of HTTP, whatever its process read."""
-    texts = [text for header in head.headers for text in header]
-    return head.status == 200 and not any(b"\r" in text or b"\n" in text for text in texts)
+    """Return whether an answer's head is one that a codec may write, whatever its process read."""
+    return head.status == 200 and all(
+        NAME.fullmatch(name) and name.lower() not in OWN_HEADERS and not LINE_END.search(value)
+        for name, value in head.headers
+    )

@@ -1,12 +1,13 @@
 """Codecs in other processes: the same rows, answers and refusals as here, and no end of a process harms another request."""
 
+import json
 import os
 import signal
 import socket
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -127,6 +128,21 @@ def test_answers_of_rows_that_were_read_here(
     assert remote.encode(call, decoded, outputs, NOT_GONE).body == here.encode(call, decoded, outputs).body
 
 
+class Shaped(np.ndarray):
+    """An array that says it has another shape than it has."""
+
+    def __new__(cls, shape: tuple[int, int]) -> Self:
+        """Hold nothing, and say so much."""
+        made = np.zeros((0, 1)).view(cls)
+        made.said = shape  # type: ignore[attr-defined]
+        return made
+
+    @property
+    def shape(self) -> Any:  # type: ignore[override]
+        """Return what is said."""
+        return getattr(self, "said", super().shape)
+
+
 class Fatal:
     """A codec that does what a body says."""
 
@@ -149,10 +165,21 @@ class Fatal:
             raise KeyError("unforeseen")
         numeric = np.zeros((1, 3 if call.body == b"narrow" else 4))
         codes = np.array([[9 if call.body == b"code" else 0, 0, 0]])
+        if call.body.startswith(b"{"):
+            return Decoded(Arrays(numeric, codes), **json.loads(call.body))
+        if call.body.startswith(b"shapes "):
+            rows = int(call.body.split()[1])
+            return Decoded(Arrays(*(Shaped((rows, width)) for width in (4, 3))), rows)  # type: ignore[arg-type]
+        if call.body.startswith(b"refuse "):
+            raise ServiceError(**{"status": 400, "code": "bad", "message": "No.", **json.loads(call.body[7:])})
         return Decoded(Arrays(numeric, codes), 2 if call.body == b"short" else 1)
 
     def encode(self, call: Call, decoded: Decoded, outputs: Any) -> Answer:
-        """Return an answer with the request's headers."""
+        """Return an answer with the request's headers, or end this process as they say."""
+        if call.headers[:1] == [(b"signal", b"segv")]:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if call.headers[:1] == [(b"signal", b"kill")]:
+            os.kill(os.getpid(), signal.SIGKILL)
         return Answer(200, call.headers, b"%d" % decoded.rows)
 
 
@@ -192,22 +219,82 @@ def test_an_unforeseen_error_is_told_with_its_place(fatal: RemoteCodec) -> None:
         fatal.decode(Call(b"fault", (), "id-1"), NOT_GONE)
 
 
-@pytest.mark.parametrize("body", [b"narrow", b"code", b"short"])
-def test_arrays_that_fit_no_model_are_not_believed(
+UNBELIEVABLE = [
+    b"narrow",
+    b"code",
+    b"short",
+    b"shapes -1",
+    b"shapes 1099511627776",  # [rows, 7] has no place in memory
+    b"shapes 9223372036854775808",
+    b'{"rows":1,"added":2}',
+    b'{"rows":1,"added":-1}',
+    b'{"rows":1,"places":[0,1]}',
+    b'{"rows":1,"added":1,"places":[0]}',
+    b'{"rows":1,"places":[-1]}',
+    b'{"rows":1,"places":[2147483648]}',
+    b'refuse {"status":200}',
+    b'refuse {"status":399}',
+    b'refuse {"status":600}',
+    b'refuse {"code":"a\\nb"}',
+    b'refuse {"code":""}',
+    b'refuse {"retry_after_s":-1}',
+    b'refuse {"allow":"GET\\r\\nx: y"}',
+    b'refuse {"authenticate":"Bearer\\n"}',
+]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(b'{"rows":1,"places":[2147483647]}', None), (b'refuse {"allow":"GET","retry_after_s":0}', 400)],
+)
+def test_what_is_within_bounds_is_believed(fatal: RemoteCodec, body: bytes, status: int | None) -> None:
+    """The bounds refuse nothing that a codec may say."""
+    if status is None:
+        assert fatal.decode(Call(body, (), "id-1"), NOT_GONE).places == [2147483647]
+    else:
+        assert refused(fatal, body) == (status, "bad")
+
+
+@pytest.mark.parametrize("body", UNBELIEVABLE)
+def test_what_contradicts_itself_is_not_believed(
     fatal: RemoteCodec, monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:
-    """A process that read a stranger's bytes may say anything: rows and codes that the engine cannot take do not reach it."""
+    """A process that read a stranger's bytes may say anything: what no codec says goes no further."""
     monkeypatch.setattr(process_pool, "EXIT_S", 0.1)
-    assert refused(fatal, body) == (503, "reader_lost")
+    is_at_its_end = body.startswith(b"refuse")  # after a refusal a process ends by itself
+    assert refused(fatal, body) == ((400, "broken_body") if is_at_its_end else (503, "reader_lost"))
 
 
-def test_an_answer_adds_no_header_lines(fatal: RemoteCodec, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A header with a line end in it does not get into an answer."""
+@pytest.mark.parametrize(
+    "header",
+    [
+        (b"a", b"b\r\nc: d"),
+        (b"a", b"b\0"),
+        (b"a\r\nc", b"d"),
+        (b"", b"d"),
+        (b"a b", b"d"),
+        (b"content-length", b"0"),
+        (b"Transfer-Encoding", b"chunked"),
+    ],
+)
+def test_an_answer_changes_no_framing(
+    fatal: RemoteCodec, monkeypatch: pytest.MonkeyPatch, header: tuple[bytes, bytes]
+) -> None:
+    """A header that begins another line or says where the answer ends does not get into an answer."""
     monkeypatch.setattr(process_pool, "EXIT_S", 0.1)
     decoded = Decoded(Arrays(None, None), 1)
     assert fatal.encode(Call(b"", [(b"a", b"b")], "id-1"), decoded, {}, NOT_GONE).headers == ((b"a", b"b"),)
     with pytest.raises(ServiceError, match="try again"):
-        fatal.encode(Call(b"", [(b"a", b"b\r\nc: d")], "id-1"), decoded, {}, NOT_GONE)
+        fatal.encode(Call(b"", [header], "id-1"), decoded, {}, NOT_GONE)
+
+
+def test_a_crash_while_an_answer_is_written_is_no_fault_of_the_body(fatal: RemoteCodec) -> None:
+    """The rows were good and have run: the end of the process is the service's failure, but for the memory that it took."""
+    decoded = Decoded(Arrays(None, None), 1)
+    with pytest.raises(CodecFailedError, match="while an answer was written: exit code -11"):
+        fatal.encode(Call(b"", [(b"signal", b"segv")], "id-1"), decoded, {}, NOT_GONE)
+    with pytest.raises(ServiceError, match="more memory"):
+        fatal.encode(Call(b"", [(b"signal", b"kill")], "id-1"), decoded, {}, NOT_GONE)
 
 
 def children(pid: int) -> list[int]:
