@@ -10,7 +10,7 @@ from collections.abc import Callable
 MESSAGE = b"t"  # goes with descriptors
 HEAD = struct.Struct("<cQ")
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # are for the service, which ends its processes
-PART_BYTES = 1 << 20  # received at once
+PART_BYTES = 1 << 20  # sent or received at once
 WAIT_S = 0.2  # between two questions whether the caller is still there
 
 
@@ -18,17 +18,25 @@ class PeerEndedError(Exception):
     """The other side ended within a job, is silent, or says what is not expected of it."""
 
 
-def send(connection: socket.socket, kind: bytes, *parts: bytes | bytearray | memoryview) -> None:
+def send(
+    connection: socket.socket,
+    kind: bytes,
+    *parts: bytes | bytearray | memoryview,
+    go_on: Callable[[], object] = lambda: None,
+) -> None:
     """Send a frame whose payload is `parts`; waits while the other side does not read. Raises ConnectionError where it is gone.
 
-    Raises PeerEndedError where it reads nothing for as long as the connection's timeout.
+    Raises PeerEndedError where it reads nothing for as long as the connection's timeout, and what `go_on`, asked while
+    waiting, raises.
     """
-    try:
-        connection.sendall(HEAD.pack(kind, sum(memoryview(part).nbytes for part in parts)))
-        for part in parts:
-            connection.sendall(part)
-    except TimeoutError as error:
-        raise PeerEndedError from error
+    poller = select.poll()
+    poller.register(connection, select.POLLOUT)
+    silent_s = connection.gettimeout()
+    for part in (HEAD.pack(kind, sum(memoryview(part).nbytes for part in parts)), *parts):
+        left = memoryview(part)
+        while left:
+            _wait(poller, silent_s, go_on)
+            left = left[connection.send(left[:PART_BYTES]) :]
 
 
 class Frames:
@@ -56,7 +64,7 @@ class Frames:
         if HEAD.unpack(self._exactly(HEAD.size, go_on)) != (kind, len(buffer)):
             raise PeerEndedError
         while buffer:
-            self._wait(go_on)
+            _wait(self._poller, self._silent_s, go_on)
             try:
                 count = self._connection.recv_into(buffer)
             except ConnectionError as error:
@@ -69,7 +77,7 @@ class Frames:
         parts: list[bytes] = []
         left = length
         while left:
-            self._wait(go_on)
+            _wait(self._poller, self._silent_s, go_on)
             try:
                 part = self._connection.recv(min(self._part_bytes, left), self._flags)
             except ConnectionError as error:
@@ -80,13 +88,15 @@ class Frames:
             left -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _wait(self, go_on: Callable[[], object]) -> None:
-        waited_s = 0.0
-        while not self._poller.poll(1000 * WAIT_S):
-            go_on()
-            waited_s += WAIT_S
-            if self._silent_s is not None and waited_s > self._silent_s:
-                raise PeerEndedError
+
+def _wait(poller: select.poll, silent_s: float | None, go_on: Callable[[], object]) -> None:
+    """Wait until the other side has sent, or read, something; raises PeerEndedError after `silent_s` without that."""
+    waited_s = 0.0
+    while not poller.poll(1000 * WAIT_S):
+        go_on()
+        waited_s += WAIT_S
+        if silent_s is not None and waited_s > silent_s:
+            raise PeerEndedError
 
 
 def exit_code(status: int, wait_s: float) -> int | None:

@@ -79,7 +79,7 @@ class RemoteReader:
         from batchproof.service.tables.readers.arrow import choose
 
         socket.send_fds(process.connection, [MESSAGE], [file.fileno()])
-        send(process.connection, REQUEST, _request(table_format, reading))
+        send(process.connection, REQUEST, _request(table_format, reading), go_on=go_on)
         frames = Frames(process.connection, self.pool.memory_bytes, process_pool.SILENT_S)
         names: Sequence[str] = ()
         while True:

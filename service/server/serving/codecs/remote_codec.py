@@ -102,9 +102,9 @@ class RemoteCodec:
         return type(decoded.note) is RemoteNote or sum([values.size for values in outputs.values()]) > THREAD_NUMBERS
 
     def _decoded(self, call: Call, go_on: GoOn, process: Process) -> Decoded:
-        frames = self._begun(process)
-        send(process.connection, DECODE, msgspec.msgpack.encode(self._head(call)))
-        send(process.connection, BYTES, call.body)
+        frames = self._begun(process, go_on)
+        send(process.connection, DECODE, msgspec.msgpack.encode(self._head(call)), go_on=go_on)
+        send(process.connection, BYTES, call.body, go_on=go_on)
         found = _result(frames, DECODED, DecodedRows, go_on)
         self._check(found)
         numeric = self._received(frames, found, 0, go_on)
@@ -137,7 +137,7 @@ class RemoteCodec:
         return array
 
     def _answer(self, call: Call, decoded: Decoded, outputs: Outputs, go_on: GoOn, process: Process) -> Answer:
-        frames = self._begun(process)
+        frames = self._begun(process, go_on)
         note = decoded.note
         if type(note) is not RemoteNote:
             needs_inputs: Callable[[Decoded], bool] = getattr(self._codec, "needs_inputs", lambda _: False)
@@ -146,10 +146,10 @@ class RemoteCodec:
         described = [Output(name, values.dtype.str, list(values.shape)) for name, values in outputs.items()]
         shapes: list[Shape | None] = [None if array is None else array.shape for array in inputs]
         job = Encoding(self._head(call), decoded.rows, decoded.added, note.packed, described, *shapes)
-        send(process.connection, ENCODE, msgspec.msgpack.encode(job))
+        send(process.connection, ENCODE, msgspec.msgpack.encode(job), go_on=go_on)
         for array in (*outputs.values(), *inputs):
             if array is not None:
-                send(process.connection, BYTES, raw(array))
+                send(process.connection, BYTES, raw(array), go_on=go_on)
         head = _result(frames, ANSWER, AnswerHead, go_on)
         kind, body = frames.receive(go_on)
         if kind != BYTES or not _is_sound(head):
@@ -157,10 +157,10 @@ class RemoteCodec:
         self._finished(process)
         return Answer(head.status, head.headers, body)
 
-    def _begun(self, process: Process) -> Frames:
+    def _begun(self, process: Process, go_on: GoOn) -> Frames:
         """Let the process know the codec; returns the frames that it will send."""
         if self._number not in process.known:
-            send(process.connection, CODEC, self._maker)
+            send(process.connection, CODEC, self._maker, go_on=go_on)
             process.known.add(self._number)
         return Frames(process.connection, self.pool.memory_bytes, process_pool.SILENT_S)
 

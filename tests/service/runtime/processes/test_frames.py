@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -90,6 +91,40 @@ def test_silence_is_an_end(ends: tuple[socket.socket, socket.socket]) -> None:
     with pytest.raises(PeerEndedError):
         Frames(ours, 100, silent_s=0.3).receive(lambda: asked.append(1))
     assert asked
-    ours.settimeout(0.1)
+    ours.settimeout(0.3)
+    asked.clear()
     with pytest.raises(PeerEndedError):
-        send(ours, b"A", BIG)
+        send(ours, b"A", BIG, go_on=lambda: asked.append(1))
+    assert asked
+
+
+def test_whoever_sends_is_asked_whether_it_still_should(ends: tuple[socket.socket, socket.socket]) -> None:
+    """A caller that leaves while its body waits to be read ends the sending, long before silence would."""
+
+    def gone() -> None:
+        raise KeyError("gone")
+
+    ours, _ = ends
+    ours.settimeout(600)
+    with pytest.raises(KeyError, match="gone"):
+        send(ours, b"A", BIG, go_on=gone)
+
+
+def test_a_slow_reader_is_not_silent(ends: tuple[socket.socket, socket.socket]) -> None:
+    """Silence is counted from the last byte that was read: a long frame may take longer than that in all."""
+    ours, theirs = ends
+    ours.settimeout(1.0)
+    received = bytearray()
+
+    def read_slowly() -> None:
+        while len(received) < HEAD.size + len(BIG):
+            time.sleep(0.05)
+            received.extend(theirs.recv(1 << 17))
+
+    reader = threading.Thread(target=read_slowly)
+    started_s = time.monotonic()
+    reader.start()
+    send(ours, b"A", BIG)
+    reader.join()
+    assert time.monotonic() - started_s > ours.gettimeout()  # type: ignore[operator]  # or this test says nothing
+    assert received[HEAD.size :] == BIG
