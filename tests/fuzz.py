@@ -1,8 +1,9 @@
 """Broken requests for every decoder, from good ones: `python -m tests.fuzz --inputs 1000000`.
 
-A decoder answers a request or refuses it with a 4xx that its dialect can write; anything else is a finding, and so is an
-input that takes more than a second of processor time: a busy machine makes no findings. Mutants are a function of the seed alone, so a finding is found again. Half of
-them change a place in the JSON, the others bytes, headers or the compressed form.
+A decoder answers a request or refuses it with a 4xx that its dialect can write; anything else is a finding, and so is
+an input that takes more than a second of processor time: a busy machine makes no findings. Mutants are a function of
+the seed alone, so a finding is found again. Half of them change a place in the JSON, the others bytes, headers or the
+compressed form.
 """
 
 import argparse

@@ -25,9 +25,10 @@ Hence, where X2 stays below its point T, and with the smallest pooled share r_mi
 
     PSI <= T / N * g(sqrt(T / (N r_min))).
 
-Cells in which fewer than 2 T rows are expected are joined with others, so that the factor g is at most 1.74; with many rows
-it is 1. Where that leaves one cell only, the greatest cell is compared with the rest: their share has exact points
-(below), and the threshold is the greater PSI of the two. Half a row is added to each cell, so that an empty one has a logarithm; it only makes PSI smaller.
+Cells in which fewer than 2 T rows are expected are joined with others, so that the factor g is at most 1.74; with many
+rows it is 1. Where that leaves one cell only, the greatest cell is compared with the rest: their share has exact points
+(below), and the threshold is the greater PSI of the two. Half a row is added to each cell, so that an empty one has a
+logarithm; it only makes PSI smaller.
 
 **Shares.** x of n rows against y of m: given x + y, and no change, x is hypergeometric whatever the share is (Fisher's
 exact test, 1935). The point is the largest x whose upper tail is above alpha. Of the tail's terms, each is smaller

@@ -95,7 +95,8 @@ def encoding_of(value: bytes | None) -> bytes | None:
 def unpacked(body: bytes, headers: Headers, limit_bytes: int, take: Callable[[int], None] = lambda _: None) -> bytes:
     """Return the body as it was before Content-Encoding; raises 400, 413 or 415, and what `take` raises.
 
-    `take` is called with the length of each piece as it is unpacked. The ASGI application does so before a protocol sees the body: no protocol's reading looks at the header.
+    `take` is called with the length of each piece as it is unpacked. The ASGI application does so before a protocol
+    sees the body: no protocol's reading looks at the header.
     """
     encoding = encoding_of(header(headers, ENCODING_HEADER))
     if encoding is None:

@@ -2,8 +2,8 @@
 
 A protocol says three things about its predict routes and nothing about queues, deadlines or sockets:
 
-1. `paths(model, is_default, is_newest)`, `label_paths(model, label)`: the exact paths at which it answers for one model. They become keys of one
-   route table; the app looks a POST up there before any router or middleware runs.
+1. `paths(model, is_default, is_newest)`, `label_paths(model, label)`: the exact paths at which it answers for one model.
+   They become keys of one route table; the app looks a POST up there before any router or middleware runs.
 2. `codec(model)`: an object made once per model, holding whatever can be prebuilt (keys, model object, lookups):
    - `decode(call) -> Decoded`: bytes and headers to the model's Arrays. Every fault is a `ServiceError`; a row is fully
      validated here, because behind it rows of several callers share a run.
@@ -17,10 +17,11 @@ A protocol says three things about its predict routes and nothing about queues, 
 3. `failure(error, request_id) -> Answer`: a refusal in the protocol's own shape. It is used for every failure of a
    predict route: decoding, 413, 429, 503, 504, a failed engine, a wrong method, an unknown model.
 
-Admission, batching, deadline, request id, cancellation, body limit, rules about callers, metrics and logs are the same for
-all protocols: see service/server/serving/gate.py and service/server/serving/endpoint.py. What else a protocol serves (metadata, health, ready),
-it answers in `page(site, method, path)`, called for paths that it `claims`; None there means 404 (or 405) in the
-protocol's shape. To serve a new protocol, add it to PROTOCOLS in service/server/serving/app.py.
+Admission, batching, deadline, request id, cancellation, body limit, rules about callers, metrics and logs are the same
+for all protocols: see service/server/serving/gate.py and service/server/serving/endpoint.py. What else a protocol
+serves (metadata, health, ready), it answers in `page(site, method, path)`, called for paths that it `claims`; None
+there means 404 (or 405) in the protocol's shape. To serve a new protocol, add it to PROTOCOLS in
+service/server/serving/app.py.
 
 `paths` are relative to the root; percent-decoded. service/server/openapi/document.py describes them for OpenAPI.
 """

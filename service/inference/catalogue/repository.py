@@ -33,8 +33,9 @@ def scan(root: Path) -> tuple[list[BundleFolder], list[Refusal]]:
     """List the bundles under `root`: a folder of models, the folder of one model, or one bundle.
 
     The name of `root` means nothing, since platforms mount a model's folder under a name of theirs: if it holds
-    versions or a bundle, bundle.json names the model. `root` itself may be a link, nothing below it. Hidden folders and those without a bundle.json (still being copied)
-    are passed over. Raises BundleError where `root` is no folder, or cannot be listed.
+    versions or a bundle, bundle.json names the model. `root` itself may be a link, nothing below it. Hidden folders and
+    those without a bundle.json (still being copied) are passed over. Raises BundleError where `root` is no folder, or
+    cannot be listed.
     """
     _check(root)
     root = Path(os.path.realpath(root))

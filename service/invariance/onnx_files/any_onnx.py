@@ -44,7 +44,10 @@ class BatchOptions:
 
 @dataclass
 class OnnxModel:
-    """An ONNX graph of unknown meaning. `run` accepts the inputs that have a batch axis and returns the outputs that have one, rows first."""
+    """An ONNX graph of unknown meaning.
+
+    `run` accepts the inputs that have a batch axis and returns the outputs that have one, rows first.
+    """
 
     session: Session
     inputs: list[Input]

@@ -1,9 +1,9 @@
 """How answered requests get into the journal: batch by batch, as they come out of the engine.
 
 A `ModelJournal` is one deployment's way into the journal of its process. A request that is to be recorded brings a note
-along into the queue, and when its batch has run, `record` makes one frame of the notes and the rows. With `drop` the frames of
-several batches go out together after a few milliseconds. With `refuse` a frame goes out at once, so that the rows are written while the answers are encoded; each ticket gets a `Written`, and its answer
-leaves when that is known.
+along into the queue, and when its batch has run, `record` makes one frame of the notes and the rows. With `drop` the
+frames of several batches go out together after a few milliseconds. With `refuse` a frame goes out at once, so that the
+rows are written while the answers are encoded; each ticket gets a `Written`, and its answer leaves when that is known.
 """
 
 import asyncio

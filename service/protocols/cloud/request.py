@@ -10,8 +10,8 @@ JSON is an object with exactly one of
     {"rows": [row, ...]}                            this service's own
 
 where a row is an object or a list in signature order; "parameters" and "params" beside it are ignored. CSV is
-csv_rows.py's. Each line
-of JSON Lines is a row, or an object with the one field `instances` or `rows`. An array file is service/protocols/cloud/npy.py's.
+csv_rows.py's. Each line of JSON Lines is a row, or an object with the one field `instances` or `rows`. An array file is
+npy.py's.
 """
 
 import json

@@ -1,8 +1,9 @@
 """The fast reading of `{"rows": [...]}`, or of another key as the only one: all good or nothing.
 
-Whatever this reader accepts, the precise path (batchproof.service.features.row_encoder.Encoder on the parsed body) accepts with the same bits;
-tests/service/protocols/json_text/test_fast_rows.py holds the two to each other. Whatever it does not accept goes to the precise path, which
-says what is wrong or accepts the unusual. So it may refuse freely, but must never take what it has not checked.
+Whatever this reader accepts, the precise path (batchproof.service.features.row_encoder.Encoder on the parsed body)
+accepts with the same bits; tests/service/protocols/json_text/test_fast_rows.py holds the two to each other. Whatever it
+does not accept goes to the precise path, which says what is wrong or accepts the unusual. So it may refuse freely, but
+must never take what it has not checked.
 
 Rows of plain numbers: a SIMD parser hands all numbers over as one buffer and refuses null, strings, booleans, objects.
 It flattens, so lengths are checked row by row; and as no string but the key can be left in such a body, the

@@ -194,7 +194,7 @@ class ProcessPool:
 
 
 def _ends() -> tuple[Process, socket.socket, int]:
-    """Return a new process as the service holds it, and its own ends of its socket and of its pipe; raises ServiceError (503)."""
+    """Return a new process as the service holds it, and its own ends of its socket and its pipe; raises ServiceError (503)."""
     try:
         connection, theirs = socket.socketpair()
         try:

@@ -241,7 +241,10 @@ def take_snapshot(settings: Settings) -> Snapshot:
 
 
 def load(settings: Settings, snapshot: Snapshot | None = None) -> App:
-    """Load and verify the models, of a `snapshot` of their folder where there is one; raises SettingError where the service cannot serve any request as it was told to."""
+    """Load and verify the models, of a `snapshot` of their folder where there is one.
+
+    Raises SettingError where the service cannot serve any request as it was told to.
+    """
     load_one = partial(load_model, settings)
     try:
         provider_of(engine_options(settings))  # no model could run on a device that is not there
