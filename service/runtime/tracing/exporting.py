@@ -3,7 +3,6 @@
 The event loop hands over what it recorded and goes on; what waits is bounded, and what has no room is counted.
 """
 
-import logging
 import sys
 import threading
 import time
@@ -34,6 +33,7 @@ from opentelemetry.trace.span import TraceState
 import batchproof
 from batchproof.service.runtime.logs import event
 from batchproof.service.runtime.tracing.context import TraceContext
+from batchproof.service.runtime.tracing.messages import Messages
 from batchproof.service.runtime.tracing.spans import Span
 from batchproof.service.runtime.tracing.variables import Tracing
 
@@ -58,9 +58,13 @@ class Recorded(Protocol):
 class SpanExport:
     """Spans on their way out of this process."""
 
-    def __init__(self, tracing: Tracing, exporter: SpanExporter | None = None) -> None:
-        """Begin to export by what the variables say; raises RuntimeError where the process may start no thread."""
+    def __init__(self, tracing: Tracing, messages: Messages, exporter: SpanExporter | None = None) -> None:
+        """Begin to export by what the variables say; `messages` are those of the SDK, and are closed with this.
+
+        Raises whatever the SDK raises of variables that it cannot use, and RuntimeError where no thread can be started.
+        """
         self._tracing = tracing
+        self._messages = messages
         self._exporter = exporter or import_module(tracing.exporter).OTLPSpanExporter()
         self._maker = _SpanMaker()
         self._waiting: deque[Recorded] = deque()
@@ -72,7 +76,6 @@ class SpanExport:
         self._is_failing = False
         self._wakes = threading.Event()
         self._is_closed = False
-        self._reasons = _Reasons()
         sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_S))
         self._thread = threading.Thread(target=self._run, name="spans", daemon=True)
         self._thread.start()
@@ -99,14 +102,15 @@ class SpanExport:
         self._wakes.set()
         self._thread.join(min(timeout_s, CLOSE_S))
         self._exporter.shutdown()
-        self._reasons.close()
+        self._messages.close()
 
     def _run(self) -> None:
         while not (self._is_closed and not self._waiting):
             self._wakes.wait(self._tracing.delay_s)
             self._wakes.clear()
             while self._waiting:
-                self._export(self._next_batch())
+                if batch := self._next_batch():
+                    self._export(batch)
 
     def _next_batch(self) -> list[ReadableSpan]:
         """Make the spans of one export."""
@@ -115,7 +119,10 @@ class SpanExport:
         while self._waiting and len(batch) < self._tracing.batch_spans:
             recorded = self._waiting.popleft()
             self._taken += recorded.span_count
-            batch += [self._maker.make(span, offset_ns) for span in recorded.spans()]
+            try:
+                batch += [self._maker.make(span, offset_ns) for span in recorded.spans()]
+            except Exception as error:  # noqa: BLE001 - of the SDK, which must not end this thread
+                self._fail(recorded.span_count, repr(error))
             if not self._is_closed:
                 time.sleep(PAUSE_S)
         return batch
@@ -123,20 +130,24 @@ class SpanExport:
     def _export(self, batch: list[ReadableSpan]) -> None:
         """Export, and log where that begins to fail and where it works again."""
         reason = ""
-        self._reasons.clear()
+        self._messages.take()
         try:
             is_exported = self._exporter.export(batch) is SpanExportResult.SUCCESS
         except Exception as error:  # noqa: BLE001 - of an exporter, which must not end this thread
             is_exported, reason = False, repr(error)
-        if is_exported:
-            self.exported += len(batch)
-        else:
-            self.failed += len(batch)
-            if not self._is_failing:
-                event("spans_not_exported", 30, spans=len(batch), reason=reason or self._reasons.first)
-        if is_exported and self._is_failing:
+        if not is_exported:
+            self._fail(len(batch), reason or next(iter(self._messages.take()), ""))
+            return
+        self.exported += len(batch)
+        if self._is_failing:
             event("spans_exported", spans=len(batch))
-        self._is_failing = not is_exported
+        self._is_failing = False
+
+    def _fail(self, spans: int, reason: str) -> None:
+        self.failed += spans
+        if not self._is_failing:
+            event("spans_not_exported", 30, spans=spans, reason=reason)
+        self._is_failing = True
 
 
 class _SpanMaker:
@@ -188,28 +199,6 @@ class _Last(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         self.span = span
-
-
-class _Reasons(logging.Handler):
-    """Keeps the first warning of an export, which would else stand as plain text among the lines of the log."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.clear()
-        self._logger = logging.getLogger("opentelemetry")
-        self._logger.addHandler(self)
-        self._logger.propagate = False
-
-    def clear(self) -> None:
-        """Begin an export."""
-        self.first = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.first = self.first or record.getMessage()
-
-    def close(self) -> None:
-        self._logger.removeHandler(self)
-        super().close()
 
 
 def _resource() -> Resource:

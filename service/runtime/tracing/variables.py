@@ -7,6 +7,7 @@ is not valid is passed over with a sentence, as the specification asks: no varia
 import os
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from threading import TIMEOUT_MAX
 from typing import NamedTuple, TypeAlias
 
 from batchproof.installation import hint
@@ -19,6 +20,17 @@ EXPORTERS = {  # protocol -> the module of its exporter
     HTTP: "opentelemetry.exporter.otlp.proto.http.trace_exporter",
     "grpc": "opentelemetry.exporter.otlp.proto.grpc.trace_exporter",
 }
+LIMITS = (  # of the SDK: a count or a length; empty is without a limit
+    "OTEL_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    "OTEL_SPAN_EVENT_COUNT_LIMIT",
+    "OTEL_SPAN_LINK_COUNT_LIMIT",
+    "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT",
+)
+MOST_DIGITS = 18  # of a number: what fits 64 bits
 SAMPLERS = ("always_on", "always_off", "traceidratio")
 
 
@@ -38,6 +50,7 @@ class Tracing(NamedTuple):
     queue_spans: int = 2048  # the most that wait to be exported
     batch_spans: int = 512  # of one export
     delay_s: float = 5.0  # between two exports
+    hidden: tuple[str, ...] = ()  # limits that are not valid, which the SDK must not see
 
 
 def read(environment: Mapping[str, str] = os.environ) -> tuple[Tracing | None, list[str]]:
@@ -61,9 +74,9 @@ class _Reading:
             return None
         queue_spans = self._number("OTEL_BSP_MAX_QUEUE_SIZE", 2048)
         batch_spans = min(self._number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512), queue_spans)
-        delay_s = self._number("OTEL_BSP_SCHEDULE_DELAY", 5000) / 1000
+        delay_s = min(self._number("OTEL_BSP_SCHEDULE_DELAY", 5000) / 1000, TIMEOUT_MAX)
         sampler = self._sampler()._replace(reads_parent=self._reads_parent())
-        return Tracing(sampler, exporter, queue_spans, batch_spans, delay_s)
+        return Tracing(sampler, exporter, queue_spans, batch_spans, delay_s, self._wrong_limits())
 
     def _get(self, name: str) -> str:
         return self._environment.get(name, "").strip()
@@ -122,13 +135,30 @@ class _Reading:
         self.problems.append(f"OTEL_TRACES_SAMPLER_ARG {text!r} is ignored: it must be a number from 0 to 1.")
         return 1.0
 
+    def _wrong_limits(self) -> tuple[str, ...]:
+        wrong = tuple(name for name in LIMITS if not _is_limit(self._get(name)))
+        for name in wrong:
+            text = self._get(name)
+            self.problems.append(
+                f"{name} {text!r} is ignored: it must be a whole number from 0, of {MOST_DIGITS} digits at most."
+            )
+        return wrong
+
     def _number(self, name: str, usual: int) -> int:
         text = self._get(name)
-        if text.isascii() and text.isdigit() and int(text) > 0:
+        if _is_number(text) and int(text) > 0:
             return int(text)
         if text:
             self.problems.append(f"{name} {text!r} is ignored: it must be a whole number above 0; {usual} is used.")
         return usual
+
+
+def _is_limit(text: str) -> bool:
+    return not text or _is_number(text)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
 
 
 def _is_there(module: str) -> bool:

@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from batchproof import AsyncClient, Client
+from batchproof.service.runtime.tracing.variables import LIMITS
 from batchproof.service.server.grpc.messages import SERVICE, classes
 from tests.bundles import make_bundle
 from tests.http_client import Answer, ask
@@ -395,6 +396,16 @@ def test_the_standard_variables_are_followed(models: Path) -> None:
     assert (child.trace_id, child.parent_id) == (TRACE_ID, PARENT_ID)
     head = receiver.heads[0]
     assert (head["path"], head["x-experiment"], head["Content-Encoding"]) == ("/own/path", "7", "gzip")
+
+
+@pytest.mark.parametrize("text", ["abc", "-1", "9" * 30])
+def test_limits_that_are_not_valid_prevent_no_start(models: Path, text: str) -> None:
+    """With each limit on spans set wrongly the service starts, says so of each, and traces with the defaults."""
+    with receiving() as receiver:
+        limits = dict.fromkeys(LIMITS, text)
+        with live(models, environment={**receiver.environment(), **limits}) as server:
+            ask(server, "POST", "/predict", GOOD, traceparent=SAMPLED, x_request_id="traced")
+            receiver.request("traced")
 
 
 @pytest.mark.parametrize(

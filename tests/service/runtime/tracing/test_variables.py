@@ -1,6 +1,7 @@
 """The standard variables of OpenTelemetry: what they ask for, and what is said of those that are not valid."""
 
 import re
+import threading
 from importlib.util import find_spec
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from batchproof.service.runtime.tracing import variables
 from batchproof.service.runtime.tracing.variables import Sampler, Tracing, read
 
+WRONG_LIMITS = [(text, False) for text in ("abc", "-1", "1.5", "1e3", "9" * 30, "9" * 5000, "\u0663")]
 HERE = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318"}
 
 
@@ -103,6 +105,18 @@ def test_what_is_not_valid_is_passed_over_with_a_sentence(
     assert re.search(sentence, problems[0])
 
 
+@pytest.mark.parametrize("name", variables.LIMITS)
+@pytest.mark.parametrize("text, is_valid", [("", True), ("0", True), (" 7 ", True), *WRONG_LIMITS])
+def test_a_limit_that_is_not_valid_is_hidden_from_the_sdk(name: str, text: str, *, is_valid: bool) -> None:
+    """The SDK must not see a limit that it would raise of, now or at a span; there is one sentence with its name."""
+    tracing, problems = read({**HERE, name: text})
+
+    assert tracing is not None
+    assert tracing.hidden == (() if is_valid else (name,))
+    wanted = f"{name} {text!r} is ignored: it must be a whole number from 0, of 18 digits at most."
+    assert problems == ([] if is_valid else [wanted])
+
+
 def test_without_the_packages_there_is_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """With an address and without the extra, nothing is traced, and the sentence has the command that brings it."""
     assert find_spec("opentelemetry.sdk"), "the tests have it"
@@ -114,6 +128,19 @@ def test_without_the_packages_there_is_the_command(monkeypatch: pytest.MonkeyPat
     assert re.fullmatch(
         r"Nothing is traced: .* not installed: pip install 'opentelemetry-sdk>=\S+' .*-proto-http\S*'", problems[0]
     )
+
+
+@pytest.mark.parametrize(
+    "name", ["OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "OTEL_BSP_SCHEDULE_DELAY"]
+)
+@pytest.mark.parametrize("digits", [18, 19, 30, 5000])
+def test_numbers_of_any_length_are_read(name: str, digits: int) -> None:
+    """A number is used as far as a thread can wait so long, or passed over with a sentence; no length raises."""
+    tracing, problems = read({**HERE, name: "9" * digits})
+
+    assert tracing is not None
+    assert len(problems) == (digits > 18)
+    assert tracing.delay_s <= threading.TIMEOUT_MAX
 
 
 def test_a_batch_fits_the_queue() -> None:
