@@ -126,7 +126,7 @@ def test_without_the_packages_there_is_the_command(monkeypatch: pytest.MonkeyPat
     assert tracing is None
     assert len(problems) == 1
     assert re.fullmatch(
-        r"Nothing is traced: .* not installed: pip install 'opentelemetry-sdk>=\S+' .*-proto-http\S*'", problems[0]
+        r"Nothing is traced: .* not installed: pip install '.*-proto-http>=\S+' 'opentelemetry-sdk>=\S+'", problems[0]
     )
 
 
