@@ -78,6 +78,10 @@ class ServiceError(Exception):
         return orjson.dumps({"error": error, "request_id": request_id})
 
 
+class CallerGoneError(Exception):
+    """The caller closed the connection: nobody waits for the answer any more."""
+
+
 class SettingError(Exception):
     """A setting, argument or host that the service cannot start with; the text is one sentence."""
 

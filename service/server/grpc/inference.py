@@ -16,12 +16,12 @@ from batchproof.service.features.arrays import Outputs
 from batchproof.service.inference import async_run
 from batchproof.service.inference.model import Model
 from batchproof.service.protocols.head import RequestHead
-from batchproof.service.protocols.interface import Call, Decoded
+from batchproof.service.protocols.interface import Decoded
 from batchproof.service.runtime.metrics import ModelKey
 from batchproof.service.server.grpc.codec import MessageCodec, model_of, parsed
 from batchproof.service.server.grpc.tensors import is_quick
 from batchproof.service.server.serving.app import App
-from batchproof.service.server.serving.codecs.large_requests import LargeRequest
+from batchproof.service.server.serving.codecs.large_requests import LargeCall
 from batchproof.service.server.serving.codecs.remote_codec import RemoteCodec
 from batchproof.service.server.serving.deployment import Deployment
 from batchproof.service.server.serving.endpoint import SMALL_BYTES, SMALL_ROWS
@@ -55,21 +55,25 @@ class InferService:
         started_s = time.perf_counter()
         message = parsed(self._messages, "ModelInfer", request) if len(request) <= PARSED_BYTES else None
         if message is None:
-            name, version = await self._apart(lambda _: model_of(request))
+            name, version = await self._apart(model_of, request)
         else:
             name, version = message.model_name, message.model_version
         model = self._find_model(head, name, version)
         deployment = self._app.deployments[ModelKey(model.manifest.name, model.manifest.version)]
         if head.seen is not None:
             head.seen.key = deployment.key
+        call = LargeCall(request, (), head.request_id)
         try:
-            return await self._infer(deployment, Call(request, (), head.request_id), message, head, context, started_s)
+            return await self._infer(deployment, call, message, head, context, started_s)
+        except asyncio.CancelledError:
+            call.is_gone = True  # what runs apart ends
+            raise
         except ServiceError as error:
             deployment.meter.tally(ROUTE).refused(error.code)
             raise
 
     async def _infer(
-        self, deployment: Deployment, call: Call, message: Any, head: RequestHead, context: Any, started_s: float
+        self, deployment: Deployment, call: LargeCall, message: Any, head: RequestHead, context: Any, started_s: float
     ) -> bytes:
         tally, journal, settings = deployment.meter.tally(ROUTE), deployment.journal, self._app.settings
         if journal is not None and not journal.is_chosen():
@@ -97,32 +101,26 @@ class InferService:
                 tally.exemplify(started_s, seen.context.ids)
         return answer
 
-    async def _decoded(self, codecs: _Codecs, call: Call, message: Any) -> Decoded:
+    async def _decoded(self, codecs: _Codecs, call: LargeCall, message: Any) -> Decoded:
         size = len(call.body)
         is_raw = message is not None and is_quick(message)
         if message is not None and size <= (QUICK_BYTES if is_raw else SMALL_BYTES):
             return codecs.here.read(message)
         if message is not None and (is_raw or size <= QUICK_BYTES):
-            return await self._apart(lambda _: codecs.here.read(message))
-        return await self._apart(lambda request: codecs.remote.decode(call, request.go_on))
+            return await self._apart(codecs.here.read, message)
+        return await self._apart(codecs.remote.decode, call, call.go_on)
 
-    async def _encoded(self, codecs: _Codecs, call: Call, decoded: Decoded, outputs: Outputs) -> bytes:
+    async def _encoded(self, codecs: _Codecs, call: LargeCall, decoded: Decoded, outputs: Outputs) -> bytes:
         if codecs.remote.is_for(decoded, outputs):
-            encode = partial(codecs.remote.encode, call, decoded, outputs)
-            return (await self._apart(lambda request: encode(request.go_on))).body
+            return (await self._apart(codecs.remote.encode, call, decoded, outputs, call.go_on)).body
         if decoded.rows > SMALL_ROWS:
-            return (await self._apart(lambda _: codecs.here.encode(call, decoded, outputs))).body
+            return (await self._apart(codecs.here.encode, call, decoded, outputs)).body
         return codecs.here.encode(call, decoded, outputs).body
 
-    async def _apart(self, work: Callable[[LargeRequest], Found]) -> Found:
-        """Do work in a thread; it learns through what it is given that its caller has left."""
-        request = LargeRequest()
-        try:
-            executor = self._app.shared.reading_executor
-            return await asyncio.get_running_loop().run_in_executor(executor, work, request)
-        except asyncio.CancelledError:
-            request.is_cancelled = True
-            raise
+    async def _apart(self, work: Callable[..., Found], *arguments: Any) -> Found:
+        """Do work in a thread."""
+        executor = self._app.shared.reading_executor
+        return await asyncio.get_running_loop().run_in_executor(executor, work, *arguments)
 
     def _codecs_of(self, deployment: Deployment) -> _Codecs:
         codecs = self._known.get(deployment)

@@ -10,7 +10,7 @@ from functools import partial
 from urllib.parse import quote
 
 from batchproof.service import errors
-from batchproof.service.errors import ServiceError
+from batchproof.service.errors import CallerGoneError, ServiceError
 from batchproof.service.protocols.accept import preferred
 from batchproof.service.protocols.compression import ENCODING_HEADER, unpacked
 from batchproof.service.protocols.head import HEAD_KEY, ID_HEADER, SHORT_BODY_BYTES, RequestHead
@@ -34,15 +34,11 @@ from batchproof.service.server.serving.endpoint import PredictEndpoint
 from batchproof.service.server.serving.gate import Gate, Page, Refusal
 from batchproof.service.server.serving.in_flight import Share
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
-from batchproof.service.tables.streaming.interface import BrokenOffError, GoneError
+from batchproof.service.tables.streaming.interface import BrokenOffError
 
 Pages = Callable[[Scope, Receive, Send], Awaitable[None]]
 CLOSE = (b"connection", b"close")
 UNPACKED_ON_LOOP_BYTES = 1024  # become a megabyte at most, in a few milliseconds
-
-
-class CallerGoneError(Exception):
-    """The caller closed the connection before its request was whole."""
 
 
 class AsgiApp:
@@ -115,7 +111,7 @@ class AsgiApp:
         except ServiceError as error:
             await _send(send, self.router.failure(head, error, target), cors)
             return error.code
-        except (GoneError, BrokenOffError, CallerGoneError) as error:
+        except (BrokenOffError, CallerGoneError) as error:
             break_off(scope)
             return error.code if isinstance(error, BrokenOffError) else "cancelled"
         extra_headers = cors if target.kind == "preflight" else [*cors, (ID_HEADER, head.request_id.encode())]

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from batchproof.service import errors
-from batchproof.service.errors import ServiceError
+from batchproof.service.errors import CallerGoneError, ServiceError
 from batchproof.service.features.arrays import Outputs
 from batchproof.service.inference.admission import Ticket
 from batchproof.service.inference.batcher import Batcher
@@ -23,7 +23,7 @@ from batchproof.service.protocols.head import TIMEOUT_HEADER, RequestHead
 from batchproof.service.protocols.interface import Answer, Call, Codec, Decoded, HeavyRequestError, WireProtocol
 from batchproof.service.runtime.logs import event, unforeseen
 from batchproof.service.runtime.metrics import ModelKey, Tally
-from batchproof.service.server.serving.codecs.large_requests import GOOD_BYTES, CallerGoneError, LargeCodec
+from batchproof.service.server.serving.codecs.large_requests import GOOD_BYTES, LargeCall, LargeCodec
 
 if TYPE_CHECKING:
     from batchproof.service.drift.model_drift import ModelDrift
@@ -37,10 +37,10 @@ SMALL_ROWS = 2048
 Reply: TypeAlias = Callable[[Answer], None]
 
 
-class Work(Call):
+class Work(LargeCall):
     """One request on its way to its answer: what its protocol sees, and what the endpoint knows of it."""
 
-    __slots__ = ("decoded", "encoding_s", "head", "is_gone", "is_large", "journal", "reply", "started_s", "ticket")
+    __slots__ = ("decoded", "encoding_s", "head", "is_large", "journal", "reply", "started_s", "ticket")
 
     decoded: Decoded
 
@@ -57,11 +57,6 @@ class Work(Call):
         self.is_large = False  # whether the body is read apart from the event loop; the answer is written so too
         self.is_on_loop = True
         self.started_s = self.encoding_s = time.perf_counter()
-
-    def go_on(self) -> None:
-        """Raise CallerGoneError where nobody waits for the answer any more."""
-        if self.is_gone:
-            raise CallerGoneError
 
 
 class PredictEndpoint:
@@ -204,12 +199,12 @@ class PredictEndpoint:
     def _decode_apart(self, work: Work, timeout_s: float, *, is_heavy: bool = False) -> Work | None:
         """Read the body in a thread or in another process, and go on from there on the loop; None where that is refused."""
         work.is_large, work.is_on_loop = True, False
-        read = partial(self._large.read, work, work.go_on, is_heavy=is_heavy)
+        read = partial(self._large.read, work, is_heavy=is_heavy)
         return self._apart(work, read, lambda decoded: self._submit(work, decoded, timeout_s))
 
     def _encode_apart(self, work: Work, outputs: Outputs) -> None:
         """Write the answer in a thread or in another process, and send it from the loop."""
-        encode = partial(self._large.write, work, work.decoded, outputs, work.go_on)
+        encode = partial(self._large.write, work, work.decoded, outputs)
         self._apart(work, encode, partial(self._answered, work, outputs))
 
     def _apart(self, work: Work, make: Callable[[], Any], then: Callable[[Any], None]) -> Work | None:

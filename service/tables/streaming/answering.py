@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
 
+from batchproof.service.errors import CallerGoneError
 from batchproof.service.inference.model import Model
 from batchproof.service.tables.block import Reading
 from batchproof.service.tables.codecs import writer_of
@@ -12,7 +13,7 @@ from batchproof.service.tables.formats import PARQUET, pyarrow
 from batchproof.service.tables.sandbox.remote import RemoteReader
 from batchproof.service.tables.streaming.body import pump, read_blocks
 from batchproof.service.tables.streaming.body_file import BodyFile, opened
-from batchproof.service.tables.streaming.interface import Bounds, GoneError, Receive, Send, TableWorkers
+from batchproof.service.tables.streaming.interface import Bounds, Receive, Send, TableWorkers
 from batchproof.service.tables.streaming.slots import TableSlot
 from batchproof.service.tables.streaming.stream import Stream
 from batchproof.service.tables.streaming.table_request import TableRequest
@@ -30,7 +31,7 @@ async def answer(
     send: Send,
     headers: Sequence[tuple[bytes, bytes]],
 ) -> int:
-    """Answer one request, with these headers, and return its rows; raises ServiceError while nothing is sent, and GoneError."""
+    """Answer one request, with these headers, and return its rows; raises ServiceError while nothing is sent, and CallerGoneError."""
     remote = workers.remote()
     if request.source.needs_pyarrow or request.target.needs_pyarrow:
         await workers.step(partial(_load, request, remote))
@@ -48,11 +49,11 @@ async def answer(
     except asyncio.CancelledError:
         if filling.done():  # it saw the caller go
             task.uncancel()
-            raise GoneError from None
+            raise CallerGoneError from None
         raise
     finally:
         filling.cancel()
-        inlet.end(GoneError())
+        inlet.end(CallerGoneError())
 
 
 def _load(request: TableRequest, remote: RemoteReader) -> None:

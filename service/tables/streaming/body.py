@@ -58,7 +58,7 @@ async def pump(
 def read_blocks(
     source: Format, inlet: BodyFile, file: BinaryIO, reading: Reading, bounds: Bounds, remote: RemoteReader
 ) -> Iterator[tuple[Block, Read]]:
-    """Yield blocks with their rows as arrays; runs in a thread. Raises ServiceError, and GoneError.
+    """Yield blocks with their rows as arrays; runs in a thread. Raises ServiceError, and CallerGoneError.
 
     `file` is what comes out of `inlet`, unpacked. Parquet's reader may end its process: it has one of its own, `remote`.
     """

@@ -17,11 +17,11 @@ from typing import TypeAlias
 
 import orjson
 
-from batchproof.service.errors import ServiceError
+from batchproof.service.errors import CallerGoneError, ServiceError
 from batchproof.service.inference.model import Model
 from batchproof.service.protocols.head import RequestHead
 from batchproof.service.runtime.metrics import ModelKey
-from batchproof.service.tables.streaming.interface import Bounds, GoneError, Receive, Send, TableWorkers
+from batchproof.service.tables.streaming.interface import Bounds, Receive, Send, TableWorkers
 from batchproof.service.tables.streaming.slots import TableSlots
 from batchproof.service.tables.streaming.table_request import TableRequest
 
@@ -50,7 +50,7 @@ class TableEndpoint:
     async def answer(
         self, head: RequestHead, receive: Receive, send: Send, extra_headers: Sequence[tuple[bytes, bytes]]
     ) -> int:
-        """Answer one request and return its rows; raises ServiceError while nothing is sent, and GoneError."""
+        """Answer one request and return its rows; raises ServiceError while nothing is sent, and CallerGoneError."""
         seen = head.seen
         if seen is not None:
             seen.key = self.key
@@ -66,7 +66,7 @@ class TableEndpoint:
         except ServiceError as error:
             self.count_refusal(error)
             raise
-        except GoneError:
+        except CallerGoneError:
             self._workers.tally.cancelled()
             raise
         if seen is not None:

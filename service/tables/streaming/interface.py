@@ -20,10 +20,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
-class GoneError(Exception):
-    """The caller closed the connection."""
-
-
 class BrokenOffError(Exception):
     """An answer that broke off after it began: its connection is closed without the end of the body."""
 

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from batchproof.service.errors import CallerGoneError
 from batchproof.service.features.arrays import Outputs
-from batchproof.service.protocols.interface import Answer, Call, Codec, Decoded
+from batchproof.service.protocols.interface import Answer, Call, Codec, Decoded, Headers
 
 if TYPE_CHECKING:
     from batchproof.service.server.serving.codecs.remote_codec import RemoteCodec
@@ -13,22 +14,19 @@ GOOD_BYTES = 1 << 16  # of a body that holds good rows in the usual form, which 
 THREAD_BYTES = 1 << 20  # of such a body that a thread reads: its parser keeps the interpreter's lock meanwhile
 
 
-class CallerGoneError(Exception):
-    """Nobody waits for this answer any more."""
+class LargeCall(Call):
+    """A request that may be read, and its answer written, apart from the event loop."""
 
+    __slots__ = ("is_gone",)
 
-class LargeRequest:
-    """Whether somebody waits for what is read or written apart from the event loop."""
-
-    __slots__ = ("is_cancelled",)
-
-    def __init__(self) -> None:
+    def __init__(self, body: bytes, headers: Headers, request_id: str) -> None:
         """Begin with a caller that waits."""
-        self.is_cancelled = False
+        super().__init__(body, headers, request_id)
+        self.is_gone = False  # whether its caller went away
 
     def go_on(self) -> None:
-        """Raise CallerGoneError where its caller has left."""
-        if self.is_cancelled:
+        """Raise CallerGoneError where nobody waits for the answer any more."""
+        if self.is_gone:
             raise CallerGoneError
 
 
@@ -44,21 +42,21 @@ class LargeCodec:
         self._make_remote = make_remote
         self._remote: RemoteCodec | None = None
 
-    def read(self, call: Call, go_on: Callable[[], object], *, is_heavy: bool) -> Decoded:
-        """Return a request's rows; raises ServiceError, CodecFailedError, and what `go_on` raises: it is asked meanwhile."""
+    def read(self, call: LargeCall, *, is_heavy: bool) -> Decoded:
+        """Return a request's rows; raises ServiceError, CodecFailedError, and CallerGoneError as soon as its caller left."""
         size = len(call.body)
         remote = None if size <= GOOD_BYTES and not is_heavy else self._made_remote()
         if remote is None:
             return self._codec.decode(call)
         good = self._decode_good(call) if GOOD_BYTES < size <= THREAD_BYTES else None
-        return remote.decode(call, go_on) if good is None else good
+        return remote.decode(call, call.go_on) if good is None else good
 
-    def write(self, call: Call, decoded: Decoded, outputs: Outputs, go_on: Callable[[], object]) -> Answer:
+    def write(self, call: LargeCall, decoded: Decoded, outputs: Outputs) -> Answer:
         """Return the answer; raises as `read` does."""
         remote = self._made_remote()
         if remote is None or not remote.is_for(decoded, outputs):
             return self._codec.encode(call, decoded, outputs)
-        return remote.encode(call, decoded, outputs, go_on)
+        return remote.encode(call, decoded, outputs, call.go_on)
 
     def _made_remote(self) -> "RemoteCodec | None":
         """Return the other codec; what makes it loads here, with the first large request. Two threads may make one each."""

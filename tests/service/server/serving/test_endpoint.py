@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from batchproof.service.errors import ServiceError
+from batchproof.service.errors import CallerGoneError, ServiceError
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.inference.admission import Admission
 from batchproof.service.inference.batcher import Batcher
@@ -19,7 +19,6 @@ from batchproof.service.protocols.head import RequestHead
 from batchproof.service.protocols.interface import Answer, Call, Decoded
 from batchproof.service.protocols.native.protocol import Native
 from batchproof.service.runtime.metrics import ModelKey, Tally
-from batchproof.service.server.serving.codecs.large_requests import CallerGoneError
 from batchproof.service.server.serving.endpoint import SMALL_BYTES, PredictEndpoint
 
 
