@@ -104,7 +104,10 @@ def _printing(work: Callable[..., int], *arguments: Any) -> str:
 
 @contextmanager
 def _forked(work: Work, arguments: tuple[Any, ...], bounds: Bounds) -> Iterator[tuple[int, int]]:
-    result, sink = os.pipe()
+    try:
+        result, sink = os.pipe()
+    except OSError as error:
+        raise _not_begun(error) from error
     sys.stdout.flush()  # or the child would write what is left there too
     sys.stderr.flush()
     try:
@@ -112,7 +115,7 @@ def _forked(work: Work, arguments: tuple[Any, ...], bounds: Bounds) -> Iterator[
     except OSError as error:
         os.close(result)
         os.close(sink)
-        raise ChildError("crash", f"could not begin: no process can be started ({error.strerror})") from error
+        raise _not_begun(error) from error
     if not pid:
         os.close(result)
         _work(work, arguments, bounds, sink)
@@ -127,7 +130,7 @@ def _spawned(work: Work, arguments: tuple[Any, ...], bounds: Bounds) -> Iterator
     try:
         child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 - our own module
     except OSError as error:
-        raise ChildError("crash", f"could not begin: no process can be started ({error.strerror})") from error
+        raise _not_begun(error) from error
     assert child.stdin is not None, "it is a pipe"
     assert child.stdout is not None, "it is a pipe"
     child.returncode = 0  # it is waited for here, not by subprocess
@@ -135,6 +138,10 @@ def _spawned(work: Work, arguments: tuple[Any, ...], bounds: Bounds) -> Iterator
         with contextlib.suppress(BrokenPipeError), child.stdin as task:
             pickle.dump((work, arguments, bounds), task)
         yield child.pid, result.fileno()
+
+
+def _not_begun(error: OSError) -> ChildError:
+    return ChildError("crash", f"could not begin: no process can be started ({error.strerror})")
 
 
 @contextmanager
@@ -222,7 +229,10 @@ def _confine(bounds: Bounds) -> None:
 
 
 def _threads() -> int:
-    return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - only their number
+    try:
+        return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - only their number
+    except OSError as error:  # the limit of descriptors
+        raise _not_begun(error) from error
 
 
 def _resident_bytes(pid: int) -> int:

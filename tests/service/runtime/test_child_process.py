@@ -1,7 +1,9 @@
 """Work in a child process: its result, its bounds, and its end with a sentence."""
 
+import errno
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -152,6 +154,27 @@ def test_process_with_threads_does_not_fork(second_thread: None, monkeypatch: py
     """Where this process has more than one thread, a new interpreter is started."""
     monkeypatch.delattr(os, "fork")
     assert child_process.run(greeting, "you", bounds=Bounds()).startswith("hello you")
+
+
+@pytest.mark.parametrize("refused", ["folder", "pipe", "process"])
+def test_where_the_system_has_no_room_a_sentence_says_so(
+    way: str, refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the system refuses, a folder, a pipe or a process, there is no result and a clause with the system's reason."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    spawn = None if refused == "folder" else way == "spawned"
+    if refused == "folder":
+        monkeypatch.setattr(os, "listdir", refuse)
+    elif refused == "pipe":
+        monkeypatch.setattr(os, "pipe", refuse)
+    else:
+        monkeypatch.setattr(os, "fork", refuse)
+        monkeypatch.setattr(subprocess, "Popen", refuse)
+    with pytest.raises(ChildError, match=r"^could not begin: no process can be started \(Too many open files\)$"):
+        child_process.run(greeting, "Ada", bounds=SMALL, spawn=spawn)
 
 
 def test_no_child_is_left(way: str) -> None:
