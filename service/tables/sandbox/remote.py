@@ -1,6 +1,7 @@
 """The service's side of reading a table in another process, whose end is a refusal."""
 
 import json
+import re
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from batchproof.service.tables.formats import Format
 from batchproof.service.tables.sandbox.messages import BATCH, END, NAMES, REFUSAL, REQUEST, Request
 
 BLOCK_CPU_S = 20  # processor time from one block of a table to the next
+CODE = re.compile("[a-z0-9_]{1,64}")  # of a refusal: a label in metrics
 MODULE = "batchproof.service.tables.sandbox.reader"  # of the other side
 
 
@@ -90,23 +92,44 @@ class RemoteReader:
             if kind == REFUSAL:
                 raise _refused(payload)
             if kind == NAMES:
-                every, index = _parsed(payload)
+                every, index = _names(payload)
                 names = choose(reading, every, frozenset(index))
-            if kind == BATCH:
+            elif kind == BATCH:
                 yield _batch_of(payload, names, table_format)
+            else:
+                raise PeerEndedError
 
 
 def _parsed(payload: bytes) -> Any:
     """Return the JSON that a process sent; raises PeerEndedError for anything else, which is as good as its end."""
     try:
         return json.loads(payload)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PeerEndedError from error
 
 
+def _names(payload: bytes) -> tuple[list[str], list[str]]:
+    """Return the names of a table's columns, and those of its index; raises PeerEndedError."""
+    found = _parsed(payload)
+    if type(found) is not list or len(found) != 2:
+        raise PeerEndedError
+    every, index = found
+    for names in found:
+        if type(names) is not list or not all(type(name) is str for name in names):
+            raise PeerEndedError
+    return every, index
+
+
 def _refused(payload: bytes) -> RefusedByReaderError:
+    """Return a refusal whose parts are within their bounds; raises PeerEndedError."""
     fields = _parsed(payload)
-    return RefusedByReaderError(int(fields["status"]), str(fields["code"]), str(fields["message"]))
+    parts: list[Any] = [fields.get(name) for name in ("status", "code", "message")] if type(fields) is dict else []
+    if [type(part) for part in parts] != [int, str, str]:
+        raise PeerEndedError
+    status, code, message = parts
+    if not 400 <= status <= 599 or not CODE.fullmatch(code):
+        raise PeerEndedError
+    return RefusedByReaderError(status, code, message)
 
 
 def _batch_of(payload: bytes, names: Sequence[str], table_format: Format) -> Any:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from pyarrow import parquet
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.runtime.processes import process_pool
+from batchproof.service.runtime.processes.frames import PeerEndedError
 from batchproof.service.tables.block import Reading
 from batchproof.service.tables.codecs import blocks_of
 from batchproof.service.tables.formats import PARQUET
@@ -112,6 +113,39 @@ def helper_of(reader: RemoteReader) -> int:
     pid = reader.pool.helper_pid
     assert pid is not None
     return pid
+
+
+@pytest.mark.parametrize(
+    ("read", "payload"),
+    [
+        (remote._names, b"{"),
+        (remote._names, b"[" * 100_000),
+        (remote._names, b"{}"),
+        (remote._names, b'[["a"]]'),
+        (remote._names, b'[["a"],[],[]]'),
+        (remote._names, b'[["a",1],[]]'),
+        (remote._names, b'["a",[]]'),
+        (remote._refused, b"[]"),
+        (remote._refused, b'{"status":422,"code":"bad"}'),
+        (remote._refused, b'{"status":"422","code":"bad","message":"No."}'),
+        (remote._refused, b'{"status":true,"code":"bad","message":"No."}'),
+        (remote._refused, b'{"status":200,"code":"bad","message":"No."}'),
+        (remote._refused, b'{"status":600,"code":"bad","message":"No."}'),
+        (remote._refused, b'{"status":422,"code":"a\\nb","message":"No."}'),
+        (remote._refused, b'{"status":422,"code":"bad","message":["No."]}'),
+    ],
+)
+def test_what_no_reader_says_goes_no_further(read: Callable[[bytes], object], payload: bytes) -> None:
+    """A process that read a stranger's bytes may say anything: what is out of bounds is as good as its end."""
+    with pytest.raises(PeerEndedError):
+        read(payload)
+
+
+def test_what_a_reader_says_is_within_bounds() -> None:
+    """The bounds refuse nothing that a reader may say."""
+    assert remote._names(b'[["a","b"],["b"]]') == (["a", "b"], ["b"])
+    refusal = remote._refused(b'{"status":422,"code":"bad","message":"No."}')
+    assert (refusal.status, refusal.code, refusal.message) == (422, "bad", "No.")
 
 
 def test_a_table_is_the_same_as_in_process(reader: RemoteReader) -> None:
