@@ -364,7 +364,7 @@ def test_a_full_disk_refuses_in_the_protocols_shape(full_disk: Live, tmp_path: P
                 answered.append(f"{name}-{number}")
                 continue
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-            assert "could not write the answer to its journal" in answer.text
+            assert "The journal could not record this answer" in answer.text
             assert ("journal_full" in answer.text) == (name == "native")
             refused += 1
             if refused > 40:
