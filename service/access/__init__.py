@@ -1,4 +1,4 @@
 """Who may call: keys and tokens, their scopes and models, and how much each caller may ask for.
 
-Nothing here knows a transport: the server's gate asks `Access.check` once for each request, on its head alone.
+Nothing here knows a transport: the server's gate asks `Access` (in `credentials`) once for each request, by its head only.
 """

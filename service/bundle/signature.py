@@ -1,4 +1,4 @@
-"""The features a row must have, in order, with their kinds and codes, and the target that is predicted."""
+"""The features a row must have, in order, with their kinds and codes (of missing and unseen values too), and the target."""
 
 from typing import Annotated, Any, Literal, NamedTuple, Self
 

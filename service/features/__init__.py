@@ -1,5 +1,5 @@
 """Named values to arrays and outputs back to names, by the signature.
 
-`values` defines what one JSON value means, missing values and category codes included, and `text_cells` what one cell of a
-text table means. `encoder` converts rows, `columns` converts columns, `decoder` converts outputs.
+`value_encoder` defines what one JSON value means, missing values and category codes included, and `texts/text_cells` what
+one cell of a text table means. `row_encoder` converts rows, `columns` converts columns, `decoder` converts outputs.
 """

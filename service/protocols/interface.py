@@ -21,7 +21,8 @@ Admission, batching, deadline, request id, cancellation, body limit, rules about
 for all protocols: see service/server/serving/gate.py and service/server/serving/endpoint.py. What else a protocol
 serves (metadata, health, ready), it answers in `page(site, method, path)`, called for paths that it `claims`; None
 there means 404 (or 405) in the protocol's shape. To serve a new protocol, add it to PROTOCOLS in
-service/server/serving/app.py.
+service/server/serving/app.py, to DESCRIBED in service/server/openapi/document.py, and to `warm_up` in
+service/server/serving/codecs/codec_process.py.
 
 `paths` are relative to the root; percent-decoded. service/server/openapi/document.py describes them for OpenAPI.
 """

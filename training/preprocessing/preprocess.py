@@ -1,4 +1,4 @@
-"""Encode raw feature values as the network's input: fitted on training rows, stored as plain arrays, emitted as nodes.
+"""Encode raw feature values, missing ones included, as the network's input: fitted on training rows, emitted as nodes.
 
 There is one implementation, the graph: training also gets its matrix by running the emitted nodes.
 """
