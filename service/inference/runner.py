@@ -64,7 +64,7 @@ class Runner:
 
 
 def rows_of(feeds: Feeds) -> int:
-    """Return how many rows a request has."""
+    """Return how many rows a request has; raises ValueError where it has no array."""
     for array in feeds:
         if array is not None:
             return len(array)

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from batchproof.service.errors import EngineError, ServiceError, engine_failed
 from batchproof.service.features.arrays import Arrays, Outputs
+from batchproof.service.inference import async_run
 from batchproof.service.inference.admission import FIRST_ROW_S, Admission, Ticket
 from batchproof.service.inference.batcher import BATCH_ROWS, LOOP_BATCH_S, STUCK_FACTOR, STUCK_S, Batcher
 
@@ -449,3 +450,47 @@ def test_a_shadow_sees_batches_after_their_callers_were_answered() -> None:
         assert shadow.seen == [([1], [4.0]), ([1], [8.0])]
 
     asyncio.run(scene())
+
+
+class Recorded:
+    """A recorder whose answers wait until the test lets them go."""
+
+    def __init__(self) -> None:
+        self.notes: list[Any] = []
+        self.waiting: list[Callable[[ServiceError | None], None]] = []
+
+    def record(self, batch: Sequence[Ticket], outputs: Sequence[Outputs]) -> None:
+        """Keep the notes, and have each answer wait."""
+        assert len(batch) == len(outputs)
+        for ticket in batch:
+            self.notes.append(ticket.note)
+            ticket.written = self
+
+    def then(self, call: Callable[[ServiceError | None], None]) -> None:
+        """Let `call` wait."""
+        self.waiting.append(call)
+
+
+@pytest.mark.parametrize("error", [None, ServiceError(503, "journal_full", "The journal is full.")])
+def test_a_recorded_answer_waits_until_it_is_written(error: ServiceError | None) -> None:
+    """Rows with a note are recorded after their run, and who awaits them gets the outputs, or why they may not leave."""
+    recorder = Recorded()
+
+    async def scenario() -> Any:
+        desk = Desk()
+        desk.batcher._recorder = recorder
+        arrays = Arrays(np.array([[1.0], [2.0]]), None)
+        waiting = asyncio.ensure_future(async_run.run(desk.batcher, arrays, 2, 1.0, note="a note"))
+        while not recorder.waiting:
+            await turn()
+        assert not waiting.done()
+        recorder.waiting[0](error)
+        desk.executor.shutdown()
+        return await waiting
+
+    if error is None:
+        assert asyncio.run(scenario())["value"].tolist() == [[2.0], [4.0]]
+    else:
+        with pytest.raises(ServiceError, match="journal is full"):
+            asyncio.run(scenario())
+    assert recorder.notes == ["a note"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from batchproof.service.features.arrays import Outputs
 from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.inference.engine import Engine
-from batchproof.service.inference.runner import Feeds, Runner
+from batchproof.service.inference.runner import Feeds, Runner, rows_of
 from tests.bundles import network, random_rows, signature_of
 
 
@@ -95,3 +95,9 @@ def test_rows_of_a_model_do_not_depend_on_their_run(tile_rows: int | None) -> No
     (whole,) = Runner(engine, 64, tile_rows).run([rows])
     joined = Runner(engine, 7, tile_rows).run(alone)
     assert b"".join(reply["probabilities"].tobytes() for reply in joined) == whole["probabilities"].tobytes()
+
+
+def test_a_request_without_arrays_is_no_request() -> None:
+    """A request has rows because one of its inputs has an array; without any, the error says so."""
+    with pytest.raises(ValueError, match="an array for at least one input"):
+        rows_of([None, None])
