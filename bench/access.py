@@ -10,15 +10,11 @@ rounds of the ratio within one round.
 import argparse
 import contextlib
 import datetime as dt
-import random
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 from cryptography import x509
@@ -31,22 +27,12 @@ from batchproof.service.protocols.head import RequestHead
 from batchproof.service.server.http.asgi import AsgiApp
 from batchproof.service.server.serving import app
 from bench.bodies import own
-from bench.loads import LOADS, SCRIPT, WORK, read, require_wrk
+from bench.loads import WORK, require_wrk
 from bench.make_model import write_all
-from bench.server import HOST, free_port, usage
+from bench.side_by_side import Variant, served, take_turns
 
 KEYS = 1000
 LOAD_NAMES = ("A", "B")
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One way to serve."""
-
-    name: str
-    flags: tuple[str, ...]
-    scheme: str = "http"
-    headers: tuple[str, ...] = ()
 
 
 def variants(folder: Path) -> list[Variant]:
@@ -62,10 +48,10 @@ def variants(folder: Path) -> list[Variant]:
     certify(folder)
     header = (f"Authorization: Bearer {secrets[KEYS // 2]}",)
     return [
-        Variant("plain", ()),
+        Variant("plain"),
         Variant(f"{KEYS} keys", keyed, headers=header),
-        Variant("TLS", tls, "https"),
-        Variant("TLS and keys", (*tls, *keyed), "https", header),
+        Variant("TLS", tls, scheme="https"),
+        Variant("TLS and keys", (*tls, *keyed), scheme="https", headers=header),
     ]
 
 
@@ -104,42 +90,6 @@ def decision(models: Path, folder: Path, rounds: int = 15, count: int = 20_000) 
     return f"{without_us:.2f} us without keys, {with_us:.2f} us with {KEYS + 1} keys"
 
 
-@contextlib.contextmanager
-def served(variant: Variant, models: Path) -> Iterator[tuple[int, int]]:
-    """Serve until the block ends; gives (port, process id)."""
-    port = free_port()
-    command = [sys.executable, "-m", "batchproof.service", "serve", "--models", str(models), "--port", str(port)]
-    process = subprocess.Popen([*command, *variant.flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        end_s = time.monotonic() + 60
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
-                break
-            if process.poll() is not None or time.monotonic() > end_s:
-                sys.exit(f"the service {variant.name!r} did not start")
-            time.sleep(0.05)
-        yield port, process.pid
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def cpu_us(variant: Variant, port: int, pid: int, connections: int, body: Path, seconds: float) -> float:
-    """Return the service's CPU time for one request, in microseconds."""
-    options = ["-t1", f"-c{connections}", f"-d{round(seconds)}s", "-s", str(SCRIPT)]
-    address = f"{variant.scheme}://{HOST}:{port}/predict"
-    headers = ["Content-Type: application/json", *variant.headers]
-    before_s = usage([pid]).cpu_s
-    done = subprocess.run(
-        ["wrk", *options, address, "--", str(body), *headers], capture_output=True, text=True, timeout=seconds + 60, check=False
-    )  # fmt: skip
-    used_s = usage([pid]).cpu_s - before_s
-    result = read(done.stdout + done.stderr, 1)
-    if result.refused or result.broken:
-        sys.exit(f"{variant.name}: {result.refused} requests refused, {result.broken} broken")
-    return used_s / (result.requests_per_s * seconds) * 1e6
-
-
 def main(arguments: list[str]) -> None:
     """Compare, and print one line for each load and way to serve."""
     parser = argparse.ArgumentParser(prog="python -m bench.access", description=__doc__)
@@ -159,22 +109,16 @@ def main(arguments: list[str]) -> None:
         ways = variants(folder)
         sys.stdout.write(f"the decision on one request: {decision(models, folder)}\n")
         sys.stdout.flush()
-        compared = {variant: stack.enter_context(served(variant, models)) for variant in ways}
+        compared = {variant.name: (variant, *stack.enter_context(served(variant, models))) for variant in ways}
         for load in LOAD_NAMES:
             compare(load, compared, body, chosen.rounds, chosen.seconds)
 
 
-def compare(load: str, compared: dict[Variant, tuple[int, int]], body: Path, rounds: int, seconds: float) -> None:
-    """Ask each variant once a round, in an order of chance, and print medians."""
-    order, connections = list(compared), LOADS[load].connections
-    taken: dict[str, list[float]] = {variant.name: [] for variant in compared}
-    for place in range(rounds + 1):
-        random.Random(place).shuffle(order)
-        for variant in order:
-            used_us = cpu_us(variant, *compared[variant], connections, body, seconds if place else 1)
-            if place:  # the first is to warm up
-                taken[variant.name].append(used_us)
-    plain = taken[next(iter(compared)).name]
+def compare(load: str, compared: dict[str, tuple[Variant, int, int]], body: Path, rounds: int, seconds: float) -> None:
+    """Let the services take turns, and print medians; the first of `compared` is the plain one."""
+    turns = take_turns(compared, load, body, rounds, seconds)
+    taken = {name: [figures.cpu_us for figures in turn] for name, turn in turns.items()}
+    plain = next(iter(taken.values()))
     for name, values in taken.items():
         ratios = sorted(value / base for value, base in zip(values, plain, strict=True))
         median = statistics.median(ratios)

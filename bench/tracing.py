@@ -14,8 +14,6 @@ import argparse
 import asyncio
 import contextlib
 import os
-import random
-import socket
 import statistics
 import subprocess
 import sys
@@ -23,7 +21,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
@@ -35,9 +32,10 @@ from batchproof.service.server.http.asgi import AsgiApp
 from batchproof.service.server.serving import app
 from batchproof.service.server.serving.endpoint import PredictEndpoint
 from bench.bodies import own
-from bench.loads import LOADS, SCRIPT, WORK, read, require_wrk
+from bench.loads import WORK, require_wrk
 from bench.make_model import write_all
-from bench.server import HOST, free_port, usage
+from bench.server import HOST
+from bench.side_by_side import Variant, served, take_turns
 
 PROCESSES, TURNS, TURN = 4, 200, 100
 PLAIN = (b"host", b"127.0.0.1:8000"), (b"content-type", b"application/json")
@@ -148,74 +146,24 @@ async def turn(served: AsgiApp, headers: list[tuple[bytes, bytes]], body: bytes)
     return seconds / TURN * 1e6
 
 
-@dataclass(frozen=True)
-class Variant:
-    """One way to serve and to ask."""
-
-    name: str
-    environment: dict[str, str]
-    headers: tuple[str, ...] = ()
-
-
 def variants(receiver: str) -> list[Variant]:
     """Return what is compared, the service without tracing first. Shares are chosen by the service: wrk sends one header."""
     traced = {RECEIVER: receiver}
     return [
-        Variant("off", {}),
-        Variant("not traced", traced, (f"traceparent: {UNSAMPLED}",)),
+        Variant("off"),
+        Variant("not traced", environment=traced, headers=(f"traceparent: {UNSAMPLED}",)),
         *(
-            Variant(name, {**traced, "OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": share})
+            Variant(
+                name, environment={**traced, "OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": share}
+            )
             for name, share in SHARES.items()
         ),
     ]
 
 
-@contextlib.contextmanager
-def served(variant: Variant, models: Path) -> Iterator[tuple[int, int]]:
-    """Serve until the block ends; gives (port, process id)."""
-    port = free_port()
-    command = [sys.executable, "-m", "batchproof.service", "serve", "--models", str(models), "--port", str(port)]
-    variables = {**os.environ, **variant.environment}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=variables)
-    try:
-        end_s = time.monotonic() + 60
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
-                break
-            if process.poll() is not None or time.monotonic() > end_s:
-                sys.exit(f"the service {variant.name!r} did not start")
-            time.sleep(0.05)
-        yield port, process.pid
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def asked(variant: Variant, port: int, pid: int, load: str, body: Path, seconds: float) -> tuple[float, float, float]:
-    """Return the CPU microseconds of one request, the requests a second and the 99th percentile in milliseconds."""
-    options = ["-t1", f"-c{LOADS[load].connections}", f"-d{round(seconds)}s", "-s", str(SCRIPT)]
-    headers = ["Content-Type: application/json", *variant.headers]
-    command = ["wrk", *options, f"http://{HOST}:{port}/predict", "--", str(body), *headers]
-    before_s = usage([pid]).cpu_s
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
-    used_s = usage([pid]).cpu_s - before_s
-    result = read(done.stdout + done.stderr, 1)
-    if result.refused or result.broken:
-        sys.exit(f"{variant.name}: {result.refused} requests refused, {result.broken} broken")
-    return used_s / (result.requests_per_s * seconds) * 1e6, result.requests_per_s, result.p99_ms
-
-
 def compare(load: str, compared: dict[str, tuple[Variant, int, int]], body: Path, rounds: int, seconds: float) -> None:
-    """Ask each variant once a round, in an order of chance, and print medians."""
-    order = list(compared)
-    taken: dict[str, list[tuple[float, float, float]]] = {name: [] for name in compared}
-    for place in range(rounds + 1):
-        random.Random(place).shuffle(order)
-        for name in order:
-            variant, port, pid = compared[name]
-            figures = asked(variant, port, pid, load, body, seconds if place else 1)
-            if place:  # the first is to warm up
-                taken[name].append(figures)
+    """Let the services take turns, and print medians."""
+    taken = take_turns(compared, load, body, rounds, seconds)
     for name, figures in taken.items():
         cpu_us, rate, p99_ms = (statistics.median(column) for column in zip(*figures, strict=True))
         pairs = list(zip(figures, taken["off"], strict=True))
