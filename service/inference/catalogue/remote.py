@@ -26,6 +26,7 @@ from batchproof.service.stores.opening import open_store
 from batchproof.service.stores.store import MissingError, Store, StoreError
 
 BOUNDS = Bounds(memory_bytes=2 << 30, seconds=600)  # of the child: all that is wanted, fetched
+DAMAGED = "the copy in the cache is damaged"
 REFUSED_S = 600.0  # for so long a bundle that was refused is not fetched again
 _refused: dict[str, tuple[float, str]] = {}  # name in the cache -> until when, and why
 _checked: dict[Path, object] = {}  # folder in the cache -> its stamp when this process checked it
@@ -41,17 +42,21 @@ def scan(
     """
     kept = cache.root()
     cache.clear_parts(kept)
+    folders, refusals = _look(address, selection, trust, kept)
+    if any(folder.fault == DAMAGED for folder in folders):  # it is not in the cache any more, unless that is broken
+        folders, refusals = _look(address, selection, trust, kept)
+    return folders, refusals
+
+
+def _look(
+    address: Address, selection: Selection, trust: TrustPolicy | None, kept: Path
+) -> tuple[list[BundleFolder], list[Refusal]]:
     with cache.new_part(kept) as part:
         answer = _ask_child(address, selection, kept, part)
         folders = [_named(kept, trust, address, *fetched) for fetched in answer["folders"]]
     if answer["fault"]:
         raise BundleError(answer["fault"])
-    if any(folder.fault == DAMAGED for folder in folders):
-        return scan(address, selection, trust)  # once: it is not in the cache any more
     return folders, [Refusal(*refusal) for refusal in answer["refusals"]]
-
-
-DAMAGED = "the copy in the cache is damaged"
 
 
 def _ask_child(address: Address, selection: Selection, kept: Path, part: Path) -> dict[str, Any]:

@@ -255,6 +255,16 @@ def test_a_copy_that_is_damaged_in_place_is_fetched_again(server: Server, *, is_
     assert registry.read(roots.scan(server.address)[0][0]).manifest.version == 1
 
 
+def test_a_damaged_copy_that_cannot_be_taken_out_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the cache does not let go of a damaged copy, that is the refusal, after one more look."""
+    folder = roots.newest(server.address)
+    (folder / "model.onnx").write_bytes(bytes((folder / "model.onnx").stat().st_size))
+    monkeypatch.setattr(cache, "discard", lambda _: None)
+
+    with pytest.raises(BundleError, match="the copy in the cache is damaged"):
+        roots.newest(server.address)
+
+
 def test_half_a_view_counts_for_nothing(shelves: Shelves) -> None:
     """Where the store fails at one file, nothing is decided: an older version would take the place of a newer one."""
     shelves.dead = "a/3/golden.json"
