@@ -13,7 +13,6 @@ from bench.chaos.service import Service
 from bench.chaos.wire import CutError, HungError, Reply, Wire
 
 TIMEOUT_S = 120.0  # longer than any time limit of the service, also where other programs take the processors
-DEATH_S = 5.0  # in which the death of a worker becomes known
 REFUSALS = {429, 503, 504}  # which a busy service may give
 GARBAGE = b"\x00\x01 not HTTP\r\n\r\n"
 MOST_PIPELINED = 24
@@ -185,15 +184,7 @@ class Caller:
             self._findings.add("crossed", f"{question.kind}: {error!r}")
         elif isinstance(error, HungError):
             self._findings.add("hung", f"{question.kind}: {error}")
-        elif self._is_dead(port, opened_s):
+        elif self._service.deaths.explain(port, opened_s):
             self._findings.end_with_worker()
         else:
             self._findings.add("lost", f"{question.kind}, connection from port {port}: {error}")
-
-    def _is_dead(self, port: int, opened_s: float) -> bool:
-        end_s = time.monotonic() + DEATH_S
-        while time.monotonic() < end_s:
-            if self._service.deaths.explain(port, opened_s):
-                return True
-            time.sleep(0.02)
-        return False

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 SHOWN = 20  # findings of one kind that are told in words
+NOTED_S = 5.0  # in which the death of a worker becomes known
 
 
 class Deaths:
@@ -32,13 +33,21 @@ class Deaths:
 
     def explain(self, port: int, opened_s: float) -> bool:
         """Return whether the connection from `port`, opened then, was held by a worker that died since, or may have been."""
-        with self._lock:
-            return max(self._ports.get(port, -1.0), self._starved_s) >= opened_s
+        return self._soon(lambda: max(self._ports.get(port, -1.0), self._starved_s) >= opened_s)
 
     def since(self, began_s: float) -> bool:
         """Return whether any worker died since."""
-        with self._lock:
-            return self._last_s >= began_s
+        return self._soon(lambda: self._last_s >= began_s)
+
+    def _soon(self, is_known: Callable[[], bool]) -> bool:
+        """Return whether this becomes known: a caller may see that its connection ends before the death is noted."""
+        end_s = time.monotonic() + NOTED_S
+        while time.monotonic() < end_s:
+            with self._lock:
+                if is_known():
+                    return True
+            time.sleep(0.02)
+        return False
 
 
 class Findings:

@@ -11,8 +11,8 @@ import numpy as np
 
 from batchproof import load_model
 from batchproof.service.server.grpc.messages import SERVICE, classes
-from bench.chaos.callers import DEATH_S, TIMEOUT_S
-from bench.chaos.findings import Findings
+from bench.chaos.callers import TIMEOUT_S
+from bench.chaos.findings import NOTED_S, Findings
 from bench.chaos.questions import VERSIONS, matrix, random_of
 from bench.chaos.service import Service
 
@@ -110,7 +110,7 @@ class RpcCaller:
             self._findings.add("hung", f"{question.request.id}: no answer in {TIMEOUT_S:.0f} s")
         elif code in REFUSALS or (code is grpc.StatusCode.UNAVAILABLE and "retry" in (error.details() or "")):
             self._findings.count(self._findings.refused, f"{code.name} grpc")
-        elif code in ENDED and self._service.deaths.since(began_s - DEATH_S):
+        elif code in ENDED and self._service.deaths.since(began_s - NOTED_S):
             self._findings.end_with_worker()
         else:
             self._findings.add("lost", f"{question.request.id}: {code.name} {error.details()}")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from bench.chaos import callers
+from bench.chaos import findings as noted
 from bench.chaos.callers import Caller
 from bench.chaos.findings import Deaths, Findings
 from bench.chaos.questions import Question, message, pieces, questions
@@ -82,7 +83,7 @@ def test_only_the_bytes_of_the_version_that_is_named_are_right() -> None:
 
 def test_an_answer_that_does_not_come_is_lost_unless_its_worker_died(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that ends without an answer, or in the middle of one, is lost; with its worker it is not."""
-    monkeypatch.setattr(callers, "DEATH_S", 0.05)
+    monkeypatch.setattr(noted, "NOTED_S", 0.05)
     cut = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nrig"
     for part in (b"", cut):
 
@@ -102,8 +103,17 @@ def test_an_answer_that_takes_for_ever_is_hung(monkeypatch: pytest.MonkeyPatch) 
     }
 
 
-def test_a_death_explains_the_connections_of_its_worker_only() -> None:
+def test_a_death_that_is_noted_late_explains_as_well() -> None:
+    """A caller that sees its connection end before the death is noted waits for the note, over HTTP and gRPC."""
+    for is_explained in (lambda deaths: deaths.explain(4000, 0.0), lambda deaths: deaths.since(0.0)):
+        deaths = Deaths()
+        threading.Timer(0.2, deaths.add, ({4000},)).start()
+        assert is_explained(deaths)
+
+
+def test_a_death_explains_the_connections_of_its_worker_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """A port that was used again after the death, and that of another caller, are not explained."""
+    monkeypatch.setattr(noted, "NOTED_S", 0.05)
     deaths = Deaths()
     deaths.add({4000})
     assert deaths.explain(4000, 0.0)
