@@ -11,7 +11,8 @@ from batchproof.service.errors import STARTUP_FAILED, USAGE, SettingError
 from batchproof.service.server.start.gc_policy import paused
 
 COMMANDS = {
-    "bom": "bom",
+    "bom": "publishing.bom",
+    "card": "publishing.card",
     "drift": "drift",
     "key": "key",
     "predict": "predict",

@@ -89,7 +89,9 @@ def make_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     groups = {name: parser.add_argument_group(name, text) for name, text in GROUPS.items()}
     for entry in fields(Settings):
-        groups[entry.metadata["group"]].add_argument(flag(entry.name), **_argument(entry))
+        groups[entry.metadata["group"]].add_argument(
+            flag(entry.name), *SPELLINGS.get(entry.name, ()), **_argument(entry)
+        )
     return parser
 
 
@@ -135,13 +137,27 @@ def _signing(key: Path | None, certificates: tuple[Path, ...]) -> Signing | None
 
 
 def _finish(folder: Path, settings: Settings, signing: Signing | None) -> int:
-    """Sign and register the bundle as far as that is wanted, and return the exit code."""
+    """Sign and register the bundle and write its card, as far as that is wanted, and return the exit code."""
     if signing is not None:
         try:
             print(signing.sign(folder))
         except SettingError as error:
             return refuse(PROGRAM, error, FAILED)
+    if settings.card:
+        try:
+            _write_card(folder, Path(settings.card))
+        except OSError as error:
+            return refuse(PROGRAM, f"{folder} is written, but not its card: {ended(reason(error))}", FAILED)
     return _register(folder, settings) if settings.mlflow else 0
+
+
+def _write_card(folder: Path, file: Path) -> None:
+    """Write the model card, which replaces a file that is there; raises OSError."""
+    from batchproof.service.bundle import reader
+    from batchproof.service.bundle.documents.card import model_card
+
+    file.write_text(model_card(reader.read(folder).manifest), encoding="utf-8", newline="\n")
+    print(f"wrote {file}")
 
 
 def _register(folder: Path, settings: Settings) -> int:
@@ -180,7 +196,13 @@ def _argument(entry: Field[Any]) -> dict[str, Any]:
     }
 
 
+SPELLINGS = {"license": ("--licence",)}
 METAVARS = {
+    "card": "FILE",
+    "intended_use": "TEXT",
+    "out_of_scope_use": "TEXT",
+    "license": "LICENSE",
+    "contact": "TEXT",
     "target": "COLUMN",
     "split_column": "COLUMN",
     "missing": "VALUE",

@@ -33,6 +33,7 @@ NETWORK = "network"
 FIT = "fit"
 TUNING = "tuning"
 OUT = "bundle"
+CARD = "model card"
 
 GROUPS = {
     DATA: "How the columns of the table are read. Types are inferred and shown; these flags override them. A flag with "
@@ -42,6 +43,7 @@ GROUPS = {
     FIT: "How the network is fitted.",
     TUNING: "Optuna searches the settings that you leave out, by validation loss; needs the extra `tune`.",
     OUT: "What is written, and where.",
+    CARD: "What only you know of the model. It is stored in the bundle, and shown in its report and on its card.",
 }
 
 
@@ -114,6 +116,12 @@ class Settings:
     alias: str | None = option(None, OUT, "alias of that version in the registry, such as challenger")
     golden_rows: int = option(64, OUT, "synthetic rows whose predictions are stored to verify hosts with (32 or more)")
 
+    card: str | None = option(None, CARD, "file to write the model card to: Markdown that the Hugging Face Hub reads")
+    intended_use: str | None = option(None, CARD, "what the model is for, and for whom")
+    out_of_scope_use: str | None = option(None, CARD, "what the model must not be used for")
+    license: str | None = option(None, CARD, "licence of the model: an identifier such as apache-2.0, or a name")
+    contact: str | None = option(None, CARD, "who answers questions about the model")
+
     def kind_of(self, column: str) -> Kind | None:
         """Return the kind that --numeric, --categorical or --date gives to a column; None: inferred from its values."""
         kinds: tuple[Kind, ...] = ("numeric", "categorical", "date")
@@ -148,6 +156,8 @@ def check(settings: Settings) -> None:
             raise SettingError(f"{flag(entry.name)} is {value!r}: use one of {', '.join(choices)}.")
     if settings.register and not settings.mlflow:
         raise SettingError("--register needs --mlflow, the address of the registry.")
+    if settings.card and not Path(settings.card).absolute().parent.is_dir():
+        raise SettingError(f"--card is {settings.card}: there is no folder {Path(settings.card).absolute().parent}.")
     if settings.alias and not settings.register:
         raise SettingError("--alias needs --register, the name of the model in the registry.")
     for name, (low, high) in LIMITS.items():

@@ -50,6 +50,7 @@ def write(model: Model, evaluation: Evaluation, findings: Findings, destination:
     }
     rows = _synthetic_rows(model)
     facts = report.collect(data, model.fitted, model.compiled, content, _example(data, rows))
+    content["metrics"] = {**evaluation.metrics, **facts.metrics}
     files = {
         "model.onnx": model.compiled.model,
         "golden.json": _golden(model, rows),

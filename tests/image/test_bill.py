@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.service.bundle.test_bill_of_materials import validator
+from tests.service.bundle.documents.test_bill_of_materials import validator
 
 __all__ = ["validator"]
 ROOT = Path(__file__).resolve().parents[2]

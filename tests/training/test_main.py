@@ -1,5 +1,6 @@
 """The command line: help, exit codes, one sentence for each fault, and nothing written where it fails."""
 
+import json
 import subprocess
 import sys
 import time
@@ -172,3 +173,31 @@ def test_the_seconds_told_are_the_commands(
     monkeypatch.setattr(line, "train", as_called)
     assert run(tmp_path, GOOD, "--target", "y", "--epochs", "1", "--widths", "4", "--ensemble", "1") == 0
     assert " in 60 min " in capsys.readouterr().out
+
+
+def test_the_card_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is stated at training is in the bundle, in its report and on the card, with the intervals of the metrics."""
+    said = ["--intended-use", "Teaching <b>only</b>", "--licence", "MIT", "--card", str(tmp_path / "README.md")]
+    fast = ["--epochs", "1", "--widths", "4", "--ensemble", "1", "--encoding", "plain"]
+    assert run(tmp_path, GOOD, "--target", "y", *fast, *said) == 0
+    bundle = tmp_path / "models" / "t" / "1"
+    content = json.loads((bundle / "bundle.json").read_text())
+    report, card = (bundle / "report.html").read_text(), (tmp_path / "README.md").read_text()
+
+    assert f"wrote {tmp_path / 'README.md'}" in capsys.readouterr().out
+    assert "card" not in content["provenance"]["settings"]
+    assert content["metrics"]["intervals"].keys() == {"accuracy", "log_loss", "auc"}
+    for name, (low, high) in content["metrics"]["intervals"].items():
+        assert low <= content["metrics"][name] <= high
+        assert f"{low:.4g} to {high:.4g}" in card
+    assert "| Expected calibration error | " in card
+    assert 'license: "mit"' in card
+    assert "Teaching \\<b\\>only\\</b\\>" in card
+    assert "Teaching &lt;b&gt;only&lt;/b&gt;" in report
+    assert "There were only 8 test rows, so the metrics are uncertain." in report
+
+
+def test_a_card_without_a_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A card that cannot be written where it is wanted is refused before anything is fitted."""
+    assert run(tmp_path, GOOD, "--target", "y", "--card", str(tmp_path / "no" / "README.md")) == 2
+    assert f"there is no folder {tmp_path / 'no'}." in capsys.readouterr().err

@@ -15,7 +15,7 @@ from batchproof.training.fit.context import Fitted
 from batchproof.training.settings import Settings
 
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "pyarrow", "scikit-learn", "torch")
-PRIVATE = ("models", "resume", "tensorboard", "test")  # settings that name places on the training host
+PRIVATE = ("card", "models", "resume", "tensorboard", "test")  # settings that name places on the training host
 
 
 def collect(

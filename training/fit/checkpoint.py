@@ -80,8 +80,13 @@ def _write(path: Path, content: bytes) -> None:
 
 NOT_KEYED = (
     "alias",
+    "card",
+    "contact",
+    "intended_use",
+    "license",
     "mlflow",
     "models",
+    "out_of_scope_use",
     "register",
     "resume",
     "tensorboard",

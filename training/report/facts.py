@@ -53,6 +53,14 @@ class Facts:
         """Features, target and classes."""
         return Signature.model_validate(self.content["signature"])
 
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What was measured beside the metrics themselves: their 95 % intervals, and the expected calibration error."""
+        found = {score.key: score.methods["This model"] for score in self.scores}
+        finite = {key: one for key, one in found.items() if np.isfinite(one).all()}
+        error = {} if self.reliability is None else {"calibration_error": self.reliability.after.error}
+        return {**error, "intervals": {key: [one.low, one.high] for key, one in finite.items()}}
+
 
 def collect(
     data: Dataset, fitted: Fitted, compiled: CompiledModel, content: Mapping[str, Any], example: Mapping[str, Any]

@@ -4,13 +4,22 @@ from html import escape
 from pathlib import Path
 
 from batchproof.training.report.facts import Facts
-from batchproof.training.report.sections import batchnorm, importance, performance, provenance, summary, uncertainty
+from batchproof.training.report.sections import (
+    batchnorm,
+    card,
+    importance,
+    performance,
+    provenance,
+    summary,
+    uncertainty,
+)
 
 STYLE = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 SECTIONS = (
     performance.section,
     uncertainty.section,
     importance.section,
+    card.section,
     provenance.data_section,
     provenance.training_section,
     batchnorm.norms_section,

@@ -65,7 +65,7 @@ def test_training_straight_to_exact(root: Path, tmp_path: Path) -> None:
     assert manifest.arithmetic.accuracy is not None
     metrics = manifest.arithmetic.accuracy["metrics"]
     assert f"{metrics['exact']['log_loss']:.4g}" == f"{metrics['float64']['log_loss']:.4g}"
-    assert metrics["exact"] == manifest.metrics
+    assert metrics["exact"].items() <= manifest.metrics.items()
 
 
 def test_prove_shows_the_certificate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,6 +33,7 @@ class Measured(NamedTuple):
 class Score:
     """One metric of each method."""
 
+    key: str  # in the metrics of bundle.json
     name: str
     unit: str
     is_loss: bool  # whether less is better
@@ -52,12 +53,13 @@ def scores(data: Dataset, outputs: Outputs) -> tuple[Score, ...]:
     draws = random.integers(0, len(y), (RESAMPLES, min(len(y), RESAMPLED_ROWS)))
     return tuple(
         Score(
+            key,
             name,
             unit,
             is_loss,
             {method: _measured(metric, answer.astype(np.float64), y, draws) for method, answer in answers.items()},
         )
-        for name, unit, is_loss, metric in _metrics(data)
+        for key, name, unit, is_loss, metric in _metrics(data)
     )
 
 
@@ -101,19 +103,19 @@ def _measured(metric: Metric, answers: np.ndarray, y: np.ndarray, draws: np.ndar
     return Measured(value, float(low), float(high))
 
 
-def _metrics(data: Dataset) -> list[tuple[str, str, bool, Metric]]:
+def _metrics(data: Dataset) -> list[tuple[str, str, str, bool, Metric]]:
     if data.target.classes is None:
         return [
-            ("RMSE", "in the target's unit", True, _rmse),
-            ("MAE", "in the target's unit", True, _mae),
-            ("R²", "", False, _r2),
+            ("rmse", "RMSE", "in the target's unit", True, _rmse),
+            ("mae", "MAE", "in the target's unit", True, _mae),
+            ("r2", "R²", "", False, _r2),
         ]
-    entries: list[tuple[str, str, bool, Metric]] = [
-        ("Log loss", "nats", True, metrics.log_loss),
-        ("Accuracy", "", False, _accuracy),
+    entries: list[tuple[str, str, str, bool, Metric]] = [
+        ("log_loss", "Log loss", "nats", True, metrics.log_loss),
+        ("accuracy", "Accuracy", "", False, _accuracy),
     ]
     if len(data.target.classes) == 2 and len(np.unique(data.y(data.evaluation_part))) == 2:
-        entries.append(("AUC", "", False, _auc))
+        entries.append(("auc", "AUC", "", False, _auc))
     return entries
 
 

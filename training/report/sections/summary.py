@@ -10,6 +10,7 @@ LINKS = {
     "results": "Results",
     "uncertainty": "Uncertainty",
     "importance": "Feature importance",
+    "card": "Use and limits",
     "data": "Data",
     "training": "Training",
     "norms": "Batch norm",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from batchproof.service.bundle import reader
-from batchproof.service.bundle.bill_of_materials import bill_of_materials
+from batchproof.service.bundle.documents.bill_of_materials import bill_of_materials
 from batchproof.service.bundle.files.safe_folder import opened
 from batchproof.service.errors import USAGE, BundleError
 

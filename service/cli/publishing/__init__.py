@@ -1,0 +1,1 @@
+"""The commands that describe a bundle and hand it on: `bom`, `card`, ..."""
