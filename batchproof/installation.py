@@ -9,6 +9,7 @@ EXTRAS = {
     "cpu": ("onnxruntime>=1.23",),
     "gpu": ("onnxruntime-gpu>=1.23",),
     "grpc": ("grpcio>=1.70", "protobuf>=5.29.1"),
+    "hub": ("huggingface_hub>=1.0",),
     "jwt": ("pyjwt[crypto]>=2.12",),
     "mlflow": ("mlflow-skinny>=3.4",),
     "signing": ("cryptography>=45.0.1",),

@@ -16,6 +16,7 @@ COMMANDS = {
     "drift": "drift",
     "key": "key",
     "predict": "predict",
+    "push": "publishing.push",
     "replay": "replay",
     "serve": "serve",
     "settings": "settings",

@@ -14,7 +14,14 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "constraints"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-NOT_HERE = {"clusters", "dev", "docs", "gpu", "mlflow"}  # tools, the other engine, and what `make test-clusters` tries
+NOT_HERE = {
+    "clusters",
+    "dev",
+    "docs",
+    "gpu",
+    "hub",
+    "mlflow",
+}  # tools, the other engine, and what `make test-clusters` tries
 
 
 def script(name: str) -> ModuleType:

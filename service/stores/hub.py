@@ -40,11 +40,8 @@ class HubStore:
         """Find the commit that the address means; raises StoreError."""
         self._address = address
         self._repository, _, revision = address.rest.partition("@")
-        self._endpoint = (environment.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
-        parts = urlsplit(self._endpoint)
-        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
-            raise StoreError(f"HF_ENDPOINT is {self._endpoint}: use https; http is for this machine only")
-        token = _token(environment)
+        self._endpoint = endpoint_of(environment)
+        token = token_of(environment)
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         found = self._revision(f"/revision/{quote(revision, safe='')}" if revision else "")
         self._commit = found.sha
@@ -79,7 +76,16 @@ class HubStore:
         )
 
 
-def _token(environment: Mapping[str, str]) -> str:
+def endpoint_of(environment: Mapping[str, str]) -> str:
+    """Return the server of the hub, without a slash at its end; raises StoreError for one that is not encrypted."""
+    endpoint = (environment.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
+    parts = urlsplit(endpoint)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
+        raise StoreError(f"HF_ENDPOINT is {endpoint}: use https; http is for this machine only")
+    return endpoint
+
+
+def token_of(environment: Mapping[str, str]) -> str:
     """Return the token of the hub, or nothing."""
     if token := environment.get("HF_TOKEN"):
         return token.strip()
