@@ -14,6 +14,7 @@ COMMANDS = {
     "bom": "publishing.bom",
     "card": "publishing.card",
     "drift": "drift",
+    "export": "publishing.export",
     "key": "key",
     "predict": "predict",
     "push": "publishing.push",
