@@ -10,9 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from batchproof.service.cli.parts.parser import Arguments
+from batchproof.service.cli.parts.parser import Arguments, root
 from batchproof.service.errors import USAGE, ended, first_line, reason
-from batchproof.service.tables.offline.sources import source_path
 from batchproof.training.cli.arguments import number, refuse, whole_number, whole_numbers
 from batchproof.training.cli.signing import Signing
 from batchproof.training.settings import GROUPS, SettingError, Settings, flag, make, read_file, type_name
@@ -33,8 +32,8 @@ Fit a batch-norm MLP to a table and write a bundle that `batchproof serve` answe
   batchproof-train examples/penguins.csv --target species
   batchproof-train sales.parquet --target price --drop id --date sold_on --name sales
 
-TABLE is a CSV, TSV, JSON Lines, Parquet or Arrow file, a folder of Parquet files, or - for standard input. Its columns are
-typed and shown, its rows split into training, validation and test rows. After the fit the batch-norm statistics are
+TABLE is a CSV, TSV, JSON Lines, Parquet or Arrow file, a folder of Parquet files, either of them at an address such as
+s3://BUCKET/TABLE.csv, or - for standard input. Its columns are typed and shown, its rows split into training, validation and test rows. After the fit the batch-norm statistics are
 recomputed over all training rows and folded into the weights. Warnings stand at the end, each with what to do.
 """
 EPILOG = """\
@@ -72,8 +71,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "table",
         metavar="TABLE",
-        type=Path,
-        help="a CSV, TSV, JSON Lines, Parquet or Arrow file, a folder of Parquet files, or - for standard input",
+        type=root,
+        help="a CSV, TSV, JSON Lines, Parquet or Arrow file, a folder of Parquet files, an address of one, or - for standard input",
     )
     parser.add_argument("--settings", metavar="FILE", type=Path, help="a TOML file with any of the settings below")
     parser.add_argument("--quiet", action="store_true", help="do not show the epochs")
@@ -109,6 +108,7 @@ def train(options: argparse.Namespace) -> int:
         return refuse(PROGRAM, error, USAGE)
     if settings.mlflow and not find_spec("mlflow"):
         return refuse(PROGRAM, "--mlflow needs mlflow, which is not installed: pip install mlflow", USAGE)
+    from batchproof.training.data.tables.local_table import local_table
     from batchproof.training.data.tables.table_error import TableError
     from batchproof.training.export.bundle_writer import WriteError
     from batchproof.training.fit.checkpoint import CheckpointError
@@ -118,7 +118,7 @@ def train(options: argparse.Namespace) -> int:
     from batchproof.training.prove import ProofError
 
     try:
-        with source_path(path) as source:
+        with local_table(path) as source:
             trained = run(source, settings, Progress(quiet=quiet), start_s)
     except (TableError, SettingError, CheckpointError) as error:
         return refuse(PROGRAM, error, USAGE)

@@ -14,7 +14,6 @@ rows, or a bundle that has no statistics of its training rows.
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from batchproof.service.bundle import reader as bundle
@@ -30,7 +29,7 @@ from batchproof.service.inference.catalogue.repository import naming
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
 from batchproof.service.tables.offline.score import ERROR_LIMIT, opened_blocks
-from batchproof.service.tables.offline.sources import STANDARD_INPUT, SourceError, standard_input
+from batchproof.service.tables.offline.sources import STANDARD_INPUT, SourceError, TablePath, standard_input, table_path
 from batchproof.service.tables.parameters import Parameters
 
 DRIFTED = 1
@@ -67,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
         if options.input == STANDARD_INPUT:
             with standard_input() as path:
                 return _compare(options, path)
-        return _compare(options, Path(options.input))
+        return _compare(options, table_path(options.input))
     except ServiceError as error:
         print(behind("batchproof drift", error.message), file=sys.stderr)
     except (SourceError, BundleError, EngineError, UnansweredError, OSError) as error:
@@ -75,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     return USAGE
 
 
-def _compare(options: argparse.Namespace, source: Path) -> int:
+def _compare(options: argparse.Namespace, source: TablePath) -> int:
     if options.threads < 0:
         raise UnansweredError("--threads takes a number from 0 up")
     folder = roots.newest(options.model)
@@ -101,7 +100,7 @@ def _compare(options: argparse.Namespace, source: Path) -> int:
     return DRIFTED if report.drifted else 0
 
 
-def _count(loaded: Model, layout: Layout, source: Path, parameters: Parameters) -> tuple[WindowCounts, int]:
+def _count(loaded: Model, layout: Layout, source: TablePath, parameters: Parameters) -> tuple[WindowCounts, int]:
     """Return the counts of a table's good rows, and how many bad ones there are."""
     from batchproof.service.tables.block import Reading
     from batchproof.service.tables.writers.result_columns import refusal

@@ -3,10 +3,13 @@
     batchproof predict models/penguins rows.parquet answers.parquet
     batchproof predict models/penguins 'in/*.csv' out/
 
+    batchproof predict models/penguins 's3://bucket/in/*.parquet' s3://bucket/out/
+
 The endings name the formats: .csv .txt .tsv .jsonl .parquet .arrow .arrows .feather, and of inputs .csv.gz, .csv.zst and
-so on. A folder of Parquet files is one table; - is standard input, whose format is recognised by its first bytes. Columns of
-the training table that are not features, and its target, may be present. To continue an interrupted job, run the same
-command again. Exit status: 0 done; 2 something was refused; 130 interrupted.
+so on. A folder of Parquet files is one table; - is standard input, whose format is recognised by its first bytes. Tables may
+be at addresses that begin with s3://, gs:// or az://. Columns of the training table that are not features, and its target,
+may be present. To continue an interrupted job, run the same command again. Exit status: 0 done; 2 something was refused;
+130 interrupted.
 """
 
 import argparse
@@ -28,7 +31,7 @@ from batchproof.service.inference.model import Model
 from batchproof.service.invariance.check import for_bundles
 from batchproof.service.tables.formats import PARQUET, pyarrow
 from batchproof.service.tables.offline.jobs import PlanError, Task, plan
-from batchproof.service.tables.offline.sources import STANDARD_INPUT, SourceError, format_of, standard_input
+from batchproof.service.tables.offline.sources import STANDARD_INPUT, SourceError, TablePath, format_of, standard_input
 from batchproof.service.tables.parameters import Parameters
 
 INTERRUPTED = 130
@@ -49,8 +52,10 @@ def add(commands: Any) -> None:
         "model", type=root, help="models/NAME, models/NAME/VERSION, or an address such as s3://bucket/models/NAME"
     )
     parser.add_argument("inputs", nargs="+", metavar="INPUT",
-                        help="files, folders of Parquet files, globs in quotes, or - for standard input")  # fmt: skip
-    parser.add_argument("output", metavar="OUTPUT", help="a file; a folder for several inputs")
+                        help="files, folders of Parquet files, globs in quotes, all three also as addresses, or - for standard input")  # fmt: skip
+    parser.add_argument(
+        "output", metavar="OUTPUT", help="a file, or a folder for several inputs; both may be addresses"
+    )
     parser.add_argument("--on-error", choices=("stop", "row"), default="stop",
                         help="stop the job at a bad row, or write its error into a column")  # fmt: skip
     parser.add_argument(
@@ -141,7 +146,8 @@ def _score_all(loaded: Model, tasks: list[Task], options: argparse.Namespace) ->
     workers = options.workers or len(os.sched_getaffinity(0))
     way = ScoringOptions(parameters, block_rows(len(loaded.encoder.names)), options.part_rows, workers)
     for task in tasks:
-        task.target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(task.target, Path):
+            task.target.parent.mkdir(parents=True, exist_ok=True)
         progress = Progress(task.source.name, _total_rows(task.source), sys.stderr)
         started_s = time.monotonic()
         try:
@@ -161,7 +167,7 @@ def block_rows(features: int) -> int:
     return min(BLOCK_ROWS, max(BLOCK_VALUES // features, RUN_ROWS))
 
 
-def _total_rows(source: Path) -> int | None:
+def _total_rows(source: TablePath) -> int | None:
     """Return the rows of a table that says how many it has."""
     if source.is_dir() or format_of(source) != PARQUET:
         return None
@@ -169,6 +175,6 @@ def _total_rows(source: Path) -> int | None:
     from pyarrow import ArrowException, parquet
 
     try:
-        return int(parquet.read_metadata(source).num_rows)
+        return int(parquet.read_metadata(source if isinstance(source, Path) else source.open_random()).num_rows)
     except ArrowException as error:
         raise PlanError(f"{source} is not Parquet: {str(error).splitlines()[0]}") from error

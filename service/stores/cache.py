@@ -22,10 +22,10 @@ PART = ".part-"  # how the names of unfinished folders begin
 ABANDONED_S = 24 * 3600.0
 
 
-def root(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return the folder of fetched bundles: $XDG_CACHE_HOME/batchproof/bundles, ~/.cache/batchproof/bundles without it."""
+def folder(name: str, environment: Mapping[str, str] = os.environ) -> Path:
+    """Return a folder of the cache: $XDG_CACHE_HOME/batchproof/<name>, ~/.cache/batchproof/<name> without it."""
     base = environment.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return Path(base, "batchproof", "bundles")
+    return Path(base, "batchproof", name)
 
 
 @dataclass(frozen=True)

@@ -30,3 +30,8 @@ class Store(Protocol):
 def too_long(name: str, max_bytes: int) -> StoreError:
     """Return the refusal of a file that is longer than it may be."""
     return StoreError(f"{name} has more than the allowed {max_bytes} bytes")
+
+
+def is_pattern(name: str) -> bool:
+    """Return whether a name has signs of a pattern."""
+    return not set("*?[").isdisjoint(name)

@@ -3,11 +3,9 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from batchproof.service.cli.parts.parser import Arguments
+from batchproof.service.cli.parts.parser import Arguments, root
 from batchproof.service.errors import USAGE
-from batchproof.service.tables.offline.sources import source_path
 from batchproof.training.cli.arguments import refuse, whole_number
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.text.text_options import COLUMN_FLAGS
@@ -20,11 +18,12 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     options = make_parser().parse_args(arguments)
     from batchproof.training.data.dataset import prepare
+    from batchproof.training.data.tables.local_table import local_table
 
     try:
         values = {name: value for name, value in vars(options).items() if name not in ("table", "folds")}
         settings = make(values)
-        with source_path(options.table) as source:
+        with local_table(options.table) as source:
             data = prepare(source, settings)
         check_folds(options.folds, len(data.target.y))
         # torch takes seconds to load, so most faults of the table are refused before that.
@@ -63,7 +62,9 @@ def make_parser() -> argparse.ArgumentParser:
         description="Cross-validate the network against a constant, a linear model and boosted trees, and advise which to use.",
         argument_default=argparse.SUPPRESS,
     )
-    parser.add_argument("table", metavar="TABLE", type=Path, help="a file as for training, or - for standard input")
+    parser.add_argument(
+        "table", metavar="TABLE", type=root, help="a file or an address as for training, or - for standard input"
+    )
     parser.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
     parser.add_argument("--folds", type=whole_number, default=5, help="number of folds (%(default)s)")
     parser.add_argument("--task", choices=("binary", "multiclass", "regression"), help="left out: inferred")

@@ -13,7 +13,8 @@ from typing import Any
 from batchproof.service.bundle import reader as bundles
 from batchproof.service.bundle.manifest import REFERENCE_FILE
 from batchproof.service.bundle.reader import Bundle
-from batchproof.service.cli.parts.parser import Arguments
+from batchproof.service.cli.parts.parser import Arguments, root
+from batchproof.service.configuration.address import Root
 from batchproof.service.errors import USAGE, BundleError
 from batchproof.service.features.row_encoder import Encoder
 from batchproof.training.cli.arguments import number, refuse
@@ -53,11 +54,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="models/NAME/VERSION, with weights.safetensors")
     parser.add_argument("--headroom", type=number, default=HEADROOM, metavar="X",
                       help="hidden activations may reach X times their training maxima (default: %(default)g)")  # fmt: skip
-    parser.add_argument("--table", type=Path, metavar="TABLE", help="the training table: measure on its test rows")
+    parser.add_argument("--table", type=root, metavar="TABLE", help="the training table: measure on its test rows")
     return parser
 
 
-def rewrite(folder: Path, headroom: float, table: Path | None) -> Path:
+def rewrite(folder: Path, headroom: float, table: Root | None) -> Path:
     """Write the exact version of the bundle in `folder`; returns the new folder."""
     if not headroom > 0.0:
         raise SettingError(

@@ -14,7 +14,8 @@ from pathlib import Path
 from batchproof.service.bundle import reader as bundles
 from batchproof.service.bundle.manifest import REFERENCE_FILE as FILE
 from batchproof.service.bundle.reader import Bundle
-from batchproof.service.cli.parts.parser import Arguments
+from batchproof.service.cli.parts.parser import Arguments, root
+from batchproof.service.configuration.address import Root
 from batchproof.service.errors import USAGE, BundleError
 from batchproof.training.cli.arguments import refuse
 from batchproof.training.cli.training_table import training_data
@@ -46,13 +47,13 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the command's arguments."""
     parser = Arguments(prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="models/NAME/VERSION")
-    parser.add_argument("table", metavar="TABLE", type=Path, help="the table that it was trained on")
+    parser.add_argument("table", metavar="TABLE", type=root, help="the table that it was trained on")
     parser.add_argument("--models", metavar="FOLDER", type=Path,
                         help="write to this folder of models instead, under the same version")  # fmt: skip
     return parser
 
 
-def rewrite(folder: Path, table: Path, models: Path | None) -> Path:
+def rewrite(folder: Path, table: Root, models: Path | None) -> Path:
     """Write the bundle in `folder` with reference.json; returns the new folder."""
     old = bundles.read(folder)
     name = old.manifest.name

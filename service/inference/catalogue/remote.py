@@ -40,7 +40,7 @@ def scan(
     A bundle that is not sound comes with its fault. Raises BundleError where the address cannot be read in full: half a
     view would let an older version take the place of a newer one. What was whole by then stays in the cache.
     """
-    kept = cache.root()
+    kept = cache.folder("bundles")
     cache.clear_parts(kept)
     folders, refusals = _look(address, selection, trust, kept)
     if any(folder.fault == DAMAGED for folder in folders):  # it is not in the cache any more, unless that is broken

@@ -5,7 +5,15 @@ from glob import glob
 from pathlib import Path
 from typing import NamedTuple
 
-from batchproof.service.tables.offline.sources import SourceError, format_of, packing_of, parquet_files
+from batchproof.service.stores.store import is_pattern
+from batchproof.service.tables.offline.sources import (
+    SourceError,
+    TablePath,
+    format_of,
+    packing_of,
+    parquet_files,
+    table_path,
+)
 
 TEXT = ".txt"  # of a table whose separator is found; answers say which they have
 
@@ -17,8 +25,8 @@ class PlanError(SourceError):
 class Task(NamedTuple):
     """One file to score."""
 
-    source: Path
-    target: Path
+    source: TablePath
+    target: TablePath
 
     @property
     def key(self) -> dict[str, str | int]:
@@ -35,7 +43,7 @@ class Task(NamedTuple):
 def plan(inputs: Sequence[str], output: str) -> list[Task]:
     """Return a task for each input; raises PlanError."""
     sources = list(dict.fromkeys(path for text in inputs for path in _paths(text)))
-    target = Path(output)
+    target = table_path(output)
     is_folder = target.is_dir() or output.endswith("/") or len(sources) > 1
     if not is_folder:
         tasks = [Task(sources[0], target)]
@@ -52,28 +60,33 @@ def plan(inputs: Sequence[str], output: str) -> list[Task]:
     return tasks
 
 
-def _paths(text: str) -> Iterator[Path]:
-    path = Path(text)
+def _paths(text: str) -> Iterator[TablePath]:
+    path = table_path(text)
     if path.is_file():
         yield path
         return
     if path.is_dir():
         if not parquet_files(path):
             raise PlanError(
-                f"{text} is a folder; a table is a file, or several are a glob in quotes such as '{path / '*.csv'}'; only a "
+                f"{text} is a folder; a table is a file, or several are a glob in quotes such as '{text.rstrip('/')}/*.csv'; only a "
                 "folder of Parquet files is a table, and there are none in it"
             )
         yield path
         return
-    has_pattern = not set("*?[").isdisjoint(text)
-    matches = sorted(map(Path, glob(text, recursive=True))) if has_pattern else []  # noqa: PTH207 - absolute ones too
-    files = [match for match in matches if match.is_file()]
+    files = _matches(path) if is_pattern(text) else []
     if not files:
         raise PlanError(f"there is no file {text}")
     yield from files
 
 
-def _answer_name(source: Path) -> str:
+def _matches(pattern: TablePath) -> Sequence[TablePath]:
+    if isinstance(pattern, Path):
+        matches = sorted(map(Path, glob(str(pattern), recursive=True)))  # noqa: PTH207 - absolute ones too
+        return [match for match in matches if match.is_file()]
+    return pattern.matches()
+
+
+def _answer_name(source: TablePath) -> str:
     """Return the name of the answer in a folder: that of the table, unpacked."""
     if source.is_dir():
         return f"{source.name}.parquet"
@@ -92,5 +105,11 @@ def _check(task: Task) -> None:
         raise PlanError(
             f"{task.target} is compressed, and answers are written uncompressed: use the name {task.target.stem}"
         )
-    if task.target.exists() and task.target.samefile(task.source):
+    if _is_same(task.source, task.target):
         raise PlanError(f"{task.source} would be overwritten by its own answer")
+
+
+def _is_same(source: TablePath, target: TablePath) -> bool:
+    if isinstance(source, Path) and isinstance(target, Path):
+        return target.exists() and target.samefile(source)
+    return source == target

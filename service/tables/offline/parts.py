@@ -1,9 +1,10 @@
 """An answer in parts: only finished parts exist, so an interrupted job continues after the last one.
 
-The parts are in a folder next to the answer, `<answer>.parts/`, with a note of the job that they belong to. The answer
-itself appears in one step, when it is complete.
+The parts are in a folder next to the answer, `<answer>.parts/`, with a note of the job that they belong to; those of an
+answer in an object store are in the cache of this machine. The answer itself appears in one step, when it is complete.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
 
 from batchproof.service.errors import ServiceError
+from batchproof.service.stores import cache
 from batchproof.service.tables.formats import Format
+from batchproof.service.tables.offline.sources import TablePath
 
 
 class Part(NamedTuple):
@@ -26,10 +29,10 @@ class Part(NamedTuple):
 class Parts:
     """The parts of one answer."""
 
-    def __init__(self, target: Path, job: Mapping[str, Any]) -> None:
+    def __init__(self, target: TablePath, job: Mapping[str, Any]) -> None:
         """Take up the finished parts of the same `job`; those of another one are removed."""
         self._target = target
-        self._folder = target.with_name(target.name + ".parts")
+        self._folder = _folder_of(target)
         self.finished: list[Part] = []
         note = self._folder / "job.json"
         if note.is_file() and json.loads(note.read_bytes()) == json.loads(json.dumps(job)):
@@ -84,8 +87,11 @@ class Parts:
                     with part.path.open("rb") as source:
                         shutil.copyfileobj(source, file, 1 << 20)
             _sync(whole)
-        whole.replace(self._target)
-        _sync(self._target.parent)
+        if isinstance(self._target, Path):
+            whole.replace(self._target)
+            _sync(self._target.parent)
+        else:
+            self._target.upload(whole)
         shutil.rmtree(self._folder)
 
     def _found(self) -> Iterator[Part]:
@@ -100,6 +106,12 @@ class Parts:
 
     def _unfinished(self) -> Path:
         return self._folder / f"unfinished{self._target.suffix}"
+
+
+def _folder_of(target: TablePath) -> Path:
+    if isinstance(target, Path):
+        return target.with_name(target.name + ".parts")
+    return cache.folder("answers") / f"{hashlib.sha256(str(target).encode()).hexdigest()[:32]}-{target.name}.parts"
 
 
 def _write(path: Path, content: bytes) -> None:

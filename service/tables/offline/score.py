@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from batchproof.service.features.arrays import Outputs
@@ -16,7 +15,7 @@ from batchproof.service.tables.offline.jobs import Task
 from batchproof.service.tables.offline.output import Output, ScoringOptions
 from batchproof.service.tables.offline.parts import Parts
 from batchproof.service.tables.offline.progress import Progress
-from batchproof.service.tables.offline.sources import format_of, open_source, parquet_files
+from batchproof.service.tables.offline.sources import TablePath, format_of, open_source, parquet_files
 from batchproof.service.tables.offline.threads import InOrder, Prefetch, WriteBehind
 from batchproof.service.tables.writers.result_columns import Answered, refusal
 
@@ -34,7 +33,7 @@ class Done(NamedTuple):
 
 
 def score(model: Model, task: Task, way: ScoringOptions, progress: Progress) -> Done:
-    """Score one file; raises ServiceError for a table that is refused, OSError where a file cannot be had.
+    """Score one file; raises ServiceError for a table that is refused, OSError where a file cannot be read or written.
 
     A thread reads and encodes, a thread writes, and `way.workers` threads run the engine on a block each. Blocks are
     written in the order of the table, so the file is the same for any number of workers.
@@ -62,7 +61,7 @@ def score(model: Model, task: Task, way: ScoringOptions, progress: Progress) -> 
 
 
 @contextmanager
-def opened_blocks(source: Path, reading: Reading) -> Iterator[Blocks]:
+def opened_blocks(source: TablePath, reading: Reading) -> Iterator[Blocks]:
     """Open a file, or a folder of Parquet files, and yield its blocks."""
     if source.is_dir():
         pyarrow(format_of(source))

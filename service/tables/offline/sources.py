@@ -1,4 +1,4 @@
-"""Tables on disk, opened: plain files, packed ones, folders of Parquet files, and standard input."""
+"""Tables opened: plain files, packed ones, folders of Parquet files, standard input, and the same in object stores."""
 
 import gzip
 import io
@@ -6,17 +6,24 @@ import os
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast, overload
 
+from batchproof.installation import hint
+from batchproof.service.configuration.address import Address, AddressError, Root, root_of
 from batchproof.service.errors import ServiceError
+from batchproof.service.stores.store import StoreError
 from batchproof.service.tables.formats import ARROW_FILE, ARROW_STREAM, BY_SUFFIX, PARQUET, Format, pyarrow
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+    from batchproof.service.stores.object_path import ObjectPath
+
+TablePath: TypeAlias = "Path | ObjectPath"
 
 ARROW_FILE_MAGIC = b"ARROW1"
 STANDARD_INPUT = "-"
@@ -30,7 +37,22 @@ class SourceError(Exception):
     """A table that cannot be opened; the text is one sentence without its full stop."""
 
 
-def format_of(path: Path) -> Format:
+def table_path(root: Root | str) -> TablePath:
+    """Return the path that a text or an address means, on this machine or in an object store; raises SourceError."""
+    try:
+        root = root_of(root) if isinstance(root, str) else root
+        if isinstance(root, Path):
+            return root
+        from batchproof.service.stores.object_path import object_path
+
+        return object_path(root)
+    except (AddressError, StoreError) as error:
+        raise SourceError(str(error)) from error
+    except ModuleNotFoundError as error:
+        raise SourceError(f"{root} needs {error.name}, which is not installed: {hint('tables')}") from error
+
+
+def format_of(path: TablePath) -> Format:
     """Return the format that the ending names, or a folder holds; raises SourceError."""
     if path.is_dir():
         return PARQUET
@@ -45,29 +67,39 @@ def format_of(path: Path) -> Format:
     return fmt
 
 
-def packing_of(path: Path) -> str:
+def packing_of(path: TablePath) -> str:
     """Return the ending that says how the file is packed, `.gz` or `.zst`, or nothing."""
     suffix = path.suffix.lower()
     return suffix if suffix in PACKED else ""
 
 
-def open_source(path: Path) -> tuple[BinaryIO, Format]:
+def open_source(path: TablePath) -> tuple[BinaryIO, Format]:
     """Open a file, unpacked, and by Arrow where it is Arrow's; an Arrow stream may have the ending of an Arrow file."""
     fmt = format_of(path)
     if not fmt.needs_pyarrow:
         return _opened_text(path, fmt), fmt
     arrow = pyarrow(fmt)
+    file = arrow.OSFile(str(path)) if isinstance(path, Path) else path.open_random()
     if fmt == ARROW_FILE:
-        with path.open("rb") as file:
-            fmt = ARROW_FILE if file.read(len(ARROW_FILE_MAGIC)) == ARROW_FILE_MAGIC else ARROW_STREAM
-    return cast(BinaryIO, arrow.OSFile(str(path))), fmt
+        fmt = ARROW_FILE if file.read(len(ARROW_FILE_MAGIC)) == ARROW_FILE_MAGIC else ARROW_STREAM
+        file.seek(0)
+    return cast(BinaryIO, file), fmt
 
 
-def parquet_files(folder: Path) -> list[Path]:
+@overload
+def parquet_files(folder: Path) -> Sequence[Path]: ...
+@overload
+def parquet_files(folder: "ObjectPath") -> Sequence["ObjectPath"]: ...
+@overload
+def parquet_files(folder: TablePath) -> Sequence[TablePath]: ...
+def parquet_files(folder: TablePath) -> Sequence[TablePath]:
     """Return the Parquet files in and below a folder, in the order of their names; hidden ones and `_names` are not tables.
 
     Raises OSError for a folder that cannot be listed: its rows would be lost.
     """
+    if not isinstance(folder, Path):
+        shown = [path for path in folder.below() if not any(part[0] in "._" for part in path.relative_to(folder).parts)]
+        return [path for path in shown if path.suffix.lower() in PARQUET.suffixes]
     files = []
     for parent, folders, names in os.walk(folder, onerror=_raise):
         folders[:] = [name for name in folders if name[0] not in "._"]
@@ -91,13 +123,30 @@ def standard_input(stream: BinaryIO | None = None) -> Iterator[Path]:
 
 
 @contextmanager
-def source_path(path: Path) -> Iterator[Path]:
-    """Yield the path of a table; of `-` that of a temporary file that holds standard input."""
-    if str(path) != STANDARD_INPUT:
-        yield path
-        return
-    with standard_input() as spooled:
-        yield spooled
+def source_path(root: Root) -> Iterator[Path]:
+    """Yield the path of a table on this machine: of `-` and of an address that of a temporary copy."""
+    if isinstance(root, Address):
+        table = table_path(root)
+        assert not isinstance(table, Path), "an address is not on this machine"
+        with _fetched(table) as copy:
+            yield copy
+    elif str(root) == STANDARD_INPUT:
+        with standard_input() as spooled:
+            yield spooled
+    else:
+        yield root
+
+
+@contextmanager
+def _fetched(table: "ObjectPath") -> Iterator[Path]:
+    """Copy a table, a file or a folder of Parquet files, to a temporary folder, and yield the path."""
+    with TemporaryDirectory(prefix="batchproof-") as folder:
+        copy = Path(folder, table.name)
+        if not table.exists():
+            raise SourceError(f"there is nothing at {table}")
+        for part in parquet_files(table) if table.is_dir() else [table]:
+            part.download(copy / part.relative_to(table))
+        yield copy
 
 
 def _suffix(path: Path) -> str:
@@ -112,27 +161,35 @@ def _suffix(path: Path) -> str:
     return next((suffix for magic, suffix in MAGIC.items() if text.startswith(magic)), ".csv") + packing
 
 
-def _opened_text(path: Path, fmt: Format) -> BinaryIO:
+def _opened_text(path: TablePath, fmt: Format) -> BinaryIO:
     packing = packing_of(path)
     if packing == ".zst":
         pyarrow(fmt)
-    return _unpacked(path, packing) if packing else path.open("rb")
+    if packing:
+        return _unpacked(path, packing)
+    return path.open("rb") if isinstance(path, Path) else _buffered(path.open_stream(), "")
 
 
-def _unpacked(path: Path, packing: str) -> BinaryIO:
+def _unpacked(path: TablePath, packing: str) -> BinaryIO:
     if packing == ".gz":
-        return cast(BinaryIO, io.BufferedReader(_Packed(cast(BinaryIO, gzip.open(path)), "gzip")))
+        packed = path.open("rb") if isinstance(path, Path) else path.open_stream()
+        return _buffered(gzip.open(packed), "gzip", packed)
     import pyarrow as pa
 
-    return cast(BinaryIO, io.BufferedReader(_Packed(pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"), "zstd")))
+    packed = pa.OSFile(str(path)) if isinstance(path, Path) else path.open_stream()
+    return _buffered(pa.CompressedInputStream(packed, "zstd"), "zstd")
 
 
-class _Packed(io.RawIOBase):
-    """A packed file as it was before, which says in one sentence that it is cut off or another thing."""
+def _buffered(plain: Any, packing: str, *below: Any) -> BinaryIO:
+    return cast(BinaryIO, io.BufferedReader(_Unbuffered(plain, packing, below)))
 
-    def __init__(self, plain: BinaryIO, packing: str) -> None:
-        self._plain = plain
-        self._packing = packing
+
+class _Unbuffered(io.RawIOBase):
+    """What `plain` reads; a packed file says in one sentence that it is cut off or another thing."""
+
+    def __init__(self, plain: Any, packing: str, below: Sequence[Any]) -> None:
+        self._plain, self._packing = plain, packing
+        self._below = below  # what `plain` reads from and does not close
 
     def readable(self) -> bool:
         """Return True."""
@@ -144,6 +201,8 @@ class _Packed(io.RawIOBase):
         try:
             part = self._plain.read(len(target))
         except (EOFError, OSError, zlib.error) as error:
+            if not self._packing:
+                raise
             raise ServiceError(
                 400, "broken_table", f"The file is not {self._packing}, or is cut off: {error}."
             ) from error
@@ -152,5 +211,6 @@ class _Packed(io.RawIOBase):
 
     def close(self) -> None:
         """Close the file."""
-        self._plain.close()
+        for file in (self._plain, *self._below):
+            file.close()
         super().close()

@@ -60,8 +60,8 @@ def names(folder: Path) -> set[str]:
 
 def test_the_cache_is_where_the_desktop_says() -> None:
     """XDG_CACHE_HOME moves the cache; without it, it is in the home."""
-    assert cache.root({"XDG_CACHE_HOME": "/var/cache"}) == Path("/var/cache/batchproof/bundles")
-    assert cache.root({"XDG_CACHE_HOME": ""}) == Path.home() / ".cache/batchproof/bundles"
+    assert cache.folder("bundles", {"XDG_CACHE_HOME": "/var/cache"}) == Path("/var/cache/batchproof/bundles")
+    assert cache.folder("bundles", {"XDG_CACHE_HOME": ""}) == Path.home() / ".cache/batchproof/bundles"
 
 
 def test_a_bundle_is_fetched_once(store: FolderStore, folder: Path) -> None:

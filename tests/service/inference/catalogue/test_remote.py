@@ -56,7 +56,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(remote, "_refused", {})
     monkeypatch.setattr(remote, "_checked", {})
-    return cache.root()
+    return cache.folder("bundles")
 
 
 @pytest.fixture(scope="module")
@@ -271,11 +271,11 @@ def test_half_a_view_counts_for_nothing(shelves: Shelves) -> None:
 
     with pytest.raises(BundleError, match="the line is dead"):
         roots.scan(BUCKET, Selection("all"))
-    assert [path.name[:6] for path in cache.root().iterdir()] == []
+    assert [path.name[:6] for path in cache.folder("bundles").iterdir()] == []
     shelves.dead = "a/2/golden.json"
     with pytest.raises(BundleError, match="the line is dead"):
         roots.scan(BUCKET, Selection("all"))
-    assert len(list(cache.root().iterdir())) == 1  # what was whole stays, and is not fetched again
+    assert len(list(cache.folder("bundles").iterdir())) == 1  # what was whole stays, and is not fetched again
 
 
 def test_an_empty_address_is_a_sentence(shelves: Shelves, tmp_path: Path) -> None:
