@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ WARM_SHARE = 0.2  # of the time, at the beginning, which is left out
 BLOCKS = 12  # of the rest, whose means are compared: neighbouring samples are not independent
 ERRORS = 3.0  # standard errors beyond which a slope is not chance
 FLAT_SHARE = 0.01  # of the mean, an hour, below which a slope does not matter
+SEEN_SHARE = 0.1  # of the mean, an hour: a growth that must have stood out before a figure is called flat
 MIB = 1 << 20
 
 
@@ -39,9 +40,12 @@ class Trend(NamedTuple):
     error_per_h: float  # standard error of the slope
 
     @property
-    def is_flat(self) -> bool:
-        """Return whether it does not grow: by chance only, or less than matters."""
-        return self.slope_per_h <= ERRORS * self.error_per_h or self.slope_per_h <= FLAT_SHARE * abs(self.mean)
+    def verdict(self) -> Literal["flat", "GROWS", "unclear"]:
+        """Return whether it grows by more than chance and by more than matters, or is too uncertain to say."""
+        if self.slope_per_h > max(ERRORS * self.error_per_h, FLAT_SHARE * abs(self.mean)):
+            return "GROWS"
+        would_show = self.slope_per_h + ERRORS * self.error_per_h <= SEEN_SHARE * abs(self.mean)
+        return "flat" if would_show else "unclear"  # neither of them where it is not a number
 
 
 def trend(seconds: Sequence[float], values: Sequence[float]) -> Trend:
@@ -97,11 +101,11 @@ class Watch:
 
 
 def table(trends: dict[str, Trend]) -> str:
-    """Return a line for each figure: its mean, its slope with its error, and whether it is flat."""
+    """Return a line for each figure: its mean, its slope with its error, and the verdict."""
     lines = [f"{'':12} {'mean':>9} {'slope an hour':>24}"]
     for name, one in trends.items():
         slope = f"{one.slope_per_h:+.3f} ± {one.error_per_h:.3f}"
-        lines.append(f"{name:12} {one.mean:9.2f} {slope:>24}  {'flat' if one.is_flat else 'GROWS'}")
+        lines.append(f"{name:12} {one.mean:9.2f} {slope:>24}  {one.verdict}")
     return "\n".join(lines)
 
 

@@ -175,14 +175,20 @@ def test_chunks_are_joined() -> None:
         assert wire.reply().status == 404
 
 
-@pytest.mark.parametrize(("slope_per_h", "is_flat"), [(0.0, True), (0.5, True), (30.0, False), (-30.0, True)])
-def test_a_trend_is_the_slope_with_its_error(slope_per_h: float, is_flat: bool) -> None:  # noqa: FBT001
-    """A slope that noise explains, or that does not matter, is flat; one that is larger than both is not."""
-    noise = np.random.default_rng(3).normal(0, 2, 720)
+@pytest.mark.parametrize(
+    ("slope_per_h", "noise", "verdict"),
+    [
+        *((0.0, 2, "flat"), (0.5, 2, "flat"), (0.9, 0.01, "flat"), (30.0, 2, "GROWS"), (1.5, 0.01, "GROWS")),
+        *((0.0, 100, "unclear"), (30.0, 300, "unclear"), (-30.0, 2, "flat"), (-10.0, 300, "unclear")),
+    ],
+)
+def test_a_trend_is_the_slope_with_its_error(slope_per_h: float, noise: float, verdict: str) -> None:
+    """A slope grows beyond noise and beyond what matters; it is flat only where a growth of 10 % an hour would have shown."""
+    noise = np.random.default_rng(3).normal(0, noise, 720)
     seconds = np.arange(720) * 5.0
     found = trend(list(seconds), list(100 + slope_per_h * seconds / 3600 + noise))
     assert found.slope_per_h == pytest.approx(slope_per_h, abs=4 * found.error_per_h)
-    assert found.is_flat is is_flat
+    assert found.verdict == verdict
 
 
 def test_what_grows_while_it_warms_up_is_left_out() -> None:
