@@ -16,7 +16,9 @@ from batchproof.service.protocols.compression import ENCODING_HEADER, unpacked
 from batchproof.service.protocols.head import HEAD_KEY, ID_HEADER, SHORT_BODY_BYTES, RequestHead
 from batchproof.service.protocols.interface import Answer, ServerInfo
 from batchproof.service.protocols.oip.metadata import index_answer
+from batchproof.service.runtime.threads import in_thread
 from batchproof.service.server.http.cors import PREFLIGHT
+from batchproof.service.server.http.hosts import host_fault
 from batchproof.service.server.http.monitoring.access_log import Message, Receive, Scope, Send, observed
 from batchproof.service.server.http.monitoring.health import health
 from batchproof.service.server.http.router import TARGET_KEY, Resolved, router_of, without_slash
@@ -90,7 +92,9 @@ class AsgiApp:
         if TARGET_KEY not in scope:
             head = RequestHead(scope["method"], scope["path"], scope["query_string"], scope["headers"])
             head.sender = self.router.senders.at(scope.get("client"))
-            scope[HEAD_KEY], scope[TARGET_KEY] = head, self.router.resolve(head)
+            fault = host_fault(head.headers, scope["http_version"])
+            refusal = None if fault is None else self.router.refusal(head, errors.broken_http(fault))
+            scope[HEAD_KEY], scope[TARGET_KEY] = head, refusal or self.router.resolve(head)
         return scope[HEAD_KEY], scope[TARGET_KEY]
 
     async def _answer(
@@ -186,7 +190,7 @@ class AsgiApp:
         unpack = partial(unpacked, body, head.headers, limit_bytes, share.take)
         if len(body) <= UNPACKED_ON_LOOP_BYTES:
             return unpack()
-        return await asyncio.get_running_loop().run_in_executor(self.app.shared.reading_executor, unpack)
+        return await in_thread(self.app.shared.reading_executor, unpack)
 
     async def _answer_of(self, endpoint: PredictEndpoint, body: bytes, head: RequestHead) -> Answer:
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -204,10 +208,15 @@ class AsgiApp:
             raise
 
     async def _load_pages(self) -> Pages:
-        loop = asyncio.get_running_loop()
+        """Return FastAPI's pages, made once for all who wait; where that fails, the next request tries again."""
         if self._pages is None:
-            self._pages = loop.run_in_executor(None, _make_pages, self.app)
+            self._pages = in_thread(None, _make_pages, self.app)
+            self._pages.add_done_callback(self._keep_pages)
         return await asyncio.shield(self._pages)
+
+    def _keep_pages(self, made: "asyncio.Future[Pages]") -> None:
+        if made.cancelled() or made.exception() is not None:
+            self._pages = None
 
 
 def _without_slash(head: RequestHead, page: Page) -> Answer | None:

@@ -3,14 +3,36 @@
 A web page can give its own name the address of a service on the visitor's machine (DNS rebinding) and then call it as if
 it were its own origin. The Host header still has the page's name, so a service that listens on the loopback answers only
 to names of the loopback. Elsewhere every name is accepted unless `allowed_hosts` lists some.
+
+Before that, `host_fault` says which requests HTTP itself forbids to answer: their Host is absent, there twice or malformed, and
+a proxy in front may have read another one than the service would.
 """
+
+import re
 
 from batchproof.service.configuration.settings import Settings
 from batchproof.service.errors import ServiceError
 from batchproof.service.protocols.head import RequestHead
+from batchproof.service.protocols.interface import Headers
 from batchproof.service.protocols.sender import HOST
 from batchproof.service.server.serving.gate import Page, RpcMethod, Target
 from batchproof.service.server.sockets.listening import LOOPBACK, is_loopback
+
+VALID = re.compile(
+    rb"(?:\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]*)?"
+)  # RFC 3986, 3.2.2; it may be empty
+
+
+def host_fault(headers: Headers, http_version: str) -> str | None:
+    """Return what is wrong with the Host of a request, for a 400 (RFC 9112, 3.2); HTTP/1.0 may leave it out."""
+    hosts = [value for name, value in headers if name == b"host"]
+    if not hosts:
+        return None if http_version == "1.0" else "HTTP/1.1 requires a Host header, such as Host: localhost"
+    if len(hosts) > 1:
+        return f"it has {len(hosts)} Host headers, but must have one"
+    if VALID.fullmatch(hosts[0]) is None:
+        return "its Host header must be a name or an address, with or without a port, such as Host: localhost:8000"
+    return None
 
 
 class Hosts:
@@ -36,9 +58,9 @@ class Hosts:
         forwarded = head.forwarded.host
         if forwarded and not self._knows(forwarded.encode()):
             return _unknown(forwarded)
-        for sent, value in head.headers:  # each of them, should there be several
-            if sent == b"host" and value and not self._knows(value) and not (forwarded and _is_own_address(value)):
-                return _unknown(value.decode("latin-1"))
+        host = head.special.get(b"host")
+        if host and not self._knows(host) and not (forwarded and _is_own_address(host)):
+            return _unknown(host.decode("latin-1"))
         return None
 
     def _knows(self, host: bytes) -> bool:

@@ -66,6 +66,11 @@ class Router:
             return routes.tables.get(path, endpoint)
         return endpoint
 
+    def refusal(self, head: RequestHead, error: ServiceError) -> Refusal:
+        """Return the refusal of a request whatever it asks for, without asking the gate."""
+        place = self.locate(head)
+        return Refusal(error, place.target if isinstance(place, Refusal) else place)
+
     def refuse(self, head: RequestHead, refusal: Refusal) -> Answer:
         """Return the answer in the shape of the target's protocol, counted and logged."""
         error, target = refusal

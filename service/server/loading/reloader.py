@@ -7,6 +7,7 @@ reads what changed, makes a plan, and has its crew carry it out: load everywhere
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -21,6 +22,7 @@ from batchproof.service.runtime.change_counts import ReloadCounts
 from batchproof.service.runtime.logs import event
 
 RELOADED = frozenset({"versions", "pins", "labels", "shadow", "shadow_share"})  # settings that SIGHUP puts into force
+FAILED = ServiceError(500, "internal_error", "The reload failed; the log says why.")
 
 Kind = Literal["rescan", "poll", "load", "unload"]
 
@@ -74,14 +76,25 @@ class Reloader:
         self._logged = {(refusal.name, refusal.version, refusal.message) for refusal in served.refusals}
         self._unloaded: frozenset[str] = frozenset()
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Begin; the thread ends with the process."""
-        threading.Thread(target=self._work, name="reload", daemon=True).start()
+    def start(self) -> bool:
+        """Begin; the thread ends with the process. Returns whether there is one: the system may start no further thread."""
+        if self._thread is None:
+            thread = threading.Thread(target=self._work, name="reload", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                event("reload_refused", 30, reason=f"no thread can be started: {error}")
+                return False
+            self._thread = thread
+        return True
 
     def order(self, order: Order) -> None:
-        """Have an order carried out after those before it. Called in any thread."""
+        """Have an order carried out after those before it, or refused where no thread can be started."""
         self._orders.put(order)
+        if not self.start():
+            self._refuse_orders()
 
     def _work(self) -> None:
         """Work through orders; an error that nobody foresaw ends this thread, and another one goes on."""
@@ -89,7 +102,14 @@ class Reloader:
             while True:
                 self._work_once()
         finally:
-            self.start()
+            self._thread = None
+            if not self.start():
+                self._refuse_orders()
+
+    def _refuse_orders(self) -> None:
+        with suppress(queue.Empty):
+            while True:
+                self._orders.get_nowait().reply(FAILED)
 
     def _work_once(self) -> None:
         wait_s = self._settings.poll_s if self._settings.model_control == "poll" else None
@@ -97,7 +117,7 @@ class Reloader:
             order = self._orders.get(timeout=wait_s)
         except queue.Empty:
             order = Order("poll")
-        error: ServiceError | None = ServiceError(500, "internal_error", "The reload failed; the log says why.")
+        error: ServiceError | None = FAILED
         try:
             error = self.carry_out(order)
         finally:

@@ -11,6 +11,7 @@ import orjson
 
 from batchproof.service.errors import ServiceError
 from batchproof.service.inference.catalogue.plan import Entry, Plan
+from batchproof.service.runtime.threads import NoThreadError, in_thread
 from batchproof.service.server.loading.reloader import Kind
 from batchproof.service.server.reload.staging import Staged, StageError, commit, stage
 from batchproof.service.server.serving.app import App
@@ -69,7 +70,7 @@ class Follower:
 
     def _load(self, number: bytes, plan: Plan) -> None:
         self._number, self._staged = number, None
-        loading = asyncio.get_running_loop().run_in_executor(self._executor, stage, self._app, plan, _nothing)
+        loading = in_thread(self._executor, stage, self._app, plan, _nothing)
         loading.add_done_callback(partial(self._end_load, number))
 
     def _end_load(self, number: bytes, loading: "asyncio.Future[Staged]") -> None:
@@ -84,6 +85,8 @@ class Follower:
         except StageError as error:
             entry = error.fault.entry
             content = {"reason": error.fault.reason, "entry": None if entry is None else list(entry)}
+        except NoThreadError as error:
+            content = {"reason": str(error), "entry": None}
         finally:
             self._send(kind, number + b" " + orjson.dumps(content))
 

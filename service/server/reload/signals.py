@@ -6,7 +6,6 @@ reloads need with its first SIGHUP.
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from batchproof.service.configuration.settings import Settings
 from batchproof.service.errors import SettingError
 from batchproof.service.runtime.change_counts import ReloadCounts
 from batchproof.service.runtime.logs import event
+from batchproof.service.runtime.threads import NoThreadError, do_meanwhile, in_thread
 from batchproof.service.server.serving.app import App
 
 if TYPE_CHECKING:
@@ -55,22 +55,20 @@ class Reloads:
         if not self._is_hung_up:
             return
         self._is_hung_up = False
-        loop = asyncio.get_running_loop()
         if self._app.authorization is not None:
-            loop.run_in_executor(None, self._app.authorization.refresh)
+            do_meanwhile("keys are read again", self._app.authorization.refresh)
         if self._link is None:
-            self._rescan = loop.create_task(self._order_rescan())
+            self._rescan = asyncio.get_running_loop().create_task(self._order_rescan())
 
     async def _order_rescan(self) -> None:
-        load = partial(import_module, LOCAL_CREW)  # in a thread, because it takes some milliseconds
-        await asyncio.get_running_loop().run_in_executor(None, load)
-        from batchproof.service.server.loading.reloader import Order
-
         try:
+            await in_thread(None, import_module, LOCAL_CREW)  # takes some milliseconds
             reloader = self._reloader or self._start_reloader()
-        except SettingError as error:  # such as a key file that is gone by now
+        except (SettingError, NoThreadError) as error:  # such as a key file that is gone by now
             event("reload_refused", 30, reason=str(error).rstrip("."))
             return
+        from batchproof.service.server.loading.reloader import Order
+
         reloader.order(Order("rescan"))
 
     def _start_reloader(self) -> "Reloader":

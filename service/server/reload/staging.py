@@ -24,6 +24,7 @@ from batchproof.service.inference.model import Model
 from batchproof.service.runtime import memory
 from batchproof.service.runtime.logs import event
 from batchproof.service.runtime.metrics import ModelKey
+from batchproof.service.runtime.threads import do_meanwhile
 from batchproof.service.server.loading.loading import load_model, trust_of
 from batchproof.service.server.serving.app import App, Routes
 from batchproof.service.server.serving.deployment import Deployment
@@ -117,7 +118,7 @@ def commit(app: App, staged: Staged) -> list["asyncio.Future[None]"]:
 
 def _log_freed(key: ModelKey, _drained: "asyncio.Future[None]") -> None:
     event("model_freed", model=key.name, version=key.version)
-    asyncio.get_running_loop().run_in_executor(None, memory.give_back)
+    do_meanwhile("freed memory goes back to the system", memory.give_back)
 
 
 def _load(app: App, entry: Entry, bundles: Bundles) -> Model:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from batchproof.service.configuration.settings import Settings
 from batchproof.service.errors import SettingError, reason
 from batchproof.service.runtime.logs import event
+from batchproof.service.runtime.threads import do_meanwhile
 from batchproof.service.server.http.asgi import AsgiApp
 from batchproof.service.server.http.connections import uvicorn_parts
 from batchproof.service.server.http.connections.connection import FastHttpProtocol
@@ -230,11 +231,10 @@ class Server(uvicorn_parts.Server):
         if error is not None and not self._is_unwritten:
             event("metrics_not_written", 30, folder=self.service.settings.metrics_folder, reason=reason(error))
         self._is_unwritten = error is not None
-        loop = asyncio.get_running_loop()
         for renewed in (self.service.authorization, self.service.tls):
             if renewed is not None:
-                loop.run_in_executor(None, renewed.refresh)
-        loop.call_later(SNAPSHOT_S, self._write_counters)
+                do_meanwhile("keys and certificates are read again", renewed.refresh)
+        asyncio.get_running_loop().call_later(SNAPSHOT_S, self._write_counters)
 
 
 def config_of(application: AsgiApp, settings: Settings) -> uvicorn_parts.Config:

@@ -23,13 +23,13 @@ from batchproof.service.server.http.connections.heads import name_host, read_tar
 from batchproof.service.server.http.connections.keep_alive import LastingConnection
 from batchproof.service.server.http.connections.pending import ANSWERED, CLOSING, NO_TRAILERS, PendingRequest
 from batchproof.service.server.http.connections.uvicorn_parts import Config, ServerState
+from batchproof.service.server.http.hosts import host_fault
 from batchproof.service.server.http.router import TARGET_KEY, Resolved
 from batchproof.service.server.http.unforeseen import ABANDON_KEY
 from batchproof.service.server.serving.endpoint import PredictEndpoint
 from batchproof.service.server.serving.gate import Refusal
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
 
-VERSIONS = ("1.1", "1.0")
 FAR_S = 1e12  # a time of the loop's clock that never comes
 
 
@@ -91,6 +91,8 @@ class FastHttpProtocol(LastingConnection):
         else:
             head = self._head()
             self._check_target(head)
+        if head.special.get(b"host") != self._last_host or len(head.special) < len(self.headers):
+            self._check_host()
         if self._sender is not None:
             head.sender = self._sender
         coding = head.special.get(b"transfer-encoding")
@@ -156,7 +158,8 @@ class FastHttpProtocol(LastingConnection):
         method = self.parser.get_method().decode("ascii")
         target = read_target(self.url, method)
         if target.host:
-            name_host(self.headers, target.host)
+            if host_fault(self.headers, self.parser.get_http_version()) is None:
+                name_host(self.headers, target.host)
             self.url = target.short
         elif target.path and not target.query:
             self._last_url, self._last_path = self.url, target.path
@@ -235,14 +238,6 @@ class FastHttpProtocol(LastingConnection):
             self._write(self._refusal_of_current(errors.too_slow(self._app.settings.read_timeout_s)), keep_alive=False)
         self.transport.close()
 
-    def _check_target(self, head: RequestHead) -> None:
-        """Refuse what is not a URL of a known version, unless it repeats the last one; raises EndedError."""
-        version = self.parser.get_http_version()
-        if version not in VERSIONS or not head.path:
-            self._refuse_head("the request line must be METHOD URL HTTP/1.1 (or HTTP/1.0), with an ASCII URL")
-        if version != "1.1":
-            head.version = version
-
     def _refusal_of_current(self, error: ServiceError) -> Answer:
         """Return the refusal of the request that is being read, in the shape of what would answer it."""
         turn = self._turn
@@ -251,8 +246,7 @@ class FastHttpProtocol(LastingConnection):
         self.headers = self.headers or []
         head = self.scope.get(HEAD_KEY) if self._has_headers and self.scope else None
         head = head if isinstance(head, RequestHead) else self._head()
-        target = self._router.locate(head)
-        return self._router.refuse(head, Refusal(error, target.target if isinstance(target, Refusal) else target))
+        return self._router.refuse(head, self._router.refusal(head, error))
 
     def _abandon(self, cycle: Any) -> None:
         """Let go of the request that is being read."""

@@ -1,4 +1,4 @@
-"""A connection from one answer to the next request: what is written, and how long an idle connection is kept."""
+"""A connection from one answer to the next request: what is written, how long it stays idle, and which heads end it."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,9 @@ from batchproof.service.protocols.head import RequestHead
 from batchproof.service.protocols.interface import Answer
 from batchproof.service.server.http.connections.bounded import BoundedConnection, EndedError
 from batchproof.service.server.http.connections.uvicorn_parts import Config, ServerState
+from batchproof.service.server.http.hosts import host_fault
 
+VERSIONS = ("1.1", "1.0")
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 
 
@@ -29,6 +31,7 @@ class LastingConnection(BoundedConnection):
         self.cycle: Any = None  # what is being read: uvicorn's cycle, or one of `pending` or `farewell`
         self._now_s = self.loop.time
         self._idle_since_s = 0.0
+        self._last_host = b""  # the last that was in order: nearly always that of the next request
         self._default_headers: object = None  # of which the next is the text
         self._default_text = b""
 
@@ -85,6 +88,21 @@ class LastingConnection(BoundedConnection):
         if (open_cycle := cycle()) is not None:
             open_cycle.disconnected = True
         self.transport.close()
+
+    def _check_target(self, head: RequestHead) -> None:
+        """Refuse what is not a URL of a known version, unless it repeats the last one; raises EndedError."""
+        version = self.parser.get_http_version()
+        if version not in VERSIONS or not head.path:
+            self._refuse_head("the request line must be METHOD URL HTTP/1.1 (or HTTP/1.0), with an ASCII URL")
+        if version != "1.1":
+            head.version = version
+
+    def _check_host(self) -> None:
+        """Refuse a request that names no host, several, or what is none; raises EndedError."""
+        fault = host_fault(self.headers, self.parser.get_http_version())
+        if fault is not None:
+            self._refuse_head(fault)
+        self._last_host = next((value for name, value in self.headers if name == b"host"), b"")
 
     def _refuse_head(self, why: str) -> None:
         """Refuse a request for what its head says; raises EndedError."""

@@ -267,7 +267,7 @@ def test_a_wish_for_another_protocol_harms_no_other_request(server: Live) -> Non
         ("GET", "nothing", 400),
     ],
 )
-@pytest.mark.parametrize("host", ["Host: localhost", "Host: evil.example", "X-None: 1"])
+@pytest.mark.parametrize("host", ["Host: localhost", "Host: evil.example"])
 def test_a_target_may_be_a_whole_url(server: Live, method: str, target: str, status: int, host: str) -> None:
     """A URL in the place of a path is answered as its path, and its host counts, whatever the header Host says."""
     body = GOOD if method == "POST" else b""
