@@ -15,7 +15,7 @@ PROMISE_TESTS := tests/service/bundle tests/service/features tests/service/infer
 PROMISE_LESS := tests/service/bundle/test_fuzz.py::test_every_bit_of_a_graph_is_read_or_refused
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test test-clusters matrix quick check coverage programs docs image wheel bench bench-quality bench-train decisions lock clean
+.PHONY: help serve train test test-clusters matrix quick check coverage programs docs image wheel npm bench bench-quality bench-train decisions lock clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 - /p' $(MAKEFILE_LIST)
@@ -51,7 +51,7 @@ coverage: $(ENV)/ready ## Measure that tests run every line of the rooms that ho
 	$(ENV)/bin/python -m coverage combine --quiet
 	$(ENV)/bin/python -m coverage report --show-missing --skip-covered --include="$(PROMISE)" --fail-under=100
 
-programs: ## Install Chromium, HAProxy and nginx for the tests that drive them, where apt and root are there
+programs: ## Install Chromium, Node, HAProxy and nginx for the tests that drive them, where apt and root are there
 	@bash tests/programs.sh
 
 docs: $(DOCS_ENV)/ready ## Build the documentation as a site into build/site
@@ -65,6 +65,9 @@ image: ## Build the container image (ENGINE=cpu or gpu), and its bill of materia
 
 wheel: $(ENV)/ready ## Build the wheel of the last commit into build/wheel: the same commit gives the same bytes
 	@bash constraints/wheel.sh $(ENV)/bin/python build/wheel
+
+npm: ## Write the JavaScript package as an npm tarball into build/npm: the same files give the same bytes
+	@$(PYTHON) constraints/npm_tarball.py build/npm
 
 bench: $(ENV)/ready ## Measure the service on this machine
 	$(ENV)/bin/python -m bench

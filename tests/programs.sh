@@ -4,6 +4,7 @@ set -u
 PATH="$PATH:/usr/sbin:/usr/local/sbin"
 missing=()
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium)
+command -v node >/dev/null || command -v nodejs >/dev/null || missing+=(nodejs)
 command -v haproxy >/dev/null || missing+=(haproxy)
 command -v nginx >/dev/null || missing+=(nginx-light)
 [ "${#missing[@]}" -gt 0 ] || exit 0
