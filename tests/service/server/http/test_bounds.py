@@ -141,6 +141,28 @@ def test_answers_that_nobody_reads_count_among_the_bytes_in_flight(tmp_path: Pat
         assert talk(server, another)[0][0] == 200
 
 
+def test_callers_that_never_read_take_the_memory_that_may_be_in_flight(tmp_path: Path) -> None:
+    """However many callers read nothing of a large answer, a worker grows by the bytes in flight and 64 MiB at most."""
+    make_bundle(tmp_path)
+    large = request(json.dumps({"rows": [ROW] * 40_000}).encode())
+    begins = list[bytes]()
+    with live(tmp_path, "--max-inflight-bytes", str(16 * MIB)) as server, ExitStack() as stack:
+        assert talk(server, large)[0][0] == 200
+        before = resident_mib(server)
+        for _ in range(40):
+            connection = stack.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.settimeout(60)
+            connection.connect((server.host, server.port))
+            connection.sendall(large)
+            begins.append(connection.recv(12, socket.MSG_PEEK))
+        rose = resident_mib(server) - before
+        assert talk(server, request(GOOD))[0][0] == 200
+    assert set(begins) <= {b"HTTP/1.1 200", b"HTTP/1.1 429"}
+    assert begins.count(b"HTTP/1.1 200") >= 3
+    assert rose < 16 + 64
+
+
 def test_a_body_in_small_chunks_costs_its_bytes(server: Live) -> None:
     """Millions of chunks of two bytes take the memory of their bytes, not of as many objects."""
     before = resident_mib(server)
