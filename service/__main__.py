@@ -42,12 +42,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingError as error:
         print(f"batchproof: {error}", file=sys.stderr)
         return USAGE
-    except ModuleNotFoundError as error:
-        package = (error.name or "batchproof").partition(".")[0]
+    except ImportError as error:
+        package = (error.name or "").partition(".")[0]
         if package == "batchproof":
             raise
-        print(f"batchproof: {package} is not installed; pip install {package}", file=sys.stderr)
+        is_absent = isinstance(error, ModuleNotFoundError) and package
+        fault = (
+            f"{package} is not installed; pip install {package}" if is_absent else _cannot_be_imported(package, error)
+        )
+        print(f"batchproof: {fault}", file=sys.stderr)
         return STARTUP_FAILED
+
+
+def _cannot_be_imported(package: str, error: ImportError) -> str:
+    """Return the sentence for a package that is there and raises, such as one that was built for another Python."""
+    reason = " ".join(str(error).split())
+    return f"{package or 'a package'} is installed but cannot be imported: {reason}"
 
 
 def _parser(first: Sequence[str]) -> Arguments:

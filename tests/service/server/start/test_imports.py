@@ -140,12 +140,23 @@ def test_a_bundle_with_statistics_brings_drift(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("library", ["msgspec", "numpy", "httptools", "uvicorn", "uvloop"])
-def test_a_library_that_is_not_installed_is_one_sentence(library: str, tmp_path: Path) -> None:
-    """Where a library is missing, the start ends with its name and the command that installs it."""
-    (tmp_path / f"{library}.py").write_text(f"raise ModuleNotFoundError('none', name='{library}')")
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("ModuleNotFoundError('none', name='{}')", "{0} is not installed; pip install {0}"),
+        (
+            "ImportError('libc.so.6:\\nno GLIBC', name='{}.core')",
+            "{} is installed but cannot be imported: libc.so.6: no GLIBC",
+        ),
+        ("ImportError('unfit')", "a package is installed but cannot be imported: unfit"),
+    ],
+)
+def test_a_library_that_cannot_be_imported_is_one_sentence(error: str, said: str, library: str, tmp_path: Path) -> None:
+    """Where a library is missing, or there and unfit for this machine, the start ends with its name and what is wrong."""
+    (tmp_path / f"{library}.py").write_text(f"raise {error.format(library)}")
     command = [sys.executable, "-m", "batchproof.service", "serve", "--port", "0"]
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
-    ended = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=30)
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=60)
 
     assert ended.returncode == 3
-    assert ended.stderr == f"batchproof: {library} is not installed; pip install {library}\n"
+    assert ended.stderr == f"batchproof: {said.format(library)}\n"
