@@ -23,6 +23,9 @@ BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta
 ROW = {"island": "Dream", "bill_length_mm": 44.1, "bill_depth_mm": 19.7, "flipper_length_mm": 196, "body_mass_g": 4400}
 
 
+STATIC = {f"batchproof/{path.relative_to(ROOT)}" for path in (ROOT / "service/server/web/static").rglob("*.*")}
+
+
 def build(source: Path, kind: str, target: Path) -> Path:
     """Build `kind`, build_wheel or build_sdist, as pip does; returns the file."""
     target.mkdir(exist_ok=True)
@@ -89,7 +92,7 @@ def test_the_wheel_owns_one_name(wheel: Path) -> None:
 
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"batchproof"}
     assert {f"batchproof/{module}" for module in modules} <= set(names)
-    assert {"batchproof/py.typed", "batchproof/service/server/web/style.css"} <= set(names)
+    assert {"batchproof/py.typed", *STATIC} <= set(names)
 
 
 def test_a_source_distribution_gives_the_same_wheel(source: Path, wheel: Path, tmp_path: Path) -> None:

@@ -195,8 +195,9 @@ class ServingSettings(BoundsSettings):
     )
     public: Annotated[tuple[Literal["docs", "metrics", "models"], ...], AS_LIST] = Field(
         (),
-        description="what needs no key: the API's pages (docs), the metrics, the descriptions and reports of models (models)",
+        description="what needs no key: the API's description (docs), the metrics, the descriptions and reports of models (models)",
     )
+    pages: bool = Field(True, description="pages for people: what is served, how it does, the API; false: none")
     jwt_issuer: str = Field("", description="issuer of tokens (JWT) that are accepted in addition to keys; empty: none")
     jwt_audience: str = Field("", description="audience that a token must name")
     jwt_keys: str = Field("", description="file or https address of the issuer's public keys (JWKS)")

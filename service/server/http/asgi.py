@@ -7,6 +7,7 @@ document, is imported when the first page is asked for: a prediction does not ne
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from batchproof.service import errors
@@ -38,6 +39,9 @@ from batchproof.service.server.serving.in_flight import Share
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
 from batchproof.service.tables.streaming.interface import BrokenOffError
 
+if TYPE_CHECKING:
+    from batchproof.service.server.web.pages.assets import Assets
+
 Pages = Callable[[Scope, Receive, Send], Awaitable[None]]
 CLOSE = (b"connection", b"close")
 UNPACKED_ON_LOOP_BYTES = 1024  # become a megabyte at most, in a few milliseconds
@@ -51,6 +55,7 @@ class AsgiApp:
         self.app = app
         self.router = router_of(app, gate or standard_gate(app.settings, app.authorization))
         self._pages: asyncio.Future[Pages] | None = None
+        self._assets: Assets | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; lifespan and WebSockets have no part here."""
@@ -112,6 +117,8 @@ class AsgiApp:
                 await target.answer(head, receive, send, cors)
                 return None
             answer = await self._repository(head, target, receive) or self._page(head, target)
+            if answer is None and target.kind in ("asset", "page"):
+                answer = await self._page_file(head, target)
         except ServiceError as error:
             await _send(send, self.router.failure(head, error, target), cors)
             return error.code
@@ -131,14 +138,27 @@ class AsgiApp:
         """Answer what needs no page of FastAPI's; None leaves the request to those. Raises ServiceError."""
         if page.kind == "preflight":
             return PREFLIGHT
+        if page.kind == "asset":
+            return None
         if page.kind in ("health", "metrics"):
             is_brief = self.app.authorization is not None and head.grant is None
             return health(self.app, head, page.path, None if is_brief else self._visible_to(head).registry)
-        if page.kind == "web":
+        if page.kind in ("page", "web"):
             return _without_slash(head, page)
         answer = page.protocol.page(self._visible_to(head), head.method, page.path)
         if answer is None:
             raise ServiceError(404, "not_found", f"There is nothing at {page.path}.")
+        return answer
+
+    async def _page_file(self, head: RequestHead, page: Page) -> Answer:
+        """Answer with a page for people or one of its files, which are read and packed in a thread. Raises ServiceError."""
+        from batchproof.service.server.web.pages.assets import Assets
+
+        if self._assets is None:
+            self._assets = Assets()
+        answer = await asyncio.get_running_loop().run_in_executor(None, self._assets.answer, head, page.path)
+        if answer is None:
+            raise ServiceError(404, "not_found", f"There is nothing at {page.path}; /docs lists what there is.")
         return answer
 
     async def _repository(self, head: RequestHead, page: Page, receive: Receive) -> Answer | None:
@@ -275,6 +295,6 @@ async def _refuse_scope(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def _make_pages(app: App) -> Pages:
-    from batchproof.service.server.web import make_pages
+    from batchproof.service.server.web.site import make_pages
 
     return make_pages(app)

@@ -19,7 +19,7 @@ from batchproof.service.server.http.monitoring.health import OPTIONS_PATHS
 from batchproof.service.server.http.senders import Senders
 from batchproof.service.server.serving.app import App
 from batchproof.service.server.serving.endpoint import PredictEndpoint
-from batchproof.service.server.serving.gate import Gate, Page, Refusal
+from batchproof.service.server.serving.gate import Gate, Page, PageKind, Refusal
 from batchproof.service.tables.formats import wants_table
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
 
@@ -106,9 +106,21 @@ class Router:
             return Refusal(error, Page("protocol", path, protocol or self.app.protocols[0]))
         if path in HEALTH:
             return Page("health", path, self.app.protocols[0])
+        kind = self._kind(head, path) if protocol is None else "protocol"
+        return Page(kind, path, protocol or self.app.protocols[0])
+
+    def _kind(self, head: RequestHead, path: str) -> PageKind:
+        """Return what is at a path that no protocol claims: a page for people, one of its files, or what programs read."""
         if path == "/metrics":
-            return Page("metrics", path, self.app.protocols[0])
-        return Page("web" if protocol is None else "protocol", path, protocol or self.app.protocols[0])
+            return "metrics"
+        if not self.app.settings.pages or head.method not in ("GET", "HEAD"):
+            return "web"
+        from batchproof.service.server.web.pages.addresses import ASSET, address_of
+
+        if ASSET.fullmatch(path):
+            return "asset"
+        address = address_of(path, head.special.get(b"accept"))
+        return "page" if address is not None and address.is_wanted else "web"
 
     def _claiming(self, path: str) -> WireProtocol | None:
         """Return the last protocol that claims `path`: as in the table of routes, a later one wins."""

@@ -21,6 +21,9 @@ DESCRIBED: Mapping[str, Callable[[Model, Sequence[str]], dict[str, Any]]] = {  #
 }
 
 
+KEY = "A key or a token, as Authorization: Bearer KEY. What it opens depends on its scopes and models."
+
+
 class Document:
     """The document of what is served now: it is made anew after the table of routes was replaced."""
 
@@ -66,6 +69,9 @@ def openapi(pages: FastAPI, app: App) -> dict[str, Any]:
                 )
     repository = repository_paths(app.registry, is_explicit=app.settings.model_control == "explicit")
     document["paths"] = {**predict, **document["paths"], **repository, **_health()}
+    if app.authorization is not None:
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": KEY}}
+        document["security"] = [{"key": []}]
     return document
 
 

@@ -1,7 +1,7 @@
 """The gate's rules about callers: who has which key, and which page or model it opens.
 
-Without a key `/health/live` and the probes of platforms answer, `/health/ready` says true or false, and what the setting
-`public` opens. Everything else needs a scope: predictions `predict`, descriptions of a model `predict` or `read`, pages
+Without a key `/health/live` and the probes of platforms answer, `/health/ready` says true or false, pages for people come
+without what they show, and what the setting `public` opens. Everything else needs a scope: predictions `predict`, descriptions of a model `predict` or `read`, pages
 about all models `read`, metrics `metrics`, and changing what is served `admin`.
 """
 
@@ -26,6 +26,7 @@ ADMIN = Need(("admin",))
 MODEL_PATH = re.compile(r"/(?:v[12]/)?models/([^/:]+)")
 REPOSITORY_PATH = re.compile(r"/v2/repository/models/(?P<name>.+)/(?:load|unload)", re.DOTALL)
 PROBES = frozenset({"/ping", "/health", "/v2/health/live", "/v2/health/ready"})
+OPEN_KINDS = ("asset", "health", "page", "preflight")  # pages and their files say nothing about what is served
 HEALTH_METHODS = frozenset({"ServerLive", "ServerReady", "Check", "Watch"})
 ADMIN_METHODS = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})
 CREDENTIALS = (b"authorization", b"x-api-key")
@@ -96,7 +97,7 @@ class Authorization:
 
     def _page_need(self, page: Page) -> Need | None:
         probes = {*PROBES, page.protocol.probe_path} - {""}
-        if page.kind in ("health", "preflight") or page.path in probes:
+        if page.kind in OPEN_KINDS or page.path in probes:
             return None
         if page.kind == "metrics":
             return None if "metrics" in self._public else METRICS

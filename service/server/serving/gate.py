@@ -18,11 +18,13 @@ from batchproof.service.protocols.interface import WireProtocol
 from batchproof.service.server.serving.endpoint import PredictEndpoint
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
 
+PageKind: TypeAlias = Literal["asset", "health", "metrics", "page", "preflight", "protocol", "web"]
+
 
 class Page(NamedTuple):
-    """What answers a request that predicts nothing."""
+    """What answers a request that predicts nothing; `page` is for people and has `asset` files, `web` is for programs."""
 
-    kind: Literal["health", "metrics", "preflight", "protocol", "web"]
+    kind: PageKind
     path: str  # without the prefix that a proxy put before it
     protocol: WireProtocol  # in whose shape it refuses
 

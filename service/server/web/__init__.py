@@ -1,5 +1,1 @@
-"""Everything that people and tools read: the start page, the API page, models, metrics. Loaded on first use."""
-
-from batchproof.service.server.web.site import make_pages
-
-__all__ = ["make_pages"]
+"""What people and tools read: pages, descriptions of models, the OpenAPI document, reports. Loaded on first use."""

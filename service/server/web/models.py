@@ -29,6 +29,10 @@ class ModelSummary(ModelStamp):
     task: str
     versions: list[int]
     default: bool
+    target: str
+    features: int
+    report: bool
+    label_versions: dict[str, int]
 
 
 class ModelDetail(ModelSummary):
@@ -104,8 +108,18 @@ def summary(service: App, model: Model) -> dict[str, Any]:
         "task": model.manifest.task,
         "versions": sorted({*service.registry.models.get(model.manifest.name, ()), model.manifest.version}),
         "default": model.manifest.name == service.default,
+        "target": model.manifest.signature.target,
+        "features": len(model.manifest.signature.inputs),
+        "report": "report.html" in model.manifest.files,
+        "label_versions": label_versions(service, model.manifest.name),
         "fingerprint": model.fingerprint,
     }
+
+
+def label_versions(service: App, name: str) -> dict[str, int]:
+    """Return {label: version} of a model."""
+    versions = service.registry.models.get(name, {})
+    return {label: version for version in versions for label in service.registry.labels_of(name, version)}
 
 
 def detail(service: App, model: Model) -> dict[str, Any]:

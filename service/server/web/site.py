@@ -1,8 +1,7 @@
-"""The FastAPI application of the pages: same errors and same OpenAPI document as the predict routes in front of it."""
+"""The FastAPI application of what programs read about the service: same errors and same OpenAPI document as the predict routes in front of it."""
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -12,19 +11,13 @@ from starlette.exceptions import HTTPException
 
 from batchproof import __version__
 from batchproof.service.errors import ServiceError
-from batchproof.service.protocols.accept import preferred
 from batchproof.service.protocols.head import HEAD_KEY, RequestHead
 from batchproof.service.runtime.logs import event
 from batchproof.service.server.openapi.document import Document
 from batchproof.service.server.serving.app import App
-from batchproof.service.server.web import models, report, start
+from batchproof.service.server.web import models, report
 
-HTML = "text/html; charset=utf-8"
 DESCRIPTION = "Predictions that do not depend on what they were batched with."
-SECURITY_HEADERS = {
-    "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
-    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-}
 
 
 def make_pages(service: App) -> FastAPI:
@@ -54,21 +47,7 @@ def _add_documents(app: FastAPI, service: App) -> None:
     def add(path: str, get: Callable[[Request], Response]) -> None:
         app.router.add_route(path, get, methods=["GET"], include_in_schema=False)
 
-    def start_page(request: Request) -> Response:
-        accept = request.headers.get("accept", "").encode("latin-1")
-        if preferred(accept, ("text/html", "application/json")) == "application/json":  # as clients of KServe ask
-            return JSONResponse({"status": "alive"})
-        base = base_of(request)
-        return Response(start.page(service, base), media_type=HTML, headers=SECURITY_HEADERS)
-
-    def file(name: str, media_type: str) -> Callable[[Request], Response]:
-        content = Path(__file__).with_name(name).read_bytes()
-        return lambda _: Response(content, media_type=media_type, headers=SECURITY_HEADERS)
-
-    add("/", start_page)
-    add("/docs", file("api.html", HTML))
-    add("/docs/page.js", file("api.js", "text/javascript; charset=utf-8"))
-    add("/docs/style.css", file("style.css", "text/css; charset=utf-8"))
+    add("/", lambda _: JSONResponse({"status": "alive"}))  # as clients of KServe ask; others get the page
     add("/openapi.json", lambda request: JSONResponse(_located(document.current(), request)))
     add("/swagger.json", partial(_swagger, document))
 

@@ -19,7 +19,7 @@ from batchproof.service import errors
 from batchproof.service.errors import ServiceError
 from batchproof.service.protocols.head import HEAD_KEY, SHORT_BODY_BYTES, UNUSUAL, RequestHead
 from batchproof.service.protocols.interface import Answer
-from batchproof.service.server.http.connections.heads import name_host, read_target, without_upgrade
+from batchproof.service.server.http.connections.heads import default_headers_of, name_host, read_target, without_upgrade
 from batchproof.service.server.http.connections.keep_alive import LastingConnection
 from batchproof.service.server.http.connections.pending import ANSWERED, CLOSING, NO_TRAILERS, PendingRequest
 from batchproof.service.server.http.connections.uvicorn_parts import Config, ServerState
@@ -211,6 +211,7 @@ class FastHttpProtocol(LastingConnection):
         self._open_cycles.append(self.cycle)
         scope[ABANDON_KEY] = partial(self._break_off, weakref.ref(self.cycle))  # the cycle holds the scope
         self.cycle.keep_alive &= self._may_keep_alive(head)
+        self.cycle.default_headers = default_headers_of(target, self.cycle.default_headers)
 
     def _look_for_room(self, turn: PendingRequest, length: int) -> None:
         """Let a long body that would be refused take no memory while it comes."""
@@ -222,8 +223,7 @@ class FastHttpProtocol(LastingConnection):
 
     def _refuse_body(self, turn: PendingRequest) -> None:
         """Answer 413 at once; the rest of the body is read and dropped, so that the caller gets to see the answer."""
-        error = errors.body_too_large(self._max_body_bytes)
-        self._write(turn.endpoint.refuse(error, turn.head), keep_alive=False)
+        self._write(turn.endpoint.refuse(errors.body_too_large(self._max_body_bytes), turn.head), keep_alive=False)
         self._let_go(turn)
         self._turn, self.cycle = None, CLOSING
 

@@ -6,6 +6,8 @@ from urllib.parse import unquote
 
 import httptools
 
+from batchproof.service.server.serving.gate import Page
+
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -39,6 +41,13 @@ def read_target(target: bytes, method: str) -> Target:
 def name_host(headers: Headers, host: bytes) -> None:
     """Put the host that the target names in the place of every Host (RFC 9112, 3.2.2)."""
     headers[:] = [(b"host", host), *(header for header in headers if header[0] != b"host")]
+
+
+def default_headers_of(target: object, default_headers: Headers) -> Headers:
+    """Return the headers that every answer of this target has: a file of the pages says itself how long caches may keep it."""
+    if isinstance(target, Page) and target.kind == "asset":
+        return [header for header in default_headers if header[0] != b"cache-control"]
+    return default_headers
 
 
 def without_upgrade(method: bytes, target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -50,7 +50,7 @@ def readiness(registry: Registry) -> dict[str, Any]:
 
 
 def metrics(app: App, accept: bytes | None) -> Answer:
-    """Return the counts of all workers as Prometheus reads them, in the format that `accept` prefers."""
+    """Return the counts of all workers in the format that `accept` prefers."""
     from batchproof.service.server.http.monitoring import prometheus
 
     models = [
@@ -66,5 +66,9 @@ def metrics(app: App, accept: bytes | None) -> Answer:
         if (observed := app.shared.drift.observed(model.manifest, total)) is not None
     }
     media_type = prometheus.media_type_for(accept)
+    if media_type == prometheus.PLAIN_JSON:
+        from batchproof.service.server.http.monitoring.figures import figures
+
+        return Answer(200, (JSON, (b"vary", b"accept")), orjson.dumps(figures(total, drift)))
     body = prometheus.text(total, models, drift, media_type)
     return Answer(200, ((b"content-type", prometheus.CONTENT_TYPES[media_type]), (b"vary", b"accept")), body)

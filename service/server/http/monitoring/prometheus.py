@@ -22,7 +22,7 @@ from batchproof.service.runtime.metrics import EVENTS, EXEMPLARS, ROWS, SECONDS,
 if TYPE_CHECKING:
     from batchproof.service.drift.model_drift import Observed
 
-TEXT, OPEN_METRICS = "text/plain", "application/openmetrics-text"
+TEXT, OPEN_METRICS, PLAIN_JSON = "text/plain", "application/openmetrics-text", "application/json"
 CONTENT_TYPES = {
     TEXT: b"text/plain; version=0.0.4; charset=utf-8",
     OPEN_METRICS: b"application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -58,8 +58,8 @@ class _Collector:
 
 
 def media_type_for(accept: bytes | None) -> str:
-    """Return the format that Accept prefers; the older one where it names none of the two."""
-    return preferred(accept, (TEXT, OPEN_METRICS)) or TEXT
+    """Return the format that Accept prefers; the oldest where it names none of them."""
+    return preferred(accept, (TEXT, OPEN_METRICS, PLAIN_JSON)) or TEXT
 
 
 def text(

@@ -67,7 +67,7 @@ def test_a_browser_is_sent_to_the_page_without_a_slash(server: Live, prefix: str
         sent = httpx.get(f"{server.url}{prefix}{page}/", headers=html)
         assert (sent.status_code, sent.headers["location"]) == (308, f"../{page.rpartition('/')[2]}")
         assert httpx.get(f"{server.url}{prefix}{page}/", headers=html, follow_redirects=True).url.path == prefix + page
-    assert "<title>Batchproof" in httpx.get(f"{server.url}{prefix}/", headers=html).text
+    assert "<title>Models · Batchproof" in httpx.get(f"{server.url}{prefix}/", headers=html).text
 
 
 @pytest.mark.parametrize("target", ["*", "/", "/ml/"])

@@ -23,7 +23,8 @@ from tests.inside import Inside, serving
 from tests.live import free_port, live
 from tests.service.server.serving.test_gate import CSV, GOOD, ROUTES, RPC, Guarded, call, request, talk
 
-OPEN = ("live", "ready", "Open Inference Protocol's health", "SageMaker's probe")
+PAGES = ("start page", "API page", "absolute address without a path")  # the same files in every installation
+OPEN = ("live", "ready", "Open Inference Protocol's health", "SageMaker's probe", *PAGES)
 KEYS: dict[str, dict[str, Any]] = {
     "all": {"scopes": ["predict", "read", "metrics", "admin"]},
     "predictor": {"scopes": ["predict"]},
@@ -103,7 +104,7 @@ def test_without_a_valid_key_every_route_is_401(server: Keyed, route: str, sent:
 
 @pytest.mark.parametrize("route", OPEN)
 def test_probes_need_no_key_and_tell_nothing(server: Keyed, route: str) -> None:
-    """Liveness and readiness are answered without a key and with a wrong one, and name no model."""
+    """Liveness, readiness and pages are answered without a key and with a wrong one, and name no model."""
     for headers in ([], ["X-API-Key: wrong"]):
         status, _, body = ask(server, route, *headers)
         assert status == 200
@@ -114,7 +115,7 @@ def test_probes_need_no_key_and_tell_nothing(server: Keyed, route: str) -> None:
 PREDICTS = ("prediction", "prediction by name", "prediction by version", "prediction of a page", "table wanted", "Open Inference Protocol",
             "SageMaker", "Azure", "KServe version 1", "long", "chunked", "table, chunked")  # fmt: skip
 DESCRIBES = ("Open Inference Protocol's metadata", "KServe version 1's list", "models")
-READS = ("start page", "API page", "OpenAPI", "report")
+READS = ("OpenAPI", "report")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +143,7 @@ def test_each_scope_opens_its_routes(server: Keyed, names: tuple[str, ...], rout
 
 
 @pytest.mark.parametrize("route", ["prediction", "table wanted", "Open Inference Protocol", "Open Inference Protocol's metadata", "KServe version 1",
-                                   "report", "start page", "OpenAPI"])  # fmt: skip
+                                   "report", "OpenAPI"])  # fmt: skip
 def test_a_key_is_for_its_models(server: Keyed, route: str) -> None:
     """A key for other models is 403 for this one, and for pages that are about every model."""
     status, _, body = ask(server, route, bearer(server, "elsewhere"))
@@ -210,11 +211,12 @@ def test_no_form_of_a_request_tells_which_models_there_are(server: Keyed, query:
 
 @pytest.mark.parametrize("line", PROBING)
 def test_every_path_is_closed_without_a_key(server: Keyed, line: str) -> None:
-    """However a path is spelled, without a key it is 401, but for the few that say only whether the service is ready."""
+    """However a path is spelled, without a key it is 401, but for pages, which hold no data, and whether the service is ready."""
     method, path = line.split()
     ((status, _, body),) = talk(_as_guarded(server), request(method, path, b"{}" if method == "POST" else b""))
 
-    assert status == (200 if path.startswith("/health") else 401)
+    is_open = path.startswith("/health") or path in ("/", "/docs", "http://localhost")
+    assert status == (200 if is_open else 401)
     assert b"flowers" not in body
     assert b"price" not in body
 
@@ -350,7 +352,7 @@ def test_public_opens_pages(tmp_path: Path) -> None:
     make_bundle(tmp_path / "models")
     write_keys(tmp_path / "keys.toml", {"ada": {"scopes": ["predict"]}})
     opened = {
-        "docs": ("/", "/openapi.json"),
+        "docs": ("/openapi.json",),
         "metrics": ("/metrics",),
         "models": ("/models", "/models/flowers", "/v2/models/flowers", "/models/flowers/report"),
     }

@@ -33,7 +33,12 @@ RARE = {  # what asks for it -> what it loads, or the first part of it
     "traces": ("runtime.tracing.exporting",),
     "gRPC": ("server.grpc",),
     "CSV": ("features.texts.csv_records", "protocols.cloud.csv_rows"),
-    "pages": ("server.web", "server.openapi", "server.http.monitoring.prometheus"),
+    "pages": (
+        "server.web",
+        "server.openapi",
+        "server.http.monitoring.prometheus",
+        "server.http.monitoring.figures",
+    ),
     "tables": ("tables.block", "tables.codecs", "tables.readers", "tables.sandbox", "tables.streaming.answering"),
     "large requests": ("runtime.processes", "server.serving.codecs.remote_codec", "server.serving.codecs.messages"),
     "a trial": ("runtime.child_process",),

@@ -1,8 +1,7 @@
-"""The pages, and the OpenAPI document against the validator behind it."""
+"""What programs read of the service: models, and the OpenAPI document against the validator behind it."""
 
 import asyncio
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -43,44 +42,6 @@ def get(service: app.App, path: str, method: str = "GET", **named: Any) -> httpx
             return await client.request(method, path, **named)
 
     return asyncio.run(ask())
-
-
-@pytest.mark.parametrize("path", ["/", "/docs"])
-def test_pages_need_nothing_from_elsewhere(service: app.App, path: str) -> None:
-    """No page loads or links a foreign address, and browsers are told to allow none."""
-    page = get(service, path)
-    assert page.status_code == 200
-    assert not re.search(r"""(src|href)=["'](https?:)?//""", page.text)
-    assert "default-src 'none'" in page.headers["content-security-policy"]
-    for file in re.findall(r'(?:src|href)="(docs/[^"]+)"', page.text):
-        assert get(service, "/" + file).status_code == 200
-        assert "http" not in get(service, "/" + file).text.replace("http-equiv", "")
-
-
-def test_the_start_page_shows_what_is_served(service: app.App) -> None:
-    """Models, their invariance and a request that works as it stands."""
-    text = get(service, "/").text
-    assert "flowers" in text
-    assert "verified" in text
-    assert "curl http://localhost/predict" in text
-
-
-@pytest.mark.parametrize(("status", "look"), [("tiled", "good"), ("reported", "bad"), ("violated", "bad")])
-def test_what_is_not_known_to_hold_stands_out(
-    service: app.App, monkeypatch: pytest.MonkeyPatch, status: str, look: str
-) -> None:
-    """The start page shows in the colour of success only what was found to hold."""
-    monkeypatch.setitem(service.registry.newest("flowers").fingerprint, "invariance", status)
-
-    assert f'<span class="{look}">{status}</span>' in get(service, "/").text
-
-
-def test_the_start_page_says_what_was_refused(service: app.App, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each refused bundle with the reason, as text."""
-    refusal = Refusal("loans", 3, "its folder says <b>loans</b>")
-    monkeypatch.setattr(service, "registry", replace(service.registry, refusals=(refusal,)))
-
-    assert '<span class="bad">loans 3</span> its folder says &lt;b&gt;loans&lt;/b&gt;' in get(service, "/").text
 
 
 def test_models_say_everything(service: app.App) -> None:

@@ -1,0 +1,88 @@
+// Charts: lines over time or over any x by uPlot, bars of a distribution as SVG. Colours are those of shared/style.css.
+
+import uPlot from "../vendor/uplot/uPlot.esm.js";
+import { count, number } from "./format.js";
+import { html, useEffect, useRef } from "./view.js";
+
+const scheme = matchMedia("(prefers-color-scheme: dark)");
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+const CLOCK = (_, ticks) => ticks.map((at) => new Date(at * 1000).toTimeString().slice(0, 8));
+
+const optionsOf = ({ series, format, xFormat, isTime, height, width, yRange, scales }) => {
+  const axis = { stroke: colour("soft"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif", size: 30 };
+  return {
+    width,
+    height,
+    cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false } },
+    legend: { live: true },
+    scales: { x: { time: false }, y: { range: yRange || ((_, low, high) => [Math.min(low ?? 0, 0), high > 0 ? high * 1.08 : 1]) }, ...scales },
+    axes: [
+      { ...axis, space: isTime ? 90 : 60, values: isTime ? CLOCK : (_, ticks) => ticks.map((at) => xFormat(at)) },
+      { ...axis, size: 62, space: 28, values: (_, ticks) => ticks.map((at) => (at === null ? "" : format(at))) },
+    ],
+    series: [
+      { label: isTime ? "Time" : "x", value: (_, at) => (at === null ? "" : isTime ? new Date(at * 1000).toTimeString().slice(0, 8) : xFormat(at)) },
+      ...series.map(({ label, colour: name, dash, fill }) => ({
+        label,
+        stroke: colour(name),
+        width: 2,
+        dash,
+        fill: fill ? `color-mix(in srgb, ${colour(name)} 14%, transparent)` : undefined,
+        points: { show: false },
+        value: (_, value) => (value === null || value === undefined ? "–" : format(value)),
+      })),
+    ],
+  };
+};
+
+// Lines. `data`: [xs, ys of the first series, …]; `series`: [{label, colour: "series-1", dash, fill}]; `summary` says in words
+// what the lines show, for those who cannot see them.
+export const Lines = ({ data, series, summary, format = number, xFormat = number, isTime = false, height = 180, yRange, scales }) => {
+  const place = useRef(null);
+  const plot = useRef(null);
+  const latest = useRef(data);
+  latest.current = data;
+  const shape = series.map((one) => `${one.label}|${one.colour}`).join();
+  useEffect(() => {
+    const draw = () => {
+      plot.current?.destroy();
+      const width = Math.max(place.current.clientWidth, 120);
+      plot.current = new uPlot(optionsOf({ series, format, xFormat, isTime, height, width, yRange, scales }), latest.current, place.current);
+    };
+    draw();
+    const resized = new ResizeObserver(() => {
+      const width = place.current?.clientWidth;
+      if (width && plot.current && Math.abs(width - plot.current.width) > 1) plot.current.setSize({ width, height });
+    });
+    resized.observe(place.current);
+    scheme.addEventListener("change", draw);
+    return () => { resized.disconnect(); scheme.removeEventListener("change", draw); plot.current?.destroy(); plot.current = null; };
+  }, [shape, height, isTime]);
+  useEffect(() => { plot.current?.setData(data); }, [data]);
+  return html`<div class="chart" role="img" aria-label=${summary} ref=${place}></div>`;
+};
+
+// A distribution as bars: [{label, share, kind: "strong" | "other" | undefined}]. The widths of bars are equal.
+export const Bars = ({ bars, height = 40, summary }) => {
+  const most = Math.max(...bars.map((bar) => bar.share), 1e-12);
+  const width = 100 / Math.max(bars.length, 1);
+  const words = summary || bars.map((bar) => `${bar.label}: ${number(100 * bar.share, 2)} %`).join(", ");
+  return html`
+    <svg class="bars" role="img" aria-label=${words} viewBox="0 0 100 ${height}" height=${height} preserveAspectRatio="none">
+      ${bars.map((bar, place) => {
+        const tall = Math.max((bar.share / most) * (height - 1), bar.share > 0 ? 1 : 0);
+        return html`<rect class=${bar.kind || ""} x=${place * width + width * 0.06} y=${height - tall} width=${width * 0.88} height=${tall}><title>${`${bar.label}: ${number(100 * bar.share, 3)} %`}</title></rect>`;
+      })}
+    </svg>`;
+};
+
+// Bars that lie, with their names: [{label, value, kind}]; for counts by kind.
+export const Ranking = ({ items, format = count, label }) => {
+  const most = Math.max(...items.map((item) => item.value), 1e-12);
+  return html`
+    <ul class="ranking" aria-label=${label}>
+      ${items.map((item) => html`
+        <li><span>${item.label}</span><svg viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true"><rect class=${item.kind || ""} width=${(100 * item.value) / most} height="8" rx="1" /></svg><b>${format(item.value)}</b></li>`)}
+    </ul>`;
+};
