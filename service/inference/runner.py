@@ -1,6 +1,6 @@
 """Requests joined into runs and split again: the one piece of code that serving and verifying share."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -8,6 +8,18 @@ import numpy as np
 from batchproof.service.features.arrays import Outputs
 
 Feeds: TypeAlias = Sequence[np.ndarray | None]  # one array [rows, ...] for each input, None where the graph has none
+
+
+class SplitOutputs(list[Outputs]):
+    """The outputs of each request of a run, and the joined arrays that they are parts of."""
+
+    __slots__ = ("feeds", "outputs")
+
+    def __init__(self, parts: Iterable[Outputs], feeds: Feeds, outputs: Outputs) -> None:
+        """Hold the outputs of each request; `feeds` and `outputs` have the rows of all, in order."""
+        super().__init__(parts)
+        self.feeds = feeds
+        self.outputs = outputs
 
 
 class BatchRunner(Protocol):
@@ -35,13 +47,15 @@ class Runner:
         self.run_rows = tile_rows or run_rows
         self.tile_rows = tile_rows
 
-    def run(self, requests: Sequence[Feeds]) -> list[Outputs]:
+    def run(self, requests: Sequence[Feeds]) -> SplitOutputs:
         """Run requests together; returns the outputs of each, in order. A request may have no row."""
         if len(requests) == 1:
-            return [self._run_joined(requests[0])]
+            outputs = self._run_joined(requests[0])
+            return SplitOutputs([outputs], requests[0], outputs)
         sizes = [rows_of(feeds) for feeds in requests]
-        joined = self._run_joined([_join(arrays) for arrays in zip(*requests, strict=True)])
-        return list(_split(joined, sizes))
+        joined = [_join(arrays) for arrays in zip(*requests, strict=True)]
+        outputs = self._run_joined(joined)
+        return SplitOutputs(_split(outputs, sizes), joined, outputs)
 
     def _run_joined(self, feeds: Feeds) -> Outputs:
         rows = rows_of(feeds)

@@ -27,18 +27,46 @@ Note: TypeAlias = tuple[str, str, str, int, "Sequence[int] | None"]
 ROWS: Final = 3  # the place of their number in a note
 
 
+class Notes(NamedTuple):
+    """The notes of some requests, one list for each kind of entry."""
+
+    ids: Sequence[str]
+    callers: Sequence[str]  # of each request; a single one is that of all
+    protocols: Sequence[str]  # likewise
+    counts: Sequence[int] | None  # rows of each request; None: each has one
+    places: Sequence[Sequence[int] | None] | None  # None: those of each are 0, 1, 2, ...
+
+    @classmethod
+    def of(cls, notes: Sequence[Note]) -> "Notes":
+        """Return the notes of at least one request."""
+        ids, callers, protocols, counts, places = zip(*notes, strict=True)
+        requests = len(ids)
+        return cls(
+            ids,
+            callers[:1] if callers.count(callers[0]) == requests else callers,
+            protocols[:1] if protocols.count(protocols[0]) == requests else protocols,
+            None if counts.count(1) == requests else counts,
+            None if places.count(None) == requests else places,
+        )
+
+    @property
+    def rows(self) -> int:
+        """Return the number of rows."""
+        return len(self.ids) if self.counts is None else sum(self.counts)
+
+
 class Group(NamedTuple):
     """The rows of some answered requests of one model."""
 
     times: Sequence[tuple[float, int]]  # seconds since 1970, and how many of the requests were answered then
-    notes: Sequence[Note]  # of each request
+    notes: Notes  # of the requests
     arrays: Arrays  # inputs as they were encoded, [rows, features]
     outputs: Outputs  # by name, [rows, width]
 
     @property
     def rows(self) -> int:
         """Return the number of rows."""
-        return sum([note[ROWS] for note in self.notes])
+        return self.notes.rows
 
 
 @dataclass(frozen=True, eq=False)  # two processes may serve the same: a chain belongs to one of them

@@ -8,15 +8,16 @@ and the place and the length of each buffer (https://arrow.apache.org/docs/forma
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate, repeat
 from itertools import chain as joined
-from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from batchproof.service.features.arrays import Arrays
-from batchproof.service.journal.entries import HASH_BYTES, Group, Source
+from batchproof.service.journal.entries import HASH_BYTES, Group, Notes, Source
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,6 +26,8 @@ ALIGNED = 8  # bytes: a buffer begins at a multiple of it
 LENGTH, NODES, BUFFERS = 0, 1, 2  # fields of the table RecordBatch
 HEADER, BODY_LENGTH = 2, 3  # fields of the table Message
 PREFIX = struct.Struct("<Ii")  # a mark, and the bytes of the metadata
+TIME = struct.Struct("<q")
+MOST_SHAPES = 64  # numbers of rows whose metadata is remembered: runs of few rows are many
 
 
 class _Place(NamedTuple):
@@ -50,50 +53,74 @@ class Messages:
         self._node_rows = np.array(node_rows, np.int64)
         self._bits = np.array(bits, np.int64)
         self._constants = np.array(constants, np.int64)
+        self._shapes: dict[int, tuple[bytearray, np.ndarray]] = {}
+        self._is_code = np.array([kind == "categorical" for _, kind in source.features])
+        self._is_number = ~self._is_code
 
-    def message(self, groups: Sequence[Group]) -> bytearray:
+    def message(self, groups: Sequence[Group]) -> bytes:
         """Return the rows of `groups` as one message."""
-        notes = [note for group in groups for note in group.notes]
-        ids, callers, protocols, counts, places = zip(*notes, strict=True)
-        rows = sum(counts)
-        texts = [_text_buffers(values, counts, rows) for values in (ids, callers, protocols)]
+        notes = _together([group.notes for group in groups])
+        rows = notes.rows
+        texts = [_text_buffers(values, notes.counts, rows) for values in (notes.ids, notes.callers, notes.protocols)]
         parts = [
             *texts[0],
-            _times(groups, counts),
+            _times(groups, notes.counts, rows),
             *texts[1],
             *texts[2],
-            _rows_of_requests(counts, places, rows),
+            _rows_of_requests(notes, rows),
             *self._features([group.arrays for group in groups]),
             *[_output([group.outputs[name] for group in groups]) for name in self._source.outputs],
         ]
-        body = b"".join([_padded(part) for part in parts])
-        return self._described(rows, [len(data) for _, data in texts], len(body)) + body
+        padded: list[bytes | bytearray] = [b""]
+        body_bytes = 0
+        for part in parts:
+            padded.append(part)
+            body_bytes += len(part)
+            if rest := -body_bytes % ALIGNED:
+                padded.append(bytes(rest))
+                body_bytes += rest
+        padded[0] = self._described(rows, [len(data) for _, data in texts], body_bytes)
+        return b"".join(padded)
 
     def _described(self, rows: int, text_bytes: Sequence[int], body_bytes: int) -> bytearray:
         """Return the metadata of a batch."""
-        lengths = (self._bits * rows + 7) // 8 + self._constants
+        metadata, lengths = self._shape(rows)
+        metadata, lengths = metadata.copy(), lengths.copy()
         lengths[self._texts] = text_bytes
-        padded = (lengths + ALIGNED - 1) // ALIGNED * ALIGNED
-        metadata, places = bytearray(self._metadata), self._places
-        struct.pack_into("<q", metadata, places.body_length, body_bytes)
-        struct.pack_into("<q", metadata, places.length, rows)
-        nodes = np.frombuffer(metadata, "<i8", 2 * len(self._node_rows), places.nodes)
-        nodes[::2] = self._node_rows * rows
-        buffers = np.frombuffer(metadata, "<i8", 2 * len(lengths), places.buffers)
-        buffers[::2] = np.cumsum(padded) - padded
+        padded = (lengths + ALIGNED - 1) & -ALIGNED
+        struct.pack_into("<q", metadata, self._places.body_length, body_bytes)
+        buffers = np.frombuffer(metadata, "<i8", 2 * len(lengths), self._places.buffers)
+        buffers[::2] = np.add.accumulate(padded) - padded
         buffers[1::2] = lengths
         return metadata
+
+    def _shape(self, rows: int) -> tuple[bytearray, np.ndarray]:
+        """Return what all batches of so many rows have in common: metadata, and the length of each buffer but of texts."""
+        known = self._shapes.get(rows)
+        if known is not None:
+            return known
+        metadata = bytearray(self._metadata)
+        struct.pack_into("<q", metadata, self._places.length, rows)
+        nodes = np.frombuffer(metadata, "<i8", 2 * len(self._node_rows), self._places.nodes)
+        nodes[::2] = self._node_rows * rows
+        if len(self._shapes) == MOST_SHAPES:
+            self._shapes.clear()
+        self._shapes[rows] = metadata, (self._bits * rows + 7) // 8 + self._constants
+        return self._shapes[rows]
 
     def _features(self, arrays: Sequence[Arrays]) -> list[bytes]:
         """Return the kept features one after another, in the signature's order."""
         source = self._source
-        is_code = np.array([kind == "categorical" for _, kind in source.features])
-        table = np.empty((len(is_code), sum([len(_first(part)) for part in arrays])), np.int64)
         numeric, codes = (_joined([part[kind] for part in arrays]) for kind in (0, 1))
-        if numeric is not None:
-            table[~is_code] = numeric.view(np.int64).T
-        if codes is not None:
-            table[is_code] = codes.T
+        if codes is None and numeric is not None:
+            table = numeric.view(np.int64).T
+        elif numeric is None and codes is not None:
+            table = codes.T
+        else:
+            assert numeric is not None and codes is not None, "a model has features"
+            table = np.empty((len(source.features), len(codes)), np.int64)
+            table[self._is_number] = numeric.view(np.int64).T
+            table[self._is_code] = codes.T
         if not source.left_out and not source.hashed:
             return [table.tobytes()]
         return [
@@ -175,31 +202,64 @@ def _places_in(message: bytes) -> _Place:
     return _Place(field(root, BODY_LENGTH), field(batch, LENGTH), *elements)
 
 
-def _text_buffers(values: Sequence[str], counts: Sequence[int], rows: int) -> tuple[bytes, bytes]:
-    """Return the ends and the letters of texts, each as often as its request has rows."""
-    if values.count(values[0]) == len(values):  # as for most callers and protocols
+def _together(notes: Sequence[Notes]) -> Notes:
+    """Return the notes of several groups as those of one."""
+    if len(notes) == 1:
+        return notes[0]
+
+    def texts(of: Callable[[Notes], Sequence[str]]) -> Sequence[str]:
+        each = [of(one) for one in notes]
+        if len(each[0]) == 1 and all(values == each[0] for values in each):
+            return each[0]
+        return [text for one, values in zip(notes, each, strict=True) for text in _spread(values, len(one.ids))]
+
+    has_counts = any(one.counts is not None for one in notes)
+    has_places = any(one.places is not None for one in notes)
+    return Notes(
+        [text for one in notes for text in one.ids],
+        texts(lambda one: one.callers),
+        texts(lambda one: one.protocols),
+        [count for one in notes for count in one.counts or repeat(1, len(one.ids))] if has_counts else None,
+        [own for one in notes for own in one.places or repeat(None, len(one.ids))] if has_places else None,
+    )
+
+
+def _spread(values: Sequence[str], requests: int) -> Sequence[str]:
+    """Return the text of each request."""
+    return values if len(values) == requests else list(values) * requests
+
+
+def _text_buffers(values: Sequence[str], counts: Sequence[int] | None, rows: int) -> tuple[bytes, bytes]:
+    """Return the ends and the letters of texts, each as often as its request has rows; a single text is that of all rows."""
+    if len(values) == 1:
         text = values[0].encode()
         return (np.arange(rows + 1, dtype=np.int32) * np.int32(len(text))).tobytes(), text * rows
-    encoded = [value.encode() for value in values]
-    if rows != len(values):
-        encoded = list(joined.from_iterable(map(repeat, encoded, counts)))
-    ends = np.zeros(rows + 1, np.int32)
-    np.cumsum([len(text) for text in encoded], out=ends[1:])
-    return ends.tobytes(), b"".join(encoded)
+    lengths: Iterable[int]
+    if counts is None and (letters := "".join(values)).isascii():
+        lengths, data = map(len, values), letters.encode()
+    else:
+        encoded = [value.encode() for value in values]
+        if counts is not None:
+            encoded = list(joined.from_iterable(map(repeat, encoded, counts)))
+        lengths, data = map(len, encoded), b"".join(encoded)
+    return array("i", accumulate(lengths, initial=0)).tobytes(), data
 
 
-def _times(groups: Sequence[Group], counts: Sequence[int]) -> bytes:
+def _times(groups: Sequence[Group], counts: Sequence[int] | None, rows: int) -> bytes:
     """Return when each row was answered, in microseconds since 1970."""
-    times = [time for group in groups for time in group.times]
-    of_requests = np.repeat([round(time_s * 1e6) for time_s, _ in times], [requests for _, requests in times])
-    return np.repeat(of_requests.astype(np.int64), counts).tobytes()
+    times = [(round(time_s * 1e6), requests) for group in groups for time_s, requests in group.times]
+    if len(times) == 1:
+        return TIME.pack(times[0][0]) * rows
+    of_requests = np.repeat(np.array([time for time, _ in times], np.int64), [requests for _, requests in times])
+    return (of_requests if counts is None else np.repeat(of_requests, counts)).tobytes()
 
 
-def _rows_of_requests(counts: Sequence[int], places: Sequence[Sequence[int] | None], rows: int) -> bytes:
+def _rows_of_requests(notes: Notes, rows: int) -> bytes:
     """Return the place of each row in its request."""
-    if rows == len(counts) and not any(places):
+    if notes.counts is None and notes.places is None:
         return bytes(4 * rows)
-    of_requests = (range(count) if own is None else own for count, own in zip(counts, places, strict=True))
+    counts, places = notes.counts or repeat(1), notes.places or repeat(None, len(notes.ids))
+    of_requests = (range(count) if own is None else own for own, count in zip(places, counts, strict=False))
     return np.fromiter(joined.from_iterable(of_requests), np.int32, rows).tobytes()
 
 
@@ -212,14 +272,6 @@ def _output(parts: Sequence[np.ndarray]) -> bytes:
 def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
     """Return the rows of all groups; None where there is no such kind."""
     present = [part for part in parts if part is not None]
-    return np.ascontiguousarray(np.concatenate(present)) if present else None
-
-
-def _first(arrays: Arrays) -> np.ndarray:
-    """Return the inputs of one kind."""
-    return next(array for array in arrays if array is not None)
-
-
-def _padded(part: bytes) -> bytes:
-    rest = -len(part) % ALIGNED
-    return part + bytes(rest) if rest else part
+    if len(present) < 2:
+        return np.ascontiguousarray(present[0]) if present else None
+    return np.ascontiguousarray(np.concatenate(present))

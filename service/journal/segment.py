@@ -37,7 +37,7 @@ class Segment:
             sums_path(path).unlink()
             raise
         try:
-            self._file.write(schema.serialize())
+            self._file.write(bytes(schema.serialize()))
             self._note()
             if sync:
                 _sync_folder(path.parent)
@@ -52,7 +52,7 @@ class Segment:
         """Return the size of the stream."""
         return self._file.size
 
-    def write(self, message: bytearray, rows: int) -> None:
+    def write(self, message: bytes, rows: int) -> None:
         """Append a record batch of `rows` rows; raises OSError, after which nothing more may be written here."""
         self._file.write(message)
         self.rows += rows
@@ -91,11 +91,11 @@ class _HashedFile:
         self._hash = hashlib.sha256()
         self.size = 0
 
-    def write(self, data: Any) -> None:
+    def write(self, data: bytes) -> None:
         """Write all of `data`."""
         _write_all(self._file, data)
         self._hash.update(data)
-        self.size += memoryview(data).nbytes
+        self.size += len(data)
 
     def fileno(self) -> int:
         """Return the descriptor."""
@@ -124,8 +124,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _write_all(file: Any, data: Any) -> None:
+def _write_all(file: Any, data: bytes) -> None:
     """Write everything: an unbuffered file may take only a part at a time."""
-    left = memoryview(data).cast("B")
-    while left:
-        left = left[file.write(left) :]
+    place = file.write(data)
+    while place < len(data):
+        place += file.write(memoryview(data)[place:])

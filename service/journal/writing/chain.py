@@ -14,7 +14,7 @@ from batchproof.service.journal.segment import SUFFIX, Segment, Sign
 from batchproof.service.runtime.logs import event
 
 Full = Literal["drop", "refuse"]
-GATHER_S = 0.02  # with `drop`, rows are gathered this long before they are sent, and before they are written
+GATHER_S = 0.02  # with `drop`, rows are gathered this long before they are sent
 RETRY_S = 1.0  # after the disk refused, the next try comes no sooner
 
 

@@ -11,24 +11,25 @@ import numpy as np
 import orjson
 
 from batchproof.service.features.arrays import Arrays, Outputs
-from batchproof.service.journal.entries import ROWS, Group, Note, Source
+from batchproof.service.journal.entries import Group, Note, Notes, Source
 
 OPTIONS, SOURCE, GROUP, RETIRE = b"O", b"S", b"G", b"R"  # kinds of frames
 HEAD = struct.Struct("<cxxxIQ")  # kind, bytes of the JSON, bytes of the arrays
 ALIGNED = 8  # bytes: arrays begin at a multiple of it
+BUFFER_BYTES = 1 << 20  # of a reader that has no larger frame
 Part: TypeAlias = "bytes | memoryview"
 
 
 class Kept(NamedTuple):
-    """Answered requests that are to be recorded, in the order of their notes."""
+    """Answered requests of one run that are to be recorded, and their rows."""
 
     notes: Sequence[Note]
-    arrays: Sequence[Arrays]
-    outputs: Sequence[Outputs]
+    arrays: Arrays  # [rows, features], in the order of the notes
+    outputs: Outputs  # [rows, width]
 
 
 class Frame(NamedTuple):
-    """A received frame."""
+    """A received frame. Its arrays are those of the reader, which the next bytes overwrite."""
 
     kind: bytes
     content: Any
@@ -43,19 +44,18 @@ def frame(kind: bytes, content: Any, arrays: Sequence[np.ndarray] = ()) -> list[
     return [HEAD.pack(kind, len(text), sum([len(view) for view in views])) + text, *views]
 
 
-def group_frame(number: int, source: Source, kept: Kept, times: Sequence[tuple[float, int]]) -> list[Part]:
+def group_frame(number: int, source: Source, runs: Sequence[Kept], times: Sequence[tuple[float, int]]) -> list[Part]:
     """Return the frame of answered requests of the source `number`; `times` are as in `Group`."""
-    arrays = [
-        *_joined([one[0] for one in kept.arrays]),
-        *_joined([one[1] for one in kept.arrays]),
-        *[table for name in source.outputs for table in _joined([one[name] for one in kept.outputs])],
-    ]
-    return frame(GROUP, [number, times, kept.notes], arrays)
+    first = runs[0]
+    arrays = [_joined([run.arrays[kind] for run in runs]) for kind, table in enumerate(first.arrays) if table is not None]
+    arrays += [_joined([run.outputs[name] for run in runs]) for name in source.outputs]
+    notes = Notes.of(first.notes if len(runs) == 1 else [note for run in runs for note in run.notes])
+    return frame(GROUP, [number, times, *notes], arrays)
 
 
-def group_of(source: Source, times: Sequence[tuple[float, int]], notes: Sequence[Note], arrays: memoryview) -> Group:
+def group_of(source: Source, times: Sequence[tuple[float, int]], notes: Notes, arrays: memoryview) -> Group:
     """Return what `group_frame` sent."""
-    rows = sum([note[ROWS] for note in notes])
+    rows = notes.rows
     place = 0
 
     def table(dtype: str, width: int) -> np.ndarray:
@@ -76,30 +76,44 @@ class FrameReader:
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self._bytes = bytearray()
+        self._buffer = bytearray(BUFFER_BYTES)
+        self._start = self._end = 0  # of what was not given
 
-    def feed(self, data: bytes) -> None:
-        """Take what came."""
-        self._bytes += data
+    def room(self) -> memoryview:
+        """Return where the next bytes belong; frames that were given are no longer valid."""
+        rest = self._end - self._start
+        if not rest and len(self._buffer) > BUFFER_BYTES:
+            self._buffer = bytearray(BUFFER_BYTES)
+        elif rest:
+            needed = max(self._next_bytes(), rest + 1)
+            buffer = self._buffer if needed <= len(self._buffer) else bytearray(needed + BUFFER_BYTES)
+            buffer[:rest] = self._buffer[self._start : self._end]
+            self._buffer = buffer
+        self._start, self._end = 0, rest
+        return memoryview(self._buffer)[rest:]
+
+    def took(self, size: int) -> None:
+        """Note that so many bytes came into the room."""
+        self._end += size
 
     def frames(self) -> Iterator[Frame]:
-        """Give the frames that are whole; each has memory of its own."""
-        place, data = 0, self._bytes
-        while len(data) - place >= HEAD.size:
-            kind, text_bytes, array_bytes = HEAD.unpack_from(data, place)
-            middle = place + HEAD.size + text_bytes
-            if len(data) < middle + array_bytes:
-                break
-            with memoryview(data) as whole:
-                text, arrays = bytes(whole[place + HEAD.size : middle]), bytes(whole[middle : middle + array_bytes])
-            place = middle + array_bytes
-            yield Frame(kind, orjson.loads(text), memoryview(arrays))
-        del data[:place]
+        """Give the frames that are whole."""
+        whole = memoryview(self._buffer)
+        while (size := self._next_bytes()) and size <= self._end - self._start:
+            kind, text_bytes, _ = HEAD.unpack_from(whole, self._start)
+            text = self._start + HEAD.size
+            self._start += size
+            yield Frame(kind, orjson.loads(whole[text : text + text_bytes]), whole[text + text_bytes : self._start])
+
+    def _next_bytes(self) -> int:
+        """Return the size of the frame that begins what was not given; 0 where its head is not there."""
+        if self._end - self._start < HEAD.size:
+            return 0
+        _, text_bytes, array_bytes = HEAD.unpack_from(self._buffer, self._start)
+        return HEAD.size + int(text_bytes) + int(array_bytes)
 
 
-def _joined(parts: Sequence[np.ndarray | None]) -> list[np.ndarray]:
-    """Return the rows of all requests in one array, or nothing where there is no such kind."""
-    if parts[0] is None:  # then no part has any
-        return []
+def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray:
+    """Return the rows of all runs in one array."""
     table = parts[0] if len(parts) == 1 else np.concatenate(cast("Sequence[np.ndarray]", parts))
-    return [np.ascontiguousarray(table)]  # joined columns stay columns, which a frame does not know
+    return np.ascontiguousarray(table)  # joined columns stay columns, which a frame does not know

@@ -12,7 +12,6 @@ import select
 import signal
 import socket
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -20,15 +19,13 @@ from typing import Any
 
 import orjson
 
-from batchproof.service.journal.entries import Group, Source
+from batchproof.service.journal.entries import Group, Notes, Source
 from batchproof.service.journal.segment import Sign
-from batchproof.service.journal.writing.chain import GATHER_S, Options
+from batchproof.service.journal.writing.chain import Options
 from batchproof.service.journal.writing.frames import GROUP, OPTIONS, RETIRE, SOURCE, Frame, FrameReader, group_of
 from batchproof.service.journal.writing.writer import Writer
 from batchproof.service.runtime import logs
 
-READ_BYTES = 1 << 20
-MOST_BYTES = 16 << 20  # that are read before they are written
 Pending = tuple[int, Group]  # the number of the source, and its rows
 
 
@@ -38,6 +35,8 @@ class WritingProcess:
     def __init__(self, connection: socket.socket) -> None:
         """Begin without options: the first frame has them."""
         self._connection = connection
+        self._poller = select.poll()
+        self._poller.register(connection, select.POLLIN)
         self._frames = FrameReader()
         self._writer: Writer | None = None
         self._sources: dict[int, Source] = {}
@@ -48,14 +47,13 @@ class WritingProcess:
         is_open = True
         while is_open:
             is_open = self._read()
-            failures: list[
-                str | None
-            ] = []  # what became of each frame, in order; the first one, of options, has no answer
+            # What became of each frame, in order; the first one, of options, has no answer.
+            failures: list[str | None] = []
             pending: list[Pending] = []
             for frame in self._frames.frames():
                 if frame.kind == GROUP:
-                    number, times, notes = frame.content
-                    pending.append((number, group_of(self._sources[number], times, notes, frame.arrays)))
+                    number, times, *notes = frame.content
+                    pending.append((number, group_of(self._sources[number], times, Notes(*notes), frame.arrays)))
                     continue
                 failures += self._write(pending)
                 pending = []
@@ -71,25 +69,14 @@ class WritingProcess:
     def _read(self) -> bool:
         """Wait for bytes, or until a segment is due; returns whether more may come."""
         wait_s = self._writer.wait_s if self._writer is not None else None
-        poller = select.poll()
-        poller.register(self._connection, select.POLLIN)
-        if not poller.poll(None if wait_s is None else 1000 * wait_s + 1):
+        if not self._poller.poll(None if wait_s is None else 1000 * wait_s + 1):
             return True
-        if self._writer is not None and self._writer.options.full == "drop":
-            time.sleep(GATHER_S)  # nobody waits, and a batch has a fixed cost
-        taken = 0
-        while taken < MOST_BYTES:
-            try:
-                data = self._connection.recv(READ_BYTES, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                break
-            except ConnectionError:  # the worker was killed with answers of ours unread
-                return False
-            if not data:
-                return False
-            self._frames.feed(data)
-            taken += len(data)
-        return True
+        try:
+            taken = self._connection.recv_into(self._frames.room())
+        except ConnectionError:  # the worker was killed with answers of ours unread
+            return False
+        self._frames.took(taken)
+        return taken > 0
 
     def _obey(self, frame: Frame) -> Iterator[str | None]:
         """Do what a frame without rows says."""

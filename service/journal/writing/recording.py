@@ -1,22 +1,27 @@
 """How answered requests get into the journal: batch by batch, as they come out of the engine.
 
 A `ModelJournal` is one deployment's way into the journal of its process. A request that is to be recorded brings a note
-along into the queue, and when its batch has run, `record` makes one frame of the notes and the rows. With `drop` the
-frames of several batches go out together after a few milliseconds. With `refuse` a frame goes out at once, so that the
-rows are written while the answers are encoded; each ticket gets a `Written`, and its answer leaves when that is known.
+along into the queue, and when its batch has run, `record` takes the notes and the rows. With `drop` those of several
+batches become one frame after a few milliseconds, because each frame costs both processes a fixed time. With `refuse` a
+frame goes out at once, so that the rows are written while the answers are encoded; each ticket gets a `Written`, and its
+answer leaves when that is known.
 """
 
 import asyncio
 import itertools
 import random
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from batchproof.service.features.arrays import Outputs
+import numpy as np
+
+from batchproof.service.features.arrays import Arrays, Outputs
 from batchproof.service.inference.admission import Ticket
+from batchproof.service.inference.runner import SplitOutputs
 from batchproof.service.journal.entries import ROWS, Note, Source
 from batchproof.service.journal.writing.chain import GATHER_S, RETRY_S, Counts, Options
 from batchproof.service.journal.writing.channel import LOST, SEND_BYTES, Channel
@@ -55,7 +60,10 @@ class Journal:
         self._numbers = itertools.count(1)
         self._sources: dict[int, Source] = {}
         self._announced: set[int] = set()  # sources that the writing process knows
-        self._is_timed = False  # whether a call of _send_gathered is scheduled
+        # By source, the runs of its next frame: when they ended, and how many rows of them are kept.
+        self._gathered: defaultdict[int, list[tuple[float, int, Kept]]] = defaultdict(list)
+        self._gathered_bytes = 0
+        self._is_timed = False  # whether a call of _end_gathering is scheduled
         self._held = HeldAnswers(longest_s)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failing_until_s = 0.0  # monotonic: until then nobody asks the disk again
@@ -95,19 +103,24 @@ class Journal:
         if number not in self._announced:
             self._announced.add(number)
             self._channel.send(frame(SOURCE, [number, source.as_plain()]), _ignore)
-        parts = group_frame(number, source, kept, [(time.time(), len(kept.notes))])
         if self.options.full == "refuse":
             written = self._held.add()
+            parts = group_frame(number, source, [kept], [(time.time(), len(kept.notes))])
             self._channel.send(parts, partial(self._on_held_done, rows, written))
             self._channel.flush()
             return written
-        self._channel.send(parts, partial(self._on_done, rows))
-        if self._channel.waiting_bytes >= SEND_BYTES:  # enough for one call
-            self._channel.flush()
-        elif not self._is_timed:
-            self._is_timed = True
-            self._loop.call_later(GATHER_S, self._send_gathered)
+        self._gather(number, kept, rows)
         return None
+
+    def flush(self) -> None:
+        """Send what was gathered."""
+        for number, runs in self._gathered.items():
+            times = [(time_s, len(kept.notes)) for time_s, _, kept in runs]
+            parts = group_frame(number, self._sources[number], [kept for _, _, kept in runs], times)
+            self._channel.send(parts, partial(self._on_done, sum([rows for _, rows, _ in runs])))
+        self._gathered.clear()
+        self._gathered_bytes = 0
+        self._channel.flush()
 
     async def empty(self) -> None:
         """Return when no answer waits any more."""
@@ -116,15 +129,27 @@ class Journal:
     def close(self, timeout_s: float = 60.0) -> bool:
         """Write what waits, finish every segment and end the process; returns whether that was done in `timeout_s`."""
         self._is_closing = True
+        self.flush()
         return self._channel.close(timeout_s)
 
     @property
     def _has_space(self) -> bool:
-        return not self._is_closing and self._channel.waiting_bytes < self.options.buffer_bytes
+        waiting_bytes = self._channel.waiting_bytes + self._gathered_bytes
+        return not self._is_closing and waiting_bytes < self.options.buffer_bytes
 
-    def _send_gathered(self) -> None:
+    def _gather(self, number: int, kept: Kept, rows: int) -> None:
+        """Keep the rows until they are enough for one call, or for GATHER_S."""
+        self._gathered[number].append((time.time(), rows, kept))
+        self._gathered_bytes += rows * self._sources[number].row_bytes
+        if self._gathered_bytes >= SEND_BYTES:
+            self.flush()
+        elif not self._is_timed:
+            self._is_timed = True
+            asyncio.get_running_loop().call_later(GATHER_S, self._end_gathering)
+
+    def _end_gathering(self) -> None:
         self._is_timed = False
-        self._channel.flush()
+        self.flush()
 
     def _on_done(self, rows: int, failure: str | None) -> None:
         """Count what became of rows."""
@@ -146,6 +171,7 @@ class Journal:
             self._sources.pop(number, None)
 
         if number in self._announced:
+            self.flush()
             self._channel.send(frame(RETIRE, number), forget)
             self._channel.flush()
         else:
@@ -222,30 +248,36 @@ class ModelJournal:
     def record(self, tickets: Sequence[Ticket], outputs: Sequence[Outputs]) -> None:
         """Take those rows of a batch that are to be kept; their tickets get what their answers have to wait for."""
         notes = [ticket.note for ticket in tickets]
-        if None in notes:
-            chosen = [(ticket, own) for ticket, own in zip(tickets, outputs, strict=True) if ticket.note is not None]
-            if not chosen:
-                return
-            tickets, outputs = [ticket for ticket, _ in chosen], [own for _, own in chosen]
-            notes = [ticket.note for ticket in tickets]
-        kept = Kept(notes, [ticket.arrays for ticket in tickets], outputs)
-        rows = sum([note[ROWS] for note in notes])
-        if rows != sum([ticket.rows for ticket in tickets]):
-            kept = _callers(kept)
+        if notes.count(None) == len(notes):
+            return
+        kept = None
+        if isinstance(outputs, SplitOutputs) and None not in notes:  # the rows are joined already
+            kept = Kept(notes, Arrays(*outputs.feeds), outputs.outputs)
+            rows = sum([note[ROWS] for note in notes])
+        if kept is None or rows != len(next(iter(kept.outputs.values()))):
+            kept = _chosen(tickets, outputs)
+            rows = len(next(iter(kept.outputs.values())))
         written = self._journal.record(self._number, kept, rows)
         if written is not None:
             for ticket in tickets:
-                ticket.written = written
+                if ticket.note is not None:
+                    ticket.written = written
 
 
-def _callers(kept: Kept) -> Kept:
-    """Leave out the rows behind the callers', which ran for explanations."""
-    parts = [slice(0, note[ROWS]) for note in kept.notes]
-    arrays = [one.take(part) for one, part in zip(kept.arrays, parts, strict=True)]
-    outputs = [
-        {name: values[part] for name, values in one.items()} for one, part in zip(kept.outputs, parts, strict=True)
-    ]
-    return Kept(kept.notes, arrays, outputs)
+def _chosen(tickets: Sequence[Ticket], outputs: Sequence[Outputs]) -> Kept:
+    """Return the requests that have a note, without the rows behind the callers', which ran for explanations."""
+    noted = [(ticket, own) for ticket, own in zip(tickets, outputs, strict=True) if ticket.note is not None]
+    notes = [ticket.note for ticket, _ in noted]
+    parts = [slice(0, note[ROWS]) for note in notes]
+    arrays = [ticket.arrays.take(part) for (ticket, _), part in zip(noted, parts, strict=True)]
+    return Kept(
+        notes,
+        Arrays(*(None if kind[0] is None else np.concatenate(kind) for kind in zip(*arrays, strict=True))),
+        {
+            name: np.concatenate([own[name][part] for (_, own), part in zip(noted, parts, strict=True)])
+            for name in noted[0][1]
+        },
+    )
 
 
 def _ignore(_: str | None) -> None:

@@ -20,7 +20,7 @@ from batchproof.service.errors import JournalError
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.journal import reader, segment
-from batchproof.service.journal.entries import Group, Source
+from batchproof.service.journal.entries import Group, Notes, Source
 from batchproof.service.journal.messages import Messages
 from batchproof.service.journal.segment import Sign
 from batchproof.service.journal.writing import chain as chains
@@ -45,7 +45,7 @@ def group(rows: int = 1, seed: int = 0, places: Sequence[int] | None = None) -> 
     outputs = {name: rng.normal(size=(rows, width)).astype(dtype) for name, (dtype, width) in OUTPUTS.items()}
     outputs["scores"][0, 0] = np.float32("nan")
     arrays = Encoder(SIGNATURE).encode_rows(random_rows(SIGNATURE, rows, seed)).arrays
-    return Group([(1.7e9 + seed, 1)], [(f"id-{seed}", "ada", "native", rows, places)], arrays, outputs)
+    return Group([(1.7e9 + seed, 1)], Notes.of([(f"id-{seed}", "ada", "native", rows, places)]), arrays, outputs)
 
 
 def written(
@@ -112,7 +112,7 @@ def test_groups_are_written_in_order(tmp_path: Path, requests: list[list[tuple[s
         rows = sum(count for _, count in one)
         whole = group(rows, number)
         notes = [(name, name + "!", f"{name}?", count, None) for name, count in one]
-        groups.append(Group([(number + 0.5, len(one))], notes, whole.arrays, whole.outputs))
+        groups.append(Group([(number + 0.5, len(one))], Notes.of(notes), whole.arrays, whole.outputs))
     written(tmp_path, groups)
     rows_read = rows_of(tmp_path)
 
@@ -157,7 +157,7 @@ def drawn(about: Source, rows: int, seed: int) -> Group:
         rng.integers(9, size=(rows, codes)) if codes else None,
     )
     outputs = {name: rng.normal(size=(rows, width)).astype(dtype) for name, (dtype, width) in about.outputs.items()}
-    return Group([(1.7e9, 1)], [(f"id-{seed}", "", "native", rows, None)], arrays, outputs)
+    return Group([(1.7e9, 1)], Notes.of([(f"id-{seed}", "", "native", rows, None)]), arrays, outputs)
 
 
 def test_writing_imports_no_pandas(tmp_path: Path, root: Path) -> None:

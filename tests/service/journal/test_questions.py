@@ -21,7 +21,7 @@ from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.inference import model as loading
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
-from batchproof.service.journal.entries import Group, Source
+from batchproof.service.journal.entries import Group, Notes, Source
 from batchproof.service.journal.values import shown
 from batchproof.service.journal.writing.chain import Options
 from batchproof.service.journal.writing.writer import Writer
@@ -50,7 +50,7 @@ def kept(model: Model, journal: Path, rows: list[list[Any]], left_out: Sequence[
         predictions += model.decoder.decode(ran)
         time_s = 1.7e9 + (86400 if number >= 10 else 0)
         note = (f"id-{number}", "ada", "native", 1, None)
-        groups.append(Group([(time_s, 1)], [note], arrays, ran))
+        groups.append(Group([(time_s, 1)], Notes.of([note]), arrays, ran))
     assert writer.write(about, groups) is None
     writer.close()
     return predictions

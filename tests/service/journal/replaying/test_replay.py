@@ -16,7 +16,7 @@ from batchproof.service.bundle import reader as bundles
 from batchproof.service.bundle.signing import keys
 from batchproof.service.inference import model as loading
 from batchproof.service.inference.engine import EngineOptions
-from batchproof.service.journal.entries import Group, Source
+from batchproof.service.journal.entries import Group, Notes, Source
 from batchproof.service.journal.segment import Sign
 from batchproof.service.journal.writing.chain import Options
 from batchproof.service.journal.writing.writer import Writer
@@ -51,7 +51,7 @@ def answered(models: Path, journal: Path, requests: int = 40, change: Any = None
                 change(kept)
             rows = 1 + number % 3
             groups.append(
-                Group([(1.7e9 + number, 1)], [(f"{manifest.name}-{number}", "", "native", rows, None)], arrays, kept)
+                Group([(1.7e9 + number, 1)], Notes.of([(f"{manifest.name}-{number}", "", "native", rows, None)]), arrays, kept)
             )
         for start in range(0, requests, 7):
             assert writer.write(about, groups[start : start + 7]) is None

@@ -181,7 +181,7 @@ def test_what_waits_is_bounded(tmp_path: Path, full: str) -> None:
     async def scene() -> int:
         model = ModelJournal(journal, source(), 1.0)
         batch(model, 1)
-        journal._channel.flush()
+        journal.flush()
         await until(lambda: journal.counts.written_rows == 1)
         os.kill(pid_of(journal), signal.SIGSTOP)
         most_bytes = 0
@@ -189,7 +189,7 @@ def test_what_waits_is_bounded(tmp_path: Path, full: str) -> None:
             tickets = batch(model, 2000, first=number)
             if full == "refuse":
                 wait(tickets, heard)
-            journal._channel.flush()
+            journal.flush()
             most_bytes = max(most_bytes, journal._channel.waiting_bytes)
         assert not journal.has_room
         if full == "refuse":
@@ -230,13 +230,13 @@ def test_all_that_is_in_memory_counts_as_waiting(tmp_path: Path, rows: int) -> N
         values = [*ran.arrays, *ran.outputs.values()]
         batch_bytes = sum(array.nbytes for array in values if array is not None) + HEAD_BYTES
         model.record([ticket], [ran.outputs])
-        channel.flush()
+        journal.flush()
         await until(lambda: journal.counts.written_rows == rows)
         for outcome in (signal.SIGCONT, signal.SIGKILL, signal.SIGCONT):
             os.kill(pid_of(journal), signal.SIGSTOP)
             while journal.has_room:
                 model.record([ticket], [ran.outputs])
-                channel.flush()
+                journal.flush()
             kept = [channel._partial, *(frame.parts for frame in channel._unsent)]
             kept_bytes = sum(len(part) for parts in kept for part in parts)
             assert kept_bytes == channel.waiting_bytes
@@ -284,7 +284,7 @@ def test_a_killed_writing_process_is_started_again(tmp_path: Path, full: str) ->
             tickets = batch(model, 1, 1, first=first)
             if full == "refuse":
                 wait(tickets, heard)
-            journal._channel.flush()
+            journal.flush()
 
         await record(0)
         await until(lambda: journal.counts.written_rows == 2)
@@ -399,7 +399,7 @@ def test_a_start_that_the_system_refuses_is_tried_again(
                 tickets = batch(model, 1, 1, first=first)
                 if full == "refuse":
                     wait(tickets, heard)
-                journal._channel.flush()
+                journal.flush()
                 if first == 0 and refused != "at the start":
                     assert journal._channel._process is None
                     refusing.undo()
@@ -531,7 +531,7 @@ def test_a_stop_waits_no_longer_than_it_may(tmp_path: Path) -> None:
     async def scene() -> bool:
         model = ModelJournal(journal, source(), 1.0)
         batch(model, 1)
-        journal._channel.flush()
+        journal.flush()
         await until(lambda: journal.counts.written_rows == 1)
         os.kill(pid_of(journal), signal.SIGSTOP)
         batch(model, 1, first=1)
