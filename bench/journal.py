@@ -1,16 +1,16 @@
 """The journal's cost, and its proof: load B with it beside without, and mixed requests that are replayed elsewhere.
 
-    python -m bench.journal [--rounds 5] [--seconds 4] [--requests 1000000] [--parts process load replay]
+    python -m bench.journal [--rounds 5] [--seconds 4] [--workers 1] [--requests 1000000] [--parts process load replay]
 
 First in process, without sockets: what a one-row answer costs the event loop's thread, which another load on the machine
 changes less than a rate.
 Then three servers of the reference model stand side by side, without a journal, with `drop` and with `refuse`, and load B
 visits them in turn, in another order each round, so that what else the machine does falls on all alike. Printed are
-medians, and the server's CPU time an answer, which a busy machine changes less than the rate.
+medians: of the rates and of their ratios to the rate without a journal in the same round, and of the CPU time an answer.
 
 Then a server of the exact model gets `--requests` requests of one row to thousands, of five protocols, with
 `journal_full = refuse`. `batchproof replay` runs them again in other processes, with other threads and runs of other sizes;
-each must find every bit equal.
+each must find every bit equal. Refusals are printed by status and error code.
 """
 
 import argparse
@@ -22,11 +22,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import uvloop
@@ -36,17 +37,18 @@ from batchproof.service.protocols.head import RequestHead
 from batchproof.service.protocols.interface import Answer
 from batchproof.service.server.serving import app as apps
 from batchproof.service.server.serving.endpoint import PredictEndpoint
-from bench.bodies import own
+from bench.bodies import Request, own
 from bench.contenders import serve
 from bench.loads import LOADS, WORK, require_wrk, run
 from bench.make_exact import write_exact
 from bench.make_model import REFERENCE, rows_of, write_all
-from bench.server import HOST, Running, started
+from bench.server import HOST, Running, members, started, usage
 
 BATCH, BATCHES, TURNS = 32, 20, 40  # requests at a time, one after another in a turn, turns
 PARTS = ("process", "load", "replay")
 WAYS = ((1, 512), (2, 100), (3, 4096))  # of replaying: engine threads, most rows of one run
 SCRIPT = Path(__file__).with_name("mixed.lua")
+WRITING = b"service.journal.writing"  # in the command of a writing process
 POOL, CONNECTIONS = 1190, 32  # different requests, sent in turn
 SIZES = (1, 1, 1, 2, 1, 1, 1, 3, 1, 1, 1, 1, 7, 1, 1, 1, 1)  # rows of the requests, one after another
 FEW, LARGE_SIZES = 100, (100, 2000, 1, 700, 30, 1, 5000)  # of some more, one at a time and half of them tables
@@ -58,6 +60,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each turn of load B")
     parser.add_argument("--requests", type=int, default=1_000_000, help="that are journalled and replayed")
+    parser.add_argument("--workers", type=int, default=1, help="of each service under load B (default %(default)s)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
     parser.add_argument("--work", type=Path, default=WORK, help="folder of the bundles (default %(default)s)")
     chosen = parser.parse_args()
@@ -70,7 +73,7 @@ def main() -> None:
         if "process" in chosen.parts:
             _in_process(chosen.work / "reference", Path(folder) / "process")
         if "load" in chosen.parts:
-            _load_b(chosen.work / "reference", Path(folder), chosen.rounds, chosen.seconds)
+            _load_b(chosen.work / "reference", Path(folder), chosen)
         if "replay" in chosen.parts:
             _replays(chosen.work / "exact", Path(folder) / "mixed", chosen.requests)
 
@@ -125,37 +128,56 @@ async def _turn(endpoint: PredictEndpoint, body: bytes) -> float:
     return 1e6 * (time.thread_time() - begun_s) / (BATCH * BATCHES)
 
 
-def _load_b(models: Path, folder: Path, rounds: int, seconds: float) -> None:
+class Turn(NamedTuple):
+    """What one turn of load B on one server came to."""
+
+    rate: float
+    service_us: float  # CPU of the service for an answer, without its writing processes
+    writing_us: float  # of those
+    p99_ms: float
+
+
+def _load_b(models: Path, folder: Path, chosen: argparse.Namespace) -> None:
     """Print the rate and the CPU time of load B on each of the three servers."""
-    request, plain = own(models)[LOADS["B"].request], serve(models, 1)
+    request, plain = own(models)[LOADS["B"].request], serve(models, chosen.workers)
     flags = {
         "off": (),
         **{full: ("--journal", str(folder / full), "--journal-full", full) for full in ("drop", "refuse")},
     }
-    rates: dict[str, list[float]] = {name: [] for name in flags}
-    costs: dict[str, list[float]] = {name: [] for name in flags}
-    tails: dict[str, list[float]] = {name: [] for name in flags}
+    turns: dict[str, list[Turn]] = {name: [] for name in flags}
     with ExitStack() as stack:
         servers: dict[str, Running] = {}
         for name, added in flags.items():
             launch = replace(plain, command=(*plain.command, *added))
             servers[name] = stack.enter_context(started(launch, request, folder / f"{name}.log"))
-        for turn in range(rounds):
-            for name in sorted(servers, reverse=turn % 2 == 1):
-                before = servers[name].usage().cpu_s
-                result = run(LOADS["B"], request, HOST, servers[name].port, seconds)
-                answers = result.requests_per_s * (seconds + max(1, seconds / 4))  # with the warm-up
-                rates[name].append(result.requests_per_s)
-                tails[name].append(result.p99_ms)
-                costs[name].append(1e6 * (servers[name].usage().cpu_s - before) / answers)
-    usual = statistics.median(rates["off"])
-    for name, own_rates in rates.items():
-        rate = statistics.median(own_rates)
+        for number in range(chosen.rounds):
+            for name in sorted(servers, reverse=number % 2 == 1):
+                turns[name].append(_load_turn(servers[name], request, chosen.seconds))
+    for name, taken in turns.items():
+        rate, service_us, writing_us, p99_ms = map(statistics.median, zip(*taken, strict=True))
+        pairs = zip(taken, turns["off"], strict=True)
+        ratio = statistics.median(turn.rate / off.rate for turn, off in pairs)
         print(
-            f"load B, journal {name:6}: {rate:8,.0f} requests/s, {rate / usual:.2f} of off, CPU "
-            f"{statistics.median(costs[name]):5.1f} us an answer, p99 {statistics.median(tails[name]):.1f} ms",
+            f"load B, journal {name:6}: {rate:8,.0f} requests/s, {ratio:.2f} of off, CPU {service_us:5.1f} us an answer "
+            f"and {writing_us:4.1f} us of the writing process, p99 {p99_ms:.1f} ms",
             flush=True,
         )
+
+
+def _load_turn(server: Running, request: Request, seconds: float) -> Turn:
+    """Let load B visit a server."""
+    before_s = _cpu_s(server)
+    result = run(LOADS["B"], request, HOST, server.port, seconds)
+    service_s, writing_s = (after - before for after, before in zip(_cpu_s(server), before_s, strict=True))
+    answers = result.requests_per_s * (seconds + max(1, seconds / 4))  # with the warm-up
+    return Turn(result.requests_per_s, 1e6 * service_s / answers, 1e6 * writing_s / answers, result.p99_ms)
+
+
+def _cpu_s(server: Running) -> tuple[float, float]:
+    """Return the CPU seconds so far of a service, and of its writing processes."""
+    pids = members(server.mark)
+    writing = [pid for pid in pids if WRITING in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return usage([pid for pid in pids if pid not in writing]).cpu_s, usage(writing).cpu_s
 
 
 def _replays(models: Path, folder: Path, requests: int) -> None:
@@ -164,13 +186,16 @@ def _replays(models: Path, folder: Path, requests: int) -> None:
     launch = replace(launch, command=(*launch.command, "--journal", str(folder), "--journal-full", "refuse"))
     with started(launch, own(models)["positional_1"], folder.with_suffix(".log")) as server:
         begun_s = time.perf_counter()
-        answered, refused = _send(f"http://{HOST}:{server.port}", requests)
+        answered, refusals = _send(f"http://{HOST}:{server.port}", requests)
+        refused = refusals.total()
         rows = _written(server.port)
         seconds = time.perf_counter() - begun_s
         print(
             f"{answered:,} requests answered, {refused:,} refused, {rows:,} rows journalled in {seconds:.0f} s",
             flush=True,
         )
+        for kind, number in refusals.most_common():
+            print(f"  refused {number:,} times: {kind}", flush=True)
         if refused:
             print(*_errors(folder.with_suffix(".log")), sep="\n", flush=True)
     for threads, run_rows in WAYS:
@@ -189,9 +214,14 @@ def _replays(models: Path, folder: Path, requests: int) -> None:
             sys.exit(1)
 
 
-def _send(url: str, requests: int) -> tuple[int, int]:
-    """Send mixed requests until so many are answered; returns how many were, and how many were refused."""
-    answered = refused = 0
+def _send(url: str, requests: int) -> tuple[int, Counter[str]]:
+    """Send mixed requests until so many are answered; returns how many were, and how many refusals of each kind came.
+
+    A kind is a status, an error code and the first body that had them. Ends with 1 where connections break.
+    """
+    answered = 0
+    refusals: Counter[str] = Counter()
+    examples: dict[str, str] = {}
     with tempfile.NamedTemporaryFile() as file:
         for path, kind, body in _mixed(POOL, SIZES, tables=0):
             file.write(b"%b\n%b\n%d\n%b\n" % (path.encode(), kind.encode(), len(body), body))
@@ -203,12 +233,15 @@ def _send(url: str, requests: int) -> tuple[int, int]:
             if found is None or (line := json.loads(found[1]))["broken"]:
                 sys.exit(f"wrk: {done.stdout[-500:]}{done.stderr[-500:]}")
             answered += line["requests"] - line["refused"]
-            refused += line["refused"]
+            for number, kind, example in re.findall(r"^REFUSED (\d+) (.*?): (.*)$", done.stdout, re.MULTILINE):
+                refusals[f"{kind}, such as {examples.setdefault(kind, example)}"] += int(number)
     with httpx.Client(base_url=url, timeout=60) as client:
         for path, kind, body in _mixed(FEW, LARGE_SIZES, tables=2):
-            client.post(path, content=body, headers={"Content-Type": kind}).raise_for_status()
-            answered += 1
-    return answered, refused
+            response = client.post(path, content=body, headers={"Content-Type": kind})
+            answered += response.is_success
+            if not response.is_success:
+                refusals[f"{response.status_code} {kind}, such as {response.text[:300]}"] += 1
+    return answered, refusals
 
 
 def _errors(log: Path) -> list[str]:

@@ -147,11 +147,17 @@ async def turn(served: AsgiApp, headers: list[tuple[bytes, bytes]], body: bytes)
 
 
 def variants(receiver: str) -> list[Variant]:
-    """Return what is compared, the service without tracing first. Shares are chosen by the service: wrk sends one header."""
-    traced = {RECEIVER: receiver}
+    """Return what is compared, the service without tracing first. Shares are chosen by the service: wrk sends one header.
+
+    The same service twice says how far figures differ by chance, and a header costs its reading without a receiver too.
+    """
+    traced, header = {RECEIVER: receiver}, (f"traceparent: {UNSAMPLED}",)
     return [
         Variant("off"),
-        Variant("not traced", environment=traced, headers=(f"traceparent: {UNSAMPLED}",)),
+        Variant("off again"),
+        Variant("off, header", headers=header),
+        Variant("on, no header", environment=traced),
+        Variant("on, header", environment=traced, headers=header),
         *(
             Variant(
                 name, environment={**traced, "OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": share}

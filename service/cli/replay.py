@@ -15,8 +15,8 @@ contributed, the model card, and what proves it. --against shows what another ve
 changed labels, how large the differences are, the worst rows. --labels joins a file of true values, which came later, to
 what was answered, and gives metrics over time with the coverage promised and measured.
 
-Exit status: 0 every row is equal; 1 a row differs or could not be run, or a segment was changed; 2 the arguments are wrong,
-such as a folder that holds no journal.
+Exit status: 0 every row is equal; 1 a row differs or could not be run, no row could be compared with --against, or a segment
+was changed; 2 the arguments are wrong, such as a folder that holds no journal.
 """
 
 import argparse
@@ -125,7 +125,7 @@ def _answer(
             return shelf.version(name, arguments.against)
 
         compared = compare(segments, shelf.answered, other, arguments.against, choice, _progress())
-        return {"comparisons": [comparison.as_dict() for comparison in compared]}, True
+        return {"comparisons": [comparison.as_dict() for comparison in compared]}, any(one.rows for one in compared)
     if arguments.labels is not None:
         from batchproof.service.journal.replaying.labels import LabelFile, measure
 

@@ -1,7 +1,8 @@
 """Dynamic batching: rows of many callers run together, and each caller gets the outputs of its own rows.
 
 All requests that are ready in one turn of the event loop run as one batch: the first ticket asks the loop to call
-`_run_small` after the sockets that are ready now have been read. No request waits for a timer unless `wait_s` is set.
+`_run_small` after the sockets that are ready now have been read. No request waits for a timer unless `wait_s` is set, or
+answers wait for a recorder.
 Time decides what is small or large, not rows: every run updates the estimate of seconds per row of this model.
 Small requests run on the event loop and cost no hand-over. Large ones run on one worker thread, so that the loop stays
 responsive; requests that arrive meanwhile form the next batch. Late and cancelled tickets are dropped before they run.
@@ -55,6 +56,9 @@ class Recorder(Protocol):
 
     def record(self, tickets: Sequence[Ticket], outputs: Sequence[Outputs]) -> None:
         """Take one batch; may let the answers of its tickets wait."""
+
+    def postpone(self, run: Callable[[], None]) -> bool:
+        """Call `run` when the answers that wait now have left, or soon after; False where none waits."""
 
 
 class Batcher:
@@ -156,7 +160,8 @@ class Batcher:
         self._is_called = True
         if wait_s > 0:
             loop.call_later(wait_s, self._run_small)
-        else:
+        # Callers whose answers are held ask again when they have them: one batch of all costs less than two of half of them.
+        elif self._recorder is None or not self._recorder.postpone(self._run_small):
             loop.call_soon(self._run_small)
 
     def _run_small(self) -> None:

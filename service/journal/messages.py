@@ -117,7 +117,8 @@ class Messages:
         elif numeric is None and codes is not None:
             table = codes.T
         else:
-            assert numeric is not None and codes is not None, "a model has features"
+            assert numeric is not None, "a model has features"
+            assert codes is not None, "of one kind at least"
             table = np.empty((len(source.features), len(codes)), np.int64)
             table[self._is_number] = numeric.view(np.int64).T
             table[self._is_code] = codes.T

@@ -48,8 +48,8 @@ class Segment:
             raise
 
     @property
-    def bytes(self) -> int:
-        """Return the size of the stream."""
+    def size(self) -> int:
+        """Return the bytes of the stream."""
         return self._file.size
 
     def write(self, message: bytes, rows: int) -> None:

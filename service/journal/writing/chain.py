@@ -65,7 +65,7 @@ class Chain:
         segment = self.segment
         if segment is None:
             return False
-        return segment.bytes >= self._options.segment_bytes or time.monotonic() >= self.due_s
+        return segment.size >= self._options.segment_bytes or time.monotonic() >= self.due_s
 
     def write(self, groups: Sequence[Group]) -> str | None:
         """Append to the open segment, or to a new one; returns why it could not be done."""

@@ -47,7 +47,9 @@ def frame(kind: bytes, content: Any, arrays: Sequence[np.ndarray] = ()) -> list[
 def group_frame(number: int, source: Source, runs: Sequence[Kept], times: Sequence[tuple[float, int]]) -> list[Part]:
     """Return the frame of answered requests of the source `number`; `times` are as in `Group`."""
     first = runs[0]
-    arrays = [_joined([run.arrays[kind] for run in runs]) for kind, table in enumerate(first.arrays) if table is not None]
+    arrays = [
+        _joined([run.arrays[kind] for run in runs]) for kind, table in enumerate(first.arrays) if table is not None
+    ]
     arrays += [_joined([run.outputs[name] for run in runs]) for name in source.outputs]
     notes = Notes.of(first.notes if len(runs) == 1 else [note for run in runs for note in run.notes])
     return frame(GROUP, [number, times, *notes], arrays)
@@ -82,13 +84,13 @@ class FrameReader:
     def room(self) -> memoryview:
         """Return where the next bytes belong; frames that were given are no longer valid."""
         rest = self._end - self._start
-        if not rest and len(self._buffer) > BUFFER_BYTES:
-            self._buffer = bytearray(BUFFER_BYTES)
-        elif rest:
-            needed = max(self._next_bytes(), rest + 1)
-            buffer = self._buffer if needed <= len(self._buffer) else bytearray(needed + BUFFER_BYTES)
+        size = max(self._next_bytes(), BUFFER_BYTES)
+        if size > len(self._buffer) or (not rest and size < len(self._buffer)):
+            buffer = bytearray(size)
             buffer[:rest] = self._buffer[self._start : self._end]
             self._buffer = buffer
+        elif self._start:
+            self._buffer[:rest] = self._buffer[self._start : self._end]
         self._start, self._end = 0, rest
         return memoryview(self._buffer)[rest:]
 

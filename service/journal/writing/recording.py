@@ -12,7 +12,7 @@ import itertools
 import random
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -137,6 +137,10 @@ class Journal:
         waiting_bytes = self._channel.waiting_bytes + self._gathered_bytes
         return not self._is_closing and waiting_bytes < self.options.buffer_bytes
 
+    def postpone(self, call: Callable[[], None]) -> bool:
+        """Call `call` when the answers that are held now have left, or soon after; False where none is held."""
+        return self._held.postpone(call)
+
     def _gather(self, number: int, kept: Kept, rows: int) -> None:
         """Keep the rows until they are enough for one call, or for GATHER_S."""
         self._gathered[number].append((time.time(), rows, kept))
@@ -230,6 +234,10 @@ class ModelJournal:
             if time.monotonic() >= late_s:
                 raise journal_full()
             await asyncio.sleep(PAUSE_S)
+
+    def postpone(self, run: Callable[[], None]) -> bool:
+        """Call `run` when the answers that wait now have left, or soon after; False where none waits."""
+        return self.holds and self._journal.postpone(run)
 
     def is_chosen(self) -> bool:
         """Draw whether a request is one of those that are kept."""

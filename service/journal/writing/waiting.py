@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from batchproof.service.errors import ServiceError
 
 Then = Callable[[ServiceError | None], None]  # sends the answer, or the error in its place
+POSTPONED_S = 0.001  # several times what a write takes that does not wait for a disk
 
 
 class Written:
@@ -84,6 +85,13 @@ class HeldAnswers:
         while self._held and self._held[0].is_known:
             self._held.popleft()
 
+    def postpone(self, call: Callable[[], None]) -> bool:
+        """Call `call` when all answers that wait now have left, but after POSTPONED_S at most; False where none waits."""
+        if not self._waiting:
+            return False
+        _Postponed(call, self._held[-1])
+        return True
+
     async def empty(self) -> None:
         """Return when no answer waits any more."""
         await self._idle.wait()
@@ -97,6 +105,23 @@ class HeldAnswers:
         self._is_timed = bool(held)
         if held:
             loop.call_at(held[0].deadline_s, self._expire)
+
+
+class _Postponed:
+    """A call that waits for answers to leave, or for its time: what comes first."""
+
+    def __init__(self, call: Callable[[], None], written: Written) -> None:
+        """Wait for the answers of `written`."""
+        self._loop = asyncio.get_running_loop()
+        self._call: Callable[[], None] | None = call
+        self._timer = self._loop.call_later(POSTPONED_S, self._now)
+        written.then(self._now)
+
+    def _now(self, _: ServiceError | None = None) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            self._timer.cancel()
+            self._loop.call_soon(call)  # not at once: first the loop reads what answered callers have sent meanwhile
 
 
 def journal_full() -> ServiceError:

@@ -95,6 +95,38 @@ def test_what_is_ready_together_runs_together() -> None:
     asyncio.run(scene())
 
 
+def test_a_recorder_may_postpone_a_run() -> None:
+    """Requests that come while a recorder postpones the run of the first one join it; later ones are not kept."""
+
+    class Postponing:
+        def __init__(self) -> None:
+            self.calls: list[Callable[[], None]] = []
+            self.is_waiting = True
+
+        def record(self, tickets: Sequence[Ticket], outputs: Sequence[Outputs]) -> None:
+            """Take nothing."""
+
+        def postpone(self, run: Callable[[], None]) -> bool:
+            self.calls.append(run)
+            return self.is_waiting
+
+    async def scene() -> None:
+        desk, recorder = Desk(), Postponing()
+        desk.batcher._recorder = recorder
+        first = desk.ask([1.0])[1]
+        await turn()
+        second = desk.ask([2.0])[1]
+        await turn()
+        assert desk.runner.sizes == []
+        (run,) = recorder.calls
+        recorder.is_waiting = False
+        run()
+        await asyncio.gather(first, second, desk.ask([3.0])[1])
+        assert desk.runner.sizes == [[1, 1], [1]]
+
+    asyncio.run(scene())
+
+
 def test_large_requests_leave_the_loop_free() -> None:
     """While large rows run on the thread, small ones are answered, and large ones that arrive form the next run."""
 
@@ -458,6 +490,10 @@ class Recorded:
     def __init__(self) -> None:
         self.notes: list[Any] = []
         self.waiting: list[Callable[[ServiceError | None], None]] = []
+
+    def postpone(self, _: Callable[[], None]) -> bool:
+        """Let every run begin at once."""
+        return False
 
     def record(self, batch: Sequence[Ticket], outputs: Sequence[Outputs]) -> None:
         """Keep the notes, and have each answer wait."""

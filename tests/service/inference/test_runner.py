@@ -101,3 +101,15 @@ def test_a_request_without_arrays_is_no_request() -> None:
     """A request has rows because one of its inputs has an array; without any, the error says so."""
     with pytest.raises(ValueError, match="an array for at least one input"):
         rows_of([None, None])
+
+
+@given(sizes=st.lists(st.integers(0, 9), min_size=1, max_size=8), run_rows=st.integers(1, 12), tile=st.booleans())
+def test_joined_arrays_are_those_of_all_requests(sizes: list[int], run_rows: int, *, tile: bool) -> None:
+    """What a run gives beside the outputs of each request are the inputs and outputs of all of them, without padding."""
+    requests = requests_of(sizes)
+    ran = Runner(Echo(), run_rows, run_rows if tile else None).run(requests)
+    for kind, joined in enumerate(ran.feeds):
+        assert joined is not None
+        assert np.array_equal(joined, np.concatenate([feeds[kind] for feeds in requests]))
+    for name, joined in ran.outputs.items():
+        assert np.array_equal(joined, np.concatenate([own[name] for own in ran]))

@@ -51,7 +51,12 @@ def answered(models: Path, journal: Path, requests: int = 40, change: Any = None
                 change(kept)
             rows = 1 + number % 3
             groups.append(
-                Group([(1.7e9 + number, 1)], Notes.of([(f"{manifest.name}-{number}", "", "native", rows, None)]), arrays, kept)
+                Group(
+                    [(1.7e9 + number, 1)],
+                    Notes.of([(f"{manifest.name}-{number}", "", "native", rows, None)]),
+                    arrays,
+                    kept,
+                )
             )
         for start in range(0, requests, 7):
             assert writer.write(about, groups[start : start + 7]) is None

@@ -16,7 +16,7 @@ from batchproof.service.access.grant import Grant
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Outputs
 from batchproof.service.inference.admission import Lane, Ticket
-from batchproof.service.journal.writing import channel, recording
+from batchproof.service.journal.writing import channel, recording, waiting
 from batchproof.service.journal.writing.chain import Options
 from batchproof.service.journal.writing.recording import Journal, ModelJournal
 from batchproof.service.journal.writing.waiting import HeldAnswers
@@ -149,6 +149,50 @@ def test_a_share_is_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     asyncio.run(scene())
     journal.close()
     assert ids(tmp_path) == [f"id-{number}" for number in range(25)]
+
+
+def test_the_next_run_waits_for_answers_that_are_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run is postponed while answers are held: until they have left, and where the disk hangs, no longer than a moment."""
+
+    async def scene() -> list[str]:
+        model = ModelJournal(journal, source(), 1.0)
+        seen: list[str] = []
+
+        def hold(first: int) -> None:
+            assert not model.postpone(lambda: seen.append("nothing is held"))
+            (ticket,) = batch(model, 1, first=first)
+            assert model.postpone(lambda: seen.append("run"))
+            assert ticket.written is not None
+            ticket.written.then(lambda _: seen.append("answer"))
+
+        monkeypatch.setattr(waiting, "POSTPONED_S", 30.0)
+        hold(0)
+        await until(lambda: "run" in seen)
+        monkeypatch.setattr(waiting, "POSTPONED_S", 0.01)
+        os.kill(pid_of(journal), signal.SIGSTOP)
+        hold(1)
+        await until(lambda: seen.count("run") == 2)
+        os.kill(pid_of(journal), signal.SIGCONT)
+        await until(lambda: seen.count("answer") == 2)
+        return seen
+
+    journal = opened(tmp_path, full="refuse")
+    seen = asyncio.run(scene())
+    journal.close()
+    assert seen == ["answer", "run", "run", "answer"]
+
+
+def test_where_nothing_is_held_no_run_waits(tmp_path: Path) -> None:
+    """With `drop` no run is postponed."""
+
+    async def scene() -> None:
+        model = ModelJournal(journal, source(), 1.0)
+        batch(model, 1)
+        assert not model.postpone(lambda: None)
+
+    journal = opened(tmp_path)
+    asyncio.run(scene())
+    journal.close()
 
 
 def test_a_disk_that_hangs_leaves_nobody_without_an_answer(tmp_path: Path) -> None:
