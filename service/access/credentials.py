@@ -23,8 +23,8 @@ class Tokens(Protocol):
         """Return what a token grants; raises ServiceError 401."""
         ...
 
-    def refresh(self) -> None:
-        """Read again what tokens are checked with, where it changed. Blocks."""
+    def refresh(self, *, at_once: bool = False) -> None:
+        """Read again what tokens are checked with, where it changed or in any case. Blocks."""
         ...
 
 
@@ -47,15 +47,14 @@ class Access:
     def recall(self, headers: Headers, special: Mapping[bytes, bytes]) -> Grant | None:
         """Return the grant of a caller who may predict and was here before; None where it takes a closer look.
 
-        `special` holds the last value of each header.
+        `special` holds the last value of each header; it is shorter than `headers` where one of them came twice.
         """
-        if API_KEY in special:
-            name, grant = API_KEY, self._key_predictors.get(special[API_KEY])
-            if AUTHORIZATION in special:
-                return None
+        sent = special.get(AUTHORIZATION)
+        if sent is None:
+            grant = self._key_predictors.get(special.get(API_KEY, b""))
         else:
-            name, grant = AUTHORIZATION, self._predictors.get(special.get(AUTHORIZATION, b""))
-        if grant is None or [sent for sent, _ in headers].count(name) > 1:
+            grant = None if API_KEY in special else self._predictors.get(sent)
+        if grant is None or len(special) != len(headers):
             return None
         return grant if grant.not_after_s is None or time.time() <= grant.not_after_s else None
 
@@ -86,7 +85,7 @@ class Access:
 
     def _grant(self, credential: bytes) -> Grant:
         if self._keys is not None and (grant := self._keys.grant(credential)) is not None:
-            if "predict" in grant.scopes and grant.account.is_open and credential == credential.strip():
+            if "predict" in grant.scopes and not grant.has_quota and credential == credential.strip():
                 self._predictors[b"Bearer " + credential] = self._key_predictors[credential] = grant
             return grant
         if self._tokens is not None and not credential.startswith(PREFIX.encode()):

@@ -39,9 +39,9 @@ class CallerCounts:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Grant:
-    """What one caller may do."""
+    """What one caller may do. Each request reads it after the engine has filled the caches, so it is one small object."""
 
     name: str  # as counters and the access log show it; never a secret
     scopes: frozenset[str]
@@ -50,6 +50,13 @@ class Grant:
     account: Account = field(default_factory=lambda: Account(Limits()), compare=False, repr=False)
     counts: CallerCounts = field(default_factory=CallerCounts, compare=False, repr=False)
     decided: dict[str, bool] = field(default_factory=dict, compare=False, repr=False)  # model -> whether it is granted
+    covers_every_model: bool = field(init=False, compare=False, repr=False)
+    has_quota: bool = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Note what is asked at each request."""
+        object.__setattr__(self, "has_quota", not self.account.is_open)
+        object.__setattr__(self, "covers_every_model", self.models == EVERY_MODEL)
 
     def check(self, need: Need) -> None:
         """Raise 403 where the grant does not cover what is needed."""
@@ -59,7 +66,7 @@ class Grant:
             raise ServiceError(403, "scope_missing", f"{self.name!r} needs the scope {wanted}; it has: {has}.")
         if need.model is not None:
             self.check_model(need.model)
-        if need.every_model and self.models != EVERY_MODEL:
+        if need.every_model and not self.covers_every_model:
             raise ServiceError(
                 403, "model_not_granted", f"This page is about all models, but {self.name!r} may use only some."
             )
@@ -73,13 +80,13 @@ class Grant:
 
     def charge(self, rows: int, added: int = 0) -> None:
         """Charge the rows of an admitted request, of which `added` run for it without being sent, as explanations need."""
-        if not self.account.is_open:
+        if self.has_quota:
             self.account.charge(rows)
         self.counts.rows += rows - added
 
     def covers(self, model: str) -> bool:
         """Return whether the model is one of those granted."""
-        if self.models == EVERY_MODEL:
+        if self.covers_every_model:
             return True
         known = self.decided.get(model)
         if known is None:

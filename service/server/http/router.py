@@ -38,8 +38,7 @@ class Router:
         """Look up in the routes that `app` has at the time of each request, and let `gate` decide on each."""
         self.app = app
         self.gate = gate
-        self._lets_plain_pass = gate.lets_plain_pass
-        self._check_plain = gate.check_plain
+        self._plain_rule = gate.plain_rule
         self.observer = app.shared.observer
         self.senders = Senders(app.settings, is_observed=self.observer is not None)
         self.origins = Origins(app.settings.allowed_origins)
@@ -49,8 +48,10 @@ class Router:
         if head.is_plain and head.method == "POST":  # as `locate`, in one step
             endpoint = self.app.routes.endpoints.get(head.path)
             if endpoint is not None:
-                error = None if self._lets_plain_pass else self._check_plain(head, endpoint)
-                return endpoint if error is None else Refusal(error, endpoint)
+                rule = self._plain_rule
+                if rule is None or (error := rule(head, endpoint)) is None:
+                    return endpoint
+                return Refusal(error, endpoint)
         place = self.locate(head)
         target = place.target if isinstance(place, Refusal) else place
         error = self.gate.check(head, target)

@@ -58,12 +58,13 @@ class Gate:
     unusual_rules: tuple[Rule, ...] = ()
 
     @property
-    def lets_plain_pass(self) -> bool:
-        """Return whether no rule is about plain requests, so that they need not be checked."""
-        return not self.rules
+    def plain_rule(self) -> Rule | None:
+        """Return what decides on plain predictions as `check` does; None where no rule is about them."""
+        if not self.rules:
+            return None
+        return self.rules[0] if len(self.rules) == 1 else self._check_plain
 
-    def check_plain(self, head: RequestHead, endpoint: PredictEndpoint) -> ServiceError | None:
-        """Do the same as `check` for a plain prediction."""
+    def _check_plain(self, head: RequestHead, endpoint: Target) -> ServiceError | None:
         for rule in self.rules:
             error = rule(head, endpoint)
             if error is not None:
