@@ -75,9 +75,18 @@ class TokenVerifier:
         self._keys = self._read()
         self._grants = {}  # a token of a key that the provider withdrew counts no longer
 
-    def refresh(self) -> None:
-        """Read the keys of a file again where it changed; one that cannot be read changes nothing. Blocks."""
-        if self._file is not None and self._file.has_changed():
+    def refresh(self, *, at_once: bool = False) -> None:
+        """Read the keys of a file again where it changed; one that cannot be read changes nothing. Blocks.
+
+        `at_once`: also where it did not, and have the keys of an address fetched now.
+        """
+        if self._file is None:
+            if at_once:
+                self._wake.set()
+            return
+        if at_once:
+            self._file.mark_read()
+        if at_once or self._file.has_changed():
             self._reload_logged()
 
     def _claims(self, token: bytes) -> Mapping[str, Any]:
@@ -159,19 +168,27 @@ def _check_safe(address: str) -> None:
         )
 
 
-class _SameSafety(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to addresses that the setting could name too."""
+class _SameOrigin(urllib.request.HTTPRedirectHandler):
+    """Follows redirects only to the same server: the setting names who is trusted, and that is nobody else."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        _check_safe(newurl)
+        if _origin(newurl) != _origin(req.full_url):
+            raise SettingError(
+                f"jwt_keys: {req.full_url} redirects to another server, {newurl:.200}; name the address of the keys itself"
+            )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _origin(address: str) -> tuple[str, str]:
+    parts = urllib.parse.urlsplit(address)
+    return parts.scheme, parts.netloc.lower()
 
 
 def _fetch(address: str) -> bytes:
     """Return what is at the address; raises OSError. An answer that never ends would keep withdrawn keys in force."""
     _check_safe(address)
     end_s, content = time.monotonic() + FETCH_S, b""
-    with urllib.request.build_opener(_SameSafety).open(address, timeout=FETCH_TIMEOUT_S) as response:
+    with urllib.request.build_opener(_SameOrigin).open(address, timeout=FETCH_TIMEOUT_S) as response:
         while part := response.read1(JWKS_BYTES):
             content += part
             if len(content) > JWKS_BYTES or time.monotonic() > end_s:

@@ -17,6 +17,10 @@ class WatchedFile:
         self._path = path
         self._read = self._seen = self._stamp()
 
+    def mark_read(self) -> None:
+        """Count what the file holds now as read: the caller reads it after this, whether it changed or not."""
+        self._read = self._seen = self._stamp()
+
     def has_changed(self) -> bool:
         """Return whether it is time to read it; True once for each change."""
         stamp = self._stamp()

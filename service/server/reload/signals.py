@@ -6,6 +6,7 @@ reloads need with its first SIGHUP.
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +56,9 @@ class Reloads:
         if not self._is_hung_up:
             return
         self._is_hung_up = False
-        if self._app.authorization is not None:
-            do_meanwhile("keys are read again", self._app.authorization.refresh)
+        for what, renewed in (("keys", self._app.authorization), ("certificates", self._app.tls)):
+            if renewed is not None:
+                do_meanwhile(f"{what} are read again", partial(renewed.refresh, at_once=True))
         if self._link is None:
             self._rescan = asyncio.get_running_loop().create_task(self._order_rescan())
 

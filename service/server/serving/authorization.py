@@ -7,6 +7,7 @@ about all models `read`, metrics `metrics`, and changing what is served `admin`.
 
 import re
 from pathlib import Path
+from threading import Lock
 
 from batchproof.service.access.credentials import Access, Tokens
 from batchproof.service.access.grant import Need
@@ -42,6 +43,7 @@ class Authorization:
         self._public = frozenset(settings.public)
         self._tokens = tokens
         self._file = WatchedFile(self._path) if self._path else None
+        self._refreshing = Lock()  # or what was read first could be put into force last
         self._keys = _read_keys(self._path, None, settings.workers) if self._path else None
         self._access = Access(self._keys, tokens)
 
@@ -49,7 +51,7 @@ class Authorization:
         """Return why the caller may not have what it asks for: 401, 403 or 429; remember who calls."""
         if type(target) is PredictEndpoint:
             known = self._access.recall(head.headers, head.special)
-            if known is not None and known.covers(target.key.name):
+            if known is not None and (known.covers_every_model or known.covers(target.key.name)):
                 head.grant = known
                 known.counts.requests += 1
                 return None
@@ -77,14 +79,24 @@ class Authorization:
             return Need(("predict",)) if target.name == "ModelInfer" else Need(("read", "predict"))
         return self._page_need(target)
 
-    def refresh(self) -> None:
-        """Read the file of keys again where it changed; a broken one is logged, and the keys in force stay. Blocks."""
-        if self._tokens is not None:
-            self._tokens.refresh()
-        if self._path is None or self._file is None or not self._file.has_changed():
-            return
+    def refresh(self, *, at_once: bool = False) -> None:
+        """Read the file of keys again where it changed; a broken one is logged, and the keys in force stay. Blocks.
+
+        `at_once`: also where it did not change. Called in any thread.
+        """
+        with self._refreshing:
+            if self._tokens is not None:
+                self._tokens.refresh(at_once=at_once)
+            if self._path is None or self._file is None:
+                return
+            if at_once:
+                self._file.mark_read()
+            if at_once or self._file.has_changed():
+                self._read_again(self._path)
+
+    def _read_again(self, path: Path) -> None:
         try:
-            self._keys = _read_keys(self._path, self._keys, self._workers)
+            self._keys = _read_keys(path, self._keys, self._workers)
         except SettingError as error:
             event("keys_not_read", 40, reason=str(error))
             return

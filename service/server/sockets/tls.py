@@ -7,6 +7,7 @@ new authorities, open ones go on with theirs.
 import ssl
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from batchproof.service.access.patterns import CertifiedName, Kind
@@ -28,18 +29,25 @@ class Tls:
         self._cert, self._key = Path(settings.tls_cert), Path(settings.tls_key)
         self._client_ca = Path(settings.tls_client_ca) if settings.tls_client_ca else None
         self._needs_client = settings.tls_client == "require"
+        self._refreshing = Lock()  # or what was read first could be put into force last
         self._stamp = self._stamp_now()
         self.pem = self._read()  # what gRPC, which has no context, takes for its next connection
         self._current = self._make()
         self.context = self._make()  # what servers hold; each handshake asks it for the current one
         self.context.sni_callback = self._choose  # called for clients that name no server too
 
-    def refresh(self) -> None:
-        """Load the files again where they changed; what cannot be loaded is logged and changes nothing. Blocks."""
-        stamp = self._stamp_now()
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp
+    def refresh(self, *, at_once: bool = False) -> None:
+        """Load the files again where they changed; what cannot be loaded is logged and changes nothing. Blocks.
+
+        `at_once`: also where they did not change. Called in any thread.
+        """
+        with self._refreshing:
+            stamp = self._stamp_now()
+            if at_once or stamp != self._stamp:
+                self._stamp = stamp
+                self._load_again()
+
+    def _load_again(self) -> None:
         try:
             pem, self._current = self._read(), self._make()
         except SettingError as error:

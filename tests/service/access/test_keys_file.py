@@ -210,3 +210,13 @@ def test_a_file_is_read_once_it_stays_the_same(tmp_path: Path) -> None:
     file.unlink()
     assert not watched.has_changed()
     assert watched.has_changed()
+
+
+def test_what_is_marked_as_read_is_no_change(tmp_path: Path) -> None:
+    """Who reads a file without waiting for a change says so, and does not read it a second time for it."""
+    file = written(tmp_path / "keys.toml", entry())
+    watched = WatchedFile(file)
+    written(file, entry() * 2)
+    watched.mark_read()
+    assert not watched.has_changed()
+    assert not watched.has_changed()

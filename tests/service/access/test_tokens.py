@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import jwt
 import pytest
@@ -241,6 +242,7 @@ class Provider(BaseHTTPRequestHandler):
     """Serves a set of keys that tests change."""
 
     keys: ClassVar[dict[str, Any]] = {}
+    location = "/jwks"  # where /redirect leads
 
     def do_GET(self) -> None:
         """Answer with the keys, or as the end of the path says."""
@@ -249,7 +251,7 @@ class Provider(BaseHTTPRequestHandler):
             return
         self.send_response(302 if self.path.endswith("/redirect") else 200)
         if self.path.endswith("/redirect"):
-            self.send_header("location", "http://login.example.org/jwks")
+            self.send_header("location", self.location)
         self.end_headers()
         with contextlib.suppress(OSError):  # the service has hung up
             while self.path.endswith("/endless"):
@@ -337,13 +339,42 @@ def test_one_unusual_key_spoils_no_other(tmp_path: Path) -> None:
     assert TokenVerifier(ISSUER, AUDIENCE, str(path))(token()).name == "ada"
 
 
-@pytest.mark.parametrize("source", ["http://login.example.org/jwks", "redirect"])
-def test_keys_come_only_over_https(address: str, source: str) -> None:
-    """An address that is neither https nor this machine stops the start, also where another address redirects to it."""
-    if source == "redirect":
-        source = address + "/redirect"
+def test_keys_come_only_over_https() -> None:
+    """An address that is neither https nor this machine stops the start."""
     with pytest.raises(SettingError, match="must begin with https://"):
-        TokenVerifier(ISSUER, AUDIENCE, source)
+        TokenVerifier(ISSUER, AUDIENCE, "http://login.example.org/jwks")
+
+
+@pytest.mark.parametrize(
+    "target", ["http://login.example.org/jwks", "https://login.example.org/jwks", "http://127.0.0.1:{other}/jwks",
+               "https://127.0.0.1:{own}/jwks", "//[::1]/jwks", "file:///etc/passwd"],
+)  # fmt: skip
+def test_no_redirect_leads_to_another_server(address: str, monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    """Keys come from the server that the setting names: a redirect to another host, port or scheme is refused."""
+    own = urlsplit(address).port or 0
+    monkeypatch.setattr(Provider, "location", target.format(own=own, other=own - 1))
+    with pytest.raises(SettingError, match=r"redirects to another server|cannot be read"):
+        TokenVerifier(ISSUER, AUDIENCE, address + "/redirect")
+
+
+@pytest.mark.parametrize("target", ["/jwks", "{address}"])
+def test_a_redirect_on_the_same_server_is_followed(address: str, monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    """A provider may move its keys to another path."""
+    monkeypatch.setattr(Provider, "location", target.format(address=address))
+    Provider.keys = key_set(ec=EC_KEY)
+    assert TokenVerifier(ISSUER, AUDIENCE, address + "/redirect")(token()).name == "ada"
+
+
+def test_keys_of_an_address_are_fetched_at_once(address: str) -> None:
+    """SIGHUP fetches the keys of an address without waiting for the next time."""
+    Provider.keys = key_set(ec=EC_KEY)
+    verifier = TokenVerifier(ISSUER, AUDIENCE, address)
+    Provider.keys = key_set(ec=EC_KEY, new=OTHER_KEY)
+    verifier.refresh(at_once=True)
+    deadline_s = time.monotonic() + 10
+    while "new" not in verifier._keys and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    assert verifier(token(OTHER_KEY, "new")).name == "ada"
 
 
 def test_a_provider_that_speaks_no_http_is_reported(address: str) -> None:

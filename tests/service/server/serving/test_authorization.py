@@ -1,7 +1,9 @@
 """Keys at the gate: every route, transport and kind of caller."""
 
 import json
+import os
 import re
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -345,6 +347,32 @@ def test_the_file_is_read_again(tmp_path: Path) -> None:
         while status(new["ada"]) != 200 and time.monotonic() < deadline_s:
             time.sleep(0.1)
         assert (status(new["ada"]), status(old["ada"])) == (200, 401)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_hangup_reads_keys_at_once(tmp_path: Path, workers: int) -> None:
+    """SIGHUP has every worker read the file of keys again, also one that looks as it did before."""
+    make_bundle(tmp_path / "models")
+    path = tmp_path / "keys.toml"
+    old = write_keys(path, {"ada": {"scopes": ["predict"]}})["ada"]
+    with live(tmp_path / "models", "--keys-file", str(path), "--workers", str(workers)) as server:
+
+        def statuses(key: str) -> set[int]:
+            """Return what several connections are answered, which go to the workers in turn."""
+            headers = {"X-API-Key": key}
+            return {httpx.post(f"{server.url}/predict", content=GOOD, headers=headers).status_code for _ in range(6)}
+
+        assert statuses(old) == {200}
+        was = path.stat()
+        new = write_keys(path, {"ada": {"scopes": ["predict"]}})["ada"]  # of the same length
+        os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
+        time.sleep(2.5)  # a look at the file each second sees no change
+        assert statuses(old) == {200}
+        os.kill(server.process.pid, signal.SIGHUP)
+        deadline_s = time.monotonic() + 20
+        while (statuses(new), statuses(old)) != ({200}, {401}) and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+        assert (statuses(new), statuses(old)) == ({200}, {401})
 
 
 def test_public_opens_pages(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 import datetime as dt
 import ipaddress
+import os
+import signal
 import socket
 import ssl
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
@@ -234,6 +237,31 @@ def test_renewal_loses_no_request(tmp_path: Path, authority: Authority, pair: tu
         assert now != before  # of the worker that was asked: each looks by itself
     assert statuses
     assert set(statuses) == {200}
+
+
+def test_a_hangup_reads_certificates_at_once(
+    tmp_path: Path, authority: Authority, pair: tuple[Path, Path], workers: int
+) -> None:
+    """SIGHUP has every worker load the certificate again, also where its files look as they did before."""
+    make_bundle(tmp_path / "models")
+    sizes = [path.stat().st_size + 20 for path in pair]  # room for what certificates differ by in length
+    _pad(pair, sizes)
+    with live(tmp_path / "models", *flags_of(pair, "--workers", workers)) as server:
+        before, stats = serial_of(server), [path.stat() for path in pair]
+        authority.certify("server", x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
+        _pad(pair, sizes)
+        for path, was in zip(pair, stats, strict=True):
+            os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
+        os.kill(server.process.pid, signal.SIGHUP)
+        deadline_s = time.monotonic() + 20
+        while before in (serials := {serial_of(server) for _ in range(6)}) and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+    assert before not in serials
+
+
+def _pad(paths: Sequence[Path], sizes: Sequence[int]) -> None:
+    for path, size in zip(paths, sizes, strict=True):
+        path.write_bytes(path.read_bytes().ljust(size, b"\n"))
 
 
 def test_an_authority_that_is_removed_counts_no_longer(
