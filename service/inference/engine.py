@@ -70,13 +70,14 @@ class Engine:
         if self._session.get_providers()[0] != self.provider:
             raise EngineError(f"the engine could not start {self.provider}: are the CUDA libraries it needs installed?")
         self._names = tuple(name for name, _, _ in self.inputs) if names is None else tuple(names)
-        self.output_names = tuple(output.name for output in self._session.get_outputs())
+        self._wanted = [output.name for output in self._session.get_outputs()]  # else each run asks for their names
+        self.output_names = tuple(self._wanted)
 
     def run(self, feeds: Feeds) -> Outputs:
         """Run one batch; returns {output: array [rows, ...]}. Raises EngineError."""
         named = {name: array for name, array in zip(self._names, feeds, strict=True) if array is not None}
         try:
-            outputs = self._session.run(None, named)
+            outputs = self._session.run(self._wanted, named)
         except self._failures as error:
             raise EngineError(f"the engine failed: {first_line(error)}") from error
         return dict(zip(self.output_names, outputs, strict=True))
