@@ -80,8 +80,8 @@ def journal(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def replayed(journal: Path, models: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> Any:
-    assert main(["replay", str(journal), "--models", str(models), "--json", *flags]) == 0
+def replayed(journal: Path, models: Path, capsys: pytest.CaptureFixture[str], *flags: str, status: int = 0) -> Any:
+    assert main(["replay", str(journal), "--models", str(models), "--json", *flags]) == status
     return json.loads(capsys.readouterr().out)
 
 
@@ -241,12 +241,12 @@ def shown_again(model: Model, row: list[Any]) -> dict[str, Any]:
 def test_a_version_that_cannot_run_says_why(
     models: Path, journal: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A version that is not there, or wants a feature that the journal has not, skips its rows with the reason."""
-    (compared,) = replayed(journal, models, capsys, "--against", "9")["comparisons"]
+    """A version that is not there, or wants a feature that the journal has not, skips its rows with the reason; status 1."""
+    (compared,) = replayed(journal, models, capsys, "--against", "9", status=1)["comparisons"]
     assert list(compared["skipped"].values()) == [60]
     assert "holds no flowers version 9" in next(iter(compared["skipped"]))
     kept(loaded(models / "flowers" / "3"), tmp_path / "fewer", [row[1:] for row in ROWS])
-    (compared,) = replayed(tmp_path / "fewer", models, capsys, "--against", "1")["comparisons"]
+    (compared,) = replayed(tmp_path / "fewer", models, capsys, "--against", "1", status=1)["comparisons"]
     assert compared["skipped"] == {"the journal does not hold the feature 'length_mm'": 60}
 
 
