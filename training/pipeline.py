@@ -59,7 +59,7 @@ def train(path: Path, settings: Settings, progress: Progress | None = None, star
     checkpoint.remove()
     destination.journal.unlink(missing_ok=True)
     seconds = time.monotonic() - start_s
-    for line in (*findings.lines(data.split), *data.warning_lines()):
+    for line in (*findings.lines(data.split), *evaluation.warnings, *data.warning_lines()):
         progress.say(line)
     progress.say(f"{evaluation.summary()}\nwrote {folder} in {duration(seconds)}")
     return Trained(folder, data, evaluation.metrics, seconds)

@@ -38,6 +38,7 @@ class Model:
 def write(model: Model, evaluation: Evaluation, findings: Findings, destination: BundlePath, seconds: float) -> Path:
     """Write the bundle and return its folder. Raises WriteError or InvarianceError."""
     data = model.data
+    warnings = (*findings.lines(data.split), *evaluation.warnings, *data.warning_lines())
     content = {
         "name": destination.name,
         "version": destination.version,
@@ -46,10 +47,10 @@ def write(model: Model, evaluation: Evaluation, findings: Findings, destination:
         "arithmetic": evaluation.arithmetic,
         "metrics": evaluation.metrics,
         "uncertainty": evaluation.uncertainty,
-        "provenance": provenance.collect(data, model.settings, model.fitted, findings, model.parity, seconds),
+        "provenance": provenance.collect(data, model.settings, model.fitted, warnings, model.parity, seconds),
     }
     rows = _synthetic_rows(model)
-    facts = report.collect(data, model.fitted, model.compiled, content, _example(data, rows))
+    facts = report.collect(data, model.fitted, model.compiled, evaluation, content, _example(data, rows))
     content["metrics"] = {**evaluation.metrics, **facts.metrics}
     files = {
         "model.onnx": model.compiled.model,

@@ -16,6 +16,7 @@ from batchproof.training.data.target import Target
 from batchproof.training.data.text.text_options import resolve
 from batchproof.training.evaluation import metrics
 from batchproof.training.evaluation.baselines import BASELINES
+from batchproof.training.evaluation.comparison import ERRORS, TIE
 from batchproof.training.export.compile import fold
 from batchproof.training.fit.progress import Silent
 from batchproof.training.fit.selection.candidates import candidates_for
@@ -28,7 +29,6 @@ NETWORK = "the network"
 SIMPLEST_FIRST = (*BASELINES, NETWORK)
 FEW_FOLDS = 5  # with fewer, a standard error is itself a guess
 FAR = 0.25  # a loss this share above the best one is worse, whatever its standard error
-TIE = 0.01  # a difference below this share of the loss counts for nothing, however steady it is
 
 
 @dataclass(frozen=True)
@@ -153,4 +153,4 @@ def is_clear(better: Score, worse: Score) -> bool:
     """Whether `better` is better by more than two standard errors of the difference, paired by fold, and by 1 %."""
     gains = [b - a for a, b in zip(better.losses, worse.losses, strict=True)]
     error = stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.inf
-    return mean(gains) > max(2 * error, TIE * worse.loss)
+    return mean(gains) > max(ERRORS * error, TIE * worse.loss)

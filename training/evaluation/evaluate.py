@@ -8,7 +8,7 @@ import numpy as np
 
 from batchproof.service.features.arrays import Outputs
 from batchproof.training.data.dataset import Dataset
-from batchproof.training.evaluation import conformal, metrics
+from batchproof.training.evaluation import comparison, conformal, metrics
 from batchproof.training.export.compile import CompiledModel
 from batchproof.training.export.exact import build as exact
 from batchproof.training.export.exact.accuracy import reference_scores
@@ -17,11 +17,13 @@ from batchproof.training.network.fold import predictions
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What bundle.json says of a model's quality, as JSON values."""
+    """What bundle.json and the report say of a model's quality; the first three as JSON values."""
 
     metrics: dict[str, Any]
     uncertainty: dict[str, Any] | None
     arithmetic: dict[str, Any]
+    baselines: Mapping[str, np.ndarray]  # answers for the evaluation rows: see `comparison.baseline_answers`
+    warnings: tuple[str, ...]  # baselines that predict better, each with what to do
 
     def summary(self) -> str:
         """Return the metrics in one line, for people."""
@@ -33,8 +35,13 @@ class Evaluation:
 def evaluate(data: Dataset, compiled: CompiledModel) -> Evaluation:
     """Run the exported graph on the validation and the evaluation rows, and measure its outputs."""
     outputs = {part: compiled.run(data.arrays[part]) for part in ("validation", data.evaluation_part)}
+    evaluated, baselines = outputs[data.evaluation_part], comparison.baseline_answers(data)
     return Evaluation(
-        metrics_of(data, outputs[data.evaluation_part]), uncertainty(data, outputs), arithmetic(data, compiled)
+        metrics_of(data, evaluated),
+        uncertainty(data, outputs),
+        arithmetic(data, compiled),
+        baselines,
+        tuple(comparison.lost_to(data, evaluated, baselines)),
     )
 
 

@@ -36,7 +36,13 @@ def regression(values: np.ndarray, y: np.ndarray, mean: float) -> dict[str, floa
 
 def log_loss(p: np.ndarray, y: np.ndarray) -> float:
     """Return the mean −log p of the true class, in nats: p [rows, classes], y [rows] class codes."""
-    return float(-np.log(np.maximum(p[np.arange(len(y)), y], TINY)).mean())
+    return float(log_losses(p, y).mean())
+
+
+def log_losses(p: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the −log p of each row's true class [rows], in nats."""
+    losses: np.ndarray = -np.log(np.maximum(p[np.arange(len(y)), y], TINY))
+    return losses
 
 
 def auc(score: np.ndarray, positive: np.ndarray) -> float:

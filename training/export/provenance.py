@@ -1,6 +1,7 @@
 """Provenance of a bundle: the data, the split, every setting, the chosen plan, and the libraries."""
 
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -9,7 +10,6 @@ from typing import Any
 import torch
 
 from batchproof.training.data.dataset import Dataset
-from batchproof.training.data.leakage import Findings
 from batchproof.training.data.split import Split
 from batchproof.training.fit.context import Fitted
 from batchproof.training.settings import Settings
@@ -22,7 +22,7 @@ def collect(
     data: Dataset,
     settings: Settings,
     fitted: Fitted,
-    findings: Findings,
+    warnings: Sequence[str],
     parity: dict[str, float],
     seconds: float,
 ) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def collect(
         "data": source(data),
         "split": {part: len(getattr(data.split, part)) for part in Split._fields},
         "dropped": {drop.name: drop.reason for drop in data.schema.dropped},
-        "warnings": [*findings.lines(data.split), *data.warning_lines()],
+        "warnings": list(warnings),
         "seed": settings.seed,
         "settings": published,
         "chosen": fitted.chosen,

@@ -14,6 +14,7 @@ from batchproof.service.invariance.probe_rows import edge_rows, random_rows
 from batchproof.service.invariance.verdict import Verification
 from batchproof.training.data.column import Column
 from batchproof.training.data.dataset import Dataset
+from batchproof.training.evaluation.evaluate import Evaluation
 from batchproof.training.export.compile import CompiledModel, NormStatistics
 from batchproof.training.fit.context import Fitted
 from batchproof.training.fit.loop import Epoch
@@ -42,6 +43,7 @@ class Facts:
     truth: np.ndarray  # [rows] class codes or values
     outputs: Mapping[str, np.ndarray]  # of the served graph, [rows, width]
     scores: tuple[Score, ...]
+    lost: tuple[str, ...]  # warnings: baselines that predict better
     reliability: Reliability | None
     importances: tuple[Importance, ...]  # the largest first
     dependences: tuple[Dependence, ...]  # of the most important features
@@ -63,7 +65,12 @@ class Facts:
 
 
 def collect(
-    data: Dataset, fitted: Fitted, compiled: CompiledModel, content: Mapping[str, Any], example: Mapping[str, Any]
+    data: Dataset,
+    fitted: Fitted,
+    compiled: CompiledModel,
+    evaluation: Evaluation,
+    content: Mapping[str, Any],
+    example: Mapping[str, Any],
 ) -> Facts:
     """Measure on the evaluation rows, or on samples of them, so that the time is bounded for any table."""
     outputs = compiled.run(data.arrays[data.evaluation_part])
@@ -79,7 +86,8 @@ def collect(
         evaluation_part=data.evaluation_part,
         truth=data.y(data.evaluation_part),
         outputs=outputs,
-        scores=score_measures.scores(data, outputs),
+        scores=score_measures.scores(data, outputs, evaluation.baselines),
+        lost=evaluation.warnings,
         reliability=_reliability(data, compiled, outputs),
         importances=importances,
         dependences=importance.dependences(data, compiled.run, importances),

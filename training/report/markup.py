@@ -25,6 +25,12 @@ def paragraph(text: object, look: str = "") -> str:
     return f'<p class="{look}">{cell(text)}</p>' if look else f"<p>{cell(text)}</p>"
 
 
+def warning(line: str) -> str:
+    """Return a line of warnings as a paragraph that begins with a capital letter; names in it keep their letters."""
+    text = line.removeprefix("warning: ")
+    return paragraph(text[:1].upper() + text[1:], "warn")
+
+
 def figure(title: str, drawing: str, caption: str = "") -> str:
     """Return a drawing under its title."""
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""

@@ -1,20 +1,18 @@
 """Test metrics with bootstrap intervals: of the served graph, a linear model and a constant."""
 
-import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from batchproof.service.features.arrays import Outputs
 from batchproof.training.data.dataset import Dataset
-from batchproof.training.data.split import Split
-from batchproof.training.evaluation import baselines, metrics
+from batchproof.training.evaluation import metrics
+from batchproof.training.evaluation.comparison import CONSTANT, LINEAR
 
 RESAMPLES = 400
 RESAMPLED_ROWS = 5_000  # most rows of one resample
-LINEAR_ROWS = 10_000  # most training rows of the linear model
 SEED = 7
 MIDDLE = (0.025, 0.975)  # quantiles of the interval: 95 %
 
@@ -40,15 +38,15 @@ class Score:
     methods: Mapping[str, Measured]  # "This model" first, then the baselines
 
 
-def scores(data: Dataset, outputs: Outputs) -> tuple[Score, ...]:
-    """Score all methods on the same rows and resamples."""
+def scores(data: Dataset, outputs: Outputs, baselines: Mapping[str, np.ndarray]) -> tuple[Score, ...]:
+    """Score all methods on the same rows and resamples; `baselines` are `baseline_answers(data)`."""
     y = data.y(data.evaluation_part)
     random = np.random.default_rng(SEED)
     served = outputs["value"][:, 0] if data.target.classes is None else outputs["probabilities"]
     answers = {
         "This model": served,
-        "Linear model": linear(data),
-        "Constant": baselines.constant(_with_test_rows(data)),
+        "Linear model": baselines[LINEAR],
+        "Constant": baselines[CONSTANT],
     }
     draws = random.integers(0, len(y), (RESAMPLES, min(len(y), RESAMPLED_ROWS)))
     return tuple(
@@ -60,38 +58,6 @@ def scores(data: Dataset, outputs: Outputs) -> tuple[Score, ...]:
             {method: _measured(metric, answer.astype(np.float64), y, draws) for method, answer in answers.items()},
         )
         for key, name, unit, is_loss, metric in _metrics(data)
-    )
-
-
-def linear(data: Dataset) -> np.ndarray:
-    """Predict the evaluation rows with a linear model that is fitted to a sample of the training rows."""
-    sampled = _sampled(data)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a baseline may stop before it converges
-        return baselines.linear(sampled)
-
-
-def _sampled(data: Dataset) -> Dataset:
-    """Return the data with fewer training rows, of every class, and with the evaluation rows as its test rows."""
-    train = data.y("train")
-    rows = np.random.default_rng(SEED).permutation(len(train))[:LINEAR_ROWS]
-    if data.target.classes is not None:
-        rows = np.union1d(rows, np.unique(train, return_index=True)[1])
-    evaluated = _with_test_rows(data)
-    few = data.arrays["train"].take(rows)
-    return replace(
-        evaluated,
-        split=Split(data.split.train[rows], evaluated.split.validation, evaluated.split.test),
-        arrays={**evaluated.arrays, "train": few},
-    )
-
-
-def _with_test_rows(data: Dataset) -> Dataset:
-    """Return the data with the evaluation rows as its test rows."""
-    return replace(
-        data,
-        split=data.split._replace(test=getattr(data.split, data.evaluation_part)),
-        arrays={**data.arrays, "test": data.arrays[data.evaluation_part]},
     )
 
 

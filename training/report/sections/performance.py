@@ -27,7 +27,8 @@ def section(facts: Facts) -> str:
     )
     if facts.evaluation_part != "test":
         note += " No test rows were set aside: these rows also decided when to stop, so the figures are optimistic."
-    shown = [markup.paragraph(note), markup.trio(*drawn), markup.pair(*figures, _numbers(facts)), *rest]
+    lost = [markup.warning(line) for line in facts.lost]
+    shown = [*lost, markup.paragraph(note), markup.trio(*drawn), markup.pair(*figures, _numbers(facts)), *rest]
     return markup.section("results", "Results", *shown)
 
 

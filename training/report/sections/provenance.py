@@ -13,17 +13,12 @@ MOST_FEATURES = 200  # lines of a table
 NAMED = 6  # categories
 
 
-def _sentence(text: str) -> str:
-    """Return the text with a capital letter first; names in it keep their letters."""
-    return text[:1].upper() + text[1:]
-
-
 def data_section(facts: Facts) -> str:
     """Return what was read, what was dropped and why, and the warnings."""
     provenance = facts.content["provenance"]
     parts = ", ".join(f"{count:,} {part}" for part, count in provenance["split"].items() if count)
     summary = f"{provenance['data']['file']}: {provenance['data']['rows']:,} rows, {provenance['data']['columns']} columns; {parts} rows."
-    warnings = [markup.paragraph(_sentence(line.removeprefix("warning: ")), "warn") for line in provenance["warnings"]]
+    warnings = [markup.warning(line) for line in provenance["warnings"]]
     inputs = facts.signature.inputs
     rows = [_feature(facts, feature) for feature in inputs[:MOST_FEATURES]]
     more = (

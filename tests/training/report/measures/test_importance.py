@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from batchproof.training.estimators.estimator import BatchNormMLPRegressor
+from batchproof.training.evaluation.comparison import baseline_answers
 from batchproof.training.report.charts.scale import Scale, around, number, round_step
 from batchproof.training.report.measures import importance as influence
 from batchproof.training.report.measures import reliability
@@ -46,7 +47,10 @@ def test_dependence_follows_the_cause(model: Model) -> None:
 
 def test_scores_stand_beside_simpler_ones(model: Model) -> None:
     """A linear target is the linear model's own: it wins, the constant loses, and intervals hold their values."""
-    found = {score.name: score for score in scoreboard.scores(model.data, model.run(model.data.arrays["test"]))}
+    found = {
+        score.name: score
+        for score in scoreboard.scores(model.data, model.run(model.data.arrays["test"]), baseline_answers(model.data))
+    }
     rmse = {name: measured.value for name, measured in found["RMSE"].methods.items()}
 
     assert rmse["Linear model"] < rmse["This model"] < rmse["Constant"]
@@ -57,10 +61,10 @@ def test_scores_stand_beside_simpler_ones(model: Model) -> None:
 
 def test_scores_are_of_all_rows(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Resamples of a few rows change neither the value, which is of all rows, nor by much the width of its interval."""
-    outputs = model.run(model.data.arrays["test"])
-    whole = scoreboard.scores(model.data, outputs)[0].methods["This model"]
+    outputs, simpler = model.run(model.data.arrays["test"]), baseline_answers(model.data)
+    whole = scoreboard.scores(model.data, outputs, simpler)[0].methods["This model"]
     monkeypatch.setattr(scoreboard, "RESAMPLED_ROWS", 30)
-    sampled = scoreboard.scores(model.data, outputs)[0].methods["This model"]
+    sampled = scoreboard.scores(model.data, outputs, simpler)[0].methods["This model"]
 
     error = outputs["value"][:, 0] - model.data.y("test")
     assert sampled.value == whole.value == pytest.approx(float(np.sqrt(np.mean(error**2))), rel=1e-6)

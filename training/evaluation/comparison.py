@@ -1,0 +1,105 @@
+"""The served graph against a constant and a linear model on the same held-out rows, and a warning where it loses.
+
+The answers of the baselines are shown in the report too, so they are fitted once.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from batchproof.service.features.arrays import Outputs
+from batchproof.training.data.dataset import Dataset
+from batchproof.training.data.split import Split
+from batchproof.training.evaluation import baselines, metrics
+
+LINEAR, CONSTANT = "a linear model", "a constant"
+LINEAR_ROWS = 10_000  # most training rows of the linear model
+SEED = 7
+ERRORS = 2.0  # standard errors of a difference that is clear
+TIE = 0.01  # a difference below this share of the loss counts for nothing, however steady it is
+
+
+def baseline_answers(data: Dataset) -> dict[str, np.ndarray]:
+    """Return what each baseline predicts for the evaluation rows: probabilities [rows, classes] or values [rows]."""
+    return {LINEAR: _linear(data), CONSTANT: baselines.constant(_with_test_rows(data))}
+
+
+def lost_to(data: Dataset, outputs: Outputs, answers: Mapping[str, np.ndarray]) -> list[str]:
+    """Return a warning for each baseline whose loss is below that of `outputs` by more than TIE, for people.
+
+    `answers` are those of `baseline_answers`, for the same rows as `outputs`.
+    """
+    y = data.y(data.evaluation_part)
+    served = outputs["value"][:, 0] if data.target.classes is None else outputs["probabilities"]
+    ours = _losses(data, served, y)
+    lines = []
+    for name, answer in answers.items():
+        theirs = _losses(data, answer, y)
+        network, baseline = _total(data, ours), _total(data, theirs)
+        if baseline < (1 - TIE) * network:
+            lines.append(_warning(data, name, (network, baseline), is_clear=_is_clear(ours - theirs)))
+    return lines
+
+
+def _warning(data: Dataset, name: str, losses: tuple[float, float], *, is_clear: bool) -> str:
+    loss = "RMSE" if data.target.classes is None else "log loss"
+    rows = f"{len(data.y(data.evaluation_part))} {data.evaluation_part} rows"
+    known = (
+        f"use {name} in its place, unless cross-validation (batchproof-train compare) says otherwise"
+        if is_clear
+        else "these rows are too few to say which is better; cross-validate both (batchproof-train compare)"
+    )
+    return f"warning: {name} predicts the {rows} better than this network: {loss} {losses[1]:.4g}, not {losses[0]:.4g}; {known}."
+
+
+def _is_clear(gains: np.ndarray) -> bool:
+    """Whether the mean of paired differences [rows] exceeds ERRORS of its standard errors."""
+    error = float(gains.std(ddof=1)) / math.sqrt(len(gains)) if len(gains) > 1 else math.inf
+    return float(gains.mean()) > ERRORS * error
+
+
+def _losses(data: Dataset, answers: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the loss of each row [rows] float64: log loss in nats, or squared error."""
+    if data.target.classes is None:
+        return np.square(answers.astype(np.float64) - y)
+    return metrics.log_losses(answers.astype(np.float64), y)
+
+
+def _total(data: Dataset, losses: np.ndarray) -> float:
+    """Return the log loss or RMSE of the rows' losses."""
+    mean = float(losses.mean())
+    return math.sqrt(mean) if data.target.classes is None else mean
+
+
+def _linear(data: Dataset) -> np.ndarray:
+    """Predict the evaluation rows with a linear model that is fitted to a sample of the training rows."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a baseline may stop before it converges
+        return baselines.linear(_sampled(data))
+
+
+def _sampled(data: Dataset) -> Dataset:
+    """Return the data with fewer training rows, of every class, and with the evaluation rows as its test rows."""
+    train = data.y("train")
+    rows = np.random.default_rng(SEED).permutation(len(train))[:LINEAR_ROWS]
+    if data.target.classes is not None:
+        rows = np.union1d(rows, np.unique(train, return_index=True)[1])
+    evaluated = _with_test_rows(data)
+    few = data.arrays["train"].take(rows)
+    return replace(
+        evaluated,
+        split=Split(data.split.train[rows], evaluated.split.validation, evaluated.split.test),
+        arrays={**evaluated.arrays, "train": few},
+    )
+
+
+def _with_test_rows(data: Dataset) -> Dataset:
+    """Return the data with the evaluation rows as its test rows."""
+    return replace(
+        data,
+        split=data.split._replace(test=getattr(data.split, data.evaluation_part)),
+        arrays={**data.arrays, "test": data.arrays[data.evaluation_part]},
+    )
