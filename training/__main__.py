@@ -204,6 +204,8 @@ METAVARS = {
     "license": "LICENSE",
     "contact": "TEXT",
     "target": "COLUMN",
+    "weight": "COLUMN",
+    "class_weight": "WEIGHTS",
     "split_column": "COLUMN",
     "missing": "VALUE",
     "date_format": "FORMAT",

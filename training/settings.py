@@ -14,9 +14,12 @@ class SettingError(ValueError):
     """A setting that cannot be used; the message is one sentence for the person who set it."""
 
 
-def option(default: Any, group: str, text: str, choices: tuple[str, ...] = ()) -> Any:
-    """Declare a setting: its default, its group and line in --help, and its choices if they are few."""
-    return field(default=default, metadata={"group": group, "help": text, "choices": choices})
+def option(default: Any, group: str, text: str, choices: tuple[str, ...] = (), *, where_set: bool = False) -> Any:
+    """Declare a setting: its default, its group and line in --help, and its choices if they are few.
+
+    A setting of a bundle is published in its bundle.json; one that is published only `where_set` is absent at its default.
+    """
+    return field(default=default, metadata={"group": group, "help": text, "choices": choices, "where_set": where_set})
 
 
 TASKS: tuple[str, ...] = get_args(Task)
@@ -27,7 +30,19 @@ ENCODINGS = (
     "tree",
     "waves",
 )  # batchproof.training.fit.selection.candidates defines them
+BALANCED = "balanced"  # the class weights that give every class the same sum
+METRICS = {  # what fits can be chosen by; batchproof.training.fit.metric computes them
+    "log_loss": "classes",
+    "brier": "classes",
+    "accuracy": "classes",
+    "balanced_accuracy": "classes",
+    "f1": "classes",
+    "auc": "two classes",
+    "rmse": "a number",
+    "mae": "a number",
+}
 DATA = "columns"
+GOAL = "goal"
 SPLIT = "split"
 NETWORK = "network"
 FIT = "fit"
@@ -38,6 +53,7 @@ CARD = "model card"
 GROUPS = {
     DATA: "How the columns of the table are read. Types are inferred and shown; these flags override them. A flag with "
     "COLUMN names one column, several with commas (a,b), or is repeated.",
+    GOAL: "How much rows and classes count, and what the fits are chosen by. Left out: all rows alike, and the loss.",
     SPLIT: "Which rows train, which decide when to stop (validation), and which only measure the result (test).",
     NETWORK: "The batch-norm MLP. What you leave out is set by the number of rows, or chosen by validation.",
     FIT: "How the network is fitted.",
@@ -71,6 +87,29 @@ class Settings:
     thousands: str | None = option(None, DATA, "the sign between thousands: , . ' _ or a blank; left out: found")
     strip: bool = option(False, DATA, "leave out blanks around texts; around numbers and dates they always are")
     rare_rows: int = option(5, DATA, "categories seen in fewer training rows are treated as unseen, and not published")
+
+    skip_missing_target: bool = option(False, DATA, "leave out rows without a value in the target", where_set=True)
+
+    weight: str | None = option(
+        None,
+        GOAL,
+        "column that says how much each row counts in the fit, 0 or more; it is not a feature",
+        where_set=True,
+    )
+    class_weight: str | None = option(
+        None,
+        GOAL,
+        "how much each class counts in the fit: balanced (every class as much as any other), or CLASS=WEIGHT,CLASS=WEIGHT "
+        "(others count 1); probabilities then are those of rows so weighted, and a threshold moves labels without that",
+        where_set=True,
+    )
+    metric: str | None = option(
+        None,
+        GOAL,
+        "what epochs and encodings are chosen by on the validation rows; left out: the loss that is fitted",
+        tuple(METRICS),
+        where_set=True,
+    )
 
     seed: int = option(0, SPLIT, "seed of the split, of the initial weights and of the order of rows")
     validation_share: float = option(0.2, SPLIT, "share of the rows for validation")
@@ -182,6 +221,13 @@ def check_columns(settings: Settings) -> None:
                 raise SettingError(f"column {column!r} is named in both --{seen[column]} and --{kind}: choose one.")
     if settings.target in settings.drop:
         raise SettingError(f"column {settings.target!r} is the target and cannot be dropped.")
+    roles = {settings.target: "target", **dict.fromkeys(settings.drop, "drop")}
+    for role in ROLES:
+        column = getattr(settings, role)
+        if column is not None and roles.setdefault(column, role) != role:
+            raise SettingError(
+                f"column {column!r} is named in both {flag(roles[column])} and {flag(role)}: choose one."
+            )
 
 
 def _check_signs(settings: Settings) -> None:
@@ -193,6 +239,7 @@ def _check_signs(settings: Settings) -> None:
         raise SettingError(f"--thousands and --decimal are both {settings.thousands!r}: they must differ.")
 
 
+ROLES = ("split_column", "weight")  # settings that name a column with a task of its own
 THOUSANDS = (",", ".", " ", "'", "_")
 LIMITS: dict[str, tuple[float, float]] = {
     "rare_rows": (1, 10**9),

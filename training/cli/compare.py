@@ -75,6 +75,10 @@ def make_parser() -> argparse.ArgumentParser:
         "--encoding", metavar="{" + ",".join(ENCODINGS) + "}", help="left out: chosen by validation loss"
     )
     parser.add_argument("--threads", type=whole_number, help="CPU threads of torch")
+    parser.add_argument("--weight", metavar="COLUMN", help="how much each row counts, in the fits and in the losses")
+    parser.add_argument("--class-weight", metavar="WEIGHTS", help="balanced, or CLASS=WEIGHT,CLASS=WEIGHT; as for rows")
+    parser.add_argument("--metric", metavar="METRIC", help="what the network's epochs and encodings are chosen by")
+    parser.add_argument("--skip-missing-target", action="store_true", help="leave out rows without a target")
     for flag in COLUMN_FLAGS:
         parser.add_argument(f"--{flag}", action="append", metavar="COLUMN", help="as for training; a,b or repeated")
     parser.add_argument("--missing", action="append", metavar="VALUE", help="as for training, as are those below")

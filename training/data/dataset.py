@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from batchproof.service.bundle.signature import Signature
+from batchproof.service.bundle.signature import Signature, class_text
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.row_encoder import listed
 from batchproof.service.features.texts.text_cells import missing_cells
@@ -15,8 +15,9 @@ from batchproof.training.data import schema as schemas
 from batchproof.training.data import target as targets
 from batchproof.training.data.column import Column
 from batchproof.training.data.columns import check_range, mark_warning, typed
+from batchproof.training.data.rows.split import Split, split_rows
+from batchproof.training.data.rows.weights import check_metric, class_weights, row_weights
 from batchproof.training.data.schema import Dropped, Schema
-from batchproof.training.data.split import Split, split_rows
 from batchproof.training.data.tables.table import RawTable, nearest, read
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.target import Target
@@ -35,6 +36,7 @@ class Dataset:
     split: Split
     arrays: dict[str, Arrays]  # train, validation, test -> the graph's inputs
     weight: np.ndarray | None = None  # [rows] float64, how much each row counts in the fit
+    class_weight: np.ndarray | None = None  # [classes] float64, how much the rows of each class count besides
     warnings: tuple[str, ...] = ()  # what the table's owner should know, each with what to do
 
     @property
@@ -53,12 +55,26 @@ class Dataset:
         return self.target.y.take(rows)
 
     def weights(self, part: str) -> np.ndarray | None:
-        """Return the weight of each row of one part [rows] float32, mean 1 over the training rows; None: all equal."""
-        if self.weight is None:
+        """Return how much each row of one part counts in the loss [rows] float32: its own weight times that of its class.
+
+        The mean over the training rows is 1; None: all rows count equally.
+        """
+        weight = self.weight
+        if self.class_weight is not None:
+            of_class = self.class_weight[self.target.y]
+            weight = of_class if weight is None else weight * of_class
+        return self._in_units(weight, part)
+
+    def row_weights(self, part: str) -> np.ndarray | None:
+        """Return the weight of each row of one part [rows] float32, whatever its class; None: all equal."""
+        return self._in_units(self.weight, part)
+
+    def _in_units(self, weight: np.ndarray | None, part: str) -> np.ndarray | None:
+        if weight is None:
             return None
-        unit = self.weight[self.split.train].mean()
+        unit = weight[self.split.train].mean()
         rows: np.ndarray = getattr(self.split, part)
-        return np.asarray(self.weight[rows] / unit, np.float32)
+        return np.asarray(weight[rows] / unit, np.float32)
 
     def lines(self) -> list[str]:
         """Return what was decided, for people: the target, the split, and a line for each column."""
@@ -68,9 +84,21 @@ class Dataset:
             f"{self.table.path.name}: {len(target.y)} rows, {len(self.table.names)} columns",
             f"target {target.name!r}: {target.task}{classes} ({target.reason})",
             "rows: " + ", ".join(f"{count} {part}" for part, count in sizes.items()),
+            *self._weight_lines(),
             *self.schema.lines(self.columns),
             *(f"warning: {line}" for line in self.warnings if advice.is_private(line)),
         ]
+
+    def _weight_lines(self) -> list[str]:
+        lines = []
+        if self.weight is not None:
+            lines.append(f"weights of rows: {self.weight.min():g} to {self.weight.max():g}")
+        if self.class_weight is not None:
+            pairs = zip(self.target.classes or (), self.class_weight.tolist(), strict=True)
+            lines.append(
+                "weights of classes: " + ", ".join(f"{class_text(label)} {value:.4g}" for label, value in pairs)
+            )
+        return lines
 
     def warning_lines(self) -> list[str]:
         """Return the warnings, for people."""
@@ -82,11 +110,32 @@ def prepare(path: Path, settings: Settings) -> Dataset:
     table, own_rows = _with_test(read(path), settings)
     settings = resolve(settings, table.names)
     _check_names(table, settings)
+    table, own_rows = _usable_rows(table, settings, own_rows)
     target = targets.read(table, settings)
     split = split_rows(table, target, settings, own_rows)
-    left_out = {settings.target, settings.split_column, *settings.drop}
-    names = [name for name in table.names if name not in left_out]
-    return arrange(table, names, target, split, settings)
+    return arrange(table, _feature_names(table, settings), target, split, settings, row_weights(table, settings))
+
+
+def _usable_rows(table: RawTable, settings: Settings, own_rows: int) -> tuple[RawTable, int]:
+    """Leave out the rows that cannot be used or do not count; also returns how many of the first `own_rows` are left."""
+    if settings.skip_missing_target:
+        table, own_rows = _without(table, own_rows, targets.is_missing(table, settings), "they have no target")
+    weight = row_weights(table, settings)
+    if weight is not None:
+        table, own_rows = _without(table, own_rows, weight == 0, "their weight is 0")
+    return table, own_rows
+
+
+def _without(table: RawTable, own_rows: int, left_out: np.ndarray, why: str) -> tuple[RawTable, int]:
+    if not left_out.any():
+        return table, own_rows
+    return table.without(left_out, why), own_rows - int(left_out[:own_rows].sum())
+
+
+def _feature_names(table: RawTable, settings: Settings) -> list[str]:
+    """Return the names of the columns that may be features."""
+    left_out = {settings.target, settings.split_column, settings.weight, *settings.drop}
+    return [name for name in table.names if name not in left_out]
 
 
 def arrange(
@@ -99,18 +148,20 @@ def arrange(
 ) -> Dataset:
     """Read and encode the columns `names` of a table that is split already. Raises TableError."""
     settings = resolve(settings, table.names)
+    check_metric(target, settings.metric)
+    class_weight = class_weights(target, split.train, settings.class_weight, weight)
     columns, dropped = _columns(table, settings, names)
     schema = schemas.infer(
         columns, target, split.train, rare_rows=settings.rare_rows, keep=settings.keep, unusable=dropped
     )
     requested = tuple(Dropped(name, "as requested") for name in settings.drop)
     left_out = schema.dropped + dropped + requested
-    others = (settings.split_column,) if settings.split_column is not None else ()
+    others = tuple(name for name in (settings.split_column, settings.weight) if name is not None)
     ignored = tuple(dict.fromkeys((*others, *(drop.name for drop in left_out))))
     schema = Schema(schema.signature.model_copy(update={"ignored": ignored}), left_out)
     arrays = {part: schemas.encode(schema.signature, columns, getattr(split, part)) for part in Split._fields}
     warnings = (*table.warnings, *target.warnings, *advice.on_columns(schema, columns))
-    return Dataset(table, columns, target, schema, split, arrays, weight, warnings)
+    return Dataset(table, columns, target, schema, split, arrays, weight, class_weight, warnings)
 
 
 def _with_test(table: RawTable, settings: Settings) -> tuple[RawTable, int]:
@@ -136,7 +187,7 @@ def _with_test(table: RawTable, settings: Settings) -> tuple[RawTable, int]:
 
 
 def _check_names(table: RawTable, settings: Settings) -> None:
-    flags = {"target": (settings.target,), "split-column": (settings.split_column,)}
+    flags = {"target": (settings.target,), "split-column": (settings.split_column,), "weight": (settings.weight,)}
     flags |= {kind: getattr(settings, kind) for kind in COLUMN_FLAGS}
     for flag, names in flags.items():
         for name in names:

@@ -7,7 +7,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from batchproof.service.bundle.signature import Signature
 from batchproof.service.features.arrays import Arrays
-from batchproof.training.data.split import Split
+from batchproof.training.data.rows.split import Split
 from batchproof.training.data.target import Target
 
 TREE_ROWS = 20_000  # most training rows that a feature is tried on

@@ -39,6 +39,17 @@ class Target:
 
 def read(table: RawTable, settings: Settings) -> Target:
     """Return the target of a table's rows; TableError where it cannot be predicted."""
+    column = _column(table, settings)
+    target = target_of(column, settings.task, table)
+    return replace(target, warnings=tuple(f"the target {column.name!r}: {warning}." for warning in column.warnings))
+
+
+def is_missing(table: RawTable, settings: Settings) -> np.ndarray:
+    """Return which rows have no target [rows] bool; TableError where none has one, or it cannot be predicted."""
+    return _column(table, settings).is_missing
+
+
+def _column(table: RawTable, settings: Settings) -> Column:
     name = settings.target
     arrow = table.arrow.column(name)
     if arrow.null_count == len(arrow):
@@ -48,8 +59,7 @@ def read(table: RawTable, settings: Settings) -> Target:
     column = typed(name, arrow, settings.kind_of(name), options_of(name, settings, is_cells=table.is_text))
     if column is None:
         raise TableError(f"the target {name!r} holds {arrow.type} values: it must be numbers, text or booleans.")
-    target = target_of(column, settings.task, table)
-    return replace(target, warnings=tuple(f"the target {name!r}: {warning}." for warning in column.warnings))
+    return column
 
 
 def target_of(column: Column, wanted: Task | None = None, table: RawTable | None = None) -> Target:

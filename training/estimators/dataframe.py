@@ -10,8 +10,8 @@ from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.tables.offline.local_frame import arrays_of
-from batchproof.training.data import split
 from batchproof.training.data.dataset import Dataset, arrange
+from batchproof.training.data.rows import split
 from batchproof.training.data.tables import table
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.target import MOST_CLASSES, Target, check_size
@@ -87,6 +87,15 @@ def values_of(y: np.ndarray, name: str) -> Target:
     if np.ptp(values / 2) > 0:  # scikit-learn's estimators accept a constant
         check_size(name, values)
     return Target(name, "regression", values, None, "a regressor was asked for")
+
+
+def class_weight_text(given: str | dict[Any, float] | None) -> str | None:
+    """Return "balanced", or {class: weight} as the setting is written: `CLASS=WEIGHT,CLASS=WEIGHT`."""
+    if not isinstance(given, dict):
+        return given
+    labels = [label.item() if isinstance(label, np.generic) else label for label in given]
+    pairs = zip(labels, given.values(), strict=True)
+    return ",".join(f"{class_text(_label(label))}={float(weight)!r}" for label, weight in pairs)
 
 
 def encode(signature: Signature, rows: Any) -> Arrays:

@@ -38,7 +38,7 @@ from batchproof.training.trained_model import Model
 
 PLAIN = (
     *("validation_share", "rare_rows", "widths", "ensemble", "dropout", "eps", "momentum", "affine", "encoding"),
-    *("epochs", "batch_rows", "learning_rate", "weight_decay", "patience", "device", "threads"),
+    *("epochs", "batch_rows", "learning_rate", "weight_decay", "patience", "metric", "device", "threads"),
 )
 COLUMNS = ("categorical", "date", "keep")
 
@@ -48,7 +48,8 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
 
     Parameters are settings of `batchproof-train` by the same names; None means: decided from the data. A share
     of the rows, `validation_share`, decides when to stop and calibrates; `test_share` of them (none, unless asked
-    for) only measures what the exported bundle then states. Fitting repeats to the bit for one number of threads.
+    for) only measures what the exported bundle then states. `class_weight` (classifiers only) is "balanced" or
+    {class: weight}; classes that it leaves out count 1. Fitting repeats to the bit for one number of threads.
     """
 
     def __init__(  # noqa: PLR0913 - scikit-learn reads the parameters from this signature
@@ -66,6 +67,8 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         learning_rate: float | None = None,
         weight_decay: float | None = None,
         patience: int | None = None,
+        metric: str | None = None,
+        class_weight: str | dict[Any, float] | None = None,
         categorical: tuple[str, ...] = (),
         date: tuple[str, ...] = (),
         keep: tuple[str, ...] = (),
@@ -90,6 +93,8 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.patience = patience
+        self.metric = metric
+        self.class_weight = class_weight
         self.categorical = categorical
         self.date = date
         self.keep = keep
@@ -186,6 +191,7 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         given = {name: getattr(self, name) for name in PLAIN}
         given |= {name: tuple(getattr(self, name)) for name in COLUMNS}
         given |= {"target": target, "seed": int(seed), "arithmetic": self.arithmetic}
+        given |= {"class_weight": frame.class_weight_text(self.class_weight)}
         if self.test_share:
             return make({**given, "test_share": self.test_share})
         return Settings(**{**make(given).__dict__, "test_share": 0.0})

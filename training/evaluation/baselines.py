@@ -1,4 +1,7 @@
-"""The baselines: a constant, a linear model and scikit-learn's boosted trees, each with its defaults."""
+"""The baselines: a constant, a linear model and scikit-learn's boosted trees, each with its defaults.
+
+They count the rows as the network does: by their weights and those of their classes.
+"""
 
 from collections.abc import Callable
 
@@ -7,7 +10,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
@@ -21,9 +24,12 @@ MOST_CODES = 255  # the largest number of categories that the trees treat as cat
 
 
 def constant(data: Dataset) -> np.ndarray:
-    """Predict the class shares or the mean of the training rows for every test row."""
-    y = data.y("train")
-    prediction = np.bincount(y, minlength=len(data.target.classes)) / len(y) if data.target.classes else y.mean()
+    """Predict the class shares or the mean of the training rows, as far as each counts, for every test row."""
+    y, weight = data.y("train"), data.weights("train")
+    prediction = np.average(y, weights=weight)
+    if data.target.classes is not None:
+        sums = np.bincount(y, weight, len(data.target.classes))
+        prediction = sums / sums.sum()
     return np.broadcast_to(prediction, (len(data.y("test")), *np.shape(prediction)))
 
 
@@ -36,7 +42,8 @@ def linear(data: Dataset) -> np.ndarray:
         (numeric, list(range(numbers))),
         (OneHotEncoder(handle_unknown="ignore"), list(range(numbers, numbers + len(codes)))),
     )
-    pipeline = make_pipeline(columns, model).fit(joined(data.arrays["train"]), data.y("train"))
+    pipeline = Pipeline([("columns", columns), ("model", model)])
+    pipeline.fit(joined(data.arrays["train"]), data.y("train"), model__sample_weight=data.weights("train"))
     return answers(pipeline, data)
 
 
@@ -51,11 +58,15 @@ def trees(data: Dataset) -> np.ndarray:
         n_iter_no_change=ROUNDS,
         random_state=0,
     )
-    validation = {"X_val": joined(data.arrays["validation"]), "y_val": data.y("validation")}
+    validation = {
+        "X_val": joined(data.arrays["validation"]),
+        "y_val": data.y("validation"),
+        "sample_weight_val": data.weights("validation"),
+    }
     rows = joined(data.arrays["train"])
     # Threads that wait for one another at every split cost a small table many times the work itself.
     with threadpool_limits(1 if rows.size < LEAST_SHARED else None, user_api="openmp"):
-        return answers(model.fit(rows, data.y("train"), **validation), data)
+        return answers(model.fit(rows, data.y("train"), data.weights("train"), **validation), data)
 
 
 BASELINES: dict[str, Callable[[Dataset], np.ndarray]] = {

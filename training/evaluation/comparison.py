@@ -12,7 +12,7 @@ import numpy as np
 
 from batchproof.service.features.arrays import Outputs
 from batchproof.training.data.dataset import Dataset
-from batchproof.training.data.split import Split
+from batchproof.training.data.rows.split import Split
 from batchproof.training.evaluation import baselines, metrics
 
 LINEAR, CONSTANT = "a linear model", "a constant"
@@ -34,13 +34,13 @@ def lost_to(data: Dataset, outputs: Outputs, answers: Mapping[str, np.ndarray]) 
     """
     y = data.y(data.evaluation_part)
     served = outputs["value"][:, 0] if data.target.classes is None else outputs["probabilities"]
-    ours = _losses(data, served, y)
+    ours = metrics.row_losses(served, y)
     lines = []
     for name, answer in answers.items():
-        theirs = _losses(data, answer, y)
+        theirs = metrics.row_losses(answer, y)
         network, baseline = _total(data, ours), _total(data, theirs)
         if baseline < (1 - TIE) * network:
-            lines.append(_warning(data, name, (network, baseline), is_clear=_is_clear(ours - theirs)))
+            lines.append(_warning(data, name, (network, baseline), is_clear=_is_clear(_counted(data, ours - theirs))))
     return lines
 
 
@@ -61,17 +61,16 @@ def _is_clear(gains: np.ndarray) -> bool:
     return float(gains.mean()) > ERRORS * error
 
 
-def _losses(data: Dataset, answers: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the loss of each row [rows] float64: log loss in nats, or squared error."""
-    if data.target.classes is None:
-        return np.square(answers.astype(np.float64) - y)
-    return metrics.log_losses(answers.astype(np.float64), y)
-
-
 def _total(data: Dataset, losses: np.ndarray) -> float:
     """Return the log loss or RMSE of the rows' losses."""
-    mean = float(losses.mean())
+    mean = float(_counted(data, losses).mean())
     return math.sqrt(mean) if data.target.classes is None else mean
+
+
+def _counted(data: Dataset, losses: np.ndarray) -> np.ndarray:
+    """Return the losses of the evaluation rows [rows], each as much as it counts: the mean weight is 1."""
+    weight = data.weights(data.evaluation_part)
+    return losses if weight is None else losses * weight / weight.mean(dtype=np.float64)
 
 
 def _linear(data: Dataset) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from batchproof.training.data import schema
 from batchproof.training.data.dataset import Dataset
-from batchproof.training.data.split import Split
+from batchproof.training.data.rows.split import Split
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.target import Target
 from batchproof.training.data.text.text_options import resolve
@@ -110,11 +110,10 @@ def network(data: Dataset, settings: Settings) -> np.ndarray:
 
 
 def loss_of(data: Dataset, answers: np.ndarray) -> float:
-    """Return log loss or RMSE of answers for the test rows."""
-    y = data.y("test")
-    if data.target.classes is None:
-        return math.sqrt(float(np.square(answers - y).mean()))
-    return metrics.log_loss(answers, y)
+    """Return log loss or RMSE of answers for the test rows, as far as each counts."""
+    losses, weight = metrics.row_losses(answers, data.y("test")), data.weights("test")
+    mean = float(np.average(losses, weights=weight))
+    return math.sqrt(mean) if data.target.classes is None else mean
 
 
 def verdict(scores: list[Score]) -> str:

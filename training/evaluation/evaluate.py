@@ -46,7 +46,10 @@ def evaluate(data: Dataset, compiled: CompiledModel) -> Evaluation:
 
 
 def metrics_of(data: Dataset, outputs: Outputs) -> dict[str, Any]:
-    """Return the metrics of outputs for the evaluation rows, and those of a constant prediction."""
+    """Return the metrics of outputs for the evaluation rows, and those of a constant prediction.
+
+    Each row counts once. Where rows have weights, the loss of the rows so weighted is there too.
+    """
     part = data.evaluation_part
     y, train_y = data.y(part), data.y("train")
     if data.target.classes is None:
@@ -54,6 +57,11 @@ def metrics_of(data: Dataset, outputs: Outputs) -> dict[str, Any]:
     else:
         prior = np.bincount(train_y, minlength=len(data.target.classes)) / len(train_y)
         measured = metrics.classification(outputs["probabilities"], y, prior)
+    weight = data.row_weights(part)
+    if weight is not None:
+        answers = outputs["value"][:, 0] if data.target.classes is None else outputs["probabilities"]
+        loss = float(np.average(metrics.row_losses(answers, y), weights=weight))
+        measured |= {"weighted_rmse": loss**0.5} if data.target.classes is None else {"weighted_log_loss": loss}
     return {"rows": len(y), **({} if part == "test" else {"part": part}), **measured}
 
 

@@ -39,6 +39,12 @@ def log_loss(p: np.ndarray, y: np.ndarray) -> float:
     return float(log_losses(p, y).mean())
 
 
+def row_losses(answers: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return each row's log loss of probabilities [rows, classes], or squared error of values [rows]; [rows] float64."""
+    answers = answers.astype(np.float64)
+    return log_losses(answers, y) if answers.ndim == 2 else np.square(answers - y)
+
+
 def log_losses(p: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the −log p of each row's true class [rows], in nats."""
     losses: np.ndarray = -np.log(np.maximum(p[np.arange(len(y)), y], TINY))

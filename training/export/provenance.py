@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from batchproof.training.data.dataset import Dataset
-from batchproof.training.data.split import Split
+from batchproof.training.data.rows.split import Split
 from batchproof.training.fit.context import Fitted
 from batchproof.training.settings import Settings
 
@@ -27,7 +27,12 @@ def collect(
     seconds: float,
 ) -> dict[str, Any]:
     """Return the object `provenance` of bundle.json."""
-    published = {name: value for name, value in asdict(settings).items() if name not in PRIVATE}
+    unset = {entry.name: entry.default for entry in fields(Settings) if entry.metadata["where_set"]}
+    published = {
+        name: value
+        for name, value in asdict(settings).items()
+        if name not in PRIVATE and not (name in unset and value == unset[name])
+    }
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),

@@ -43,10 +43,10 @@ class FitContext:
     stop: Callable[[], bool]
 
     @classmethod
-    def of(cls, data: Dataset, progress: Progress, stop: Callable[[], bool]) -> "FitContext":
-        """Fit the target's scale to the training rows."""
+    def of(cls, data: Dataset, progress: Progress, stop: Callable[[], bool], metric: str | None = None) -> "FitContext":
+        """Fit the target's scale to the training rows; held-out rows are judged by `metric`, or by the loss."""
         target = data.target
-        objective = objectives.fit(target.task, data.y("train"), len(target.classes or ()))
+        objective = objectives.fit(target.task, data.y("train"), len(target.classes or ()), metric)
         return cls(data, objective, progress, stop)
 
     def fit(
@@ -60,7 +60,7 @@ class FitContext:
         raws, ys, weights = self._parts(plan.fit.seed, sampled)
         classes = self.data.target.classes is not None
         preprocess = encodings.fit(raws["train"], ys["train"], classes=classes, encoding=plan.encoding)
-        rows = {part: encode(preprocess, self.objective, raws[part], ys[part], weights[part]) for part in raws}
+        rows = {part: encode(preprocess, self.objective, raws[part], ys[part], *weights[part]) for part in raws}
         tables = embedding_tables(self.data, preprocess)
         generator = torch.Generator().manual_seed(plan.fit.seed)
         network = Network(preprocess.width, tables, self.objective.outputs, plan.network, generator)
@@ -70,14 +70,18 @@ class FitContext:
 
     def _parts(
         self, seed: int, sampled: int | None
-    ) -> tuple[dict[str, Arrays], dict[str, np.ndarray], dict[str, np.ndarray | None]]:
+    ) -> tuple[dict[str, Arrays], dict[str, np.ndarray], dict[str, list[np.ndarray | None]]]:
         raws, ys, weights = {}, {}, {}
         for part in ("train", "validation"):
-            raw, y, weight = self.data.arrays[part], self.data.y(part), self.data.weights(part)
+            raw, y, weight = (
+                self.data.arrays[part],
+                self.data.y(part),
+                [self.data.weights(part), self.data.row_weights(part)],
+            )
             if sampled is not None:
                 index = sample(len(y), sampled, seed).numpy()
                 raw, y = raw.take(index), y[index]
-                weight = None if weight is None else weight[index]
+                weight = [None if each is None else each[index] for each in weight]
             raws[part], ys[part], weights[part] = raw, y, weight
         return raws, ys, weights
 

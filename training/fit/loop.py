@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from batchproof.training.fit.ema import Average
+from batchproof.training.fit.metric import judged
 from batchproof.training.network.network import Block, Network
 from batchproof.training.network.objective import Objective
 from batchproof.training.network.tensors import Rows
@@ -242,8 +243,8 @@ def scores_of(network: Network, rows: Rows) -> Tensor:
 
 
 def held_loss(network: Network, objective: Objective, rows: Rows) -> float:
-    """Return the mean loss over held-out rows."""
-    return float(rows.weighed(objective.held_losses(scores_of(network, rows), rows.y)).double().mean())
+    """Return the mean over held-out rows of what fits are chosen by: the loss, or what takes its place."""
+    return float(judged(objective, scores_of(network, rows), rows).double().mean())
 
 
 def share(step: int, steps: int, warmup: float) -> float:

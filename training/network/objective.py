@@ -19,6 +19,7 @@ class Objective:
     outputs: int  # 1 for binary (the log-odds of class 1) and regression, else the number of classes
     mean: float = 0.0
     std: float = 1.0
+    metric: str | None = None  # what held-out rows are judged by (batchproof.training.fit.metric); None: the loss
 
     def encode(self, y: np.ndarray) -> Tensor:
         """Return y [rows], class codes or float64 values, as the loss expects it: int64, or float32 in standard units."""
@@ -47,9 +48,9 @@ class Objective:
         return self.losses(scores, y, 1.0 / (len(y) + 1))
 
 
-def fit(task: Task, y: np.ndarray, classes: int) -> Objective:
+def fit(task: Task, y: np.ndarray, classes: int, metric: str | None = None) -> Objective:
     """Fit to the training rows: y [rows] class codes 0 … classes - 1, or float64 values."""
     if task == "regression":
         std = float(np.std(y))
-        return Objective(task, 1, float(np.mean(y)), std if std > 0 else 1.0)
-    return Objective(task, 1 if task == "binary" else classes)
+        return Objective(task, 1, float(np.mean(y)), std if std > 0 else 1.0, metric)
+    return Objective(task, 1 if task == "binary" else classes, metric=metric)

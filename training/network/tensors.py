@@ -19,6 +19,7 @@ class Rows(NamedTuple):
     codes: Tensor | None  # [rows, embeddings] int64
     y: Tensor  # [rows] int64 class codes or float32 standard units
     weight: Tensor | None = None  # [rows] float32, mean 1 over the training rows; None: all rows count equally
+    row_weight: Tensor | None = None  # [rows] float32, the same without the weights of classes
 
     def take(self, index: Tensor) -> "Rows":
         """Return the rows with these indices [n] int64."""
@@ -29,8 +30,10 @@ class Rows(NamedTuple):
         return self._map(lambda part: part.to(device))
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Rows":
-        codes, weight = (None if part is None else function(part) for part in (self.codes, self.weight))
-        return Rows(function(self.x), codes, function(self.y), weight)
+        codes, *weights = (
+            None if part is None else function(part) for part in (self.codes, self.weight, self.row_weight)
+        )
+        return Rows(function(self.x), codes, function(self.y), *weights)
 
     def weighed(self, losses: Tensor) -> Tensor:
         """Return the losses [rows, ...] times each row's weight."""
@@ -40,14 +43,20 @@ class Rows(NamedTuple):
 
 
 def encode(
-    preprocess: Preprocess, objective: Objective, raw: Arrays, y: np.ndarray, weight: np.ndarray | None = None
+    preprocess: Preprocess,
+    objective: Objective,
+    raw: Arrays,
+    y: np.ndarray,
+    weight: np.ndarray | None = None,
+    row_weight: np.ndarray | None = None,
 ) -> Rows:
-    """Encode raw feature values and y [rows] (class codes or float64 values); `weight` [rows] float32."""
+    """Encode raw feature values and y [rows] (class codes or float64 values); both weights [rows] float32."""
     codes = None
     if raw.categorical is not None and len(preprocess.embedded):
         codes = torch.from_numpy(np.ascontiguousarray(raw.categorical[:, preprocess.embedded], dtype=np.int64))
     x = torch.from_numpy(preprocess.transform(raw))
-    return Rows(x, codes, objective.encode(y), None if weight is None else torch.from_numpy(weight))
+    weights = (None if each is None else torch.from_numpy(each) for each in (weight, row_weight))
+    return Rows(x, codes, objective.encode(y), *weights)
 
 
 def sample(rows: int, most: int, seed: int) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 from batchproof.service.bundle.signature import Feature, Signature, Task
 from batchproof.service.features.arrays import Arrays
 from batchproof.training.data.leakage import Findings, find
-from batchproof.training.data.split import Split
+from batchproof.training.data.rows.split import Split
 from batchproof.training.data.target import Target
 
 ROWS = 600

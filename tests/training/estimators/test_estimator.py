@@ -226,3 +226,23 @@ def test_an_unknown_encoding_is_a_value_error() -> None:
     """A setting that the command refuses is refused by the estimator alike."""
     with pytest.raises(ValueError, match="encoding is 'foo': use one of plain, bins, quantile, tree, waves"):
         BatchNormMLPRegressor(encoding="foo").fit(np.arange(40.0).reshape(20, 2), np.arange(20.0))
+
+
+def test_class_weights_move_the_labels(frame: pd.DataFrame) -> None:
+    """A class that counts ten times is predicted more often, by label or with NumPy's scalars as keys."""
+    x, y = frame[["size"]], frame["kind"] == "big"
+    chosen = [
+        BatchNormMLPClassifier(**QUICK, class_weight=weight, metric="log_loss").fit(x, y).predict(x).sum()
+        for weight in (None, {True: 10.0}, {np.bool_(True): 10})
+    ]
+    assert chosen[0] < chosen[1] == chosen[2]
+
+
+def test_what_needs_classes_is_refused_for_numbers(frame: pd.DataFrame) -> None:
+    """A regressor has no class weights, and a metric must be of the target; both sentences name parameters."""
+    with pytest.raises(ValueError, match=r"^class_weight needs classes, but the target 'size' is a number"):
+        BatchNormMLPRegressor(**QUICK, class_weight="balanced").fit(frame[["colour"]], frame["size"])
+    with pytest.raises(
+        ValueError, match=r"^metric rmse is for a target of a number, and 'kind' is 2 classes: use one of"
+    ):
+        BatchNormMLPClassifier(**QUICK, metric="rmse").fit(frame[["size"]], frame["kind"])

@@ -39,6 +39,9 @@ class RawTable:
     sha256: str  # of the file
     is_text: bool = False  # whether every column holds the cells of a text table
     lines: np.ndarray | None = None  # [rows] int64, the line that each row begins at, where the file has lines
+    numbers: np.ndarray | None = (
+        None  # [rows] int64, the number that each row has in the file, where rows were left out
+    )
     index: frozenset[str] = frozenset()  # columns that number the rows of a data frame
     unusable: Mapping[str, str] = field(default_factory=dict)  # column -> why it has no type
     warnings: tuple[str, ...] = ()
@@ -54,9 +57,18 @@ class RawTable:
         lines = np.concatenate([self.lines, other.lines]) if has_lines else None
         return replace(self, arrow=arrow, lines=lines, warnings=self.warnings + other.warnings)
 
+    def without(self, left_out: np.ndarray, why: str) -> "RawTable":
+        """Return the table without the rows that `left_out` [rows] bool marks, and a warning of their number and `why`."""
+        kept = np.flatnonzero(~left_out)
+        numbers = kept if self.numbers is None else self.numbers[kept]
+        lines = None if self.lines is None else self.lines[kept]
+        line = f"{int(left_out.sum())} of {len(left_out)} rows are left out: {why}."
+        return replace(self, arrow=self.arrow.take(kept), lines=lines, numbers=numbers, warnings=(*self.warnings, line))
+
     def place(self, row: int) -> str:
         """Return the place of a row as scoring names it: its line in a file of lines, otherwise its number from 0 up."""
-        return f"row {row} (the first is row 0)" if self.lines is None else f"line {self.lines[row]}"
+        number = row if self.numbers is None else self.numbers[row]
+        return f"row {number} (the first is row 0)" if self.lines is None else f"line {self.lines[row]}"
 
 
 def read(path: Path) -> RawTable:

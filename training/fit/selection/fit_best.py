@@ -27,7 +27,7 @@ def fit_best(
     checkpoint: Checkpoint | None = None,
 ) -> Fitted:
     """Choose among the candidates and fit the best to the training rows; `stop` is asked after each epoch."""
-    context, rows = FitContext.of(data, progress, stop), len(data.split.train)
+    context, rows = FitContext.of(data, progress, stop, settings.metric), len(data.split.train)
     resume = checkpoint.load() if settings.resume and checkpoint is not None else None
     allowed = settings.threads or torch.get_num_threads()
     threads = settings.threads or min(allowed, defaults.most_threads(rows))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from batchproof.training.fit import loop
 from batchproof.training.fit.context import FitContext, Fitted
+from batchproof.training.fit.metric import judged
 from batchproof.training.fit.plan import Plan
 from batchproof.training.fit.selection import candidates as plans
 from batchproof.training.fit.selection import choice, defaults
@@ -60,9 +61,9 @@ def collected(context: FitContext, candidates: Sequence[Plan], running: list[Fut
 
 
 def validation_losses(fitted: Fitted) -> Tensor:
-    """Return the loss of each validation row [rows]."""
+    """Return the loss of each validation row [rows], or its share of the metric that takes the loss's place."""
     rows = fitted.rows["validation"]
-    return rows.weighed(fitted.objective.held_losses(loop.scores_of(fitted.result.network, rows), rows.y))
+    return judged(fitted.objective, loop.scores_of(fitted.result.network, rows), rows)
 
 
 def say_trial(context: FitContext, candidate: Plan, loss: float, number: int, total: int) -> None:

@@ -99,6 +99,9 @@ def training_section(facts: Facts) -> str:
     note = (
         "Training loss: in training mode, with dropout and batch statistics. Validation loss: of the averaged network."
     )
+    metric = provenance["settings"].get("metric")
+    if metric is not None:
+        note += f" --metric {metric} takes the place of the validation loss, as what is to be least."
     return markup.section(
         "training",
         "Training",

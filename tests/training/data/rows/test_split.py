@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchproof.training.data.split import draw, named
+from batchproof.training.data.rows.split import draw, named
 from batchproof.training.data.tables.table_error import TableError
 
 

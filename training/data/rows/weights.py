@@ -1,0 +1,108 @@
+"""How much each row counts in the fit: a column of weights, and weights of classes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from batchproof.service.bundle.signature import ClassLabel, class_text
+from batchproof.service.features.row_encoder import listed
+from batchproof.training.data.columns import typed
+from batchproof.training.data.tables.table import RawTable, nearest
+from batchproof.training.data.tables.table_error import TableError
+from batchproof.training.data.target import Target
+from batchproof.training.data.text.text_options import options_of
+from batchproof.training.settings import BALANCED, METRICS, Settings
+
+
+def row_weights(table: RawTable, settings: Settings) -> np.ndarray | None:
+    """Return the weight of each row [rows] float64 from the column that the settings name; None where they name none.
+
+    Raises TableError for a weight that is missing or negative, and where no row counts.
+    """
+    name = settings.weight
+    if name is None:
+        return None
+    column = typed(name, table.arrow.column(name), "numeric", options_of(name, settings, is_cells=table.is_text))
+    if column is None or column.kind != "numeric":
+        raise TableError(f"--weight names {name!r}, whose values are not numbers: a weight is a number, 0 or more.")
+    for is_bad, fault in ((column.is_missing, "no finite number"), (column.values < 0, "a negative number")):
+        if is_bad.any():
+            first = int(np.flatnonzero(is_bad)[0])
+            more = f" and in {int(is_bad.sum()) - 1} more rows" if is_bad.sum() > 1 else ""
+            raise TableError(
+                f"the weight {name!r} has {fault} in {table.place(first)}{more}: write a number, 0 or more; a row of weight 0 "
+                "is left out."
+            )
+    if not column.values.any():
+        raise TableError(f"the weight {name!r} is 0 in every row: no row would count.")
+    return column.values
+
+
+def class_weights(target: Target, train: np.ndarray, given: str | None, weight: np.ndarray | None) -> np.ndarray | None:
+    """Return the weight of each class [classes] float64 as `given` says; None where nothing is given.
+
+    `balanced` gives every class the same sum over the rows numbered `train`, each counted by its `weight` [rows].
+    Raises TableError for a regression, an unknown class, or a weight that is not above 0.
+    """
+    if given is None:
+        return None
+    if target.classes is None:
+        raise TableError(
+            f"--class-weight needs classes, but the target {target.name!r} is a number: weigh rows, not classes."
+        )
+    if given == BALANCED:
+        sums = np.bincount(target.y[train], None if weight is None else weight[train], len(target.classes))
+        return np.asarray(sums.sum() / (len(sums) * sums))
+    found = _listed(target.name, target.classes, given)
+    return np.array([found.get(class_text(label), 1.0) for label in target.classes])
+
+
+def check_metric(target: Target, metric: str | None) -> None:
+    """Raise TableError for a metric that the target does not have."""
+    if metric is None:
+        return
+    classes = len(target.classes or ())
+    kinds = {"classes": classes > 0, "two classes": classes == 2, "a number": classes == 0}
+    if not kinds[METRICS[metric]]:
+        known = [name for name, kind in METRICS.items() if kinds[kind]]
+        what = f"{classes} classes" if classes else "a number"
+        raise TableError(
+            f"--metric {metric} is for a target of {METRICS[metric]}, and {target.name!r} is {what}: use one of {', '.join(known)}."
+        )
+
+
+def _listed(name: str, classes: Sequence[ClassLabel], given: str) -> dict[str, float]:
+    """Return the weights in `CLASS=WEIGHT,…`, by class; a class may hold commas and equals signs itself."""
+    names = [class_text(label) for label in classes]
+    found: dict[str, float] = {}
+    for entry in entries(given):
+        label, _, text = entry.rpartition("=")
+        if label not in names:
+            raise TableError(
+                f"--class-weight names {label!r}, but the target {name!r} has no such class: {_hint(label, names)}"
+            )
+        if label in found:
+            raise TableError(f"--class-weight names the class {label!r} twice: give it one weight.")
+        try:
+            found[label] = float(text)
+        except ValueError:
+            found[label] = 0.0
+        if not 0.0 < found[label] < np.inf:
+            raise TableError(f"--class-weight gives {label!r} the weight {text!r}: use a number above 0.")
+    return found
+
+
+def entries(given: str) -> list[str]:
+    """Split `CLASS=WEIGHT,CLASS=WEIGHT` at the commas behind a weight: a class may hold commas itself."""
+    found, begun = [], ""
+    for part in given.split(","):
+        begun = f"{begun},{part}" if begun else part
+        if "=" in part:
+            found.append(begun.strip())
+            begun = ""
+    return [*found, begun.strip()] if begun.strip() else found
+
+
+def _hint(label: str, names: list[str]) -> str:
+    hint = nearest(label, names)
+    return hint if hint.startswith("did you") else f"its classes are {listed(names)}."
