@@ -14,7 +14,8 @@ from batchproof.service.cli.parts.parser import Arguments, root
 from batchproof.service.errors import USAGE, ended, first_line, reason
 from batchproof.training.cli.arguments import number, refuse, whole_number, whole_numbers
 from batchproof.training.cli.signing import Signing
-from batchproof.training.settings import GROUPS, SettingError, Settings, flag, make, read_file, type_name
+from batchproof.training.option_groups import GROUPS
+from batchproof.training.settings import SettingError, Settings, flag, make, read_file, type_name
 
 PROGRAM = "batchproof-train"
 FAILED = 1  # exit code: a check of the result failed; nothing was written
@@ -206,6 +207,7 @@ METAVARS = {
     "target": "COLUMN",
     "weight": "COLUMN",
     "class_weight": "WEIGHTS",
+    "threshold": "RULE",
     "split_column": "COLUMN",
     "missing": "VALUE",
     "date_format": "FORMAT",

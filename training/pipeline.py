@@ -54,7 +54,7 @@ def train(path: Path, settings: Settings, progress: Progress | None = None, star
     with Interruption(progress.say) as interruption:
         logged = logging_progress(progress, destination, settings)
         model = fit(data, settings, logged, lambda: interruption.asked, checkpoint)
-    evaluation = evaluate(data, model.compiled)
+    evaluation = evaluate(data, model.compiled, model.decided)
     folder = write(model, evaluation, findings, destination, time.monotonic() - start_s)
     checkpoint.remove()
     destination.journal.unlink(missing_ok=True)
@@ -76,6 +76,7 @@ def fit(
 
     Raises CheckpointError, SettingError, ParityError or ProofError.
     """
+    from batchproof.training.evaluation import threshold
     from batchproof.training.export.compile import check_parity, export, fold
     from batchproof.training.fit.selection.candidates import candidates_for
     from batchproof.training.fit.selection.fit_best import fit_best
@@ -89,7 +90,10 @@ def fit(
     folding = fold(fitted, frozen)
     compiled = export(data, fitted, frozen, folding, settings.arithmetic)
     parity = check_parity(data, fitted, folding, compiled)
-    return Model(data, settings, fitted, compiled, parity)
+    decided = threshold.choose(data, compiled.run(data.arrays["validation"]), settings.threshold)
+    if decided is not None:
+        progress.say(threshold.line(data, decided.decision))
+    return Model(data, settings, fitted, compiled, parity, decided)
 
 
 def check_device(settings: Settings) -> None:

@@ -2,24 +2,18 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
 from batchproof.service.bundle.signature import Kind, Task
 from batchproof.service.errors import nearest
+from batchproof.training.goal import METRICS, GoalError, threshold_rule
+from batchproof.training.option_groups import CARD, DATA, FIT, GOAL, NETWORK, OUT, SPLIT, TUNING, option
 
 
 class SettingError(ValueError):
     """A setting that cannot be used; the message is one sentence for the person who set it."""
-
-
-def option(default: Any, group: str, text: str, choices: tuple[str, ...] = (), *, where_set: bool = False) -> Any:
-    """Declare a setting: its default, its group and line in --help, and its choices if they are few.
-
-    A setting of a bundle is published in its bundle.json; one that is published only `where_set` is absent at its default.
-    """
-    return field(default=default, metadata={"group": group, "help": text, "choices": choices, "where_set": where_set})
 
 
 TASKS: tuple[str, ...] = get_args(Task)
@@ -30,37 +24,6 @@ ENCODINGS = (
     "tree",
     "waves",
 )  # batchproof.training.fit.selection.candidates defines them
-BALANCED = "balanced"  # the class weights that give every class the same sum
-METRICS = {  # what fits can be chosen by; batchproof.training.fit.metric computes them
-    "log_loss": "classes",
-    "brier": "classes",
-    "accuracy": "classes",
-    "balanced_accuracy": "classes",
-    "f1": "classes",
-    "auc": "two classes",
-    "rmse": "a number",
-    "mae": "a number",
-}
-DATA = "columns"
-GOAL = "goal"
-SPLIT = "split"
-NETWORK = "network"
-FIT = "fit"
-TUNING = "tuning"
-OUT = "bundle"
-CARD = "model card"
-
-GROUPS = {
-    DATA: "How the columns of the table are read. Types are inferred and shown; these flags override them. A flag with "
-    "COLUMN names one column, several with commas (a,b), or is repeated.",
-    GOAL: "How much rows and classes count, and what the fits are chosen by. Left out: all rows alike, and the loss.",
-    SPLIT: "Which rows train, which decide when to stop (validation), and which only measure the result (test).",
-    NETWORK: "The batch-norm MLP. What you leave out is set by the number of rows, or chosen by validation.",
-    FIT: "How the network is fitted.",
-    TUNING: "Optuna searches the settings that you leave out, by validation loss; needs the extra `tune`.",
-    OUT: "What is written, and where.",
-    CARD: "What only you know of the model. It is stored in the bundle, and shown in its report and on its card.",
-}
 
 
 @dataclass(frozen=True)
@@ -108,6 +71,14 @@ class Settings:
         GOAL,
         "what epochs and encodings are chosen by on the validation rows; left out: the loss that is fitted",
         tuple(METRICS),
+        where_set=True,
+    )
+    threshold: str | None = option(
+        None,
+        GOAL,
+        "two classes: from which probability of the second class on it is the label; the one with the best f1 or "
+        "balanced_accuracy, or the least cost=FP:FN (what a false positive and a false negative cost), on the validation "
+        "rows; or a number. Probabilities stay as they are",
         where_set=True,
     )
 
@@ -208,6 +179,7 @@ def check(settings: Settings) -> None:
             raise SettingError(f"{flag(name)} is {shown}: {subject} must be between {low} and {high}.")
     _check_signs(settings)
     check_columns(settings)
+    _check_threshold(settings)
     if settings.validation_share + settings.test_share >= 1:
         raise SettingError("--validation-share and --test-share leave no training rows: their sum must be below 1.")
 
@@ -237,6 +209,13 @@ def _check_signs(settings: Settings) -> None:
         raise SettingError(f"--thousands is {settings.thousands!r}: use one of , . ' _ or a blank.")
     if settings.thousands == (settings.decimal or "."):
         raise SettingError(f"--thousands and --decimal are both {settings.thousands!r}: they must differ.")
+
+
+def _check_threshold(settings: Settings) -> None:
+    try:
+        threshold_rule(settings.threshold)
+    except GoalError as error:
+        raise SettingError(str(error)) from error
 
 
 ROLES = ("split_column", "weight")  # settings that name a column with a task of its own

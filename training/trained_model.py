@@ -12,6 +12,7 @@ from batchproof.training import report
 from batchproof.training.data.dataset import Dataset
 from batchproof.training.data.leakage import Findings
 from batchproof.training.evaluation.evaluate import Evaluation
+from batchproof.training.evaluation.threshold import Chosen
 from batchproof.training.export import bundle_writer, golden, provenance, reference
 from batchproof.training.export.compile import CompiledModel
 from batchproof.training.export.destination import BundlePath
@@ -29,6 +30,7 @@ class Model:
     fitted: Fitted
     compiled: CompiledModel
     parity: dict[str, float]  # stage -> greatest difference, in units of the scores' spread
+    decided: Chosen | None = None  # the threshold of two classes, where one was asked for
 
     def run(self, arrays: Arrays) -> Outputs:
         """Return the outputs [rows, width] of the very graph and engine that will serve."""
@@ -45,6 +47,7 @@ def write(model: Model, evaluation: Evaluation, findings: Findings, destination:
         "task": data.target.task,
         "signature": data.signature.model_dump(mode="json"),
         "arithmetic": evaluation.arithmetic,
+        **({} if evaluation.decision is None else {"decision": evaluation.decision.model_dump(mode="json")}),
         "metrics": evaluation.metrics,
         "uncertainty": evaluation.uncertainty,
         "provenance": provenance.collect(data, model.settings, model.fitted, warnings, model.parity, seconds),

@@ -6,14 +6,16 @@ The format is specified for readers in docs/bundle.md; a change here is a change
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+import numpy as np
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from batchproof.service.bundle.conformal import Conformal
 from batchproof.service.bundle.signature import Closed, Signature, Task, Tensor
 
 FORMAT = "batchproof-bundle"
-FORMAT_VERSION = 2  # what is written
-READABLE_VERSIONS = (1, 2)  # version 1 has no reference.json
+FORMAT_VERSION = 2  # what is written where a bundle has no `decision`
+DECISION_VERSION = 3  # what is written where it has one: a reader that did not know of it would answer other labels
+READABLE_VERSIONS = (1, 2, 3)  # version 1 has no reference.json
 REFERENCE_FILE = "reference.json"  # statistics of the training rows: service/bundle/rows/reference.py
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -36,11 +38,23 @@ class Arithmetic(Closed):
     accuracy: dict[str, Any] | None = None  # exact: errors against the folded float64 network, saturated share
 
 
+class Decision(Closed):
+    """Which class of two is the label: the second where its probability is at least the threshold, else the first."""
+
+    threshold: Annotated[float, Field(gt=0.0, lt=1.0)]
+    rule: str  # what it was chosen by, for people: such as `f1`, `cost=1:20` or `0.3`
+    rows: Annotated[int, Field(ge=0)] = 0  # on how many validation rows it was chosen; 0 where it was given
+
+    def places(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return the place of the label among the classes [rows] int64, for `probabilities` [rows, 2] float32."""
+        return (probabilities[:, 1].astype(np.float64) >= self.threshold).astype(np.int64)
+
+
 class Manifest(Closed):
     """The whole of bundle.json."""
 
     format: Literal["batchproof-bundle"]
-    format_version: Literal[1, 2]
+    format_version: Literal[1, 2, 3]
     sha256: Sha256  # the seal over bundle.json itself: service/bundle/files/checksum.py
     name: Name
     version: Annotated[int, Field(ge=1)]
@@ -51,6 +65,26 @@ class Manifest(Closed):
     metrics: dict[str, Any]  # on the held-out test rows
     provenance: dict[str, Any]
     uncertainty: Conformal | None = None  # split-conformal thresholds, where there were rows to find them
+
+    decision: Decision | None = None  # which class is the label; None: the most probable one
+
+    @model_serializer(mode="wrap")
+    def _without_absent_decision(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a decision that is not there, so that readers who do not know of it read the others."""
+        content: dict[str, Any] = serialize(self)
+        if self.decision is None:
+            content.pop("decision", None)
+        return content
+
+    def label_places(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return the place of each row's label among the classes [rows] int64, for probabilities [rows, classes].
+
+        That is the greatest probability, the first of equal ones, unless the bundle has a decision.
+        """
+        if self.decision is not None:
+            return self.decision.places(probabilities)
+        places: np.ndarray = probabilities.argmax(axis=1)
+        return places
 
     @property
     def outputs(self) -> tuple[Tensor, ...]:
@@ -67,4 +101,6 @@ class Manifest(Closed):
         fits = {"binary": count == 2, "multiclass": count >= 3, "regression": self.signature.classes is None}
         if not fits[self.task]:
             raise ValueError(f"signature.classes has {count} classes, which does not fit a {self.task} task")
+        if self.decision is not None and (self.task != "binary" or self.format_version < DECISION_VERSION):
+            raise ValueError(f"decision is of binary bundles, of format_version {DECISION_VERSION} or later")
         return self

@@ -16,17 +16,18 @@ class Decoder:
     def __init__(self, manifest: Manifest) -> None:
         """Prepare the class labels (JSON values) and their keys (strings)."""
         self.labels = manifest.signature.classes
+        self._places = manifest.label_places
         self.keys = [class_text(label) for label in self.labels or ()]
 
     def decode(self, outputs: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         """Return one prediction a row: {"label", "probabilities"} or {"value"}.
 
-        The label is the class of the greatest probability; among equal ones the first class in signature order.
+        The label is the class of the greatest probability, the first of equal ones, unless the bundle decides otherwise.
         """
         if self.labels is None:
             return [{"value": value} for value in shortest(outputs["value"][:, 0])]
         probabilities = outputs["probabilities"]  # [rows, classes] float32
-        winners = probabilities.argmax(axis=1).tolist()
+        winners = self._places(probabilities).tolist()
         return [
             {"label": self.labels[winner], "probabilities": dict(zip(self.keys, row, strict=True))}
             for winner, row in zip(winners, shortest(probabilities), strict=True)

@@ -146,7 +146,11 @@ class OptionWriter:
         if self._labels is not None:
             scores = centred(scores)
         contributions = reduce(self._plan(), scores)
-        explained = np.zeros(rows, int) if self._labels is None else outputs["probabilities"][:rows].argmax(axis=1)
+        explained = (
+            np.zeros(rows, int)
+            if self._labels is None
+            else self._manifest.label_places(outputs["probabilities"][:rows])
+        )
         for row, (fields, column) in enumerate(zip(extra_fields, explained.tolist(), strict=True)):
             fields["explanation"] = {
                 "score": contributions.scores[row, column].item(),

@@ -15,7 +15,7 @@ import pytest
 from batchproof.training import pipeline as line
 from batchproof.training.__main__ import COMMANDS, main, make_parser
 from batchproof.training.network.parity import ParityError
-from batchproof.training.settings import GROUPS
+from batchproof.training.option_groups import GROUPS
 
 GOOD = "x,w,y\n" + "".join(f"{row * 7 % 23},{'ab'[row % 2]},{row % 2}\n" for row in range(40))
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from batchproof.training.fit.selection import candidates as plan
+from batchproof.training.option_groups import GROUPS
 from batchproof.training.settings import (
     ENCODINGS,
-    GROUPS,
     LIMITS,
     SettingError,
     Settings,
@@ -86,6 +86,15 @@ def test_no_file(tmp_path: Path) -> None:
         ({"validation_share": 0.6, "test_share": 0.5}, "leave no training rows"),
         ({"numeric": ("a",), "date": ("a",)}, "column 'a' is named in both --numeric and --date: choose one."),
         ({"drop": ("y",)}, "column 'y' is the target and cannot be dropped."),
+        (
+            {"threshold": "best"},
+            "--threshold is 'best': use f1, balanced_accuracy, cost=FP:FN, such as cost=1:20, or a",
+        ),
+        ({"threshold": "1.0"}, "--threshold is '1.0': use f1, "),
+        ({"threshold": "nan"}, "--threshold is 'nan': use f1, "),
+        ({"threshold": "cost=1"}, "--threshold is 'cost=1': use f1, "),
+        ({"threshold": "cost=0:1"}, "--threshold is 'cost=0:1': both costs must be numbers above 0"),
+        ({"threshold": "cost=1:x"}, "--threshold is 'cost=1:x': both costs must be numbers above 0"),
         ({"golden_rows": 31}, "--golden-rows is 31: it must be between 32 and 10000."),
     ],
 )

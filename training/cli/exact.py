@@ -32,7 +32,7 @@ from batchproof.training.prove.certificate import page
 from batchproof.training.settings import SettingError
 
 PROGRAM = "batchproof-train exact"
-KEPT = ("name", "task", "signature", "metrics", "uncertainty")  # fields of bundle.json that do not change
+KEPT = ("name", "task", "signature", "metrics", "uncertainty", "decision")  # fields of bundle.json that do not change
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -93,7 +93,7 @@ def content(old: Bundle, folder: Path, arithmetic: dict[str, Any]) -> dict[str, 
     manifest = old.manifest.model_dump(mode="json")
     source = {"version": old.manifest.version, "sha256": old.manifest.sha256}
     return {
-        **{name: manifest[name] for name in KEPT},
+        **{name: manifest[name] for name in KEPT if name in manifest},
         "version": bundle.next_version(folder.parent.parent, old.manifest.name),
         "arithmetic": arithmetic,
         "provenance": {**manifest["provenance"], "exported_from": source},

@@ -15,8 +15,9 @@ from batchproof.training.data import schema as schemas
 from batchproof.training.data import target as targets
 from batchproof.training.data.column import Column
 from batchproof.training.data.columns import check_range, mark_warning, typed
+from batchproof.training.data.rows.choices import check_choices
 from batchproof.training.data.rows.split import Split, split_rows
-from batchproof.training.data.rows.weights import check_metric, class_weights, row_weights
+from batchproof.training.data.rows.weights import class_weights, row_weights
 from batchproof.training.data.schema import Dropped, Schema
 from batchproof.training.data.tables.table import RawTable, nearest, read
 from batchproof.training.data.tables.table_error import TableError
@@ -148,7 +149,7 @@ def arrange(
 ) -> Dataset:
     """Read and encode the columns `names` of a table that is split already. Raises TableError."""
     settings = resolve(settings, table.names)
-    check_metric(target, settings.metric)
+    check_choices(target, settings)
     class_weight = class_weights(target, split.train, settings.class_weight, weight)
     columns, dropped = _columns(table, settings, names)
     schema = schemas.infer(

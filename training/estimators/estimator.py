@@ -49,7 +49,9 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
     Parameters are settings of `batchproof-train` by the same names; None means: decided from the data. A share
     of the rows, `validation_share`, decides when to stop and calibrates; `test_share` of them (none, unless asked
     for) only measures what the exported bundle then states. `class_weight` (classifiers only) is "balanced" or
-    {class: weight}; classes that it leaves out count 1. Fitting repeats to the bit for one number of threads.
+    {class: weight}; classes that it leaves out count 1. `threshold` (two classes only) says from which probability of the
+    second class on it is predicted: a number, or "f1", "balanced_accuracy" or "cost=FP:FN" to choose it on the
+    validation rows. Fitting repeats to the bit for one number of threads.
     """
 
     def __init__(  # noqa: PLR0913 - scikit-learn reads the parameters from this signature
@@ -69,6 +71,7 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         patience: int | None = None,
         metric: str | None = None,
         class_weight: str | dict[Any, float] | None = None,
+        threshold: str | float | None = None,
         categorical: tuple[str, ...] = (),
         date: tuple[str, ...] = (),
         keep: tuple[str, ...] = (),
@@ -95,6 +98,7 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         self.patience = patience
         self.metric = metric
         self.class_weight = class_weight
+        self.threshold = threshold
         self.categorical = categorical
         self.date = date
         self.keep = keep
@@ -144,7 +148,7 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         data = self.model_.data
         findings = leakage.find(data.signature, data.arrays, data.target, data.split)
         return trained_model.write(
-            self.model_, evaluate(data, self.model_.compiled), findings, place, self.fit_seconds_
+            self.model_, evaluate(data, self.model_.compiled, self.model_.decided), findings, place, self.fit_seconds_
         )
 
     @abstractmethod
@@ -192,6 +196,7 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         given |= {name: tuple(getattr(self, name)) for name in COLUMNS}
         given |= {"target": target, "seed": int(seed), "arithmetic": self.arithmetic}
         given |= {"class_weight": frame.class_weight_text(self.class_weight)}
+        given |= {"threshold": None if self.threshold is None else str(self.threshold)}
         if self.test_share:
             return make({**given, "test_share": self.test_share})
         return Settings(**{**make(given).__dict__, "test_share": 0.0})
@@ -211,8 +216,9 @@ class BatchNormMLPClassifier(ClassifierMixin, BatchNormMLP):  # type: ignore[mis
         return self._outputs(X)["probabilities"]
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Return each row's most probable class [rows]."""
-        places = self.predict_proba(X).argmax(axis=1)
+        """Return each row's most probable class [rows], or its class by the threshold, as the service labels it."""
+        probabilities, decided = self.predict_proba(X), self.model_.decided
+        places = probabilities.argmax(axis=1) if decided is None else decided.decision.places(probabilities)
         chosen: np.ndarray = self.classes_[places]
         return chosen
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from batchproof.service.bundle.manifest import Decision
 from batchproof.service.features.arrays import Outputs
 from batchproof.training.data.dataset import Dataset
-from batchproof.training.evaluation import comparison, conformal, metrics
+from batchproof.training.evaluation import comparison, conformal, metrics, threshold
+from batchproof.training.evaluation.threshold import Chosen
 from batchproof.training.export.compile import CompiledModel
 from batchproof.training.export.exact import build as exact
 from batchproof.training.export.exact.accuracy import reference_scores
@@ -23,7 +25,8 @@ class Evaluation:
     uncertainty: dict[str, Any] | None
     arithmetic: dict[str, Any]
     baselines: Mapping[str, np.ndarray]  # answers for the evaluation rows: see `comparison.baseline_answers`
-    warnings: tuple[str, ...]  # baselines that predict better, each with what to do
+    warnings: tuple[str, ...]  # baselines that predict better, and a threshold of few rows, each with what to do
+    decision: Decision | None  # which of two classes is the label
 
     def summary(self) -> str:
         """Return the metrics in one line, for people."""
@@ -32,16 +35,21 @@ class Evaluation:
         return f"{part} rows: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items())
 
 
-def evaluate(data: Dataset, compiled: CompiledModel) -> Evaluation:
-    """Run the exported graph on the validation and the evaluation rows, and measure its outputs."""
+def evaluate(data: Dataset, compiled: CompiledModel, decided: Chosen | None = None) -> Evaluation:
+    """Run the exported graph on the validation and the evaluation rows, and measure its outputs.
+
+    `decided` is the threshold of two classes, if there is one.
+    """
     outputs = {part: compiled.run(data.arrays[part]) for part in ("validation", data.evaluation_part)}
+    decision = None if decided is None else decided.decision
     evaluated, baselines = outputs[data.evaluation_part], comparison.baseline_answers(data)
     return Evaluation(
-        metrics_of(data, evaluated),
+        metrics_of(data, evaluated) | ({} if decision is None else threshold.measured(data, evaluated, decision)),
         uncertainty(data, outputs),
         arithmetic(data, compiled),
         baselines,
-        tuple(comparison.lost_to(data, evaluated, baselines)),
+        (*comparison.lost_to(data, evaluated, baselines), *(() if decided is None else decided.warnings)),
+        decision,
     )
 
 

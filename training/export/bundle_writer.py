@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from batchproof.service.bundle import reader as bundle
 from batchproof.service.bundle.files.checksum import seal
-from batchproof.service.bundle.manifest import FORMAT, FORMAT_VERSION
+from batchproof.service.bundle.manifest import DECISION_VERSION, FORMAT, FORMAT_VERSION
 from batchproof.service.errors import BundleError, EngineError
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import load
@@ -52,7 +52,8 @@ def write(models: Path, content: Mapping[str, Any], files: Mapping[str, bytes]) 
     """
     target = models / str(content["name"]) / str(content["version"])
     entries = {name: {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)} for name, raw in files.items()}
-    manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, **content, "files": entries}
+    version = FORMAT_VERSION if content.get("decision") is None else DECISION_VERSION
+    manifest = {"format": FORMAT, "format_version": version, **content, "files": entries}
     with _temporary(target) as folder:
         for name, raw in {**files, "bundle.json": seal(manifest)}.items():
             _write_file(folder / name, raw)

@@ -19,11 +19,12 @@ from batchproof.training.export.compile import CompiledModel, NormStatistics
 from batchproof.training.fit.context import Fitted
 from batchproof.training.fit.loop import Epoch
 from batchproof.training.network import fold
-from batchproof.training.report.measures import importance, reliability
+from batchproof.training.report.measures import importance, reliability, threshold_curve
 from batchproof.training.report.measures import scores as score_measures
 from batchproof.training.report.measures.importance import Dependence, Importance
 from batchproof.training.report.measures.reliability import Reliability
 from batchproof.training.report.measures.scores import Score
+from batchproof.training.report.measures.threshold_curve import ThresholdCurve
 
 PROBE_ROWS = 64  # random rows in each draw of the invariance check, besides the edge rows
 
@@ -44,6 +45,7 @@ class Facts:
     outputs: Mapping[str, np.ndarray]  # of the served graph, [rows, width]
     scores: tuple[Score, ...]
     lost: tuple[str, ...]  # warnings: baselines that predict better
+    threshold: ThresholdCurve | None  # of a bundle whose label is decided by one
     reliability: Reliability | None
     importances: tuple[Importance, ...]  # the largest first
     dependences: tuple[Dependence, ...]  # of the most important features
@@ -86,8 +88,11 @@ def collect(
         evaluation_part=data.evaluation_part,
         truth=data.y(data.evaluation_part),
         outputs=outputs,
-        scores=score_measures.scores(data, outputs, evaluation.baselines),
+        scores=score_measures.scores(
+            data, outputs, evaluation.baselines, has_threshold=evaluation.decision is not None
+        ),
         lost=evaluation.warnings,
+        threshold=threshold_curve.of(data, outputs, evaluation.decision),
         reliability=_reliability(data, compiled, outputs),
         importances=importances,
         dependences=importance.dependences(data, compiled.run, importances),

@@ -11,12 +11,14 @@ from batchproof.training.report.sections import (
     performance,
     provenance,
     summary,
+    threshold,
     uncertainty,
 )
 
 STYLE = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 SECTIONS = (
     performance.section,
+    threshold.section,
     uncertainty.section,
     importance.section,
     card.section,

@@ -161,7 +161,7 @@ def _texts(model: Model, outputs: Outputs) -> list[str]:
     classes = model.manifest.signature.classes
     if classes is None:
         return [f"{value:.6g}" for value in outputs["value"][:, 0].tolist()]
-    return [class_text(classes[place]) for place in outputs["probabilities"].argmax(axis=1).tolist()]
+    return [class_text(classes[place]) for place in model.manifest.label_places(outputs["probabilities"]).tolist()]
 
 
 def _differences(result: Comparison, given: tuple[Model, Outputs], wanted: tuple[Model, Outputs]) -> np.ndarray:

@@ -150,7 +150,9 @@ def _contributions(model: Model, arrays: Arrays) -> list[dict[str, Any]]:
         mixed = attribution.expand(plan, arrays.take(slice(row, row + 1)), baseline_of(model.manifest), signature)
         (ran,) = model.runner.run([mixed])
         scores = ran["value"] if signature.classes is None else attribution.centred(ran["scores"])
-        column = 0 if signature.classes is None else int(own["probabilities"][row].argmax())
+        column = (
+            0 if signature.classes is None else int(model.manifest.label_places(own["probabilities"][row : row + 1])[0])
+        )
         reduced = attribution.reduce(plan, scores)
         names = [feature.name for feature in signature.inputs]
         explained.append(

@@ -184,7 +184,7 @@ def _add(into: Measured, model: Model, outputs: Outputs, truths: Sequence[Label]
 
 def _add_classes(into: Measured, model: Model, probabilities: np.ndarray, truth: np.ndarray) -> None:
     rows = np.arange(len(truth))
-    into.correct += int((probabilities.argmax(axis=1) == truth).sum())
+    into.correct += int((model.manifest.label_places(probabilities) == truth).sum())
     shares = np.maximum(probabilities[rows, truth].astype(np.float64), LEAST_SHARE)
     into.sum_log_loss -= float(np.log(shares).sum())
     for promised, level in _levels(model):

@@ -39,6 +39,7 @@ class ScoringCodec:
         self._text = PredictionText(model.manifest)
         self._is_value = model.manifest.signature.classes is None
         self._labels = model.decoder.keys
+        self._places = model.manifest.label_places
 
     def decode(self, call: Call) -> Decoded:
         """Return the request's rows; raises ServiceError."""
@@ -63,7 +64,7 @@ class ScoringCodec:
         """Return a line for each row, without a header: the value, or the label and the probability of each class."""
         if self._is_value:
             return b"".join([digits + b"\n" for digits in _digit_rows(outputs["value"])])
-        winners = outputs["probabilities"].argmax(axis=1).tolist()
+        winners = self._places(outputs["probabilities"]).tolist()
         quoted = [_csv_cell(label) for label in self._labels]
         rows = zip(winners, _digit_rows(outputs["probabilities"]), strict=True)
         return b"".join([quoted[winner] + b"," + digits + b"\n" for winner, digits in rows])

@@ -23,6 +23,7 @@ class PredictionText:
         classes = manifest.signature.classes
         keys = [orjson.dumps(class_text(label)) + b":" for label in classes or ()]
         self._is_value = classes is None
+        self._places = manifest.label_places
         self._heads = [b'{"label":' + orjson.dumps(label) + b',"probabilities":{' + keys[0] for label in classes or ()]
         self._later_heads = [b"}}," + head for head in self._heads]
         self._between = [b"," + key for key in keys[1:]]
@@ -41,7 +42,7 @@ class PredictionText:
             return [b'{"value":' + digits + b"}" for digits in _digits(outputs["value"])]
         probabilities = outputs["probabilities"]  # [rows, classes] float32
         digits = _digits(probabilities)
-        winners = probabilities.argmax(axis=1).tolist()
+        winners = self._places(probabilities).tolist()
         if len(winners) == 1:
             return [self._template % (self._heads[winners[0]], *digits)]
         return self._many(winners, digits)
@@ -51,7 +52,7 @@ class PredictionText:
         digits = _digits(probabilities)
         rows, classes = probabilities.shape
         parts = [b""] * (2 * classes * rows)
-        parts[:: 2 * classes] = map(self._later_heads.__getitem__, probabilities.argmax(axis=1).tolist())
+        parts[:: 2 * classes] = map(self._later_heads.__getitem__, self._places(probabilities).tolist())
         for place in range(classes):
             parts[2 * place + 1 :: 2 * classes] = digits[place::classes]
         for place, key in enumerate(self._between, 1):

@@ -26,6 +26,7 @@ class ResponseWriter:
         name, version = orjson.dumps(manifest.name), orjson.dumps(str(manifest.version))
         self._head = b'{"model_name":' + name + b',"model_version":' + version
         classes = manifest.signature.classes or ()
+        self._places = manifest.label_places
         self._label_datatype, self._labels = labels_of(classes)
         self._label_texts = [orjson.dumps(label) for label in self._labels]
         self._json: dict[str, Callable[[Outputs], bytes]] = {
@@ -53,7 +54,7 @@ class ResponseWriter:
         return compressed(Answer(200, (OCTETS, length, own_id), b"".join((head, *tensors))), call.headers)
 
     def _label_json(self, outputs: Outputs) -> bytes:
-        winners = outputs["probabilities"].argmax(axis=1).tolist()
+        winners = self._places(outputs["probabilities"]).tolist()
         texts = self._label_texts
         data = b",".join([texts[winner] for winner in winners])
         return b'%b,"data":[%b]}' % (_described("label", self._label_datatype, len(winners), 1), data)
@@ -61,7 +62,7 @@ class ResponseWriter:
     def _binary(self, name: str, outputs: Outputs) -> tuple[bytes, bytes]:
         elements: np.ndarray | Sequence[str]
         if name == "label":
-            winners = outputs["probabilities"].argmax(axis=1)
+            winners = self._places(outputs["probabilities"])
             described = _described(name, self._label_datatype, len(winners), 1)
             elements = self._label_elements(winners)
         else:

@@ -101,7 +101,7 @@ class Tensors:
     ) -> tuple[str, np.ndarray | list[str], Sequence[int]]:
         if name != "label":
             return "FP32", outputs[name], outputs[name].shape
-        winners = outputs["probabilities"].argmax(axis=1)
+        winners = self._manifest.label_places(outputs["probabilities"])
         shape = (len(winners), 1)
         if self._label_datatype == "BYTES":
             return "BYTES", [str(self._labels[winner]) for winner in winners.tolist()], shape

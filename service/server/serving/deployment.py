@@ -115,7 +115,7 @@ class Deployment:
             counts = self.meter.shadows.setdefault(challenger.manifest.version, ShadowCounts())
             admission = self.shared.admission
             is_busy = lambda: admission.queued_rows > 0  # noqa: E731
-            self.batcher.shadow = Shadow(self.key, challenger, share, counts, is_busy, self.shared.shadow_executor)
+            self.batcher.shadow = Shadow(self.model, challenger, share, counts, is_busy, self.shared.shadow_executor)
 
     def withdraw(self) -> None:
         """Refuse every later request with 503: the model was seen to break its promise. Admitted rows still run."""

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict
 
+from batchproof.service.bundle.manifest import Decision
 from batchproof.service.bundle.signature import Signature
 from batchproof.service.inference.catalogue.registry import Registry, absent
 from batchproof.service.inference.model import Model
@@ -41,6 +42,7 @@ class ModelDetail(ModelSummary):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     signature: Signature
+    decision: Decision | None  # which of two classes is the label; null: the most probable class
     metrics: dict[str, Any]
     provenance: dict[str, Any]
     verification: dict[str, Any] | None
@@ -130,6 +132,7 @@ def detail(service: App, model: Model) -> dict[str, Any]:
     return {
         **summary(service, model),
         "signature": manifest.signature,
+        "decision": manifest.decision,
         "metrics": manifest.metrics,
         "provenance": manifest.provenance,
         "verification": verification.as_dict() if verification else None,

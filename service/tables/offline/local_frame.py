@@ -138,5 +138,5 @@ def _results(added: ResultColumns, values: np.ndarray) -> dict[str, np.ndarray]:
     if added.output == "value":
         return {added.prediction: values[:, 0]}
     labels = np.array(added.labels, LABEL_TYPES[added.datatype])
-    columns = {added.prediction: labels[values.argmax(axis=1)]}
+    columns = {added.prediction: labels[added.manifest.label_places(values)]}
     return columns | {name: np.ascontiguousarray(values[:, place]) for place, name in enumerate(added.probabilities)}

@@ -76,7 +76,7 @@ class ResultArrays:
         elif self._names.output == "value":
             columns = [_spread(pa.array(values[:, 0]), places)]
         else:
-            winners = pa.array(values.argmax(axis=1))
+            winners = pa.array(self._names.manifest.label_places(values))
             labels = pa.array(self._names.labels, TYPES[self._names.datatype])
             columns = [_spread(labels.take(winners), places)]
             columns += [_spread(pa.array(np.ascontiguousarray(column)), places) for column in values.T]

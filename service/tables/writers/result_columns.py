@@ -88,7 +88,7 @@ class ResultColumns:
         if self.output == "value":
             return [[digits] for digits in rows]
         labels = [class_text(label) for label in self.labels]
-        winners = outputs["probabilities"].argmax(axis=1).tolist()
+        winners = self.manifest.label_places(outputs["probabilities"]).tolist()
         return [[labels[winner], *digits.split(",")] for winner, digits in zip(winners, rows, strict=True)]
 
 

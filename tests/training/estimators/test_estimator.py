@@ -243,6 +243,6 @@ def test_what_needs_classes_is_refused_for_numbers(frame: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match=r"^class_weight needs classes, but the target 'size' is a number"):
         BatchNormMLPRegressor(**QUICK, class_weight="balanced").fit(frame[["colour"]], frame["size"])
     with pytest.raises(
-        ValueError, match=r"^metric rmse is for a target of a number, and 'kind' is 2 classes: use one of"
+        ValueError, match=r"^metric rmse is for a target of a number, but 'kind' has 2 classes: use one of"
     ):
         BatchNormMLPClassifier(**QUICK, metric="rmse").fit(frame[["size"]], frame["kind"])

@@ -8,9 +8,9 @@ import torch
 from sklearn import metrics as peers
 
 from batchproof.training.fit.metric import SHARES, judged
+from batchproof.training.goal import METRICS
 from batchproof.training.network.objective import Objective, Task
 from batchproof.training.network.tensors import Rows
-from batchproof.training.settings import METRICS
 
 ROWS = 400
 Peer = Callable[

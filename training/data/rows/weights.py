@@ -11,7 +11,8 @@ from batchproof.training.data.tables.table import RawTable, nearest
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.target import Target
 from batchproof.training.data.text.text_options import options_of
-from batchproof.training.settings import BALANCED, METRICS, Settings
+from batchproof.training.goal import BALANCED
+from batchproof.training.settings import Settings
 
 
 def row_weights(table: RawTable, settings: Settings) -> np.ndarray | None:
@@ -55,20 +56,6 @@ def class_weights(target: Target, train: np.ndarray, given: str | None, weight: 
         return np.asarray(sums.sum() / (len(sums) * sums))
     found = _listed(target.name, target.classes, given)
     return np.array([found.get(class_text(label), 1.0) for label in target.classes])
-
-
-def check_metric(target: Target, metric: str | None) -> None:
-    """Raise TableError for a metric that the target does not have."""
-    if metric is None:
-        return
-    classes = len(target.classes or ())
-    kinds = {"classes": classes > 0, "two classes": classes == 2, "a number": classes == 0}
-    if not kinds[METRICS[metric]]:
-        known = [name for name, kind in METRICS.items() if kinds[kind]]
-        what = f"{classes} classes" if classes else "a number"
-        raise TableError(
-            f"--metric {metric} is for a target of {METRICS[metric]}, and {target.name!r} is {what}: use one of {', '.join(known)}."
-        )
 
 
 def _listed(name: str, classes: Sequence[ClassLabel], given: str) -> dict[str, float]:

@@ -38,8 +38,13 @@ class Score:
     methods: Mapping[str, Measured]  # "This model" first, then the baselines
 
 
-def scores(data: Dataset, outputs: Outputs, baselines: Mapping[str, np.ndarray]) -> tuple[Score, ...]:
-    """Score all methods on the same rows and resamples; `baselines` are `baseline_answers(data)`."""
+def scores(
+    data: Dataset, outputs: Outputs, baselines: Mapping[str, np.ndarray], *, has_threshold: bool = False
+) -> tuple[Score, ...]:
+    """Score all methods on the same rows and resamples; `baselines` are `baseline_answers(data)`.
+
+    Where the bundle has a threshold, the accuracy of its labels stands with that, and not beside the baselines.
+    """
     y = data.y(data.evaluation_part)
     random = np.random.default_rng(SEED)
     served = outputs["value"][:, 0] if data.target.classes is None else outputs["probabilities"]
@@ -58,6 +63,7 @@ def scores(data: Dataset, outputs: Outputs, baselines: Mapping[str, np.ndarray])
             {method: _measured(metric, answer.astype(np.float64), y, draws) for method, answer in answers.items()},
         )
         for key, name, unit, is_loss, metric in _metrics(data)
+        if not (has_threshold and metric is _accuracy)
     )
 
 

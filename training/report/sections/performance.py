@@ -56,7 +56,8 @@ def _interval(measured: Measured) -> markup.Html:
 def _classes(facts: Facts) -> tuple[list[str], list[str]]:
     """Return figures, and the parts below them."""
     labels = [class_text(label) for label in facts.signature.classes or ()]
-    predicted = facts.outputs["probabilities"].argmax(axis=1)
+    probabilities, curve = facts.outputs["probabilities"], facts.threshold
+    predicted = probabilities.argmax(axis=1) if curve is None else curve.decision.places(probabilities)
     counts = np.zeros((len(labels), len(labels)), np.int64)
     np.add.at(counts, (facts.truth, predicted), 1)
     parts = []

@@ -8,6 +8,7 @@ from batchproof.training.report.measures.scores import Score
 
 LINKS = {
     "results": "Results",
+    "threshold": "Threshold",
     "uncertainty": "Uncertainty",
     "importance": "Feature importance",
     "card": "Use and limits",
@@ -23,7 +24,9 @@ LINKS = {
 def header(facts: Facts) -> str:
     """Return the headline, the cards and the links."""
     content = facts.content
-    links = "".join(f'<a href="#{anchor}">{text}</a>' for anchor, text in LINKS.items())
+    links = "".join(
+        f'<a href="#{anchor}">{text}</a>' for anchor, text in LINKS.items() if anchor != "threshold" or facts.threshold
+    )
     return (
         f"<header><h1>{escape(content['name'])} <small>version {content['version']}</small></h1>"
         f'<p class="lead">{escape(lead(facts))}</p><ul class="cards">{"".join(cards(facts))}</ul>'

@@ -18,7 +18,6 @@ from batchproof.service.features.arrays import Arrays, Outputs
 from batchproof.service.inference.model import Model
 from batchproof.service.runtime.change_counts import ShadowCounts
 from batchproof.service.runtime.logs import event
-from batchproof.service.runtime.metrics import ModelKey
 
 LOG_S = 60.0  # between two lines in the log
 
@@ -27,7 +26,7 @@ class Compared(NamedTuple):
     """Two answers to the same rows."""
 
     differences: np.ndarray  # [rows], the largest difference of a row's probabilities, or that of its value
-    labels_changed: int  # rows whose most probable class is another one
+    labels_changed: int  # rows whose label is another one
 
 
 class Shadow:
@@ -35,17 +34,17 @@ class Shadow:
 
     def __init__(
         self,
-        key: ModelKey,
+        champion: Model,
         challenger: Model,
         share: float,
         counts: ShadowCounts,
         is_busy: Callable[[], bool],
         executor: ThreadPoolExecutor,
     ) -> None:
-        """Compare `share` of the batches of the champion `key`, as long as nothing `is_busy`."""
+        """Compare `share` of the batches of the champion, as long as nothing `is_busy`."""
         self.challenger = challenger
         self.share = share
-        self._key = key
+        self._champion = champion
         self._counts = counts
         self._is_busy = is_busy
         self._executor = executor
@@ -66,7 +65,7 @@ class Shadow:
         """Run the batch on the challenger, later."""
         try:
             run = asyncio.get_running_loop().run_in_executor(
-                self._executor, compare, self.challenger, requests, outputs
+                self._executor, compare, self._champion, self.challenger, requests, outputs
             )
         except RuntimeError:  # the process ends, or may start no thread
             self._counts.failed += 1
@@ -99,10 +98,11 @@ class Shadow:
 
     @property
     def _names(self) -> dict[str, Any]:
-        return {"model": self._key.name, "version": self._key.version, "shadow": self.challenger.manifest.version}
+        champion = self._champion.manifest
+        return {"model": champion.name, "version": champion.version, "shadow": self.challenger.manifest.version}
 
 
-def compare(challenger: Model, requests: Sequence[Arrays], outputs: Sequence[Outputs]) -> Compared:
+def compare(champion: Model, challenger: Model, requests: Sequence[Arrays], outputs: Sequence[Outputs]) -> Compared:
     """Run requests on the challenger and compare with the champion's `outputs`; raises EngineError."""
     differences: list[np.ndarray] = []
     labels_changed = 0
@@ -111,5 +111,6 @@ def compare(challenger: Model, requests: Sequence[Arrays], outputs: Sequence[Out
         ours, theirs = own[name].astype(np.float64), other[name].astype(np.float64)
         differences.append(np.abs(ours - theirs).max(axis=1, initial=0.0))
         if name == "probabilities":
-            labels_changed += int(np.count_nonzero(ours.argmax(axis=1) != theirs.argmax(axis=1)))
+            labels = champion.manifest.label_places(own[name]), challenger.manifest.label_places(other[name])
+            labels_changed += int(np.count_nonzero(labels[0] != labels[1]))
     return Compared(np.concatenate(differences), labels_changed)

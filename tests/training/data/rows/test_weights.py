@@ -135,7 +135,7 @@ def test_classes_may_hold_signs() -> None:
     ("settings", "sentence"),
     [
         ({"class_weight": "balanced"}, "--class-weight needs classes, but the target 'y' is a number"),
-        ({"metric": "f1"}, "--metric f1 is for a target of classes, and 'y' is a number: use one of rmse, mae."),
+        ({"metric": "f1"}, "--metric f1 is for a target of classes, but 'y' is a number: use one of rmse, mae."),
     ],
 )
 def test_a_number_has_no_classes(tmp_path: Path, settings: dict[str, Any], sentence: str) -> None:
@@ -149,7 +149,7 @@ def test_a_metric_of_two_classes(tmp_path: Path) -> None:
     """The area under the ROC curve is of two classes: for three, the sentence names what there is."""
     rows = [f"{row * 7 % 23}.5,1,{'abc'[row % 3]}" for row in range(60)]
     with pytest.raises(
-        TableError, match="--metric auc is for a target of two classes, and 'y' is 3 classes: use one of log"
+        TableError, match="--metric auc is for a target of two classes, but 'y' has 3 classes: use one of log"
     ):
         prepared(tmp_path, rows, drop=("w",), metric="auc")
 

@@ -26,7 +26,7 @@ def test_rows_are_compared_one_by_one(tmp_path: Path) -> None:
     rows = [list(ROW.values()), [55.0, "Ærø", 9, None, False, 2, True], [None, None, 0, None, True, 1, False]]
     requests: list[Arrays] = [loaded[0].encoder.encode_rows(some).arrays for some in (rows[:1], rows[1:])]
     ours, theirs = (one.runner.run(requests) for one in loaded)
-    compared = compare(loaded[1], requests, ours)
+    compared = compare(loaded[0], loaded[1], requests, ours)
     pairs = zip(
         np.concatenate([own["probabilities"] for own in ours]),
         np.concatenate([own["probabilities"] for own in theirs]),
@@ -35,7 +35,7 @@ def test_rows_are_compared_one_by_one(tmp_path: Path) -> None:
     expected = [(float(np.abs(a.astype(float) - b).max()), a.argmax() != b.argmax()) for a, b in pairs]
     assert compared.differences.tolist() == [difference for difference, _ in expected]
     assert compared.labels_changed == sum(changed for _, changed in expected)
-    assert compare(loaded[0], requests, ours).differences.tolist() == [0.0, 0.0, 0.0]
+    assert compare(loaded[0], loaded[0], requests, ours).differences.tolist() == [0.0, 0.0, 0.0]
 
 
 def test_a_challenger_is_compared_and_answers_nobody(tmp_path: Path) -> None:

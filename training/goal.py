@@ -1,0 +1,62 @@
+"""What a model is asked to be good at: the names of metrics, and rules for the threshold between two classes."""
+
+import math
+import re
+from dataclasses import dataclass
+
+BALANCED = "balanced"  # the class weights that give every class the same sum
+METRICS = {  # what fits can be chosen by -> what target it is for; batchproof.training.fit.metric computes them
+    "log_loss": "classes",
+    "brier": "classes",
+    "accuracy": "classes",
+    "balanced_accuracy": "classes",
+    "f1": "classes",
+    "auc": "two classes",
+    "rmse": "a number",
+    "mae": "a number",
+}
+COST = re.compile(r"cost=([^:]+):([^:]+)")
+
+
+class GoalError(ValueError):
+    """A goal that cannot be read; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class ThresholdRule:
+    """How the threshold is found: the best `f1` or `balanced_accuracy`, the least `cost`, or a `number` that is given."""
+
+    text: str  # as it was written
+    kind: str
+    costs: tuple[float, float] = (1.0, 1.0)  # of a false positive, and of a false negative
+    number: float = 0.5
+
+
+def threshold_rule(text: str | None) -> ThresholdRule | None:
+    """Return the rule that `text` writes, `f1`, `balanced_accuracy`, `cost=FP:FN` or a number; raises GoalError."""
+    if text is None:
+        return None
+    if text in ("f1", "balanced_accuracy"):
+        return ThresholdRule(text, text)
+    cost = COST.fullmatch(text)
+    if cost:
+        costs = _number(cost[1]), _number(cost[2])
+        if not all(0.0 < each < math.inf for each in costs):
+            raise GoalError(
+                f"--threshold is {text!r}: both costs must be numbers above 0, such as cost=1:20, where a false negative costs "
+                "20 times a false positive."
+            )
+        return ThresholdRule(text, "cost", costs)
+    number = _number(text)
+    if not 0.0 < number < 1.0:
+        raise GoalError(
+            f"--threshold is {text!r}: use f1, balanced_accuracy, cost=FP:FN, such as cost=1:20, or a number between 0 and 1."
+        )
+    return ThresholdRule(text, "number", number=number)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

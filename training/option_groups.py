@@ -1,0 +1,33 @@
+"""How a setting is declared, and the groups that --help shows settings in."""
+
+from dataclasses import field
+from typing import Any
+
+DATA = "columns"
+GOAL = "goal"
+SPLIT = "split"
+NETWORK = "network"
+FIT = "fit"
+TUNING = "tuning"
+OUT = "bundle"
+CARD = "model card"
+
+GROUPS = {
+    DATA: "How the columns of the table are read. Types are inferred and shown; these flags override them. A flag with "
+    "COLUMN names one column, several with commas (a,b), or is repeated.",
+    GOAL: "How much rows and classes count, and what the fits are chosen by. Left out: all rows alike, and the loss.",
+    SPLIT: "Which rows train, which decide when to stop (validation), and which only measure the result (test).",
+    NETWORK: "The batch-norm MLP. What you leave out is set by the number of rows, or chosen by validation.",
+    FIT: "How the network is fitted.",
+    TUNING: "Optuna searches the settings that you leave out, by validation loss; needs the extra `tune`.",
+    OUT: "What is written, and where.",
+    CARD: "What only you know of the model. It is stored in the bundle, and shown in its report and on its card.",
+}
+
+
+def option(default: Any, group: str, text: str, choices: tuple[str, ...] = (), *, where_set: bool = False) -> Any:
+    """Declare a setting: its default, its group and line in --help, and its choices if they are few.
+
+    A setting of a bundle is published in its bundle.json; one that is published only `where_set` is absent at its default.
+    """
+    return field(default=default, metadata={"group": group, "help": text, "choices": choices, "where_set": where_set})
