@@ -206,6 +206,8 @@ METAVARS = {
     "contact": "TEXT",
     "target": "COLUMN",
     "weight": "COLUMN",
+    "group": "COLUMN",
+    "time": "COLUMN",
     "class_weight": "WEIGHTS",
     "threshold": "RULE",
     "split_column": "COLUMN",

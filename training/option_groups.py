@@ -1,4 +1,4 @@
-"""How a setting is declared, and the groups that --help shows settings in."""
+"""How a setting is declared, the groups that --help shows settings in, and the limits of numbers."""
 
 from dataclasses import field
 from typing import Any
@@ -22,6 +22,31 @@ GROUPS = {
     TUNING: "Optuna searches the settings that you leave out, by validation loss; needs the extra `tune`.",
     OUT: "What is written, and where.",
     CARD: "What only you know of the model. It is stored in the bundle, and shown in its report and on its card.",
+}
+
+
+LIMITS: dict[str, tuple[float, float]] = {
+    "rare_rows": (1, 10**9),
+    "seed": (0, 2**32 - 1),
+    "validation_share": (0.01, 0.9),
+    "test_share": (0.01, 0.9),
+    "widths": (1, 65_536),
+    "ensemble": (1, 64),
+    "dropout": (0.0, 0.95),
+    "eps": (1e-12, 1.0),
+    "momentum": (0.0, 1.0),
+    "epochs": (1, 1_000_000),
+    "batch_rows": (2, 10_000_000),
+    "learning_rate": (1e-8, 10.0),
+    "weight_decay": (0.0, 10.0),
+    "ema": (0.0, 0.999_999),
+    "patience": (1, 1_000_000),
+    "clip": (1e-6, 1e6),
+    "threads": (1, 4096),
+    "tune": (1, 100_000),
+    "time_budget_s": (1.0, 1e9),
+    "version": (1, 2**31 - 1),
+    "golden_rows": (32, 10_000),
 }
 
 

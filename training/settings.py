@@ -9,7 +9,7 @@ from typing import Any, get_args
 from batchproof.service.bundle.signature import Kind, Task
 from batchproof.service.errors import nearest
 from batchproof.training.goal import METRICS, GoalError, threshold_rule
-from batchproof.training.option_groups import CARD, DATA, FIT, GOAL, NETWORK, OUT, SPLIT, TUNING, option
+from batchproof.training.option_groups import CARD, DATA, FIT, GOAL, LIMITS, NETWORK, OUT, SPLIT, TUNING, option
 
 
 class SettingError(ValueError):
@@ -86,6 +86,19 @@ class Settings:
     validation_share: float = option(0.2, SPLIT, "share of the rows for validation")
     test_share: float = option(0.2, SPLIT, "share of the rows for the test")
     split_column: str | None = option(None, SPLIT, "column that says train, validation or test for each row")
+    group: str | None = option(
+        None,
+        SPLIT,
+        "column whose rows of one value all stay on one side, such as a customer; no feature, unless --keep names it",
+        where_set=True,
+    )
+    time: str | None = option(
+        None,
+        SPLIT,
+        "column with a date or number: training rows come before validation rows, and those before test rows; no feature, "
+        "unless --keep names it",
+        where_set=True,
+    )
     test: str | None = option(None, SPLIT, "file with the test rows; TABLE is then split into train and validation")
 
     widths: tuple[int, ...] | None = option(None, NETWORK, "units of each hidden layer, for example 256,256")
@@ -179,7 +192,7 @@ def check(settings: Settings) -> None:
             raise SettingError(f"{flag(name)} is {shown}: {subject} must be between {low} and {high}.")
     _check_signs(settings)
     check_columns(settings)
-    _check_threshold(settings)
+    _check_goal(settings)
     if settings.validation_share + settings.test_share >= 1:
         raise SettingError("--validation-share and --test-share leave no training rows: their sum must be below 1.")
 
@@ -211,38 +224,18 @@ def _check_signs(settings: Settings) -> None:
         raise SettingError(f"--thousands and --decimal are both {settings.thousands!r}: they must differ.")
 
 
-def _check_threshold(settings: Settings) -> None:
+def _check_goal(settings: Settings) -> None:
+    ways = [flag(name) for name in ("group", "time", "split_column") if getattr(settings, name) is not None]
+    if len(ways) > 1:
+        raise SettingError(f"{' and '.join(ways)} both say how rows are split: choose one.")
     try:
         threshold_rule(settings.threshold)
     except GoalError as error:
         raise SettingError(str(error)) from error
 
 
-ROLES = ("split_column", "weight")  # settings that name a column with a task of its own
+ROLES = ("split_column", "weight", "group", "time")  # settings that name a column with a task of its own
 THOUSANDS = (",", ".", " ", "'", "_")
-LIMITS: dict[str, tuple[float, float]] = {
-    "rare_rows": (1, 10**9),
-    "seed": (0, 2**32 - 1),
-    "validation_share": (0.01, 0.9),
-    "test_share": (0.01, 0.9),
-    "widths": (1, 65_536),
-    "ensemble": (1, 64),
-    "dropout": (0.0, 0.95),
-    "eps": (1e-12, 1.0),
-    "momentum": (0.0, 1.0),
-    "epochs": (1, 1_000_000),
-    "batch_rows": (2, 10_000_000),
-    "learning_rate": (1e-8, 10.0),
-    "weight_decay": (0.0, 10.0),
-    "ema": (0.0, 0.999_999),
-    "patience": (1, 1_000_000),
-    "clip": (1e-6, 1e6),
-    "threads": (1, 4096),
-    "tune": (1, 100_000),
-    "time_budget_s": (1.0, 1e9),
-    "version": (1, 2**31 - 1),
-    "golden_rows": (32, 10_000),
-}
 
 
 def flag(name: str) -> str:

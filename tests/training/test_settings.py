@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from batchproof.training.fit.selection import candidates as plan
-from batchproof.training.option_groups import GROUPS
+from batchproof.training.option_groups import GROUPS, LIMITS
 from batchproof.training.settings import (
     ENCODINGS,
-    LIMITS,
     SettingError,
     Settings,
     make,

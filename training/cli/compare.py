@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
         # torch takes seconds to load, so most faults of the table are refused before that.
         from batchproof.training.evaluation.cross_validation import check_classes, compare, verdict
 
-        check_classes(data.target, settings.seed, options.folds)
+        check_classes(data, settings.seed, options.folds)
 
         for line in data.warning_lines():
             print(line, file=sys.stderr, flush=True)
@@ -75,6 +75,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--encoding", metavar="{" + ",".join(ENCODINGS) + "}", help="left out: chosen by validation loss"
     )
     parser.add_argument("--threads", type=whole_number, help="CPU threads of torch")
+    parser.add_argument("--group", metavar="COLUMN", help="rows of one value are all in one fold")
+    parser.add_argument("--time", metavar="COLUMN", help="each fold tests on rows after those that it learns from")
     parser.add_argument("--weight", metavar="COLUMN", help="how much each row counts, in the fits and in the losses")
     parser.add_argument("--class-weight", metavar="WEIGHTS", help="balanced, or CLASS=WEIGHT,CLASS=WEIGHT; as for rows")
     parser.add_argument("--metric", metavar="METRIC", help="what the network's epochs and encodings are chosen by")

@@ -16,14 +16,16 @@ from batchproof.training.data import target as targets
 from batchproof.training.data.column import Column
 from batchproof.training.data.columns import check_range, mark_warning, typed
 from batchproof.training.data.rows.choices import check_choices
-from batchproof.training.data.rows.split import Split, split_rows
+from batchproof.training.data.rows.keys import SplitKeys, read_keys
+from batchproof.training.data.rows.parts import split_rows
+from batchproof.training.data.rows.split import Split
 from batchproof.training.data.rows.weights import class_weights, row_weights
 from batchproof.training.data.schema import Dropped, Schema
 from batchproof.training.data.tables.table import RawTable, nearest, read
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.target import Target
 from batchproof.training.data.text.text_options import COLUMN_FLAGS, flag_text, options_of, resolve
-from batchproof.training.settings import Settings
+from batchproof.training.settings import ROLES, Settings
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Dataset:
     arrays: dict[str, Arrays]  # train, validation, test -> the graph's inputs
     weight: np.ndarray | None = None  # [rows] float64, how much each row counts in the fit
     class_weight: np.ndarray | None = None  # [classes] float64, how much the rows of each class count besides
+    keys: SplitKeys | None = None  # what the rows were split by, besides their classes
     warnings: tuple[str, ...] = ()  # what the table's owner should know, each with what to do
 
     @property
@@ -85,6 +88,7 @@ class Dataset:
             f"{self.table.path.name}: {len(target.y)} rows, {len(self.table.names)} columns",
             f"target {target.name!r}: {target.task}{classes} ({target.reason})",
             "rows: " + ", ".join(f"{count} {part}" for part, count in sizes.items()),
+            *([] if self.keys is None else [self.keys.line(self.split)]),
             *self._weight_lines(),
             *self.schema.lines(self.columns),
             *(f"warning: {line}" for line in self.warnings if advice.is_private(line)),
@@ -113,8 +117,10 @@ def prepare(path: Path, settings: Settings) -> Dataset:
     _check_names(table, settings)
     table, own_rows = _usable_rows(table, settings, own_rows)
     target = targets.read(table, settings)
-    split = split_rows(table, target, settings, own_rows)
-    return arrange(table, _feature_names(table, settings), target, split, settings, row_weights(table, settings))
+    keys = read_keys(table, settings)
+    split = split_rows(table, target, settings, own_rows, keys)
+    names, weight = _feature_names(table, settings), row_weights(table, settings)
+    return replace(arrange(table, names, target, split, settings, weight), keys=keys)
 
 
 def _usable_rows(table: RawTable, settings: Settings, own_rows: int) -> tuple[RawTable, int]:
@@ -135,7 +141,8 @@ def _without(table: RawTable, own_rows: int, left_out: np.ndarray, why: str) -> 
 
 def _feature_names(table: RawTable, settings: Settings) -> list[str]:
     """Return the names of the columns that may be features."""
-    left_out = {settings.target, settings.split_column, settings.weight, *settings.drop}
+    keys = {name for name in (settings.group, settings.time) if name not in settings.keep}
+    left_out = {settings.target, settings.split_column, settings.weight, *settings.drop, *keys}
     return [name for name in table.names if name not in left_out]
 
 
@@ -157,12 +164,13 @@ def arrange(
     )
     requested = tuple(Dropped(name, "as requested") for name in settings.drop)
     left_out = schema.dropped + dropped + requested
-    others = tuple(name for name in (settings.split_column, settings.weight) if name is not None)
+    roles = (getattr(settings, role) for role in ROLES)
+    others = tuple(role for role in roles if role is not None and role not in names)
     ignored = tuple(dict.fromkeys((*others, *(drop.name for drop in left_out))))
     schema = Schema(schema.signature.model_copy(update={"ignored": ignored}), left_out)
     arrays = {part: schemas.encode(schema.signature, columns, getattr(split, part)) for part in Split._fields}
     warnings = (*table.warnings, *target.warnings, *advice.on_columns(schema, columns))
-    return Dataset(table, columns, target, schema, split, arrays, weight, class_weight, warnings)
+    return Dataset(table, columns, target, schema, split, arrays, weight, class_weight, warnings=warnings)
 
 
 def _with_test(table: RawTable, settings: Settings) -> tuple[RawTable, int]:
@@ -188,7 +196,7 @@ def _with_test(table: RawTable, settings: Settings) -> tuple[RawTable, int]:
 
 
 def _check_names(table: RawTable, settings: Settings) -> None:
-    flags = {"target": (settings.target,), "split-column": (settings.split_column,), "weight": (settings.weight,)}
+    flags = {"target": (settings.target,), **{role.replace("_", "-"): (getattr(settings, role),) for role in ROLES}}
     flags |= {kind: getattr(settings, kind) for kind in COLUMN_FLAGS}
     for flag, names in flags.items():
         for name in names:

@@ -1,5 +1,6 @@
 """Data frames and arrays as the table that training reads: columns by name, a target, a split."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.tables.offline.local_frame import arrays_of
 from batchproof.training.data.dataset import Dataset, arrange
-from batchproof.training.data.rows import split
+from batchproof.training.data.rows.keys import SplitKeys, groups_of, times_of
+from batchproof.training.data.rows.parts import check_classes, drawn
 from batchproof.training.data.tables import table
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.target import MOST_CLASSES, Target, check_size
@@ -50,18 +52,40 @@ def _arrow_column(name: str, column: Any) -> Any:
     try:
         return pa.Array.from_pandas(column)
     except pa.ArrowException as error:
-        kinds = sorted({type(value).__name__ for value in column.dropna()})
+        present = column.dropna() if hasattr(column, "dropna") else column
+        kinds = sorted({type(value).__name__ for value in present})
         raise TableError(
             f"column {name!r} holds values of several types, {' and '.join(kinds[:5])}: give it one type"
         ) from error
 
 
-def data_of(arrow: pa.Table, goal: Target, settings: Settings, weight: np.ndarray | None) -> Dataset:
-    """Split the rows and arrange them to fit on; TableError in one sentence."""
+def data_of(
+    arrow: pa.Table, goal: Target, settings: Settings, weight: np.ndarray | None, keys: SplitKeys | None = None
+) -> Dataset:
+    """Split the rows, by their keys if there are any, and arrange them to fit on; TableError in one sentence."""
     raw = table.held(arrow, NAME)
-    parts = split.draw(goal.strata, settings.seed, settings.validation_share, settings.test_share, LEAST_ROWS)
+    parts = drawn(goal.strata, keys, settings.seed, (settings.validation_share, settings.test_share), LEAST_ROWS)
+    if keys is not None:
+        check_classes(goal, parts)
     names = [name for name in raw.names if name not in settings.drop]
-    return arrange(raw, names, goal, parts, settings, weight)
+    return replace(arrange(raw, names, goal, parts, settings, weight), keys=keys)
+
+
+def keys_of(groups: Any, times: Any, rows: int) -> SplitKeys | None:
+    """Return what the rows are split by, of `groups` or `times` [rows]; None for neither.
+
+    Raises ValueError for both, for another number of rows, and for values that cannot be groups or times.
+    """
+    if groups is not None and times is not None:
+        raise ValueError("groups and times both say how rows are split: give one of them.")
+    given, name = (groups, "groups") if groups is not None else (times, "times")
+    if given is None:
+        return None
+    column = _arrow_column(name, given)
+    column = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+    if len(column) != rows:
+        raise ValueError(f"{name} has {len(column)} values for {rows} rows: there must be one for each row.")
+    return groups_of(name, column) if name == "groups" else times_of(name, column)
 
 
 def classes_of(y: np.ndarray, name: str) -> tuple[np.ndarray, Target]:

@@ -87,49 +87,52 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         self.widths = widths
         self.ensemble = ensemble
         self.dropout = dropout
-        self.eps = eps
-        self.momentum = momentum
-        self.affine = affine
+        self.eps, self.momentum, self.affine = eps, momentum, affine
         self.encoding = encoding
         self.epochs = epochs
-        self.batch_rows = batch_rows
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
+        self.batch_rows, self.learning_rate, self.weight_decay = batch_rows, learning_rate, weight_decay
         self.patience = patience
-        self.metric = metric
-        self.class_weight = class_weight
-        self.threshold = threshold
-        self.categorical = categorical
-        self.date = date
-        self.keep = keep
+        self.metric, self.class_weight, self.threshold = metric, class_weight, threshold
+        self.categorical, self.date, self.keep = categorical, date, keep
         self.rare_rows = rare_rows
-        self.validation_share = validation_share
-        self.test_share = test_share
+        self.validation_share, self.test_share = validation_share, test_share
         self.random_state = random_state
         self.arithmetic = arithmetic
-        self.device = device
-        self.threads = threads
+        self.device, self.threads = device, threads
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803 - scikit-learn's name
+    def fit(
+        self,
+        X: Any,  # noqa: N803 - scikit-learn's name
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        groups: Any = None,
+        times: Any = None,
+    ) -> Self:
         """Fit to rows X (data frame, or array [rows, features]) and y [rows]; NaN and null are missing values.
 
         `sample_weight` [rows], none negative, says how much each row's loss counts; a row of weight 0 is left out.
-        Batch-norm statistics count every row that is left alike. Raises ValueError in one sentence.
+        Batch-norm statistics count every row that is left alike. `groups` [rows] keeps all rows of a group on one side of
+        the split; `times` [rows], dates or numbers, validates and tests on rows after those that train. Raises ValueError
+        in one sentence.
         """
         start_s = time.monotonic()
         name = getattr(y, "name", None)
         rows, y = self._checked(X, y)
+        with parameters.named():
+            keys = frame.keys_of(groups, times, len(y))
         weight = None
         if sample_weight is not None:
             weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
             kept = np.flatnonzero(weight > 0)
             rows, y, weight = rows.take(kept), y[kept], weight[kept]
+            keys = None if keys is None else keys.take(kept)
         names = rows.column_names
         target = name if isinstance(name, str) and name and name not in names else _unused(names)
         with parameters.named():
             settings = self._settings(target)
-            data = frame.data_of(rows, self._goal(y, target), settings, weight)
+            data = frame.data_of(rows, self._goal(y, target), settings, weight, keys)
             self.model_: Model = pipeline.fit(data, settings, Progress() if self.verbose else Silent())
         self.fit_seconds_ = time.monotonic() - start_s
         return self

@@ -10,9 +10,9 @@ import numpy as np
 
 from batchproof.training.data import schema
 from batchproof.training.data.dataset import Dataset
+from batchproof.training.data.rows import group_split, time_split
 from batchproof.training.data.rows.split import Split
 from batchproof.training.data.tables.table_error import TableError
-from batchproof.training.data.target import Target
 from batchproof.training.data.text.text_options import resolve
 from batchproof.training.evaluation import metrics
 from batchproof.training.evaluation.baselines import BASELINES
@@ -65,10 +65,11 @@ def compare(data: Dataset, settings: Settings, folds: int, say: Callable[[str], 
 def split_into_folds(data: Dataset, settings: Settings, folds: int) -> Iterator[Dataset]:
     """Yield a new split of the table for each fold: one fold tests, a quarter of the other rows validates, the rest trains.
 
-    Rows are distributed over the folds within each class. Ranges and categories come from the training rows of each fold.
+    Rows are distributed over the folds within each class, or whole groups; in order of time, each fold tests on rows after
+    those that it trains and validates on. Ranges and categories come from the training rows of each fold.
     """
     keep = resolve(settings, data.table.names).keep
-    for split in fold_splits(data.target.strata, settings.seed, folds):
+    for split in fold_splits(data, settings.seed, folds):
         described = schema.infer(data.columns, data.target, split.train, rare_rows=settings.rare_rows, keep=keep)
         arrays = {
             part: schema.encode(described.signature, data.columns, getattr(split, part)) for part in Split._fields
@@ -76,8 +77,34 @@ def split_into_folds(data: Dataset, settings: Settings, folds: int) -> Iterator[
         yield replace(data, schema=described, split=split, arrays=arrays)
 
 
-def fold_splits(strata: np.ndarray, seed: int, folds: int) -> Iterator[Split]:
-    """Yield the split of each fold, every stratum [rows] dealt to all of them."""
+def fold_splits(data: Dataset, seed: int, folds: int) -> Iterator[Split]:
+    """Yield the split of each fold. Raises TableError where there are too few groups or times."""
+    if data.keys is None:
+        return _by_class(data.target.strata, seed, folds)
+    if data.keys.kind == "group":
+        return _by_group(data.keys.values, data.target.strata, seed, folds)
+    return _by_time(data.keys.values, data.keys.column, folds)
+
+
+def _by_group(groups: np.ndarray, strata: np.ndarray, seed: int, folds: int) -> Iterator[Split]:
+    """Yield folds of whole groups; of the others a quarter validates."""
+    tested = group_split.assign(groups, strata, [1.0 / folds] * folds, seed)
+    for number in range(folds):
+        others = np.flatnonzero(tested != number)
+        validates = group_split.assign(groups[others], strata[others], [0.75, 0.25], seed) == 1
+        yield Split(others[~validates], others[validates], np.flatnonzero(tested == number))
+
+
+def _by_time(times: np.ndarray, name: str, folds: int) -> Iterator[Split]:
+    """Yield folds that train on ever more of the past, validate on the block after it and test on the next."""
+    count = folds + 2
+    parts = time_split.blocks(times, [number / count for number in range(1, count)], name)
+    for number in range(2, count):
+        yield Split(np.sort(np.concatenate(parts[: number - 1])), parts[number - 1], parts[number])
+
+
+def _by_class(strata: np.ndarray, seed: int, folds: int) -> Iterator[Split]:
+    """Yield folds of rows, every stratum [rows] dealt to all of them."""
     order = np.random.default_rng(seed).permutation(len(strata))
     order = order[np.argsort(strata[order], kind="stable")]
     for number in range(folds):
@@ -85,11 +112,12 @@ def fold_splits(strata: np.ndarray, seed: int, folds: int) -> Iterator[Split]:
         yield Split(*map(np.sort, (np.delete(others, np.s_[::4]), others[::4], order[number::folds])))
 
 
-def check_classes(target: Target, seed: int, folds: int) -> None:
+def check_classes(data: Dataset, seed: int, folds: int) -> None:
     """Raise TableError for a class that a fold's training rows lack: nothing could learn it there."""
-    if target.classes is None:
-        return
-    for split in fold_splits(target.strata, seed, folds):
+    target = data.target
+    for split in fold_splits(data, seed, folds):
+        if target.classes is None:
+            continue
         for code in np.setdiff1d(target.y, target.y[split.train]).tolist():
             rows = int((target.y == code).sum())
             raise TableError(

@@ -38,6 +38,7 @@ def collect(
         "seconds": round(seconds, 1),
         "data": source(data),
         "split": {part: len(getattr(data.split, part)) for part in Split._fields},
+        **({} if data.keys is None else {"split_by": data.keys.described(data.split)}),
         "dropped": {drop.name: drop.reason for drop in data.schema.dropped},
         "warnings": list(warnings),
         "seed": settings.seed,

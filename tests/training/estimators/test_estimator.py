@@ -246,3 +246,24 @@ def test_what_needs_classes_is_refused_for_numbers(frame: pd.DataFrame) -> None:
         ValueError, match=r"^metric rmse is for a target of a number, but 'kind' has 2 classes: use one of"
     ):
         BatchNormMLPClassifier(**QUICK, metric="rmse").fit(frame[["size"]], frame["kind"])
+
+
+def test_groups_and_times_decide_the_split(frame: pd.DataFrame) -> None:
+    """Groups stay on one side of the split and times in order; what cannot be a group or a time is refused."""
+    x, y = frame[["size"]], frame["kind"]
+    quick = {**QUICK, "epochs": 1, "test_share": 0.2}
+    groups = np.repeat([f"g{number}" for number in range(40)], 5)
+    split = BatchNormMLPClassifier(**quick).fit(x, y, groups=groups).model_.data.split
+    sides = [set(groups[part]) for part in split]
+    assert sum(map(len, sides)) == 40
+    split = BatchNormMLPClassifier(**quick).fit(x, y, times=frame["day"][::-1]).model_.data.split
+    assert split.train.min() > split.validation.max() > split.validation.min() > split.test.max()
+
+    for given, sentence in (
+        ({"groups": groups, "times": frame["day"]}, "groups and times both say how rows are split"),
+        ({"groups": groups[:3]}, "groups has 3 values for 200 rows"),
+        ({"times": groups}, "time names 'times', which cannot be read as a time"),
+        ({"groups": np.zeros(200)}, "the group 'groups' has one value in every row"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            BatchNormMLPClassifier(**quick).fit(x, y, **given)

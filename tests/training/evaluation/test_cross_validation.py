@@ -135,11 +135,11 @@ def test_a_class_that_a_fold_cannot_learn_is_refused(
     if rows == 1:
         assert compare_command.main([str(path), "--target", "y", "--folds", "3"]) == 2
         assert capsys.readouterr().err.startswith("batchproof-train compare: class 'c' has 1 of 121 rows")
-    target = prepare(path, make({"target": "y"})).target
+    data = prepare(path, make({"target": "y"}))
     refusals = []
     for seed in range(10):
         try:
-            check_classes(target, seed, 3)
+            check_classes(data, seed, 3)
         except TableError as error:
             refusals.append(str(error))
     assert refusals

@@ -5,10 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from batchproof.training.data.tables.table import RawTable
 from batchproof.training.data.tables.table_error import TableError
-from batchproof.training.data.target import Target
-from batchproof.training.settings import Settings
 
 MIN_ROWS = 10
 NAMES = {
@@ -24,28 +21,6 @@ class Split(NamedTuple):
     train: np.ndarray  # [train rows] int64
     validation: np.ndarray  # [validation rows] int64
     test: np.ndarray  # [test rows] int64
-
-
-def split_rows(table: RawTable, target: Target, settings: Settings, own_rows: int) -> Split:
-    """Split the rows as the settings ask; rows from number `own_rows` on are those of a test file.
-
-    Raises TableError where a part would have too few rows, or a class no training row.
-    """
-    split = _split(table, target, settings, own_rows)
-    if target.classes is not None:
-        for code in np.setdiff1d(target.y, target.y[split.train]).tolist():
-            raise TableError(f"class {target.classes[code]!r} is in no training row: it cannot be learnt.")
-    return split
-
-
-def _split(table: RawTable, target: Target, settings: Settings, own_rows: int) -> Split:
-    if settings.split_column is not None:
-        labels = table.arrow.column(settings.split_column).to_pylist()
-        return named(labels, settings.split_column, table.place)
-    if own_rows == len(target.y):
-        return draw(target.strata, settings.seed, settings.validation_share, settings.test_share)
-    drawn = draw(target.strata[:own_rows], settings.seed, settings.validation_share, 0.0)
-    return drawn._replace(test=np.arange(own_rows, len(target.y)))
 
 
 def draw(

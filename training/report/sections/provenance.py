@@ -1,6 +1,8 @@
 """Provenance: the table and its dropped columns, the fit, and every setting."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from batchproof.service.bundle.signature import Feature
 from batchproof.training.report import markup
@@ -18,6 +20,7 @@ def data_section(facts: Facts) -> str:
     provenance = facts.content["provenance"]
     parts = ", ".join(f"{count:,} {part}" for part, count in provenance["split"].items() if count)
     summary = f"{provenance['data']['file']}: {provenance['data']['rows']:,} rows, {provenance['data']['columns']} columns; {parts} rows."
+    summary += _split_by(provenance.get("split_by"))
     warnings = [markup.warning(line) for line in provenance["warnings"]]
     inputs = facts.signature.inputs
     rows = [_feature(facts, feature) for feature in inputs[:MOST_FEATURES]]
@@ -36,6 +39,17 @@ def data_section(facts: Facts) -> str:
         *more,
         _dropped(facts),
     )
+
+
+def _split_by(described: Mapping[str, Any] | None) -> str:
+    """Return what bundle.json says of a split by group or time, as sentences."""
+    if described is None:
+        return ""
+    if "group" in described:
+        counts = ", ".join(f"{count:,} {part}" for part, count in described["groups"].items())
+        return f" Split by group: all rows of one {described['group']} are in one part; {counts} groups."
+    ends = ", ".join(f"{part} {first} to {last}" for part, (first, last) in described["times"].items())
+    return f" Split by time, {described['time']}: {ends}."
 
 
 def _feature(facts: Facts, feature: Feature) -> tuple[object, ...]:

@@ -43,6 +43,7 @@ def context_of(progress: Progress, stop: object = lambda: False) -> FitContext:
         arrays={part: Arrays(x[rows], None) for part, rows in parts.items()},
         y=lambda part: y[parts[part]],
         weights=lambda _: None,
+        row_weights=lambda _: None,
         target=SimpleNamespace(classes=(0, 1)),
         signature=SimpleNamespace(categorical=()),
         split=SimpleNamespace(train=np.arange(400)),

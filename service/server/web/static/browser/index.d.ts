@@ -54,6 +54,8 @@ export interface Manifest {
   metrics: object;
   provenance: object;
   uncertainty?: Uncertainty | null;
+  /** Of two classes: the label is the second where its probability is at least the threshold. */
+  decision?: { threshold: number; rule: string; rows?: number } | null;
 }
 
 export interface LoadOptions {

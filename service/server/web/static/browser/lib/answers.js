@@ -53,9 +53,15 @@ export class Answers {
     if (labels === null) return { value: shortest(outputs.value.data[row]) };
     const probabilities = rowOf(outputs.probabilities, row);
     return {
-      label: labels[winner(probabilities)],
+      label: labels[this._place(probabilities)],
       probabilities: Object.fromEntries(this.keys.map((key, place) => [key, shortest(probabilities[place])])),
     };
+  }
+
+  /** Return the place of the label: by the bundle's threshold, or the most probable class. @param {Float32Array | Uint8Array} probabilities */
+  _place(probabilities) {
+    const decision = this.manifest.decision ?? null;
+    return decision === null ? winner(probabilities) : Number(probabilities[1] >= decision.threshold);
   }
 
   /** Return the place of the least stored coverage that is at least `coverage`. @param {unknown} coverage */

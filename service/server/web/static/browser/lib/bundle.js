@@ -36,7 +36,7 @@ const optional = (check) => Object.assign((/** @type {any} */ value) => value ==
 const FIELDS = {
   manifest: {
     format: oneOf('batchproof-bundle'),
-    format_version: oneOf(1, 2),
+    format_version: oneOf(1, 2, 3),
     sha256: (/** @type {any} */ value) => SHA256.test(value),
     name: (/** @type {any} */ value) => isText(value) && NAME.test(value),
     version: (/** @type {any} */ value) => isCount(value) && value > 0,
@@ -47,6 +47,7 @@ const FIELDS = {
     metrics: isObject,
     provenance: isObject,
     uncertainty: optional(isObject),
+    decision: optional(isObject),
   },
   signature: { inputs: listOf(isObject), target: isText, classes: optional(listOf(isLabel)), ignored: optional(listOf(isText)) },
   arithmetic: { kind: oneOf('float32', 'exact'), certificate: optional(isObject), accuracy: optional(isObject) },
@@ -70,6 +71,7 @@ const FIELDS = {
     affixes: optional(listOf(isText)),
     date_format: optional(isText),
   },
+  decision: { threshold: (/** @type {any} */ value) => isNumber(value) && value > 0 && value < 1, rule: isText, rows: optional(isCount) },
   uncertainty: {
     method: oneOf('split-conformal'),
     calibration_rows: isCount,
@@ -99,6 +101,7 @@ export async function readManifest(bytes) {
   });
   checkSignature(content);
   if (content.uncertainty ?? null) checkUncertainty(content.uncertainty);
+  if (content.decision ?? null) checkDecision(content);
   return content;
 }
 
@@ -229,6 +232,12 @@ function checkUncertainty(content) {
   if (thresholds.length !== edges.length + 1 || !isWhole) {
     throw badBundle('bundle.json uncertainty.thresholds must have one list for each bin, with one threshold for each coverage');
   }
+}
+
+/** @param {any} content */
+function checkDecision({ task, format_version: version, decision }) {
+  checkFields(decision, FIELDS.decision, 'decision.');
+  if (task !== 'binary' || version < 3) throw badBundle('bundle.json decision is of binary bundles, of format_version 3 or later');
 }
 
 /** @param {string} name @param {Uint8Array} bytes */
