@@ -38,6 +38,8 @@ def checks() -> Iterator[Any]:
 )
 def test_scikit_learns_checks(estimator: Any, check: Callable[[Any], None]) -> None:
     """Each of scikit-learn's checks passes, but for the one that is explained."""
+    if getattr(check, "func", check).__name__ == "check_class_weight_classifiers":
+        estimator.set_params(epochs=100)  # of 50 rows: 25 epochs are 25 steps, too few to follow any weights
     check(estimator)
 
 
