@@ -60,6 +60,7 @@ def test_an_answer_is_loaded_by_numpy() -> None:
 
 
 HUGE = b"{'descr': '<f8', 'fortran_order': False, 'shape': (999999999999, 5), }"
+ONE_ROW = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1, 5), }"
 CALL = b"{'descr': '<f8', 'fortran_order': False, 'shape': (int('1'), 5), }"
 
 
@@ -74,6 +75,7 @@ CALL = b"{'descr': '<f8', 'fortran_order': False, 'shape': (int('1'), 5), }"
         (file_with(HUGE, bytes(80)), 400, "describes 39999999999960"),
         (file_with(CALL, bytes(40)), 422, "two-dimensional array of numbers"),
         (file_with(b" " * 2000 + HUGE), 422, "two-dimensional"),
+        (file_with(ONE_ROW.ljust(1025), bytes(40)), 422, "two-dimensional"),
         (file_with(HUGE, version=2)[:20], 422, "two-dimensional"),
         (saved(VALUES[0]), 422, "two-dimensional"),
         (saved(VALUES[None]), 422, "two-dimensional"),
