@@ -4,6 +4,7 @@ SERVE_ENV := .venv-serve
 ENV := .venv
 CLUSTERS_ENV := .venv-clusters
 DOCS_ENV := .venv-docs
+RELEASE_ENV := .venv-release
 ENGINE ?= cpu
 IMAGE ?= batchproof:$(ENGINE)
 TRAINED := trained
@@ -15,7 +16,7 @@ PROMISE_TESTS := tests/service/bundle tests/service/features tests/service/infer
 PROMISE_LESS := tests/service/bundle/test_fuzz.py::test_every_bit_of_a_graph_is_read_or_refused
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test test-clusters matrix quick check coverage programs docs image wheel npm bench bench-quality bench-train decisions lock clean
+.PHONY: help serve train test test-clusters matrix quick check coverage programs docs image wheel release npm bench bench-quality bench-train decisions lock clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 - /p' $(MAKEFILE_LIST)
@@ -69,6 +70,9 @@ wheel: $(ENV)/ready ## Build the wheel of the last commit into build/wheel: the 
 npm: ## Write the JavaScript package as an npm tarball into build/npm: the same files give the same bytes
 	@$(PYTHON) constraints/npm_tarball.py build/npm
 
+release: $(RELEASE_ENV)/ready ## Build wheel and source distribution of the last commit into build/release, and use both (REPOSITORY=, WITHOUT_TRAINING=1)
+	$(RELEASE_ENV)/bin/python constraints/release.py build/release $(if $(REPOSITORY),--repository $(REPOSITORY)) $(if $(WITHOUT_TRAINING),--without-training)
+
 bench: $(ENV)/ready ## Measure the service on this machine
 	$(ENV)/bin/python -m bench
 
@@ -91,15 +95,18 @@ $(ENV)/ready: pyproject.toml constraints/all.txt
 $(DOCS_ENV)/ready: pyproject.toml constraints/docs.txt
 	$(MAKE_ENV) $(DOCS_ENV) constraints/docs.txt docs
 
+$(RELEASE_ENV)/ready: pyproject.toml constraints/release.txt
+	$(MAKE_ENV) $(RELEASE_ENV) constraints/release.txt release
+
 $(CLUSTERS_ENV)/ready: pyproject.toml constraints/clusters.txt
 	$(MAKE_ENV) $(CLUSTERS_ENV) constraints/clusters.txt cpu clusters
 
 decisions: ## Write docs/decisions/README.md, the list of decisions, from the files beside it
 	@$(PYTHON) -m tests.docs.decision_index
 
-lock: $(ENV)/ready $(SERVE_ENV)/ready $(DOCS_ENV)/ready ## Write constraints/ from what the environments hold
-	bash constraints/lock.sh $(ENV) $(SERVE_ENV) $(DOCS_ENV)
+lock: $(ENV)/ready $(SERVE_ENV)/ready $(DOCS_ENV)/ready $(RELEASE_ENV)/ready ## Write constraints/ from what the environments hold
+	bash constraints/lock.sh $(ENV) $(SERVE_ENV) $(DOCS_ENV) $(RELEASE_ENV)
 
 clean: ## Remove the environments and caches
-	rm -rf .venv-matrix $(ENV) $(SERVE_ENV) $(DOCS_ENV) $(CLUSTERS_ENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf .venv-matrix $(ENV) $(SERVE_ENV) $(DOCS_ENV) $(CLUSTERS_ENV) $(RELEASE_ENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

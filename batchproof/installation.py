@@ -19,6 +19,28 @@ EXTRAS = {
     "training": ("onnx>=1.17", "pyarrow>=18", "safetensors>=0.5", "scikit-learn>=1.7", "scipy>=1.14", "torch>=2.6"),
     "tune": ("optuna>=4.2",),
 }
+# What is imported under another name than it is installed by, and the extra of what is optional.
+OPTIONAL = {
+    "cryptography": "signing",
+    "google": "grpc",
+    "grpc": "grpc",
+    "httpx": "client",
+    "huggingface_hub": "hub",
+    "jwt": "jwt",
+    "mlflow": "mlflow",
+    "onnx": "training",
+    "onnxruntime": "cpu",
+    "opentelemetry": "tracing",
+    "optuna": "tune",
+    "pyarrow": "tables",
+    "safetensors": "training",
+    "scipy": "training",
+    "sklearn": "training",
+    "tensorboard": "tensorboard",
+    "threadpoolctl": "training",  # scikit-learn brings it
+    "torch": "training",
+}
+INSTALLED_AS = {"prometheus_client": "prometheus-client", "simdjson": "pysimdjson", "starlette": "fastapi"}
 
 
 def hint(*extras: str) -> str:
@@ -27,7 +49,17 @@ def hint(*extras: str) -> str:
     It names packages, not `batchproof[tables]`: that works wherever Batchproof came from, a clone, a wheel or a package
     index. The image has one folder of packages, and gets the line that a Dockerfile built on it needs.
     """
-    packages = shlex.join(dict.fromkeys(package for extra in extras for package in EXTRAS[extra]))
+    return _command(*dict.fromkeys(package for extra in extras for package in EXTRAS[extra]))
+
+
+def hint_for(module: str) -> str:
+    """Return the command that brings a module which could not be imported, such as `sklearn`, with all of its extra."""
+    top = module.partition(".")[0]
+    return hint(OPTIONAL[top]) if top in OPTIONAL else _command(INSTALLED_AS.get(top, top))
+
+
+def _command(*names: str) -> str:
+    packages = shlex.join(names)
     if os.environ.get("CONTAINER") == "batchproof":
         return f"RUN python3 -m pip install --target /opt/batchproof {packages} (in a Dockerfile FROM this image)"
     return f"pip install {packages}"

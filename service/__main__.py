@@ -47,11 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if package == "batchproof":
             raise
         is_absent = isinstance(error, ModuleNotFoundError) and package
-        fault = (
-            f"{package} is not installed; pip install {package}" if is_absent else _cannot_be_imported(package, error)
-        )
+        fault = _not_installed(package) if is_absent else _cannot_be_imported(package, error)
         print(f"batchproof: {fault}", file=sys.stderr)
         return STARTUP_FAILED
+
+
+def _not_installed(package: str) -> str:
+    from batchproof.installation import hint_for
+
+    return f"{package} is not installed: {hint_for(package)}"
 
 
 def _cannot_be_imported(package: str, error: ImportError) -> str:

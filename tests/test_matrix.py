@@ -21,6 +21,7 @@ NOT_HERE = {
     "gpu",
     "hub",
     "mlflow",
+    "release",
 }  # tools, the other engine, and what `make test-clusters` tries
 
 

@@ -1,5 +1,7 @@
 """What `batchproof` offers by name, and what importing it costs."""
 
+import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -100,8 +102,73 @@ def test_hints_are_the_extras() -> None:
     """The command for an extra names the packages that pyproject.toml lists for it, and every extra for users has one."""
     stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
-    users = {name: tuple(packages) for name, packages in stated.items() if name not in ("clusters", "dev", "docs")}
+    users = {
+        name: tuple(packages) for name, packages in stated.items() if name not in ("clusters", "dev", "docs", "release")
+    }
     assert users == installation.EXTRAS
+
+
+THEIRS = {
+    "dask",
+    "pandas",
+    "polars",
+    "pyspark",
+    "ray",
+}  # imported only where a caller's own object or cluster is of them
+
+
+def test_every_import_has_its_command() -> None:
+    """Each package that a module imports is a dependency by the name that pip knows, or has the extra that brings it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {re.split(r"[\[<>=;]", line)[0].strip() for line in project["dependencies"]}
+    found = {
+        name.partition(".")[0]
+        for folder in ("batchproof", "service", "training")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in names_of(node)
+    }
+    for module in found - sys.stdlib_module_names - THEIRS - {"batchproof", "_typeshed", ""}:
+        if module in installation.OPTIONAL:
+            assert installation.OPTIONAL[module] in installation.EXTRAS
+        else:
+            assert installation.INSTALLED_AS.get(module, module) in names, module
+    assert set(installation.OPTIONAL) - {"tensorboard"} <= found  # PyTorch imports that one
+
+
+def names_of(node: ast.AST) -> list[str]:
+    """Return the full names that an import statement names."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+
+
+@pytest.mark.parametrize(
+    ("command", "missing", "sentence"),
+    [
+        ("service serve --models models", "simdjson", "batchproof: simdjson is not installed: pip install pysimdjson"),
+        ("training examples/penguins.csv --target species", "torch", "batchproof-train: torch is not installed: pip "),
+        ("training prove models/penguins", "onnx", "batchproof-train: onnx is not installed: pip install 'onnx>="),
+    ],
+)
+def test_a_command_without_a_package_ends_in_one_sentence(command: str, missing: str, sentence: str) -> None:
+    """A command that cannot import a package says how it is installed, without a traceback."""
+    room, *words = command.split()
+    code = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name.partition('.')[0] == {missing!r}:\n"
+        f"            raise ModuleNotFoundError('No module named it', name={missing!r})\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        f"from batchproof.{room}.__main__ import main\n"
+        f"sys.exit(main({words!r}))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=ROOT)
+
+    assert ended.returncode in (2, 3)
+    assert ended.stderr.splitlines()[-1].startswith(sentence), ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_the_image_gets_a_line_for_a_dockerfile(monkeypatch: pytest.MonkeyPatch) -> None:

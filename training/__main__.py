@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from batchproof.installation import hint_for
 from batchproof.service.cli.parts.parser import Arguments, root
 from batchproof.service.errors import USAGE, ended, first_line, reason
 from batchproof.training.cli.arguments import number, refuse, whole_number, whole_numbers
@@ -54,6 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code: int = import_module(f"batchproof.training.cli.{words[0]}").main(words[1:])
             return code
         return train(make_parser().parse_args(words))
+    except ModuleNotFoundError as error:
+        package = (error.name or "batchproof").partition(".")[0]
+        if package == "batchproof":
+            raise
+        return refuse(PROGRAM, f"{package} is not installed: {hint_for(package)}", USAGE)
     except KeyboardInterrupt:
         print("\nbatchproof-train: stopped; no bundle was written", file=sys.stderr)
         return QUIT
@@ -108,7 +114,7 @@ def train(options: argparse.Namespace) -> int:
     except SettingError as error:
         return refuse(PROGRAM, error, USAGE)
     if settings.mlflow and not find_spec("mlflow"):
-        return refuse(PROGRAM, "--mlflow needs mlflow, which is not installed: pip install mlflow", USAGE)
+        return refuse(PROGRAM, f"--mlflow needs mlflow, which is not installed: {hint_for('mlflow')}", USAGE)
     from batchproof.training.data.tables.local_table import local_table
     from batchproof.training.data.tables.table_error import TableError
     from batchproof.training.export.bundle_writer import WriteError

@@ -148,7 +148,7 @@ def test_a_bundle_with_statistics_brings_drift(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        ("ModuleNotFoundError('none', name='{}')", "{0} is not installed; pip install {0}"),
+        ("ModuleNotFoundError('none', name='{}')", "{0} is not installed: pip install {0}"),
         (
             "ImportError('libc.so.6:\\nno GLIBC', name='{}.core')",
             "{} is installed but cannot be imported: libc.so.6: no GLIBC",
