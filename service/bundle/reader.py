@@ -105,6 +105,19 @@ def report(bundle: Bundle, max_bytes: int = REPORT_BYTES) -> bytes:
         return _checked(files, bundle.manifest, "report.html", max_bytes)
 
 
+def file(bundle: Bundle, name: str) -> bytes:
+    """Read a file of a bundle again, bundle.json included; raises BundleError if it is no longer the one that was verified."""
+    limits = Limits()
+    with opened(bundle.folder) as files:
+        if name != "bundle.json":
+            most = limits.model_bytes if name == "model.onnx" else limits.json_bytes
+            return _checked(files, bundle.manifest, name, most)
+        raw = files.read(name, limits.json_bytes)
+    if not is_intact(raw, bundle.manifest.sha256):
+        raise BundleError("bundle.json is no longer the one that was verified")
+    return raw
+
+
 def _signed(files: Folder, manifest_raw: bytes, trust: "TrustPolicy | None") -> tuple["Signed | None", str | None]:
     """Return the signature that counts, or why none does; raises BundleError where one is required."""
     if trust is None:

@@ -28,6 +28,7 @@ from batchproof.service.configuration.setting_texts import bounds_of, sentence
 from batchproof.service.configuration.settings_bounds import BoundsSettings
 from batchproof.service.configuration.settings_drift import DriftSettings
 from batchproof.service.configuration.settings_journal import JournalSettings
+from batchproof.service.configuration.settings_pages import PagesSettings
 from batchproof.service.errors import SettingError
 
 PIN = re.compile(r"newest(:[1-9][0-9]{0,3})?|all|[1-9][0-9]{0,17}(\+[1-9][0-9]{0,17})*")
@@ -38,7 +39,7 @@ RUN_ROWS = 512  # most rows of one engine run where no setting says otherwise
 
 
 class ServingSettings(BoundsSettings):
-    """All of them but those of the journal and of drift."""
+    """All of them but those of the journal, of drift and of the pages."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -197,7 +198,6 @@ class ServingSettings(BoundsSettings):
         (),
         description="what needs no key: the API's description (docs), the metrics, the descriptions and reports of models (models)",
     )
-    pages: bool = Field(True, description="pages for people: what is served, how it does, the API; false: none")
     jwt_issuer: str = Field("", description="issuer of tokens (JWT) that are accepted in addition to keys; empty: none")
     jwt_audience: str = Field("", description="audience that a token must name")
     jwt_keys: str = Field("", description="file or https address of the issuer's public keys (JWKS)")
@@ -261,7 +261,7 @@ class ServingSettings(BoundsSettings):
         return value
 
 
-class Settings(DriftSettings, JournalSettings, ServingSettings):
+class Settings(DriftSettings, JournalSettings, PagesSettings, ServingSettings):
     """What one service process was started with."""
 
 

@@ -25,6 +25,8 @@ ANY_MODEL = Need(("read",), every_model=True)
 METRICS = Need(("metrics",), every_model=True)
 ADMIN = Need(("admin",))
 MODEL_PATH = re.compile(r"/(?:v[12]/)?models/([^/:]+)")
+CONTENT_PATH = re.compile(r"/report$|/versions/[^/]+/bundle/")
+BUNDLE_PATH = re.compile(r"/models/[^/:]+/versions/[^/]+/bundle/")
 REPOSITORY_PATH = re.compile(r"/v2/repository/models/(?P<name>.+)/(?:load|unload)", re.DOTALL)
 PROBES = frozenset({"/ping", "/health", "/v2/health/live", "/v2/health/ready"})
 OPEN_KINDS = ("asset", "health", "page", "preflight")  # pages and their files say nothing about what is served
@@ -116,11 +118,13 @@ class Authorization:
         if named := REPOSITORY_PATH.fullmatch(page.path):
             return Need(("admin",), named[1])
         named = MODEL_PATH.match(page.path)
-        is_report = page.kind == "web" and page.path.endswith("/report")
-        if page.kind == "protocol" or (named and not is_report) or page.path == "/models":
+        is_content = page.kind == "web" and CONTENT_PATH.search(page.path) is not None
+        if page.kind == "protocol" or (named and not is_content) or page.path == "/models":
             return None if "models" in self._public else Need(("read", "predict"), named[1] if named else None)
         if named:
-            return None if "models" in self._public else Need(("read",), named[1])
+            # The files of a bundle are the model: public descriptions do not open them.
+            is_public = "models" in self._public and not BUNDLE_PATH.match(page.path)
+            return None if is_public else Need(("read",), named[1])
         return None if "docs" in self._public else ANY_MODEL
 
 

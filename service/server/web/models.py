@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict
 
-from batchproof.service.bundle.manifest import Decision
+from batchproof.service.bundle.manifest import REFERENCE_FILE, Decision
 from batchproof.service.bundle.signature import Signature
 from batchproof.service.inference.catalogue.registry import Registry, absent
 from batchproof.service.inference.model import Model
@@ -50,6 +50,8 @@ class ModelDetail(ModelSummary):
     labels: list[str]
     shadow: dict[str, Any] | None
     example: dict[str, Any]
+    coverages: list[float]  # that prediction sets and intervals can have
+    reference: bool  # whether the bundle has statistics of its training rows
 
 
 class Refused(BaseModel):
@@ -140,6 +142,8 @@ def detail(service: App, model: Model) -> dict[str, Any]:
         "labels": service.registry.labels_of(manifest.name, manifest.version),
         "shadow": _shadow(service, model),
         "example": {"rows": [row(model)]},
+        "coverages": list(manifest.uncertainty.coverages) if manifest.uncertainty else [],
+        "reference": REFERENCE_FILE in manifest.files,
     }
 
 

@@ -25,10 +25,13 @@ class PageFile:
     path: str  # a pattern of the path
     link: str | None = None  # its address in the navigation, relative to the root
     offered: tuple[str, ...] = (HTML,)  # what the address answers with: the first where Accept has no preference
+    runs_engine: bool = False  # whether its script compiles WebAssembly, which a policy must allow
 
 
 PAGES = (
     PageFile("start", "Models", r"/|/models", "./", (HTML, JSON)),
+    PageFile("try", "Try", rf"/models/{NAME}(/versions/[1-9][0-9]*)?/try", runs_engine=True),
+    PageFile("score", "Score a file", rf"/models/{NAME}(/versions/[1-9][0-9]*)?/score"),
     PageFile("docs", "API", r"/docs", "docs"),
 )
 PATTERNS = tuple((re.compile(page.path), page) for page in PAGES)

@@ -9,7 +9,7 @@ import gzip
 import hashlib
 from functools import cached_property
 from html import escape
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from string import Template
 from typing import Final
 
@@ -32,6 +32,11 @@ POLICY = (
     "worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 POLICY_HEADER = (b"content-security-policy", POLICY.encode())
+ENGINE_POLICY_HEADER = (
+    b"content-security-policy",
+    POLICY.replace("script-src 'self'", "script-src 'self' 'wasm-unsafe-eval'").encode(),
+)
+STORED_PACKED = ".gz"  # of files that are large and never change, sent as they are
 FOR_EVER = (b"cache-control", b"public, max-age=31536000, immutable")
 NOT_AT_ALL = (b"cache-control", b"no-store")
 LEAST_PACKED_BYTES = 1024
@@ -47,9 +52,12 @@ class Assets:
 
     @cached_property
     def files(self) -> dict[str, Path]:
-        """Return every file that is served, by its address below the hash."""
-        found = sorted(path for path in self._folder.rglob("*") if path.suffix in TYPES)
-        return {path.relative_to(self._folder).as_posix(): path for path in found}
+        """Return every file that is served, by its address below the hash; a stored packed one has the name of the other."""
+        found = {
+            path.relative_to(self._folder).as_posix().removesuffix(STORED_PACKED): path
+            for path in sorted(self._folder.rglob("*"))
+        }
+        return {name: path for name, path in found.items() if PurePosixPath(name).suffix in TYPES}
 
     @cached_property
     def digest(self) -> str:
@@ -81,7 +89,8 @@ class Assets:
             links=links,
             style=f'<link rel="stylesheet" href="{root}assets/{self.digest}/{style}">' if style in self.files else "",
         )
-        return Answer(200, (HTML_TYPE, POLICY_HEADER, (b"vary", b"accept")), text.encode())
+        policy = ENGINE_POLICY_HEADER if page.runs_engine else POLICY_HEADER
+        return Answer(200, (HTML_TYPE, policy, (b"vary", b"accept")), text.encode())
 
     def file(self, digest: str, name: str, accept_encoding: bytes | None) -> Answer | None:
         """Return a file, packed where the caller unpacks it; None where there is none of this name."""
@@ -89,7 +98,7 @@ class Assets:
         if file is None:
             return None
         headers = [
-            (b"content-type", TYPES[file.suffix]),
+            (b"content-type", TYPES[PurePosixPath(name).suffix]),
             POLICY_HEADER,
             FOR_EVER if digest == self.digest else NOT_AT_ALL,
             (b"vary", b"accept-encoding"),
@@ -98,7 +107,8 @@ class Assets:
             packed = self._packed_file(name, file)
             if packed is not None:
                 return Answer(200, (*headers, (b"content-encoding", b"gzip")), packed)
-        return Answer(200, tuple(headers), file.read_bytes())
+        content = file.read_bytes()
+        return Answer(200, tuple(headers), gzip.decompress(content) if file.suffix == STORED_PACKED else content)
 
     def answer(self, head: RequestHead, path: str) -> Answer | None:
         """Return what is at `path`, without the prefix of a proxy: a page or a file; None where there is neither."""
@@ -111,6 +121,8 @@ class Assets:
         """Return the file packed, from the second time on without work; None where packing does not pay."""
         if name not in self._packed:
             content = file.read_bytes()
+            if file.suffix == STORED_PACKED:
+                return content
             pays = len(content) >= LEAST_PACKED_BYTES
             self._packed[name] = gzip.compress(content, 9, mtime=0) if pays else b""
         return self._packed[name] or None

@@ -34,9 +34,9 @@ export const url = (path) => new URL(path, root).href;
 export const modelPath = (name, version) => `models/${encodeURIComponent(name)}${version ? `/versions/${version}` : ""}`;
 
 export class ApiError extends Error {
-  constructor(status, code, message, requestId) {
+  constructor(status, code, message, requestId, details = []) {
     super(message);
-    Object.assign(this, { status, code, requestId });
+    Object.assign(this, { status, code, requestId, details });
   }
 }
 
@@ -44,7 +44,7 @@ const refusalOf = async (response) => {
   const text = await response.text();
   try {
     const { error, request_id: id } = JSON.parse(text);
-    return new ApiError(response.status, error.code, error.message, id);
+    return new ApiError(response.status, error.code, error.message, id, error.details);
   } catch {
     return new ApiError(response.status, "", text.slice(0, 300) || `The service answered ${response.status}.`);
   }

@@ -9,7 +9,7 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 
 const CLOCK = (_, ticks) => ticks.map((at) => new Date(at * 1000).toTimeString().slice(0, 8));
 
-const optionsOf = ({ series, format, xFormat, isTime, height, width, yRange, scales }) => {
+const optionsOf = ({ series, format, xFormat, xLabel, isTime, height, width, yRange, scales }) => {
   const axis = { stroke: colour("soft"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif", size: 30 };
   return {
     width,
@@ -22,23 +22,23 @@ const optionsOf = ({ series, format, xFormat, isTime, height, width, yRange, sca
       { ...axis, size: 62, space: 28, values: (_, ticks) => ticks.map((at) => (at === null ? "" : format(at))) },
     ],
     series: [
-      { label: isTime ? "Time" : "x", value: (_, at) => (at === null ? "" : isTime ? new Date(at * 1000).toTimeString().slice(0, 8) : xFormat(at)) },
-      ...series.map(({ label, colour: name, dash, fill }) => ({
+      { label: isTime ? "Time" : xLabel, value: (_, at) => (at === null ? "" : isTime ? new Date(at * 1000).toTimeString().slice(0, 8) : xFormat(at)) },
+      ...series.map(({ label, colour: name, dash, fill, isPoint }) => ({
         label,
         stroke: colour(name),
         width: 2,
         dash,
         fill: fill ? `color-mix(in srgb, ${colour(name)} 14%, transparent)` : undefined,
-        points: { show: false },
+        points: isPoint ? { show: true, size: 9, fill: colour(name) } : { show: false },
         value: (_, value) => (value === null || value === undefined ? "–" : format(value)),
       })),
     ],
   };
 };
 
-// Lines. `data`: [xs, ys of the first series, …]; `series`: [{label, colour: "series-1", dash, fill}]; `summary` says in words
+// Lines. `data`: [xs, ys of the first series, …]; `series`: [{label, colour: "series-1", dash, fill, isPoint: a mark, no line}]; `summary` says in words
 // what the lines show, for those who cannot see them.
-export const Lines = ({ data, series, summary, format = number, xFormat = number, isTime = false, height = 180, yRange, scales }) => {
+export const Lines = ({ data, series, summary, format = number, xFormat = number, xLabel = "x", isTime = false, height = 180, yRange, scales }) => {
   const place = useRef(null);
   const plot = useRef(null);
   const latest = useRef(data);
@@ -48,7 +48,7 @@ export const Lines = ({ data, series, summary, format = number, xFormat = number
     const draw = () => {
       plot.current?.destroy();
       const width = Math.max(place.current.clientWidth, 120);
-      plot.current = new uPlot(optionsOf({ series, format, xFormat, isTime, height, width, yRange, scales }), latest.current, place.current);
+      plot.current = new uPlot(optionsOf({ series, format, xFormat, xLabel, isTime, height, width, yRange, scales }), latest.current, place.current);
     };
     draw();
     const resized = new ResizeObserver(() => {

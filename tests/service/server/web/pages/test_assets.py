@@ -104,6 +104,22 @@ def test_packed_files_are_the_same_in_every_process() -> None:
     assert gzip.decompress(one.body) == (STATIC / "shared" / "style.css").read_bytes()
 
 
+def test_the_engine_is_stored_packed_and_compiled_by_one_page() -> None:
+    """Its WebAssembly is sent as it is stored, or unpacked; only the page that runs it has a policy that lets it compile."""
+    name = "vendor/onnxruntime-web/ort-wasm-simd-threaded.wasm"
+    packed, plain = Assets().file("", name, b"gzip"), Assets().file("", name, None)
+    assert packed is not None
+    assert plain is not None
+    assert (b"content-encoding", b"gzip") in packed.headers
+    assert (b"content-type", b"application/wasm") in packed.headers
+    assert gzip.decompress(packed.body) == plain.body
+    assert plain.body.startswith(b"\0asm")
+    for page in PAGES:
+        policy = dict(Assets().page(page, "/").headers)[b"content-security-policy"]
+        assert (b"script-src 'self' 'wasm-unsafe-eval';" in policy) == (page.folder == "try")
+        assert b"'unsafe-eval'" not in policy
+
+
 def test_every_page_has_a_folder_and_its_script() -> None:
     """Each entry of the table has a folder with page.js, and each folder with page.js an entry."""
     assert {page.folder for page in PAGES} == {path.parent.name for path in STATIC.glob("*/page.js")}
@@ -124,7 +140,9 @@ def test_vendored_files_are_the_ones_in_the_list() -> None:
     vendor = STATIC / "vendor"
     lines = re.findall(r"^\| `([^`]+)` \|.*\| `([0-9a-f]{64})` \|", (vendor / "README.md").read_text(), re.MULTILINE)
     kept = {
-        path.relative_to(vendor).as_posix() for path in vendor.rglob("*.*") if path.suffix in (".js", ".mjs", ".css")
+        path.relative_to(vendor).as_posix()
+        for path in vendor.rglob("*.*")
+        if path.suffix in (".js", ".mjs", ".css", ".gz")
     }
     assert {name for name, _ in lines} == kept
     for name, sha256 in lines:

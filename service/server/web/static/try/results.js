@@ -1,0 +1,101 @@
+// What the service says of the row: the prediction, how sure it is, and which features made it so.
+
+import { Ranking } from "../shared/chart.js";
+import { number, percent } from "../shared/format.js";
+import { Card, Note, Status } from "../shared/parts.js";
+import { html } from "../shared/view.js";
+
+const SHOWN_CLASSES = 12;
+const SHOWN_FEATURES = 12;
+
+export const headline = (prediction) =>
+  "value" in prediction ? number(prediction.value, 6) : `${prediction.label} · ${percent(prediction.probabilities[String(prediction.label)])}`;
+
+const ranked = (probabilities) => Object.entries(probabilities).sort(([, one], [, other]) => other - one);
+
+const Probabilities = ({ prediction }) => {
+  const all = ranked(prediction.probabilities);
+  const items = all.slice(0, SHOWN_CLASSES).map(([label, value]) => ({ label, value, kind: label === String(prediction.label) ? "strong" : "" }));
+  return html`
+    <${Ranking} items=${items} format=${(value) => percent(value)} label="Probability of each class" />
+    ${all.length > SHOWN_CLASSES && html`<p class="soft small-text">and ${all.length - SHOWN_CLASSES} classes with less</p>`}`;
+};
+
+const Certainty = ({ prediction, target }) => {
+  if (prediction.interval) {
+    const [low, high] = prediction.interval;
+    return html`<p>With ${percent(prediction.coverage)} coverage, ${target} lies between <b>${number(low, 6)}</b> and <b>${number(high, 6)}</b>.</p>`;
+  }
+  if (prediction.set) {
+    return html`<p>With ${percent(prediction.coverage)} coverage, ${target} is ${prediction.set.length === 1 ? "" : "one of "}<b>${prediction.set.map(String).join(", ")}</b>.</p>`;
+  }
+  return null;
+};
+
+// The refusal of one row: what is wrong with which feature, without the number of the row.
+const refusalOf = (error) => {
+  const [first, ...more] = error.details || [];
+  if (!first?.feature) return error.message;
+  return html`<b>${first.feature}</b>: ${first.message}${more.length ? `, and ${more.length} more` : ""}.`;
+};
+
+const Coverage = ({ coverages, coverage, choose }) => {
+  if (!coverages?.length) return null;
+  const usual = [0.8, 0.9, 0.95, 0.99].filter((one) => coverages.some((known) => Math.abs(known - one) < 1e-9));
+  const offered = usual.length ? usual : [coverages[coverages.length - 1]];
+  return html`<label class="inline">Coverage <select value=${coverage} onChange=${(event) => choose(Number(event.target.value))}>${offered.map((one) => html`<option value=${one}>${percent(one)}</option>`)}</select></label>`;
+};
+
+export const Prediction = ({ state, target, coverages, coverage, choose }) => {
+  const { data, error, isStale } = state;
+  const isClass = data && "label" in data;
+  return html`
+    <${Card} title="Prediction" id="prediction" aside=${html`<${Coverage} coverages=${coverages} coverage=${coverage} choose=${choose} />`}>
+      ${error && html`<${Note} kind="bad">${refusalOf(error)}<//>`}
+      ${data && html`
+        <div class=${`answer ${error || isStale ? "stale" : ""}`} aria-live="polite">
+          <p class="result"><span class="soft">${target}</span> <b>${isClass ? String(data.label) : number(data.value, 6)}</b></p>
+          ${isClass && html`<${Probabilities} prediction=${data} />`}
+          <${Certainty} prediction=${data} target=${target} />
+          ${data.saturated && html`<${Note} kind="warn">A hidden value of this row was clipped: its numbers lie far from those of the training rows.<//>`}
+        </div>`}
+      ${!data && !error && html`<p class="soft" role="status">Asking…</p>`}
+    <//>`;
+};
+
+const Bar = ({ share, sign }) => html`
+  <svg viewBox="-50 0 100 8" preserveAspectRatio="none" aria-hidden="true"><line x1="0" x2="0" y1="0" y2="8" />
+    <rect class=${sign > 0 ? "up" : "down"} x=${sign > 0 ? 0 : -50 * share} width=${50 * share} height="8" /></svg>`;
+
+export const Contributions = ({ state, isClass, label, explain }) => {
+  const { data, error, isStale } = state;
+  if (explain) {
+    return html`<${Card} title="Contributions" aside=${html`<button type="button" class="small" onClick=${explain}>Explain</button>`}><p class="soft small-text">What each feature adds. With so many features that is thousands of rows of the model, so it waits until you ask.</p><//>`;
+  }
+  if (error && !data) {
+    return html`<${Card} title="Contributions"><p class="soft">No explanation: ${error.message}</p><//>`;
+  }
+  if (!data) return html`<${Card} title="Contributions"><p class="soft" role="status">${isStale ? "Running the model for each feature…" : "They follow the prediction."}</p><//>`;
+  const all = Object.entries(data.contributions).sort(([, one], [, other]) => Math.abs(other) - Math.abs(one));
+  const most = Math.max(...all.map(([, value]) => Math.abs(value)), 1e-12);
+  const shown = all.slice(0, SHOWN_FEATURES);
+  const rest = all.slice(SHOWN_FEATURES).reduce((sum, [, value]) => sum + value, 0);
+  return html`
+    <${Card} title="Contributions" id="contributions">
+      <p class="soft small-text">What each feature adds to the ${isClass ? `score of ${label}` : "value"}, from ${number(data.baseline)} for a typical row to ${number(data.score)} for this one.</p>
+      <ul class=${`weights ${isStale ? "stale" : ""}`}>
+        ${shown.map(([name, value]) => html`<li><span>${name}</span><${Bar} share=${Math.abs(value) / most} sign=${value} /><b>${value > 0 ? "+" : ""}${number(value, 3)}</b></li>`)}
+      </ul>
+      ${all.length > SHOWN_FEATURES && html`<p class="soft small-text">The other ${all.length - SHOWN_FEATURES} add ${number(rest, 3)} together.</p>`}
+    <//>`;
+};
+
+export const Novelty = ({ prediction }) => {
+  if (!prediction) return null;
+  const { unseen, out_of_range: outside } = prediction;
+  if (!unseen.length && !outside.length) return null;
+  return html`<${Note} kind="warn">
+    ${unseen.length > 0 && html`<span><${Status} kind="warn">Unseen<//> ${unseen.join(", ")}: training had no such category. </span>`}
+    ${outside.length > 0 && html`<span><${Status} kind="warn">Out of range<//> ${outside.join(", ")}: beyond what training had.</span>`}
+  <//>`;
+};
