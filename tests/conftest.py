@@ -40,6 +40,7 @@ SLOW = (
     "service/tables/readers/test_json_lines_columns.py",
     "service/tables/streaming/",
     "service/tables/test_fuzz.py",
+    "systems/",
     "test_local_model.py",
     "test_wheel.py",
     "training/estimators/",

@@ -55,7 +55,7 @@ def _write(path: Path, text: bytes) -> Path:
                 file.flush()
                 os.fsync(file.fileno())
                 whole.chmod(0o644)
-                whole.rename(path)
+                whole.replace(path)
             finally:
                 whole.unlink(missing_ok=True)  # it is left where it could not take its place
     except OSError as error:

@@ -13,7 +13,6 @@ Exit status: 0 done; 2 a sentence says what is wrong, and nothing was written.
 """
 
 import argparse
-import fcntl
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -161,6 +160,11 @@ def _run(action: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Nam
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Let one command at a time change files of this folder: two that read the same file would lose an entry."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows
+        yield
+        return
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)

@@ -13,7 +13,6 @@ may be present. To continue an interrupted job, run the same command again. Exit
 """
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
@@ -29,6 +28,7 @@ from batchproof.service.inference.catalogue.repository import naming
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
 from batchproof.service.invariance.check import for_bundles
+from batchproof.service.runtime.system import cores
 from batchproof.service.tables.formats import PARQUET, pyarrow
 from batchproof.service.tables.offline.jobs import PlanError, Task, plan
 from batchproof.service.tables.offline.sources import STANDARD_INPUT, SourceError, TablePath, format_of, standard_input
@@ -143,7 +143,7 @@ def _score_all(loaded: Model, tasks: list[Task], options: argparse.Namespace) ->
     from batchproof.service.tables.offline.score import score
 
     parameters = Parameters(options.extra, options.answer, options.on_error, options.prefix, are_flags=True)
-    workers = options.workers or len(os.sched_getaffinity(0))
+    workers = options.workers or cores()
     way = ScoringOptions(parameters, block_rows(len(loaded.encoder.names)), options.part_rows, workers)
     for task in tasks:
         if isinstance(task.target, Path):

@@ -11,6 +11,7 @@ from batchproof.installation import hint
 from batchproof.service.errors import EngineError, first_line
 from batchproof.service.features.arrays import Outputs
 from batchproof.service.inference.runner import Feeds
+from batchproof.service.runtime.system import cores
 
 # Read by cuBLAS when it starts: float64 and float32 products are the real ones, and one shape has one algorithm.
 CUDA_ENVIRONMENT = {
@@ -174,7 +175,7 @@ def session_options(options: EngineOptions) -> Any:
 
 def threads_of(options: EngineOptions) -> int:
     """Return how many threads a run has: the requested number, or one for each core that this process may use."""
-    return options.threads or len(os.sched_getaffinity(0))
+    return options.threads or cores()
 
 
 def cpu_features() -> list[str]:

@@ -68,16 +68,21 @@ class Records:
         if self._written >= MAX_RECORDS:
             return None
         if self._folder is None:
-            self._folder = Path(tempfile.gettempdir()) / f"batchproof-violations-{os.getuid()}"
+            self._folder = Path(tempfile.gettempdir()) / f"batchproof-violations-{_user()}"
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         stamp = violation.when.replace(":", "").replace("+0000", "Z")
         path = self._folder / f"{stamp}-{os.getpid()}-{self._written}.json"
         # O_EXCL: never through an existing link.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(violation.record(made_by), file, indent=1)
         self._written += 1
         return path
+
+
+def _user() -> str:
+    """Return what tells users of this machine apart; Windows has no numbers, and a temporary folder for each user."""
+    return str(os.getuid()) if hasattr(os, "getuid") else "user"
 
 
 def replay(runner: RequestRunner, record: Mapping[str, Any]) -> Difference | None:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from batchproof.service.runtime.system import sync_folder
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -40,7 +42,7 @@ class Segment:
             self._file.write(bytes(schema.serialize()))
             self._note()
             if sync:
-                _sync_folder(path.parent)
+                sync_folder(path.parent)
         except OSError:  # on a full disk there may be a name, but no room for a byte
             self.abandon()
             for begun in (path, sums_path(path)):
@@ -113,15 +115,6 @@ class _HashedFile:
 def sums_path(path: Path) -> Path:
     """Return the file of sizes and digests beside a segment."""
     return path.with_name(path.name + SUMS_SUFFIX)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Let the names of new files outlive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write_all(file: Any, data: bytes) -> None:

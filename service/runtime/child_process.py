@@ -12,7 +12,6 @@ import io
 import json
 import os
 import pickle
-import resource
 import select
 import signal
 import subprocess
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeAlias
 
 from batchproof.service.errors import printable
+from batchproof.service.runtime.system import can_confine
 
 Work: TypeAlias = Callable[..., str]
 
@@ -58,8 +58,12 @@ def run(work: Work, *arguments: Any, bounds: Bounds, spawn: bool | None = None) 
     """Return what `work(*arguments)` returns in a child process; raises ChildError where that gave no result.
 
     `spawn`: whether to start a new interpreter; None: where this process has threads. Then `work` must be a function of
-    a module, and the arguments are pickled.
+    a module, and the arguments are pickled. Where a child cannot be held to bounds, there is no result.
     """
+    if not can_confine():
+        raise ChildError(
+            "crash", "cannot be done on this system: only Linux holds a process to limits of memory and time"
+        )
     is_spawned = _threads() > 1 if spawn is None else spawn
     started = _spawned(work, arguments, bounds) if is_spawned else _forked(work, arguments, bounds)
     with started as (pid, result):
@@ -83,8 +87,11 @@ def command(work: Callable[..., int], *arguments: Any, bounds: Bounds, name: str
 
     Where the child has no result, one sentence says so and the status is 2; `advice` {kind of ChildError: how to allow
     more} completes it. What is printed to
-    standard error is plain text: a file cannot send control characters to a terminal through it.
+    standard error is plain text: a file cannot send control characters to a terminal through it. On a system that holds no
+    process to bounds, the work is done here, without them.
     """
+    if not can_confine():
+        return work(*arguments)
     try:
         status, output, errors = json.loads(run(_printing, work, *arguments, bounds=bounds))
     except ChildError as error:
@@ -218,6 +225,8 @@ def _confine(bounds: Bounds) -> None:
     faulthandler.disable()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
+    import resource  # Windows has none
+
     signal.alarm(int(bounds.seconds) + 2)  # the parent may be stopped, or too busy to look
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if bounds.is_strict:
@@ -241,7 +250,7 @@ def _resident_bytes(pid: int) -> int:
         pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()
     except OSError:
         return 0
-    return int(pages[1]) * resource.getpagesize() if len(pages) > 1 else 0
+    return int(pages[1]) * os.sysconf("SC_PAGE_SIZE") if len(pages) > 1 else 0
 
 
 def private_bytes() -> int:

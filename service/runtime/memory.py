@@ -1,7 +1,6 @@
 """How much memory this process may take, by its control group, its own limits and the machine; and giving some back."""
 
 import os
-import resource
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +12,8 @@ GROUPS = (  # of control groups, version 2 and version 1, as a container sees it
 
 def limit_bytes(groups: Iterable[Path] = GROUPS) -> int:
     """Return the least of the bounds on this process's memory."""
+    import resource  # Windows has none, and serves nothing
+
     bounds = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
         soft = resource.getrlimit(kind)[0]

@@ -17,6 +17,7 @@ from batchproof.service.bundle.manifest import DECISION_VERSION, FORMAT, FORMAT_
 from batchproof.service.errors import BundleError, EngineError
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import load
+from batchproof.service.runtime.system import sync_folder
 
 TEMPORARY = ".tmp-"
 STALE_S = 3600.0  # a temporary folder this old was left by a killed run
@@ -58,9 +59,9 @@ def write(models: Path, content: Mapping[str, Any], files: Mapping[str, bytes]) 
         for name, raw in {**files, "bundle.json": seal(manifest)}.items():
             _write_file(folder / name, raw)
         _check(folder)
-        _sync(folder)
+        sync_folder(folder)
         _rename(folder, target)
-        _sync(target.parent)
+        sync_folder(target.parent)
     return target
 
 
@@ -99,14 +100,6 @@ def _write_file(path: Path, raw: bytes) -> None:
         file.write(raw)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove_stale(parent: Path) -> None:

@@ -18,14 +18,14 @@ MAX_ENTRIES = 1000
 class Folder:
     """An open directory: files are opened relative to it, so that a renamed parent cannot redirect a read."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
-        """Hold the open `descriptor` of `path`; `opened` is the way to get one."""
+    def __init__(self, path: Path, descriptor: int | None) -> None:
+        """Hold the open `descriptor` of `path`, None on Windows, which opens none; `opened` is the way to get one."""
         self.path = path
         self._descriptor = descriptor
 
     def names(self) -> set[str]:
         """Return the names of everything in the folder; raises BundleError where it holds far more than a bundle does."""
-        with os.scandir(self._descriptor) as entries:
+        with os.scandir(self.path if self._descriptor is None else self._descriptor) as entries:
             names = {entry.name for entry in islice(entries, MAX_ENTRIES + 1)}
         if len(names) > MAX_ENTRIES:
             raise BundleError(f"{self.path} holds more than {MAX_ENTRIES} files")
@@ -55,9 +55,7 @@ class Folder:
     @contextmanager
     def _open(self, name: str, max_bytes: int) -> Iterator[BufferedReader]:
         try:
-            # Not blocking: a named pipe must be refused below, not waited for.
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            file = os.open(name, flags, dir_fd=self._descriptor)
+            file = self._descriptor_of(name)
         except FileNotFoundError as error:
             raise BundleError(f"{name} is missing from {self.path}") from error
         except OSError as error:
@@ -73,10 +71,25 @@ class Folder:
                 raise BundleError(f"{name} has more than the allowed {max_bytes} bytes")
             yield stream
 
+    def _descriptor_of(self, name: str) -> int:
+        if self._descriptor is None:
+            path = self.path / name
+            if not stat.S_ISREG(path.lstat().st_mode):
+                raise BundleError(f"{name} is not a regular file (links are not followed)")
+            return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        # Not blocking: a named pipe must be refused, not waited for.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        return os.open(name, flags, dir_fd=self._descriptor)
+
 
 @contextmanager
 def opened(path: Path) -> Iterator[Folder]:
     """Open the folder at `path`, which must not be a link itself; raises BundleError."""
+    if os.open not in os.supports_dir_fd:
+        if path.is_symlink() or not path.is_dir():
+            raise BundleError(f"{path} is not a readable folder (links are not followed)")
+        yield Folder(path, None)
+        return
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:

@@ -23,6 +23,7 @@ from batchproof.service.protocols.interface import Codec, WireProtocol
 from batchproof.service.runtime.change_counts import ShadowCounts
 from batchproof.service.runtime.logs import event
 from batchproof.service.runtime.metrics import ModelKey
+from batchproof.service.runtime.system import cores
 from batchproof.service.server.serving.endpoint import PredictEndpoint
 from batchproof.service.server.serving.shared import ModelMeter, Shared
 from batchproof.service.tables.streaming.endpoint import TableEndpoint
@@ -172,7 +173,7 @@ def inline_s(settings: Settings) -> float:
 
 def has_spare_core(settings: Settings) -> bool:
     """Return whether this machine has a core more than the workers take."""
-    return len(os.sched_getaffinity(0)) > settings.workers
+    return cores() > settings.workers
 
 
 class _Parts(NamedTuple):

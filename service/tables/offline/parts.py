@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
 
 from batchproof.service.errors import ServiceError
+from batchproof.service.runtime.system import sync_folder
 from batchproof.service.stores import cache
 from batchproof.service.tables.formats import Format
 from batchproof.service.tables.offline.sources import TablePath
@@ -89,7 +90,7 @@ class Parts:
             _sync(whole)
         if isinstance(self._target, Path):
             whole.replace(self._target)
-            _sync(self._target.parent)
+            sync_folder(self._target.parent)
         else:
             self._target.upload(whole)
         shutil.rmtree(self._folder)
@@ -122,9 +123,6 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Wait until the file, or the names in the folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Wait until the file is on the disk."""
+    with path.open("r+b") as file:  # Windows syncs only what may be written
+        os.fsync(file.fileno())
