@@ -15,7 +15,7 @@ from batchproof.service.protocols.head import HEAD_KEY, RequestHead
 from batchproof.service.runtime.logs import event
 from batchproof.service.server.openapi.document import Document
 from batchproof.service.server.serving.app import App
-from batchproof.service.server.web import bundle_files, models, report
+from batchproof.service.server.web import bundle_files, evidence, models, report
 
 DESCRIPTION = "Predictions that do not depend on what they were batched with."
 
@@ -35,6 +35,7 @@ def make_pages(service: App) -> FastAPI:
     app.include_router(models.routes(service))
     app.include_router(report.routes(service))
     app.include_router(bundle_files.routes(service))
+    app.include_router(evidence.routes(service))
     _add_documents(app, service)
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(HTTPException, _on_http_error)

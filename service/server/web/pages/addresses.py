@@ -30,8 +30,10 @@ class PageFile:
 
 PAGES = (
     PageFile("start", "Models", r"/|/models", "./", (HTML, JSON)),
+    PageFile("model", "Model", rf"/models/{NAME}(/versions/[1-9][0-9]*)?", None, (JSON, HTML)),
     PageFile("try", "Try", rf"/models/{NAME}(/versions/[1-9][0-9]*)?/try", runs_engine=True),
     PageFile("score", "Score a file", rf"/models/{NAME}(/versions/[1-9][0-9]*)?/score"),
+    PageFile("watch", "Watch", r"/watch", "watch"),
     PageFile("docs", "API", r"/docs", "docs"),
 )
 PATTERNS = tuple((re.compile(page.path), page) for page in PAGES)

@@ -49,11 +49,13 @@ class Needs:
 PAGES: dict[tuple[str, str], Needs | None] = {
     ("GET", "/"): None,  # a page for people says nothing about what is served: its script asks, with a key
     ("GET", "/docs"): None,
+    ("GET", "/watch"): None,
     ("GET", "/openapi.json"): Needs(READ, EVERY),
     ("GET", "/swagger.json"): Needs(READ, EVERY),
     ("GET", "/models"): Needs(DESCRIBE, VISIBLE),
     ("GET", "/models/flowers"): Needs(DESCRIBE, ONE),
     ("GET", "/models/flowers/versions/1"): Needs(DESCRIBE, ONE),
+    ("GET", "/models/flowers/versions/1/evidence"): Needs(DESCRIBE, ONE),
     ("GET", "/models/flowers/report"): Needs(READ, ONE),
     ("GET", "/models/flowers/versions/1/report"): Needs(READ, ONE),
     ("GET", "/models/flowers/versions/1/bundle/bundle.json"): Needs(READ, ONE),

@@ -4,6 +4,9 @@ import uPlot from "../vendor/uplot/uPlot.esm.js";
 import { count, number } from "./format.js";
 import { html, useEffect, useRef } from "./view.js";
 
+const style = new URL("../vendor/uplot/uPlot.min.css", import.meta.url).href;
+document.head.prepend(Object.assign(document.createElement("link"), { rel: "stylesheet", href: style }));
+
 const scheme = matchMedia("(prefers-color-scheme: dark)");
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
@@ -59,7 +62,10 @@ export const Lines = ({ data, series, summary, format = number, xFormat = number
     scheme.addEventListener("change", draw);
     return () => { resized.disconnect(); scheme.removeEventListener("change", draw); plot.current?.destroy(); plot.current = null; };
   }, [shape, height, isTime]);
-  useEffect(() => { plot.current?.setData(data); }, [data]);
+  useEffect(() => {
+    plot.current?.setData(data);
+    if (isTime && plot.current && !(plot.current.cursor.left >= 0)) plot.current.setLegend({ idx: data[0].length - 1 }); // the newest values
+  }, [data]);
   return html`<div class="chart" role="img" aria-label=${summary} ref=${place}></div>`;
 };
 

@@ -10,7 +10,7 @@ class Guarded extends Component {
   }
 
   render({ children }, { error }) {
-    return error ? html`<${Failure} error=${error} what="This page" />` : children;
+    return error ? html`<h1>This page stopped</h1><${Failure} error=${error} what="It" />` : children;
   }
 }
 

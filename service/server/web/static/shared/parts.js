@@ -96,7 +96,7 @@ export const Table = ({ columns, rows, keyOf, search, label, pageSize = 50, empt
     ${found.length === 0
       ? html`<p class="soft">${query ? "Nothing matches." : empty}</p>`
       : html`
-        <div class="scroll" tabindex="0" role="region" aria-label=${label}>
+        <div class="scroll" tabindex="0" role="region" aria-label=${`${label}, table`}>
           <table class="stacked">
             <thead><tr>${columns.map((one) => html`
               <th scope="col" class=${one.isNumber ? "number" : ""} aria-sort=${order?.key === one.key ? (order.sign > 0 ? "ascending" : "descending") : undefined}>

@@ -16,7 +16,7 @@ from tests.bundles import make_bundle
 from tests.inside import Inside, serving
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
-PATHS = ("/", "/models", "/docs")
+PATHS = ("/", "/models", "/models/flowers", "/models/flowers/versions/1", "/watch", "/docs")
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_pages_may_be_closed(tmp_path: Path) -> None:
     with serving(Settings(models=tmp_path, pages=False)) as inside:
         assert get(inside, "/", accept=BROWSER).json() == {"status": "alive"}
         assert get(inside, "/models", accept=BROWSER).json()["models"][0]["name"] == "flowers"
-        for path in ("/docs", f"/assets/{Assets().digest}/shared/style.css"):
+        for path in ("/docs", "/watch", f"/assets/{Assets().digest}/shared/style.css"):
             assert get(inside, path, accept=BROWSER).status_code == 404
 
 

@@ -16,8 +16,8 @@ from tests.service.server.web.pages.conftest import SCREEN_IDS, SCREENS, Open
 @pytest.mark.parametrize(("size", "scheme"), SCREENS, ids=SCREEN_IDS)
 def test_what_is_served_is_seen(visit: Open, penguins_url: str, size: tuple[int, int], scheme: str) -> None:
     """Each model with its version and verdict, at the width of a phone and of a desktop, light and dark."""
-    row = json.loads(httpx.get(f"{penguins_url}/models/penguins").text)["example"]
-    assert httpx.post(f"{penguins_url}/predict", json=row).status_code == 200
+    row = json.loads(httpx.get(f"{penguins_url}/models/penguins", timeout=60).text)["example"]
+    assert httpx.post(f"{penguins_url}/predict", json=row, timeout=60).status_code == 200
     opened = visit(penguins_url, size, scheme)
     served = opened.page.get_by_role("region", name="Served models")
     expect(served.get_by_role("link", name="penguins", exact=True)).to_be_visible()

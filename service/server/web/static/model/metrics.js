@@ -1,0 +1,38 @@
+// How good a model is on rows that it did not learn from, beside a guess that knows nothing but the target.
+
+import { number, percent, plural } from "../shared/format.js";
+import { Card } from "../shared/parts.js";
+import { html } from "../shared/view.js";
+
+const NAMES = { accuracy: "Accuracy", log_loss: "Log loss", auc: "AUC", rmse: "RMSE", mae: "Mean absolute error", r2: "R²", brier: "Brier score" };
+const SHARES = new Set(["accuracy"]);
+const Z = 1.96; // of a 95 % interval
+
+// Wilson's interval for a share of n rows: it holds for few rows and near 0 and 1 too.
+export const interval = (share, n) => {
+  const middle = (share + (Z * Z) / (2 * n)) / (1 + (Z * Z) / n);
+  const half = (Z * Math.sqrt((share * (1 - share)) / n + (Z * Z) / (4 * n * n))) / (1 + (Z * Z) / n);
+  return [middle - half, middle + half];
+};
+
+export const metricNames = (metrics) => Object.keys(metrics).filter((name) => name !== "rows" && !name.startsWith("constant_") && typeof metrics[name] === "number");
+export const titleOf = (name) => NAMES[name] || name.replaceAll("_", " ");
+export const metricText = (name, value) => (SHARES.has(name) ? percent(value) : number(value));
+
+export const Metrics = ({ detail }) => {
+  const { metrics } = detail;
+  const names = metricNames(metrics);
+  const hasGuess = names.some((name) => typeof metrics[`constant_${name}`] === "number");
+  return html`
+    <${Card} title="Metrics" id="metrics" aside=${metrics.rows && html`<span class="soft">on ${plural(metrics.rows, "test row")}</span>`}>
+      ${names.length === 0 ? html`<p class="soft">The bundle has none.</p>` : html`
+        <table>
+          <thead><tr><th scope="col">Metric</th><th scope="col" class="number">Model</th>${hasGuess && html`<th scope="col" class="number">Without features</th>`}</tr></thead>
+          <tbody>${names.map((name) => html`
+            <tr><th scope="row">${titleOf(name)}</th>
+              <td class="number"><b>${metricText(name, metrics[name])}</b>${SHARES.has(name) && metrics.rows && html`<br /><small class="soft">95 % interval ${interval(metrics[name], metrics.rows).map((end) => percent(end)).join(" to ")}</small>`}</td>
+              ${hasGuess && html`<td class="number">${metricText(name, metrics[`constant_${name}`])}</td>`}</tr>`)}</tbody>
+        </table>
+        ${hasGuess && html`<p class="soft small-text">Without features: the same answer for every row, the best one for the target.</p>`}`}
+    <//>`;
+};
