@@ -87,6 +87,8 @@ const Head = ({ detail, choose }) => {
     <${Note} kind=${verdict.kind}>${verdict.sentence} <a href="#invariance">How that is known</a><//>
     <nav class="tools" aria-label="Parts of this page">
       ${[["signature", "Features"], ["metrics", "Metrics"], ["requests", "Requests"], ["invariance", "Certificate"], ["provenance", "Provenance"]].map(([id, label]) => html`<a href=${`#${id}`}>${label}</a>`)}
+      <a href=${url(`${modelPath(detail.name, detail.version)}/try`)}>Try</a>
+      <a href=${url(`${modelPath(detail.name, detail.version)}/score`)}>Score a file</a>
       ${detail.report && html`<a href=${url(`${modelPath(detail.name, detail.version)}/report`)}>Training report</a>`}
     </nav>`;
 };
