@@ -43,6 +43,8 @@ SLOW = (
     "systems/",
     "test_local_model.py",
     "test_wheel.py",
+    "training/cli/test_processes.py",
+    "training/distributed/test_same_bits.py",
     "training/estimators/",
     "training/evaluation/test_cross_validation.py",
     "training/export/test_destination.py",

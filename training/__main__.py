@@ -8,15 +8,22 @@ from dataclasses import Field, fields
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchproof.installation import hint_for
 from batchproof.service.cli.parts.parser import Arguments, root
+from batchproof.service.configuration.address import Root
 from batchproof.service.errors import USAGE, ended, first_line, reason
+from batchproof.service.tables.offline.sources import STANDARD_INPUT
 from batchproof.training.cli.arguments import number, refuse, whole_number, whole_numbers
+from batchproof.training.cli.processes import launch
 from batchproof.training.cli.signing import Signing
+from batchproof.training.distributed.place import check_count, launched, talks
 from batchproof.training.option_groups import GROUPS
 from batchproof.training.settings import SettingError, Settings, flag, make, read_file, type_name
+
+if TYPE_CHECKING:
+    from batchproof.training.pipeline import Trained
 
 PROGRAM = "batchproof-train"
 FAILED = 1  # exit code: a check of the result failed; nothing was written
@@ -54,14 +61,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words and words[0] in COMMANDS:
             code: int = import_module(f"batchproof.training.cli.{words[0]}").main(words[1:])
             return code
-        return train(make_parser().parse_args(words))
+        return train(make_parser().parse_args(words), words)
     except ModuleNotFoundError as error:
         package = (error.name or "batchproof").partition(".")[0]
         if package == "batchproof":
             raise
-        return refuse(PROGRAM, f"{package} is not installed: {hint_for(package)}", USAGE)
+        return refused(f"{package} is not installed: {hint_for(package)}", USAGE)
     except KeyboardInterrupt:
-        print("\nbatchproof-train: stopped; no bundle was written", file=sys.stderr)
+        if talks():
+            print("\nbatchproof-train: stopped; no bundle was written", file=sys.stderr)
         return QUIT
 
 
@@ -101,8 +109,11 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def train(options: argparse.Namespace) -> int:
-    """Train and return the exit code; a fault of the table or of a setting is printed as one sentence."""
+def train(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Train and return the exit code; a fault of the table or of a setting is printed as one sentence.
+
+    `words` are the arguments that `options` were read from, for the processes of --processes.
+    """
     start_s = time.monotonic()  # before torch and scikit-learn load: the user waits for them too
     values = vars(options)
     path, quiet, file = values.pop("table"), values.pop("quiet", False), values.pop("settings", None)
@@ -111,12 +122,34 @@ def train(options: argparse.Namespace) -> int:
     try:
         settings = make({**(read_file(file) if file else {}), **values})
         signing = _signing(key, certificates)
+        _check(path, settings)
     except SettingError as error:
-        return refuse(PROGRAM, error, USAGE)
+        return refused(error, USAGE)
+    if settings.processes is not None and settings.processes > 1 and not launched():
+        return launch(words, settings.processes)
+    code, trained = _run(path, settings, start_s, quiet=quiet)
+    return code if trained is None else _finish(trained.folder, settings, signing)
+
+
+def refused(sentence: object, status: int) -> int:
+    """Print why the command failed, where this process talks, and return its exit status."""
+    return refuse(PROGRAM, sentence, status) if talks() else status
+
+
+def _check(path: Root, settings: Settings) -> None:
+    """Raise SettingError for what neither the settings nor the table can say."""
+    check_count(settings.processes)
+    if str(path) == STANDARD_INPUT and (launched() or settings.processes is not None):
+        raise SettingError("several processes cannot read one standard input: write the table to a file.")
     if settings.mlflow and not find_spec("mlflow"):
-        return refuse(PROGRAM, f"--mlflow needs mlflow, which is not installed: {hint_for('mlflow')}", USAGE)
+        raise SettingError(f"--mlflow needs mlflow, which is not installed: {hint_for('mlflow')}")
+
+
+def _run(path: Root, settings: Settings, start_s: float, *, quiet: bool) -> "tuple[int, Trained | None]":
+    """Train and return the exit code with what was written, which is nothing in all but the first of several processes."""
     from batchproof.training.data.tables.local_table import local_table
     from batchproof.training.data.tables.table_error import TableError
+    from batchproof.training.distributed.group_error import GroupError
     from batchproof.training.export.bundle_writer import WriteError
     from batchproof.training.fit.checkpoint import CheckpointError
     from batchproof.training.fit.progress import Progress
@@ -126,14 +159,13 @@ def train(options: argparse.Namespace) -> int:
 
     try:
         with local_table(path) as source:
-            trained = run(source, settings, Progress(quiet=quiet), start_s)
+            return 0, run(source, settings, Progress(quiet=quiet), start_s)
     except (TableError, SettingError, CheckpointError) as error:
-        return refuse(PROGRAM, error, USAGE)
-    except (ParityError, ProofError, WriteError) as error:
-        return refuse(PROGRAM, error, FAILED)
+        return refused(error, USAGE), None
+    except (GroupError, ParityError, ProofError, WriteError) as error:
+        return refused(error, FAILED), None
     except OSError as error:  # a full disk, a folder that was removed
-        return refuse(PROGRAM, f"the run stopped without a bundle: {ended(reason(error))}", FAILED)
-    return _finish(trained.folder, settings, signing)
+        return refused(f"the run stopped without a bundle: {ended(reason(error))}", FAILED), None
 
 
 def _signing(key: Path | None, certificates: tuple[Path, ...]) -> Signing | None:

@@ -25,6 +25,7 @@ GROUPS = {
 }
 
 
+PROCESSES = (1, 2, 4, 8)  # numbers of processes that can share the shards of a batch equally
 LIMITS: dict[str, tuple[float, float]] = {
     "rare_rows": (1, 10**9),
     "seed": (0, 2**32 - 1),

@@ -6,19 +6,25 @@ show in its header.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from batchproof.training.cli.interrupt import Interruption
 from batchproof.training.data.dataset import Dataset, prepare
+from batchproof.training.data.tables.table_error import TableError
+from batchproof.training.distributed.place import Place, place_of
 from batchproof.training.export.destination import BundlePath, bundle_path
-from batchproof.training.fit.checkpoint import Checkpoint, run_key
-from batchproof.training.fit.interrupt import Interruption
+from batchproof.training.fit.checkpoint import Checkpoint, deciding, run_key
 from batchproof.training.fit.progress import Progress, Silent, duration
-from batchproof.training.settings import Settings
+from batchproof.training.settings import SettingError, Settings, flag
 
-if TYPE_CHECKING:  # it loads torch
+if TYPE_CHECKING:  # they load torch
+    from batchproof.training.distributed.group import Group
+    from batchproof.training.fit.context import Fitted
+    from batchproof.training.network.network import Network
     from batchproof.training.trained_model import Model
 
 
@@ -32,16 +38,33 @@ class Trained:
     seconds: float
 
 
-def train(path: Path, settings: Settings, progress: Progress | None = None, start_s: float | None = None) -> Trained:
+def train(
+    path: Path, settings: Settings, progress: Progress | None = None, start_s: float | None = None
+) -> Trained | None:
     """Train on the table at `path` and write a bundle; its seconds count from `start_s` of time.monotonic, or from now.
 
-    Raises TableError, SettingError, CheckpointError, ParityError, ProofError or WriteError; then nothing was written.
+    In a run of several processes all call this, and only the first writes, talks and returns something.
+    Raises TableError, SettingError, CheckpointError, GroupError, ParityError, ProofError or WriteError; then nothing was written.
     """
     start_s, progress = time.monotonic() if start_s is None else start_s, progress or Silent()
-    destination = bundle_path(path, settings)
-    check_device(settings)
-    data = prepare(path, settings)
+    place = place_of(settings)
+    with prepared(path, settings, place) as (group, destination, data):
+        if destination is not None:
+            return train_prepared(data, settings, destination, progress, start_s, group)
+        with Interruption(Silent().say) as interruption:
+            learn(data, settings, Silent(), lambda: interruption.asked, Checkpoint(Path(), ""), group)
+    return None
 
+
+def train_prepared(
+    data: Dataset,
+    settings: Settings,
+    destination: BundlePath,
+    progress: Progress,
+    start_s: float,
+    group: "Group | None" = None,
+) -> Trained:
+    """Train on a prepared table, alone or as the first process of a group, and write a bundle."""
     from batchproof.training.data.leakage import find
     from batchproof.training.evaluation.evaluate import evaluate
     from batchproof.training.trained_model import write
@@ -50,10 +73,10 @@ def train(path: Path, settings: Settings, progress: Progress | None = None, star
     for line in data.lines():
         progress.say(line)
     settings = tuned(data, destination, settings, progress)
-    checkpoint = Checkpoint(destination.checkpoint, run_key(data, settings))
+    checkpoint = Checkpoint(destination.checkpoint, run_key(data, settings, group.shard_count if group else None))
     with Interruption(progress.say) as interruption:
         logged = logging_progress(progress, destination, settings)
-        model = fit(data, settings, logged, lambda: interruption.asked, checkpoint)
+        model = fit(data, settings, logged, lambda: interruption.asked, checkpoint, group)
     evaluation = evaluate(data, model.compiled, model.decided)
     folder = write(model, evaluation, findings, destination, time.monotonic() - start_s)
     checkpoint.remove()
@@ -71,22 +94,17 @@ def fit(
     progress: Progress,
     stop: Callable[[], bool] = lambda: False,
     checkpoint: Checkpoint | None = None,
+    group: "Group | None" = None,
 ) -> "Model":
     """Fit to a prepared table, fold and export; nothing is written but the checkpoint. `stop` is asked after each epoch.
 
-    Raises CheckpointError, SettingError, ParityError or ProofError.
+    Raises CheckpointError, GroupError, SettingError, ParityError or ProofError.
     """
     from batchproof.training.evaluation import threshold
     from batchproof.training.export.compile import check_parity, export, fold
-    from batchproof.training.fit.selection.candidates import candidates_for
-    from batchproof.training.fit.selection.fit_best import fit_best
-    from batchproof.training.network.batchnorm import recompute
     from batchproof.training.trained_model import Model
 
-    candidates = candidates_for(len(data.split.train), settings)
-    fitted = fit_best(data, candidates, settings, progress, stop, checkpoint)
-    progress.say("recomputing batch-norm statistics over all training rows, folding, checking")
-    frozen = recompute(fitted.result.network, fitted.rows["train"])
+    fitted, frozen = learn(data, settings, progress, stop, checkpoint, group)
     folding = fold(fitted, frozen)
     compiled = export(data, fitted, frozen, folding, settings.arithmetic)
     parity = check_parity(data, fitted, folding, compiled)
@@ -94,6 +112,54 @@ def fit(
     if decided is not None:
         progress.say(threshold.line(data, decided.decision))
     return Model(data, settings, fitted, compiled, parity, decided)
+
+
+def learn(
+    data: Dataset,
+    settings: Settings,
+    progress: Progress,
+    stop: Callable[[], bool] = lambda: False,
+    checkpoint: Checkpoint | None = None,
+    group: "Group | None" = None,
+) -> tuple["Fitted", "Network"]:
+    """Fit to a prepared table and freeze the batch-norm statistics: the part that the processes of a group share."""
+    from batchproof.training.fit.selection.candidates import candidates_for
+    from batchproof.training.fit.selection.fit_best import fit_best
+    from batchproof.training.network.batchnorm import recompute
+
+    candidates = candidates_for(len(data.split.train), settings)
+    fitted = fit_best(data, candidates, settings, progress, stop, checkpoint, group)
+    progress.say("recomputing batch-norm statistics over all training rows, folding, checking")
+    return fitted, recompute(fitted.result.network, fitted.rows["train"], group=group)
+
+
+@contextmanager
+def prepared(
+    path: Path, settings: Settings, place: Place | None
+) -> "Iterator[tuple[Group | None, BundlePath | None, Dataset]]":
+    """Prepare the table at `path`; where this process is one of several, the others must have prepared the same one.
+
+    Only the process that writes gets a destination.
+    """
+
+    def work() -> tuple[BundlePath | None, Dataset]:
+        destination = bundle_path(path, settings) if place is None or place.first else None
+        check_device(settings)
+        return destination, prepare(path, settings)
+
+    def facts(result: tuple[BundlePath | None, Dataset]) -> dict[str, str]:
+        shown = {flag(name): str(value) for name, value in deciding(settings).items()}
+        return {"table": f"SHA-256 {result[1].table.sha256}", **shown}
+
+    if place is None:
+        yield None, *work()
+        return
+    from batchproof.training.distributed.meeting import meeting
+    from batchproof.training.fit.selection.candidates import device_of
+
+    faults = (TableError, SettingError, OSError)
+    with meeting(place, device_of(settings.device), work, facts, faults) as (group, result):
+        yield group, *result
 
 
 def check_device(settings: Settings) -> None:

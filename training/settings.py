@@ -120,6 +120,9 @@ class Settings:
     clip: float | None = option(None, FIT, "largest norm of the gradient of a step")
     device: str = option("auto", FIT, "where to fit", ("auto", "cpu", "cuda"))
     threads: int | None = option(None, FIT, "CPU threads of torch; the same number of threads gives the same bits")
+    processes: int | None = option(
+        None, FIT, "train on so many processes of this machine: 1, 2, 4 and 8 give the same bits (docs/distributed.md)"
+    )
     tune: int | None = option(None, TUNING, "number of trials; an interrupted search continues where it stopped")
     time_budget_s: float | None = option(None, TUNING, "seconds for the search, with or without --tune")
 

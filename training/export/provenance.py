@@ -1,5 +1,6 @@
 """Provenance of a bundle: the data, the split, every setting, the chosen plan, and the libraries."""
 
+import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -12,10 +13,17 @@ import torch
 from batchproof.training.data.dataset import Dataset
 from batchproof.training.data.rows.split import Split
 from batchproof.training.fit.context import Fitted
-from batchproof.training.settings import Settings
+from batchproof.training.settings import SettingError, Settings
 
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "pyarrow", "scikit-learn", "torch")
-PRIVATE = ("card", "models", "resume", "tensorboard", "test")  # settings that name places on the training host
+PRIVATE = (
+    "card",
+    "models",
+    "processes",
+    "resume",
+    "tensorboard",
+    "test",
+)  # settings that only concern the training host
 
 
 def collect(
@@ -34,8 +42,7 @@ def collect(
         if name not in PRIVATE and not (name in unset and value == unset[name])
     }
     return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(seconds, 1),
+        **times(seconds),
         "data": source(data),
         "split": {part: len(getattr(data.split, part)) for part in Split._fields},
         **({} if data.keys is None else {"split_by": data.keys.described(data.split)}),
@@ -53,6 +60,22 @@ def collect(
         "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
         "machine": {"architecture": platform.machine(), "threads": torch.get_num_threads()},
     }
+
+
+def times(seconds: float) -> dict[str, Any]:
+    """Return when the bundle was made and how long it took; only the time that SOURCE_DATE_EPOCH sets, where it does.
+
+    Raises SettingError where that is not a number of seconds.
+    """
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if not epoch:
+        return {"created": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": round(seconds, 1)}
+    try:
+        return {"created": datetime.fromtimestamp(int(epoch), UTC).isoformat(timespec="seconds")}
+    except (ValueError, OverflowError, OSError) as error:
+        raise SettingError(
+            f"SOURCE_DATE_EPOCH is {epoch!r}: it must be seconds since 1970, such as 1700000000."
+        ) from error
 
 
 def source(data: Dataset) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -54,6 +54,10 @@ class Checkpoint:
 
     def load(self) -> "dict[str, Tensor]":
         """Return the saved state; raises CheckpointError if there is none, or if it belongs to another run."""
+        return decoded(self.read())
+
+    def read(self) -> bytes:
+        """Return the file's content, checked as `load` checks it; raises CheckpointError."""
         if not self.path.exists():
             raise CheckpointError(f"there is no checkpoint {self.path} to resume from: run without --resume.")
         try:
@@ -62,13 +66,20 @@ class Checkpoint:
                     raise CheckpointError(
                         f"the checkpoint {self.path} belongs to other data or settings: use the same ones, or run without --resume."
                     )
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open has no __iter__
+            return self.path.read_bytes()
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"the checkpoint {self.path} cannot be read: {error}.") from error
 
     def remove(self) -> None:
         """Delete the file, where there is one."""
         self.path.unlink(missing_ok=True)
+
+
+def decoded(content: bytes) -> "dict[str, Tensor]":
+    """Return the state in the content of a checkpoint."""
+    from safetensors.torch import load
+
+    return load(content)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -87,6 +98,7 @@ NOT_KEYED = (
     "mlflow",
     "models",
     "out_of_scope_use",
+    "processes",
     "register",
     "resume",
     "tensorboard",
@@ -94,8 +106,12 @@ NOT_KEYED = (
 )  # settings that do not change a fit
 
 
-def run_key(data: Dataset, settings: Settings) -> str:
-    """Return the SHA-256 of what decides a fit: the data, and every setting that changes it."""
-    deciding = {name: value for name, value in asdict(settings).items() if name not in NOT_KEYED}
-    key = {"data": data.table.sha256, "settings": deciding}
+def run_key(data: Dataset, settings: Settings, shards: int | None = None) -> str:
+    """Return the SHA-256 of what decides a fit: data, the settings that change it, and into how many shards batches are cut."""
+    key = {"data": data.table.sha256, "settings": deciding(settings)} | ({"shards": shards} if shards else {})
     return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def deciding(settings: Settings) -> dict[str, Any]:
+    """Return the settings that change a fit, by name."""
+    return {name: value for name, value in asdict(settings).items() if name not in NOT_KEYED}

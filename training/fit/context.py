@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,13 @@ from torch import Tensor
 
 from batchproof.service.features.arrays import Arrays
 from batchproof.training.data.dataset import Dataset
+from batchproof.training.distributed.group import Group
+from batchproof.training.distributed.tree import SHARDS
 from batchproof.training.fit import loop
 from batchproof.training.fit.loop import FitResult, Hooks
 from batchproof.training.fit.plan import Plan
 from batchproof.training.fit.progress import Progress
+from batchproof.training.fit.sharded import ShardedRun
 from batchproof.training.network import objective as objectives
 from batchproof.training.network.network import Network, dimensions
 from batchproof.training.network.objective import Objective
@@ -35,19 +39,33 @@ class Fitted:
 
 @dataclass(frozen=True)
 class FitContext:
-    """The shared context of all fits of one table: data, objective, checkpoint, interrupt and progress."""
+    """The shared context of all fits of one table: data, objective, interrupt, progress and, if there are any, processes."""
 
     data: Dataset
     objective: Objective
     progress: Progress
-    stop: Callable[[], bool]
+    stop: Callable[[], bool]  # whether this process was asked to end
+    group: Group | None = (
+        None  # the processes that share every fit to all rows; None: there is only this one, without shards
+    )
 
     @classmethod
-    def of(cls, data: Dataset, progress: Progress, stop: Callable[[], bool], metric: str | None = None) -> "FitContext":
+    def of(
+        cls,
+        data: Dataset,
+        progress: Progress,
+        stop: Callable[[], bool],
+        metric: str | None = None,
+        group: Group | None = None,
+    ) -> "FitContext":
         """Fit the target's scale to the training rows; held-out rows are judged by `metric`, or by the loss."""
         target = data.target
         objective = objectives.fit(target.task, data.y("train"), len(target.classes or ()), metric)
-        return cls(data, objective, progress, stop)
+        return cls(data, objective, progress, stop, group)
+
+    def stopped(self) -> bool:
+        """Return whether any of the processes was asked to end: the same answer in all of them."""
+        return self.stop() if self.group is None else self.group.any(flag=self.stop())
 
     def fit(
         self,
@@ -56,7 +74,7 @@ class FitContext:
         resume: Mapping[str, Tensor] | None = None,
         checkpoint: Callable[[dict[str, Tensor]], None] | None = None,
     ) -> Fitted:
-        """Fit one plan to all training rows, or to at most `sampled` of them without showing the epochs."""
+        """Fit one plan to all training rows, or to at most `sampled` of them: by this process alone, in silence."""
         raws, ys, weights = self._parts(plan.fit.seed, sampled)
         classes = self.data.target.classes is not None
         preprocess = encodings.fit(raws["train"], ys["train"], classes=classes, encoding=plan.encoding)
@@ -64,9 +82,18 @@ class FitContext:
         tables = embedding_tables(self.data, preprocess)
         generator = torch.Generator().manual_seed(plan.fit.seed)
         network = Network(preprocess.width, tables, self.objective.outputs, plan.network, generator)
-        hooks = Hooks(None if sampled else self.progress.epoch, self.stop, checkpoint)
-        result = loop.fit(network, self.objective, rows["train"], rows["validation"], plan.fit, hooks, resume)
-        return Fitted(preprocess, self.objective, rows, result, asdict(plan))
+        chosen = asdict(plan)
+        if sampled or self.group is None:
+            hooks = Hooks(None if sampled else self.progress.epoch, self.stop, checkpoint)
+            result = loop.fit(network, self.objective, rows["train"], rows["validation"], plan.fit, hooks, resume)
+        else:
+            hooks = Hooks(self.progress.epoch, self.stopped, checkpoint)
+            start = partial(ShardedRun, group=self.group)
+            chosen["shards"] = SHARDS
+            result = loop.fit(
+                network, self.objective, rows["train"], rows["validation"], plan.fit, hooks, resume, start
+            )
+        return Fitted(preprocess, self.objective, rows, result, chosen)
 
     def _parts(
         self, seed: int, sampled: int | None

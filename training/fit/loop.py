@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -76,17 +76,18 @@ def fit(
     settings: FitSettings,
     hooks: Hooks = SILENT,
     resume: Mapping[str, Tensor] | None = None,
+    start: "Callable[[Network, Objective, Rows, Rows, FitSettings], Run] | None" = None,
 ) -> FitResult:
     """Fit `network` and return the best averaged one; the same seed, machine and threads give the same bits.
 
-    `resume` is a state that the checkpoint hook got: the fit continues from there.
+    `resume` is a state that the checkpoint hook got: the fit continues from there. `start` makes the run, a Run unless given.
     Raises ValueError with fewer than two training rows or no validation row.
     """
     if len(train.y) < 2 or len(validation.y) < 1:
         raise ValueError(f"fitting needs 2 training rows and 1 validation row, got {len(train.y)}, {len(validation.y)}")
     devices = [torch.device(settings.device)] if settings.device.startswith("cuda") else []
     with torch.random.fork_rng(devices, enabled=bool(devices)):  # on the CPU nothing draws from torch's own generator
-        run = Run(network, objective, train, validation, settings)
+        run = (start or Run)(network, objective, train, validation, settings)
         if resume is not None:
             run.restore(resume)
         while (stopped := run.stopped()) is None:
@@ -134,10 +135,10 @@ class Run:
         order = torch.randperm(len(self.train.y), generator=self.shuffler).to(self.train.y.device)
         first = len(self.history) * self.batches
         total = torch.zeros((), device=order.device)
-        for step, index in enumerate(torch.tensor_split(order, self.batches), first):
+        for step, index in enumerate(self.cut(order), first):
             total += self.step(self.train.take(index), step)
         train_loss = float(total) / self.batches
-        validation_loss = held_loss(self.average.network, self.objective, self.validation)
+        validation_loss = self.held_loss()
         rate = float(self.optimizer.param_groups[0]["lr"])
         epoch = Epoch(len(self.history) + 1, train_loss, validation_loss, rate, time.monotonic() - start)
         if not self.history or validation_loss < self.best().validation_loss:
@@ -145,17 +146,30 @@ class Run:
         self.history.append(epoch)
         return epoch
 
+    def cut(self, order: Tensor) -> Sequence[Tensor]:
+        """Cut shuffled numbers of rows [rows] into batches."""
+        return torch.tensor_split(order, self.batches)
+
+    def held_loss(self) -> float:
+        """Return the averaged network's mean loss over the validation rows."""
+        return held_loss(self.average.network, self.objective, self.validation)
+
     def step(self, batch: Rows, step: int) -> Tensor:
         """Run forward, backward, a clipped AdamW step and the average; returns the batch's loss."""
         settings = self.settings
         steps = settings.epochs * self.batches
         self.optimizer.param_groups[0]["lr"] = settings.learning_rate * share(step, steps, settings.warmup)
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = self.backward(batch, step)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
         self.optimizer.step()
         self.average.update()
+        return loss
+
+    def backward(self, batch: Rows, step: int) -> Tensor:  # noqa: ARG002 - a sharded run draws its masks by the step
+        """Leave the gradient of the batch's loss in the network, and return the loss."""
+        loss = self.loss(batch)
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def loss(self, batch: Rows) -> Tensor:

@@ -10,11 +10,13 @@ no more than the rounding of float64.
 
 import copy
 from collections.abc import Iterator
+from functools import reduce
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from batchproof.training.distributed.group import Group
 from batchproof.training.network.network import Network
 from batchproof.training.network.tensors import Rows
 
@@ -49,18 +51,29 @@ def merge(a: Moments, b: Moments) -> Moments:
 
 
 @torch.no_grad()
-def recompute(network: Network, rows: Rows, batch_rows: int = BATCH_ROWS) -> Network:
-    """Return a float64 copy of `network` in eval mode whose batch norms hold the population statistics of `rows`."""
+def recompute(network: Network, rows: Rows, batch_rows: int = BATCH_ROWS, group: Group | None = None) -> Network:
+    """Return a float64 copy of `network` in eval mode whose batch norms hold the population statistics of `rows`.
+
+    The processes of a group share the batches out, and all merge them in the order of the rows.
+    """
     frozen = copy.deepcopy(network).double().eval()
     for depth, block in enumerate(frozen.blocks):
-        total: Moments | None = None
-        for x, codes in batches(rows, batch_rows):
-            batch = moments(before_norm(frozen, depth, x, codes))
-            total = batch if total is None else merge(total, batch)
-        assert total is not None, "there is at least one training row"
+        total = reduce(merge, batch_moments(frozen, depth, rows, batch_rows, group or Group(0, 1)))
         block.get_buffer("norm.running_mean").copy_(total.mean)
         block.get_buffer("norm.running_var").copy_(total.var)
     return frozen
+
+
+def batch_moments(network: Network, depth: int, rows: Rows, batch_rows: int, group: Group) -> list[Moments]:
+    """Return the moments of each batch of `rows` before the batch norm of block `depth`, in order."""
+    starts = range(0, len(rows.x), batch_rows)
+    own: list[Tensor] = []
+    for number in group.deal(len(starts)):
+        batch = moments(before_norm(network, depth, *batch_of(rows, starts[number], batch_rows)))
+        own.append(torch.stack([batch.mean, batch.m2]))
+    like = torch.stack([network.blocks[depth].get_buffer("norm.running_mean")] * 2)
+    parts = group.collect(own, like, len(starts))
+    return [Moments(min(batch_rows, len(rows.x) - start), *part) for start, part in zip(starts, parts, strict=True)]
 
 
 def before_norm(network: Network, depth: int, x: Tensor, codes: Tensor | None) -> Tensor:
@@ -75,5 +88,10 @@ def before_norm(network: Network, depth: int, x: Tensor, codes: Tensor | None) -
 def batches(rows: Rows, batch_rows: int) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Cut the rows into batches of float64 x [rows, width] and codes, one in memory at a time."""
     for start in range(0, len(rows.x), batch_rows):
-        cut = slice(start, start + batch_rows)
-        yield rows.x[cut].double(), None if rows.codes is None else rows.codes[cut]
+        yield batch_of(rows, start, batch_rows)
+
+
+def batch_of(rows: Rows, start: int, count: int) -> tuple[Tensor, Tensor | None]:
+    """Return float64 x [count, width] and codes of the rows from `start`; there are fewer at the end."""
+    cut = slice(start, start + count)
+    return rows.x[cut].double(), None if rows.codes is None else rows.codes[cut]

@@ -3,6 +3,8 @@
 A value is dropped with probability p and scaled by 1 / (1 - p) otherwise, which keeps the mean (Srivastava 2014).
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -31,7 +33,22 @@ class Dropout(nn.Module):
 
     def mask(self, x: Tensor) -> Tensor:
         """Draw 0 or 1 / (1 - p) for each value of x."""
+        words = self._words(x.numel(), x.device).random_(-(2**63), None, generator=self.generator)
+        return self._scaled(words.view(torch.int16)[: x.numel()].view(x.shape), x.dtype)
+
+    def masked(self, x: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """Return x [shards, rows, channels] masked and scaled, the masks of each shard drawn by its own generator."""
+        if self.share == 0.0:
+            return x
+        values = x.shape[1:].numel()
+        words = torch.stack(
+            [self._words(values, x.device).random_(-(2**63), None, generator=generator) for generator in generators]
+        )
+        return x * self._scaled(words.view(torch.int16)[:, :values].view(x.shape), x.dtype)
+
+    def _words(self, values: int, device: torch.device) -> Tensor:
+        return torch.empty(-(-values // DRAWS), dtype=torch.int64, device=device)
+
+    def _scaled(self, draws: Tensor, dtype: torch.dtype) -> Tensor:
         dropped = round(self.share * LEVELS)  # of the LEVELS possible draws
-        words = torch.empty(-(-x.numel() // DRAWS), dtype=torch.int64).random_(-(2**63), None, generator=self.generator)
-        draws = words.view(torch.int16)[: x.numel()].view(x.shape)
-        return (draws >= dropped - LEVELS // 2).to(x.dtype).mul_(LEVELS / (LEVELS - dropped))
+        return (draws >= dropped - LEVELS // 2).to(dtype).mul_(LEVELS / (LEVELS - dropped))

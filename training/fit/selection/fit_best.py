@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from batchproof.training.data.dataset import Dataset
-from batchproof.training.fit.checkpoint import Checkpoint
+from batchproof.training.distributed.group import Group
+from batchproof.training.fit.checkpoint import Checkpoint, decoded
 from batchproof.training.fit.context import FitContext, Fitted
 from batchproof.training.fit.plan import Plan
 from batchproof.training.fit.progress import Progress
@@ -25,10 +26,16 @@ def fit_best(
     progress: Progress,
     stop: Callable[[], bool],
     checkpoint: Checkpoint | None = None,
+    group: Group | None = None,
 ) -> Fitted:
-    """Choose among the candidates and fit the best to the training rows; `stop` is asked after each epoch."""
-    context, rows = FitContext.of(data, progress, stop, settings.metric), len(data.split.train)
-    resume = checkpoint.load() if settings.resume and checkpoint is not None else None
+    """Choose among the candidates and fit the best to the training rows; `stop` is asked after each epoch.
+
+    All processes of a group get the same result; only the first needs the checkpoint.
+    """
+    context, rows = FitContext.of(data, progress, stop, settings.metric, group), len(data.split.train)
+    resume = saved_state(checkpoint, group) if settings.resume else None
+    if group is not None and not group.first:
+        checkpoint = None
     allowed = settings.threads or torch.get_num_threads()
     threads = settings.threads or min(allowed, defaults.most_threads(rows))
     if len(candidates) > 1 and rows <= defaults.FULL_ROWS:
@@ -40,6 +47,13 @@ def fit_best(
     say_chosen(context, candidates, number)
     with on_threads(threads):
         return context.fit(candidates[number], resume=resume, checkpoint=saving(checkpoint, number))
+
+
+def saved_state(checkpoint: Checkpoint | None, group: Group | None) -> dict[str, Tensor] | None:
+    """Return the state to resume from; the first process of a group reads it for all."""
+    if checkpoint is None:
+        return None
+    return checkpoint.load() if group is None else decoded(group.hand_out(checkpoint.read() if group.first else None))
 
 
 @contextmanager
@@ -77,7 +91,7 @@ def best_of_all(
         state = resume if number == interrupted else None
         fits.append(context.fit(candidate, resume=state, checkpoint=saving(checkpoint, number)))
         say_trial(context, candidate, fits[-1].result.best.validation_loss, len(fits), len(candidates))
-        if context.stop():
+        if context.stopped():
             break
     best = choice.winner([validation_losses(fitted) for fitted in fits])
     say_chosen(context, candidates[: len(fits)], best)

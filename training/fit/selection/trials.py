@@ -6,8 +6,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
+from batchproof.training.distributed.group import Group
 from batchproof.training.fit import loop
 from batchproof.training.fit.context import FitContext, Fitted
 from batchproof.training.fit.metric import judged
@@ -31,6 +33,8 @@ def best_on_sample(context: FitContext, candidates: Sequence[Plan], workers: int
     """
     if len(candidates) < 2:
         return 0
+    if context.group is not None and context.group.size > 1:
+        return choice.winner(dealt(context, context.group, candidates))
     rows, ended = min(defaults.SAMPLE_ROWS, len(context.data.split.train)), threading.Event()
     trials = replace(context, stop=lambda: ended.is_set() or context.stop())
     with ThreadPoolExecutor(workers) as pool:
@@ -40,6 +44,18 @@ def best_on_sample(context: FitContext, candidates: Sequence[Plan], workers: int
         finally:
             ended.set()
             pool.shutdown(cancel_futures=True)
+
+
+def dealt(context: FitContext, group: Group, candidates: Sequence[Plan]) -> list[Tensor]:
+    """Return the losses of the candidates in order, each tried by one of the processes, alone: who does it changes no bit."""
+    rows = min(defaults.SAMPLE_ROWS, len(context.data.split.train))
+    own = [run_trial(context, candidates[number], rows) for number in group.deal(len(candidates))]
+    parts = [torch.cat([trial.losses.double().cpu(), torch.tensor([trial.loss], dtype=torch.float64)]) for trial in own]
+    held = min(rows, len(context.data.split.validation))
+    found = group.collect(parts, torch.zeros(held + 1, dtype=torch.float64), len(candidates))
+    for number, (candidate, part) in enumerate(zip(candidates, found, strict=True), 1):
+        say_trial(context, candidate, float(part[-1]), number, len(candidates))
+    return [part[:-1] for part in found]
 
 
 def run_trial(context: FitContext, candidate: Plan, rows: int) -> Trial:

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from batchproof.training.fit.interrupt import Interruption
+from batchproof.training.cli.interrupt import Interruption
 
 
 def test_first_and_second() -> None:

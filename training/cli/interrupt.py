@@ -1,25 +1,32 @@
 """Ctrl-C while fitting: the first ends the fit after the epoch and keeps the best network so far; the second quits immediately."""
 
 import signal
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Self
 
 
 class Interruption:
-    """A context in which the first SIGINT only sets `asked`; every later one raises KeyboardInterrupt as usual."""
+    """A context in which the first SIGINT only sets `asked`; every later one raises KeyboardInterrupt as usual.
+
+    Only the main thread of a program gets signals: in another one, such as a worker's of Ray, nothing changes.
+    """
 
     def __init__(self, say: Callable[[str], None]) -> None:
         """Inform the user through `say`."""
         self.asked = False
+        self._before: Callable[[int, FrameType | None], object] | int | None = None
         self._say = say
 
     def __enter__(self) -> Self:
-        self._before = signal.signal(signal.SIGINT, self._first)
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._first)
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
 
     def _first(self, number: int, _: FrameType | None) -> None:
         self.asked = True
