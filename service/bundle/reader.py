@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 REQUIRED = frozenset({"model.onnx", "golden.json"})
 OPTIONAL = frozenset({"report.html", "weights.safetensors"})  # hashed, never parsed here
 OPTIONAL_SINCE_2 = frozenset({REFERENCE_FILE})  # read and checked where it is there
-_READABLE = " and ".join(map(str, READABLE_VERSIONS))
+_READABLE = f"{READABLE_VERSIONS[0]} to {READABLE_VERSIONS[-1]}"
 REPORT_BYTES = 8 << 20  # the largest report that is sent
 
 
