@@ -1,6 +1,6 @@
 """The one thing that a test may do without: a program. CI demands them by TEST_PROGRAMS=required.
 
-A machine without Chromium, Node, HAProxy, nginx or Envoy skips the tests that drive it, with one line in the summary. No other test may
+A machine without Chromium, Node, HAProxy, nginx, Envoy or promtool skips the tests that drive it, with one line in the summary. No other test may
 be skipped: tests/test_boundaries.py holds that.
 """
 
@@ -33,12 +33,15 @@ class Browser:
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
-def command_of(names: Sequence[str] = BROWSERS) -> str:
-    """Return the path of the first program that is there. Without one the test is skipped, or fails where it is required."""
+def command_of(names: Sequence[str] = BROWSERS, package: str | None = None) -> str:
+    """Return the path of the first program that is there. Without one the test is skipped, or fails where it is required.
+
+    `package` holds the program, if its name is another one.
+    """
     for name in names:
         if path := shutil.which(name, path=SYSTEM_PATH):
             return path
-    advice = f"no {names[0]} here: `make programs` as root installs it, or install your system's package {names[0]}"
+    advice = f"no {names[0]} here: `make programs` as root installs it, or install your system's package {package or names[0]}"
     if os.environ.get("TEST_PROGRAMS") == "required":
         pytest.fail(advice)
     pytest.skip(advice)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -16,6 +17,7 @@ from batchproof.service.server.http.monitoring import prometheus as exposition
 from tests.bundles import make_bundle
 from tests.drifting import observed
 from tests.live import live
+from tests.programs import command_of
 
 METRIC = re.compile(r"\bbatchproof_[a-z_]+")
 LABELS_OF_GRAFANA = {"job", "le", "__name__"}  # what Prometheus adds to every sample, or histograms have
@@ -78,6 +80,34 @@ def test_alert_rules_ask_for_metrics_and_labels_that_exist(root: Path, samples: 
         labels = set(re.findall(r"\$labels\.(\w+)", str(rule["annotations"])))
         assert labels <= set().union(*(samples[name] for name in names)), rule["alert"]
     assert len(rules) >= 5
+
+
+def promtool(*arguments: str, content: str = "") -> str:
+    """Return what Prometheus's own tool prints; it must find no fault."""
+    command = [command_of(["promtool"], "prometheus"), *arguments]
+    ended = subprocess.run(command, input=content, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def test_prometheus_accepts_the_alert_rules(root: Path) -> None:
+    """Prometheus itself reads every rule, its query and its templates."""
+    path = root / "deploy" / "prometheus" / "batchproof.rules.yml"
+    count = len(yaml.safe_load(path.read_text())["groups"][0]["rules"])
+    assert f"SUCCESS: {count} rules found" in promtool("check", "rules", str(path))
+
+
+def test_prometheus_accepts_the_metrics(tmp_path: Path) -> None:
+    """Prometheus itself reads what a service that answers, audits and keeps a journal exposes, and names follow its rules."""
+    make_bundle(tmp_path / "models")
+    row = [40.0, "Oslo", 3, None, True, 1, None]
+    with live(tmp_path / "models", "--audit-every", "1", "--journal", str(tmp_path / "journal")) as server:
+        for body in ({"rows": [row]}, {"rows": [[]]}):
+            httpx.post(f"{server.url}/predict", json=body)
+        text = httpx.get(f"{server.url}/metrics").text
+    assert "batchproof_journal_rows_total" in text
+    promtool("check", "metrics", content=text)
+    promtool("check", "metrics", content=drifted())
 
 
 def test_every_selector_uses_labels_that_exist(dashboard: dict[str, Any], samples: dict[str, set[str]]) -> None:
