@@ -3,12 +3,14 @@
   batchproof replay journal --models models
   batchproof replay journal --models models --id f070c0a0-1 --html decision.html
   batchproof replay journal --models models --since 2026-11-01 --until 2026-12-01 --model penguins
+  batchproof replay s3://bucket/journal --models models --since 2026-11-01
   batchproof replay journal --models models --against 4
   batchproof replay journal --models models --labels outcomes.csv --window week
 
 First every segment is checked: its digests, its place in its chain and, with --trusted-key, its signature. Then each row
 runs again, alone and in large batches, which are not those of its answer. Exact bundles have the same bits on every machine; float32
-bundles on the same kind of processor and engine.
+bundles on the same kind of processor and engine. A journal at an address is copied first, into a temporary folder: with --model
+and --since only the segments that may have such rows.
 
 --id shows one request for an auditor: its values by name, the answer, whether the bits are equal again, what each value
 contributed, the model card, and what proves it. --against shows what another version of the model would have answered:
@@ -45,7 +47,9 @@ def add(commands: Any) -> None:
         "replay", help="run the rows of a journal again and compare bits", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("journal", type=Path, metavar="JOURNAL", help="the folder of the journal")
+    parser.add_argument(
+        "journal", type=root, metavar="JOURNAL", help="the folder of the journal, or its address (journal_upload)"
+    )
     parser.add_argument(
         "--models",
         type=root,
@@ -86,29 +90,39 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
     try:
-        from batchproof.service.journal import reader
+        from batchproof.service.journal.remote.downloading import local_journal
     except ImportError:
         print(f"batchproof replay: needs pyarrow: {hint('tables')}", file=sys.stderr)
         return USAGE
     try:
         _check(arguments)
-        segments, problems = reader.check(arguments.journal, _verifier(arguments.trusted_key))
-        shelf = Shelf(arguments.models, EngineOptions(arguments.device, arguments.threads), arguments.run_rows)
-        checks = {
-            "segments": len(segments),
-            "signed_segments": sum(one.signed for one in segments) if arguments.trusted_key else None,
-            "problems": [asdict(problem) for problem in problems],
-        }
-        content, is_sound = _answer(arguments, segments, shelf, checks)
+        with local_journal(arguments.journal, arguments.since, arguments.model) as folder:
+            content, is_sound = _read(arguments, folder)
     except (JournalError, SettingError, BundleError) as error:
         print(f"batchproof replay: {error}", file=sys.stderr)
         return USAGE
-    if not any(content.values()) and not problems:
+    if content is None:
         print("batchproof replay: no row of the journal matches", file=sys.stderr)
         return USAGE
-    content = checks | content
     print(json.dumps(content) if arguments.json else replay_text.text(content))
-    return 0 if is_sound and not problems else DIFFERS
+    return 0 if is_sound else DIFFERS
+
+
+def _read(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any] | None, bool]:
+    """Check a journal and return what was asked for, None where no row matches, and whether all of it is sound."""
+    from batchproof.service.journal import reader
+
+    segments, problems = reader.check(folder, _verifier(arguments.trusted_key))
+    shelf = Shelf(arguments.models, EngineOptions(arguments.device, arguments.threads), arguments.run_rows)
+    checks = {
+        "segments": len(segments),
+        "signed_segments": sum(one.signed for one in segments) if arguments.trusted_key else None,
+        "problems": [asdict(problem) for problem in problems],
+    }
+    content, is_sound = _answer(arguments, segments, shelf, checks)
+    if not any(content.values()) and not problems:
+        return None, True
+    return checks | content, is_sound and not problems
 
 
 def _answer(
@@ -146,7 +160,7 @@ def _decisions(
 
     shown = decisions(segments, shelf.answered, Asked(arguments.id, arguments.row))
     if arguments.html is not None and shown:
-        from batchproof.service.journal.page import page
+        from batchproof.service.journal.replaying.page import page
 
         try:
             problems = map(replay_text.named, checks["problems"])

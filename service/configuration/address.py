@@ -30,6 +30,7 @@ PATTERNS: dict[Scheme, str] = {
     "mlflow": r"models:/[^/@]+(@[^/@]+|/[1-9][0-9]*)",
 }
 BEGINNING = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://|(mlflow):")
+OBJECT_SCHEMES: tuple[Scheme, ...] = ("s3", "gs", "az")  # of stores that are also written to
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 

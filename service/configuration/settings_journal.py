@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from batchproof.service.configuration.address import EXAMPLES, OBJECT_SCHEMES, Address, root_of
 from batchproof.service.configuration.settings_bounds import SettingsPart
 
 
@@ -48,7 +49,22 @@ class JournalSettings(SettingsPart):
         description="when rows are forced to the disk: by the system, so that rows survive a crash of the service; or "
         "after each batch, so that they also survive a loss of power",
     )
+    journal_upload: str = Field(
+        "",
+        description="address of a folder in an object store, such as s3://bucket/journal, that finished segments are uploaded "
+        "to; empty: they stay in the folder only",
+    )
     journal_key: str = Field("", description="PEM file of the private key that signs finished segments")
+
+    @field_validator("journal_upload")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        address = root_of(value) if value else None
+        if address is None or (isinstance(address, Address) and address.scheme in OBJECT_SCHEMES):
+            return value
+        raise ValueError(
+            f"an address in an object store, such as {EXAMPLES['s3']}, {EXAMPLES['gs']} or {EXAMPLES['az']}"
+        )
 
     @field_validator("journal_leave_out", "journal_hash", mode="before")
     @classmethod

@@ -6,5 +6,5 @@
 A *segment* holds rows of one version of one model, written by one process. Segments of a process follow one another in a
 *chain*: each names the SHA-256 of the one before it, so that none can be changed, exchanged or left out unseen.
 `entries.py` says what is kept of a request, `segment.py` writes one file, `writer.py` fills segments off the hot path,
-`reader.py` checks and reads them, `replay.py` runs their rows again.
+`remote/` uploads finished ones to an object store, `reader.py` checks and reads them, `replay.py` runs their rows again.
 """

@@ -5,6 +5,7 @@ the last line is whole and checked, and at most one batch behind it is not.
 """
 
 import base64
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable
@@ -32,6 +33,7 @@ class Segment:
         self.rows = 0
         self._sync = sync
         self._sums = sums_path(path).open("xb", buffering=0)  # first: a segment without it would be a problem
+        _lock(self._sums)
         try:
             self._file = _HashedFile(path)
         except OSError:
@@ -115,6 +117,17 @@ class _HashedFile:
 def sums_path(path: Path) -> Path:
     """Return the file of sizes and digests beside a segment."""
     return path.with_name(path.name + SUMS_SUFFIX)
+
+
+def _lock(file: Any) -> None:
+    """Show other processes that the file is being written, until it is closed or this process ends.
+
+    A file system without locks is no reason to write nothing.
+    """
+    with contextlib.suppress(OSError, ImportError):
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _write_all(file: Any, data: bytes) -> None:

@@ -8,13 +8,12 @@ from typing import NamedTuple, Self
 import pyarrow as pa
 from pyarrow import fs
 
-from batchproof.service.configuration.address import Address, Scheme
+from batchproof.service.configuration.address import OBJECT_SCHEMES, Address
 from batchproof.service.errors import first_line
 from batchproof.service.stores.objects import filesystem
 from batchproof.service.stores.store import StoreError, is_pattern
 
 READ_BYTES = 8 << 20  # that one request for a stream asks for
-SCHEMES: tuple[Scheme, ...] = ("s3", "gs", "az")
 
 
 class Facts(NamedTuple):
@@ -118,8 +117,8 @@ class ObjectPath:
 
 def object_path(address: Address) -> ObjectPath:
     """Return the object that an address means; raises StoreError."""
-    if address.scheme not in SCHEMES:
-        known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+    if address.scheme not in OBJECT_SCHEMES:
+        known = ", ".join(f"{scheme}://" for scheme in OBJECT_SCHEMES)
         raise StoreError(f"{address} cannot be a table: the address of a table begins with {known}")
     try:
         return ObjectPath(address, filesystem(address))

@@ -29,6 +29,7 @@ class Options:
     segment_s: float = 3600.0
     keep_s: float = 0.0  # segments that were last written to so long ago are removed; 0: never
     sync: bool = False  # whether rows are on the disk before they count as written
+    upload: str = ""  # address of the folder in an object store that finished segments are uploaded to; empty: none
     key: str = field(default="", repr=False)  # PEM of the private key that signs finished segments; empty: none does
 
 
@@ -41,6 +42,8 @@ class Counts:
     refused_rows: int = 0  # not written, and so not answered
     failures: int = 0  # writes that the disk refused
     segments: int = 0  # that were finished
+    uploads: int = 0  # segments that went to the object store
+    upload_failures: int = 0  # tries that failed
 
 
 class Chain:

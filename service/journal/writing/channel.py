@@ -37,11 +37,11 @@ class _Frame(NamedTuple):
 class Channel:
     """One worker's end. All methods are called on the event loop, where there is one."""
 
-    def __init__(self, greeting: Callable[[], Sequence[Part]], on_counts: Callable[[int, int], None]) -> None:
+    def __init__(self, greeting: Callable[[], Sequence[Part]], on_counts: Callable[[Sequence[int]], None]) -> None:
         """Start the process. It is sent the frame that `greeting` returns, which it does not answer, before any other.
 
         Where the system has no room for a process, `attach` tries again, and later the loop does.
-        `on_counts` hears of failed writes and of finished segments.
+        `on_counts` hears how many writes failed, and how many segments were finished, uploaded and not uploaded.
         """
         self.restarts = 0
         self.waiting_bytes = 0  # that the process has not taken
@@ -198,9 +198,9 @@ class Channel:
         """Pass on the answers that are whole."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
-            failures, failed_writes, segments = orjson.loads(line)
-            if failed_writes or segments:
-                self._on_counts(failed_writes, segments)
+            failures, *counts = orjson.loads(line)
+            if any(counts):
+                self._on_counts(counts)
             for failure in failures:
                 self._begun.popleft()(failure)
 

@@ -35,6 +35,7 @@ class ProcessJournal:
             segment_s=settings.journal_segment_s,
             keep_s=settings.journal_keep_s,
             sync=settings.journal_sync == "batch",
+            upload=settings.journal_upload,
             key=_key(settings),
         )
         _try_folder(options.folder)
@@ -58,6 +59,10 @@ class ProcessJournal:
         )
         return ModelJournal(self._journal, source, settings.journal_share)
 
+    def begin(self) -> None:
+        """Remove and upload what earlier processes left, now that the event loop runs, and not only once there are rows."""
+        self._journal.attach()
+
     def counts(self) -> dict[str, int]:
         """Return what became of the rows, as plain data."""
         return vars(self._journal.counts) | {"restarts": self._journal.restarts}
@@ -74,6 +79,8 @@ class ProcessJournal:
 
 def _check(settings: Settings, models: list[Model]) -> None:
     """Raise SettingError where the settings do not fit together, or name features that no model has."""
+    if not settings.journal:
+        raise SettingError("journal_upload needs journal, the folder of the journal that is uploaded.")
     if settings.journal_hash and not settings.journal_hash_key:
         raise SettingError(
             "journal_hash needs journal_hash_key, a file with a secret key: without it, hashed values could be guessed."

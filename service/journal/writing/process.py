@@ -40,7 +40,7 @@ class WritingProcess:
         self._frames = FrameReader()
         self._writer: Writer | None = None
         self._sources: dict[int, Source] = {}
-        self._told = (0, 0)  # failures and segments that the worker knows of
+        self._told = (0, 0, 0, 0)  # of `_counts`, what the worker knows
 
     def run(self) -> None:
         """Write what comes until the connection ends."""
@@ -64,6 +64,8 @@ class WritingProcess:
                 self._answer(self._writer, failures)
         if self._writer is not None:
             self._writer.close()
+            self._answer(self._writer, [])  # first: the store may be slow
+            self._writer.end_uploads()
             self._answer(self._writer, [])
 
     def _read(self) -> bool:
@@ -110,13 +112,19 @@ class WritingProcess:
 
     def _answer(self, writer: Writer, failures: Sequence[str | None]) -> None:
         """Tell the worker what became of its groups, and what else happened."""
-        counts = (writer.counts.failures, writer.counts.segments)
+        counts = _counts(writer)
         if not failures and counts == self._told:
             return
-        message: list[Any] = [failures, counts[0] - self._told[0], counts[1] - self._told[1]]
+        message: list[Any] = [failures, *(now - told for now, told in zip(counts, self._told, strict=True))]
         self._told = counts
         with contextlib.suppress(OSError):  # the worker is gone; what it sent is written all the same
             self._connection.sendall(orjson.dumps(message) + b"\n")
+
+
+def _counts(writer: Writer) -> tuple[int, int, int, int]:
+    """Return the counts that the worker hears of beside its rows, in the order of `Journal._count`."""
+    counts = writer.counts
+    return counts.failures, counts.segments, counts.uploads, counts.upload_failures
 
 
 def _signer(key: str) -> Sign | None:

@@ -80,6 +80,12 @@ class Journal:
         """Return how often the writing process ended and was started again."""
         return self._channel.restarts
 
+    def attach(self) -> None:
+        """Let the writing process begin; the first rows do so too."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._channel.attach(self._loop)
+
     def add(self, source: Source) -> int:
         """Take rows of this source from now on; returns its number."""
         number = next(self._numbers)
@@ -96,9 +102,7 @@ class Journal:
         if not self._has_space:
             self._count_lost(rows)
             return refused() if self.options.full == "refuse" else None
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-            self._channel.attach(self._loop)
+        self.attach()
         source = self._sources[number]
         if number not in self._announced:
             self._announced.add(number)
@@ -194,9 +198,12 @@ class Journal:
             },
         )
 
-    def _count(self, failures: int, segments: int) -> None:
+    def _count(self, counts: Sequence[int]) -> None:
+        failures, segments, uploads, upload_failures = counts
         self.counts.failures += failures
         self.counts.segments += segments
+        self.counts.uploads += uploads
+        self.counts.upload_failures += upload_failures
 
     def _count_lost(self, rows: int) -> None:
         if self.options.full == "drop":

@@ -286,7 +286,7 @@ def _authorization(settings: Settings) -> "Authorization | None":
 
 def _journal(settings: Settings, models: Sequence[Model]) -> "ProcessJournal | None":
     """Open the journal; None where nothing is kept. Raises SettingError."""
-    if not settings.journal:
+    if not settings.journal and not settings.journal_upload:
         return None
     from batchproof.service.journal.writing.opening import ProcessJournal
 

@@ -97,6 +97,8 @@ class Server(uvicorn_parts.Server):
         self._write_counters()
         if self._link is not None:
             self.service.tell_violation = self._link.tell_violation
+        if self.service.journal is not None:
+            self.service.journal.begin()
         self._reloads.begin()
         self._greet()
         self._log_state()

@@ -171,6 +171,10 @@ def _journal(counts: Mapping[str, int]) -> Iterator[Metric]:
     yield rows
     yield CounterMetricFamily("batchproof_journal_failures", "Writes that the disk refused.", counts["failures"])
     yield CounterMetricFamily("batchproof_journal_segments", "Segments that were finished.", counts["segments"])
+    uploads = CounterMetricFamily("batchproof_journal_uploads", "Uploads of segments by outcome.", labels=("outcome",))
+    uploads.add_metric(["uploaded"], counts.get("uploads", 0))
+    uploads.add_metric(["failed"], counts.get("upload_failures", 0))
+    yield uploads
     restarts = counts.get("restarts", 0)
     yield CounterMetricFamily(
         "batchproof_journal_restarts", "Writing processes that ended and were replaced.", restarts
