@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from pyarrow import fs
 
+from batchproof.service.configuration import settings
 from batchproof.service.configuration.address import Address
-from batchproof.service.errors import JournalError
+from batchproof.service.errors import JournalError, SettingError
 from batchproof.service.journal import reader
 from batchproof.service.journal.remote import downloading, uploading
 from batchproof.service.journal.remote.downloading import local_journal
@@ -236,3 +237,10 @@ def test_names_say_where_a_segment_stands() -> None:
     assert (place.model, place.chain, place.sequence) == ("a-b", "a-b-12-3f2a9c04", 1_000_000)
     assert place > place_of("a-b-12-3f2a9c04-999999.arrows")
     assert place_of("other.arrows") == ("other.arrows", 0)
+
+
+@pytest.mark.parametrize("text", ["uploads", "hf://company/journal", "ftp://host/journal"])
+def test_only_an_object_store_can_be_named(text: str) -> None:
+    """The setting takes an address of a store that is written to."""
+    with pytest.raises(SettingError, match=r"but journal_upload takes text: .*(s3://BUCKET|is not supported)"):
+        settings.load({"journal": "journal", "journal_upload": text}, {})
