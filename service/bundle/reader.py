@@ -20,7 +20,7 @@ from batchproof.service.bundle.graph.nodes import Graph
 from batchproof.service.bundle.manifest import FORMAT, NAME_PATTERN, READABLE_VERSIONS, REFERENCE_FILE, Manifest
 from batchproof.service.bundle.rows import golden
 from batchproof.service.bundle.rows.golden import Golden
-from batchproof.service.bundle.signing import SIGNATURE_FILE
+from batchproof.service.bundle.signing import SIGNATURE_BYTES, SIGNATURE_FILE
 from batchproof.service.errors import BundleError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from batchproof.service.bundle.signing.trust import Signed, TrustPolicy
 
 REQUIRED = frozenset({"model.onnx", "golden.json"})
+WEIGHTS = frozenset({"model.onnx", "weights.safetensors"})  # as large as the model
 OPTIONAL = frozenset({"report.html", "weights.safetensors"})  # hashed, never parsed here
 OPTIONAL_SINCE_2 = frozenset({REFERENCE_FILE})  # read and checked where it is there
 _READABLE = f"{READABLE_VERSIONS[0]} to {READABLE_VERSIONS[-1]}"
@@ -110,12 +111,18 @@ def file(bundle: Bundle, name: str) -> bytes:
     limits = Limits()
     with opened(bundle.folder) as files:
         if name != "bundle.json":
-            most = limits.model_bytes if name == "model.onnx" else limits.json_bytes
+            most = limits.model_bytes if name in WEIGHTS else limits.json_bytes
             return _checked(files, bundle.manifest, name, most)
         raw = files.read(name, limits.json_bytes)
     if not is_intact(raw, bundle.manifest.sha256):
         raise BundleError("bundle.json is no longer the one that was verified")
     return raw
+
+
+def signature(bundle: Bundle) -> bytes | None:
+    """Read the signature beside a bundle, for whoever checks it; None where there is none."""
+    with opened(bundle.folder) as files:
+        return files.read(SIGNATURE_FILE, SIGNATURE_BYTES) if SIGNATURE_FILE in files.names() else None
 
 
 def _signed(files: Folder, manifest_raw: bytes, trust: "TrustPolicy | None") -> tuple["Signed | None", str | None]:

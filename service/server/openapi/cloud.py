@@ -20,7 +20,7 @@ def cloud_paths(name: str, _model: Model, paths: Sequence[str]) -> dict[str, Any
     """Return {path: item}."""
     operation = {
         "summary": TITLES[name],
-        "tags": ["Scoring platforms"],
+        "tags": ["scoring platforms"],
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": _request()}, "text/csv": {"schema": {"type": "string"}}},

@@ -21,9 +21,12 @@ def routes(service: App) -> APIRouter:
     def read(request: Request, name: str) -> Response:
         return page(find(visible_to(service, request), name))
 
-    @router.get("/models/{name}/versions/{version}/report", response_class=HTMLResponse)
+    @router.get(
+        "/models/{name}/versions/{version}/report",
+        summary="Read the training report of one version",
+        response_class=HTMLResponse,
+    )
     def read_version(request: Request, name: str, version: int) -> Response:
-        """Read the training report of one version."""
         return page(find(visible_to(service, request), name, version))
 
     return router

@@ -1,7 +1,9 @@
 """The files of a bundle over HTTP: the bytes that were verified, to whoever may read about the model, where it is allowed."""
 
 import asyncio
+import io
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,14 @@ import httpx
 import pytest
 
 from batchproof.service.access import keys_file
+from batchproof.service.bundle.signing import SIGNATURE_FILE
 from batchproof.service.configuration.settings import Settings
 from batchproof.service.server.http.asgi import AsgiApp
 from batchproof.service.server.serving import app
 from tests.bundles import make_bundle
 
 FILES = ("bundle.json", "model.onnx", "golden.json", "reference.json")
+MODEL_FILES = (*FILES[:3], "bundle.zip")
 
 
 @pytest.fixture
@@ -54,8 +58,32 @@ def test_the_files_are_the_bundles(service: app.App, models: Path) -> None:
     for file in ("report.html", "weights.safetensors", "nothing", "%2e%2e%2fbundle.json"):
         assert get(service, file).status_code == 404
     assert get(service, "nothing").json()["error"]["message"] == (
-        "The files of this bundle that are sent are bundle.json, model.onnx, golden.json, reference.json."
+        "The files of this bundle that are sent are bundle.json, model.onnx, golden.json, reference.json, bundle.zip."
     )
+
+
+def test_the_archive_is_a_bundle(service: app.App, models: Path, tmp_path: Path) -> None:
+    """Unpacked in another models folder, it is served; the same bundle gives the same archive."""
+    answer = get(service, "bundle.zip")
+    assert answer.headers["content-type"] == "application/zip"
+    assert answer.content == get(service, "bundle.zip").content
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        archive.extractall(tmp_path / "elsewhere")
+    folder = Path("flowers") / "1"
+    kept = {path.name: path.read_bytes() for path in (models / folder).iterdir()}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "elsewhere" / folder).iterdir()} == kept
+    loaded = app.load(Settings(models=tmp_path / "elsewhere"))
+    try:
+        assert list(loaded.registry.models) == ["flowers"]
+    finally:
+        loaded.close()
+
+
+def test_a_signed_bundle_keeps_its_signature(service: app.App, models: Path) -> None:
+    """Whoever unpacks the archive can check who signed it."""
+    (models / "flowers" / "1" / SIGNATURE_FILE).write_bytes(b"{}")
+    with zipfile.ZipFile(io.BytesIO(get(service, "bundle.zip").content)) as archive:
+        assert archive.read(f"flowers/1/{SIGNATURE_FILE}") == b"{}"
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -68,6 +96,8 @@ def test_a_changed_file_is_not_sent(service: app.App, models: Path, file: str) -
     answer = get(service, file)
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "bundle_changed")
     assert file in answer.json()["error"]["message"]
+    whole = get(service, "bundle.zip")
+    assert (whole.status_code, whole.json()["error"]["code"]) == (503, "bundle_changed")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +113,7 @@ def test_a_service_without_keys_shares_on_loopback_only(models: Path, settings: 
     """Beyond the loopback address, the operator says so; the statistics, which are no model, are sent in any case."""
     loaded = app.load(Settings(models=models, **settings))
     try:
-        for file in FILES[:3]:
+        for file in MODEL_FILES:
             assert get(loaded, file).status_code == status
         if status == 403:
             assert "share_bundles" in get(loaded, "model.onnx").json()["error"]["message"]

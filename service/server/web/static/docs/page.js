@@ -9,6 +9,7 @@ import { html, useEffect, useRef, useState } from "../shared/view.js";
 const MANY_OPERATIONS = 60; // more than these are closed until somebody looks for one
 const MODEL_PATH = /^\/(?:v[12]\/)?(?:repository\/)?models\/([^/{:]+)/;
 const OTHERS = "Every model";
+const MANY_MODELS = 10; // of more, one is shown first: Swagger UI takes seconds for thousands of operations
 
 const loadScript = (file) => new Promise((done, failed) => {
   const script = document.createElement("script");
@@ -42,7 +43,8 @@ const partOf = (whole, model) => {
     paths[path] = Object.fromEntries(Object.entries(item).map(([verb, operation]) => [verb, name ? { ...operation, tags: [name] } : operation]));
   }
   const named = [...new Set(Object.keys(paths).map(modelOf).filter(Boolean))];
-  return { ...whole, paths, tags: [...(whole.tags || []), ...named.map((name) => ({ name }))] };
+  const used = new Set(Object.values(paths).flatMap((item) => Object.values(item).flatMap((operation) => operation.tags || [])));
+  return { ...whole, paths, tags: [...(whole.tags || []), ...named.map((name) => ({ name }))].filter(({ name }) => used.has(name)) };
 };
 
 // Swagger UI's own filter knows the names of groups only; this one looks at the path, the summary and the description too.
@@ -66,6 +68,7 @@ const mend = (place) => {
     const row = one.closest("tr, .body-param, .response-control-media-type, .filter, .content-type-wrapper, .auth-container");
     const name = one.classList.contains("operation-filter-input") ? "Search the operations" : row?.querySelector(".parameter__name, label, h5, td")?.textContent || one.placeholder || "Value";
     one.setAttribute("aria-label", name.trim().slice(0, 80) || "Value");
+    if (one.classList.contains("operation-filter-input")) one.placeholder = "Search by path or text";
   });
   place.querySelectorAll("pre:not([tabindex]), .highlight-code:not([tabindex]) pre").forEach((one) => { one.tabIndex = 0; });
 };
@@ -118,10 +121,11 @@ follow();
 
 const Docs = () => {
   const { data, error } = useData(load);
-  const [model, setModel] = useState(new URLSearchParams(location.search).get("model") || "");
+  const [picked, setModel] = useState(new URLSearchParams(location.search).get("model"));
   if (error) return html`<h1>API</h1><${Failure} error=${error} what="The API’s description" />`;
   if (!data) return html`<h1>API</h1><${Loading} />`;
   const names = [...new Set(Object.keys(data.paths).map(modelOf).filter(Boolean))].sort();
+  const model = picked ?? (names.length > MANY_MODELS ? names[0] : "");
   return html`
     <div class="title"><h1>API</h1><p class="lead">${data.info.description} As a document: <a href=${url("openapi.json")}>openapi.json</a>.</p></div>
     ${names.length > 1 && html`

@@ -1,6 +1,6 @@
 // Why each row has the same bits in any batch: the check on this host, the proof in the file, and who signed it.
 
-import { count, number, plural, seconds } from "../shared/format.js";
+import { count, momentOf, number, plural, seconds } from "../shared/format.js";
 import { Card, Facts, Status } from "../shared/parts.js";
 import { html } from "../shared/view.js";
 import { verdictOf } from "../shared/words.js";
@@ -8,10 +8,10 @@ import { verdictOf } from "../shared/words.js";
 const Check = ({ check }) => check && html`
   <h3>Tested on this host</h3>
   <${Facts} items=${[
-    ["When", check.when?.slice(0, 19).replace("T", " ")],
+    ["When", momentOf(check.when)],
     ["Compared", `${plural(check.rows_compared, "row")} in batches of ${count(check.batch_sizes[0])} to ${count(check.batch_sizes.at(-1))} rows, ${plural(check.positions, "position")}`],
-    ["Different", check.rows_changed ? html`<${Status} kind="bad">${plural(check.rows_changed, "row")}<//>` : html`<${Status} kind="good">none<//>`],
-    ["Runs", check.tile_rows ? `padded to ${count(check.tile_rows)} rows` : "of any size"],
+    ["Rows that differed", check.rows_changed ? html`<${Status} kind="bad">${plural(check.rows_changed, "row")}<//>` : html`<${Status} kind="good">none<//>`],
+    ["Size of runs", check.tile_rows ? `always ${plural(check.tile_rows, "row")}: smaller batches are padded` : "as many rows as a batch has"],
     ["Engine", `${check.engine}, ${check.device}, ${plural(check.threads, "thread")}`],
     ["Processor", check.cpu_features?.join(", ")],
     ["Took", seconds(check.seconds)],
@@ -23,7 +23,7 @@ const Proof = ({ certificate }) => certificate && html`
   <${Facts} items=${[
     ["Operators", Object.entries(certificate.operators || {}).map(([kind, names]) => `${kind.replaceAll("_", " ")}: ${Object.keys(names).join(", ")}`).join("; ")],
     ["Graph", certificate.sha256 && html`<code>${certificate.sha256}</code>`],
-    ["Least margin", `${number(certificate.least_margin_bits)} bits`],
+    ["Least room left in a sum", `${number(certificate.least_margin_bits)} bits`],
   ]} />
   ${certificate.sums?.length > 0 && html`
     <details><summary>${plural(certificate.sums.length, "sum")} without rounding</summary>

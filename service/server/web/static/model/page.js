@@ -1,13 +1,14 @@
 // A model: what it takes and gives, how good it is, why its bits hold, and how to ask it.
 
 import { getJson, modelPath, url } from "../shared/api.js";
-import { count, number, percent, plural, seconds } from "../shared/format.js";
+import { count, momentOf, number, percent, plural, seconds } from "../shared/format.js";
 import { start, useData } from "../shared/frame.js";
 import { Card, Choice, Facts, Failure, Loading, Note, Status } from "../shared/parts.js";
 import { html, useEffect, useState } from "../shared/view.js";
-import { driftOf, taskOf, verdictOf } from "../shared/words.js";
+import { driftOf, spanOf, taskOf, verdictOf } from "../shared/words.js";
 import { Certificate } from "./certificate.js";
 import { Comparison } from "./comparison.js";
+import { Files } from "./files.js";
 import { Metrics } from "./metrics.js";
 import { Requests } from "./requests.js";
 import { Signature } from "./signature.js";
@@ -31,12 +32,12 @@ const Provenance = ({ detail }) => {
   return html`
     <${Card} title="Provenance" id="provenance">
       <${Facts} items=${[
-        ["Trained", made.created?.slice(0, 19).replace("T", " ")],
+        ["Trained", made.created && momentOf(made.created)],
         ["Data", data.file && `${data.file}: ${plural(data.rows, "row")}, ${plural(data.columns, "column")}`],
         ["SHA-256 of the data", data.sha256 && html`<code>${data.sha256}</code>`],
         ["Rows", split],
         ["Fit", made.chosen && `${made.chosen.name}${made.epochs ? `, ${plural(made.epochs.run, "epoch")}, best at ${made.epochs.best}` : ""}`],
-        ["Time", made.seconds && seconds(made.seconds)],
+        ["Training took", made.seconds && seconds(made.seconds)],
         ["Warnings", made.warnings?.length ? made.warnings.join("; ") : null],
         ["Libraries", made.versions && Object.entries(made.versions).map(([name, version]) => `${name} ${version}`).join(", ")],
       ]} />
@@ -52,12 +53,12 @@ const Drift = ({ drift }) => {
   return html`
     <${Card} title="Drift" id="drift" aside=${html`<${Status} kind=${light.kind}>${light.word}<//>`}>
       <${Facts} items=${windows.map((window) => [
-        `Last ${window.window}`,
+        `Last ${spanOf(window.window)}`,
         window.figures.length
           ? `${plural(window.rows, "row")}: ${window.drifted.length ? `${window.drifted.join(", ")} left the training data behind` : "like the training rows"}`
           : `${plural(window.rows, "row")}; at least ${count(window.min_rows)} are needed`,
       ])} />
-      ${drifted.length > 0 && html`<ul>${drifted.slice(0, 20).map((one) => html`<li><b>${one.feature}</b> ${one.kind.replaceAll("_", " ")} ${number(one.value)}, expected up to ${number(one.threshold)} (${one.window})</li>`)}</ul>`}
+      ${drifted.length > 0 && html`<ul>${drifted.slice(0, 20).map((one) => html`<li><b>${one.feature}</b> ${one.kind.replaceAll("_", " ")} ${number(one.value)}, expected up to ${number(one.threshold)} (last ${spanOf(one.window)})</li>`)}</ul>`}
     <//>`;
 };
 
@@ -86,9 +87,10 @@ const Head = ({ detail, choose }) => {
     </div>
     <${Note} kind=${verdict.kind}>${verdict.sentence} <a href="#invariance">How that is known</a><//>
     <nav class="tools" aria-label="Parts of this page">
-      ${[["signature", "Features"], ["metrics", "Metrics"], ["requests", "Requests"], ["invariance", "Certificate"], ["provenance", "Provenance"]].map(([id, label]) => html`<a href=${`#${id}`}>${label}</a>`)}
+      ${[["signature", "Features"], ["metrics", "Metrics"], ["requests", "Requests"], ["invariance", "Certificate"], ["provenance", "Provenance"], ["files", "Download"]].map(([id, label]) => html`<a href=${`#${id}`}>${label}</a>`)}
       <a href=${url(`${modelPath(detail.name, detail.version)}/try`)}>Try</a>
       <a href=${url(`${modelPath(detail.name, detail.version)}/score`)}>Score a file</a>
+      <a href=${`${url("docs")}?model=${encodeURIComponent(detail.name)}`}>API</a>
       ${detail.report && html`<a href=${url(`${modelPath(detail.name, detail.version)}/report`)}>Training report</a>`}
     </nav>`;
 };
@@ -116,6 +118,7 @@ const ModelPage = () => {
         <${Drift} drift=${detail.drift} />
         <${Shadow} shadow=${detail.shadow} version=${detail.version} />
         <${Provenance} detail=${detail} />
+        <${Files} detail=${detail} evidence=${evidence} />
       </div>
       <${Certificate} detail=${detail} evidence=${evidence} />
     </div>

@@ -38,10 +38,11 @@ export const Requests = ({ detail, evidence }) => {
     <${Card} title="Requests" id="requests" aside=${html`<${Choice} label="Language" items=${CHOICES} chosen=${language} choose=${setLanguage} />`}>
       <${Code} label="A request that works" text=${shown[language]} />
       <h3>Addresses</h3>
+      <p class="soft small-text">Each answers <code>POST</code> at ${url("").replace(/\/$/, "")}; Copy has the whole address.</p>
       <ul class="addresses">
         ${Object.entries(evidence.routes).map(([protocol, paths]) => html`
           <li><span class="soft">${PROTOCOLS[protocol] || protocol}</span>
-            <ul>${paths.map((one) => html`<li><code>POST ${url(one.slice(1))}</code> <${Copy} text=${url(one.slice(1))} /></li>`)}</ul></li>`)}
+            <ul>${paths.map((one) => html`<li><code>${one}</code> <${Copy} text=${url(one.slice(1))} /></li>`)}</ul></li>`)}
       </ul>
     <//>`;
 };

@@ -12,17 +12,22 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 
 const CLOCK = (_, ticks) => ticks.map((at) => new Date(at * 1000).toTimeString().slice(0, 8));
 
-const optionsOf = ({ series, format, xFormat, xLabel, isTime, height, width, yRange, scales }) => {
+// The first readings stand at the right end of a minute, so that the axis has times from the start.
+const LEAST_TIME_S = 60;
+const timeRange = (_, low, high) => [Math.min(low, high - LEAST_TIME_S), high];
+const WHOLE_STEPS = [1, 2, 5].flatMap((step) => Array.from({ length: 10 }, (_, power) => step * 10 ** power)).sort((one, other) => one - other);
+
+const optionsOf = ({ series, format, xFormat, xLabel, isTime, isWhole, height, width, yRange, scales }) => {
   const axis = { stroke: colour("soft"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif", size: 30 };
   return {
     width,
     height,
     cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false } },
     legend: { live: true },
-    scales: { x: { time: false }, y: { range: yRange || ((_, low, high) => [Math.min(low ?? 0, 0), high > 0 ? high * 1.08 : 1]) }, ...scales },
+    scales: { x: { time: false, ...(isTime ? { range: timeRange } : {}) }, y: { range: yRange || ((_, low, high) => [Math.min(low ?? 0, 0), high > 0 ? high * 1.08 : 1]) }, ...scales },
     axes: [
       { ...axis, space: isTime ? 90 : 60, values: isTime ? CLOCK : (_, ticks) => ticks.map((at) => xFormat(at)) },
-      { ...axis, size: 62, space: 28, values: (_, ticks) => ticks.map((at) => (at === null ? "" : format(at))) },
+      { ...axis, size: 62, space: 28, ...(isWhole ? { incrs: WHOLE_STEPS } : {}), values: (_, ticks) => ticks.map((at) => (at === null ? "" : format(at))) },
     ],
     series: [
       { label: isTime ? "Time" : xLabel, value: (_, at) => (at === null ? "" : isTime ? new Date(at * 1000).toTimeString().slice(0, 8) : xFormat(at)) },
@@ -39,9 +44,9 @@ const optionsOf = ({ series, format, xFormat, xLabel, isTime, height, width, yRa
   };
 };
 
-// Lines. `data`: [xs, ys of the first series, …]; `series`: [{label, colour: "series-1", dash, fill, isPoint: a mark, no line}]; `summary` says in words
+// Lines. `data`: [xs, ys of the first series, …]; `series`: [{label, colour: "series-1", dash, fill, isPoint: a mark, no line}]; `isWhole`: of counts; `summary` says in words
 // what the lines show, for those who cannot see them.
-export const Lines = ({ data, series, summary, format = number, xFormat = number, xLabel = "x", isTime = false, height = 180, yRange, scales }) => {
+export const Lines = ({ data, series, summary, format = number, xFormat = number, xLabel = "x", isTime = false, isWhole = false, height = 180, yRange, scales }) => {
   const place = useRef(null);
   const plot = useRef(null);
   const latest = useRef(data);
@@ -51,7 +56,7 @@ export const Lines = ({ data, series, summary, format = number, xFormat = number
     const draw = () => {
       plot.current?.destroy();
       const width = Math.max(place.current.clientWidth, 120);
-      plot.current = new uPlot(optionsOf({ series, format, xFormat, xLabel, isTime, height, width, yRange, scales }), latest.current, place.current);
+      plot.current = new uPlot(optionsOf({ series, format, xFormat, xLabel, isTime, isWhole, height, width, yRange, scales }), latest.current, place.current);
     };
     draw();
     const resized = new ResizeObserver(() => {

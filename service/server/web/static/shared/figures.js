@@ -70,6 +70,7 @@ export const figuresOf = (change, seconds, bounds) => {
   const refused = sum(Object.values(change.refusals));
   const requests = change.answered + refused;
   return {
+    requests,
     requestRate: requests / seconds,
     rowRate: change.rows / seconds,
     p50: percentile(change.seconds, bounds.seconds, 0.5),

@@ -19,7 +19,7 @@ export const number = (value, digits = 4) => {
 
 export const count = (value) => (isNumber(value) ? group(GROUPED.format(value)) : NONE);
 export const percent = (share, digits = 3) => (isNumber(share) ? `${number(100 * share, digits)}${THIN}%` : NONE);
-export const rate = (value) => (isNumber(value) ? `${number(value, value < 10 ? 2 : 3)}/s` : NONE);
+export const rate = (value, unit = "") => (isNumber(value) ? `${number(value, value < 10 ? 2 : 3)}${unit ? ` ${unit}` : ""}/s` : NONE);
 
 export const seconds = (value) => {
   if (!isNumber(value)) return NONE;
@@ -41,5 +41,8 @@ export const bytes = (value) => {
 
 export const time = (epochSeconds) =>
   isNumber(epochSeconds) && epochSeconds > 0 ? `${new Date(epochSeconds * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC` : NONE;
+
+// A moment as bundles and checks write it (ISO 8601 in UTC), without the parts of a second.
+export const momentOf = (text) => (text ? `${text.slice(0, 19).replace("T", " ")} UTC` : NONE);
 
 export const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;

@@ -16,6 +16,9 @@ export const verdictOf = (status) => VERDICTS[status] || { kind: "warn", word: s
 export const TASKS = { multiclass: "one of several classes", binary: "one of two classes", regression: "a number" };
 export const taskOf = (task) => TASKS[task] || task;
 
+// The length of a window of drift, as a person says it: "hour" for "1h".
+export const spanOf = (window) => ({ "1h": "hour", "1d": "day" })[window] || window;
+
 // The light of a model's drift, from its last windows that ended: [{window, rows, drifted}].
 export const driftOf = (windows) => {
   const filled = (windows || []).filter((window) => window.rows > 0);

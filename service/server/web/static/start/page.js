@@ -1,6 +1,6 @@
 // Start: what is served, how it does, and what was refused.
 
-import { ApiError, getJson, modelPath, poll, url } from "../shared/api.js";
+import { ApiError, getJson, key, modelPath, poll, url } from "../shared/api.js";
 import { between, figuresOf, keyOf } from "../shared/figures.js";
 import { NONE, count, number, percent, plural, rate, seconds } from "../shared/format.js";
 import { start, useData } from "../shared/frame.js";
@@ -39,10 +39,10 @@ const Summary = ({ listed, activity }) => {
   const quiet = error ? (isHidden(error) ? "needs a key with the scope metrics" : "not readable") : "since you opened this page, a minute at most";
   return html`<${Figures} items=${[
     { label: "Models", value: count(listed.models.length), note: plural(listed.models.reduce((sum, one) => sum + one.versions.length, 0), "version") },
-    { label: "Requests", value: rate(figures?.requestRate), note: error ? quiet : `${rate(figures?.rowRate)} rows` },
+    { label: "Requests", value: rate(figures?.requestRate), note: error ? quiet : rate(figures?.rowRate, "rows") },
     { label: "Median latency", value: seconds(waits?.p50), note: waits?.p99 == null ? "no request yet" : `p99 ${seconds(waits.p99)}${isIdle ? ", since the start" : ""}` },
-    { label: "Refused", value: figures ? percent(figures.refusedShare) : NONE, note: figures ? plural(figures.refused, "request") : "share of requests", kind: figures?.refused ? "warn" : "" },
-    { label: "Audits", value: now ? count(audits) : NONE, note: different ? `${count(different)} with different bits` : "rows run again: same bits", kind: different ? "bad" : "" },
+    { label: "Refused", value: figures ? percent(figures.refusedShare) : NONE, note: figures ? `${plural(figures.refused, "request")} of ${count(figures.requests)}` : "share of requests", kind: figures?.refused ? "warn" : "" },
+    { label: "Audits", value: now ? count(audits) : NONE, note: different ? `${count(different)} with different bits` : audits ? "rows run again alone: same bits" : "no row was run again yet", kind: different ? "bad" : "" },
   ]} />`;
 };
 
@@ -80,7 +80,7 @@ const Verdict = ({ models }) => {
     return html`<${Note} kind="bad"><b>${broken.length === 1 ? `${one.name} ${one.version}` : plural(broken.length, "model")}:</b> ${verdictOf(one.fingerprint.invariance).sentence} <a href=${`${url(modelPath(one.name))}#invariance`}>What was found</a><//>`;
   }
   const proved = models.filter((row) => row.fingerprint.invariance === "proved").length;
-  const how = proved === models.length ? "proved from the model’s file and tested on this host" : proved ? `proved for ${count(proved)}, tested on this host for all` : "tested on this host";
+  const how = proved === models.length ? "proved from the model’s file and tested on this host" : proved ? `proved for ${plural(proved, "model")}, tested on this host for all` : "tested on this host";
   return html`<${Note} kind="good">Every row gets the same answer, bit for bit, whatever it is batched with: ${how}. <a href=${`${url(modelPath(models[0].name))}#invariance`}>How that is known</a><//>`;
 };
 
@@ -90,7 +90,7 @@ const Refused = ({ refused }) => {
     { key: "message", title: "Why it is not served", value: (row) => row.message },
   ], []);
   return html`
-    <${Card} title="Refused" id="refused" aside=${html`<${Status} kind="bad">${count(refused.length)}<//>`}>
+    <${Card} title="Not served" id="refused" aside=${html`<${Status} kind="bad">${count(refused.length)}<//>`}>
       <${Table} label="Refused bundles" columns=${columns} rows=${refused} keyOf=${(row) => `${row.name}/${row.version}`} search=${refused.length > 10 && "Search refused bundles"} />
     <//>`;
 };
@@ -101,7 +101,7 @@ const Example = ({ models }) => {
   if (!data) return null;
   const path = chosen.default ? "predict" : `${modelPath(chosen.name)}/predict`;
   const body = JSON.stringify(data.example).replaceAll("'", "'\\''");
-  return html`<${Card} title="Try it"><${Code} label="A request that works" text=${`curl ${url(path)} -d '${body}'`} /><//>`;
+  return html`<${Card} title="Try it"><${Code} label="A request that works" text=${`curl ${url(path)}${key.get() ? ' -H "Authorization: Bearer $KEY"' : ""} -d '${body}'`} /><//>`;
 };
 
 const Start = () => {
@@ -123,7 +123,7 @@ const Start = () => {
     <${Card} title="Served">
       <${Table} label="Served models" columns=${columns} rows=${models} keyOf=${keyOf} search=${models.length > 8 && "Search by name, label or target"}
         empty="No model is loaded: a bundle stands in NAME/VERSION/bundle.json of the models folder." />
-      ${activity.change && html`<p class="soft small-text">Rates and percentiles of the last ${seconds(number(activity.change.seconds) && Math.round(activity.change.seconds))}; percentiles lie between the bounds of a histogram.</p>`}
+      ${activity.change && html`<p class="soft small-text">Rates and percentiles of the last ${seconds(Math.round(activity.change.seconds))}; percentiles lie between the bounds of a histogram.</p>`}
     <//>
     ${models.length > 0 && html`<${Example} models=${models} />`}`;
 };

@@ -58,8 +58,8 @@ const Trial = ({ detail, reference }) => {
   const change = (feature, text) => setTexts((old) => new Map(old).set(feature, text));
   const isClass = task !== "regression";
   return html`
-    <div class="title"><h1>Try <a class="plain" href=${url(modelPath(name))}>${name}</a></h1><span class="soft">version ${version}</span>
-      <p class="lead">Predicts ${signature.target}, ${taskOf(task)}, from ${plural(features.length, "feature")}. <a href=${url(`${modelPath(name, VERSION)}/score`)}>Score a file</a></p></div>
+    <div class="title"><h1>Try ${name}</h1><span class="soft">version ${version}</span>
+      <p class="lead">Predicts ${signature.target}, ${taskOf(task)}, from ${plural(features.length, "feature")}. <a href=${url(modelPath(name, VERSION))}>About the model</a> · <a href=${url(`${modelPath(name, VERSION)}/score`)}>Score a file</a></p></div>
     <div class=${`trial ${features.length > LONG_FORM ? "long" : ""}`}>
       <div class="inputs"><${Card} title="Row">
         <${Sources} features=${features} example=${detail.example.rows[0]} reference=${reference} take=${(given) => setTexts(textsOf(features, given))} />

@@ -7,6 +7,7 @@ import { NONE, count, number, percent, plural, rate, seconds, time } from "../sh
 import { start } from "../shared/frame.js";
 import { Card, Facts, Failure, Figures, Loading, Note, Status } from "../shared/parts.js";
 import { html, useEffect, useMemo, useRef, useState } from "../shared/view.js";
+import { spanOf } from "../shared/words.js";
 
 const POLL_S = 2;
 const KEPT_S = 600; // of history, in this page alone
@@ -41,13 +42,13 @@ const historyOf = (readings, chosen) => readings.slice(1).map((now, place) => {
 
 const ms = (value) => (value === null || value === undefined ? null : value);
 
-const Chart = ({ title, history, lines, format, note }) => {
+const Chart = ({ title, history, lines, format, note, isWhole }) => {
   const data = useMemo(() => [history.map((point) => point.at), ...lines.map((line) => history.map((point) => ms(line.value(point))))], [history]);
   const last = history.at(-1);
   const words = `${title}: ${lines.map((line) => `${line.label} ${last ? format(line.value(last)) : NONE}`).join(", ")} now`;
   return html`
     <${Card} title=${title} aside=${note && html`<span class="soft small-text">${note}</span>`}>
-      <${Lines} data=${data} series=${lines} summary=${words} format=${format} isTime />
+      <${Lines} data=${data} series=${lines} summary=${words} format=${format} isTime isWhole=${isWhole} />
     <//>`;
 };
 
@@ -87,9 +88,16 @@ const Stages = ({ part }) => {
     <//>`;
 };
 
+// The sizes that a bucket counts: those beyond the bound before it, up to its own.
+const sizesOf = (bounds, place) => {
+  const least = place ? bounds[place - 1] + 1 : 1;
+  if (place >= bounds.length) return `${count(least)} rows and more`;
+  return least === bounds[place] ? plural(least, "row") : `${count(least)} to ${plural(bounds[place], "row")}`;
+};
+
 const Batches = ({ part, bounds }) => {
   const runs = part?.runs || [];
-  const items = runs.map((value, place) => ({ label: place < bounds.length ? `up to ${count(bounds[place])} ${bounds[place] === 1 ? "row" : "rows"}` : "more", value })).filter((one) => one.value > 0);
+  const items = runs.map((value, place) => ({ label: sizesOf(bounds, place), value })).filter((one) => one.value > 0);
   return html`
     <${Card} title="Batches by size" aside=${html`<span class="soft small-text">last ${STEADY_S} s</span>`}>
       ${items.length ? html`<${Ranking} label="Batches by size" items=${items} />` : html`<p class="soft">No batch.</p>`}
@@ -102,14 +110,14 @@ const Health = ({ now }) => {
   const { reloads, events, journal } = now;
   const odd = Object.entries(events).filter(([, value]) => value);
   return html`
-    <${Card} title="Audits, reloads, events" aside=${html`<${Status} kind=${different ? "bad" : "good"}>${different ? "bits differed" : "bits held"}<//>`}>
+    <${Card} title="Audits, reloads, events" aside=${html`<${Status} kind=${different ? "bad" : same ? "good" : "plain"}>${different ? "bits differed" : same ? "bits held" : "no audit yet"}<//>`}>
       <${Facts} items=${[
-        ["Rows run again alone", `${count(same + different)}: ${different ? `${count(different)} with other bits` : "all with the same bits"}`],
+        ["Rows run again alone", same + different ? `${count(same + different)}: ${different ? `${count(different)} with other bits` : "all with the same bits"}` : "none yet"],
         ["Last loaded", time(reloads.last_good_s)],
         ["Reloads", `${count(reloads.ok || 0)} done, ${count(reloads.refused || 0)} refused`],
         ["Workers", count(now.workers)],
         ["Journal", journal.written_rows !== undefined ? `${plural(journal.written_rows, "row")} written, ${count(journal.dropped_rows)} dropped, ${count(journal.refused_rows)} refused` : "off"],
-        ["What should not happen", odd.length ? html`<${Status} kind="bad">${odd.map(([name, value]) => `${name.replaceAll("_", " ")} ${count(value)}`).join(", ")}<//>` : "nothing"],
+        ["Unexpected events", odd.length ? html`<${Status} kind="bad">${odd.map(([name, value]) => `${name.replaceAll("_", " ")} ${count(value)}`).join(", ")}<//>` : "none"],
       ]} />
     <//>`;
 };
@@ -130,7 +138,7 @@ const Drifts = ({ now, chosen }) => {
     .flatMap((model) => model.drift.filter((window) => window.figures.length).map((window) => ({ model, window })));
   if (!windows.length) return html`<${Card} title="Drift by feature"><p class="soft">No window has ended with enough rows yet: at least 1 000 in an hour or a day.</p><//>`;
   return windows.map(({ model, window }) => html`
-    <${Card} title=${`Drift of ${model.name} ${model.version}, last ${window.window}`} aside=${html`<${Status} kind=${window.drifted.length ? "warn" : "good"}>${window.drifted.length ? plural(window.drifted.length, "feature") : "none"}<//>`}>
+    <${Card} title=${`Drift of ${model.name} ${model.version}, last ${spanOf(window.window)}`} aside=${html`<${Status} kind=${window.drifted.length ? "warn" : "good"}>${window.drifted.length ? plural(window.drifted.length, "feature") : "none"}<//>`}>
       <p class="soft small-text">Each figure as a share of what chance alone explains, over ${plural(window.rows, "row")}; beyond 100 % it is drift.</p>
       <${Ranking} label="Drift by feature" format=${(value) => percent(value, 2)} items=${window.figures
         .map((one) => ({ label: `${one.feature}, ${one.kind.replaceAll("_", " ")}`, value: one.threshold ? one.value / one.threshold : 0, kind: one.drift ? "bad" : "" }))
@@ -156,7 +164,7 @@ const Watch = () => {
   const figures = part && figuresOf(part, change.seconds, now.bounds);
   return html`
     ${title}
-    ${error && html`<${Note} kind="warn">The service did not answer the last question: ${error.message}<//>`}
+    ${error && html`<${Note} kind="warn">The service did not answer the last request: ${error.message}<//>`}
     ${now.models.length > 1 && html`
       <div class="tools"><label>Model
         <select value=${chosen} onChange=${(event) => choose(event.target.value)}>
@@ -164,10 +172,10 @@ const Watch = () => {
           ${now.models.map((model) => html`<option value=${keyOf(model)}>${model.name} ${model.version}</option>`)}
         </select></label></div>`}
     <${Figures} items=${[
-      { label: "Requests", value: rate(figures?.requestRate), note: `${rate(figures?.rowRate)} rows` },
+      { label: "Requests", value: rate(figures?.requestRate), note: rate(figures?.rowRate, "rows") },
       { label: "p50", value: seconds(figures?.p50), note: "answered requests" },
       { label: "p99", value: seconds(figures?.p99), note: "answered requests" },
-      { label: "Batch", value: figures?.batchRows ? number(figures.batchRows, 3) : NONE, note: "rows, on average" },
+      { label: "Rows in a batch", value: figures?.batchRows ? number(figures.batchRows, 3) : NONE, note: "on average" },
       { label: "Queue", value: count(now.queue_rows), note: "rows waiting now" },
       { label: "Refused", value: figures ? percent(figures.refusedShare) : NONE, note: "of requests", kind: figures?.refused ? "warn" : "" },
     ]} />
@@ -175,7 +183,7 @@ const Watch = () => {
       <${Chart} title="Requests and rows a second" history=${history} lines=${LINES.rate} format=${(value) => rate(value)} />
       <${Chart} title="Latency" history=${history} lines=${LINES.latency} format=${(value) => seconds(value)} note="between the bounds of a histogram" />
       <${Chart} title="Rows in a batch" history=${history} lines=${LINES.batch} format=${(value) => number(value, 3)} />
-      <${Chart} title="Queue" history=${history} lines=${LINES.queue} format=${(value) => count(value)} note="rows, of all models" />
+      <${Chart} title="Queue" history=${history} lines=${LINES.queue} format=${(value) => count(value)} isWhole note="rows, of all models" />
     </div>
     <div class="packed">
       <${Chart} title="Refusals a second" history=${history} lines=${LINES.refused} format=${(value) => rate(value)} />

@@ -48,10 +48,15 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(chromium: Browser) -> Iterator[Open]:
-    """Return a function that opens an address in a window of its own and waits for the title of its page."""
+    """Return a function that opens an address in a window of its own and waits for the title; `before` gets the empty page."""
     contexts = []
 
-    def visit(url: str, size: tuple[int, int] = DESKTOP, scheme: str = "light") -> Visit:
+    def visit(
+        url: str,
+        size: tuple[int, int] = DESKTOP,
+        scheme: str = "light",
+        before: Callable[[Page], None] = lambda page: None,
+    ) -> Visit:
         context = chromium.new_context(
             viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, permissions=["clipboard-read"]
         )
@@ -60,6 +65,7 @@ def visit(chromium: Browser) -> Iterator[Open]:
         opened = Visit(context.new_page())
         opened.page.on("console", lambda one: opened.complaints.append(one.text) if one.type != "log" else None)
         opened.page.on("pageerror", lambda error: opened.complaints.append(str(error)))
+        before(opened.page)
         opened.page.goto(url)
         expect(opened.page.locator("h1").first).to_be_visible()
         return opened

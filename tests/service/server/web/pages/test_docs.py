@@ -27,6 +27,23 @@ def test_an_operation_is_found_and_read(visit: Open, penguins_url: str, size: tu
     opened.check()
 
 
+def test_of_many_models_one_is_shown(visit: Open, tmp_path: Path) -> None:
+    """Thousands of operations would take the browser seconds: the first model's stand there until another is chosen."""
+    names = [f"model-{number:02}" for number in range(11)]
+    for name in names:
+        make_bundle(tmp_path, name)
+    with live(tmp_path) as server:
+        opened = visit(f"{server.url}/docs")
+        operations = opened.page.locator(".opblock")
+        expect(operations.filter(has_text="/models/model-00/predict")).to_have_count(1)
+        expect(operations.filter(has_text="model-07")).to_have_count(0)
+        opened.page.get_by_label("Model").select_option("model-07")
+        expect(operations.filter(has_text="/models/model-07/predict")).to_have_count(1)
+        expect(operations.filter(has_text="model-00")).to_have_count(0)
+        opened.page.goto(f"{server.url}/docs?model=model-03")
+        expect(operations.filter(has_text="/models/model-03/predict")).to_have_count(1)
+
+
 def test_a_prediction_is_tried(visit: Open, penguins_url: str) -> None:
     """The example that stands in the form is sent, and the answer is shown."""
     opened = visit(f"{penguins_url}/docs")

@@ -1,13 +1,15 @@
 """A model's page, as a person uses it: features, metrics, certificate and requests are read, chosen and copied."""
 
 import json
+import re
+import zipfile
 from pathlib import Path
 
 import httpx
 import pytest
 from playwright.sync_api import expect
 
-from tests.bundles import make_bundle
+from tests.bundles import make_bundle, reseal
 from tests.live import live
 from tests.service.server.web.pages.conftest import SCREEN_IDS, SCREENS, Open
 
@@ -43,6 +45,40 @@ def test_a_request_is_copied_in_each_language(visit: Open, penguins_url: str, la
     assert all(json.dumps(name) in copied for name in row)
     if language == "Python":
         compile(copied, "copied", "exec")
+
+
+def test_the_bundle_is_downloaded(visit: Open, penguins_url: str, penguins_bundle: Path) -> None:
+    """One click saves an archive with the files that are served."""
+    opened = visit(f"{penguins_url}/models/penguins")
+    with opened.page.expect_download() as saved:
+        opened.page.get_by_role("button", name="Download the bundle").click()
+    assert saved.value.suggested_filename == "penguins-1.zip"
+    with zipfile.ZipFile(saved.value.path()) as archive:
+        assert archive.read("penguins/1/model.onnx") == (penguins_bundle / "model.onnx").read_bytes()
+    assert opened.complaints == []
+
+
+def test_a_bundle_that_is_not_shared_is_said(visit: Open, penguins_bundle: Path) -> None:
+    """Who may not have the model reads which setting allows it."""
+    with live(penguins_bundle.parents[1], "--share-bundles", "no") as server:
+        opened = visit(f"{server.url}/models/penguins")
+        opened.page.get_by_role("button", name="Download the bundle").click()
+        expect(opened.page.get_by_role("alert")).to_contain_text("the setting share_bundles allows it")
+
+
+def test_metrics_have_the_intervals_of_the_bundle(visit: Open, tmp_path: Path) -> None:
+    """Each metric for which training measured an interval shows it, in the unit of the metric."""
+    metrics = {
+        "rows": 800,
+        "accuracy": 0.9,
+        "log_loss": 0.3,
+        "intervals": {"accuracy": [0.88, 0.92], "log_loss": [0.25, 0.35]},
+    }
+    reseal(make_bundle(tmp_path), lambda content: content.update(metrics=metrics))
+    with live(tmp_path) as server:
+        shown = visit(f"{server.url}/models/flowers").page.get_by_role("region", name="Metrics")
+        expect(shown.get_by_role("row", name="Accuracy")).to_contain_text(re.compile(r"95 % interval 88\s% to 92\s%"))
+        expect(shown.get_by_role("row", name="Log loss")).to_contain_text("95 % interval 0.25 to 0.35")
 
 
 def test_versions_stand_side_by_side(visit: Open, tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Start, as a person uses it: what is served is seen, searched, copied, and what it needs a key for is asked for."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from tests.bundles import make_bundle
 from tests.live import live
@@ -38,19 +39,40 @@ def test_the_example_is_copied_and_works(visit: Open, penguins_url: str) -> None
     assert httpx.post(url, content=body.strip("'")).json()["predictions"]
 
 
-def test_a_thousand_models_are_searched(visit: Open, tmp_path: Path) -> None:
-    """Of many models a few words leave those that have them, and what was refused says why."""
+def test_a_thousand_models_are_searched(visit: Open, penguins_url: str) -> None:
+    """Of many models a page is drawn, and a few words leave those that have them.
+
+    The list of a service with one model is lengthened on its way to the browser: the page is what is tested here.
+    """
+    listed = httpx.get(f"{penguins_url}/models", timeout=60).json()
+    model = listed["models"][0]
+    listed["models"] = [{**model, "name": f"model-{number}", "default": number == 0} for number in range(1000)]
+
+    def lengthen(page: Page) -> None:
+        page.route(re.compile(r"/models$"), lambda route: route.fulfill(json=listed))
+        page.route(
+            re.compile(r"/models/model-0$"), lambda route: route.continue_(url=f"{penguins_url}/models/penguins")
+        )
+
+    opened = visit(penguins_url, before=lengthen)
+    served = opened.page.get_by_role("region", name="Served models").get_by_role("row")
+    expect(opened.page.locator(".figures")).to_contain_text(re.compile(r"Models1\s000"))
+    expect(served).to_have_count(1 + 50)
+    opened.page.get_by_role("button", name="Next").click()
+    expect(served.nth(1)).to_contain_text("model-50")
+    opened.page.get_by_role("searchbox", name="Search by name, label or target").fill("model-777")
+    expect(served).to_have_count(2)
+    expect(served.nth(1)).to_contain_text("model-777")
+    opened.check()
+
+
+def test_what_was_refused_says_why(visit: Open, tmp_path: Path) -> None:
+    """A bundle that is not served stands above those that are, with the reason."""
     bundle = make_bundle(tmp_path, "alpha")
-    for number in range(2, 30):
-        make_bundle(tmp_path, f"model-{number}")
     shutil.copytree(bundle, tmp_path / "broken" / "1")
     with live(tmp_path) as server:
         opened = visit(server.url)
         expect(opened.page.get_by_role("region", name="Refused bundles")).to_contain_text("broken")
-        opened.page.get_by_role("searchbox", name="Search by name, label or target").fill("model-17")
-        served = opened.page.get_by_role("region", name="Served models").get_by_role("row")
-        expect(served).to_have_count(2)
-        expect(served.nth(1)).to_contain_text("model-17")
         opened.check()
 
 
