@@ -1,16 +1,8 @@
 // The bundle to take away: fetched with the key of the person who looks, which a link could not send.
 
-import { ask, modelPath } from "../shared/api.js";
+import { ask, modelPath, save } from "../shared/api.js";
 import { Card, Failure } from "../shared/parts.js";
 import { html, useState } from "../shared/view.js";
-
-const KEPT_MS = 60_000; // until then a browser has read what it saves
-
-const save = (blob, name) => {
-  const address = URL.createObjectURL(blob);
-  Object.assign(document.createElement("a"), { href: address, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(address), KEPT_MS);
-};
 
 export const Files = ({ detail, evidence }) => {
   const { name, version } = detail;

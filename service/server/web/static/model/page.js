@@ -38,7 +38,7 @@ const Provenance = ({ detail }) => {
         ["Rows", split],
         ["Fit", made.chosen && `${made.chosen.name}${made.epochs ? `, ${plural(made.epochs.run, "epoch")}, best at ${made.epochs.best}` : ""}`],
         ["Training took", made.seconds && seconds(made.seconds)],
-        ["Warnings", made.warnings?.length ? made.warnings.join("; ") : null],
+        ["Warnings", made.warnings?.length ? html`<ul class="plain-list">${made.warnings.map((one) => html`<li>${one.replace(/^warning: /, "")}</li>`)}</ul>` : null],
         ["Libraries", made.versions && Object.entries(made.versions).map(([name, version]) => `${name} ${version}`).join(", ")],
       ]} />
       ${made.settings && html`<details><summary>Settings of the run</summary><pre tabindex="0" role="region" aria-label="Settings of the run">${JSON.stringify(made.settings, null, 1)}</pre></details>`}

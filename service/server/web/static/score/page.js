@@ -1,6 +1,6 @@
 // Score a file: drop a table, see its beginning, send it, watch the rows come back, and keep the answers.
 
-import { getJson, modelPath, url } from "../shared/api.js";
+import { getJson, modelPath, save, url } from "../shared/api.js";
 import { bytes, count, rate, seconds } from "../shared/format.js";
 import { start, useData } from "../shared/frame.js";
 import { Card, Choice, Facts, Failure, Loading, Note, Status, Table } from "../shared/parts.js";
@@ -62,6 +62,12 @@ const Drop = ({ take, error }) => {
     </div>`;
 };
 
+// The columns of the answer before those of the table, which may be many.
+const answersFirst = ({ names, first }, added) => {
+  const order = [...names.keys()].sort((one, other) => added.has(names[other]) - added.has(names[one]));
+  return { names: order.map((place) => names[place]), rows: first.map((cells) => order.map((place) => cells[place])) };
+};
+
 const Progress = ({ state, total, begunAt, isOver }) => {
   const [now, tick] = useState(performance.now());
   useEffect(() => {
@@ -74,13 +80,13 @@ const Progress = ({ state, total, begunAt, isOver }) => {
   const words = !state ? "Sending the file; the answer begins when its first rows are done." : state.rows === null ? `${bytes(state.bytes)} of answers` : `${count(state.rows)}${total ? ` of about ${count(total)}` : ""} rows answered`;
   return html`
     ${!isOver && html`<progress aria-label="Rows answered" max="1" value=${share === null ? undefined : share}></progress>`}
-    <p role="status">${words}<span class="soft"> · ${seconds(Math.max(tookS, 0.001))}${state?.rows ? ` · ${rate(state.rows / tookS)} rows` : ""}</span></p>`;
+    <p role="status">${words}<span class="soft"> · ${seconds(Math.max(tookS, 0.001))}${state?.rows ? ` · ${rate(state.rows / tookS, "rows")}` : ""}</span></p>`;
 };
 
 const Errors = ({ state, format }) => {
   if (!state.bad) return null;
   const columns = [
-    { key: "row", title: format === "jsonl" ? "Line" : "Row", isNumber: true, value: (one) => one.row },
+    { key: "row", title: format === "jsonl" ? "Line" : "Row", isNumber: true, value: (one) => one.row, cell: (one) => html`<span class="narrow-only">${format === "jsonl" ? "Line" : "Row"} </span>${one.row}` },
     { key: "message", title: "What is wrong", value: (one) => one.message },
   ];
   return html`
@@ -88,14 +94,6 @@ const Errors = ({ state, format }) => {
       <p class="soft small-text">These rows have no prediction; the column <code>error</code> of the answers says why.${state.bad > KEPT_ERRORS ? ` The first ${KEPT_ERRORS} are listed.` : ""}</p>
       <${Table} label="Rows that were refused" columns=${columns} rows=${state.errors} keyOf=${(one) => one.row} pageSize=${20} search=${state.errors.length > 20 && "Search bad rows"} />
     <//>`;
-};
-
-const save = (blob, name) => {
-  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
-  document.body.append(link);
-  link.click();
-  link.remove();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 };
 
 const answerName = (file, answer) => `${file.name.replace(/\.[^.]+$/, "")}.scored.${answer}`;
@@ -154,7 +152,7 @@ const Scoring = ({ detail }) => {
           : html`<p class="soft">${FORMATS[given.format].word} is read by the service; the answers in CSV or JSON Lines are shown here as they come.</p>`}
         <div class="tools options">
           <span>Answers as <${Choice} label="Format of the answers" items=${Object.entries(FORMATS).map(([key, { word }]) => ({ key, label: word }))} chosen=${answer} choose=${setAnswer} /></span>
-          <span>A bad row <${Choice} label="What a bad row does" items=${[{ key: "row", label: "gets its error" }, { key: "stop", label: "stops" }]} chosen=${onError} choose=${setOnError} /></span>
+          <span>A bad row <${Choice} label="What a bad row does" items=${[{ key: "row", label: "gets its error" }, { key: "stop", label: "stops the run" }]} chosen=${onError} choose=${setOnError} /></span>
         </div>
         <div class="tools">${isRunning ? html`<button type="button" onClick=${cancel}>Cancel</button>` : html`<button type="button" class="primary" onClick=${begin}>Score ${given.file.name}</button>`}</div>`}
     <//>
@@ -163,7 +161,7 @@ const Scoring = ({ detail }) => {
         ${run.error && html`<${Note} kind="bad">${run.error.message}<//>`}
         <${Progress} state=${run.state} total=${run.total} begunAt=${run.begunAt} isOver=${run.endedAt} />
         ${run.result && html`<p><${Status} kind=${run.result.bad ? "warn" : "good"}>Done<//> ${bytes(run.result.blob.size)} of ${FORMATS[answer].word}${run.result.bad === null ? "" : run.result.bad ? `, ${count(run.result.bad)} of ${count(run.result.rows)} rows refused` : ", no row refused"}.</p>`}
-        ${run.state?.first.length > 0 && html`<${Cells} names=${run.state.names} rows=${run.state.first} marked=${added} label="First answers" />`}
+        ${run.state?.first.length > 0 && html`<${Cells} ...${answersFirst(run.state, added)} marked=${added} label="First answers" />`}
       <//>
       ${run.state && html`<${Errors} state=${run.state} format=${answer} />`}`}`;
 };

@@ -78,6 +78,16 @@ export const postJson = async (path, body, options = {}) => {
   return (await ask(path, { method: "POST", body: JSON.stringify(body), ...options, headers })).json();
 };
 
+// Saves `blob` as a file, as a link with the attribute `download` does.
+export const save = (blob, name) => {
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
+  document.body.append(link);
+  link.click();
+  link.remove();
+  setTimeout(() => URL.revokeObjectURL(link.href), KEPT_MS);
+};
+const KEPT_MS = 60_000; // by then the browser has read what it saves
+
 // Calls `read` now and then every `seconds` while somebody looks at the page; returns a function that ends it.
 export const poll = (read, seconds) => {
   let timer = 0;

@@ -18,7 +18,12 @@ export const number = (value, digits = 4) => {
 };
 
 export const count = (value) => (isNumber(value) ? group(GROUPED.format(value)) : NONE);
-export const percent = (share, digits = 3) => (isNumber(share) ? `${number(100 * share, digits)}${THIN}%` : NONE);
+// A share below all of it is never shown as 100 %: it gets two digits more.
+export const percent = (share, digits = 3) => {
+  if (!isNumber(share)) return NONE;
+  const text = number(100 * share, digits);
+  return `${share < 1 && text === "100" ? number(100 * share, digits + 2) : text}${THIN}%`;
+};
 export const rate = (value, unit = "") => (isNumber(value) ? `${number(value, value < 10 ? 2 : 3)}${unit ? ` ${unit}` : ""}/s` : NONE);
 
 export const seconds = (value) => {

@@ -1,6 +1,7 @@
 // The parts that pages are made of: status, notes, copyable code, tables with search and pages, key figures.
 
 import { html, useEffect, useMemo, useState } from "./view.js";
+import { key } from "./api.js";
 import { count } from "./format.js";
 
 // kind: good, warn, bad or plain. The word says it too, so colour is never alone.
@@ -8,8 +9,10 @@ export const Status = ({ kind = "plain", children }) => html`<span class=${`stat
 
 export const Note = ({ kind = "", children }) => html`<p class=${`note ${kind}`} role=${kind === "bad" ? "alert" : undefined}>${children}</p>`;
 
-export const Failure = ({ error, what = "This" }) =>
-  html`<${Note} kind="bad">${what} could not be loaded: ${error.message}${error.requestId ? html` <span class="soft">(request ${error.requestId})</span>` : ""}<//>`;
+// The refusal of a service with keys tells programs which header to send; a person who has entered none needs the button.
+export const Failure = ({ error, what = "This" }) => (error.status === 401 && !key.get()
+  ? html`<${Note} kind="bad">${what} could not be loaded: the service asks for a key. Enter one at the top of this page.<//>`
+  : html`<${Note} kind="bad">${what} could not be loaded: ${error.message}${error.requestId ? html` <span class="soft">(request ${error.requestId})</span>` : ""}<//>`);
 
 export const Loading = ({ what = "Loading" }) => html`<p class="soft" role="status">${what}…</p>`;
 

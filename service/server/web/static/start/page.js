@@ -36,13 +36,13 @@ const Summary = ({ listed, activity }) => {
   const waits = isIdle ? total && figuresOf(total.all, total.seconds, now.bounds) : figures;
   const audits = now ? now.models.reduce((total, one) => total + (one.audits.same || 0) + (one.audits.different || 0), 0) : null;
   const different = now ? now.models.reduce((total, one) => total + (one.audits.different || 0), 0) : 0;
-  const quiet = error ? (isHidden(error) ? "needs a key with the scope metrics" : "not readable") : "since you opened this page, a minute at most";
+  const unknown = error ? (isHidden(error) ? "needs a key with the scope metrics" : "not readable") : "measuring"; // what stands below a figure until there is one
   return html`<${Figures} items=${[
     { label: "Models", value: count(listed.models.length), note: plural(listed.models.reduce((sum, one) => sum + one.versions.length, 0), "version") },
-    { label: "Requests", value: rate(figures?.requestRate), note: error ? quiet : rate(figures?.rowRate, "rows") },
-    { label: "Median latency", value: seconds(waits?.p50), note: waits?.p99 == null ? "no request yet" : `p99 ${seconds(waits.p99)}${isIdle ? ", since the start" : ""}` },
-    { label: "Refused", value: figures ? percent(figures.refusedShare) : NONE, note: figures ? `${plural(figures.refused, "request")} of ${count(figures.requests)}` : "share of requests", kind: figures?.refused ? "warn" : "" },
-    { label: "Audits", value: now ? count(audits) : NONE, note: different ? `${count(different)} with different bits` : audits ? "rows run again alone: same bits" : "no row was run again yet", kind: different ? "bad" : "" },
+    { label: "Requests", value: rate(figures?.requestRate), note: figures ? rate(figures.rowRate, "rows") : unknown },
+    { label: "Median latency", value: seconds(waits?.p50), note: !now ? unknown : waits?.p99 == null ? "no request yet" : `p99 ${seconds(waits.p99)}${isIdle ? ", since the start" : ""}` },
+    { label: "Refused", value: figures ? percent(figures.refusedShare) : NONE, note: figures ? `${plural(figures.refused, "request")} of ${count(figures.requests)}` : unknown, kind: figures?.refused ? "warn" : "" },
+    { label: "Audits", value: now ? count(audits) : NONE, note: !now ? unknown : different ? `${count(different)} with different bits` : audits ? "rows run again alone: same bits" : "no row was run again yet", kind: different ? "bad" : "" },
   ]} />`;
 };
 
@@ -87,7 +87,7 @@ const Verdict = ({ models }) => {
 const Refused = ({ refused }) => {
   const columns = useMemo(() => [
     { key: "name", title: "Bundle", value: (row) => row.name, cell: (row) => html`<b>${row.name}</b>${row.version ? ` ${row.version}` : ""}` },
-    { key: "message", title: "Why it is not served", value: (row) => row.message },
+    { key: "message", title: "Reason", value: (row) => row.message },
   ], []);
   return html`
     <${Card} title="Not served" id="refused" aside=${html`<${Status} kind="bad">${count(refused.length)}<//>`}>

@@ -69,6 +69,7 @@ export const WhatIf = ({ path, features, row, isClass, target, preferred, predic
     <${Card} title="What if" id="what-if" aside=${html`<label class="inline">Feature <select value=${feature.name} onChange=${(event) => pick(event.target.value)}>${usable.map((one) => html`<option value=${one.name}>${one.name}</option>`)}</select></label>`}>
       <p class="soft small-text">${isClass ? "The probabilities" : `The predicted ${target}`} if only ${feature.name} changes${isOrdered || !data ? ` within its training range; it is ${String(row[feature.name] ?? "missing")} now` : ""}.</p>
       ${error && html`<${Note}>The rest of the row is refused: ${error.message}<//>`}
+      ${!error && data?.feature !== feature && html`<p class="soft" role="status">Asking…</p>`}
       ${data && data.feature === feature && html`<div class=${isStale ? "stale" : ""}>${isOrdered
         ? html`<${Ordered} ...${data} now=${nowOf(feature, row, prediction, data.series)} format=${format} isClass=${isClass} />`
         : html`<${Listed} ...${data} format=${format} current=${row[feature.name]} />`}</div>`}

@@ -76,11 +76,11 @@ def test_parquet_in_and_json_lines_out(visit: Open, penguins_url: str, tmp_path:
 
 
 def test_a_table_that_stops_says_why(visit: Open, penguins_url: str, table: Path) -> None:
-    """With `stops`, the service's reason with its line is shown, and there is nothing to download."""
+    """With `stops the run`, the service's reason with its line is shown, and there is nothing to download."""
     opened = visit(f"{penguins_url}/models/penguins/score")
     page = opened.page
     page.locator("input[type=file]").set_input_files(table)
-    page.get_by_role("button", name="stops").click()
+    page.get_by_role("button", name="stops the run").click()
     page.get_by_role("button", name="Score birds.csv").click()
     expect(page.get_by_role("alert")).to_contain_text("bill_length_mm")
     expect(page.get_by_role("button", name="Download")).to_have_count(0)

@@ -86,7 +86,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(visit: Open, tmp_path: Path) -> 
     (tmp_path / "keys.toml").write_text(keys_file.entry_text(key))
     with live(tmp_path / "models", "--keys-file", str(tmp_path / "keys.toml")) as server:
         opened = visit(server.url)
-        expect(opened.page.get_by_role("alert")).to_contain_text("This request needs a key")
+        expect(opened.page.get_by_role("alert")).to_contain_text("the service asks for a key")
         opened.page.get_by_role("button", name="Enter a key").click()
         opened.page.get_by_label("Key or token").fill(secret)
         opened.page.get_by_role("button", name="Use this key").click()
