@@ -32,7 +32,9 @@ def test_traffic_is_seen_as_it_comes(
         re.compile(r"p99[\d.]+\s[mµ]?s")
     )
     expect(opened.page.get_by_role("region", name="Refusals by code")).to_contain_text("invalid rows")
-    expect(opened.page.get_by_role("region", name="Audits, reloads, events")).to_contain_text("bits held")
+    expect(opened.page.get_by_role("region", name="Audits, reloads, events")).to_contain_text(
+        re.compile("no audit yet|bits held")
+    )
     expect(opened.page.get_by_role("img", name="Latency: p50")).to_be_visible()
     opened.check()
 
