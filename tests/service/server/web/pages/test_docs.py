@@ -37,7 +37,7 @@ def test_of_many_models_one_is_shown(visit: Open, tmp_path: Path) -> None:
         operations = opened.page.locator(".opblock")
         expect(operations.filter(has_text="/models/model-00/predict")).to_have_count(1)
         expect(operations.filter(has_text="model-07")).to_have_count(0)
-        opened.page.get_by_label("Model").select_option("model-07")
+        opened.page.locator(".tools select").select_option("model-07")
         expect(operations.filter(has_text="/models/model-07/predict")).to_have_count(1)
         expect(operations.filter(has_text="model-00")).to_have_count(0)
         opened.page.goto(f"{server.url}/docs?model=model-03")
