@@ -156,11 +156,12 @@ def front(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_links_name_the_public_address(front: Front) -> None:
-    """The start page and the OpenAPI document name the scheme and host that the caller used, whatever else it sends."""
+    """The OpenAPI document names the scheme and host that the caller used, whatever else it sends; pages name none."""
     for headers in ({}, LIES):
         status, page = front.ask("GET", "/", Accept="text/html", **headers)
         assert status == 200
-        assert f"https://{NAME}/predict" in page
+        assert 'data-root="./"' in page
+        assert "://" not in page
         assert "evil" not in page
         assert front.ask("GET", "/openapi.json", **headers)[1]["servers"] == [{"url": f"https://{NAME}"}]
 

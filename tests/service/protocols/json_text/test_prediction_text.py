@@ -1,6 +1,7 @@
 """The text of predictions against the plain way to write them."""
 
 import json
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import orjson
 import pytest
 
+from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.bundle.signature import Signature
 from batchproof.service.features.decoder import Decoder
 from batchproof.service.protocols.json_text.prediction_text import PredictionText
@@ -17,7 +19,9 @@ from tests.bundles import INPUTS
 def manifest_of(classes: list[Any] | None) -> Any:
     """Return what the two writers read of a manifest."""
     content = {"inputs": INPUTS, "target": "t", "classes": classes}
-    return SimpleNamespace(signature=Signature.model_validate_json(json.dumps(content), strict=True))
+    read = SimpleNamespace(signature=Signature.model_validate_json(json.dumps(content), strict=True), decision=None)
+    read.label_places = partial(Manifest.label_places, read)
+    return read
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 50])
