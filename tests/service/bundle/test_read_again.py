@@ -26,6 +26,15 @@ def test_a_file_is_the_one_that_was_verified(tmp_path: Path, name: str) -> None:
         reader.file(bundle, name)
 
 
+def test_the_signature_is_the_file_beside_the_bundle(tmp_path: Path) -> None:
+    """A bundle has none until one is written beside it."""
+    folder = make_bundle(tmp_path)
+    bundle = reader.read(folder)
+    assert reader.signature(bundle) is None
+    (folder / "model.sig").write_bytes(b"{}")
+    assert reader.signature(bundle) == b"{}"
+
+
 def test_folders_are_read_without_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on Windows: files are read by their path; links, missing files and linked folders are refused as elsewhere."""
     folder = make_bundle(tmp_path)

@@ -1,7 +1,5 @@
 """The reader of the wire format goes forward, counts what it reads, and bounds what it copies."""
 
-import time
-
 import pytest
 
 from batchproof.service.bundle.graph.fields import GRAPH, MODEL
@@ -33,9 +31,8 @@ def test_length_beyond_the_end_is_refused(size: int) -> None:
 
 
 def test_fields_are_counted_over_all_messages() -> None:
-    """A file of millions of tiny fields is refused within a second, wherever in it they stand."""
+    """A file of millions of tiny fields is refused once too many are read, wherever in it they stand."""
     metadata = b"\x72\x00" * 3_000_000
-    started_s = time.process_time()
     with pytest.raises(ValueError, match="more than 250000 fields"):
         model(metadata)
     names = b"\x0a\x00" * (MAX_FIELDS - 1)
@@ -44,7 +41,6 @@ def test_fields_are_counted_over_all_messages() -> None:
     schema = {1: Field("input", repeated=True)}
     with pytest.raises(ValueError, match="more than 250000 fields"):
         list(inner.messages("node", "node", schema))
-    assert time.process_time() - started_s < 5
 
 
 def test_budget_ends() -> None:
