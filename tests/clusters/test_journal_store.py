@@ -10,58 +10,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
 from tests.clusters.rows import ROOT
-from tests.live import Live, free_port, live
+from tests.clusters.s3 import S3Server, s3_server
+from tests.live import Live, live
 
 ADDRESS = "s3://bucket/journal"
 WAIT_S = 60.0
 ROWS = json.loads((ROOT / "models" / "penguins" / "1" / "golden.json").read_text())["rows"]
 
 
-class Server:
-    """An S3 server that can be away."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self.start()
-        self.files = fs.S3FileSystem(
-            scheme="http", endpoint_override=f"127.0.0.1:{port}", region="us-east-1", allow_bucket_creation=True
-        )
-        self.files.create_dir("bucket")
-
-    def start(self) -> None:
-        """Listen on the same port, with nothing in any bucket the first time."""
-        self._server = ThreadedMotoServer("127.0.0.1", self._port)
-        self._server.start()
-
-    def stop(self) -> None:
-        """Be away."""
-        self._server.stop()
-
-    def segments(self) -> list[str]:
-        """Return the paths of the segments in the bucket."""
-        found = self.files.get_file_info(fs.FileSelector("bucket/journal", recursive=True, allow_not_found=True))
-        return sorted(one.path for one in found if one.path.endswith(".arrows"))
-
-
 @pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def s3() -> Iterator[S3Server]:
     """Run an S3 server with an empty bucket."""
-    port = free_port()
-    for name, value in (
-        ("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}"),
-        ("AWS_ACCESS_KEY_ID", "test"),
-        ("AWS_SECRET_ACCESS_KEY", "test"),
-        ("AWS_REGION", "us-east-1"),
-    ):
-        monkeypatch.setenv(name, value)
-    server = Server(port)
-    yield server
-    server.files.delete_dir_contents("bucket")
-    server.stop()
+    with s3_server("bucket") as server:
+        yield server
+
+
+def segments(server: S3Server) -> list[str]:
+    """Return the paths of the segments in the bucket."""
+    found = server.files.get_file_info(fs.FileSelector("bucket/journal", recursive=True, allow_not_found=True))
+    return sorted(one.path for one in found if one.path.endswith(".arrows"))
 
 
 def ask(server: Live, request_id: str) -> None:
@@ -96,16 +66,14 @@ def replay(*flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, timeout=2 * WAIT_S)
 
 
-def test_a_journal_is_replayed_from_a_bucket(s3: Server, tmp_path: Path) -> None:
+def test_a_journal_is_replayed_from_a_bucket(s3: S3Server, tmp_path: Path) -> None:
     """While the service runs and at its stop, segments go to the bucket; every bit is equal, and an altered object is named."""
     flags = ("--journal", str(tmp_path), "--journal-upload", ADDRESS, "--journal-segment-bytes", "1024")
     with live(ROOT / "models", *flags) as server:
         ask(server, "one")
         wait_for(server, "uploaded", 1)
         ask(server, "two")
-    assert sorted(path.name for path in tmp_path.glob("*.arrows")) == [
-        path.rpartition("/")[2] for path in s3.segments()
-    ]
+    assert sorted(path.name for path in tmp_path.glob("*.arrows")) == [path.rpartition("/")[2] for path in segments(s3)]
     ended = replay("--json")
     assert ended.returncode == 0, ended.stderr
     (result,) = json.loads(ended.stdout)["results"]
@@ -113,7 +81,7 @@ def test_a_journal_is_replayed_from_a_bucket(s3: Server, tmp_path: Path) -> None
     assert replay("--id", "two", "--since", "2026-01-01").returncode == 0
     assert replay("--model", "other").returncode == 2
 
-    altered = s3.segments()[0]
+    altered = segments(s3)[0]
     with s3.files.open_input_stream(altered) as stream:
         content = bytearray(stream.read())
     content[-20] ^= 1
@@ -124,7 +92,7 @@ def test_a_journal_is_replayed_from_a_bucket(s3: Server, tmp_path: Path) -> None
     assert altered.rpartition("/")[2] in {problem["segment"] for problem in json.loads(ended.stdout)["problems"]}
 
 
-def test_nothing_is_lost_while_the_store_is_away(s3: Server, tmp_path: Path) -> None:
+def test_nothing_is_lost_while_the_store_is_away(s3: S3Server, tmp_path: Path) -> None:
     """Answers do not wait, failures are counted, and the next start uploads what is not there yet."""
     flags = ("--journal", str(tmp_path), "--journal-upload", ADDRESS, "--journal-segment-bytes", "1024")
     s3.stop()
@@ -137,16 +105,16 @@ def test_nothing_is_lost_while_the_store_is_away(s3: Server, tmp_path: Path) -> 
     s3.files.create_dir("bucket")
     here = sorted(path.name for path in tmp_path.glob("*.arrows"))
     assert here
-    assert s3.segments() == []
+    assert segments(s3) == []
     with live(ROOT / "models", *flags) as server:
         wait_for(server, "uploaded", len(here))
-    assert [path.rpartition("/")[2] for path in s3.segments()] == here
+    assert [path.rpartition("/")[2] for path in segments(s3)] == here
     ended = replay("--json")
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)["results"][0]["equal"] == 3 * len(ROWS)
 
 
-def test_what_is_no_journal_is_one_sentence(s3: Server) -> None:
+def test_what_is_no_journal_is_one_sentence(s3: S3Server) -> None:
     """Exit code 2 and the address."""
     del s3
     ended = replay()

@@ -1,7 +1,6 @@
 """`batchproof push` to a real S3 server, and by the Hub's own client to a stand-in of the Hub; what is fetched back predicts equal bits."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -10,13 +9,13 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
 from batchproof.service.bundle.documents.card import model_card
 from batchproof.service.bundle.files.checksum import seal
 from batchproof.service.bundle.reader import read
 from tests.clusters.hub_server import TOKEN, Hub, hub
+from tests.clusters.s3 import s3_server
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = ROOT / "models" / "penguins" / "1"
@@ -26,22 +25,9 @@ FILES = {path.name for path in BUNDLE.iterdir()}
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[fs.S3FileSystem]:
-    """Run an S3 server with an empty bucket, and point the environment at it."""
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    host, port = server.get_host_and_port()
-    os.environ |= {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-    }
-    files = fs.S3FileSystem(
-        scheme="http", endpoint_override=f"{host}:{port}", region="us-east-1", allow_bucket_creation=True
-    )
-    files.create_dir("pushed")
-    yield files
-    server.stop()
+    """Run an S3 server with an empty bucket."""
+    with s3_server("pushed") as server:
+        yield server.files
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from typing import Any
 
 import mlflow
 import pytest
-from moto.server import ThreadedMotoServer
 from pyarrow import csv, feather, fs, parquet
 
 import batchproof.mlflow
@@ -26,6 +25,7 @@ from batchproof.training.data.tables.local_table import local_table
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.settings import make
 from tests.clusters.rows import MODEL, ROOT, table
+from tests.clusters.s3 import s3_server
 from tests.live import Live, live
 
 BUNDLE = ROOT / "models" / "penguins" / "1"
@@ -35,22 +35,9 @@ WAIT_S = 60.0
 @pytest.fixture(scope="module")
 def s3() -> Iterator[fs.S3FileSystem]:
     """Run an S3 server, with the committed bundle as s3://bucket/models/penguins/1."""
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    host, port = server.get_host_and_port()
-    os.environ |= {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-    }
-    files = fs.S3FileSystem(
-        scheme="http", endpoint_override=f"{host}:{port}", region="us-east-1", allow_bucket_creation=True
-    )
-    files.create_dir("bucket")
-    upload(files, BUNDLE, "bucket/models/penguins/1")
-    yield files
-    server.stop()
+    with s3_server("bucket") as server:
+        upload(server.files, BUNDLE, "bucket/models/penguins/1")
+        yield server.files
 
 
 @pytest.fixture(autouse=True)
