@@ -42,10 +42,7 @@ class UnansweredError(Exception):
 def add(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser(
-        "drift",
-        help="compare the rows of a table with the training rows",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "drift", help="compare the rows of a table with the training rows", description=__doc__
     )
     parser.add_argument("model", type=root, metavar="BUNDLE", help="models/NAME, models/NAME/VERSION, or an address")
     parser.add_argument("input", metavar="FILE",

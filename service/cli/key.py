@@ -33,10 +33,7 @@ DEFAULT_FILE = Path("keys.toml")
 
 def add(commands: Any) -> None:
     """Add the command."""
-    parser = commands.add_parser(
-        "key", help="make, list and remove the keys of callers", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = commands.add_parser("key", help="make, list and remove the keys of callers", description=__doc__)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     _add_new(actions)
     lister = actions.add_parser("list", help="show the keys of the file, without secrets")

@@ -42,12 +42,7 @@ PART_ROWS = 4_000_000
 
 def add(commands: Any) -> None:
     """Add the command."""
-    parser = commands.add_parser(
-        "predict",
-        help="score files of rows without a server",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = commands.add_parser("predict", help="score files of rows without a server", description=__doc__)
     parser.add_argument(
         "model", type=root, help="models/NAME, models/NAME/VERSION, or an address such as s3://bucket/models/NAME"
     )

@@ -43,10 +43,7 @@ DIFFERS = 1
 
 def add(commands: Any) -> None:
     """Add the command."""
-    parser = commands.add_parser(
-        "replay", help="run the rows of a journal again and compare bits", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = commands.add_parser("replay", help="run the rows of a journal again and compare bits", description=__doc__)
     parser.add_argument(
         "journal", type=root, metavar="JOURNAL", help="the folder of the journal, or its address (journal_upload)"
     )

@@ -55,12 +55,7 @@ ADVICE = {
 
 def add(commands: Any) -> None:
     """Add the command."""
-    parser = commands.add_parser(
-        "verify",
-        help="check that rows do not depend on their batch",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = commands.add_parser("verify", help="check that rows do not depend on their batch", description=__doc__)
     configure(parser)
     parser.set_defaults(run=run)
 

@@ -59,7 +59,9 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser; it shares the flags for columns with training."""
     parser = Arguments(
         prog=PROGRAM,
-        description="Cross-validate the network against a constant, a linear model and boosted trees, and advise which to use.",
+        description=(
+            "Cross-validate the network against a constant, a linear model and boosted trees, and advise which\nto use."
+        ),
         argument_default=argparse.SUPPRESS,
     )
     parser.add_argument(

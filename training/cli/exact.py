@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the command's arguments."""
-    parser = Arguments(prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Arguments(prog=PROGRAM, description=__doc__)
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="models/NAME/VERSION, with weights.safetensors")
     parser.add_argument("--headroom", type=number, default=HEADROOM, metavar="X",
                       help="hidden activations may reach X times their training maxima (default: %(default)g)")  # fmt: skip

@@ -72,7 +72,7 @@ def bundled(folder: Path) -> bytes:
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the command's arguments."""
-    parser = Arguments(prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Arguments(prog=PROGRAM, description=__doc__)
     parser.add_argument(
         "path",
         metavar="FILE",

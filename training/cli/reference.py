@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the command's arguments."""
-    parser = Arguments(prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Arguments(prog=PROGRAM, description=__doc__)
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="models/NAME/VERSION")
     parser.add_argument("table", metavar="TABLE", type=root, help="the table that it was trained on")
     parser.add_argument("--models", metavar="FOLDER", type=Path,

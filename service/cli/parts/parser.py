@@ -21,8 +21,12 @@ class Arguments(argparse.ArgumentParser):
     """A parser of one command, or of a program whose commands have their own options."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        """Accept what argparse accepts; options cannot be shortened, so that no later option changes their meaning."""
-        super().__init__(*arguments, **{"allow_abbrev": False, **options})
+        """Accept what argparse accepts; descriptions keep their lines.
+
+        Options cannot be shortened, so that no later option changes their meaning.
+        """
+        own = {"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter}
+        super().__init__(*arguments, **{**own, **options})
 
     def parse_known_args(  # type: ignore[override]  # its stub is overloaded by the namespace, which nobody here gives
         self, args: Sequence[str] | None = None, namespace: Any = None

@@ -23,10 +23,7 @@ from batchproof.service.errors import USAGE, BundleError
 
 def add(commands: Any) -> None:
     """Add the command."""
-    parser = commands.add_parser(
-        "bom", help="print a bundle's bill of materials", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = commands.add_parser("bom", help="print a bundle's bill of materials", description=__doc__)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the folder of one version, such as models/NAME/1")
     parser.set_defaults(run=run)
 

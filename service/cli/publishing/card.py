@@ -26,10 +26,7 @@ from batchproof.service.inference.catalogue.repository import naming
 
 def add(commands: Any) -> None:
     """Add the command."""
-    parser = commands.add_parser(
-        "card", help="write a bundle's model card", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = commands.add_parser("card", help="write a bundle's model card", description=__doc__)
     parser.add_argument("bundle", type=root, metavar="BUNDLE", help="models/NAME, models/NAME/VERSION, or an address")
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="write the card to a file; replaces one that is there"

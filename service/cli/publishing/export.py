@@ -25,10 +25,7 @@ from batchproof.service.inference.catalogue.repository import naming
 
 def add(commands: Any) -> None:
     """Add the command."""
-    parser = commands.add_parser(
-        "export", help="write a bundle's graph for Triton, or alone", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = commands.add_parser("export", help="write a bundle's graph for Triton, or alone", description=__doc__)
     parser.add_argument("bundle", type=root, metavar="BUNDLE", help="models/NAME, models/NAME/VERSION, or an address")
     parser.add_argument("--to", choices=("triton", "onnx"), required=True, help="what reads the result")
     parser.add_argument("target", type=Path, metavar="TARGET", help="triton: a model repository; onnx: a file")

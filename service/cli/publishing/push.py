@@ -39,9 +39,8 @@ ELSEWHERE = {
 def add(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser(
-        "push", help="put a bundle into a folder, an object store or the Hub", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+        "push", help="put a bundle into a folder, an object store or the Hub", description=__doc__
+    )
     parser.add_argument(
         "target", type=root, metavar="TARGET",
         help="hf://OWNER/NAME[@BRANCH], s3://BUCKET/FOLDER, gs://…, az://…, or a folder of models",

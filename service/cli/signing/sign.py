@@ -26,12 +26,7 @@ PASSWORD = "BATCHPROOF_KEY_PASSWORD"  # noqa: S105 - the name of an environment 
 
 def add(commands: Any) -> None:
     """Add the command."""
-    parser = commands.add_parser(
-        "sign",
-        help="sign a bundle with a private key",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = commands.add_parser("sign", help="sign a bundle with a private key", description=__doc__)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the folder of one version, such as models/NAME/1")
     parser.add_argument(
         "--key", type=Path, required=True, metavar="FILE", help="PEM private key of the curve P-256, P-384 or P-521"

@@ -18,10 +18,7 @@ NOT_SIGNED = 1
 
 def add(commands: Any) -> None:
     """Add the command."""
-    parser = commands.add_parser(
-        "verify-signature", help="check who signed a bundle", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = commands.add_parser("verify-signature", help="check who signed a bundle", description=__doc__)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the folder of one version, such as models/NAME/1")
     parser.add_argument(
         "--trusted-key", type=Path, action="append", default=[], metavar="FILE", help="PEM public key; may be repeated"
