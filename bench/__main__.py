@@ -13,7 +13,7 @@ from bench.bodies import own
 from bench.contenders import FLOOR, ROOT, Contender, batchproof, floor
 from bench.loads import LOADS, WORK, require_wrk
 from bench.make_exact import write_exact
-from bench.make_model import write_all
+from bench.make_model import write_missing
 
 LOADS_BY_DEFAULT = ("A", "B", "C", "D", "E", "B-named", "C-named", "D-named", "B-oip")
 
@@ -26,8 +26,7 @@ def main(arguments: list[str]) -> None:
         _print_comparison(past, chosen.compare)
         return
     require_wrk()
-    if not (chosen.work / "peer.onnx").exists():
-        write_all(chosen.work)
+    write_missing(chosen.work)
     if not (chosen.work / "exact").exists():
         write_exact(chosen.work)
     plan = rounds.Plan(tuple(chosen.loads), tuple(chosen.open), chosen.seconds, chosen.rounds)

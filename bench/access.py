@@ -41,7 +41,7 @@ from batchproof.service.server.http.rules import standard_gate
 from batchproof.service.server.serving import app
 from bench.bodies import own
 from bench.loads import WORK, require_wrk
-from bench.make_model import write_all
+from bench.make_model import write_missing
 from bench.one_connection import Connection, raw
 from bench.side_by_side import Asked, Variant, served, take_turns
 
@@ -224,8 +224,7 @@ def main(arguments: list[str]) -> None:
         sys.stdout.write(json.dumps(heads(*given) if what == "head" else uvloop.run(bursts(*given))))
         return
     require_wrk()
-    if not (chosen.work / "peer.onnx").exists():
-        write_all(chosen.work)
+    write_missing(chosen.work)
     models = chosen.work / "reference"
     with tempfile.TemporaryDirectory() as temporary:
         files = write_files(Path(temporary))

@@ -18,7 +18,7 @@ import numpy as np
 from batchproof.service.features.arrays import Outputs
 from batchproof.service.inference.engine import Engine
 from bench.loads import WORK
-from bench.make_model import write_all
+from bench.make_model import write_missing
 
 ROWS = (1, 32)
 ROUNDS, BURST_ROWS = 400, 300  # bursts of about so many rows
@@ -70,8 +70,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--work", type=Path, default=WORK, help="folder of the bundles")
     chosen = parser.parse_args(arguments)
-    if not (chosen.work / "peer.onnx").exists():
-        write_all(chosen.work)
+    write_missing(chosen.work)
     graph = next((chosen.work / "reference").rglob("model.onnx"))
     engine = Engine(str(graph), names=None)
     for rows in ROWS:

@@ -41,7 +41,7 @@ from bench.bodies import Request, own
 from bench.contenders import serve
 from bench.loads import LOADS, WORK, require_wrk, run
 from bench.make_exact import write_exact
-from bench.make_model import REFERENCE, rows_of, write_all
+from bench.make_model import REFERENCE, rows_of, write_missing
 from bench.server import HOST, Running, members, started, usage
 
 BATCH, BATCHES, TURNS = 32, 20, 40  # requests at a time, one after another in a turn, turns
@@ -65,8 +65,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=WORK, help="folder of the bundles (default %(default)s)")
     chosen = parser.parse_args()
     require_wrk()
-    if not (chosen.work / "peer.onnx").exists():
-        write_all(chosen.work)
+    write_missing(chosen.work)
     if not (chosen.work / "exact").exists():
         write_exact(chosen.work)
     with tempfile.TemporaryDirectory(dir=chosen.work) as folder:

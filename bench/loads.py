@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench.bodies import Request, mixed, own
-from bench.make_model import write_all
+from bench.make_model import write_missing
 
 SCRIPT = Path(__file__).with_name("post.lua")
 WORK = Path("build/bench")
@@ -128,8 +128,7 @@ def main(arguments: list[str]) -> None:
     chosen = parser.parse_args(arguments)
     require_wrk()
     chosen.models = chosen.models or chosen.work / "reference"
-    if not (chosen.work / "peer.onnx").exists():
-        write_all(chosen.work)
+    write_missing(chosen.work)
     requests, address = own(chosen.models) | mixed(chosen.work / "mixed"), urlsplit(chosen.target)
     for name in chosen.only:
         request = requests[LOADS[name].request]

@@ -141,6 +141,12 @@ def write_all(work: Path) -> None:
     (work / "peer.onnx").write_bytes(build_plain().SerializeToString())
 
 
+def write_missing(work: Path) -> None:
+    """Write every bundle unless an earlier call wrote them."""
+    if not (work / "peer.onnx").exists():  # it is written last
+        write_all(work)
+
+
 def _one_hot(graph: Graph, shape: Shape) -> list[str]:
     codes = graph.input("categorical", TensorProto.INT64, shape.categorical)
     table = graph.constant("one_hot", np.eye(len(CATEGORIES) + 2, dtype=np.float32))  # [codes, codes]

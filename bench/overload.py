@@ -27,7 +27,7 @@ from bench.chart import Plot, Series
 from bench.connection import payload
 from bench.contenders import serve
 from bench.loads import WORK, Load
-from bench.make_model import HEAVY, write_all
+from bench.make_model import HEAVY, write_missing
 from bench.open_loop import Sent
 from bench.server import HOST, Running, started
 
@@ -160,8 +160,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--over", type=float, default=6.0, help="seconds of each overload")
     chosen = parser.parse_args(arguments)
     loads.require_wrk()
-    if not (chosen.work / "peer.onnx").exists():
-        write_all(chosen.work)
+    write_missing(chosen.work)
     request = native(HEAVY, ROWS, named=False, models=chosen.work / "heavy")
     launch = serve(chosen.work / "heavy", workers=1)
     with started(launch, request, chosen.work / "logs" / "overload.log") as server:

@@ -22,7 +22,7 @@ from pathlib import Path
 from bench.access import described
 from bench.bodies import own
 from bench.loads import WORK, require_wrk
-from bench.make_model import write_all
+from bench.make_model import write_missing
 from bench.server import HOST, usage
 from bench.side_by_side import Variant, served, take_turns
 
@@ -89,8 +89,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--work", type=Path, default=WORK, help="folder of the bundles")
     chosen = parser.parse_args(arguments)
     require_wrk()
-    if not (chosen.work / "peer.onnx").exists():
-        write_all(chosen.work)
+    write_missing(chosen.work)
     models = chosen.work / "reference"
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
         body = Path(temporary) / "body"

@@ -33,7 +33,7 @@ from batchproof.service.server.serving import app
 from batchproof.service.server.serving.endpoint import PredictEndpoint
 from bench.bodies import own
 from bench.loads import WORK, require_wrk
-from bench.make_model import write_all
+from bench.make_model import write_missing
 from bench.server import HOST
 from bench.side_by_side import Variant, served, take_turns
 
@@ -191,8 +191,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--work", type=Path, default=WORK, help="folder of the bundles")
     chosen = parser.parse_args(arguments)
     require_wrk()
-    if not (chosen.work / "peer.onnx").exists():
-        write_all(chosen.work)
+    write_missing(chosen.work)
     models = chosen.work / "reference"
     request = own(models)["positional_1"]
     if chosen.case:

@@ -15,7 +15,7 @@ from pathlib import Path
 from bench import chart, history, loads, report, rounds
 from bench.bodies import own
 from bench.contenders import FLOOR, ROOT, Contender, batchproof, floor
-from bench.make_model import write_all
+from bench.make_model import write_missing
 from bench.peers.catalogue import PEERS
 from bench.peers.install import installed
 from bench.rounds import Measured
@@ -50,8 +50,7 @@ def main(arguments: list[str]) -> None:
     chosen = parser.parse_args(arguments)
     loads.require_wrk()
     work = chosen.work.absolute()
-    if not (work / "peer.onnx").exists():
-        write_all(work)
+    write_missing(work)
     reference = work / "reference"
     requests = own(reference)
     contenders = [floor(requests), *(batchproof(requests, reference, workers) for workers in (1, 2))]
