@@ -7,22 +7,9 @@ from typing import Any
 
 from batchproof.training.__main__ import main
 from batchproof.training.settings import Settings
+from tests.training.quick import quick
 
-QUICK = [
-    "--target",
-    "y",
-    "--epochs",
-    "2",
-    "--widths",
-    "8",
-    "--ensemble",
-    "1",
-    "--encoding",
-    "plain",
-    "--quiet",
-    "--name",
-    "m",
-]
+QUICK = [*quick("y", widths=8, epochs=2), "--quiet", "--name", "m"]
 TABLE = "x,w,y\n" + "".join(f"{row * 7 % 23}.5,{1 + row % 3},{'aab'[row % 3]}\n" for row in range(120))
 
 

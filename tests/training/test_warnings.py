@@ -12,21 +12,9 @@ import pytest
 
 from batchproof.training import pipeline
 from batchproof.training.__main__ import main
+from tests.training.quick import quick
 
-QUICK = [
-    "--target",
-    "Y",
-    "--epochs",
-    "1",
-    "--widths",
-    "4",
-    "--ensemble",
-    "1",
-    "--encoding",
-    "plain",
-    "--rare-rows",
-    "1",
-]
+QUICK = [*quick("Y", widths=4, epochs=1), "--rare-rows", "1"]
 ROWS = [f"${row * 7 % 23}.5,{'ab'[row % 2]},{row % 5},N{row}" for row in range(60)]
 TABLE = "Price,W,Y,Id\n" + "".join(f"{row}\n" for row in ROWS)
 

@@ -12,6 +12,7 @@ from batchproof.training.__main__ import main
 from batchproof.training.estimators.estimator import BatchNormMLPClassifier, BatchNormMLPRegressor
 from batchproof.training.evaluation.comparison import CONSTANT, LINEAR, baseline_answers, lost_to
 from batchproof.training.trained_model import Model
+from tests.training.quick import quick
 
 QUICK: dict[str, Any] = {"widths": (8,), "ensemble": 1, "encoding": "plain", "epochs": 2, "threads": 1}
 
@@ -80,20 +81,7 @@ def test_the_warning_is_in_the_terminal_the_report_and_the_bundle(
     rows = random.normal(size=(300, 2))
     table = tmp_path / "line.csv"
     table.write_text("a,b,y\n" + "".join(f"{a:.6f},{b:.6f},{10 * a - b:.6f}\n" for a, b in rows))
-    flags = [
-        "--target",
-        "y",
-        "--widths",
-        "4",
-        "--ensemble",
-        "1",
-        "--encoding",
-        "plain",
-        "--epochs",
-        "1",
-        "--quiet",
-        "--models",
-    ]
+    flags = [*quick("y", widths=4, epochs=1), "--quiet", "--models"]
 
     assert main([str(table), *flags, str(tmp_path / "models")]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: a linear model")]

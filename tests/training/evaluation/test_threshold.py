@@ -17,23 +17,10 @@ from batchproof.training.__main__ import main
 from batchproof.training.estimators.estimator import BatchNormMLPClassifier
 from batchproof.training.evaluation.threshold import best, between, count
 from batchproof.training.goal import ThresholdRule, threshold_rule
+from tests.training.quick import quick
 
 RULES = ["f1", "balanced_accuracy", "cost=1:5", "cost=3:1"]
-QUICK = [
-    "--target",
-    "y",
-    "--widths",
-    "8",
-    "--ensemble",
-    "1",
-    "--encoding",
-    "plain",
-    "--epochs",
-    "4",
-    "--quiet",
-    "--name",
-    "m",
-]
+QUICK = [*quick("y", widths=8, epochs=4), "--quiet", "--name", "m"]
 
 
 def rule_of(text: str) -> ThresholdRule:

@@ -16,6 +16,7 @@ from batchproof.training.data.rows.time_split import draw_times
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.evaluation.cross_validation import fold_splits
 from batchproof.training.settings import SettingError, make
+from tests.training.quick import quick
 
 SHARES = (0.2, 0.2)
 
@@ -182,22 +183,9 @@ def test_the_bundle_says_how_it_was_split(tmp_path: Path) -> None:
     """bundle.json and the report have the groups of each part, or its first and last time."""
     path = tmp_path / "t.csv"
     path.write_text("\n".join(["x,who,when,y", *lines()]) + "\n")
-    quick = [
-        "--target",
-        "y",
-        "--widths",
-        "4",
-        "--ensemble",
-        "1",
-        "--encoding",
-        "plain",
-        "--epochs",
-        "1",
-        "--quiet",
-        "--models",
-    ]
+    fast = [*quick("y", widths=4, epochs=1), "--quiet", "--models"]
     for name, flags in (("g", ["--group", "who"]), ("t", ["--time", "when", "--drop", "who"])):
-        assert main([str(path), *quick, str(tmp_path / "models"), "--name", name, *flags]) == 0
+        assert main([str(path), *fast, str(tmp_path / "models"), "--name", name, *flags]) == 0
     groups, times = (
         json.loads((tmp_path / "models" / name / "1" / "bundle.json").read_bytes())["provenance"]["split_by"]
         for name in ("g", "t")
