@@ -67,9 +67,9 @@ class WindowReport:
             return list(self.changes)
         return sorted(self.changes, key=lambda one: -one.excess)[:most]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything for JSON."""
-        figures = [one.as_dict() for one in self.changes]
+    def as_dict(self, most: int | None = None) -> dict[str, Any]:
+        """Return everything for JSON; of the figures at most `most`, the foremost ones."""
+        figures = [one.as_dict() for one in (self.changes if most is None else self.foremost(most))]
         return {"rows": self.rows, "min_rows": MIN_ROWS, "drifted": self.drifted_names, "figures": figures}
 
 

@@ -62,16 +62,16 @@ class Ended(NamedTuple):
     report: WindowReport | None  # None where no row was counted
     running_rows: int
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything for JSON."""
+    def as_dict(self, most: int | None = None) -> dict[str, Any]:
+        """Return everything for JSON; of the figures at most `most`, the foremost ones."""
         begin_s = self.number * self.length_s
-        figures = self.report.as_dict() if self.report is not None else WindowReport(0, ()).as_dict()
+        report = self.report if self.report is not None else WindowReport(0, ())
         return {
             "window": self.name,
             "from": _moment(begin_s),
             "until": _moment(begin_s + self.length_s),
             "running_rows": self.running_rows,
-            **figures,
+            **report.as_dict(most),
         }
 
 

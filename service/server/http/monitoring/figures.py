@@ -6,14 +6,15 @@ of models answers briefly.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from batchproof.service.runtime.change_counts import DIFFERENCES
-from batchproof.service.runtime.metrics import ROWS, SECONDS, ModelCounts, models_of
+from batchproof.service.runtime.metrics import ROWS, SECONDS, ModelCounts, Tally, add, models_of
 
 if TYPE_CHECKING:
     from batchproof.service.drift.model_drift import Observed
+    from batchproof.service.drift.windows import Ended
 
 FOREMOST_FIGURES = 20  # of the drift of one window
 
@@ -46,22 +47,19 @@ def _is_active(counts: ModelCounts) -> bool:
 
 def _of_model(counts: ModelCounts, observed: "Observed | None") -> dict[str, Any]:
     queue, routes = counts.queue, counts.routes
-    refusals: dict[str, int] = {}
-    for tally in routes.values():
-        for code, refused in tally["refusals"].items():
-            refusals[code] = refusals.get(code, 0) + refused
+    total = add([Tally().snapshot(), *routes.values()])  # zeros where nothing came
     return {
         "routes": {name: tally["ok_requests"] for name, tally in routes.items() if tally["ok_requests"]},
-        "answered": int(counts.summed("ok_requests")),
-        "rows": int(counts.summed("ok_rows")),
-        "cancelled": int(counts.summed("cancelled_requests")),
-        "refusals": refusals,
-        "seconds": _summed([tally["seconds"] for tally in routes.values()], len(SECONDS) + 1),
+        "answered": total["ok_requests"],
+        "rows": total["ok_rows"],
+        "cancelled": total["cancelled_requests"],
+        "refusals": total["refusals"],
+        "seconds": total["seconds"],
         "stages_s": {
-            "decode": counts.summed("decode_s"),
+            "decode": total["decode_s"],
             "queue": queue["queue_s"],
             "run": queue["run_s"],
-            "encode": counts.summed("encode_s"),
+            "encode": total["encode_s"],
         },
         "runs_by_rows": queue["runs_by_rows"],
         "run_rows": queue["rows"],
@@ -77,18 +75,7 @@ def _of_model(counts: ModelCounts, observed: "Observed | None") -> dict[str, Any
     }
 
 
-def _window(window: Any) -> dict[str, Any]:
+def _window(window: "Ended") -> dict[str, Any]:
     """Return the last window of one length that ended: which features drifted, and the figures nearest to their thresholds."""
-    plain = window.as_dict()
-    report = window.report
-    return {
-        "window": plain["window"],
-        "until": plain["until"],
-        "rows": 0 if report is None else report.rows,
-        "drifted": [] if report is None else report.drifted_names,
-        "figures": [] if report is None else [one.as_dict() for one in report.foremost(FOREMOST_FIGURES)],
-    }
-
-
-def _summed(lists: Sequence[Sequence[int]], length: int) -> list[int]:
-    return [sum(counts[place] for counts in lists) for place in range(length)]
+    plain = window.as_dict(FOREMOST_FIGURES)
+    return {name: plain[name] for name in ("window", "until", "rows", "drifted", "figures")}

@@ -53,11 +53,6 @@ def metrics(app: App, accept: bytes | None) -> Answer:
     """Return the counts of all workers in the format that `accept` prefers."""
     from batchproof.service.server.http.monitoring import prometheus
 
-    models = [
-        {"model": name, "version": str(version), **{key: str(value) for key, value in model.fingerprint.items()}}
-        for name, versions in app.registry.models.items()
-        for version, model in versions.items()
-    ]
     total = app.counters.total()
     drift = {
         (name, str(version)): observed
@@ -70,5 +65,10 @@ def metrics(app: App, accept: bytes | None) -> Answer:
         from batchproof.service.server.http.monitoring.figures import figures
 
         return Answer(200, (JSON, (b"vary", b"accept")), orjson.dumps(figures(total, drift)))
+    models = [
+        {"model": name, "version": str(version), **{key: str(value) for key, value in model.fingerprint.items()}}
+        for name, versions in app.registry.models.items()
+        for version, model in versions.items()
+    ]
     body = prometheus.text(total, models, drift, media_type)
     return Answer(200, ((b"content-type", prometheus.CONTENT_TYPES[media_type]), (b"vary", b"accept")), body)
