@@ -9,8 +9,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from batchproof.service.configuration.address import OBJECT_SCHEMES, Address
-from batchproof.service.errors import first_line
-from batchproof.service.stores.objects import filesystem
+from batchproof.service.stores.objects import opened
 from batchproof.service.stores.store import StoreError, is_pattern
 
 READ_BYTES = 8 << 20  # that one request for a stream asks for
@@ -120,10 +119,7 @@ def object_path(address: Address) -> ObjectPath:
     if address.scheme not in OBJECT_SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in OBJECT_SCHEMES)
         raise StoreError(f"{address} cannot be a table: the address of a table begins with {known}")
-    try:
-        return ObjectPath(address, filesystem(address))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise StoreError(f"{address} cannot be opened: {first_line(error)}") from error
+    return ObjectPath(address, opened(address))
 
 
 def _is_match(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:

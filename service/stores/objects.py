@@ -24,10 +24,7 @@ class ObjectStore:
     def __init__(self, address: Address) -> None:
         """Open the store; raises StoreError."""
         self._address = address
-        try:
-            self._files = filesystem(address)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise StoreError(f"{address} cannot be opened: {first_line(error)}") from error
+        self._files = opened(address)
 
     def folders(self) -> Sequence[str]:
         """Return the folders below the address that hold a bundle.json; hidden ones do not count."""
@@ -54,6 +51,14 @@ class ObjectStore:
             raise MissingError(f"{name} is missing from {self._address.scheme}://{path}") from error
         except (pa.ArrowException, OSError) as error:
             raise StoreError(f"{self._address.scheme}://{path} cannot be read: {first_line(error)}") from error
+
+
+def opened(address: Address) -> fs.FileSystem:
+    """Return Arrow's file system for an address; raises StoreError."""
+    try:
+        return filesystem(address)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise StoreError(f"{address} cannot be opened: {first_line(error)}") from error
 
 
 def filesystem(address: Address, environment: Mapping[str, str] = os.environ) -> fs.FileSystem:

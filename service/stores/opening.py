@@ -1,17 +1,27 @@
 """The store of an address."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from batchproof.installation import hint
 from batchproof.service.configuration.address import Address, Scheme
 from batchproof.service.stores.store import Store, StoreError
 
 # scheme -> the extra whose packages it needs
-EXTRAS: dict[Scheme, str] = {"s3": "tables", "gs": "tables", "az": "tables", "mlflow": "mlflow"}
+EXTRAS: dict[Scheme, str] = {"s3": "tables", "gs": "tables", "az": "tables", "hf": "hub", "mlflow": "mlflow"}
 
 
 def open_store(address: Address) -> Store:
     """Return the store of an address; raises StoreError where its package is not installed, or nothing answers."""
-    try:
+    with needing_packages(address):
         return _opened(address)
+
+
+@contextmanager
+def needing_packages(address: Address) -> Iterator[None]:
+    """Import what an address needs; raises StoreError with the command that installs it where it is not there."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         raise StoreError(
             f"{address} needs {error.name}, which is not installed: {hint(EXTRAS[address.scheme])}"

@@ -18,17 +18,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from batchproof.installation import hint
 from batchproof.service.cli.parts.parser import root
 from batchproof.service.cli.publishing.card import add_statement, statement_of
 from batchproof.service.configuration.address import Address
 from batchproof.service.errors import USAGE, BundleError, printable
 from batchproof.service.inference.catalogue import roots
 from batchproof.service.inference.catalogue.repository import naming
+from batchproof.service.stores.opening import needing_packages
 from batchproof.service.stores.publishing.package import Package, package
 from batchproof.service.stores.store import StoreError
 
-EXTRAS = {"hf": "hub", "s3": "tables", "gs": "tables", "az": "tables"}
 ELSEWHERE = {
     "mlflow": "MLflow's registry takes batchproof-train --mlflow, or batchproof.mlflow.register in Python",
     "https": "a web server takes files by its own means: copy the folder, bundle.json last",
@@ -69,12 +68,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _push(checked: Package, options: argparse.Namespace) -> str:
-    target = options.target
+    target: Path | Address = options.target
     if isinstance(target, Path):
         from batchproof.service.stores.publishing import to_folder
 
         return to_folder.push(checked, target)
-    try:
+    with needing_packages(target):
         if target.scheme == "hf":
             from batchproof.service.stores.publishing import to_hub
 
@@ -82,7 +81,3 @@ def _push(checked: Package, options: argparse.Namespace) -> str:
         from batchproof.service.stores.publishing import to_objects
 
         return to_objects.push(checked, target)
-    except ModuleNotFoundError as error:
-        raise StoreError(
-            f"{target} needs {error.name}, which is not installed: {hint(EXTRAS[target.scheme])}"
-        ) from error
