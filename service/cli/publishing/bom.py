@@ -17,7 +17,6 @@ from typing import Any
 
 from batchproof.service.bundle import reader
 from batchproof.service.bundle.documents.bill_of_materials import bill_of_materials
-from batchproof.service.bundle.files.safe_folder import opened
 from batchproof.service.errors import USAGE, BundleError
 
 
@@ -31,11 +30,10 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
     try:
-        manifest = reader.read(arguments.bundle).manifest
-        with opened(arguments.bundle) as files:
-            raw = files.read("bundle.json", reader.Limits().json_bytes)
+        bundle = reader.read(arguments.bundle)
+        raw = reader.file(bundle, "bundle.json")
     except BundleError as error:
         print(f"batchproof bom: {error}", file=sys.stderr)
         return USAGE
-    print(json.dumps(bill_of_materials(manifest, hashlib.sha256(raw).hexdigest()), indent=2))
+    print(json.dumps(bill_of_materials(bundle.manifest, hashlib.sha256(raw).hexdigest()), indent=2))
     return 0

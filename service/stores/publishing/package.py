@@ -49,12 +49,8 @@ class Package:
 
 def package(folder: Path) -> Package:
     """Read and check a bundle; raises BundleError."""
-    manifest = reader.read(folder).manifest
-    with opened(folder) as files:
-        raw = files.read(MANIFEST, Limits().json_bytes)
-    if reader.parse_manifest(raw) != manifest:
-        raise BundleError(f"bundle.json of {folder} changed while it was read")
-    return Package(folder, manifest, raw)
+    bundle = reader.read(folder)
+    return Package(folder, bundle.manifest, reader.file(bundle, MANIFEST))
 
 
 def is_there(package: Package, found: bytes | None, address: object) -> bool:
