@@ -81,14 +81,22 @@ def discard(kept: Path) -> None:
 
 @contextmanager
 def new_part(cache: Path) -> Iterator[Path]:
-    """Make an unfinished folder, and remove it at the end with what is left in it; raises StoreError."""
-    try:
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=PART, dir=cache))
-    except OSError as error:
-        raise StoreError(
-            f"the cache {cache} cannot be written ({error.strerror}): set XDG_CACHE_HOME to a folder that can"
-        ) from error
+    """Make an unfinished folder in the cache, and remove it at the end with what is left in it; raises StoreError."""
+    with contextlib.ExitStack() as stack:
+        try:
+            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+            part = stack.enter_context(unfinished(cache))
+        except OSError as error:
+            raise StoreError(
+                f"the cache {cache} cannot be written ({error.strerror}): set XDG_CACHE_HOME to a folder that can"
+            ) from error
+        yield part
+
+
+@contextmanager
+def unfinished(parent: Path) -> Iterator[Path]:
+    """Make an unfinished folder in `parent`, and remove it at the end with what is left in it; raises OSError."""
+    part = Path(tempfile.mkdtemp(prefix=PART, dir=parent))
     try:
         yield part
     finally:

@@ -6,13 +6,13 @@ from typing import Literal
 
 import numpy as np
 
+from batchproof.service.bundle import reader
 from batchproof.service.bundle.documents.triton_config import LABELS, WarmUp, model_config
-from batchproof.service.bundle.files.safe_folder import opened
-from batchproof.service.bundle.reader import Bundle, Limits
+from batchproof.service.bundle.reader import Bundle
 from batchproof.service.bundle.signature import class_text
 from batchproof.service.errors import BundleError
 from batchproof.service.features.row_encoder import Encoder
-from batchproof.service.stores.cache import new_part
+from batchproof.service.stores.cache import unfinished
 
 WARM_ROWS = (1, 64)  # of an exact model's requests; another's have one golden row, and all of them
 README = """\
@@ -45,7 +45,7 @@ def write(bundle: Bundle, repository: Path, device: Literal["cpu", "gpu"]) -> Pa
     if target.exists():
         raise BundleError(f"{target} exists already: remove it, or choose another repository")
     repository.mkdir(parents=True, exist_ok=True)
-    with new_part(repository) as part:
+    with unfinished(repository) as part:
         part.chmod(0o755)
         for name, content in _files(bundle, device):
             (part / name).parent.mkdir(exist_ok=True)
@@ -72,9 +72,8 @@ def _files(bundle: Bundle, device: Literal["cpu", "gpu"]) -> Iterator[tuple[str,
         promise=EXACT if is_exact else FLOAT32,
     )  # fmt: skip
     yield "README.md", readme.encode()
-    with opened(bundle.folder) as folder:
-        for name in ("bundle.json", "golden.json"):
-            yield name, folder.read(name, Limits().json_bytes)
+    for name in ("bundle.json", "golden.json"):
+        yield name, reader.file(bundle, name)
 
 
 def _warm_ups(bundle: Bundle) -> Iterator[tuple[WarmUp, dict[str, bytes]]]:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from batchproof.service.errors import reason
-from batchproof.service.stores.cache import new_part
+from batchproof.service.stores.cache import unfinished
 from batchproof.service.stores.publishing.package import ALREADY, Package, is_there
 from batchproof.service.stores.store import MANIFEST, StoreError
 
@@ -19,7 +19,7 @@ def push(package: Package, models: Path) -> str:
         if target.exists():
             raise StoreError(f"{target} exists and holds no bundle.json: remove it first")
         target.parent.mkdir(parents=True, exist_ok=True)
-        with new_part(target.parent) as part:
+        with unfinished(target.parent) as part:
             part.chmod(0o755)  # as other folders of the models are
             for name, content in package.files():
                 _write(part / name, content)
