@@ -84,9 +84,7 @@ class TokenVerifier:
             if at_once:
                 self._wake.set()
             return
-        if at_once:
-            self._file.mark_read()
-        if at_once or self._file.has_changed():
+        if self._file.is_due(at_once=at_once):
             self._reload_logged()
 
     def _claims(self, token: bytes) -> Mapping[str, Any]:

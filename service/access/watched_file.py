@@ -17,19 +17,14 @@ class WatchedFile:
         self._path = path
         self._read = self._seen = self._stamp()
 
-    def mark_read(self) -> None:
-        """Count what the file holds now as read: the caller reads it after this, whether it changed or not."""
-        self._read = self._seen = self._stamp()
-
-    def has_changed(self) -> bool:
-        """Return whether it is time to read it; True once for each change."""
+    def is_due(self, *, at_once: bool = False) -> bool:
+        """Return whether it is time to read it: once for each change, and `at_once` whether it changed or not."""
         stamp = self._stamp()
-        is_settled = stamp == self._seen
+        is_due = at_once or (stamp == self._seen and stamp != self._read)
         self._seen = stamp
-        if not is_settled or stamp == self._read:
-            return False
-        self._read = stamp
-        return True
+        if is_due:
+            self._read = stamp
+        return is_due
 
     def _stamp(self) -> Stamp:
         try:

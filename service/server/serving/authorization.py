@@ -91,9 +91,7 @@ class Authorization:
                 self._tokens.refresh(at_once=at_once)
             if self._path is None or self._file is None:
                 return
-            if at_once:
-                self._file.mark_read()
-            if at_once or self._file.has_changed():
+            if self._file.is_due(at_once=at_once):
                 self._read_again(self._path)
 
     def _read_again(self, path: Path) -> None:
