@@ -8,10 +8,12 @@ It holds what `files` of package.json names, the licence, and package.json with 
 import gzip
 import io
 import json
-import re
 import sys
 import tarfile
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from image_bill import own_version
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "service" / "server" / "web" / "static" / "browser"
@@ -22,14 +24,12 @@ TIME_S = 499_162_500  # 1985-10-26T08:15:00Z, which npm gives every file
 def contents() -> dict[str, bytes]:
     """Return the files of the package by their path in it."""
     manifest = json.loads((PACKAGE / "package.json").read_bytes())
-    version = re.search(r'^__version__ = "(.+)"$', (ROOT / "batchproof" / "__init__.py").read_text(), re.MULTILINE)
-    assert version is not None, "batchproof/__init__.py states the version"
     files = {"LICENSE": (ROOT / "LICENSE").read_bytes()}
     for name in manifest["files"]:
         for path in sorted((PACKAGE / name).rglob("*")) if (PACKAGE / name).is_dir() else [PACKAGE / name]:
             if path.is_file():
                 files[path.relative_to(PACKAGE).as_posix()] = path.read_bytes()
-    stated = json.dumps({**manifest, "version": version[1]}, indent=2, ensure_ascii=False) + "\n"
+    stated = json.dumps({**manifest, "version": own_version()}, indent=2, ensure_ascii=False) + "\n"
     return {"package.json": stated.encode(), **dict(sorted(files.items()))}
 
 

@@ -131,9 +131,11 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def reason(error: OSError) -> str:
-    """Return what went wrong with which file, in words."""
-    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+def reason(error: BaseException) -> str:
+    """Return what went wrong, in words; of a fault of the system with which file."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def broken_json(body: bytes, error: ValueError, hint: str = "") -> ServiceError:

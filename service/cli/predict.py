@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
         print(behind("batchproof predict", error.message), file=sys.stderr)
         return USAGE
     except (SourceError, BundleError, EngineError, OSError) as error:
-        sentence = reason(error) if isinstance(error, OSError) else str(error)
+        sentence = reason(error)
         print(f"batchproof predict: {ended(sentence)}", file=sys.stderr)
         return USAGE
     return 0

@@ -64,7 +64,7 @@ def _why(error: BaseException) -> str:
     inner = getattr(error, "reason", None)
     if isinstance(inner, OSError):
         return reason(inner)
-    return reason(error) if isinstance(error, OSError) else str(error)
+    return reason(error)
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):

@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         else:
             options.output.write_text(card, encoding="utf-8", newline="\n")
     except (BundleError, OSError) as error:
-        sentence = reason(error) if isinstance(error, OSError) else str(error)
+        sentence = reason(error)
         print(f"batchproof card: {printable(sentence)}", file=sys.stderr)
         return USAGE
     return 0

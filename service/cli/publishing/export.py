@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
             with written.open("xb") as file:
                 file.write(bundle.model)
     except (BundleError, OSError) as error:
-        sentence = reason(error) if isinstance(error, OSError) else str(error)
+        sentence = reason(error)
         print(f"batchproof export: {printable(sentence)}", file=sys.stderr)
         return USAGE
     print(f"wrote {written}")

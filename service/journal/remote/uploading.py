@@ -94,8 +94,9 @@ class Uploader:
     def _look(self) -> None:
         """Upload what the store does not have, up to the first failure."""
         try:
-            self._uploaded = self._uploaded.intersection(path.name for path in self._folder.glob(f"*{SUFFIX}"))
-            missing = self._missing()
+            paths = list(self._folder.glob(f"*{SUFFIX}"))
+            self._uploaded = self._uploaded.intersection(path.name for path in paths)
+            missing = self._missing(paths)
             if missing and self._target is None:
                 self._target = self._open_target()
         except FAILURES as error:
@@ -112,15 +113,14 @@ class Uploader:
                 return
         self._retry_s = 0.0
 
-    def _missing(self) -> Sequence[Path]:
-        """Return the segments to look for in the store, chain by chain in their order; a chain that failed comes last."""
+    def _missing(self, paths: Sequence[Path]) -> Sequence[Path]:
+        """Return those of the segments to look for in the store, chain by chain in their order; a chain that failed comes last."""
 
         def order(path: Path) -> tuple[bool, Place]:
             place = place_of(path.name)
             return place.chain == self._failed_chain, place
 
-        paths = [path for path in self._folder.glob(f"*{SUFFIX}") if path.name not in self._uploaded]
-        return sorted(filter(is_closed, paths), key=order)
+        return sorted((path for path in paths if path.name not in self._uploaded and is_closed(path)), key=order)
 
     def _upload(self, path: Path) -> None:
         """Upload a segment and then its digests, where the store does not have them in their size; raises FAILURES."""

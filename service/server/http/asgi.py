@@ -156,7 +156,7 @@ class AsgiApp:
 
         if self._assets is None:
             self._assets = Assets()
-        answer = await asyncio.get_running_loop().run_in_executor(None, self._assets.answer, head, page.path)
+        answer = await in_thread(None, self._assets.answer, head, page.path)
         if answer is None:
             raise ServiceError(404, "not_found", f"There is nothing at {page.path}; /docs lists what there is.")
         return answer
