@@ -16,6 +16,7 @@ from torch._C._distributed_c10d import FileStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn import functional
 
+from batchproof.service.errors import first_line
 from batchproof.training.distributed.group_error import GroupError
 from batchproof.training.distributed.place import Place
 from batchproof.training.distributed.tree import SHARDS, pairwise
@@ -149,7 +150,7 @@ def _meet(place: Place, device: str) -> None:
         raise
     except (RuntimeError, ValueError) as error:  # torch's DistError and its errors of addresses
         raise GroupError(
-            f"the {place.size} processes of this run did not find one another within {JOIN_S:.0f} s: {_first_line(error)}"
+            f"the {place.size} processes of this run did not find one another within {JOIN_S:.0f} s: {first_line(error)}."
         ) from error
 
 
@@ -173,7 +174,3 @@ def _store(place: Place, wait: timedelta) -> Store:
         raise SettingError(f"this is process {place.rank} of {place.size}, but {missing[0]} is not set: use torchrun.")
     found: Store = next(iter(rendezvous("env://", timeout=wait)))[0]
     return found
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".") + "."
