@@ -108,7 +108,7 @@ def fit(
     folding = fold(fitted, frozen)
     compiled = export(data, fitted, frozen, folding, settings.arithmetic)
     parity = check_parity(data, fitted, folding, compiled)
-    decided = threshold.choose(data, compiled.run(data.arrays["validation"]), settings.threshold)
+    decided = threshold.choose(data, compiled.run, settings.threshold)
     if decided is not None:
         progress.say(threshold.line(data, decided.decision))
     return Model(data, settings, fitted, compiled, parity, decided)

@@ -4,6 +4,7 @@ At a threshold t the label is the second class where its probability is at least
 positives and negatives, changes only where t passes a probability, so every threshold is tried by one sort.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from batchproof.service.bundle.manifest import Decision
 from batchproof.service.bundle.signature import class_text
-from batchproof.service.features.arrays import Outputs
+from batchproof.service.features.arrays import Arrays, Outputs
 from batchproof.training.data.dataset import Dataset
 from batchproof.training.goal import ThresholdRule, threshold_rule
 
@@ -94,13 +95,17 @@ def count(p: np.ndarray, y: np.ndarray, thresholds: np.ndarray, weight: np.ndarr
     return Counts(true_positives, false_positives, positives, negatives)
 
 
-def choose(data: Dataset, validation: Outputs, text: str | None) -> Chosen | None:
-    """Return the decision of the rule in `text` for the outputs of the validation rows; None where there is no rule."""
+def choose(data: Dataset, run: Callable[[Arrays], Outputs], text: str | None) -> Chosen | None:
+    """Return the decision of the rule in `text`; None where there is no rule.
+
+    A rule that weighs the validation rows is given what the graph answers for them: `run` is called for those only.
+    """
     rule = threshold_rule(text)
     if rule is None:
         return None
     if rule.kind == "number":
         return Chosen(Decision(threshold=rule.number, rule=rule.text), ())
+    validation = run(data.arrays["validation"])
     y, p = data.y("validation"), validation["probabilities"][:, 1].astype(np.float64)
     threshold = best(rule, p, y, data.row_weights("validation"))
     return Chosen(Decision(threshold=threshold, rule=rule.text, rows=len(y)), tuple(_warnings(data, y)))
