@@ -82,17 +82,12 @@ class FitContext:
         tables = embedding_tables(self.data, preprocess)
         generator = torch.Generator().manual_seed(plan.fit.seed)
         network = Network(preprocess.width, tables, self.objective.outputs, plan.network, generator)
-        chosen = asdict(plan)
-        if sampled or self.group is None:
-            hooks = Hooks(None if sampled else self.progress.epoch, self.stop, checkpoint)
-            result = loop.fit(network, self.objective, rows["train"], rows["validation"], plan.fit, hooks, resume)
-        else:
-            hooks = Hooks(self.progress.epoch, self.stopped, checkpoint)
-            start = partial(ShardedRun, group=self.group)
-            chosen["shards"] = SHARDS
-            result = loop.fit(
-                network, self.objective, rows["train"], rows["validation"], plan.fit, hooks, resume, start
-            )
+        group = None if sampled else self.group
+        stop = self.stop if group is None else self.stopped
+        hooks = Hooks(None if sampled else self.progress.epoch, stop, checkpoint)
+        start = None if group is None else partial(ShardedRun, group=group)
+        result = loop.fit(network, self.objective, rows["train"], rows["validation"], plan.fit, hooks, resume, start)
+        chosen = asdict(plan) | ({} if group is None else {"shards": SHARDS})
         return Fitted(preprocess, self.objective, rows, result, chosen)
 
     def _parts(
