@@ -52,7 +52,7 @@ def train(
         if destination is not None:
             return train_prepared(data, settings, destination, progress, start_s, group)
         with Interruption(Silent().say) as interruption:
-            learn(data, settings, Silent(), lambda: interruption.asked, Checkpoint(Path(), ""), group)
+            learn(data, settings, Silent(), lambda: interruption.asked, group=group)
     return None
 
 

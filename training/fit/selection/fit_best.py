@@ -30,12 +30,10 @@ def fit_best(
 ) -> Fitted:
     """Choose among the candidates and fit the best to the training rows; `stop` is asked after each epoch.
 
-    All processes of a group get the same result; only the first needs the checkpoint.
+    All processes of a group get the same result; only the first is given the checkpoint.
     """
     context, rows = FitContext.of(data, progress, stop, settings.metric, group), len(data.split.train)
     resume = saved_state(checkpoint, group) if settings.resume else None
-    if group is not None and not group.first:
-        checkpoint = None
     allowed = settings.threads or torch.get_num_threads()
     threads = settings.threads or min(allowed, defaults.most_threads(rows))
     if len(candidates) > 1 and rows <= defaults.FULL_ROWS:
@@ -51,9 +49,9 @@ def fit_best(
 
 def saved_state(checkpoint: Checkpoint | None, group: Group | None) -> dict[str, Tensor] | None:
     """Return the state to resume from; the first process of a group reads it for all."""
-    if checkpoint is None:
-        return None
-    return checkpoint.load() if group is None else decoded(group.hand_out(checkpoint.read() if group.first else None))
+    if group is None:
+        return None if checkpoint is None else checkpoint.load()
+    return decoded(group.hand_out(None if checkpoint is None else checkpoint.read()))
 
 
 @contextmanager
