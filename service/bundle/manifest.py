@@ -50,6 +50,17 @@ class Decision(Closed):
         return (probabilities[:, 1].astype(np.float64) >= self.threshold).astype(np.int64)
 
 
+def label_places(probabilities: np.ndarray, decision: Decision | None) -> np.ndarray:
+    """Return the place of each row's label among the classes [rows] int64, for probabilities [rows, classes].
+
+    That is the greatest probability, the first of equal ones, unless there is a decision.
+    """
+    if decision is not None:
+        return decision.places(probabilities)
+    places: np.ndarray = probabilities.argmax(axis=1)
+    return places
+
+
 class Manifest(Closed):
     """The whole of bundle.json."""
 
@@ -77,14 +88,8 @@ class Manifest(Closed):
         return content
 
     def label_places(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return the place of each row's label among the classes [rows] int64, for probabilities [rows, classes].
-
-        That is the greatest probability, the first of equal ones, unless the bundle has a decision.
-        """
-        if self.decision is not None:
-            return self.decision.places(probabilities)
-        places: np.ndarray = probabilities.argmax(axis=1)
-        return places
+        """Return the place of each row's label [rows] int64, for probabilities [rows, classes], by this bundle's decision."""
+        return label_places(probabilities, self.decision)
 
     @property
     def outputs(self) -> tuple[Tensor, ...]:

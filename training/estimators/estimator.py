@@ -23,6 +23,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from batchproof.service.bundle.manifest import label_places
 from batchproof.service.features.arrays import Outputs
 from batchproof.training import pipeline, trained_model
 from batchproof.training.data import leakage
@@ -221,7 +222,7 @@ class BatchNormMLPClassifier(ClassifierMixin, BatchNormMLP):  # type: ignore[mis
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return each row's most probable class [rows], or its class by the threshold, as the service labels it."""
         probabilities, decided = self.predict_proba(X), self.model_.decided
-        places = probabilities.argmax(axis=1) if decided is None else decided.decision.places(probabilities)
+        places = label_places(probabilities, None if decided is None else decided.decision)
         chosen: np.ndarray = self.classes_[places]
         return chosen
 

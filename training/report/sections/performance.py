@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from batchproof.service.bundle.manifest import label_places
 from batchproof.service.bundle.signature import class_text
 from batchproof.training.report import markup
 from batchproof.training.report.charts import heatmap
@@ -57,7 +58,7 @@ def _classes(facts: Facts) -> tuple[list[str], list[str]]:
     """Return figures, and the parts below them."""
     labels = [class_text(label) for label in facts.signature.classes or ()]
     probabilities, curve = facts.outputs["probabilities"], facts.threshold
-    predicted = probabilities.argmax(axis=1) if curve is None else curve.decision.places(probabilities)
+    predicted = label_places(probabilities, None if curve is None else curve.decision)
     counts = np.zeros((len(labels), len(labels)), np.int64)
     np.add.at(counts, (facts.truth, predicted), 1)
     parts = []
