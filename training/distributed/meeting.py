@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from batchproof.service.inference.engine import cpu_features
 from batchproof.training.distributed.group import Group, joined
 from batchproof.training.distributed.place import Place
+from batchproof.training.distributed.threads import on_threads
 from batchproof.training.settings import SettingError
 
 T = TypeVar("T")
@@ -29,6 +30,7 @@ def meeting(
 
     One of the `faults` in any process ends all: where it came up it is raised again, elsewhere as SettingError.
     So does a fact that differs. Raises GroupError where not all processes come.
+    One thread, because how a product is divided among threads may change its bits.
     """
     result, fault = None, None
     try:
@@ -37,7 +39,7 @@ def meeting(
         if place.size == 1:
             raise
         fault = error
-    with joined(place, device) as group, one_thread():
+    with joined(place, device) as group, on_threads(1), threadpool_limits(1):
         _agree(group, fault, {} if result is None else {**facts(result), **machine(device)})
         assert result is not None, "a process without a result has a fault"
         yield group, result
@@ -64,15 +66,3 @@ def machine(device: str) -> dict[str, str]:
     processor = f"{torch.backends.cpu.get_cpu_capability()} {' '.join(cpu_features())}".strip()
     gpu = {"GPU": torch.cuda.get_device_name()} if device == "cuda" else {}
     return {"version of torch": torch.__version__, "version of numpy": np.__version__, "processor": processor, **gpu}
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread: how a product is divided among threads may change its bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(before)

@@ -1,13 +1,13 @@
 """Fit the best of the candidates for a table: small tables fit all of them, large ones try them on a sample first."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from batchproof.training.data.dataset import Dataset
 from batchproof.training.distributed.group import Group
+from batchproof.training.distributed.threads import on_threads
 from batchproof.training.fit.checkpoint import Checkpoint, decoded
 from batchproof.training.fit.context import FitContext, Fitted
 from batchproof.training.fit.plan import Plan
@@ -52,17 +52,6 @@ def saved_state(checkpoint: Checkpoint | None, group: Group | None) -> dict[str,
     if group is None:
         return None if checkpoint is None else checkpoint.load()
     return decoded(group.hand_out(None if checkpoint is None else checkpoint.read()))
-
-
-@contextmanager
-def on_threads(threads: int) -> Iterator[None]:
-    """Let each operation of torch's use this many CPU threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def saving(checkpoint: Checkpoint | None, number: int) -> Callable[[dict[str, Tensor]], None] | None:
