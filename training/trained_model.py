@@ -58,7 +58,7 @@ def write(model: Model, evaluation: Evaluation, findings: Findings, destination:
     files = {
         "model.onnx": model.compiled.model,
         "golden.json": _golden(model, rows),
-        REFERENCE_FILE: _reference(model),
+        REFERENCE_FILE: _reference(model, evaluation.outputs),
         "report.html": report.render(facts),
         "weights.safetensors": weights.serialise(model.compiled.weights),
     }
@@ -76,10 +76,9 @@ def _example(data: Dataset, rows: list[list[Any]]) -> dict[str, Any]:
     return examples.named(data.signature, examples.rows(data.signature, rows)[0])
 
 
-def _reference(model: Model) -> bytes:
-    """Return the statistics of the training rows, and of the predictions for the rows that metrics are measured on."""
+def _reference(model: Model, outputs: Outputs) -> bytes:
+    """Return the statistics of the training rows, and of the outputs for the rows that metrics are measured on."""
     data = model.data
-    outputs = model.run(data.arrays[data.evaluation_part])
     return reference.serialise(data.signature, data.arrays["train"], outputs, model.settings.rare_rows)
 
 

@@ -27,6 +27,7 @@ class Evaluation:
     baselines: Mapping[str, np.ndarray]  # answers for the evaluation rows: see `comparison.baseline_answers`
     warnings: tuple[str, ...]  # baselines that predict better, and a threshold of few rows, each with what to do
     decision: Decision | None  # which of two classes is the label
+    outputs: Outputs  # of the exported graph, for the evaluation rows
 
     def summary(self) -> str:
         """Return the metrics in one line, for people."""
@@ -50,6 +51,7 @@ def evaluate(data: Dataset, compiled: CompiledModel, decided: Chosen | None = No
         baselines,
         (*comparison.lost_to(data, evaluated, baselines), *(() if decided is None else decided.warnings)),
         decision,
+        evaluated,
     )
 
 

@@ -75,7 +75,7 @@ def collect(
     example: Mapping[str, Any],
 ) -> Facts:
     """Measure on the evaluation rows, or on samples of them, so that the time is bounded for any table."""
-    outputs = compiled.run(data.arrays[data.evaluation_part])
+    outputs = evaluation.outputs
     importances = importance.importances(data, compiled.run)
     return Facts(
         content=content,
