@@ -14,11 +14,11 @@ from batchproof.service.features.arrays import Outputs
 from batchproof.training.data.dataset import Dataset
 from batchproof.training.data.rows.split import Split
 from batchproof.training.evaluation import baselines, metrics
+from batchproof.training.fit.selection.choice import ERRORS
 
 LINEAR, CONSTANT = "a linear model", "a constant"
 LINEAR_ROWS = 10_000  # most training rows of the linear model
 SEED = 7
-ERRORS = 2.0  # standard errors of a difference that is clear
 TIE = 0.01  # a difference below this share of the loss counts for nothing, however steady it is
 
 

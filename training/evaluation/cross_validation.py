@@ -16,10 +16,11 @@ from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.text.text_options import resolve
 from batchproof.training.evaluation import metrics
 from batchproof.training.evaluation.baselines import BASELINES
-from batchproof.training.evaluation.comparison import ERRORS, TIE
+from batchproof.training.evaluation.comparison import TIE
 from batchproof.training.export.compile import fold
 from batchproof.training.fit.progress import Silent
 from batchproof.training.fit.selection.candidates import candidates_for
+from batchproof.training.fit.selection.choice import ERRORS
 from batchproof.training.fit.selection.fit_best import fit_best
 from batchproof.training.network.batchnorm import recompute
 from batchproof.training.network.fold import predictions

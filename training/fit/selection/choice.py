@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-ERRORS = 2.0  # standard errors that a gain has to exceed
+ERRORS = 2.0  # standard errors that a difference has to exceed to be clear
 
 
 def winner(losses: Sequence[Tensor]) -> int:
