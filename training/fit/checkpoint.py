@@ -5,13 +5,14 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
 from batchproof.training.data.dataset import Dataset
+from batchproof.training.option_groups import CARD
 from batchproof.training.settings import Settings
 
 if TYPE_CHECKING:  # it takes seconds to load
@@ -89,21 +90,10 @@ def _write(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-NOT_KEYED = (
-    "alias",
-    "card",
-    "contact",
-    "intended_use",
-    "license",
-    "mlflow",
-    "models",
-    "out_of_scope_use",
-    "processes",
-    "register",
-    "resume",
-    "tensorboard",
-    "version",
-)  # settings that do not change a fit
+NOT_KEYED = {  # settings that do not change a fit
+    *("alias", "mlflow", "models", "processes", "register", "resume", "tensorboard", "version"),
+    *(field.name for field in fields(Settings) if field.metadata["group"] == CARD),
+}
 
 
 def run_key(data: Dataset, settings: Settings, shards: int | None = None) -> str:
