@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from batchproof.training.data.columns import typed
 from batchproof.training.data.rows.split import Split
-from batchproof.training.data.tables.table import RawTable
+from batchproof.training.data.tables.table import RawTable, first_place
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.text.text_options import TextOptions, options_of
 from batchproof.training.settings import Settings
@@ -96,9 +96,8 @@ def times_of(
 
 def _check_present(name: str, what: str, is_missing: np.ndarray, place: Callable[[int], str]) -> None:
     if is_missing.any():
-        first = int(np.flatnonzero(is_missing)[0])
-        more = f" and in {int(is_missing.sum()) - 1} more rows" if is_missing.sum() > 1 else ""
-        raise TableError(f"the {what} {name!r} has no value in {place(first)}{more}: fill it in or remove such rows.")
+        where = first_place(is_missing, place)
+        raise TableError(f"the {what} {name!r} has no value in {where}: fill it in or remove such rows.")
 
 
 def _date(seconds: float) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from batchproof.service.bundle.signature import ClassLabel, class_text
 from batchproof.service.features.row_encoder import listed
 from batchproof.training.data.columns import typed
-from batchproof.training.data.tables.table import RawTable, nearest
+from batchproof.training.data.tables.table import RawTable, first_place, nearest
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.target import Target
 from batchproof.training.data.text.text_options import options_of
@@ -28,11 +28,9 @@ def row_weights(table: RawTable, settings: Settings) -> np.ndarray | None:
         raise TableError(f"--weight names {name!r}, whose values are not numbers: a weight is a number, 0 or more.")
     for is_bad, fault in ((column.is_missing, "no finite number"), (column.values < 0, "a negative number")):
         if is_bad.any():
-            first = int(np.flatnonzero(is_bad)[0])
-            more = f" and in {int(is_bad.sum()) - 1} more rows" if is_bad.sum() > 1 else ""
+            where = first_place(is_bad, table.place)
             raise TableError(
-                f"the weight {name!r} has {fault} in {table.place(first)}{more}: write a number, 0 or more; a row of weight 0 "
-                "is left out."
+                f"the weight {name!r} has {fault} in {where}: write a number, 0 or more; a row of weight 0 is left out."
             )
     if not column.values.any():
         raise TableError(f"the weight {name!r} is 0 in every row: no row would count.")

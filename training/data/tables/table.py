@@ -5,7 +5,7 @@ Text tables are read by the reader that scoring has, and their cells stay texts:
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from pathlib import Path
@@ -69,6 +69,12 @@ class RawTable:
         """Return the place of a row as scoring names it: its line in a file of lines, otherwise its number from 0 up."""
         number = row if self.numbers is None else self.numbers[row]
         return f"row {number} (the first is row 0)" if self.lines is None else f"line {self.lines[row]}"
+
+
+def first_place(is_bad: np.ndarray, place: Callable[[int], str]) -> str:
+    """Return the place of the first bad row, and in how many more rows it is so; `is_bad` [rows] marks one at least."""
+    count, first = int(is_bad.sum()), int(np.flatnonzero(is_bad)[0])
+    return f"{place(first)} and in {count - 1} more rows" if count > 1 else place(first)
 
 
 def read(path: Path) -> RawTable:
