@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from batchproof.training.data.rows.split import MIN_ROWS, Split
+from batchproof.training.data.rows.split import MIN_ROWS, Split, check_enough, split_of
 from batchproof.training.data.tables.table_error import TableError
 
 
@@ -15,13 +15,11 @@ def draw_groups(
 
     Raises TableError where there are fewer rows than `least_rows`, or fewer groups than parts.
     """
-    if len(groups) < least_rows:
-        raise TableError(f"{len(groups)} rows are too few to train and test on: at least {least_rows} are needed.")
+    check_enough(len(groups), least_rows)
     validation, test = shares
     wanted = [1.0 - validation - test, validation, *([test] if test > 0 else [])]
     parts = assign(groups, strata, wanted, seed)
-    rows = [np.flatnonzero(parts == part) for part in range(len(wanted))]
-    return Split(*rows, *([] if test > 0 else [np.empty(0, np.int64)]))
+    return split_of([np.flatnonzero(parts == part) for part in range(len(wanted))])
 
 
 def assign(groups: np.ndarray, strata: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray:

@@ -23,6 +23,18 @@ class Split(NamedTuple):
     test: np.ndarray  # [test rows] int64
 
 
+def check_enough(rows: int, least_rows: int) -> None:
+    """Raise TableError where there are fewer rows than `least_rows`."""
+    if rows < least_rows:
+        raise TableError(f"{rows} rows are too few to train and test on: at least {least_rows} are needed.")
+
+
+def split_of(parts: Sequence[np.ndarray]) -> Split:
+    """Return the split of the row numbers for training, validation and, unless it is left out and thus empty, test."""
+    train, validation, *test = parts
+    return Split(train, validation, *(test or [np.empty(0, np.int64)]))
+
+
 def draw(
     strata: np.ndarray, seed: int, validation_share: float, test_share: float, least_rows: int = MIN_ROWS
 ) -> Split:
@@ -30,8 +42,7 @@ def draw(
 
     A stratum too small for its shares stays whole in the training rows. `test_share` 0 leaves the test empty.
     """
-    if len(strata) < least_rows:
-        raise TableError(f"{len(strata)} rows are too few to train and test on: at least {least_rows} are needed.")
+    check_enough(len(strata), least_rows)
     random = np.random.default_rng(seed)
     order = random.permutation(len(strata))
     groups = [order[strata[order] == stratum] for stratum in np.unique(strata)]

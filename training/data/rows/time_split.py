@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from batchproof.training.data.rows.split import MIN_ROWS, Split
+from batchproof.training.data.rows.split import MIN_ROWS, Split, check_enough, split_of
 from batchproof.training.data.tables.table_error import TableError
 
 
@@ -13,12 +13,10 @@ def draw_times(times: np.ndarray, shares: tuple[float, float], name: str, least_
 
     Raises TableError where there are fewer rows than `least_rows`, or fewer times than parts.
     """
-    if len(times) < least_rows:
-        raise TableError(f"{len(times)} rows are too few to train and test on: at least {least_rows} are needed.")
+    check_enough(len(times), least_rows)
     validation, test = shares
     ends = [1.0 - validation - test, *([1.0 - test] if test > 0 else [])]
-    rows = blocks(times, ends, name)
-    return Split(*rows, *([] if test > 0 else [np.empty(0, np.int64)]))
+    return split_of(blocks(times, ends, name))
 
 
 def blocks(times: np.ndarray, ends: Sequence[float], name: str) -> list[np.ndarray]:
