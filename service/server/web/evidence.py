@@ -53,7 +53,7 @@ def routes(service: App) -> APIRouter:
 def evidence(service: App, model: Model) -> Evidence:
     """Return what is known of a version."""
     manifest, bundle, reference = model.manifest, model.bundle, model.bundle.reference
-    certificate = manifest.arithmetic.model_dump().get("certificate")
+    certificate = manifest.arithmetic.certificate
     return Evidence(
         name=manifest.name,
         version=manifest.version,

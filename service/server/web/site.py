@@ -61,19 +61,15 @@ def _swagger(document: Document, request: Request) -> Response:
     return JSONResponse(_located(document.current(), request))
 
 
-def base_of(request: Request) -> str:
-    """Return the address at which the caller reaches this service, as it or trusted proxies before it say."""
-    forwarded, own = request.scope[HEAD_KEY].forwarded, request.base_url
-    scheme, host = forwarded.scheme or own.scheme, forwarded.host or own.netloc
-    return f"{scheme}://{host}{forwarded.prefix or own.path.rstrip('/')}"
-
-
 def _located(document: dict[str, Any], request: Request) -> dict[str, Any]:
     """Return the OpenAPI document for a caller behind a proxy that says where it is."""
     forwarded = request.scope[HEAD_KEY].forwarded
     if not (forwarded.host or forwarded.prefix):
         return document
-    return {**document, "servers": [{"url": base_of(request) if forwarded.host else forwarded.prefix}]}
+    own = request.base_url
+    path = forwarded.prefix or own.path.rstrip("/")
+    url = f"{forwarded.scheme or own.scheme}://{forwarded.host}{path}" if forwarded.host else forwarded.prefix
+    return {**document, "servers": [{"url": url}]}
 
 
 def _on_service_error(request: Request, error: Exception) -> Response:
