@@ -33,7 +33,7 @@ const rowsOf = (details) => {
 
 export const Comparison = ({ detail }) => {
   const versions = detail.versions.slice(-MOST_VERSIONS);
-  const { data, error } = useData(() => Promise.all(versions.map((version) => getJson(modelPath(detail.name, version)))), [detail.name]);
+  const { data, error } = useData(() => Promise.all(versions.map((version) => (version === detail.version ? detail : getJson(modelPath(detail.name, version))))), [detail.name]);
   return html`
     <${Card} title="Versions" id="versions" aside=${html`<span class="soft">settings are shown where they differ</span>`}>
       ${error ? html`<${Failure} error=${error} what="Other versions" />` : !data ? html`<${Loading} />` : html`

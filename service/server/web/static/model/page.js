@@ -1,6 +1,6 @@
 // A model: what it takes and gives, how good it is, why its bits hold, and how to ask it.
 
-import { getJson, modelPath, url } from "../shared/api.js";
+import { addressed, getJson, modelPath, url } from "../shared/api.js";
 import { count, momentOf, number, percent, plural, seconds } from "../shared/format.js";
 import { start, useData } from "../shared/frame.js";
 import { Card, Choice, Facts, Failure, Loading, Note, Status } from "../shared/parts.js";
@@ -12,11 +12,6 @@ import { Files } from "./files.js";
 import { Metrics } from "./metrics.js";
 import { Requests } from "./requests.js";
 import { Signature } from "./signature.js";
-
-const addressed = () => {
-  const found = /\/models\/([^/]+)(?:\/versions\/(\d+))?\/?$/.exec(location.pathname);
-  return { name: decodeURIComponent(found?.[1] || ""), version: found?.[2] ? Number(found[2]) : undefined };
-};
 
 const load = async ({ name, version }) => {
   const detail = await getJson(modelPath(name, version));

@@ -1,6 +1,6 @@
 // The features of a model, with the distribution of the training rows.
 
-import { Bars } from "../shared/chart.js";
+import { Bars } from "../shared/bars.js";
 import { NONE, number, percent, plural } from "../shared/format.js";
 import { Card, Table } from "../shared/parts.js";
 import { html, useMemo } from "../shared/view.js";

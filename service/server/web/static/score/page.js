@@ -1,6 +1,6 @@
 // Score a file: drop a table, see its beginning, send it, watch the rows come back, and keep the answers.
 
-import { getJson, modelPath, save, url } from "../shared/api.js";
+import { addressed, getJson, modelPath, save, url } from "../shared/api.js";
 import { bytes, count, rate, seconds } from "../shared/format.js";
 import { start, useData } from "../shared/frame.js";
 import { Card, Choice, Facts, Failure, Loading, Note, Status, Table } from "../shared/parts.js";
@@ -8,7 +8,7 @@ import { html, useEffect, useMemo, useRef, useState } from "../shared/view.js";
 import { readCsv } from "./csv.js";
 import { FORMATS, KEPT_ERRORS, countRows, formatOf, score } from "./scoring.js";
 
-const [, NAME, VERSION] = /\/models\/([^/]+)(?:\/versions\/([0-9]+))?\/score\/?$/.exec(location.pathname);
+const { name: NAME, version: VERSION } = addressed();
 const PREVIEW_BYTES = 1 << 16;
 const PREVIEW_ROWS = 8;
 const SHOWN_COLUMNS = 60;
@@ -167,7 +167,7 @@ const Scoring = ({ detail }) => {
 };
 
 const Score = () => {
-  const { data, error } = useData(() => getJson(modelPath(decodeURIComponent(NAME), VERSION)));
+  const { data, error } = useData(() => getJson(modelPath(NAME, VERSION)));
   if (error) return html`<div class="title"><h1>Score a file</h1></div><${Failure} error=${error} what="The model" />`;
   if (!data) return html`<div class="title"><h1>Score a file</h1></div><${Loading} />`;
   return html`<${Scoring} detail=${data} />`;

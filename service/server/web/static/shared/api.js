@@ -31,6 +31,11 @@ const noteAccess = (status) => {
 
 // The address of a path such as "models/penguins", wherever a proxy has put the service.
 export const url = (path) => new URL(path, root).href;
+// The model that this page is about, and the version where the address names one.
+export const addressed = () => {
+  const [, name, version] = /^models\/([^/]+)(?:\/versions\/(\d+))?/.exec(location.pathname.slice(root.pathname.length)) || ["", "", ""];
+  return { name: decodeURIComponent(name), version: version ? Number(version) : undefined };
+};
 export const modelPath = (name, version) => `models/${encodeURIComponent(name)}${version ? `/versions/${version}` : ""}`;
 
 export class ApiError extends Error {
@@ -92,12 +97,16 @@ const KEPT_MS = 60_000; // by then the browser has read what it saves
 export const poll = (read, seconds) => {
   let timer = 0;
   let isOver = false;
+  let isReading = false;
   const turn = async () => {
     clearTimeout(timer);
-    if (!document.hidden) await read();
+    if (!document.hidden) {
+      isReading = true;
+      try { await read(); } finally { isReading = false; }
+    }
     if (!isOver) timer = setTimeout(turn, seconds * 1000);
   };
-  const onShow = () => { if (!document.hidden) turn(); };
+  const onShow = () => { if (!document.hidden && !isReading) turn(); };
   document.addEventListener("visibilitychange", onShow);
   turn();
   return () => {

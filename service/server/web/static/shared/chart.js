@@ -1,7 +1,7 @@
-// Charts: lines over time or over any x by uPlot, bars of a distribution as SVG. Colours are those of shared/style.css.
+// Lines over time or over any x, by uPlot. Colours are those of shared/style.css.
 
 import uPlot from "../vendor/uplot/uPlot.esm.js";
-import { count, number } from "./format.js";
+import { number } from "./format.js";
 import { html, useEffect, useRef } from "./view.js";
 
 const style = new URL("../vendor/uplot/uPlot.min.css", import.meta.url).href;
@@ -72,28 +72,4 @@ export const Lines = ({ data, series, summary, format = number, xFormat = number
     if (isTime && plot.current && !(plot.current.cursor.left >= 0)) plot.current.setLegend({ idx: data[0].length - 1 }); // the newest values
   }, [data]);
   return html`<div class="chart" role="img" aria-label=${summary} ref=${place}></div>`;
-};
-
-// A distribution as bars: [{label, share, kind: "strong" | "other" | undefined}]. The widths of bars are equal.
-export const Bars = ({ bars, height = 40, summary }) => {
-  const most = Math.max(...bars.map((bar) => bar.share), 1e-12);
-  const width = 100 / Math.max(bars.length, 1);
-  const words = summary || bars.map((bar) => `${bar.label}: ${number(100 * bar.share, 2)} %`).join(", ");
-  return html`
-    <svg class="bars" role="img" aria-label=${words} viewBox="0 0 100 ${height}" height=${height} preserveAspectRatio="none">
-      ${bars.map((bar, place) => {
-        const tall = Math.max((bar.share / most) * (height - 1), bar.share > 0 ? 1 : 0);
-        return html`<rect class=${bar.kind || ""} x=${place * width + width * 0.06} y=${height - tall} width=${width * 0.88} height=${tall}><title>${`${bar.label}: ${number(100 * bar.share, 3)} %`}</title></rect>`;
-      })}
-    </svg>`;
-};
-
-// Bars that lie, with their names: [{label, value, kind}]; for counts by kind.
-export const Ranking = ({ items, format = count, label }) => {
-  const most = Math.max(...items.map((item) => item.value), 1e-12);
-  return html`
-    <ul class="ranking" aria-label=${label}>
-      ${items.map((item) => html`
-        <li><span>${item.label}</span><svg viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true"><rect class=${item.kind || ""} width=${(100 * item.value) / most} height="8" rx="1" /></svg><b>${format(item.value)}</b></li>`)}
-    </ul>`;
 };

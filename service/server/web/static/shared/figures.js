@@ -27,11 +27,8 @@ export const keyOf = (model) => `${model.name}/${model.version}`;
 
 // What happened to one model between two readings of it; `before` may be missing: nothing had happened yet.
 const differenceOf = (now, before) => ({
-  name: now.name,
-  version: now.version,
   answered: now.answered - (before?.answered ?? 0),
   rows: now.rows - (before?.rows ?? 0),
-  cancelled: now.cancelled - (before?.cancelled ?? 0),
   refusals: minusEach(now.refusals, before?.refusals),
   seconds: minus(now.seconds, before?.seconds),
   runs: minus(now.runs_by_rows, before?.runs_by_rows),
@@ -39,12 +36,11 @@ const differenceOf = (now, before) => ({
   stages: minusEach(now.stages_s, before?.stages_s),
 });
 
-const EMPTY = { answered: 0, rows: 0, cancelled: 0, refusals: {}, seconds: [], runs: [], runRows: 0, stages: {} };
+const EMPTY = { answered: 0, rows: 0, refusals: {}, seconds: [], runs: [], runRows: 0, stages: {} };
 
 const added = (one, other) => ({
   answered: one.answered + other.answered,
   rows: one.rows + other.rows,
-  cancelled: one.cancelled + other.cancelled,
   refusals: addedEach(one.refusals, other.refusals),
   seconds: other.seconds.map((value, place) => value + (one.seconds[place] || 0)),
   runs: other.runs.map((value, place) => value + (one.runs[place] || 0)),

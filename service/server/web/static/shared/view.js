@@ -1,8 +1,8 @@
 // How every page is drawn: Preact with htm, so that a view is a function of its data and needs no build step.
 
-import { Component, Fragment, h, render } from "../vendor/preact/preact.mjs";
+import { Component, h, render } from "../vendor/preact/preact.mjs";
 import htm from "../vendor/htm/htm.mjs";
 
-export { Component, Fragment, render };
-export { useCallback, useEffect, useId, useMemo, useReducer, useRef, useState } from "../vendor/preact/hooks.mjs";
+export { Component, render };
+export { useEffect, useMemo, useReducer, useRef, useState } from "../vendor/preact/hooks.mjs";
 export const html = htm.bind(h);

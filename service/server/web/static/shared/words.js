@@ -25,5 +25,5 @@ export const driftOf = (windows) => {
   if (!filled.length) return { kind: "plain", word: "no window yet" };
   const drifted = [...new Set(filled.flatMap((window) => window.drifted))];
   if (!drifted.length) return { kind: "good", word: "none" };
-  return { kind: "warn", word: drifted.length === 1 ? drifted[0] : `${drifted.length} features`, drifted };
+  return { kind: "warn", word: drifted.length === 1 ? drifted[0] : `${drifted.length} features` };
 };

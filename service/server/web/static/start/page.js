@@ -2,7 +2,7 @@
 
 import { ApiError, getJson, key, modelPath, poll, url } from "../shared/api.js";
 import { between, figuresOf, keyOf } from "../shared/figures.js";
-import { NONE, count, number, percent, plural, rate, seconds } from "../shared/format.js";
+import { NONE, count, percent, plural, rate, seconds } from "../shared/format.js";
 import { start, useData } from "../shared/frame.js";
 import { Card, Code, Failure, Figures, Loading, Note, Status, Table } from "../shared/parts.js";
 import { html, useEffect, useMemo, useRef, useState } from "../shared/view.js";
@@ -49,7 +49,8 @@ const Summary = ({ listed, activity }) => {
 const columnsOf = (activity) => {
   const { now, change } = activity;
   const byKey = new Map((now?.models || []).map((one) => [keyOf(one), one]));
-  const figures = (row) => { const one = change?.models.get(keyOf(row)); return one && figuresOf(one, change.seconds, now.bounds); };
+  const figuresByKey = new Map([...(change?.models || [])].map(([name, one]) => [name, figuresOf(one, change.seconds, now.bounds)]));
+  const figures = (row) => figuresByKey.get(keyOf(row));
   return [
     { key: "name", title: "Model", value: (row) => `${row.name} ${Object.keys(row.label_versions).join(" ")} ${row.target}`, cell: (row) => html`
       <a href=${url(modelPath(row.name))}><b>${row.name}</b></a>${row.default && html` <span class="soft">default</span>`}<br />
@@ -84,20 +85,19 @@ const Verdict = ({ models }) => {
   return html`<${Note} kind="good">Every row gets the same answer, bit for bit, whatever it is batched with: ${how}. <a href=${`${url(modelPath(models[0].name))}#invariance`}>How that is known</a><//>`;
 };
 
-const Refused = ({ refused }) => {
-  const columns = useMemo(() => [
-    { key: "name", title: "Bundle", value: (row) => row.name, cell: (row) => html`<b>${row.name}</b>${row.version ? ` ${row.version}` : ""}` },
-    { key: "message", title: "Reason", value: (row) => row.message },
-  ], []);
-  return html`
-    <${Card} title="Not served" id="refused" aside=${html`<${Status} kind="bad">${count(refused.length)}<//>`}>
-      <${Table} label="Refused bundles" columns=${columns} rows=${refused} keyOf=${(row) => `${row.name}/${row.version}`} search=${refused.length > 10 && "Search refused bundles"} />
-    <//>`;
-};
+const REFUSED_COLUMNS = [
+  { key: "name", title: "Bundle", value: (row) => row.name, cell: (row) => html`<b>${row.name}</b>${row.version ? ` ${row.version}` : ""}` },
+  { key: "message", title: "Reason", value: (row) => row.message },
+];
+
+const Refused = ({ refused }) => html`
+  <${Card} title="Not served" id="refused" aside=${html`<${Status} kind="bad">${count(refused.length)}<//>`}>
+    <${Table} label="Refused bundles" columns=${REFUSED_COLUMNS} rows=${refused} keyOf=${keyOf} search=${refused.length > 10 && "Search refused bundles"} />
+  <//>`;
 
 const Example = ({ models }) => {
   const chosen = models.find((one) => one.default) || models[0];
-  const { data } = useData(() => (chosen ? getJson(modelPath(chosen.name)) : Promise.resolve(null)), [chosen?.name]);
+  const { data } = useData(() => getJson(modelPath(chosen.name)), [chosen.name]);
   if (!data) return null;
   const path = chosen.default ? "predict" : `${modelPath(chosen.name)}/predict`;
   const body = JSON.stringify(data.example).replaceAll("'", "'\\''");
@@ -106,7 +106,7 @@ const Example = ({ models }) => {
 
 const Start = () => {
   const { data: listed, error } = useData(() => getJson("models"));
-  const { data: ready } = useData(() => getJson("health/ready").catch((refusal) => ({ ready: false, refusal })));
+  const { data: ready } = useData(() => getJson("health/ready").catch(() => ({ ready: false })));
   const activity = useActivity();
   const columns = useMemo(() => columnsOf(activity), [activity]);
   const title = html`

@@ -1,7 +1,7 @@
 // The form: a field for each feature, made from the signature, with what training knew of it and what the service says of it.
 
 import { count, number } from "../shared/format.js";
-import { Bars } from "../shared/chart.js";
+import { Bars } from "../shared/bars.js";
 import { html, useMemo, useState } from "../shared/view.js";
 import { MISSING, STEPS, dateText, densityOf, placeOf, textAt } from "./rows.js";
 

@@ -1,6 +1,6 @@
 // Try: a form made from the model's signature, and the prediction as its values change.
 
-import { getJson, modelPath, url } from "../shared/api.js";
+import { addressed, getJson, modelPath, url } from "../shared/api.js";
 import { plural } from "../shared/format.js";
 import { start, useData } from "../shared/frame.js";
 import { Card, Failure, Loading } from "../shared/parts.js";
@@ -10,19 +10,18 @@ import { predictPath, useExplanation, usePrediction } from "./asking.js";
 import { WhatIf } from "./curve.js";
 import { Form } from "./fields.js";
 import { OtherVersion, ProveIt } from "./proof.js";
-import { Contributions, Novelty, Prediction, headline } from "./results.js";
+import { Contributions, Novelty, Prediction, headline, startingCoverage } from "./results.js";
 import { jsonOf, textsOf } from "./rows.js";
 import { Sources } from "./sources.js";
 
-const [, NAME, VERSION] = /\/models\/([^/]+)(?:\/versions\/([0-9]+))?\/try\/?$/.exec(location.pathname);
+const { name: NAME, version: VERSION } = addressed();
 const NO_PROBLEMS = new Map();
 const LONG_FORM = 8; // features beside which the answers stay in sight
 const MANY_FEATURES = 60; // more are explained when somebody asks
 
 const load = async () => {
-  const name = decodeURIComponent(NAME);
-  const detail = await getJson(modelPath(name, VERSION));
-  const reference = detail.reference ? await getJson(`${modelPath(name, detail.version)}/bundle/reference.json`).catch(() => null) : null;
+  const detail = await getJson(modelPath(NAME, VERSION));
+  const reference = detail.reference ? await getJson(`${modelPath(NAME, detail.version)}/bundle/reference.json`).catch(() => null) : null;
   return { detail, reference };
 };
 
@@ -43,7 +42,7 @@ const Trial = ({ detail, reference }) => {
   const { name, version, versions, signature, task } = detail;
   const features = signature.inputs;
   const [texts, setTexts] = useState(() => textsOf(features, detail.example.rows[0]));
-  const [coverage, setCoverage] = useState(0.9);
+  const [coverage, setCoverage] = useState(() => startingCoverage(detail.coverages));
   const [explainedKey, setExplainedKey] = useState(""); // the row that somebody asked to explain, where there are many features
   const row = useMemo(() => Object.fromEntries(features.map((feature) => [feature.name, jsonOf(feature, texts.get(feature.name))])), [texts]);
   const rowKey = useMemo(() => JSON.stringify(row), [row]);

@@ -1,6 +1,6 @@
 // What the service says of the row: the prediction, how sure it is, and which features made it so.
 
-import { Ranking } from "../shared/chart.js";
+import { Ranking } from "../shared/bars.js";
 import { number, percent } from "../shared/format.js";
 import { Card, Note, Status } from "../shared/parts.js";
 import { html } from "../shared/view.js";
@@ -39,11 +39,22 @@ const refusalOf = (error) => {
   return html`<b>${first.feature}</b>: ${first.message}${more.length ? `, and ${more.length} more` : ""}.`;
 };
 
+const USUAL_COVERAGES = [0.8, 0.9, 0.95, 0.99];
+const offeredOf = (coverages) => {
+  const usual = USUAL_COVERAGES.filter((one) => coverages.some((known) => Math.abs(known - one) < 1e-9));
+  return usual.length ? usual : [coverages[coverages.length - 1]];
+};
+
+// The coverage that a form begins with; null for a model that has none.
+export const startingCoverage = (coverages) => {
+  if (!coverages?.length) return null;
+  const offered = offeredOf(coverages);
+  return offered.includes(0.9) ? 0.9 : offered[offered.length - 1];
+};
+
 const Coverage = ({ coverages, coverage, choose }) => {
   if (!coverages?.length) return null;
-  const usual = [0.8, 0.9, 0.95, 0.99].filter((one) => coverages.some((known) => Math.abs(known - one) < 1e-9));
-  const offered = usual.length ? usual : [coverages[coverages.length - 1]];
-  return html`<label class="inline">Coverage <select value=${coverage} onChange=${(event) => choose(Number(event.target.value))}>${offered.map((one) => html`<option value=${one}>${percent(one)}</option>`)}</select></label>`;
+  return html`<label class="inline">Coverage <select value=${coverage} onChange=${(event) => choose(Number(event.target.value))}>${offeredOf(coverages).map((one) => html`<option value=${one}>${percent(one)}</option>`)}</select></label>`;
 };
 
 export const Prediction = ({ state, target, coverages, coverage, choose }) => {

@@ -1,7 +1,8 @@
 // Watch: what the service does now. It keeps the last minutes itself; the service keeps only its counts.
 
 import { ApiError, getJson, poll } from "../shared/api.js";
-import { Lines, Ranking } from "../shared/chart.js";
+import { Ranking } from "../shared/bars.js";
+import { Lines } from "../shared/chart.js";
 import { between, figuresOf, keyOf } from "../shared/figures.js";
 import { NONE, count, number, percent, plural, rate, seconds, time } from "../shared/format.js";
 import { start } from "../shared/frame.js";

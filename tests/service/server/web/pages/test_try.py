@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.bundles import make_bundle
+from tests.bundles import make_bundle, reseal
 from tests.live import live
 from tests.service.server.web.pages.conftest import DESKTOP, SCREEN_IDS, SCREENS, Open
 
@@ -31,6 +31,9 @@ def flowers_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         for place in range(800)
     ]
     make_bundle(models, "wide", inputs=wide)
+    few = {"method": "split-conformal", "calibration_rows": 4, "coverages": [0.5, 0.8], "edges": []}
+    few |= {"thresholds": [[0.2, 0.4]], "tested": {}}
+    reseal(make_bundle(models, "few"), lambda content: content.update(uncertainty=few))
     with live(models, "--versions", "all") as server:
         yield server.url
 
@@ -52,6 +55,14 @@ def predicted(url: str, row: dict[str, Any]) -> dict[str, Any]:
 
 def bits(value: float) -> str:
     return f"{np.float32(value).view(np.uint32):08x}"
+
+
+def test_the_form_begins_with_a_coverage_that_the_model_has(visit: Open, flowers_url: str) -> None:
+    """A model whose calibration rows support no 90 % is first asked for the most that it offers."""
+    opened = visit(f"{flowers_url}/models/few/try", DESKTOP)
+    ready(opened.page)
+    expect(shown(opened.page)).to_contain_text("With 80 % coverage")
+    opened.check()
 
 
 @pytest.mark.parametrize(("size", "scheme"), SCREENS, ids=SCREEN_IDS)
