@@ -6,7 +6,8 @@ First in process, without sockets: what a one-row answer costs the event loop's 
 changes less than a rate.
 Then three servers of the reference model stand side by side, without a journal, with `drop` and with `refuse`, and load B
 visits them in turn, in another order each round, so that what else the machine does falls on all alike. Printed are
-medians: of the rates and of their ratios to the rate without a journal in the same round, and of the CPU time an answer.
+medians: of the rates and of their ratios to the rate without a journal in the same round, and of the CPU time an answer;
+and of all turns together, the rows that were written and the rows that were not.
 
 Then a server of the exact model gets `--requests` requests of one row to thousands, of five protocols, with
 `journal_full = refuse`. `batchproof replay` runs them again in other processes, with other threads and runs of other sizes;
@@ -144,6 +145,7 @@ def _load_b(models: Path, folder: Path, chosen: argparse.Namespace) -> None:
         **{full: ("--journal", str(folder / full), "--journal-full", full) for full in ("drop", "refuse")},
     }
     turns: dict[str, list[Turn]] = {name: [] for name in flags}
+    rows: dict[str, dict[str, int]] = {}
     with ExitStack() as stack:
         servers: dict[str, Running] = {}
         for name, added in flags.items():
@@ -152,6 +154,9 @@ def _load_b(models: Path, folder: Path, chosen: argparse.Namespace) -> None:
         for number in range(chosen.rounds):
             for name in sorted(servers, reverse=number % 2 == 1):
                 turns[name].append(_load_turn(servers[name], request, chosen.seconds))
+        time.sleep(1)  # rows are counted once they are written
+        for name, server in servers.items():
+            rows[name] = _journalled(server.port)
     for name, taken in turns.items():
         rate, service_us, writing_us, p99_ms = map(statistics.median, zip(*taken, strict=True))
         pairs = zip(taken, turns["off"], strict=True)
@@ -159,6 +164,8 @@ def _load_b(models: Path, folder: Path, chosen: argparse.Namespace) -> None:
         print(
             f"load B, journal {name:6}: {rate:8,.0f} requests/s, {ratio:.2f} of off, CPU {service_us:5.1f} us an answer "
             f"and {writing_us:4.1f} us of the writing process, p99 {p99_ms:.1f} ms",
+            *[f", {number:,} rows {outcome}" for outcome, number in rows[name].items()],
+            sep="",
             flush=True,
         )
 
@@ -187,7 +194,7 @@ def _replays(models: Path, folder: Path, requests: int) -> None:
         begun_s = time.perf_counter()
         answered, refusals = _send(f"http://{HOST}:{server.port}", requests)
         refused = refusals.total()
-        rows = _written(server.port)
+        rows = _journalled(server.port)["written"]
         seconds = time.perf_counter() - begun_s
         print(
             f"{answered:,} requests answered, {refused:,} refused, {rows:,} rows journalled in {seconds:.0f} s",
@@ -250,11 +257,11 @@ def _errors(log: Path) -> list[str]:
     return [f"  {name}: {why}" for name, why in sorted(kinds, key=str)]
 
 
-def _written(port: int) -> int:
-    """Return how many rows the server has written to its journal."""
+def _journalled(port: int) -> dict[str, int]:
+    """Return how many rows the server has written to its journal, and what became of others, by outcome."""
     metrics = httpx.get(f"http://{HOST}:{port}/metrics").text
-    found = re.search(r'batchproof_journal_rows_total\{outcome="written"\} (\S+)', metrics)
-    return 0 if found is None else int(float(found[1]))
+    found = re.findall(r'batchproof_journal_rows_total\{outcome="(\w+)"\} (\S+)', metrics)
+    return {outcome: int(float(number)) for outcome, number in found}
 
 
 def _mixed(count: int, sizes: Sequence[int], *, tables: int) -> Iterator[tuple[str, str, bytes]]:
