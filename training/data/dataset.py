@@ -115,22 +115,24 @@ def prepare(path: Path, settings: Settings) -> Dataset:
     table, own_rows = _with_test(read(path), settings)
     settings = resolve(settings, table.names)
     _check_names(table, settings)
-    table, own_rows = _usable_rows(table, settings, own_rows)
+    table, own_rows, weight = _usable_rows(table, settings, own_rows)
     target = targets.read(table, settings)
     keys = read_keys(table, settings)
     split = split_rows(table, target, settings, own_rows, keys)
-    names, weight = _feature_names(table, settings), row_weights(table, settings)
-    return replace(arrange(table, names, target, split, settings, weight), keys=keys)
+    return replace(arrange(table, _feature_names(table, settings), target, split, settings, weight), keys=keys)
 
 
-def _usable_rows(table: RawTable, settings: Settings, own_rows: int) -> tuple[RawTable, int]:
-    """Leave out the rows that cannot be used or do not count; also returns how many of the first `own_rows` are left."""
+def _usable_rows(table: RawTable, settings: Settings, own_rows: int) -> tuple[RawTable, int, np.ndarray | None]:
+    """Leave out the rows that cannot be used or do not count.
+
+    Also returns how many of the first `own_rows` are left, and the weights of the rows that are left [rows] float64.
+    """
     if settings.skip_missing_target:
         table, own_rows = _without(table, own_rows, targets.is_missing(table, settings), "they have no target")
     weight = row_weights(table, settings)
-    if weight is not None:
-        table, own_rows = _without(table, own_rows, weight == 0, "their weight is 0")
-    return table, own_rows
+    if weight is None:
+        return table, own_rows, None
+    return *_without(table, own_rows, weight == 0, "their weight is 0"), weight[weight > 0]
 
 
 def _without(table: RawTable, own_rows: int, left_out: np.ndarray, why: str) -> tuple[RawTable, int]:
