@@ -3,11 +3,13 @@
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from batchproof.training.fit.checkpoint import Checkpoint, CheckpointError
+from batchproof.training.fit.checkpoint import Checkpoint, CheckpointError, deciding
+from batchproof.training.settings import make
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "steps": torch.tensor(7)}
 
@@ -74,3 +76,12 @@ def test_damaged(tmp_path: Path) -> None:
     path.write_bytes(b"damaged")
     with pytest.raises(CheckpointError, match="cannot be read: "):
         Checkpoint(path, "run").load()
+
+
+@pytest.mark.parametrize(
+    "changed", [{"threshold": "f1"}, {"arithmetic": "exact"}, {"golden_rows": 128}, {"contact": "A. Person"}]
+)
+def test_what_is_made_of_a_fit_does_not_decide_it(changed: dict[str, Any]) -> None:
+    """A run may be resumed with other settings where these only say what becomes of the fitted network."""
+    assert deciding(make({"target": "y", **changed})) == deciding(make({"target": "y"}))
+    assert deciding(make({"target": "y", **changed, "metric": "f1"})) != deciding(make({"target": "y"}))
