@@ -28,12 +28,13 @@ def main(arguments: Sequence[str]) -> int:
         check_folds(options.folds, len(data.target.y))
         # torch takes seconds to load, so most faults of the table are refused before that.
         from batchproof.training.evaluation.cross_validation import check_classes, compare, verdict
+        from batchproof.training.evaluation.metrics import loss_of
 
         check_classes(data, settings.seed, options.folds)
 
         for line in data.warning_lines():
             print(line, file=sys.stderr, flush=True)
-        unit = "RMSE" if data.target.classes is None else "log loss"
+        unit = loss_of(data.target).name
         print(f"{options.table.name}: {len(data.target.y)} rows, {data.target.task}, {options.folds} folds", flush=True)
         scores = compare(data, settings, options.folds, lambda line: print(line, file=sys.stderr, flush=True))
     except (TableError, SettingError) as error:

@@ -34,18 +34,19 @@ def lost_to(data: Dataset, outputs: Outputs, answers: Mapping[str, np.ndarray]) 
     """
     y = data.y(data.evaluation_part)
     served = outputs["value"][:, 0] if data.target.classes is None else outputs["probabilities"]
-    ours = metrics.row_losses(served, y)
+    loss, weight = metrics.loss_of(data.target), data.weights(data.evaluation_part)
+    ours = loss.of_rows(served, y)
     lines = []
     for name, answer in answers.items():
-        theirs = metrics.row_losses(answer, y)
-        network, baseline = _total(data, ours), _total(data, theirs)
+        theirs = loss.of_rows(answer, y)
+        network, baseline = loss.total(ours, weight), loss.total(theirs, weight)
         if baseline < (1 - TIE) * network:
             lines.append(_warning(data, name, (network, baseline), is_clear=_is_clear(_counted(data, ours - theirs))))
     return lines
 
 
 def _warning(data: Dataset, name: str, losses: tuple[float, float], *, is_clear: bool) -> str:
-    loss = "RMSE" if data.target.classes is None else "log loss"
+    loss = metrics.loss_of(data.target).name
     rows = f"{len(data.y(data.evaluation_part))} {data.evaluation_part} rows"
     known = (
         f"use {name} in its place, unless cross-validation (batchproof-train compare) says otherwise"
@@ -59,12 +60,6 @@ def _is_clear(gains: np.ndarray) -> bool:
     """Whether the mean of paired differences [rows] exceeds ERRORS of its standard errors."""
     error = float(gains.std(ddof=1)) / math.sqrt(len(gains)) if len(gains) > 1 else math.inf
     return float(gains.mean()) > ERRORS * error
-
-
-def _total(data: Dataset, losses: np.ndarray) -> float:
-    """Return the log loss or RMSE of the rows' losses."""
-    mean = float(_counted(data, losses).mean())
-    return math.sqrt(mean) if data.target.classes is None else mean
 
 
 def _counted(data: Dataset, losses: np.ndarray) -> np.ndarray:

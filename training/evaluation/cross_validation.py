@@ -139,10 +139,9 @@ def network(data: Dataset, settings: Settings) -> np.ndarray:
 
 
 def loss_of(data: Dataset, answers: np.ndarray) -> float:
-    """Return log loss or RMSE of answers for the test rows, as far as each counts."""
-    losses, weight = metrics.row_losses(answers, data.y("test")), data.weights("test")
-    mean = float(np.average(losses, weights=weight))
-    return math.sqrt(mean) if data.target.classes is None else mean
+    """Return the loss of answers for the test rows, as far as each counts."""
+    loss = metrics.loss_of(data.target)
+    return loss.total(loss.of_rows(answers, data.y("test")), data.weights("test"))
 
 
 def verdict(scores: list[Score]) -> str:

@@ -70,8 +70,8 @@ def metrics_of(data: Dataset, outputs: Outputs) -> dict[str, Any]:
     weight = data.row_weights(part)
     if weight is not None:
         answers = outputs["value"][:, 0] if data.target.classes is None else outputs["probabilities"]
-        loss = float(np.average(metrics.row_losses(answers, y), weights=weight))
-        measured |= {"weighted_rmse": loss**0.5} if data.target.classes is None else {"weighted_log_loss": loss}
+        loss = metrics.loss_of(data.target)
+        measured[f"weighted_{loss.key}"] = loss.total(loss.of_rows(answers, y), weight)
     return {"rows": len(y), **({} if part == "test" else {"part": part}), **measured}
 
 

@@ -1,9 +1,35 @@
-"""Metrics of predictions, compared with those of a constant prediction."""
+"""Metrics of predictions, compared with those of a constant prediction, and the loss that methods are compared by."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import rankdata
 
+from batchproof.training.data.target import Target
+
 TINY = 1e-15  # least probability in a log loss: a mistake at probability 1 costs 34.5, not infinity
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What methods are compared by on held-out rows."""
+
+    key: str  # in the metrics of bundle.json
+    name: str  # for people
+    of_rows: Callable[[np.ndarray, np.ndarray], np.ndarray]  # answers [rows, ...], truth [rows] -> losses [rows]
+    is_root: bool = False  # whether it is the root of the rows' mean
+
+    def total(self, losses: np.ndarray, weight: np.ndarray | None = None) -> float:
+        """Return the loss of all rows, given that of each [rows] and how much it counts [rows]; None: all alike."""
+        mean = float(np.average(losses, weights=weight))
+        return math.sqrt(mean) if self.is_root else mean
+
+
+def loss_of(target: Target) -> Loss:
+    """Return the loss of a target: log loss of probabilities [rows, classes], or RMSE of values [rows]."""
+    return RMSE if target.classes is None else LOG_LOSS
 
 
 def classification(probabilities: np.ndarray, y: np.ndarray, prior: np.ndarray) -> dict[str, float]:
@@ -39,16 +65,16 @@ def log_loss(p: np.ndarray, y: np.ndarray) -> float:
     return float(log_losses(p, y).mean())
 
 
-def row_losses(answers: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return each row's log loss of probabilities [rows, classes], or squared error of values [rows]; [rows] float64."""
-    answers = answers.astype(np.float64)
-    return log_losses(answers, y) if answers.ndim == 2 else np.square(answers - y)
-
-
 def log_losses(p: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the −log p of each row's true class [rows], in nats."""
-    losses: np.ndarray = -np.log(np.maximum(p[np.arange(len(y)), y], TINY))
+    losses: np.ndarray = -np.log(np.maximum(p[np.arange(len(y)), y].astype(np.float64), TINY))
     return losses
+
+
+def squared_errors(values: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the squared error of each row's value [rows] float64."""
+    errors: np.ndarray = np.square(values.astype(np.float64) - y)
+    return errors
 
 
 def auc(score: np.ndarray, positive: np.ndarray) -> float:
@@ -56,3 +82,7 @@ def auc(score: np.ndarray, positive: np.ndarray) -> float:
     ranks = rankdata(score)
     positives, negatives = int(positive.sum()), int((~positive).sum())
     return float((ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+LOG_LOSS = Loss("log_loss", "log loss", log_losses)
+RMSE = Loss("rmse", "RMSE", squared_errors, is_root=True)
