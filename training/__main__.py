@@ -41,8 +41,8 @@ Fit a batch-norm MLP to a table and write a bundle that `batchproof serve` answe
   batchproof-train examples/penguins.csv --target species
   batchproof-train sales.parquet --target price --drop id --date sold_on --name sales
 
-TABLE is a CSV, TSV, JSON Lines, Parquet or Arrow file, a folder of Parquet files, either of them at an address such as
-s3://BUCKET/TABLE.csv, or - for standard input. Its columns are typed and shown, its rows split into training, validation and test rows. After the fit the batch-norm statistics are
+TABLE is a CSV, TSV, JSON Lines, Parquet or Arrow file; a folder or a pattern in quotes such as 'sales/*.csv', whose files have
+the same columns; any of them at an address such as s3://BUCKET/TABLE.csv; or - for standard input. Its columns are typed and shown, its rows split into training, validation and test rows. After the fit the batch-norm statistics are
 recomputed over all training rows and folded into the weights. Warnings stand at the end, each with what to do.
 """
 EPILOG = """\
@@ -86,7 +86,7 @@ def make_parser() -> argparse.ArgumentParser:
         "table",
         metavar="TABLE",
         type=root,
-        help="a CSV, TSV, JSON Lines, Parquet or Arrow file, a folder of Parquet files, an address of one, or - for standard input",
+        help="a CSV, TSV, JSON Lines, Parquet or Arrow file, a folder or a pattern of such files, an address, or - for standard input",
     )
     parser.add_argument("--settings", metavar="FILE", type=Path, help="a TOML file with any of the settings below")
     parser.add_argument("--quiet", action="store_true", help="do not show the epochs")

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from batchproof.training.data.tables.parts import model_name
 from batchproof.training.export import bundle_writer as bundle
 from batchproof.training.settings import SettingError, Settings
 
@@ -31,7 +32,7 @@ class BundlePath:
 
 def bundle_path(path: Path, settings: Settings) -> BundlePath:
     """Return where the bundle will be written; SettingError where its name, folder or version cannot be used."""
-    name = settings.name or re.sub(r"[^A-Za-z0-9._-]+", "-", path.name.split(".")[0]).strip(".-_")
+    name = settings.name or re.sub(r"[^A-Za-z0-9._-]+", "-", model_name(path)).strip(".-_")
     if not NAME.fullmatch(name):
         raise SettingError(f"{name!r} cannot name a model: use letters, digits, '.', '_' and '-' (--name).")
     models = Path(settings.models)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast, overload
 from batchproof.installation import hint
 from batchproof.service.configuration.address import Address, AddressError, Root, root_of
 from batchproof.service.errors import ServiceError
-from batchproof.service.stores.store import StoreError
+from batchproof.service.stores.store import StoreError, is_pattern
 from batchproof.service.tables.formats import ARROW_FILE, ARROW_STREAM, BY_SUFFIX, PARQUET, Format, pyarrow
 
 if TYPE_CHECKING:
@@ -97,14 +97,24 @@ def parquet_files(folder: TablePath) -> Sequence[TablePath]:
 
     Raises OSError for a folder that cannot be listed: its rows would be lost.
     """
+    return [path for path in visible_files(folder) if path.suffix.lower() in PARQUET.suffixes]
+
+
+@overload
+def visible_files(folder: Path) -> Sequence[Path]: ...
+@overload
+def visible_files(folder: "ObjectPath") -> Sequence["ObjectPath"]: ...
+@overload
+def visible_files(folder: TablePath) -> Sequence[TablePath]: ...
+def visible_files(folder: TablePath) -> Sequence[TablePath]:
+    """Return the files in and below a folder in the order of their names, but hidden ones and `_names`; raises OSError."""
     if not isinstance(folder, Path):
-        shown = [path for path in folder.below() if not any(part[0] in "._" for part in path.relative_to(folder).parts)]
-        return [path for path in shown if path.suffix.lower() in PARQUET.suffixes]
+        return [path for path in folder.below() if not any(part[0] in "._" for part in path.relative_to(folder).parts)]
     files = []
     for parent, folders, names in os.walk(folder, onerror=_raise):
         folders[:] = [name for name in folders if name[0] not in "._"]
         files += [Path(parent, name) for name in names if name[0] not in "._"]
-    return [path for path in sorted(files) if path.suffix.lower() in PARQUET.suffixes and path.is_file()]
+    return [path for path in sorted(files) if path.is_file()]
 
 
 def _raise(error: OSError) -> None:
@@ -139,13 +149,20 @@ def source_path(root: Root) -> Iterator[Path]:
 
 @contextmanager
 def _fetched(table: "ObjectPath") -> Iterator[Path]:
-    """Copy a table, a file or a folder of Parquet files, to a temporary folder, and yield the path."""
+    """Copy a table, a file or the parts of one, to a temporary folder, and yield its path, or its pattern, there."""
     with TemporaryDirectory(prefix="batchproof-") as folder:
         copy = Path(folder, table.name)
-        if not table.exists():
+        if table.is_file():
+            table.download(copy)
+        elif table.is_dir():
+            for part in parquet_files(table) or visible_files(table):
+                part.download(copy / part.relative_to(table))
+        elif is_pattern(table.path):
+            copy = Path(folder, table.path)
+            for part in table.matches():
+                part.download(Path(folder, part.path))
+        else:
             raise SourceError(f"there is nothing at {table}")
-        for part in parquet_files(table) if table.is_dir() else [table]:
-            part.download(copy / part.relative_to(table))
         yield copy
 
 

@@ -1,69 +1,123 @@
 """JSON Lines to columns: an object a line, all with the same keys, and one type of values a key."""
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from batchproof.service.tables.offline.sources import open_source
 from batchproof.service.tables.readers.json_lines import numbered_lines, parsed_line
 from batchproof.training.data.tables.table_error import TableError
 
+BLOCK_ROWS = 16_384  # lines whose values become Arrow arrays together
 NESTED = pa.struct([])
 WORDS = {bool: "true or false", int: "numbers", float: "numbers", str: "texts"}
 
 
-class JsonColumns(NamedTuple):
-    """The columns of a file."""
+class JsonTable:
+    """The rows of files of JSON Lines, in the order in which they are added; the first line names the columns."""
 
-    arrow: pa.Table
-    lines: list[int]  # of each row
-    unusable: dict[str, str]  # column -> why it has no type
+    def __init__(self) -> None:
+        """Hold no rows."""
+        self._first: Path | None = None
+        self._columns: dict[str, _Column] = {}
+        self._lines: list[np.ndarray] = []
+        self.warnings: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """The number of rows so far."""
+        return sum(map(len, self._lines))
+
+    @property
+    def lines(self) -> np.ndarray:
+        """The line of each row in its file [rows] int64."""
+        return np.concatenate([np.empty(0, np.int64), *self._lines])
+
+    @property
+    def unusable(self) -> dict[str, str]:
+        """The columns without a type, and why."""
+        return {name: reason for name, column in self._columns.items() if (reason := column.mixture())}
+
+    def arrow(self) -> pa.Table:
+        """Return the values, column by column."""
+        return pa.table({name: column.arrow() for name, column in self._columns.items()})
+
+    def add(self, path: Path, where: str = "") -> None:  # noqa: ARG002 - no line of JSON is doubtful
+        """Add every line of a file.
+
+        Raises TableError for a line that is not an object, or has other keys than the first one: scoring refuses a line
+        without one of its features, so that a misspelt key is noticed; so does training. ServiceError for a line too long.
+        """
+        file, _ = open_source(path)
+        with file:
+            rows = self._rows(path, numbered_lines(file))
+            while block := list(islice(rows, BLOCK_ROWS)):
+                self._lines.append(np.asarray([line for line, _ in block], np.int64))
+                for name, column in self._columns.items():
+                    column.add([row[name] for _, row in block])
+
+    def _rows(self, path: Path, lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, dict[str, Any]]]:
+        for line, raw in lines:
+            row, fault = parsed_line(raw)
+            if fault is None and not isinstance(row, dict):
+                fault = "a line is an object {column: value}"
+            if fault is not None:
+                raise TableError(f"line {line} of {path}: {fault}.")
+            if self._first is None:
+                self._first, self._columns = path, {name: _Column() for name in row}
+            self._check_keys(path, line, row)
+            yield line, row
+
+    def _check_keys(self, path: Path, line: int, row: dict[str, Any]) -> None:
+        missing = next((name for name in self._columns if name not in row), None)
+        if missing is not None:
+            raise TableError(f"line {line} of {path} has no key {missing!r}: write null where a value is missing.")
+        extra = next((name for name in row if name not in self._columns), None)
+        if extra is not None:
+            first = "the first line" if path == self._first else f"the first line of {self._first}"
+            raise TableError(f"line {line} of {path} has the key {extra!r}, which {first} lacks: write null there.")
 
 
-def read_columns(path: Path, file: BinaryIO) -> JsonColumns:
-    """Read every line; raises TableError for a line that is not an object, or has other keys than the first one.
+class _Column:
+    """The values of one key: Arrow arrays of blocks, whose type the last block may still change."""
 
-    Scoring refuses a line without one of its features, so that a misspelt key is noticed; so does training.
-    """
-    lines: list[int] = []
-    values: dict[str, list[Any]] = {}
-    for line, raw in numbered_lines(file):
-        row, fault = parsed_line(raw)
-        if fault is None and not isinstance(row, dict):
-            fault = "a line is an object {column: value}"
-        if fault is not None:
-            raise TableError(f"line {line} of {path}: {fault}.")
-        if not lines:
-            values = {name: [] for name in row}
-        _check_keys(path, line, row, values)
-        lines.append(line)
-        for name, column in values.items():
-            column.append(row[name])
-    unusable = {name: reason for name, column in values.items() if (reason := _mixture(column))}
-    arrays = [_array(column, is_usable=name not in unusable) for name, column in values.items()]
-    return JsonColumns(pa.Table.from_arrays(arrays, names=list(values)), lines, unusable)
+    def __init__(self) -> None:
+        self._kinds: set[type] = set()  # of values other than null
+        self._blocks: list[pa.Array] = []
 
+    def add(self, values: list[Any]) -> None:
+        """Append a block of values."""
+        kinds = {type(value) for value in values} - {type(None)}
+        self._kinds |= kinds
+        self._blocks.append(_array(values, kinds))
 
-def _check_keys(path: Path, line: int, row: dict[str, Any], values: dict[str, list[Any]]) -> None:
-    missing = next((name for name in values if name not in row), None)
-    if missing is not None:
-        raise TableError(f"line {line} of {path} has no key {missing!r}: write null where a value is missing.")
-    extra = next((name for name in row if name not in values), None)
-    if extra is not None:
-        raise TableError(f"line {line} of {path} has the key {extra!r}, which the first line lacks: write null there.")
+    def mixture(self) -> str | None:
+        """Return why values are not of one type, or None."""
+        words = _words(self._kinds)
+        return f"it holds {' and '.join(words)}" if len(words) > 1 and self._kinds <= WORDS.keys() else None
+
+    def arrow(self) -> pa.ChunkedArray:
+        """Return all values with one type, that of nested values where they have none."""
+        if not self._kinds <= WORDS.keys() or len(_words(self._kinds)) > 1:
+            rows = sum(map(len, self._blocks))
+            return pa.chunked_array([pa.array([{}] * rows, NESTED)])
+        types = {block.type for block in self._blocks} - {pa.null()}
+        kind = pa.float64() if len(types) > 1 else next(iter(types), pa.null())
+        return pa.chunked_array([block.cast(kind, safe=False) for block in self._blocks], kind)
 
 
-def _mixture(values: list[Any]) -> str | None:
-    """Return why values are not of one type, or None."""
-    kinds = {type(value) for value in values} - {type(None)}
-    words = sorted({WORDS[kind] for kind in kinds if kind in WORDS})
-    return f"it holds {' and '.join(words)}" if len(words) > 1 and kinds <= WORDS.keys() else None
+def _words(kinds: set[type]) -> list[str]:
+    return sorted({WORDS[kind] for kind in kinds if kind in WORDS})
 
 
-def _array(values: list[Any], *, is_usable: bool) -> pa.Array:
-    kinds = {type(value) for value in values} - {type(None)}
-    if not is_usable or not kinds <= WORDS.keys():
-        return pa.array([{}] * len(values), NESTED)
+def _array(values: list[Any], kinds: set[type]) -> pa.Array:
+    """Return a block's values; nulls where they are not of one type, and so neither is their column."""
+    if not kinds <= WORDS.keys() or len(_words(kinds)) > 1:
+        return pa.nulls(len(values))
     if kinds <= {int, float} and kinds:
         is_whole = float not in kinds and all(value is None or -(1 << 63) <= value < 1 << 63 for value in values)
         return pa.array(values if is_whole else _floats(values), pa.int64() if is_whole else pa.float64())

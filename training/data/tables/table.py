@@ -1,14 +1,14 @@
-"""A file of rows, read: text tables, JSON Lines, Parquet or Arrow to one Arrow table with distinct column names and a checksum.
+"""A file of rows, or its parts, read: text tables, JSON Lines, Parquet or Arrow to one Arrow table and a checksum.
 
 Text tables are read by the reader that scoring has, and their cells stay texts: batchproof.training.data.columns finds what they are.
 """
 
 import hashlib
-import re
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,27 +16,32 @@ from pyarrow import parquet
 
 from batchproof.service.errors import ServiceError, behind, closest, first_line
 from batchproof.service.features.row_encoder import listed
-from batchproof.service.features.texts.csv_records import SIGNS, Record, Records, column_names
-from batchproof.service.tables.codecs import DELIMITERS
-from batchproof.service.tables.formats import ARROW_FILE, ARROW_STREAM, CSV, LINES, PARQUET
-from batchproof.service.tables.offline.sources import SourceError, format_of, open_source, parquet_files
+from batchproof.service.tables.formats import ARROW_FILE, ARROW_STREAM, LINES, PARQUET
+from batchproof.service.tables.offline.sources import SourceError, open_source
 from batchproof.service.tables.readers.arrow_types import index_names
 from batchproof.service.tables.readers.parquet_folder import folder_dataset
+from batchproof.training.data.tables.json_columns import JsonTable
+from batchproof.training.data.tables.parts import Parts, parts_of
 from batchproof.training.data.tables.table_error import TableError
+from batchproof.training.data.tables.text_table import TextTable
 
-BLOCK_ROWS = 16_384  # of a text table that become Arrow arrays together
 LONGEST_NAME = 1000
-SEPARATOR = re.compile(r"[\s:,;|]")  # a sign that may stand between the names of a header
-SHOWN_NAME = 200  # characters of a name in a refusal
+
+
+class Part(NamedTuple):
+    """One of the files whose rows are a table."""
+
+    name: str
+    first: int  # the number of its first row in the table
 
 
 @dataclass(frozen=True)
 class RawTable:
-    """A file as it was read: nothing is decided about its columns."""
+    """A table as it was read: nothing is decided about its columns."""
 
-    path: Path
+    path: Path  # of a file or a folder, or a pattern of files
     arrow: pa.Table
-    sha256: str  # of the file
+    sha256: str  # of the file; of several files, that of their SHA-256 one after another
     is_text: bool = False  # whether every column holds the cells of a text table
     lines: np.ndarray | None = None  # [rows] int64, the line that each row begins at, where the file has lines
     numbers: np.ndarray | None = (
@@ -45,6 +50,7 @@ class RawTable:
     index: frozenset[str] = frozenset()  # columns that number the rows of a data frame
     unusable: Mapping[str, str] = field(default_factory=dict)  # column -> why it has no type
     warnings: tuple[str, ...] = ()
+    parts: Sequence[Part] = ()  # the files that lines are counted in, where there are several
 
     @property
     def names(self) -> list[str]:
@@ -55,7 +61,12 @@ class RawTable:
         """Return `arrow`, the rows of this table and behind them those of `other`."""
         has_lines = self.lines is not None and other.lines is not None
         lines = np.concatenate([self.lines, other.lines]) if has_lines else None
-        return replace(self, arrow=arrow, lines=lines, warnings=self.warnings + other.warnings)
+        parts: list[Part] = []
+        if self.parts or other.parts:
+            own, rows = (self.parts or [Part(self.path.name, 0)]), self.arrow.num_rows
+            behind_own = other.parts or [Part(other.path.name, 0)]
+            parts = [*own, *(part._replace(first=part.first + rows) for part in behind_own)]
+        return replace(self, arrow=arrow, lines=lines, warnings=self.warnings + other.warnings, parts=parts)
 
     def without(self, left_out: np.ndarray, why: str) -> "RawTable":
         """Return the table without the rows that `left_out` [rows] bool marks, and a warning of their number and `why`."""
@@ -67,8 +78,13 @@ class RawTable:
 
     def place(self, row: int) -> str:
         """Return the place of a row as scoring names it: its line in a file of lines, otherwise its number from 0 up."""
-        number = row if self.numbers is None else self.numbers[row]
-        return f"row {number} (the first is row 0)" if self.lines is None else f"line {self.lines[row]}"
+        number = row if self.numbers is None else int(self.numbers[row])
+        if self.lines is None:
+            return f"row {number} (the first is row 0)"
+        if not self.parts:
+            return f"line {self.lines[row]}"
+        part = self.parts[bisect_right([part.first for part in self.parts], number) - 1]
+        return f"line {self.lines[row]} of {part.name}"
 
 
 def first_place(is_bad: np.ndarray, place: Callable[[int], str]) -> str:
@@ -78,9 +94,12 @@ def first_place(is_bad: np.ndarray, place: Callable[[int], str]) -> str:
 
 
 def read(path: Path) -> RawTable:
-    """Read the file at `path`, or the folder of Parquet files; TableError says in one sentence why it cannot be used."""
+    """Read the file at `path`, the parts in a folder, or those that a pattern matches.
+
+    TableError says in one sentence why a table cannot be used.
+    """
     try:
-        table = _folder(path) if path.is_dir() else _file(path)
+        table = _read(path, parts_of(path))
     except ServiceError as error:
         raise TableError(behind(path, error.message)) from error
     except SourceError as error:
@@ -107,27 +126,16 @@ def nearest(name: str, names: list[str]) -> str:
     return f"did you mean {similar!r}?" if similar else f"the columns are {listed(names)}."
 
 
-def _folder(path: Path) -> RawTable:
-    files = parquet_files(path)
-    if not files:
-        raise TableError(f"{path} is a folder without Parquet files: a table is a file, or a folder of Parquet files.")
-    arrow = folder_dataset(path, files).to_table()
-    digest = hashlib.sha256("".join(_sha256(file) for file in files).encode()).hexdigest()
-    return RawTable(path, arrow, digest, index=index_names(arrow.schema.metadata))
-
-
-def _file(path: Path) -> RawTable:
+def _read(path: Path, parts: Parts) -> RawTable:
+    if not parts.format.needs_pyarrow:
+        return _text(path, parts)
     if not path.is_file():
-        raise TableError(f"there is no file {path}.")
+        arrow = folder_dataset(parts.folder, parts.files).to_table()
+        return RawTable(path, arrow, _sha256(path, parts), index=index_names(arrow.schema.metadata))
     if path.stat().st_size == 0:
         raise TableError(f"{path} is empty.")
-    fmt = format_of(path)
-    if fmt == LINES:
-        return _json_lines(path)
-    if fmt in DELIMITERS:
-        return _text(path, SIGNS if fmt == CSV else DELIMITERS[fmt])
-    arrow = _parquet(path) if fmt == PARQUET else _arrow(path)
-    return RawTable(path, arrow, _sha256(path), index=index_names(arrow.schema.metadata))
+    arrow = _parquet(path) if parts.format == PARQUET else _arrow(path)
+    return RawTable(path, arrow, _sha256(path, parts), index=index_names(arrow.schema.metadata))
 
 
 def _parquet(path: Path) -> pa.Table:
@@ -143,73 +151,31 @@ def _arrow(path: Path) -> pa.Table:
         return reader.read_all()
 
 
-def _text(path: Path, signs: str) -> RawTable:
-    file, _ = open_source(path)
-    with file:
-        records = Records(file, signs)
-        rows = iter(records)
-        _, header = next(rows, (1, []))
-        names = column_names(header)
-        if not names:
-            raise TableError(f"{path} holds only blank lines: its first line must name the columns.")
-        if len(names) == 1 and SEPARATOR.search(names[0]):
-            raise _one_column(path, names[0], signs)
-        columns: list[list[pa.Array]] = [[] for _ in names]
-        lines, warnings = [], []
-        for block in _blocks(rows):
-            cells = _transposed(path, block, len(names))
-            for arrays, column in zip(columns, cells, strict=True):
-                arrays.append(pa.array(column, pa.large_string()))
-            lines += [line for line, _ in block]
-            warnings += _swallowed(block, len(names), records.delimiter)
-    arrow = pa.Table.from_arrays([pa.chunked_array(arrays, pa.large_string()) for arrays in columns], names=names)
-    return RawTable(
-        path, arrow, _sha256(path), is_text=True, lines=np.asarray(lines, np.int64), warnings=tuple(warnings)
-    )
-
-
-def _one_column(path: Path, name: str, signs: str) -> TableError:
-    """Return the refusal of a header that seems to have one name: other signs separate its names."""
-    wanted = "tabs" if signs == "\t" else "commas, semicolons, tabs or bars"
-    return TableError(f"{path} has one column, {name[:SHOWN_NAME]!r}: column names must be separated by {wanted}.")
-
-
-def _blocks(rows: Iterator[Record]) -> Iterator[list[Record]]:
-    while block := list(islice(rows, BLOCK_ROWS)):
-        yield block
-
-
-def _transposed(path: Path, block: list[Record], width: int) -> list[tuple[str, ...]]:
-    """Return the cells column by column; a row of another length is refused without its values."""
-    for line, cells in block:
-        if len(cells) != width:
-            raise TableError(f"line {line} of {path} has {len(cells)} cells, but there are {width} columns.")
-    return list(zip(*(cells for _, cells in block), strict=True))
-
-
-def _swallowed(block: list[Record], width: int, delimiter: str) -> list[str]:
-    """Return a warning for each cell in quotes whose lines look like rows: a quote may be missing."""
-    warnings = []
-    for (line, cells), (following, _) in pairwise(block):
-        if following - line < 3:
+def _text(path: Path, parts: Parts) -> RawTable:
+    """Read text tables or JSON Lines, one file after another; an empty part among several has no rows."""
+    table = JsonTable() if parts.format == LINES else TextTable(parts.format)
+    places, empty, several = [], [], len(parts.files) > 1
+    for file, name in zip(parts.files, parts.names, strict=True):
+        if file.stat().st_size == 0:
+            empty.append(f"{name} is empty: no row is read from it.")
             continue
-        for cell in cells:
-            inner = cell.splitlines()[1:-1]
-            if inner and all(text.count(delimiter) == width - 1 for text in inner):
-                warnings.append(
-                    f"line {line}: a cell in quotes holds {len(inner)} lines that look like rows; is a quote missing?"
-                )
-    return warnings
-
-
-def _json_lines(path: Path) -> RawTable:
-    from batchproof.training.data.tables.json_columns import read_columns  # which raises TableError
-
-    file, _ = open_source(path)
-    with file:
-        columns = read_columns(path, file)
-    lines = np.asarray(columns.lines, np.int64)
-    return RawTable(path, columns.arrow, _sha256(path), lines=lines, unusable=columns.unusable)
+        places.append(Part(name, table.rows))
+        try:
+            table.add(file, f" of {name}" if several else "")
+        except ServiceError as error:
+            raise TableError(behind(file, error.message)) from error
+    if not places:
+        raise TableError(f"{path} is empty.")
+    return RawTable(
+        path,
+        table.arrow(),
+        _sha256(path, parts),
+        is_text=parts.format != LINES,
+        lines=table.lines,
+        unusable=table.unusable if isinstance(table, JsonTable) else {},
+        warnings=(*empty, *table.warnings),
+        parts=places if several else (),
+    )
 
 
 def _check(path: Path, arrow: pa.Table) -> None:
@@ -227,6 +193,10 @@ def _check(path: Path, arrow: pa.Table) -> None:
         raise TableError(f"{path} has a header but no rows.")
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(path: Path, parts: Parts) -> str:
+    """Return the SHA-256 of a file; of a folder or a pattern, that of its files' in hexadecimal digits, one after another."""
+    digests = []
+    for file in parts.files:
+        with file.open("rb") as opened:
+            digests.append(hashlib.file_digest(opened, "sha256").hexdigest())
+    return digests[0] if path.is_file() else hashlib.sha256("".join(digests).encode()).hexdigest()

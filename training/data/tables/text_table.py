@@ -1,0 +1,124 @@
+"""Text tables to columns of cells: one file, or parts with the same columns, read by the reader that scoring has."""
+
+import re
+from collections.abc import Iterator
+from itertools import islice, pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from batchproof.service.features.row_encoder import listed
+from batchproof.service.features.texts.csv_records import SIGNS, Record, Records, column_names
+from batchproof.service.tables.codecs import DELIMITERS
+from batchproof.service.tables.formats import CSV, Format
+from batchproof.service.tables.offline.sources import open_source
+from batchproof.training.data.tables.table_error import TableError
+
+BLOCK_ROWS = 16_384  # of a text table that become Arrow arrays together
+SEPARATOR = re.compile(r"[\s:,;|]")  # a sign that may stand between the names of a header
+SHOWN_NAME = 200  # characters of a name in a refusal
+
+
+class TextTable:
+    """The rows of text files, in the order in which they are added; the first file names the columns."""
+
+    def __init__(self, fmt: Format) -> None:
+        """Hold no rows."""
+        self._signs = SIGNS if fmt == CSV else DELIMITERS[fmt]
+        self._first: Path | None = None
+        self._names: list[str] = []
+        self._columns: list[list[pa.Array]] = []
+        self._lines: list[np.ndarray] = []
+        self.warnings: list[str] = []
+
+    @property
+    def rows(self) -> int:
+        """The number of rows so far."""
+        return sum(map(len, self._lines))
+
+    @property
+    def lines(self) -> np.ndarray:
+        """The line that each row begins at in its file [rows] int64."""
+        return np.concatenate([np.empty(0, np.int64), *self._lines])
+
+    def arrow(self) -> pa.Table:
+        """Return the cells as texts, column by column."""
+        columns = [pa.chunked_array(arrays, pa.large_string()) for arrays in self._columns]
+        return pa.Table.from_arrays(columns, names=self._names)
+
+    def add(self, path: Path, where: str = "") -> None:
+        """Add the rows of a file, whose columns may be in another order; `where` follows a line in a warning.
+
+        Raises TableError for a file with other columns, ServiceError for one that is not such a text.
+        """
+        file, _ = open_source(path)
+        with file:
+            records = Records(file, self._signs)
+            rows = iter(records)
+            _, header = next(rows, (1, []))
+            names = column_names(header)
+            self._check_header(path, names)
+            order = [names.index(name) for name in self._names] if names != self._names else range(len(names))
+            for block in _blocks(rows):
+                cells = _transposed(path, block, len(names))
+                for arrays, place in zip(self._columns, order, strict=True):
+                    arrays.append(pa.array(cells[place], pa.large_string()))
+                self._lines.append(np.asarray([line for line, _ in block], np.int64))
+                self.warnings += _swallowed(block, len(names), records.delimiter, where)
+
+    def _check_header(self, path: Path, names: list[str]) -> None:
+        if not names:
+            raise TableError(f"{path} holds only blank lines: its first line must name the columns.")
+        if self._first is None:
+            if len(names) == 1 and SEPARATOR.search(names[0]):
+                raise _one_column(path, names[0], self._signs)
+            self._first, self._names, self._columns = path, names, [[] for _ in names]
+        elif sorted(names) != sorted(self._names):
+            raise other_columns(path, names, self._first, self._names)
+
+
+def other_columns(path: Path, names: list[str], first: Path, wanted: list[str]) -> TableError:
+    """Return the refusal of a part whose columns are not those of the first one: values would be lost."""
+    missing = [name for name in wanted if name not in names]
+    extra = [name for name in names if name not in wanted]
+    says = [f"it lacks {listed(missing)}"] if missing else []
+    says += [f"it also has {listed(extra)}"] if extra else []
+    differing = " and ".join(says) or "a name occurs in one of them more often"
+    return TableError(
+        f"{path} has other columns than {first}: {differing}. All parts of a table have the same columns."
+    )
+
+
+def _one_column(path: Path, name: str, signs: str) -> TableError:
+    """Return the refusal of a header that seems to have one name: other signs separate its names."""
+    wanted = "tabs" if signs == "\t" else "commas, semicolons, tabs or bars"
+    return TableError(f"{path} has one column, {name[:SHOWN_NAME]!r}: column names must be separated by {wanted}.")
+
+
+def _blocks(rows: Iterator[Record]) -> Iterator[list[Record]]:
+    while block := list(islice(rows, BLOCK_ROWS)):
+        yield block
+
+
+def _transposed(path: Path, block: list[Record], width: int) -> list[tuple[str, ...]]:
+    """Return the cells column by column; a row of another length is refused without its values."""
+    for line, cells in block:
+        if len(cells) != width:
+            raise TableError(f"line {line} of {path} has {len(cells)} cells, but there are {width} columns.")
+    return list(zip(*(cells for _, cells in block), strict=True))
+
+
+def _swallowed(block: list[Record], width: int, delimiter: str, where: str) -> list[str]:
+    """Return a warning for each cell in quotes whose lines look like rows: a quote may be missing."""
+    warnings = []
+    for (line, cells), (following, _) in pairwise(block):
+        if following - line < 3:
+            continue
+        for cell in cells:
+            inner = cell.splitlines()[1:-1]
+            if inner and all(text.count(delimiter) == width - 1 for text in inner):
+                warnings.append(
+                    f"line {line}{where}: a cell in quotes holds {len(inner)} lines that look like rows; is a quote missing?"
+                )
+    return warnings
