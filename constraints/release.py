@@ -2,8 +2,8 @@
 
     python constraints/release.py build/release [--repository URL] [--without-training]
 
-Each is built twice and must have the same bytes; its metadata and its page must be what an index accepts (twine). Then each is
-installed into a fresh environment, and release_check.py uses it there: import, version, predict, serve, and from the wheel also a
+Each is built twice and must have the same bytes; its metadata and its page must be what an index accepts (twine), and Helm must accept the
+chart (release_chart.py). Then each is installed into a fresh environment, and release_check.py uses it there: import, version, predict, serve, and from the wheel also a
 training run. With --repository, the metadata name the project's pages, and links of README.md lead there: on an index,
 relative links lead nowhere.
 """
@@ -11,6 +11,7 @@ relative links lead nowhere.
 import argparse
 import gzip
 import hashlib
+import importlib.util
 import io
 import os
 import re
@@ -48,6 +49,7 @@ def main() -> int:
     try:
         files = release(options.target.resolve(), options.repository.rstrip("/"))
         check_metadata(files)
+        check_chart()
         for path in files:
             training = path.suffix == ".whl" and not options.without_training
             check_installed(path, ["cpu"])
@@ -135,6 +137,18 @@ def check_metadata(files: list[Path]) -> None:
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise ReleaseError(f"twine refuses the metadata: {done.stdout.strip()} {done.stderr.strip()}")
+
+
+def check_chart() -> None:
+    """Have Helm lint and render the chart, where the release environment has it."""
+    if importlib.util.find_spec("helm_python") is None:
+        print("chart: not read by Helm, which has no build for this machine", flush=True)
+        return
+    command = [sys.executable, str(Path(__file__).with_name("release_chart.py"))]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise ReleaseError(f"the chart does not hold: {done.stderr.strip()}")
+    print(done.stdout.strip(), flush=True)
 
 
 def check_installed(path: Path, extras: list[str]) -> None:
