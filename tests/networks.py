@@ -50,8 +50,9 @@ def make_net(
     seed: int = 0,
     numeric: bool = True,
     categorical: bool = True,
+    is_log: bool = False,
 ) -> Net:
-    """Make a random network as folding would leave it, with activations of uneven scale."""
+    """Make a random network as folding would leave it, with activations of uneven scale; `is_log`: scores of a mean."""
     random = np.random.default_rng(seed)
     raw = make_raw(rows, random, numeric=numeric, categorical=categorical)
     target = random.integers(0, 2, rows).astype(np.float64)
@@ -63,6 +64,7 @@ def make_net(
     outputs = {"binary": 1, "regression": 1, "multiclass": classes}[task]
     chains = tuple(make_member(random, (inputs, *widths, outputs), task, members) for _ in range(members))
     scale = Output(task, 20.5, 3.25) if task == "regression" else Output(task)
+    scale = Output(task, 0.0, 3.25, is_log=True) if is_log else scale
     folded = Folded(embedded, tables, chains, scale)
     x = encode(preprocess, raw)
     first = folded.inputs(x, raw.categorical)

@@ -1,10 +1,13 @@
-"""What a model is asked to be good at: the names of metrics, and rules for the threshold between two classes."""
+"""What a model is asked to be good at: objectives of a regression, metrics, rules for the threshold between two classes."""
 
 import math
 import re
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 BALANCED = "balanced"  # the class weights that give every class the same sum
+RegressionLoss = Literal["squared_error", "poisson", "gamma"]  # what the fit of a number minimises
+OBJECTIVES: tuple[str, ...] = get_args(RegressionLoss)
 METRICS = {  # what fits can be chosen by -> what target it is for; batchproof.training.fit.metric computes them
     "log_loss": "classes",
     "brier": "classes",

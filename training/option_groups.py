@@ -1,4 +1,4 @@
-"""How a setting is declared, the groups that --help shows settings in, and the limits of numbers."""
+"""How a setting is declared, the groups that --help shows settings in, the limits of numbers, and types in words."""
 
 from dataclasses import field
 from typing import Any
@@ -15,7 +15,7 @@ CARD = "model card"
 GROUPS = {
     DATA: "How the columns of the table are read. Types are inferred and shown; these flags override them. A flag with "
     "COLUMN names one column, several with commas (a,b), or is repeated.",
-    GOAL: "How much rows and classes count, and what the fits are chosen by. Left out: all rows alike, and the loss.",
+    GOAL: "What a fit minimises, how much rows and classes count, and what fits are chosen by. Left out: all rows alike, and the loss.",
     SPLIT: "Which rows train, which decide when to stop (validation), and which only measure the result (test).",
     NETWORK: "The batch-norm MLP. What you leave out is set by the number of rows, or chosen by validation.",
     FIT: "How the network is fitted.",
@@ -57,3 +57,16 @@ def option(default: Any, group: str, text: str, choices: tuple[str, ...] = (), *
     A setting of a bundle is published in its bundle.json; one that is published only `where_set` is absent at its default.
     """
     return field(default=default, metadata={"group": group, "help": text, "choices": choices, "where_set": where_set})
+
+
+def spoken(kind: str) -> str:
+    """Return a type that `type_name` returned in words."""
+    words = {
+        "str": "text",
+        "int": "a whole number such as 10",
+        "float": "a number such as 0.1",
+        "bool": "true or false",
+        "tuple[int, ...]": "a list of whole numbers such as [256, 256]",
+        "tuple[str, ...]": 'a list of column names such as ["a", "b"]',
+    }
+    return words[kind.removesuffix(" | None")]

@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 from batchproof.service.bundle.signature import Kind, Task
 from batchproof.service.errors import nearest
-from batchproof.training.goal import METRICS, GoalError, threshold_rule
-from batchproof.training.option_groups import CARD, DATA, FIT, GOAL, LIMITS, NETWORK, OUT, SPLIT, TUNING, option
+from batchproof.training.goal import METRICS, OBJECTIVES, GoalError, threshold_rule
+from batchproof.training.option_groups import CARD, DATA, FIT, GOAL, LIMITS, NETWORK, OUT, SPLIT, TUNING, option, spoken
 
 
 class SettingError(ValueError):
@@ -53,6 +53,14 @@ class Settings:
 
     skip_missing_target: bool = option(False, DATA, "leave out rows without a value in the target", where_set=True)
 
+    objective: str | None = option(
+        None,
+        GOAL,
+        "a number: what its fit minimises; poisson for counts (0 or more) and gamma for amounts (above 0) predict the mean by "
+        "its logarithm, so that it is never below 0; left out: squared_error",
+        OBJECTIVES,
+        where_set=True,
+    )
     weight: str | None = option(
         None,
         GOAL,
@@ -231,6 +239,8 @@ def _check_goal(settings: Settings) -> None:
     ways = [flag(name) for name in ("group", "time", "split_column") if getattr(settings, name) is not None]
     if len(ways) > 1:
         raise SettingError(f"{' and '.join(ways)} both say how rows are split: choose one.")
+    if settings.objective is not None and settings.task not in (None, "regression"):
+        raise SettingError(f"--objective is for numbers, but --task is {settings.task}: leave one of them out.")
     try:
         threshold_rule(settings.threshold)
     except GoalError as error:
@@ -252,19 +262,6 @@ def type_name(name: str) -> str:
     if choices:  # a Literal is text; its choices are checked elsewhere
         return "str | None" if type(None) in get_args(kind) else "str"
     return kind.__name__ if type(kind) is type else str(kind)
-
-
-def spoken(kind: str) -> str:
-    """Return a type that `type_name` returned in words."""
-    words = {
-        "str": "text",
-        "int": "a whole number such as 10",
-        "float": "a number such as 0.1",
-        "bool": "true or false",
-        "tuple[int, ...]": "a list of whole numbers such as [256, 256]",
-        "tuple[str, ...]": 'a list of column names such as ["a", "b"]',
-    }
-    return words[kind.removesuffix(" | None")]
 
 
 def _known(name: str, path: Path) -> str:

@@ -9,6 +9,7 @@ from batchproof.service.errors import USAGE
 from batchproof.training.cli.arguments import refuse, whole_number
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.text.text_options import COLUMN_FLAGS
+from batchproof.training.goal import OBJECTIVES
 from batchproof.training.settings import ENCODINGS, SettingError, make
 
 PROGRAM = "batchproof-train compare"
@@ -80,6 +81,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=whole_number, help="CPU threads of torch")
     parser.add_argument("--group", metavar="COLUMN", help="rows of one value are all in one fold")
     parser.add_argument("--time", metavar="COLUMN", help="each fold tests on rows after those that it learns from")
+    parser.add_argument("--objective", metavar="{" + ",".join(OBJECTIVES) + "}", help="what fits of a number minimise")
     parser.add_argument("--weight", metavar="COLUMN", help="how much each row counts, in the fits and in the losses")
     parser.add_argument("--class-weight", metavar="WEIGHTS", help="balanced, or CLASS=WEIGHT,CLASS=WEIGHT; as for rows")
     parser.add_argument("--metric", metavar="METRIC", help="what the network's epochs and encodings are chosen by")

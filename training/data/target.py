@@ -1,6 +1,8 @@
 """What is predicted: the task, its classes, and the target of every row."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
@@ -9,9 +11,10 @@ from batchproof.service.features.texts.number_texts import parse_number
 from batchproof.service.features.texts.text_cells import USUAL
 from batchproof.training.data.column import Column
 from batchproof.training.data.columns import typed
-from batchproof.training.data.tables.table import RawTable
+from batchproof.training.data.tables.table import RawTable, first_place
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.text.text_options import flag_text, options_of
+from batchproof.training.goal import RegressionLoss
 from batchproof.training.settings import Settings
 
 FEW_VALUES = 10  # a whole-number target with at most this many distinct values is read as classes
@@ -30,6 +33,7 @@ class Target:
     classes: tuple[ClassLabel, ...] | None  # in the order of the codes; None for regression
     reason: str  # why this task, where it was inferred
     warnings: tuple[str, ...] = ()  # how its texts were read, each with what to do
+    objective: RegressionLoss = "squared_error"  # of a regression: what the fit minimises
 
     @property
     def strata(self) -> np.ndarray:
@@ -40,7 +44,8 @@ class Target:
 def read(table: RawTable, settings: Settings) -> Target:
     """Return the target of a table's rows; TableError where it cannot be predicted."""
     column = _column(table, settings)
-    target = target_of(column, settings.task, table)
+    wanted = settings.task or (None if settings.objective is None else "regression")
+    target = target_of(column, wanted, table)
     return replace(target, warnings=tuple(f"the target {column.name!r}: {warning}." for warning in column.warnings))
 
 
@@ -81,6 +86,36 @@ def target_of(column: Column, wanted: Task | None = None, table: RawTable | None
     labels, y = _classes(column)
     _check_classes(column.name, labels, len(y), task)
     return Target(column.name, task, y, labels, reason)
+
+
+def with_objective(target: Target, objective: str | None, train: np.ndarray, place: Callable[[int], str]) -> Target:
+    """Return the target with what its fit minimises; None: squared error.
+
+    Raises TableError for classes, for a value that the objective has no likelihood for, by its `place`, and where all
+    rows numbered `train` are 0.
+    """
+    if objective is None:
+        return target
+    if target.classes is not None:
+        raise TableError(
+            f"--objective is for numbers, but the target {target.name!r} has {len(target.classes)} classes: leave it out."
+        )
+    for name, is_bad, wanted in (
+        ("poisson", target.y < 0.0, "numbers from 0 up, such as counts"),
+        ("gamma", target.y <= 0.0, "numbers above 0"),
+    ):
+        if objective == name and is_bad.any():
+            number = f"{target.y[is_bad][0]:g}"
+            zero = (
+                "; --objective poisson takes 0 too" if number == "0" else "; --objective squared_error takes any number"
+            )
+            raise TableError(
+                f"--objective {name} needs {wanted}, but the target {target.name!r} is {number} in "
+                f"{first_place(is_bad, place)}: correct or leave out such rows{zero}."
+            )
+    if objective != "squared_error" and not target.y[train].any():
+        raise TableError(f"the target {target.name!r} is 0 in every training row: there is nothing to predict.")
+    return replace(target, objective=cast(RegressionLoss, objective))
 
 
 def _missing(column: Column, missing: np.ndarray, table: RawTable | None) -> TableError:

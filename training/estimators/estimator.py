@@ -39,7 +39,7 @@ from batchproof.training.trained_model import Model
 
 PLAIN = (
     *("validation_share", "rare_rows", "widths", "ensemble", "dropout", "eps", "momentum", "affine", "encoding"),
-    *("epochs", "batch_rows", "learning_rate", "weight_decay", "patience", "metric", "device", "threads"),
+    *("epochs", "batch_rows", "learning_rate", "weight_decay", "patience", "objective", "metric", "device", "threads"),
 )
 COLUMNS = ("categorical", "date", "keep")
 
@@ -49,7 +49,8 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
 
     Parameters are settings of `batchproof-train` by the same names; None means: decided from the data. A share
     of the rows, `validation_share`, decides when to stop and calibrates; `test_share` of them (none, unless asked
-    for) only measures what the exported bundle then states. `class_weight` (classifiers only) is "balanced" or
+    for) only measures what the exported bundle then states. `objective` (regressors only) is "poisson" for counts or
+    "gamma" for amounts above 0, whose mean is fitted by its logarithm. `class_weight` (classifiers only) is "balanced" or
     {class: weight}; classes that it leaves out count 1. `threshold` (two classes only) says from which probability of the
     second class on it is predicted: a number, or "f1", "balanced_accuracy" or "cost=FP:FN" to choose it on the
     validation rows. Fitting repeats to the bit for one number of threads.
@@ -70,6 +71,7 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         learning_rate: float | None = None,
         weight_decay: float | None = None,
         patience: int | None = None,
+        objective: str | None = None,
         metric: str | None = None,
         class_weight: str | dict[Any, float] | None = None,
         threshold: str | float | None = None,
@@ -93,6 +95,7 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         self.epochs = epochs
         self.batch_rows, self.learning_rate, self.weight_decay = batch_rows, learning_rate, weight_decay
         self.patience = patience
+        self.objective = objective
         self.metric, self.class_weight, self.threshold = metric, class_weight, threshold
         self.categorical, self.date, self.keep = categorical, date, keep
         self.rare_rows = rare_rows

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import GammaRegressor, LogisticRegression, PoissonRegressor, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
@@ -34,8 +34,8 @@ def constant(data: Dataset) -> np.ndarray:
 
 
 def linear(data: Dataset) -> np.ndarray:
-    """Predict with a ridge or logistic regression on standardised numbers and one-hot categories."""
-    model = Ridge() if data.target.classes is None else LogisticRegression(max_iter=1_000)
+    """Predict with a generalised linear model of the objective on standardised numbers and one-hot categories."""
+    model = _linear_model(data)
     numbers, codes = counts(data)
     numeric = make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler())
     columns = make_column_transformer(
@@ -47,11 +47,22 @@ def linear(data: Dataset) -> np.ndarray:
     return answers(pipeline, data)
 
 
+def _linear_model(data: Dataset) -> Ridge | LogisticRegression | PoissonRegressor | GammaRegressor:
+    if data.target.classes is not None:
+        return LogisticRegression(max_iter=1_000)
+    if data.target.objective == "squared_error":
+        return Ridge()
+    kind = PoissonRegressor if data.target.objective == "poisson" else GammaRegressor
+    return kind(alpha=1.0 / len(data.split.train), max_iter=1_000)  # the penalty of Ridge: 1 for the sum of all rows
+
+
 def trees(data: Dataset) -> np.ndarray:
     """Predict with histogram gradient boosting, stopped on the validation rows."""
     numbers, codes = counts(data)
-    kind = HistGradientBoostingRegressor if data.target.classes is None else HistGradientBoostingClassifier
+    is_value = data.target.classes is None
+    kind = HistGradientBoostingRegressor if is_value else HistGradientBoostingClassifier
     model = kind(
+        loss=data.target.objective if is_value else "log_loss",
         categorical_features=[False] * numbers + [count <= MOST_CODES for count in codes],
         max_iter=MOST_ROUNDS,
         early_stopping=True,

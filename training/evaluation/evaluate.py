@@ -63,7 +63,7 @@ def metrics_of(data: Dataset, outputs: Outputs) -> dict[str, Any]:
     part = data.evaluation_part
     y, train_y = data.y(part), data.y("train")
     if data.target.classes is None:
-        measured = metrics.regression(outputs["value"][:, 0], y, float(train_y.mean()))
+        measured = metrics.regression(outputs["value"][:, 0], y, float(train_y.mean()), metrics.loss_of(data.target))
     else:
         prior = np.bincount(train_y, minlength=len(data.target.classes)) / len(train_y)
         measured = metrics.classification(outputs["probabilities"], y, prior)

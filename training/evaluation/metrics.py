@@ -5,11 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import xlogy
 from scipy.stats import rankdata
 
 from batchproof.training.data.target import Target
 
 TINY = 1e-15  # least probability in a log loss: a mistake at probability 1 costs 34.5, not infinity
+TINY_MEAN = 1e-37  # least mean in a deviance: what the served graph never goes below
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class Loss:
 
 
 def loss_of(target: Target) -> Loss:
-    """Return the loss of a target: log loss of probabilities [rows, classes], or RMSE of values [rows]."""
-    return RMSE if target.classes is None else LOG_LOSS
+    """Return the loss of a target: log loss of probabilities [rows, classes], or what its objective asks of values [rows]."""
+    return LOG_LOSS if target.classes is not None else OF_VALUES[target.objective]
 
 
 def classification(probabilities: np.ndarray, y: np.ndarray, prior: np.ndarray) -> dict[str, float]:
@@ -46,8 +48,11 @@ def classification(probabilities: np.ndarray, y: np.ndarray, prior: np.ndarray) 
     return metrics
 
 
-def regression(values: np.ndarray, y: np.ndarray, mean: float) -> dict[str, float]:
-    """Return the metrics of values [rows] against y [rows], in the target's unit; `mean` is the constant prediction."""
+def regression(values: np.ndarray, y: np.ndarray, mean: float, loss: Loss) -> dict[str, float]:
+    """Return the metrics of values [rows] against y [rows], in the target's unit; `mean` is the constant prediction.
+
+    `loss` is the target's; where it is a deviance, that is among them.
+    """
     error = values.astype(np.float64) - y
     spread = float(np.square(y - y.mean()).mean())
     metrics = {
@@ -57,6 +62,10 @@ def regression(values: np.ndarray, y: np.ndarray, mean: float) -> dict[str, floa
     }
     if spread > 0:
         metrics["r2"] = 1.0 - float(np.square(error).mean()) / spread
+    if loss.key not in metrics:
+        constant = np.full(len(y), mean)
+        measured = {"": values, "constant_": constant}
+        metrics |= {f"{who}{loss.key}": loss.total(loss.of_rows(answer, y)) for who, answer in measured.items()}
     return metrics
 
 
@@ -84,5 +93,23 @@ def auc(score: np.ndarray, positive: np.ndarray) -> float:
     return float((ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
+def poisson_deviances(values: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the unit Poisson deviance of each row [rows] float64 of means `values` above 0 and counts y from 0 up."""
+    mean = np.maximum(values.astype(np.float64), TINY_MEAN)
+    deviances: np.ndarray = 2.0 * (xlogy(y, y) - xlogy(y, mean) - y + mean)
+    return deviances
+
+
+def gamma_deviances(values: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the unit gamma deviance of each row [rows] float64 of means `values` and amounts y, both above 0."""
+    mean = np.maximum(values.astype(np.float64), TINY_MEAN)
+    deviances: np.ndarray = 2.0 * (y / mean - 1.0 - np.log(y) + np.log(mean))
+    return deviances
+
+
 LOG_LOSS = Loss("log_loss", "log loss", log_losses)
-RMSE = Loss("rmse", "RMSE", squared_errors, is_root=True)
+OF_VALUES = {
+    "squared_error": Loss("rmse", "RMSE", squared_errors, is_root=True),
+    "poisson": Loss("poisson_deviance", "Poisson deviance", poisson_deviances),
+    "gamma": Loss("gamma_deviance", "gamma deviance", gamma_deviances),
+}

@@ -66,7 +66,7 @@ def fold(fitted: Fitted, frozen: Network) -> Folding:
     validation, objective = fitted.rows["validation"], fitted.objective
     unfolded = unfolded_scores(frozen, validation)
     divisor = temperature.fit(torch.from_numpy(unfolded), validation.y, objective, validation.weight)
-    output = Output(objective.task, objective.mean, objective.std)
+    output = Output(objective.task, objective.mean, objective.std, is_log=objective.loss != "squared_error")
     folded = fold_network(frozen, fitted.preprocess.embedded.tolist(), output, divisor)
     return Folding(folded, divisor, unfolded)
 

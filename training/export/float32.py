@@ -12,6 +12,7 @@ from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
 from batchproof.training.preprocessing.preprocess import Preprocess
 
 GRAPH_NAME = "batchproof"
+ENDS = ("least", "most")
 
 
 def export(preprocess: Preprocess, folded: Folded) -> onnx.ModelProto:
@@ -60,7 +61,13 @@ def outputs(graph: Graph, scores: str, output: Output, width: int) -> None:
         graph.output("probabilities", graph.add("Softmax", [scores], "softmax", axis=1), TensorProto.FLOAT, width)
         graph.output("scores", scores, TensorProto.FLOAT, width)
         return
+    if output.is_log:
+        limits = [
+            graph.constant(f"log_{end}", limit, np.float32) for end, limit in zip(ENDS, output.log_limits, strict=True)
+        ]
+        scores = graph.add("Exp", [graph.add("Clip", [scores, *limits], "log_mean")], "mean")
     wide = graph.add("Cast", [scores], "score_float64", to=TensorProto.DOUBLE)
-    spread = graph.add("Mul", [wide, graph.constant("value_std", output.value_std, np.float64)], "value_spread")
-    value = graph.add("Add", [spread, graph.constant("value_mean", output.value_mean, np.float64)], "value_float64")
+    value = graph.add("Mul", [wide, graph.constant("value_std", output.value_std, np.float64)], "value_spread")
+    if not output.is_log:
+        value = graph.add("Add", [value, graph.constant("value_mean", output.value_mean, np.float64)], "value_float64")
     graph.output("value", graph.add("Cast", [value], "value_float32", to=TensorProto.FLOAT), TensorProto.FLOAT, 1)

@@ -81,14 +81,14 @@ def auc(_: Objective, scores: Tensor, y: Tensor, weight: Tensor) -> Tensor:
     return share + (1.0 - area)
 
 
-def rmse(_: Objective, scores: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+def rmse(objective: Objective, scores: Tensor, y: Tensor, weight: Tensor) -> Tensor:
     """Squared error in standard units: its order is that of the root."""
-    return (scores[:, 0] - y).square() * weight
+    return (objective.values(scores) - y).square() * weight
 
 
-def mae(_: Objective, scores: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+def mae(objective: Objective, scores: Tensor, y: Tensor, weight: Tensor) -> Tensor:
     """Absolute error in standard units."""
-    return (scores[:, 0] - y).abs() * weight
+    return (objective.values(scores) - y).abs() * weight
 
 
 def pairs(scores: Tensor) -> Tensor:

@@ -13,12 +13,16 @@ the temperature divides its scores, each of k members contributes 1/k, and a bin
 the two scores (0, L). The exporters only add up the members' scores.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from batchproof.service.bundle.signature import Task
+
+LOG_REACH = 40.0  # of a logarithm, in either direction from that of the training rows' mean
+LEAST_VALUE, MOST_VALUE = 1e-37, 1e38  # between the least and the greatest normal float32
 
 
 class Norm(NamedTuple):
@@ -51,6 +55,16 @@ class Output:
     task: Task
     value_mean: float = 0.0  # regression: value = score · value_std + value_mean, in the target's own unit
     value_std: float = 1.0
+    is_log: bool = (
+        False  # whether the score is a logarithm: value = exp(score) · value_std, the score within `log_limits`
+    )
+
+    @property
+    def log_limits(self) -> tuple[float, float]:
+        """The least and the greatest logarithm, whole numbers, so that every value is a normal float32."""
+        unit = math.log(self.value_std)
+        least, most = math.ceil(math.log(LEAST_VALUE) - unit), math.floor(math.log(MOST_VALUE) - unit)
+        return max(-LOG_REACH, float(least)), min(LOG_REACH, float(most))
 
 
 @dataclass(frozen=True)
@@ -121,6 +135,8 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 
 def predictions(scores: np.ndarray, output: Output) -> np.ndarray:
     """Return float64 probabilities [rows, classes], or values [rows, 1] in the target's own unit."""
+    if output.is_log:
+        return np.asarray(np.exp(np.clip(scores, *output.log_limits)) * output.value_std)
     if output.task == "regression":
         return scores * output.value_std + output.value_mean
     return softmax(scores)

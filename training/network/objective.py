@@ -1,4 +1,10 @@
-"""The objective of the network: class codes with log loss, or standardised values with squared error."""
+"""The objective of the network: class codes with log loss, or values with squared error or a deviance.
+
+Squared error fits values in standard units. The Poisson and the gamma deviance (McCullagh, Nelder 1989, section 2.3) fit the
+logarithm z of the mean; with t the value in units of the training rows' mean, they are, for one row,
+
+    Poisson  2 (t (log t - z) - t + exp z)        gamma  2 (t exp(-z) - 1 - log t + z)
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,36 +14,54 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from batchproof.training.goal import RegressionLoss
+from batchproof.training.network.fold import LOG_REACH
+
 Task = Literal["binary", "multiclass", "regression"]
+LEAST = 1e-37  # of a value in units of the mean: a smaller one has no logarithm in float32
 
 
 @dataclass(frozen=True)
 class Objective:
-    """Task, number of scores and, for regression, the mean and standard deviation of the target."""
+    """Task, number of scores and, for regression, the scale of the target: value = std · (what `values` returns) + mean."""
 
     task: Task
     outputs: int  # 1 for binary (the log-odds of class 1) and regression, else the number of classes
     mean: float = 0.0
-    std: float = 1.0
+    std: float = 1.0  # of a deviance: the mean of the training rows, and `mean` is 0
+    loss: RegressionLoss = "squared_error"  # of values; the others fit the logarithm of the mean
     metric: str | None = None  # what held-out rows are judged by (batchproof.training.fit.metric); None: the loss
 
     def encode(self, y: np.ndarray) -> Tensor:
-        """Return y [rows], class codes or float64 values, as the loss expects it: int64, or float32 in standard units."""
+        """Return y [rows], class codes or float64 values, as the loss expects it: int64, or float32 in units of std."""
         if self.task == "regression":
             return torch.from_numpy(((y - self.mean) / self.std).astype(np.float32))
         return torch.from_numpy(y.astype(np.int64))
 
     def losses(self, scores: Tensor, y: Tensor, unknown: float = 0.0) -> Tensor:
-        """Return the loss of each row [rows]: log loss in nats, or squared error in squared standard units.
+        """Return the loss of each row [rows]: log loss in nats, squared error, or deviance.
 
         `unknown` is the share of each label that is spread evenly over the classes (label smoothing).
         """
         if self.task == "regression":
-            return (scores[:, 0] - y).square()
+            return self._value_losses(scores[:, 0], y)
         if self.task == "binary":
             share = y.to(scores.dtype) * (1.0 - unknown) + unknown / 2
             return functional.binary_cross_entropy_with_logits(scores[:, 0], share, reduction="none")
         return functional.cross_entropy(scores, y, reduction="none", label_smoothing=unknown)
+
+    def values(self, scores: Tensor) -> Tensor:
+        """Return the predicted values [rows] of scores [rows, outputs], in the units of `encode`."""
+        return scores[:, 0] if self.loss == "squared_error" else bounded(scores[:, 0]).exp()
+
+    def _value_losses(self, score: Tensor, y: Tensor) -> Tensor:
+        if self.loss == "squared_error":
+            return (score - y).square()
+        z = bounded(score)
+        if self.loss == "poisson":
+            return 2.0 * (torch.xlogy(y, y) - y * z - y + z.exp())
+        t = y.clamp(min=LEAST)
+        return 2.0 * (t * (-z).exp() - 1.0 - t.log() + z)
 
     def held_losses(self, scores: Tensor, y: Tensor) -> Tensor:
         """Return the loss of each held-out row [rows], as if one more row of unknown class were among them.
@@ -48,9 +72,18 @@ class Objective:
         return self.losses(scores, y, 1.0 / (len(y) + 1))
 
 
-def fit(task: Task, y: np.ndarray, classes: int, metric: str | None = None) -> Objective:
+def bounded(score: Tensor) -> Tensor:
+    """Return the logarithms of means within the reach that the served graph has, so that no float32 overflows."""
+    return score.clamp(-LOG_REACH, LOG_REACH)
+
+
+def fit(
+    task: Task, y: np.ndarray, classes: int, metric: str | None = None, loss: RegressionLoss = "squared_error"
+) -> Objective:
     """Fit to the training rows: y [rows] class codes 0 … classes - 1, or float64 values."""
+    if loss != "squared_error":
+        return Objective(task, 1, 0.0, float(np.mean(y)), loss, metric)
     if task == "regression":
         std = float(np.std(y))
-        return Objective(task, 1, float(np.mean(y)), std if std > 0 else 1.0, metric)
+        return Objective(task, 1, float(np.mean(y)), std if std > 0 else 1.0, metric=metric)
     return Objective(task, 1 if task == "binary" else classes, metric=metric)

@@ -6,7 +6,7 @@ The third parity, engine = HTTP, is bit for bit and needs a server: tests/line/t
 import numpy as np
 
 from batchproof.service.features.arrays import Outputs
-from batchproof.training.network.fold import Folded, predictions
+from batchproof.training.network.fold import Folded, Output, predictions
 
 FOLD_TOLERANCE = 1e-10  # of the scores' spread: folding reorders some hundred additions in float64
 ENGINE_TOLERANCE = 1e-4  # of the scores' spread: no float32 sum of some thousand terms was seen to exceed it
@@ -36,8 +36,7 @@ def check_engine(folded: Folded, reference: np.ndarray, outputs: Outputs) -> flo
         kept = ~outputs["saturated"][:, 0]
         reference, outputs = reference[kept], {name: array[kept] for name, array in outputs.items()}
     if folded.output.task == "regression":
-        wanted = predictions(reference, folded.output)
-        return _check("engine", wanted, outputs["value"], ENGINE_TOLERANCE)
+        return _check("engine", *comparable(reference, outputs["value"], folded.output), ENGINE_TOLERANCE)
     error = _check("engine", reference, outputs["scores"], ENGINE_TOLERANCE)
     # A probability moves by less than a quarter of the scores' difference.
     allowed = ENGINE_TOLERANCE * spread(reference) / 4 + FLOAT32_STEP
@@ -47,6 +46,12 @@ def check_engine(folded: Folded, reference: np.ndarray, outputs: Outputs) -> flo
             f"the engine's probabilities differ from those of the folded network by {gap:.2g}; at most {allowed:.2g} is allowed."
         )
     return error
+
+
+def comparable(reference: np.ndarray, value: np.ndarray, output: Output) -> tuple[np.ndarray, np.ndarray]:
+    """Return the wanted and the actual values [rows, 1], where the scores are logarithms: the logarithms of values."""
+    wanted = predictions(reference, output)
+    return (np.log(wanted), np.log(value)) if output.is_log else (wanted, value)
 
 
 def spread(values: np.ndarray) -> float:

@@ -36,6 +36,8 @@ def serialise(weights: Weights) -> bytes:
     arrays = {PREPROCESS + name: array for name, array in weights.preprocess.to_arrays().items()}
     arrays["embedded"] = np.asarray(folded.embedded, np.int64)
     arrays["output"] = np.asarray([folded.output.value_mean, folded.output.value_std])
+    if folded.output.is_log:
+        arrays["log"] = np.asarray(folded.output.log_limits)
     arrays |= {f"embedding.{index}": table for index, table in enumerate(folded.embeddings)}
     for number, member in enumerate(folded.members):
         for depth, layer in enumerate(member.layers):
@@ -59,7 +61,9 @@ def read(path: Path, task: Task) -> Weights:
         for number in range(members)
     )
     mean, std = arrays["output"].tolist()
-    return Weights(preprocess, Folded(embedded, tables, networks, Output(task, mean, std)), tops)
+    return Weights(
+        preprocess, Folded(embedded, tables, networks, Output(task, mean, std, is_log="log" in arrays)), tops
+    )
 
 
 def _member(arrays: dict[str, np.ndarray], number: int) -> Member:

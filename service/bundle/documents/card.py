@@ -27,6 +27,8 @@ METRICS = {  # in bundle.json -> the Hub's identifier, and a name
     "accuracy": ("accuracy", "Accuracy"),
     "auc": ("roc_auc", "AUC"),
     "log_loss": ("log_loss", "Log loss (nats)"),
+    "poisson_deviance": ("mean_poisson_deviance", "Mean Poisson deviance"),
+    "gamma_deviance": ("mean_gamma_deviance", "Mean gamma deviance"),
     "rmse": ("rmse", "RMSE"),
     "mae": ("mae", "MAE"),
     "r2": ("r_squared", "R²"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from batchproof.training.evaluation.metrics import auc, classification, regression
+from batchproof.training.evaluation.metrics import OF_VALUES, auc, classification, regression
 
 
 @pytest.mark.parametrize("classes", [2, 5])
@@ -37,8 +37,21 @@ def test_regression() -> None:
     """RMSE, MAE and R², and the constant guess beside them."""
     random = np.random.default_rng(0)
     y, found_values = random.normal(5, 2, 100), random.normal(5, 2, 100)
-    found = regression(found_values, y, 5.0)
+    found = regression(found_values, y, 5.0, OF_VALUES["squared_error"])
     assert found["rmse"] == pytest.approx(reference.root_mean_squared_error(y, found_values))
     assert found["mae"] == pytest.approx(reference.mean_absolute_error(y, found_values))
     assert found["r2"] == pytest.approx(reference.r2_score(y, found_values))
     assert found["constant_rmse"] == pytest.approx(reference.root_mean_squared_error(y, np.full(100, 5.0)))
+
+
+@pytest.mark.parametrize("objective", ["poisson", "gamma"])
+def test_deviances(objective: str) -> None:
+    """The deviance of means is scikit-learn's, and that of the constant guess stands beside it."""
+    random = np.random.default_rng(0)
+    means = random.gamma(2.0, 2.0, 100)
+    y = random.poisson(means).astype(np.float64) if objective == "poisson" else random.gamma(2.0, means / 2.0)
+    found = regression(means, y, 4.0, OF_VALUES[objective])
+    peer = reference.mean_poisson_deviance if objective == "poisson" else reference.mean_gamma_deviance
+    assert found[f"{objective}_deviance"] == pytest.approx(peer(y, means))
+    assert found[f"constant_{objective}_deviance"] == pytest.approx(peer(y, np.full(100, 4.0)))
+    assert found["rmse"] > 0

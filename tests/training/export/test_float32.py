@@ -12,7 +12,7 @@ from batchproof.service.features.arrays import Arrays
 from batchproof.service.inference.engine import Engine
 from batchproof.training.export.float32 import export
 from batchproof.training.network import weights
-from batchproof.training.network.fold import Folded
+from batchproof.training.network.fold import Folded, Output, predictions
 from batchproof.training.network.parity import ParityError, check_engine
 from batchproof.training.network.weights import Weights, maxima_of
 from tests.networks import Net, make_net
@@ -57,6 +57,27 @@ def test_engine_parity(net: Net) -> None:
     assert check_engine(net.folded, net.folded.scores(x, net.raw.categorical), found) < 1e-4
 
 
+def test_logarithms_of_means() -> None:
+    """Where scores are logarithms, the engine answers means above 0, and their logarithms are the folded network's."""
+    net = make_net("regression", members=2, is_log=True)
+    engine = Engine(export(net.preprocess, net.folded).SerializeToString())
+    scores, found = net.folded.scores(np.asarray(net.x, np.float32), net.raw.categorical), engine.run(Arrays(*net.raw))
+    assert found["value"].min() > 0.0
+    assert check_engine(net.folded, scores, found) < 1e-4
+    with pytest.raises(ParityError, match="the engine stage changed"):
+        check_engine(net.folded, scores, {"value": found["value"] * np.float32(1.01)})
+
+
+@pytest.mark.parametrize(("unit", "limits"), [(3.25, (-40.0, 40.0)), (1e30, (-40.0, 18.0)), (1e-30, (-16.0, 40.0))])
+def test_no_mean_leaves_the_range_of_float32(unit: float, limits: tuple[float, float]) -> None:
+    """However extreme a score is, its mean is a normal float32, not infinity and not 0."""
+    output = Output("regression", 0.0, unit, is_log=True)
+    values = predictions(np.array([[-1e9], [1e9]]), output).astype(np.float32)
+    assert output.log_limits == limits
+    assert np.isfinite(values).all()
+    assert values.min() >= np.finfo(np.float32).tiny
+
+
 @pytest.mark.parametrize("net", ["multiclass"], indirect=True)
 def test_a_changed_answer_is_found(net: Net) -> None:
     """The parity check names the engine's stage where one score or one probability is off."""
@@ -72,9 +93,11 @@ def test_a_changed_answer_is_found(net: Net) -> None:
             check_engine(net.folded, reference, wrong)
 
 
-@pytest.mark.parametrize("net", TASKS, indirect=True)
-def test_weights_survive_the_file(net: Net, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_log", [False, True])
+@pytest.mark.parametrize("task", TASKS)
+def test_weights_survive_the_file(task: Task, is_log: bool, tmp_path: Path) -> None:  # noqa: FBT001 - a parameter
     """What weights.safetensors holds exports to the same bytes again."""
+    net = make_net(task, members=2, is_log=is_log and task == "regression")
     kept = Weights(net.preprocess, net.folded, maxima_of(net.folded, net.x, net.raw.categorical))
     path = tmp_path / "weights.safetensors"
     path.write_bytes(weights.serialise(kept))

@@ -7,7 +7,7 @@ import numpy as np
 from batchproof.service.features.arrays import Arrays, Outputs
 from batchproof.service.inference.engine import Engine, EngineOptions
 from batchproof.training.network.fold import Output, predictions
-from batchproof.training.network.parity import spread
+from batchproof.training.network.parity import comparable, spread
 from batchproof.training.network.weights import Weights
 from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
 
@@ -35,7 +35,7 @@ def reference_scores(weights: Weights, arrays: Arrays) -> np.ndarray:
 def accuracy(reference: np.ndarray, output: Output, outputs: Outputs, headroom: float) -> dict[str, Any]:
     """Compare exact outputs with the reference scores [rows, outputs]; returns what the manifest states.
 
-    `score_error` is the greatest difference of a score (regression: of the value) in units of the scores' standard
+    `score_error` is the greatest difference of a score (regression: of the value, or of its logarithm where that was fitted) in units of the scores' standard
     deviation, `probability_relative_error` the greatest relative one of probabilities down to LEAST_PROBABILITY;
     both over the rows that are not saturated.
     """
@@ -48,10 +48,10 @@ def accuracy(reference: np.ndarray, output: Output, outputs: Outputs, headroom: 
     }
     if saturated.all():
         return stated
-    wanted = predictions(reference, output)
     if output.task == "regression":
-        gap = np.abs(outputs["value"] - wanted)[~saturated]
-        return stated | {"score_error": float(gap.max() / spread(wanted))}
+        wanted, actual = comparable(reference, outputs["value"], output)
+        return stated | {"score_error": float(np.abs(actual - wanted)[~saturated].max() / spread(wanted))}
+    wanted = predictions(reference, output)
     gap = np.abs(outputs["scores"] - reference)[~saturated]
     kept = ~saturated[:, None] & (wanted >= LEAST_PROBABILITY)
     relative = np.abs(outputs["probabilities"][kept] / wanted[kept] - 1.0)

@@ -7,6 +7,7 @@ headroom), the output `saturated` flags the rows in which one did.
 
 import numpy as np
 
+from batchproof.training.export.exact.exponential import emit_exp
 from batchproof.training.export.exact.grids import choose_bits, power_at_least
 from batchproof.training.export.exact.layers import Carried, Maxima, emit_layers
 from batchproof.training.export.exact.softmax import emit_softmax
@@ -73,6 +74,9 @@ def emit_outputs(graph: Graph, folded: Folded, scores: str) -> None:
     """Append the outputs for the task: `value`, or `probabilities` and `scores`."""
     output = folded.output
     width = len(folded.members[0].layers[-1].bias)
+    if output.is_log:
+        emit_output(graph, "value", emit_exp(graph, scores, output.log_limits, output.value_std), width)
+        return
     if output.task == "regression":
         spread = graph.add("Mul", [scores, graph.constant("value_std", output.value_std)], "value_spread")
         value = graph.add("Add", [spread, graph.constant("value_mean", output.value_mean)], "value_double")

@@ -5,22 +5,18 @@ For scores L [rows, classes], ρ the distance to a grid of 1/256 below the great
     v = Clip(256 · (max L − L), 0, 256 · 80)   k = Round(v)   ρ = v − k in [−1/2, 1/2]
     e = 2^b · exp(−k / 256) · exp(−ρ / 256)    the first two factors from a table, the last by a polynomial of degree 3
 
-The truncated series is off by at most (1/512)^4 / 4! = 6e-13 of e, far below float32's 6e-8; a table of 164 kB
-spares a degree, which is two nodes, against steps of 1/32. Only a *copy* of e that is
-rounded to whole numbers enters the sum: integers of at most C · 2^b ≤ 2^52 add up exactly in any order. The
-unrounded e is divided by it, so that small probabilities keep their relative precision. Scores more than 80 below the
-greatest count as 80 below it: a probability under 2e-35 reads 2e-35 (over the sum), above float32's subnormals.
+`exponential` says why these factors do. Only a *copy* of e that is rounded to whole numbers enters the sum: integers of
+at most C · 2^b ≤ 2^52 add up exactly in any order. The unrounded e is divided by it, so that small probabilities keep
+their relative precision. Scores more than 80 below the greatest count as 80 below it: a probability under 2e-35 reads
+2e-35 (over the sum), above float32's subnormals.
 """
-
-from math import factorial
 
 import numpy as np
 
+from batchproof.training.export.exact.exponential import STEPS, emit_series
 from batchproof.training.preprocessing.onnx_graph import Graph
 
-STEPS = 256  # table entries a unit of the scores
 REACH = 80  # distances below the greatest score are clipped to this
-DEGREE = 3
 
 
 def emit_softmax(graph: Graph, scores: str, classes: int) -> str:
@@ -35,7 +31,7 @@ def emit_softmax(graph: Graph, scores: str, classes: int) -> str:
     bits = 52 - int(np.ceil(np.log2(classes)))
     code = graph.add("Cast", [whole], "score_code", to=7)
     coarse = graph.add("Gather", [graph.constant("exp_table", exp_table(bits)), code], "exp_coarse", axis=0)
-    e = graph.add("Mul", [coarse, emit_series(graph, rest)], "exp")  # in units of 2^-bits
+    e = graph.add("Mul", [coarse, emit_series(graph, rest, sign=-1)], "exp")  # in units of 2^-bits
     copy = graph.add("Round", [e], "exp_whole")
     total = graph.add("ReduceSum", [copy, graph.constant("class_axis", np.array([1]))], "exp_sum", keepdims=1)
     # The greatest score by itself contributes 2^bits, so this Max changes nothing; it shows the prover that no divisor is 0.
@@ -47,13 +43,3 @@ def exp_table(bits: int) -> np.ndarray:
     """Return 2^bits · exp(−k / STEPS) for k = 0 … STEPS · REACH, float64."""
     table: np.ndarray = np.ldexp(np.exp(-np.arange(STEPS * REACH + 1) / STEPS), bits)
     return table
-
-
-def emit_series(graph: Graph, rest: str) -> str:
-    """Append the Taylor polynomial of exp(−rest / STEPS) in Horner form, one Mul and one Add a step."""
-    terms = [(-1.0 / STEPS) ** n / factorial(n) for n in range(DEGREE + 1)]
-    value = graph.constant(f"series_{DEGREE}", terms[DEGREE])
-    for n in reversed(range(DEGREE)):
-        product = graph.add("Mul", [value, rest], f"series_times_{n}")
-        value = graph.add("Add", [product, graph.constant(f"series_{n}", terms[n])], f"series_plus_{n}")
-    return value

@@ -77,7 +77,12 @@ def _measured(metric: Metric, answers: np.ndarray, y: np.ndarray, draws: np.ndar
 
 def _metrics(data: Dataset) -> list[tuple[str, str, str, bool, Metric]]:
     if data.target.classes is None:
+        loss = metrics.loss_of(data.target)
+        deviance: list[tuple[str, str, str, bool, Metric]] = [
+            (loss.key, loss.name[:1].upper() + loss.name[1:], "", True, _mean_of(loss))
+        ]
         return [
+            *([] if loss.key == "rmse" else deviance),
             ("rmse", "RMSE", "in the target's unit", True, _rmse),
             ("mae", "MAE", "in the target's unit", True, _mae),
             ("r2", "R²", "", False, _r2),
@@ -89,6 +94,10 @@ def _metrics(data: Dataset) -> list[tuple[str, str, str, bool, Metric]]:
     if len(data.target.classes) == 2 and len(np.unique(data.y(data.evaluation_part))) == 2:
         entries.append(("auc", "AUC", "", False, _auc))
     return entries
+
+
+def _mean_of(loss: metrics.Loss) -> Metric:
+    return lambda answers, y: loss.total(loss.of_rows(answers, y))
 
 
 def _rmse(answers: np.ndarray, y: np.ndarray) -> float:

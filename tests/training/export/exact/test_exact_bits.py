@@ -20,6 +20,7 @@ SHAPES = {  # members, widths, headroom: alone and stacked, with and without dep
     "binary": (1, (40, 24), 8.0),
     "multiclass": (2, (40, 24), 8.0),
     "regression": (3, (20, 16, 12), 0.01),
+    "counts": (2, (40, 24), 8.0),
 }
 TASKS = list(SHAPES)
 ROWS = 600
@@ -30,7 +31,8 @@ Case = tuple[Net, onnx.ModelProto, Arrays, dict[str, bytes]]
 def case(task: str) -> Case:
     """Return a network, its exact graph, rows to try it on and the bits that each row gives alone."""
     members, widths, headroom = SHAPES[task]
-    net = make_net(task, widths=widths, members=members, seed=3)
+    is_log = task == "counts"
+    net = make_net("regression" if is_log else task, is_log=is_log, widths=widths, members=members, seed=3)
     model = exact_graph(net.folded, net.preprocess, net.maxima, headroom).model("exact")
     raw = difficult_rows()
     engine = make_engine(model)
