@@ -33,7 +33,7 @@ def input_matrix(graph: Graph, preprocess: Preprocess, folded: Folded) -> str:
     Its columns are the encoded x, then the embeddings in the order of `folded.embedded`.
     """
     numeric, categorical = preprocess.declare(graph)
-    parts = [preprocess.emit(graph, numeric, categorical).x]
+    parts = preprocess.emit_parts(graph, numeric, categorical)
     for column, table in zip(folded.embedded, folded.embeddings, strict=True):
         assert categorical is not None, "an embedded column is a column of the categorical input"
         index = graph.constant("embedded_column", np.asarray(column, np.int64))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from batchproof.training.preprocessing.onnx_graph import Graph
+from batchproof.training.preprocessing.picking import pick
 from batchproof.training.preprocessing.scaling import limits
 
 FREQUENCIES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)  # periods per unit of the scaled value
@@ -27,9 +28,9 @@ class Periodic:
         """Greatest absolute value of each produced column [waves]."""
         return np.ones(len(self.column))
 
-    def emit(self, graph: Graph, scaled: str) -> str:
+    def emit(self, graph: Graph, scaled: str, columns: int) -> str:
         """Append the nodes for `scaled` [rows, columns] float64, bounded; returns [rows, waves] float64."""
-        chosen = graph.add("Gather", [scaled, graph.constant("wave_column", self.column)], "wave_values", axis=1)
+        chosen = pick(graph, scaled, columns, self.column, np.zeros(len(self.column)), "wave")
         turned = graph.add("Mul", [chosen, graph.constant("wave_frequency", self.frequency)], "wave_turned")
         turns = graph.add("Add", [turned, graph.constant("wave_phase", self.phase)], "wave_turns")
         rest = graph.add("Sub", [turns, graph.add("Round", [turns], "wave_whole")], "wave_rest")

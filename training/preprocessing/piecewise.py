@@ -13,9 +13,11 @@ import numpy as np
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from batchproof.training.preprocessing.onnx_graph import Graph
+from batchproof.training.preprocessing.picking import pick
 from batchproof.training.preprocessing.scaling import limits
 
 HEIGHT = 0.3  # of a full bin
+FAR = 2.0**1000  # what infinities become: times 0 they would be NaN
 TREE_ROWS = 50_000  # most rows that a tree is grown on: more rows give the same edges to within noise
 
 
@@ -32,13 +34,12 @@ class Piecewise:
         """Greatest absolute value of each produced column [bins]."""
         return np.full(len(self.column), HEIGHT)
 
-    def emit(self, graph: Graph, filled: str) -> str:
+    def emit(self, graph: Graph, filled: str, columns: int) -> str:
         """Append the nodes for `filled` [rows, columns] float64 without NaN; returns [rows, bins] float64."""
-        chosen = graph.add("Gather", [filled, graph.constant("bin_column", self.column)], "bin_values", axis=1)
-        above = graph.add("Sub", [chosen, graph.constant("bin_low", self.low)], "bin_above")
-        share = graph.add("Mul", [above, graph.constant("bin_slope", self.slope)], "bin_share")
-        whole = graph.add("Clip", [share, *limits(graph, "bin_bound", 0.0, 1.0)], "bin_whole")
-        return graph.add("Mul", [whole, graph.constant("bin_height", HEIGHT)], "binned")
+        finite = graph.add("Clip", [filled, *limits(graph, "bin_far", -FAR, FAR)], "bin_finite")
+        above = pick(graph, finite, columns, self.column, -self.low, "bin")
+        share = graph.add("Mul", [above, graph.constant("bin_slope", HEIGHT * self.slope)], "bin_share")
+        return graph.add("Clip", [share, *limits(graph, "bin_bound", 0.0, HEIGHT)], "binned")
 
 
 def fit(numeric: np.ndarray, target: np.ndarray, *, classes: bool, bins: int, edges: str) -> Piecewise:

@@ -81,11 +81,16 @@ class Preprocess:
 
     def emit(self, graph: Graph, numeric: str | None, categorical: str | None) -> Emitted:
         """Append the nodes that encode the graph's inputs as x, the input of the first layer."""
+        parts = self.emit_parts(graph, numeric, categorical)
+        x = graph.add("Concat", parts, "encoded", axis=1) if len(parts) > 1 else parts[0]
+        return Emitted(x, self.bounds)
+
+    def emit_parts(self, graph: Graph, numeric: str | None, categorical: str | None) -> list[str]:
+        """Append the same nodes; returns the parts of x, [rows, ..] float64 each, which stand side by side in it."""
         parts = [] if self.scaling is None or numeric is None else self._emit_numeric(graph, numeric)
         if self.onehot is not None and categorical is not None:
             parts.append(self.onehot.emit(graph, categorical))
-        x = graph.add("Concat", parts, "encoded", axis=1) if len(parts) > 1 else parts[0]
-        return Emitted(x, self.bounds)
+        return parts
 
     def _emit_numeric(self, graph: Graph, numeric: str) -> list[str]:
         assert self.scaling is not None
@@ -94,9 +99,9 @@ class Preprocess:
         scaled = self.scaling.emit(graph, filled)
         parts = [scaled]
         if self.piecewise is not None:
-            parts.append(self.piecewise.emit(graph, filled))
+            parts.append(self.piecewise.emit(graph, filled, len(self.fill)))
         if self.periodic is not None:
-            parts.append(self.periodic.emit(graph, scaled))
+            parts.append(self.periodic.emit(graph, scaled, len(self.fill)))
         if len(self.missing):
             flags = graph.add("Cast", [absent], "absent_flags", to=TensorProto.DOUBLE)
             parts.append(graph.add("Gather", [flags, graph.constant("absent_column", self.missing)], "missing", axis=1))

@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
+from onnx import numpy_helper
 
 from batchproof.service.features.arrays import Arrays
+from batchproof.service.inference.engine import Engine, EngineOptions
+from batchproof.training.preprocessing import picking
 from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
+from batchproof.training.preprocessing.picking import pick
 from batchproof.training.preprocessing.preprocess import Encoding, Preprocess, fit
 
 EXACT = {
@@ -22,12 +26,30 @@ def mixed_rows(rows: int = 60) -> tuple[Arrays, np.ndarray]:
 @pytest.mark.parametrize("edges", [None, "quantile", "distinct", "tree"])
 @pytest.mark.parametrize("waves", [False, True])
 def test_every_encoding_uses_only_exact_operators(edges: str | None, *, waves: bool) -> None:
-    """No node may round in a way that differs between machines: each is an allowed elementwise one, or moves data."""
+    """No node may round in a way that differs between machines: each is elementwise, moves data, or picks columns."""
     raw, y = mixed_rows()
     graph = Graph()
     names = graph.input("numeric", TensorProto.DOUBLE, 3), graph.input("categorical", TensorProto.INT64, 2)
     fit(raw, y, classes=False, encoding=Encoding(edges=edges, waves=waves)).emit(graph, *names)
-    assert {node.op_type for node in graph.nodes} <= EXACT
+    assert {node.op_type for node in graph.nodes} <= {*EXACT, "Gemm"}
+    stored = {each.name: numpy_helper.to_array(each) for each in graph.initializers}
+    for weight in [stored[node.input[1]] for node in graph.nodes if node.op_type == "Gemm"]:
+        assert ((weight == 0) | (weight == 1)).all()
+        assert (weight.sum(axis=0) == 1).all()
+
+
+@pytest.mark.parametrize("columns", [1, 3, picking.MOST_COLUMNS, picking.MOST_COLUMNS + 1])
+def test_picked_columns_have_the_bits_of_one_sum(columns: int) -> None:
+    """A picked column plus its constant is rounded once, for any number of columns, rows and any finite values."""
+    random = np.random.default_rng(columns)
+    x = random.normal(size=(33, columns)) * 10.0 ** random.integers(-300, 300, (33, columns))
+    chosen, added = random.integers(0, columns, 50), random.normal(size=50) * 10.0 ** random.integers(-20, 20, 50)
+    graph = Graph()
+    picked = pick(graph, graph.input("numeric", TensorProto.DOUBLE, columns), columns, chosen, added, "bin")
+    graph.output("x", picked, TensorProto.DOUBLE, 50)
+    engine = Engine(graph.model("picked").SerializeToString(), EngineOptions(device="cpu"))
+    for rows in (1, 2, 33):
+        assert (engine.run(Arrays(x[:rows], None))["x"] == x[:rows, chosen] + added).all()
 
 
 def test_the_encoded_width_is_the_one_stated() -> None:

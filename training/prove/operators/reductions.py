@@ -49,11 +49,11 @@ class Obligation:
         }
 
 
-def gemm(call: Node) -> tuple[Box, Obligation]:
+def gemm(call: Node) -> tuple[Box, Obligation | None]:
     """Affine map by a constant matrix: x [rows, in] -> [rows, out], or with the rows last, W [out, in] x [in, rows].
 
     Sound: the sums run along an axis that is not the rows, weights and bias are one for all rows, and `products` shows
-    that each sum is exact in any order.
+    that each sum is exact in any order, or `picked` that it is rounded once.
     """
     a, b, bias = checked_operands(call)
     rows = 0 if a.rowed else 1  # the row axis of the result
@@ -66,9 +66,31 @@ def gemm(call: Node) -> tuple[Box, Obligation]:
         raise call.refuse("the bias must not vary along the row axis")
     outputs = values.shape[1]
     wide = bias.moved(lambda part: np.broadcast_to(part, (outputs, 1) if rows else (1, outputs)).reshape(outputs))
-    sums, bits = products(call, x.moved(lambda part: part.reshape(-1)), values, grid, wide)
+    row = x.moved(lambda part: part.reshape(-1))
+    if picks_columns(values):
+        return replace(picked(row, values, wide).moved(lambda part: np.expand_dims(part, rows)), rows=rows), None
+    sums, bits = products(call, row, values, grid, wide)
     result = replace(sums.moved(lambda part: np.expand_dims(part, rows)), rows=rows)
     return result, obligation(call, "Gemm", x, sums.exponent, len(values) + 1, bits)
+
+
+def picks_columns(weight: np.ndarray) -> bool:
+    """Return whether each column of weight [in, out] is 0 but for a single 1."""
+    return bool(((weight == 0.0) | (weight == 1.0)).all() and (weight.sum(axis=0) == 1.0).all())
+
+
+def picked(x: Box, weight: np.ndarray, bias: Box) -> Box:
+    """Return what is known of x [in] · weight [in, out] + bias [out], where the weight picks columns.
+
+    Sound: x is finite, so every product is 0 or the picked element itself. The bias is added to it once, before or after
+    zeros that change nothing, fused or not, so one rounding remains; zeros have no sign here.
+    """
+    (places,) = np.nonzero(weight.T.reshape(-1))
+    places = places % len(weight)
+    chosen = x.moved(lambda part: part[places])
+    with np.errstate(over="ignore"):
+        low, high = chosen.low + bias.low, chosen.high + bias.high
+    return Box(low, high, np.minimum(chosen.exponent, bias.exponent), np.zeros(low.shape, bool), None)
 
 
 def matmul(call: Node) -> tuple[Box, Obligation]:
