@@ -68,7 +68,8 @@ def main(arguments: Sequence[str]) -> int:
     print(f"{folder.relative_to(ROOT)}: the tests with the {which} versions", flush=True)
     left_out = [f"--ignore={path}" for path in LEFT_OUT] if which == "lowest" else []
     chosen = paths or [*TESTS, *([TRAINING] if has_torch else [])]
-    command = [python, "-m", "pytest", "-q", "-n", "auto", "--dist", "loadfile", "-p", "no:cacheprovider"]
+    spread = ["-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder"]
+    command = [python, "-m", "pytest", "-q", *spread, "-p", "no:cacheprovider"]
     return subprocess.call([*command, *left_out, *chosen], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 

@@ -59,10 +59,11 @@ collect_ignore = [] if find_spec("pyspark") else ["clusters"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of SLOW as slow."""
+    """Mark the tests of SLOW as slow, and run them first: a long file at the end would leave the other processes idle."""
     for item in items:
         if str(item.path.relative_to(ROOT / "tests")).startswith(SLOW):
             item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")
