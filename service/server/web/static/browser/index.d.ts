@@ -77,6 +77,8 @@ export interface PredictOptions {
   on_error?: 'stop' | 'request' | 'row';
   /** Adds `set` or `interval`. */
   coverage?: number;
+  /** Adds `explanation`: what each feature adds to the score. It runs up to 256 rows for each, above 8 features about 32 times their number. */
+  explain?: boolean;
   /** Adds `unseen`, `out_of_range` and, for exact models, `saturated`. */
   detail?: boolean;
 }
@@ -89,10 +91,21 @@ export interface Prediction {
   set?: Label[];
   interval?: [number | null, number | null];
   coverage?: number;
+  explanation?: Explanation;
   unseen?: string[];
   out_of_range?: string[];
   saturated?: boolean;
   error?: { code: string; message: string; details: Problem[] };
+}
+
+/** Why a row has its score: `contributions` sum to `score` less `baseline`, the score of the typical row. */
+export interface Explanation {
+  /** The predicted class's score less the mean over classes, or the value. */
+  score: number | null;
+  baseline: number | null;
+  contributions: Record<string, number | null>;
+  /** The sampling error of each contribution; 0 where it is exact. */
+  standard_errors: Record<string, number | null>;
 }
 
 export interface Problem {

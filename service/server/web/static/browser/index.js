@@ -6,6 +6,7 @@
  * service gives; one whose golden rows come out otherwise here is refused.
  */
 
+import { Explainer } from './explanations.js';
 import { Answers } from './lib/answers.js';
 import { checkFile, NEEDED, outputsOf, readGolden, readManifest } from './lib/bundle.js';
 import { Encoder, invalidRows, LISTED_ERRORS } from './lib/encoder.js';
@@ -21,7 +22,7 @@ export { Refusal };
 
 const RUN_ROWS = 1024; // of one run of the engine: more take memory and no less time for each
 const TOLERANCE = 1e-5; // absolute and relative, for float32 bundles that may differ in their last bits
-const FIELDS = ['columns', 'on_error', 'coverage', 'detail'];
+const FIELDS = ['columns', 'on_error', 'coverage', 'explain', 'detail'];
 
 /**
  * Load a bundle, check it, and reproduce its golden rows in this engine.
@@ -67,6 +68,7 @@ export class Model {
     this._ort = ort;
     this._encoder = new Encoder(manifest.signature);
     this._answers = new Answers(manifest);
+    this._explainer = new Explainer(manifest, this._encoder);
     this._last = Promise.resolve(); // runs of one session follow one another
   }
 
@@ -78,7 +80,7 @@ export class Model {
    * @throws {Refusal} with each row and feature that is wrong
    */
   async predict(rows, options = {}) {
-    const { columns = null, on_error: onError = 'stop', coverage, detail = false } = options;
+    const { columns = null, on_error: onError = 'stop', coverage, explain = false, detail = false } = options;
     checkRequest(rows, options);
     const level = coverage === undefined ? null : this._answers.level(coverage);
     const limit = onError === 'row' ? null : LISTED_ERRORS;
@@ -90,6 +92,12 @@ export class Model {
     const good = this._answers.name(outputs, arrays.rows);
     if (detail) this._answers.addDetail(good, outputs, arrays);
     if (level !== null) this._answers.addUncertainty(good, outputs, level);
+    if (explain) {
+      for (const [row, prediction] of good.entries()) {
+        const column = this._answers.place(outputs, row);
+        prediction.explanation = await this._explainer.explain(arrays, row, column, (mixed) => this._run(mixed));
+      }
+    }
     const predictions = placed(good, kept, problems, rows.length);
     return { predictions, model: { name: this.name, version: this.version, fingerprint: this.fingerprint } };
   }
@@ -180,12 +188,15 @@ function checkRequest(rows, options) {
   for (const name of Object.keys(options)) {
     if (!FIELDS.includes(name)) throw badRequest(`Unknown field '${name}'; known are ${FIELDS.join(', ')}.`);
   }
-  const { columns = null, on_error: onError = 'stop', detail = false } = options;
+  const { columns = null, on_error: onError = 'stop' } = options;
   if (columns !== null && !Array.isArray(columns)) throw badRequest('columns must be a list of feature names.');
   if (!['stop', 'request', 'row'].includes(onError)) {
     throw badRequest('on_error must be "stop" (or "request", which means the same) or "row".');
   }
-  if (typeof detail !== 'boolean') throw badRequest('detail must be true or false.');
+  for (const name of /** @type {const} */ (['explain', 'detail'])) {
+    const { [name]: wanted = false } = options;
+    if (typeof wanted !== 'boolean') throw badRequest(`${name} must be true or false.`);
+  }
 }
 
 /** Return the predictions of all rows, with each bad row's error in its place. @param {any[]} good @param {number[]} kept @param {import('./lib/refusal.js').Problem[]} problems @param {number} rows */

@@ -117,6 +117,10 @@ def good_bodies(bundle: Path) -> list[Body]:
     named = [{"rows": [dict(zip(names, row, strict=True)) for row in rows[:5]]}]
     turned = [{"columns": columns, "rows": [row[::-1] for row in rows[:5]]}]
     options = [{"rows": rows[:20], "coverage": coverage, "detail": True} for coverage in (0.5, 0.9)]
+    options += [
+        {"rows": rows[:3], "explain": True},
+        {"rows": rows[3:5], "explain": True, "coverage": 0.9, "detail": True},
+    ]
     return [*alone, *named, *turned, *options, {"rows": rows}, {"rows": rows * 40}, {"rows": []}]
 
 
@@ -178,6 +182,8 @@ def odd_bodies(bundle: Path) -> list[Body]:
             body["coverage"] = draw.choice([0.8, 0.95, 1, 0, 1.5, 0.99999, "x", None, True])
         if draw.random() < 0.2:
             body["detail"] = draw.choice([True, False, 1])
+        if draw.random() < 0.1:
+            body["explain"] = draw.choice([True, False, 1, "yes", None])
         if draw.random() < 0.1:
             body["columns"] = draw.choice([names, names[::-1], names[1:], [*names, names[0]], [*names, "y"], [1], {}])
         bodies.append(body)

@@ -8,14 +8,17 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from batchproof import __version__
 from batchproof.service.bundle.files.checksum import seal
+from batchproof.service.features import attribution
 from tests.bundles import reseal
 from tests.programs import command_of
 from tests.service.server.web.browser.everywhere import (
     ENGINE,
+    HERE,
     PACKAGE,
     Body,
     Made,
@@ -60,13 +63,31 @@ def compare(node: str, engine: Path, made: Made, bodies: dict[str, list[Body]]) 
 
 
 def test_exact_models_have_the_bits_of_the_service(node: str, engine: Path, made: Made) -> None:
-    """Labels, probabilities, values, sets, intervals and details are equal, for rows alone and in batches of any size."""
+    """Labels, probabilities, values, sets, intervals, explanations and details are equal, for rows alone and in batches of any size."""
     compare(node, engine, made, {name: good_bodies(folder) for name, folder in made.exact.items()})
 
 
 def test_what_is_wrong_is_refused_in_the_words_of_the_service(node: str, engine: Path, made: Made) -> None:
     """Odd values are read alike; each refusal has the same code, sentence, rows and features."""
     compare(node, engine, made, {name: odd_bodies(folder) for name, folder in made.exact.items()})
+
+
+@pytest.mark.parametrize("features", [1, 2, 6, 8, 9, 14, 30])
+def test_explanations_are_planned_and_reduced_as_in_the_service(node: str, features: int) -> None:
+    """For any number of features the mixed rows are the same, and the same scores give the same contributions, bit for bit."""
+    plan = attribution.plan(features)
+    scores = np.random.default_rng(features).normal(size=(plan.runs, 1)).astype(np.float32)
+    given = [{"features": features, "scores": scores[:, 0].tolist()}]
+    command = [node, str(HERE / "plans.mjs"), str(PACKAGE / "explanations.js")]
+    ran = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, timeout=60, check=True)
+    (found,) = json.loads(ran.stdout)
+    wanted = attribution.reduce(plan, scores)
+
+    assert found["masks"] == plan.masks.tolist()
+    assert found["steps"] == plan.steps.tolist()
+    assert found["weights"] == plan.weights.tolist()
+    assert found["values"] == wanted.values[0, :, 0].tolist()
+    assert found["errors"] == wanted.errors[0, :, 0].tolist()
 
 
 def test_float32_is_refused_unless_the_caller_tolerates_it(node: str, engine: Path, made: Made) -> None:

@@ -53,13 +53,18 @@ export class Answers {
     if (labels === null) return { value: shortest(outputs.value.data[row]) };
     const probabilities = rowOf(outputs.probabilities, row);
     return {
-      label: labels[this._place(probabilities)],
+      label: labels[this._placeOf(probabilities)],
       probabilities: Object.fromEntries(this.keys.map((key, place) => [key, shortest(probabilities[place])])),
     };
   }
 
+  /** Return the place of a row's label among the classes; 0 for a value. @param {Outputs} outputs @param {number} row */
+  place(outputs, row) {
+    return this.labels === null ? 0 : this._placeOf(rowOf(outputs.probabilities, row));
+  }
+
   /** Return the place of the label: by the bundle's threshold, or the most probable class. @param {Float32Array | Uint8Array} probabilities */
-  _place(probabilities) {
+  _placeOf(probabilities) {
     const decision = this.manifest.decision ?? null;
     return decision === null ? winner(probabilities) : Number(probabilities[1] >= decision.threshold);
   }
