@@ -52,7 +52,7 @@ coverage: $(ENV)/ready ## Measure that tests run every line of the rooms that ho
 	$(ENV)/bin/python -m coverage combine --quiet
 	$(ENV)/bin/python -m coverage report --show-missing --skip-covered --include="$(PROMISE)" --fail-under=100
 
-programs: ## Install Chromium, Node, HAProxy, nginx and promtool for the tests that drive them, where apt and root are there
+programs: ## Install Chromium, Node, a JDK, HAProxy, nginx and promtool for the tests that drive them, where apt and root are there
 	@bash tests/programs.sh
 
 docs: $(DOCS_ENV)/ready ## Build the documentation as a site into build/site

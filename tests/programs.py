@@ -1,6 +1,6 @@
 """The one thing that a test may do without: a program. CI demands them by TEST_PROGRAMS=required.
 
-A machine without Chromium, Node, HAProxy, nginx, Envoy or promtool skips the tests that drive it, with one line in the summary. No other test may
+A machine without Chromium, Node, a JDK, HAProxy, nginx, Envoy or promtool skips the tests that drive it, with one line in the summary. No other test may
 be skipped: tests/test_boundaries.py holds that.
 """
 

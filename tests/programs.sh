@@ -8,9 +8,10 @@ command -v node >/dev/null || command -v nodejs >/dev/null || missing+=(nodejs)
 command -v haproxy >/dev/null || missing+=(haproxy)
 command -v nginx >/dev/null || missing+=(nginx-light)
 command -v promtool >/dev/null || missing+=(prometheus)
+command -v javac >/dev/null || missing+=(default-jdk-headless)
 [ "${#missing[@]}" -gt 0 ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-  echo "Installing ${missing[*]} for the tests that drive them, with apt (Chromium: about 120 MB to download)."
+  echo "Installing ${missing[*]} for the tests that drive them, with apt (Chromium and the JDK: about 120 MB each to download)."
   apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null && exit 0
 fi
 if [ "${TEST_PROGRAMS:-}" = required ]; then
