@@ -1,10 +1,11 @@
 """One model in several engines: the share of float32 numbers of its answers whose bits are not the service's.
 
-    python -m bench.everywhere [--rows 500]
+    python -m bench.everywhere [--rows 500] [--arm64]
 
 A table with a column of every kind is trained briefly for each task, as float32, and rewritten as exact. The rows are golden rows, which are
 drawn from the training distribution. Every engine answers each row alone and all rows in one call; the reference is the service, each row
-alone. The table is that of docs/everywhere.md. It needs Node and Chromium: `make programs`.
+alone. The table is that of docs/everywhere.md. It needs Node, Chromium and a JDK: `make programs`. With --arm64 it also runs onnxruntime for ARM64 in
+an emulator, which bench/arm64.py fetches, and ends with 1 if an exact model has other bits anywhere.
 """
 
 import argparse
@@ -35,6 +36,7 @@ from batchproof.service.server.serving import app
 from batchproof.training.cli import exact
 from batchproof.training.pipeline import train
 from batchproof.training.settings import make
+from bench import arm64
 from tests.live import live
 from tests.programs import command_of
 from tests.service.server.web.browser.everywhere import TARGETS, unpack_engine, write_table
@@ -43,6 +45,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STATIC = ROOT / "service" / "server" / "web" / "static"
 ANSWER = ROOT / "tests" / "service" / "server" / "web" / "browser" / "answer.mjs"
 FEW = {"epochs": 2, "widths": (64, 64), "ensemble": 1, "encoding": "quantile", "threads": 1, "categorical": ("grade",)}
+JDK = "default-jdk-headless"
 IN_PAGE = """
 async ([folder, calls]) => {
   const assets = document.querySelector("script[type=module]").src.replace(/try\\/page\\.js$/, "");
@@ -63,12 +66,16 @@ def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=500, help="golden rows of each model, 32 to 4096 (default: 500)")
+    parser.add_argument("--arm64", action="store_true", help="emulate ARM64 too; fetches 140 MB once, into build/arm64")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        emulated = _emulated(arm64.prepare()) if given.arm64 else {}
         bundles = [one for target in TARGETS for one in _train(Path(folder), target, given.rows)]
         with _chromium(Path(folder) / "models") as page:
-            engines = _engines(unpack_engine(Path(folder)), page)
-            sys.stdout.write(text([measure(bundle, engines) for bundle in bundles]) + "\n")
+            engines = {**_engines(unpack_engine(Path(folder)), page), **_java(Path(folder) / "classes"), **emulated}
+            measured = [measure(bundle, engines) for bundle in bundles]
+    sys.stdout.write(text(measured) + "\n")
+    sys.exit(any(any(one["shares"].values()) for one in measured if one["arithmetic"] == "exact"))
 
 
 def measure(bundle: Bundle, engines: dict[str, Engine]) -> dict[str, Any]:
@@ -81,7 +88,8 @@ def measure(bundle: Bundle, engines: dict[str, Engine]) -> dict[str, Any]:
         for name, engine in engines.items()
         for way, calls in ways.items()
     }
-    return {"title": f"{bundle.manifest.name}, {bundle.manifest.arithmetic.kind}", "shares": shares}
+    arithmetic = bundle.manifest.arithmetic.kind
+    return {"title": f"{bundle.manifest.name}, {arithmetic}", "arithmetic": arithmetic, "shares": shares}
 
 
 def numbers(answers: Sequence[Predictions]) -> np.ndarray:
@@ -157,16 +165,37 @@ def _session(level: Any) -> Engine:
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = level
         session = onnxruntime.InferenceSession(bundle.model, options)
-        encoder, decoder = Encoder(bundle.manifest.signature), Decoder(bundle.manifest)
-        names = [output.name for output in session.get_outputs()]
-        answers = []
-        for rows in calls:
-            arrays = encoder.encode_rows(rows).arrays
-            feeds = {name: array for name, array in arrays._asdict().items() if array is not None}
-            answers.append(decoder.decode(dict(zip(names, session.run(names, feeds), strict=True))))
-        return answers
+        decoder, names = Decoder(bundle.manifest), [output.name for output in session.get_outputs()]
+        return [
+            decoder.decode(dict(zip(names, session.run(names, feeds), strict=True))) for feeds in _feeds(bundle, calls)
+        ]
 
     return answer
+
+
+def _emulated(folder: Path) -> dict[str, Engine]:
+    """Return onnxruntime for ARM64 on each emulated processor."""
+
+    def on(processor: str) -> Engine:
+        def answer(bundle: Bundle, calls: Sequence[Rows]) -> list[Predictions]:
+            decoder = Decoder(bundle.manifest)
+            return [
+                decoder.decode(found) for found in arm64.outputs(folder, processor, bundle.model, _feeds(bundle, calls))
+            ]
+
+        return answer
+
+    return {
+        f"ARM64 {what} (QEMU), onnxruntime {onnxruntime.__version__}": on(processor)
+        for processor, what in arm64.PROCESSORS.items()
+    }
+
+
+def _feeds(bundle: Bundle, calls: Sequence[Rows]) -> list[dict[str, np.ndarray]]:
+    """Return the graph's inputs for the rows of each call."""
+    encoder = Encoder(bundle.manifest.signature)
+    encoded = [encoder.encode_rows(rows).arrays._asdict() for rows in calls]
+    return [{name: array for name, array in arrays.items() if array is not None} for arrays in encoded]
 
 
 def _node(module: Path, bundle: Bundle, calls: Sequence[Rows]) -> list[Predictions]:
@@ -176,6 +205,20 @@ def _node(module: Path, bundle: Bundle, calls: Sequence[Rows]) -> list[Predictio
     node = command_of(("node", "nodejs"))
     ran = subprocess.run([node, str(ANSWER)], input=json.dumps(content), capture_output=True, text=True, check=True)
     return [one["answer"]["predictions"] for one in json.loads(ran.stdout)[0]]
+
+
+def _java(classes: Path) -> dict[str, Engine]:
+    """Compile the reader of examples/java, and return it."""
+    sources = sorted((ROOT / "examples" / "java").glob("*.java"))
+    subprocess.run([command_of(("javac",), JDK), "-d", str(classes), *map(str, sources)], check=True)
+
+    def answer(bundle: Bundle, calls: Sequence[Rows]) -> list[Predictions]:
+        command = [command_of(("java",), JDK), "-cp", str(classes), "Predict", str(bundle.folder)]
+        bodies = "\n".join(json.dumps({"rows": rows}) for rows in calls)
+        ran = subprocess.run(command, input=bodies, capture_output=True, encoding="utf-8", check=True)
+        return [json.loads(line)["predictions"] for line in ran.stdout.splitlines()]
+
+    return {"Java without an engine": answer}
 
 
 @contextlib.contextmanager
