@@ -71,7 +71,7 @@ npm: ## Write the JavaScript package as an npm tarball into build/npm: the same 
 	@$(PYTHON) constraints/npm_tarball.py build/npm
 
 release: $(RELEASE_ENV)/ready ## Build wheel and source distribution of the last commit into build/release, and use both (REPOSITORY=, WITHOUT_TRAINING=1)
-	$(RELEASE_ENV)/bin/python constraints/release.py build/release $(if $(REPOSITORY),--repository $(REPOSITORY)) $(if $(WITHOUT_TRAINING),--without-training)
+	GOAL=release TORCH_INDEX="$(TORCH_INDEX)" CUDA="$(CUDA)" $(RELEASE_ENV)/bin/python constraints/release.py build/release $(if $(REPOSITORY),--repository $(REPOSITORY)) $(if $(WITHOUT_TRAINING),--without-training)
 
 bench: $(ENV)/ready ## Measure the service on this machine
 	$(ENV)/bin/python -m bench

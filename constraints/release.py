@@ -23,6 +23,9 @@ import tempfile
 import venv
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))
+from install import torch
+
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
 ZONES = ("UTC0", "XYZ-13")  # of the two builds, beside another folder and other hashes of texts
@@ -161,6 +164,8 @@ def check_installed(path: Path, extras: list[str]) -> None:
         install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         used = [python, str(Path(__file__).with_name("release_check.py")), str(ROOT), *extras]
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        if "training" in extras and torch(python, str(ROOT / "constraints" / pins)):
+            raise ReleaseError("PyTorch was not installed; WITHOUT_TRAINING=1 leaves the training step out")
         for command in ([*install, "--constraint", str(ROOT / "constraints" / pins), requirement], used):
             done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=folder, env=environment)
             if done.returncode:

@@ -92,3 +92,19 @@ def test_the_changelog_has_the_version() -> None:
     )
     assert heading is not None
     assert heading[1] == __version__
+
+
+def test_a_release_does_not_fetch_cuda_unasked(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where pip would bring PyTorch's CUDA build, the training step ends before anything of it is installed."""
+    asked: list[str] = []
+
+    def refuses(python: str, pins: str) -> int:
+        asked.append(pins)
+        return 2
+
+    monkeypatch.setattr(script, "torch", refuses)
+    with pytest.raises(script.ReleaseError, match="WITHOUT_TRAINING=1"):
+        script.check_installed(tmp_path / "batchproof-1-py3-none-any.whl", ["cpu", "training"])
+    assert asked == [str(ROOT / "constraints" / "all.txt")]
