@@ -130,7 +130,7 @@ class Predictor:
         self.model = load_model(folder)
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> "pd.DataFrame":  # noqa: ARG002 - MLflow's signature
-        """Return `prediction` and `probability_<class>` for each row; raises RefusedError for rows that the model refuses."""
+        """Return `prediction` and `probability_<class>` or `quantile_<level>` for each row; raises RefusedError for rows that the model refuses."""
         import pandas as pd
 
         frame = model_input if isinstance(model_input, pd.DataFrame) else pd.DataFrame(model_input)
@@ -174,7 +174,8 @@ def _signature(manifest: Manifest) -> Any:
     ]
     classes = manifest.signature.classes
     if classes is None:
-        return ModelSignature(Schema(inputs), Schema([ColSpec(DataType.float, "prediction")]))
+        names = ["prediction", *(f"quantile_{level}" for level in manifest.quantile_keys)]
+        return ModelSignature(Schema(inputs), Schema([ColSpec(DataType.float, name) for name in names]))
     kinds = {bool: DataType.boolean, int: DataType.long}
     label = (
         kinds.get(type(classes[0]), DataType.string)

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from batchproof.service.bundle.files.checksum import BLANK, seal
-from batchproof.service.bundle.manifest import FORMAT, FORMAT_VERSION
+from batchproof.service.bundle.manifest import FORMAT, FORMAT_VERSION, QUANTILE_VERSION
 from batchproof.service.bundle.signature import Signature
 from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.inference.engine import Engine, EngineOptions
 from batchproof.training.export import reference
+from batchproof.training.export.float32 import emit_column, emit_sorted
 from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
 
 CLASSES = {"binary": ["no", "yes"], "multiclass": ["red", "green", "blue"], "regression": None}
@@ -69,8 +70,9 @@ def network(
     hidden: int = 16,
     seed: int = 0,
     inputs: list[Content] | None = None,
+    levels: int = 0,
 ) -> Graph:
-    """Return a graph for the signature: impute, standardise, embed, one hidden layer, softmax or value."""
+    """Return a graph for the signature: impute, standardise, embed, one hidden layer, softmax or value with quantiles."""
     signature, rng, graph = signature_of(task, inputs), np.random.default_rng(seed), Graph()
     parts = [_numbers(graph, signature)]
     codes = graph.input("categorical", TensorProto.INT64, len(signature.categorical)) if signature.categorical else ""
@@ -83,10 +85,12 @@ def network(
     x = graph.add("Cast", [graph.add("Concat", parts, "x", axis=1)], "x_float32", to=TensorProto.FLOAT)
     width = len(signature.numeric) + 3 * len(signature.categorical)
     x = graph.add("Relu", [_linear(graph, rng, x, width, hidden, "hidden")], "hidden_relu")
-    outputs = len(signature.classes or "1")
+    outputs = len(signature.classes or "1") + levels
     scores = _linear(graph, rng, x, hidden, outputs, "head")
     if signature.classes is None:
-        graph.output("value", scores, TensorProto.FLOAT, 1)
+        graph.output("value", emit_column(graph, scores) if levels else scores, TensorProto.FLOAT, 1)
+        if levels:
+            graph.output("quantiles", emit_sorted(graph, scores, levels), TensorProto.FLOAT, levels)
     else:
         graph.output("probabilities", graph.add("Softmax", [scores], "softmax", axis=1), TensorProto.FLOAT, outputs)
         graph.output("scores", scores, TensorProto.FLOAT, outputs)
@@ -135,14 +139,16 @@ def make_bundle(
     inputs: list[Content] | None = None,
     *,
     reference_rows: int = 0,
+    quantiles: tuple[float, ...] = (),
 ) -> Path:
     """Write a bundle to models/<name>/<version> and return its folder.
 
-    With `reference_rows` it has the statistics of so many random rows.
+    With `reference_rows` it has the statistics of so many random rows; a regression may have `quantiles`.
     """
     signature = signature_of(task, inputs)
     exact = arithmetic == "exact"
-    model = (graph or network(task, saturated=exact, seed=seed, inputs=inputs)).model(name).SerializeToString()
+    made = graph or network(task, saturated=exact, seed=seed, inputs=inputs, levels=len(quantiles))
+    model = made.model(name).SerializeToString()
     rows = random_rows(signature, 40, seed)
     outputs = Engine(model, EngineOptions(device="cpu")).run(Encoder(signature).encode_rows(rows).arrays)
     folder = models / name / str(version)
@@ -168,6 +174,7 @@ def make_bundle(
         "files": {},
         "metrics": {"rows": 100, "log_loss": 0.25},
         "provenance": {"seed": seed},
+        **({"format_version": QUANTILE_VERSION, "quantiles": list(quantiles)} if quantiles else {}),
     }
     (folder / "bundle.json").write_text(json.dumps(content))
     reseal(folder)

@@ -247,6 +247,7 @@ METAVARS = {
     "time": "COLUMN",
     "class_weight": "WEIGHTS",
     "threshold": "RULE",
+    "quantiles": "LEVELS",
     "split_column": "COLUMN",
     "missing": "VALUE",
     "date_format": "FORMAT",

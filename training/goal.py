@@ -21,6 +21,10 @@ METRICS = {  # what fits can be chosen by -> what target it is for; batchproof.t
 COST = re.compile(r"cost=([^:]+):([^:]+)")
 
 
+MOST_QUANTILES = 19
+LEVELS = (0.001, 0.999)  # between which a quantile's level lies
+
+
 class GoalError(ValueError):
     """A goal that cannot be read; the message is one sentence."""
 
@@ -56,6 +60,20 @@ def threshold_rule(text: str | None) -> ThresholdRule | None:
             f"--threshold is {text!r}: use f1, balanced_accuracy, cost=FP:FN, such as cost=1:20, or a number between 0 and 1."
         )
     return ThresholdRule(text, "number", number=number)
+
+
+def quantile_levels(text: str | None) -> tuple[float, ...]:
+    """Return the ascending levels that `text` writes with commas; none for None. Raises GoalError."""
+    if text is None:
+        return ()
+    levels = tuple(sorted(_number(level) for level in text.split(",")))
+    if not all(LEVELS[0] <= level <= LEVELS[1] for level in levels) or len(set(levels)) < len(levels):
+        raise GoalError(
+            f"--quantiles is {text!r}: use numbers from {LEVELS[0]} to {LEVELS[1]}, each once, such as 0.1,0.5,0.9."
+        )
+    if len(levels) > MOST_QUANTILES:
+        raise GoalError(f"--quantiles has {len(levels)} levels: {MOST_QUANTILES} are the most.")
+    return levels
 
 
 def _number(text: str) -> float:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from batchproof.service.bundle.signature import Kind, Task
 from batchproof.service.errors import nearest
-from batchproof.training.goal import METRICS, OBJECTIVES, GoalError, threshold_rule
+from batchproof.training.goal import METRICS, OBJECTIVES, GoalError, quantile_levels, threshold_rule
 from batchproof.training.option_groups import CARD, DATA, FIT, GOAL, LIMITS, NETWORK, OUT, SPLIT, TUNING, option, spoken
 
 
@@ -17,13 +17,7 @@ class SettingError(ValueError):
 
 
 TASKS: tuple[str, ...] = get_args(Task)
-ENCODINGS = (
-    "plain",
-    "bins",
-    "quantile",
-    "tree",
-    "waves",
-)  # batchproof.training.fit.selection.candidates defines them
+ENCODINGS = ("plain", "bins", "quantile", "tree", "waves")  # training.fit.selection.candidates defines them
 
 
 @dataclass(frozen=True)
@@ -59,6 +53,12 @@ class Settings:
         "a number: what its fit minimises; poisson for counts (0 or more) and gamma for amounts (above 0) predict the mean by "
         "its logarithm, so that it is never below 0; left out: squared_error",
         OBJECTIVES,
+        where_set=True,
+    )
+    quantiles: str | None = option(
+        None,
+        GOAL,
+        "a number: levels such as 0.1,0.5,0.9, whose quantiles are predicted beside it; they never cross",
         where_set=True,
     )
     weight: str | None = option(
@@ -239,10 +239,14 @@ def _check_goal(settings: Settings) -> None:
     ways = [flag(name) for name in ("group", "time", "split_column") if getattr(settings, name) is not None]
     if len(ways) > 1:
         raise SettingError(f"{' and '.join(ways)} both say how rows are split: choose one.")
-    if settings.objective is not None and settings.task not in (None, "regression"):
-        raise SettingError(f"--objective is for numbers, but --task is {settings.task}: leave one of them out.")
+    for name in ("objective", "quantiles"):
+        if getattr(settings, name) is not None and settings.task not in (None, "regression"):
+            raise SettingError(f"{flag(name)} is for numbers, but --task is {settings.task}: leave one of them out.")
+    if settings.quantiles is not None and settings.objective not in (None, "squared_error"):
+        raise SettingError(f"--quantiles are fitted beside squared error: leave --objective {settings.objective} out.")
     try:
         threshold_rule(settings.threshold)
+        quantile_levels(settings.quantiles)
     except GoalError as error:
         raise SettingError(str(error)) from error
 

@@ -48,6 +48,7 @@ def write(model: Model, evaluation: Evaluation, findings: Findings, destination:
         "signature": data.signature.model_dump(mode="json"),
         "arithmetic": evaluation.arithmetic,
         **({} if evaluation.decision is None else {"decision": evaluation.decision.model_dump(mode="json")}),
+        **({"quantiles": list(data.target.quantiles)} if data.target.quantiles else {}),
         "metrics": evaluation.metrics,
         "uncertainty": evaluation.uncertainty,
         "provenance": provenance.collect(data, model.settings, model.fitted, warnings, model.parity, seconds),

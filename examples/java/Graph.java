@@ -47,6 +47,7 @@ final class Graph {
         return switch (node.op) {
             case "Identity" -> a;
             case "Abs" -> each(a, a.type, Math::abs);
+            case "Exp" -> each(a, a.type, Math::exp);
             case "Sqrt" -> each(a, a.type, Math::sqrt);
             case "Round" -> each(a, a.type, Math::rint); // half to even
             case "Relu" -> each(a, a.type, v -> v > 0 ? v : 0);
@@ -56,6 +57,7 @@ final class Graph {
             case "Mul" -> each(a, b, a.type, (v, w) -> v * w);
             case "Div" -> each(a, b, a.type, (v, w) -> v / w);
             case "Max" -> each(a, b, a.type, Math::max);
+            case "Min" -> each(a, b, a.type, Math::min);
             case "Equal" -> each(a, b, BOOL, (v, w) -> v == w ? 1 : 0);
             case "Greater" -> each(a, b, BOOL, (v, w) -> v > w ? 1 : 0);
             case "Or" -> each(a, b, BOOL, Math::max);

@@ -65,8 +65,8 @@ public final class Predict {
         if (!seal.matches("[0-9a-f]{64}") || !digest(text.replace(seal, "0".repeat(64)).getBytes(StandardCharsets.ISO_8859_1)).equals(seal)) {
             throw new Refused("bundle.json was changed: its seal does not fit");
         }
-        if (!"batchproof-bundle".equals(manifest.get("format")) || !List.of("1", "2", "3").contains(Json.write(manifest.get("format_version")))) {
-            throw new Refused("bundle.json is not of a format that this reader knows: versions 1 to 3");
+        if (!"batchproof-bundle".equals(manifest.get("format")) || !List.of("1", "2", "3", "4").contains(Json.write(manifest.get("format_version")))) {
+            throw new Refused("bundle.json is not of a format that this reader knows: versions 1 to 4");
         }
         try {
             isExact = "exact".equals(map(manifest, "arithmetic").get("kind"));
@@ -104,14 +104,22 @@ public final class Predict {
         Map<String, Graph.Tensor> found = graph.run(rows.encode(given, (List<?>) body.get("columns")));
         for (int row = 0; row < given.size(); row++) {
             Graph.Tensor value = found.get("value");
-            predictions.add(value != null ? value(value.data()[row], level) : classes(found.get("probabilities"), row, level));
+            predictions.add(value != null ? value(value.data()[row], found.get("quantiles"), row, level) : classes(found.get("probabilities"), row, level));
         }
         return predictions;
     }
 
-    private Map<String, Object> value(double value, int level) {
+    private Map<String, Object> value(double value, Graph.Tensor quantiles, int row, int level) {
         Map<String, Object> prediction = new LinkedHashMap<>();
         prediction.put("value", shortest((float) value));
+        if (quantiles != null) {
+            List<?> levels = list(manifest, "quantiles");
+            Map<String, Object> named = new LinkedHashMap<>();
+            for (int place = 0; place < levels.size(); place++) {
+                named.put(Json.write(levels.get(place)), shortest((float) quantiles.data()[row * levels.size() + place]));
+            }
+            prediction.put("quantiles", named);
+        }
         if (level >= 0) {
             int bin = (int) list(map(manifest, "uncertainty"), "edges").stream().filter(edge -> ((Json.Number) edge).value() <= value).count();
             double half = threshold(bin, level);

@@ -15,8 +15,11 @@ from batchproof.service.bundle.signature import Closed, Signature, Task, Tensor
 FORMAT = "batchproof-bundle"
 FORMAT_VERSION = 2  # what is written where a bundle has no `decision`
 DECISION_VERSION = 3  # what is written where it has one: a reader that did not know of it would answer other labels
-READABLE_VERSIONS = (1, 2, 3)  # version 1 has no reference.json
+QUANTILE_VERSION = 4  # what is written where it has `quantiles`
+READABLE_VERSIONS = (1, 2, 3, 4)  # version 1 has no reference.json
 REFERENCE_FILE = "reference.json"  # statistics of the training rows: service/bundle/rows/reference.py
+
+MOST_QUANTILES = 19
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
@@ -61,11 +64,14 @@ def label_places(probabilities: np.ndarray, decision: Decision | None) -> np.nda
     return places
 
 
+Level = Annotated[float, Field(ge=0.001, le=0.999)]  # as a text of the same digits in every language
+
+
 class Manifest(Closed):
     """The whole of bundle.json."""
 
     format: Literal["batchproof-bundle"]
-    format_version: Literal[1, 2, 3]
+    format_version: Literal[1, 2, 3, 4]
     sha256: Sha256  # the seal over bundle.json itself: service/bundle/files/checksum.py
     name: Name
     version: Annotated[int, Field(ge=1)]
@@ -78,14 +84,22 @@ class Manifest(Closed):
     uncertainty: Conformal | None = None  # split-conformal thresholds, where there were rows to find them
 
     decision: Decision | None = None  # which class is the label; None: the most probable one
+    # The levels of the graph's output `quantiles`, ascending; None: it has no such output.
+    quantiles: Annotated[tuple[Level, ...], Field(min_length=1, max_length=MOST_QUANTILES)] | None = None
 
     @model_serializer(mode="wrap")
-    def _without_absent_decision(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out a decision that is not there, so that readers who do not know of it read the others."""
+    def _without_absent_fields(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a decision and quantiles that are not there, so that readers who do not know of them read the others."""
         content: dict[str, Any] = serialize(self)
-        if self.decision is None:
-            content.pop("decision", None)
+        for name in ("decision", "quantiles"):
+            if getattr(self, name) is None:
+                content.pop(name, None)
         return content
+
+    @property
+    def quantile_keys(self) -> tuple[str, ...]:
+        """The level of each quantile as answers write it: `0.1`; none where the bundle has no quantiles."""
+        return tuple(map(repr, self.quantiles or ()))
 
     def label_places(self, probabilities: np.ndarray) -> np.ndarray:
         """Return the place of each row's label [rows] int64, for probabilities [rows, classes], by this bundle's decision."""
@@ -96,7 +110,9 @@ class Manifest(Closed):
         """The graph outputs that the task and the arithmetic require."""
         saturated = (Tensor("saturated", "bool", 1),) if self.arithmetic.kind == "exact" else ()
         if self.signature.classes is None:
-            return (Tensor("value", "float32", 1), *saturated)
+            levels = len(self.quantiles or ())
+            quantiles = (Tensor("quantiles", "float32", levels),) if levels else ()
+            return (Tensor("value", "float32", 1), *quantiles, *saturated)
         classes = len(self.signature.classes)
         return (Tensor("probabilities", "float32", classes), Tensor("scores", "float32", classes), *saturated)
 
@@ -108,4 +124,14 @@ class Manifest(Closed):
             raise ValueError(f"signature.classes has {count} classes, which does not fit a {self.task} task")
         if self.decision is not None and (self.task != "binary" or self.format_version < DECISION_VERSION):
             raise ValueError(f"decision is of binary bundles, of format_version {DECISION_VERSION} or later")
+        return self
+
+    @model_validator(mode="after")
+    def _quantiles_fit(self) -> Self:
+        if self.quantiles is None:
+            return self
+        if self.task != "regression" or self.format_version < QUANTILE_VERSION:
+            raise ValueError(f"quantiles are of regression bundles, of format_version {QUANTILE_VERSION} or later")
+        if list(self.quantiles) != sorted(set(self.quantiles)):
+            raise ValueError("quantiles ascend")
         return self

@@ -45,6 +45,7 @@ class Description(NamedTuple):
     classes: Sequence[Any] | None
     metrics: Mapping[str, Any]
     fingerprint: Mapping[str, Any]
+    quantiles: Sequence[float] = ()  # the levels of the quantiles beside a value
 
 
 class Address(NamedTuple):
@@ -85,6 +86,7 @@ def described(response: Response) -> Description:
         signature.get("classes"),
         content["metrics"],
         content["fingerprint"],
+        content.get("quantiles") or (),  # a service of before these does not say
     )
 
 

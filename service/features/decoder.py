@@ -18,14 +18,19 @@ class Decoder:
         self.labels = manifest.signature.classes
         self._places = manifest.label_places
         self.keys = [class_text(label) for label in self.labels or ()]
+        self._levels = manifest.quantile_keys
 
     def decode(self, outputs: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-        """Return one prediction a row: {"label", "probabilities"} or {"value"}.
+        """Return one prediction a row: {"label", "probabilities"}, or {"value"} with {"quantiles"} where there are any.
 
         The label is the class of the greatest probability, the first of equal ones, unless the bundle decides otherwise.
         """
         if self.labels is None:
-            return [{"value": value} for value in shortest(outputs["value"][:, 0])]
+            predictions: list[dict[str, Any]] = [{"value": value} for value in shortest(outputs["value"][:, 0])]
+            if self._levels:
+                for prediction, row in zip(predictions, shortest(outputs["quantiles"]), strict=True):
+                    prediction["quantiles"] = dict(zip(self._levels, row, strict=True))
+            return predictions
         probabilities = outputs["probabilities"]  # [rows, classes] float32
         winners = self._places(probabilities).tolist()
         return [

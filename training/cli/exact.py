@@ -32,7 +32,15 @@ from batchproof.training.prove.certificate import page
 from batchproof.training.settings import SettingError
 
 PROGRAM = "batchproof-train exact"
-KEPT = ("name", "task", "signature", "metrics", "uncertainty", "decision")  # fields of bundle.json that do not change
+KEPT = (
+    "name",
+    "task",
+    "signature",
+    "metrics",
+    "uncertainty",
+    "decision",
+    "quantiles",
+)  # fields of bundle.json that do not change
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -158,7 +158,7 @@ def arrange(
 ) -> Dataset:
     """Read and encode the columns `names` of a table that is split already. Raises TableError."""
     settings = resolve(settings, table.names)
-    target = targets.with_objective(target, settings.objective, split.train, table.place)
+    target = targets.with_goal(target, settings, split.train, table.place)
     check_choices(target, settings)
     class_weight = class_weights(target, split.train, settings.class_weight, weight)
     columns, dropped = _columns(table, settings, names)

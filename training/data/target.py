@@ -14,7 +14,7 @@ from batchproof.training.data.columns import typed
 from batchproof.training.data.tables.table import RawTable, first_place
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.text.text_options import flag_text, options_of
-from batchproof.training.goal import RegressionLoss
+from batchproof.training.goal import RegressionLoss, quantile_levels
 from batchproof.training.settings import Settings
 
 FEW_VALUES = 10  # a whole-number target with at most this many distinct values is read as classes
@@ -34,6 +34,7 @@ class Target:
     reason: str  # why this task, where it was inferred
     warnings: tuple[str, ...] = ()  # how its texts were read, each with what to do
     objective: RegressionLoss = "squared_error"  # of a regression: what the fit minimises
+    quantiles: tuple[float, ...] = ()  # of a regression: the levels that are predicted beside the value
 
     @property
     def strata(self) -> np.ndarray:
@@ -44,7 +45,8 @@ class Target:
 def read(table: RawTable, settings: Settings) -> Target:
     """Return the target of a table's rows; TableError where it cannot be predicted."""
     column = _column(table, settings)
-    wanted = settings.task or (None if settings.objective is None else "regression")
+    is_number = settings.objective is not None or settings.quantiles is not None
+    wanted = settings.task or ("regression" if is_number else None)
     target = target_of(column, wanted, table)
     return replace(target, warnings=tuple(f"the target {column.name!r}: {warning}." for warning in column.warnings))
 
@@ -88,18 +90,26 @@ def target_of(column: Column, wanted: Task | None = None, table: RawTable | None
     return Target(column.name, task, y, labels, reason)
 
 
-def with_objective(target: Target, objective: str | None, train: np.ndarray, place: Callable[[int], str]) -> Target:
-    """Return the target with what its fit minimises; None: squared error.
+def with_goal(target: Target, settings: Settings, train: np.ndarray, place: Callable[[int], str]) -> Target:
+    """Return the target with what its fit minimises, and with the quantiles that are predicted beside it.
 
     Raises TableError for classes, for a value that the objective has no likelihood for, by its `place`, and where all
     rows numbered `train` are 0.
     """
-    if objective is None:
+    for name in ("objective", "quantiles"):
+        if getattr(settings, name) is not None and target.classes is not None:
+            verb, them = ("is", "it") if name == "objective" else ("are", "them")
+            raise TableError(
+                f"--{name} {verb} for numbers, but the target {target.name!r} has {len(target.classes)} classes: leave {them} out."
+            )
+    target = replace(target, quantiles=quantile_levels(settings.quantiles))
+    if settings.objective is None:
         return target
-    if target.classes is not None:
-        raise TableError(
-            f"--objective is for numbers, but the target {target.name!r} has {len(target.classes)} classes: leave it out."
-        )
+    _check_likelihood(target, settings.objective, train, place)
+    return replace(target, objective=cast(RegressionLoss, settings.objective))
+
+
+def _check_likelihood(target: Target, objective: str, train: np.ndarray, place: Callable[[int], str]) -> None:
     for name, is_bad, wanted in (
         ("poisson", target.y < 0.0, "numbers from 0 up, such as counts"),
         ("gamma", target.y <= 0.0, "numbers above 0"),
@@ -115,7 +125,6 @@ def with_objective(target: Target, objective: str | None, train: np.ndarray, pla
             )
     if objective != "squared_error" and not target.y[train].any():
         raise TableError(f"the target {target.name!r} is 0 in every training row: there is nothing to predict.")
-    return replace(target, objective=cast(RegressionLoss, objective))
 
 
 def _missing(column: Column, missing: np.ndarray, table: RawTable | None) -> TableError:

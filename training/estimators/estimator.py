@@ -50,7 +50,8 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
     Parameters are settings of `batchproof-train` by the same names; None means: decided from the data. A share
     of the rows, `validation_share`, decides when to stop and calibrates; `test_share` of them (none, unless asked
     for) only measures what the exported bundle then states. `objective` (regressors only) is "poisson" for counts or
-    "gamma" for amounts above 0, whose mean is fitted by its logarithm. `class_weight` (classifiers only) is "balanced" or
+    "gamma" for amounts above 0, whose mean is fitted by its logarithm. `quantiles` (regressors
+    only) are levels such as (0.1, 0.5, 0.9), which `predict_quantiles` answers. `class_weight` (classifiers only) is "balanced" or
     {class: weight}; classes that it leaves out count 1. `threshold` (two classes only) says from which probability of the
     second class on it is predicted: a number, or "f1", "balanced_accuracy" or "cost=FP:FN" to choose it on the
     validation rows. Fitting repeats to the bit for one number of threads.
@@ -72,6 +73,7 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         weight_decay: float | None = None,
         patience: int | None = None,
         objective: str | None = None,
+        quantiles: tuple[float, ...] | None = None,
         metric: str | None = None,
         class_weight: str | dict[Any, float] | None = None,
         threshold: str | float | None = None,
@@ -95,7 +97,7 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         self.epochs = epochs
         self.batch_rows, self.learning_rate, self.weight_decay = batch_rows, learning_rate, weight_decay
         self.patience = patience
-        self.objective = objective
+        self.objective, self.quantiles = objective, quantiles
         self.metric, self.class_weight, self.threshold = metric, class_weight, threshold
         self.categorical, self.date, self.keep = categorical, date, keep
         self.rare_rows = rare_rows
@@ -203,6 +205,7 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         given |= {name: tuple(getattr(self, name)) for name in COLUMNS}
         given |= {"target": target, "seed": int(seed), "arithmetic": self.arithmetic}
         given |= {"class_weight": frame.class_weight_text(self.class_weight)}
+        given |= {"quantiles": None if self.quantiles is None else ",".join(map(str, self.quantiles))}
         given |= {"threshold": None if self.threshold is None else str(self.threshold)}
         if self.test_share:
             return make({**given, "test_share": self.test_share})
@@ -241,6 +244,16 @@ class BatchNormMLPRegressor(RegressorMixin, BatchNormMLP):  # type: ignore[misc]
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return each row's value in the target's own unit [rows] float32."""
         return self._outputs(X)["value"][:, 0]
+
+    def predict_quantiles(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Return each row's quantiles in the ascending order of their levels [rows, levels] float32.
+
+        Raises AttributeError where the parameter `quantiles` asked for none.
+        """
+        outputs = self._outputs(X)
+        if "quantiles" not in outputs:
+            raise AttributeError("this model has no quantiles: fit it with quantiles=(0.1, 0.5, 0.9), or others.")
+        return outputs["quantiles"]
 
     def _goal(self, y: np.ndarray, name: str) -> Target:
         return frame.values_of(y, name)

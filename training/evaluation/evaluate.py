@@ -14,7 +14,7 @@ from batchproof.training.evaluation.threshold import Chosen
 from batchproof.training.export.compile import CompiledModel
 from batchproof.training.export.exact import build as exact
 from batchproof.training.export.exact.accuracy import reference_scores
-from batchproof.training.network.fold import predictions
+from batchproof.training.network.fold import outputs_of
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Evaluation:
 
     def summary(self) -> str:
         """Return the metrics in one line, for people."""
-        values = {name: value for name, value in self.metrics.items() if name not in ("rows", "part")}
+        values = {name: value for name, value in self.metrics.items() if name not in ("rows", "part", "quantiles")}
         part = self.metrics.get("part", "test")
         return f"{part} rows: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items())
 
@@ -63,7 +63,11 @@ def metrics_of(data: Dataset, outputs: Outputs) -> dict[str, Any]:
     part = data.evaluation_part
     y, train_y = data.y(part), data.y("train")
     if data.target.classes is None:
-        measured = metrics.regression(outputs["value"][:, 0], y, float(train_y.mean()), metrics.loss_of(data.target))
+        measured: dict[str, Any] = metrics.regression(
+            outputs["value"][:, 0], y, float(train_y.mean()), metrics.loss_of(data.target)
+        )
+        if data.target.quantiles:
+            measured |= metrics.quantiles(outputs["quantiles"], y, train_y, data.target.quantiles)
     else:
         prior = np.bincount(train_y, minlength=len(data.target.classes)) / len(train_y)
         measured = metrics.classification(outputs["probabilities"], y, prior)
@@ -95,10 +99,9 @@ def arithmetic(data: Dataset, compiled: CompiledModel) -> dict[str, Any]:
         return {"kind": "float32"}
     rows = data.arrays[data.evaluation_part]
     stated = exact.arithmetic(compiled.proved, compiled.weights, compiled.runner, rows)
-    name = "value" if data.target.classes is None else "probabilities"
-    reference = predictions(reference_scores(compiled.weights, rows), compiled.weights.folded.output)
+    reference = outputs_of(reference_scores(compiled.weights, rows), compiled.weights.folded.output)
     stated["accuracy"]["metrics"] = {
-        "float64": metrics_of(data, {name: reference}),
+        "float64": metrics_of(data, reference),
         "exact": metrics_of(data, compiled.run(rows)),
     }
     return stated

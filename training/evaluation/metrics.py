@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import xlogy
@@ -67,6 +68,34 @@ def regression(values: np.ndarray, y: np.ndarray, mean: float, loss: Loss) -> di
         measured = {"": values, "constant_": constant}
         metrics |= {f"{who}{loss.key}": loss.total(loss.of_rows(answer, y)) for who, answer in measured.items()}
     return metrics
+
+
+def quantiles(predicted: np.ndarray, y: np.ndarray, train_y: np.ndarray, levels: tuple[float, ...]) -> dict[str, Any]:
+    """Return the pinball loss of `predicted` [rows, levels], that of the training rows' quantiles, and what each covers.
+
+    A quantile covers the share of rows up to it: as large as its level if it is right.
+    """
+    constant = np.broadcast_to(np.quantile(train_y, levels), predicted.shape)
+    losses = pinball_losses(predicted, y, levels)
+    return {
+        "pinball": float(losses.mean()),
+        "constant_pinball": float(pinball_losses(constant, y, levels).mean()),
+        "quantiles": {
+            repr(level): {
+                "coverage": float((y <= predicted[:, place]).mean()),
+                "pinball": float(losses[:, place].mean()),
+            }
+            for place, level in enumerate(levels)
+        },
+    }
+
+
+def pinball_losses(predicted: np.ndarray, y: np.ndarray, levels: tuple[float, ...]) -> np.ndarray:
+    """Return max(q e, (q - 1) e) of each row and level q [rows, levels] float64, e what y is above the quantile."""
+    level = np.asarray(levels)
+    above = y[:, None] - predicted.astype(np.float64)
+    losses: np.ndarray = np.maximum(level * above, (level - 1.0) * above)
+    return losses
 
 
 def log_loss(p: np.ndarray, y: np.ndarray) -> float:

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from batchproof.service.bundle import reader as bundle
 from batchproof.service.bundle.files.checksum import seal
-from batchproof.service.bundle.manifest import DECISION_VERSION, FORMAT, FORMAT_VERSION
+from batchproof.service.bundle.manifest import DECISION_VERSION, FORMAT, FORMAT_VERSION, QUANTILE_VERSION
 from batchproof.service.errors import BundleError, EngineError
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import load
@@ -53,8 +53,7 @@ def write(models: Path, content: Mapping[str, Any], files: Mapping[str, bytes]) 
     """
     target = models / str(content["name"]) / str(content["version"])
     entries = {name: {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)} for name, raw in files.items()}
-    version = FORMAT_VERSION if content.get("decision") is None else DECISION_VERSION
-    manifest = {"format": FORMAT, "format_version": version, **content, "files": entries}
+    manifest = {"format": FORMAT, "format_version": _format_version(content), **content, "files": entries}
     with _temporary(target) as folder:
         for name, raw in {**files, "bundle.json": seal(manifest)}.items():
             _write_file(folder / name, raw)
@@ -63,6 +62,13 @@ def write(models: Path, content: Mapping[str, Any], files: Mapping[str, bytes]) 
         _rename(folder, target)
         sync_folder(target.parent)
     return target
+
+
+def _format_version(content: Mapping[str, Any]) -> int:
+    """Return the least version whose readers know every field of the content."""
+    if content.get("quantiles") is not None:
+        return QUANTILE_VERSION
+    return FORMAT_VERSION if content.get("decision") is None else DECISION_VERSION
 
 
 @contextmanager

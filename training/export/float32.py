@@ -56,7 +56,7 @@ def member_scores(graph: Graph, member: Member, a: str, number: int) -> str:
 
 
 def outputs(graph: Graph, scores: str, output: Output, width: int) -> None:
-    """Append the outputs: probabilities and scores [rows, classes], or the value [rows, 1] in the target's unit."""
+    """Append the outputs: probabilities and scores [rows, classes], or the value [rows, 1] and its quantiles in the target's unit."""
     if output.task != "regression":
         graph.output("probabilities", graph.add("Softmax", [scores], "softmax", axis=1), TensorProto.FLOAT, width)
         graph.output("scores", scores, TensorProto.FLOAT, width)
@@ -70,4 +70,36 @@ def outputs(graph: Graph, scores: str, output: Output, width: int) -> None:
     value = graph.add("Mul", [wide, graph.constant("value_std", output.value_std, np.float64)], "value_spread")
     if not output.is_log:
         value = graph.add("Add", [value, graph.constant("value_mean", output.value_mean, np.float64)], "value_float64")
-    graph.output("value", graph.add("Cast", [value], "value_float32", to=TensorProto.FLOAT), TensorProto.FLOAT, 1)
+    value = graph.add("Cast", [value], "value_float32", to=TensorProto.FLOAT)
+    graph.output("value", value if width == 1 else emit_column(graph, value), TensorProto.FLOAT, 1)
+    if width > 1:
+        graph.output("quantiles", emit_sorted(graph, value, width - 1), TensorProto.FLOAT, width - 1)
+
+
+def emit_column(graph: Graph, values: str) -> str:
+    """Append the value [rows, 1] of values [rows, 1 + levels]."""
+    return graph.add("Gather", [values, graph.constant("value_place", np.array([0]))], "value_column", axis=1)
+
+
+def emit_sorted(graph: Graph, values: str, levels: int) -> str:
+    """Append the quantiles [rows, levels], ascending, of values [rows, 1 + levels].
+
+    They are sorted by odd-even transposition (Habermann 1972): n rounds put every second pair of neighbours in order, each by
+    Min, Max and a choice between them, so that no number is rounded, and no row looks at another.
+    """
+    places = graph.constant("quantile_places", np.arange(1, levels + 1))
+    columns = graph.add("Gather", [values, places], "quantile_columns", axis=1)
+    for start in range(levels if levels > 1 else 0):
+        columns = _emit_round(graph, columns, levels, start % 2)
+    return columns
+
+
+def _emit_round(graph: Graph, columns: str, levels: int, first: int) -> str:
+    """Append the columns with the pairs from `first` on in order."""
+    neighbour, is_lower = np.arange(levels), np.ones((1, levels), np.bool_)
+    for place in range(first, levels - 1, 2):
+        neighbour[[place, place + 1]] = place + 1, place
+        is_lower[0, place + 1] = False
+    other = graph.add("Gather", [columns, graph.constant("neighbours", neighbour)], "neighbour", axis=1)
+    lower, upper = graph.add("Min", [columns, other], "lower"), graph.add("Max", [columns, other], "upper")
+    return graph.add("Where", [graph.constant("is_lower", is_lower), lower, upper], "ordered")

@@ -60,7 +60,9 @@ class FitContext:
     ) -> "FitContext":
         """Fit the target's scale to the training rows; held-out rows are judged by `metric`, or by the loss."""
         target = data.target
-        objective = objectives.fit(target.task, data.y("train"), len(target.classes or ()), metric, target.objective)
+        objective = objectives.fit(
+            target.task, data.y("train"), len(target.classes or ()), metric, target.objective, target.quantiles
+        )
         return cls(data, objective, progress, stop, group)
 
     def stopped(self) -> bool:

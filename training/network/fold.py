@@ -134,9 +134,23 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 
 
 def predictions(scores: np.ndarray, output: Output) -> np.ndarray:
-    """Return float64 probabilities [rows, classes], or values [rows, 1] in the target's own unit."""
+    """Return float64 probabilities [rows, classes], or in the target's own unit values [rows, 1 + levels].
+
+    Behind a value its quantiles follow, in order: sorted, they are never farther from the true ones than before, and do not
+    cross (Chernozhukov, Fernández-Val, Galichon 2010).
+    """
     if output.is_log:
         return np.asarray(np.exp(np.clip(scores, *output.log_limits)) * output.value_std)
-    if output.task == "regression":
-        return scores * output.value_std + output.value_mean
-    return softmax(scores)
+    if output.task != "regression":
+        return softmax(scores)
+    values = scores * output.value_std + output.value_mean
+    return np.concatenate([values[:, :1], np.sort(values[:, 1:], axis=1)], axis=1)
+
+
+def outputs_of(scores: np.ndarray, output: Output) -> dict[str, np.ndarray]:
+    """Return `predictions` by the names of the graph's outputs."""
+    predicted = predictions(scores, output)
+    if output.task != "regression":
+        return {"probabilities": predicted}
+    quantiles = {"quantiles": predicted[:, 1:]} if predicted.shape[1] > 1 else {}
+    return {"value": predicted[:, :1], **quantiles}

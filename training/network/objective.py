@@ -30,6 +30,7 @@ class Objective:
     mean: float = 0.0
     std: float = 1.0  # of a deviance: the mean of the training rows, and `mean` is 0
     loss: RegressionLoss = "squared_error"  # of values; the others fit the logarithm of the mean
+    quantiles: tuple[float, ...] = ()  # levels of the scores behind the value's
     metric: str | None = None  # what held-out rows are judged by (batchproof.training.fit.metric); None: the loss
 
     def encode(self, y: np.ndarray) -> Tensor:
@@ -39,12 +40,12 @@ class Objective:
         return torch.from_numpy(y.astype(np.int64))
 
     def losses(self, scores: Tensor, y: Tensor, unknown: float = 0.0) -> Tensor:
-        """Return the loss of each row [rows]: log loss in nats, squared error, or deviance.
+        """Return the loss of each row [rows]: log loss in nats, deviance, or squared error, plus the quantiles' pinball.
 
         `unknown` is the share of each label that is spread evenly over the classes (label smoothing).
         """
         if self.task == "regression":
-            return self._value_losses(scores[:, 0], y)
+            return self._value_losses(scores[:, 0], y) + self._pinball_losses(scores[:, 1:], y)
         if self.task == "binary":
             share = y.to(scores.dtype) * (1.0 - unknown) + unknown / 2
             return functional.binary_cross_entropy_with_logits(scores[:, 0], share, reduction="none")
@@ -63,6 +64,14 @@ class Objective:
         t = y.clamp(min=LEAST)
         return 2.0 * (t * (-z).exp() - 1.0 - t.log() + z)
 
+    def _pinball_losses(self, scores: Tensor, y: Tensor) -> Tensor | float:
+        """Return the mean over the levels q of max(q e, (q - 1) e), e what y is above the quantile (Koenker, Bassett 1978)."""
+        if not self.quantiles:
+            return 0.0
+        level = torch.tensor(self.quantiles, dtype=scores.dtype, device=scores.device)
+        above = y.to(scores.dtype).unsqueeze(1) - scores  # [rows, levels]
+        return torch.maximum(level * above, (level - 1.0) * above).mean(dim=1)
+
     def held_losses(self, scores: Tensor, y: Tensor) -> Tensor:
         """Return the loss of each held-out row [rows], as if one more row of unknown class were among them.
 
@@ -78,12 +87,18 @@ def bounded(score: Tensor) -> Tensor:
 
 
 def fit(
-    task: Task, y: np.ndarray, classes: int, metric: str | None = None, loss: RegressionLoss = "squared_error"
+    task: Task,
+    y: np.ndarray,
+    classes: int,
+    metric: str | None = None,
+    loss: RegressionLoss = "squared_error",
+    quantiles: tuple[float, ...] = (),
 ) -> Objective:
     """Fit to the training rows: y [rows] class codes 0 … classes - 1, or float64 values."""
     if loss != "squared_error":
-        return Objective(task, 1, 0.0, float(np.mean(y)), loss, metric)
+        return Objective(task, 1, 0.0, float(np.mean(y)), loss, metric=metric)
     if task == "regression":
         std = float(np.std(y))
-        return Objective(task, 1, float(np.mean(y)), std if std > 0 else 1.0, metric=metric)
+        outputs = 1 + len(quantiles)
+        return Objective(task, outputs, float(np.mean(y)), std if std > 0 else 1.0, quantiles=quantiles, metric=metric)
     return Objective(task, 1 if task == "binary" else classes, metric=metric)

@@ -36,7 +36,7 @@ def check_engine(folded: Folded, reference: np.ndarray, outputs: Outputs) -> flo
         kept = ~outputs["saturated"][:, 0]
         reference, outputs = reference[kept], {name: array[kept] for name, array in outputs.items()}
     if folded.output.task == "regression":
-        return _check("engine", *comparable(reference, outputs["value"], folded.output), ENGINE_TOLERANCE)
+        return _check("engine", *comparable(reference, outputs, folded.output), ENGINE_TOLERANCE)
     error = _check("engine", reference, outputs["scores"], ENGINE_TOLERANCE)
     # A probability moves by less than a quarter of the scores' difference.
     allowed = ENGINE_TOLERANCE * spread(reference) / 4 + FLOAT32_STEP
@@ -48,10 +48,11 @@ def check_engine(folded: Folded, reference: np.ndarray, outputs: Outputs) -> flo
     return error
 
 
-def comparable(reference: np.ndarray, value: np.ndarray, output: Output) -> tuple[np.ndarray, np.ndarray]:
-    """Return the wanted and the actual values [rows, 1], where the scores are logarithms: the logarithms of values."""
+def comparable(reference: np.ndarray, outputs: Outputs, output: Output) -> tuple[np.ndarray, np.ndarray]:
+    """Return the wanted and the actual values and quantiles [rows, 1 + levels]; where the scores are logarithms, so are these."""
     wanted = predictions(reference, output)
-    return (np.log(wanted), np.log(value)) if output.is_log else (wanted, value)
+    actual = np.concatenate([outputs[name] for name in ("value", "quantiles") if name in outputs], axis=1)
+    return (np.log(wanted), np.log(actual)) if output.is_log else (wanted, actual)
 
 
 def spread(values: np.ndarray) -> float:

@@ -30,6 +30,7 @@ METRICS = {  # in bundle.json -> the Hub's identifier, and a name
     "poisson_deviance": ("mean_poisson_deviance", "Mean Poisson deviance"),
     "gamma_deviance": ("mean_gamma_deviance", "Mean gamma deviance"),
     "rmse": ("rmse", "RMSE"),
+    "pinball": ("mean_pinball_loss", "Mean pinball loss of the quantiles"),
     "mae": ("mae", "MAE"),
     "r2": ("r_squared", "R²"),
     "calibration_error": ("expected_calibration_error", "Expected calibration error"),

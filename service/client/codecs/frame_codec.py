@@ -67,9 +67,14 @@ def _joined(parts: list[Any]) -> Any:
 
 
 def _columns(answered: Sequence[Prediction], model: Description) -> dict[str, Any]:
-    """Return `prediction`, and `probability_<class>` float32."""
+    """Return `prediction`, and `probability_<class>` or `quantile_<level>` float32."""
     if model.classes is None:
-        return {"prediction": np.array([prediction["value"] for prediction in answered], np.float32)}
+        values = np.array([prediction["value"] for prediction in answered], np.float32)
+        quantiles = {
+            f"quantile_{level!r}": np.array([one["quantiles"][repr(level)] for one in answered], np.float32)
+            for level in model.quantiles
+        }
+        return {"prediction": values, **quantiles}
     names = [tensors.class_text(label) for label in model.classes]
     listed = [[prediction["probabilities"][name] for name in names] for prediction in answered]
     table = np.array(listed, np.float32).reshape(-1, len(names))

@@ -46,12 +46,19 @@ def unpacked(response: Response, model: Description) -> dict[str, np.ndarray]:
         outputs[output["name"]] = _elements(output, response.body[start : start + size])
         start += size
     if model.classes is None:
-        return {"prediction": outputs["value"][:, 0]}
+        names = quantile_names(model)
+        quantiles = {name: outputs["quantiles"][:, place] for place, name in enumerate(names)}
+        return {"prediction": outputs["value"][:, 0], **quantiles}
     probabilities = {
         f"probability_{class_text(label)}": outputs["probabilities"][:, place]
         for place, label in enumerate(model.classes)
     }
     return {"prediction": outputs["label"][:, 0], **probabilities}
+
+
+def quantile_names(model: Description) -> list[str]:
+    """Return the names of the columns of quantiles."""
+    return [f"quantile_{level!r}" for level in model.quantiles]
 
 
 def class_text(label: Any) -> str:

@@ -23,6 +23,8 @@ class PredictionText:
         classes = manifest.signature.classes
         keys = [orjson.dumps(class_text(label)) + b":" for label in classes or ()]
         self._is_value = classes is None
+        keys_of_levels = [orjson.dumps(key) + b":%b" for key in manifest.quantile_keys]
+        self._quantiles = b'{"value":%b,"quantiles":{' + b",".join(keys_of_levels) + b"}}" if keys_of_levels else b""
         self._places = manifest.label_places
         self._heads = [b'{"label":' + orjson.dumps(label) + b',"probabilities":{' + keys[0] for label in classes or ()]
         self._later_heads = [b"}}," + head for head in self._heads]
@@ -38,6 +40,11 @@ class PredictionText:
 
     def each(self, outputs: Mapping[str, np.ndarray]) -> Sequence[bytes]:
         """Return the text of each row's prediction."""
+        if self._quantiles:
+            levels = outputs["quantiles"].shape[1]
+            flat = _digits(outputs["quantiles"])
+            columns = [flat[place::levels] for place in range(levels)]
+            return [self._quantiles % row for row in zip(_digits(outputs["value"]), *columns, strict=True)]
         if self._is_value:
             return [b'{"value":' + digits + b"}" for digits in _digits(outputs["value"])]
         probabilities = outputs["probabilities"]  # [rows, classes] float32

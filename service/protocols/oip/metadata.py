@@ -133,7 +133,9 @@ def outputs_of(manifest: Manifest) -> list[dict[str, Any]]:
     """Return the output tensors of metadata."""
     classes = manifest.signature.classes
     if classes is None:
-        return [{"name": "value", "datatype": "FP32", "shape": [-1, 1]}]
+        levels = len(manifest.quantile_keys)
+        quantiles = [{"name": "quantiles", "datatype": "FP32", "shape": [-1, levels]}] if levels else []
+        return [{"name": "value", "datatype": "FP32", "shape": [-1, 1]}, *quantiles]
     return [
         {"name": "label", "datatype": labels_of(classes)[0], "shape": [-1, 1]},
         {"name": "probabilities", "datatype": "FP32", "shape": [-1, len(classes)]},

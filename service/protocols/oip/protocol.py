@@ -82,4 +82,6 @@ class OpenInferenceCodec:
 
 def output_names(manifest: Manifest) -> tuple[str, ...]:
     """Return the names of the outputs that a request may ask for; all of them are the default."""
-    return ("value",) if manifest.signature.classes is None else ("label", "probabilities")
+    if manifest.signature.classes is None:
+        return ("value", "quantiles") if manifest.quantiles else ("value",)
+    return ("label", "probabilities")

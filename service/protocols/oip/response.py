@@ -32,7 +32,7 @@ class ResponseWriter:
         self._json: dict[str, Callable[[Outputs], bytes]] = {
             "label": self._label_json,
             "probabilities": partial(_numbers_json, "probabilities"),
-            "value": partial(_numbers_json, "value"),
+            **{name: partial(_numbers_json, name) for name in ("value", "quantiles")},
         }
 
     def write(self, call: Call, wanted: Wanted, outputs: Outputs) -> Answer:

@@ -105,7 +105,7 @@ def operation(model: Model, path: str) -> Json:
             "200": {
                 "description": "The predictions, in the format that Accept names first, or else in that of the body.",
                 "content": {
-                    "application/json": {"schema": response_schema(manifest.signature)},
+                    "application/json": {"schema": response_schema(manifest)},
                     **document.answers(model, rows),
                 },
             },
@@ -227,27 +227,36 @@ def value_schema(feature: Feature) -> Json:
     return schema
 
 
-def response_schema(signature: Signature) -> Json:
+def response_schema(manifest: Manifest) -> Json:
     """Return the schema of the answer."""
     return {
         "type": "object",
         "required": ["predictions", "model", "request_id"],
         "properties": {
-            "predictions": {"type": "array", "items": prediction_schema(signature)},
+            "predictions": {"type": "array", "items": prediction_schema(manifest)},
             "model": {"$ref": "#/components/schemas/ModelStamp"},
             "request_id": {"type": "string"},
         },
     }
 
 
-def prediction_schema(signature: Signature) -> Json:
+def _numbers_by(keys: Sequence[str], number: Json) -> Json:
+    """Return the schema of an object with a number under each key."""
+    return {"type": "object", "required": list(keys), "properties": dict.fromkeys(keys, number)}
+
+
+def prediction_schema(manifest: Manifest) -> Json:
     """Return the schema of one prediction, or of the error in its place under on_error "row"."""
+    signature = manifest.signature
     if signature.classes is None:
         prediction: Json = {"required": ["value"], "properties": {"value": {"type": "number"}}}
+        if manifest.quantiles:
+            prediction["required"].append("quantiles")
+            prediction["properties"]["quantiles"] = _numbers_by(manifest.quantile_keys, {"type": "number"})
     else:
         keys = [class_text(label) for label in signature.classes]
         probability = {"type": "number", "minimum": 0, "maximum": 1}
-        shares = {"type": "object", "required": keys, "properties": dict.fromkeys(keys, probability)}
+        shares = _numbers_by(keys, probability)
         prediction = {
             "required": ["label", "probabilities"],
             "properties": {"label": {"enum": list(signature.classes)}, "probabilities": shares},

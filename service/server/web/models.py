@@ -43,6 +43,7 @@ class ModelDetail(ModelSummary):
 
     signature: Signature
     decision: Decision | None  # which of two classes is the label; null: the most probable class
+    quantiles: list[float]  # the levels of the quantiles beside a value
     metrics: dict[str, Any]
     provenance: dict[str, Any]
     verification: dict[str, Any] | None
@@ -135,6 +136,7 @@ def detail(service: App, model: Model) -> dict[str, Any]:
         **summary(service, model),
         "signature": manifest.signature,
         "decision": manifest.decision,
+        "quantiles": list(manifest.quantiles or ()),
         "metrics": manifest.metrics,
         "provenance": manifest.provenance,
         "verification": verification.as_dict() if verification else None,

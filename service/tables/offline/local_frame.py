@@ -33,8 +33,8 @@ def predict_frame(model: Model, frame: Any) -> Any:
     columns = _columns(model.encoder, frame)
     added = ResultColumns(model.manifest, PARAMETERS)
     added.check([str(name) for name in _names(frame)])
-    outputs = [_run(model, columns, start, len(frame)) for start in range(0, max(len(frame), 1), BLOCK_ROWS)]
-    values = np.concatenate(outputs)  # [rows, classes or 1] float32
+    outputs = [_run(model, added, columns, start, len(frame)) for start in range(0, max(len(frame), 1), BLOCK_ROWS)]
+    values = np.concatenate(outputs)
     results = _results(added, values)
     if isinstance(frame, pa.Table):
         for name, result in results.items():
@@ -91,11 +91,11 @@ def _has_one_type(column: Any) -> bool:
     return len(kinds) <= 1 or kinds == {"str", "float"}  # pandas writes NaN for a missing text
 
 
-def _run(model: Model, columns: list[Any], start: int, rows: int) -> np.ndarray:
-    """Return the outputs of one block, [rows, classes or 1] float32; raises ServiceError where a row is refused."""
+def _run(model: Model, added: ResultColumns, columns: list[Any], start: int, rows: int) -> np.ndarray:
+    """Return the numbers of one block, [rows, columns] float32; raises ServiceError where a row is refused."""
     read = _read(model.encoder, columns, start, min(start + BLOCK_ROWS, rows))
     (outputs,) = model.runner.run([read.arrays])
-    return outputs["value" if model.manifest.signature.classes is None else "probabilities"]
+    return added.numbers(outputs)
 
 
 def _read(encoder: Encoder, columns: list[Any], start: int, stop: int) -> Read:
@@ -136,7 +136,8 @@ def _refusal(read: Read, start: int) -> ServiceError:
 
 def _results(added: ResultColumns, values: np.ndarray) -> dict[str, np.ndarray]:
     if added.output == "value":
-        return {added.prediction: values[:, 0]}
-    labels = np.array(added.labels, LABEL_TYPES[added.datatype])
-    columns = {added.prediction: labels[added.manifest.label_places(values)]}
-    return columns | {name: np.ascontiguousarray(values[:, place]) for place, name in enumerate(added.probabilities)}
+        names, columns = [added.prediction, *added.quantiles], {}
+    else:
+        labels = np.array(added.labels, LABEL_TYPES[added.datatype])
+        names, columns = added.probabilities, {added.prediction: labels[added.manifest.label_places(values)]}
+    return columns | {name: np.ascontiguousarray(values[:, place]) for place, name in enumerate(names)}

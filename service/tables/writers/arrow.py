@@ -57,7 +57,8 @@ class ResultArrays:
     def __init__(self, manifest: Manifest, parameters: Parameters) -> None:
         """Name and type them."""
         self._names = ResultColumns(manifest, parameters)
-        added = [pa.float32()] * len(self._names.probabilities) + [pa.string()] * self._names.has_errors
+        numbers = len(self._names.probabilities) + len(self._names.quantiles)
+        added = [pa.float32()] * numbers + [pa.string()] * self._names.has_errors
         types = [TYPES[self._names.datatype], *added]
         self.fields = [pa.field(name, kind) for name, kind in zip(self._names.names, types, strict=True)]
 
@@ -69,16 +70,14 @@ class ResultArrays:
         """Return the added columns of a block; a row that did not run has nulls."""
         rows, kept = answered.block.rows, answered.kept
         places = None if len(kept) == rows else pa.array(_places(rows, kept), mask=_absent(rows, kept))
-        values = answered.outputs.get(self._names.output)
-        columns = []
-        if values is None:  # no row of the block ran
+        if self._names.output not in answered.outputs:  # no row of the block ran
             columns = [pa.nulls(rows, field.type) for field in self.fields]
-        elif self._names.output == "value":
-            columns = [_spread(pa.array(values[:, 0]), places)]
         else:
-            winners = pa.array(self._names.manifest.label_places(values))
-            labels = pa.array(self._names.labels, TYPES[self._names.datatype])
-            columns = [_spread(labels.take(winners), places)]
+            values, columns = self._names.numbers(answered.outputs), []
+            if self._names.output == "probabilities":
+                winners = pa.array(self._names.manifest.label_places(values))
+                labels = pa.array(self._names.labels, TYPES[self._names.datatype])
+                columns = [_spread(labels.take(winners), places)]
             columns += [_spread(pa.array(np.ascontiguousarray(column)), places) for column in values.T]
         if self._names.has_errors:
             bad = sentences(answered.problems)

@@ -1,4 +1,4 @@
-"""The columns that a prediction adds to a table: `prediction`, `probability_<class>`, and `error` where rows may fail."""
+"""The columns that a prediction adds: `prediction`, `probability_<class>` or `quantile_<level>`, `error` where rows may fail."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -39,9 +39,10 @@ class ResultColumns:
         self.output = "value" if classes is None else "probabilities"
         self.prediction = f"{prefix}prediction"
         self.probabilities = [f"{prefix}probability_{class_text(label)}" for label in classes or ()]
+        self.quantiles = [f"{prefix}quantile_{level}" for level in manifest.quantile_keys]
         self.error = f"{prefix}error"
         self._ways_out = parameters.spelled("prefix", "…"), parameters.spelled("answer", "alone")
-        self.names = [self.prediction, *self.probabilities, *([self.error] if self.has_errors else [])]
+        self.names = [self.prediction, *self.probabilities, *self.quantiles, *([self.error] if self.has_errors else [])]
 
     @property
     def keys(self) -> list[str]:
@@ -82,11 +83,17 @@ class ResultColumns:
             cells[row][-1] = sentence
         return cells
 
+    def numbers(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return what the columns of numbers hold, [rows, columns] float32: probabilities, or the value and its quantiles."""
+        if self.quantiles:
+            return np.concatenate([outputs["value"], outputs["quantiles"]], axis=1)
+        return np.ascontiguousarray(outputs[self.output])
+
     def _good_cells(self, outputs: Mapping[str, np.ndarray]) -> list[list[str]]:
-        values = np.ascontiguousarray(outputs[self.output])
+        values = self.numbers(outputs)
         rows = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY).decode()[2:-2].split("],[")
         if self.output == "value":
-            return [[digits] for digits in rows]
+            return [digits.split(",") for digits in rows]
         labels = [class_text(label) for label in self.labels]
         winners = self.manifest.label_places(outputs["probabilities"]).tolist()
         return [[labels[winner], *digits.split(",")] for winner, digits in zip(winners, rows, strict=True)]

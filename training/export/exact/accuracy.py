@@ -49,7 +49,7 @@ def accuracy(reference: np.ndarray, output: Output, outputs: Outputs, headroom: 
     if saturated.all():
         return stated
     if output.task == "regression":
-        wanted, actual = comparable(reference, outputs["value"], output)
+        wanted, actual = comparable(reference, outputs, output)
         return stated | {"score_error": float(np.abs(actual - wanted)[~saturated].max() / spread(wanted))}
     wanted = predictions(reference, output)
     gap = np.abs(outputs["scores"] - reference)[~saturated]

@@ -11,6 +11,7 @@ from batchproof.training.export.exact.exponential import emit_exp
 from batchproof.training.export.exact.grids import choose_bits, power_at_least
 from batchproof.training.export.exact.layers import Carried, Maxima, emit_layers
 from batchproof.training.export.exact.softmax import emit_softmax
+from batchproof.training.export.float32 import emit_column, emit_sorted
 from batchproof.training.network.fold import Folded, Layer
 from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
 from batchproof.training.preprocessing.preprocess import Preprocess
@@ -71,7 +72,7 @@ def emit_embedding(graph: Graph, categorical: str, column: int, table: np.ndarra
 
 
 def emit_outputs(graph: Graph, folded: Folded, scores: str) -> None:
-    """Append the outputs for the task: `value`, or `probabilities` and `scores`."""
+    """Append the outputs for the task: `value` and `quantiles`, or `probabilities` and `scores`."""
     output = folded.output
     width = len(folded.members[0].layers[-1].bias)
     if output.is_log:
@@ -80,7 +81,9 @@ def emit_outputs(graph: Graph, folded: Folded, scores: str) -> None:
     if output.task == "regression":
         spread = graph.add("Mul", [scores, graph.constant("value_std", output.value_std)], "value_spread")
         value = graph.add("Add", [spread, graph.constant("value_mean", output.value_mean)], "value_double")
-        emit_output(graph, "value", value, width)
+        emit_output(graph, "value", value if width == 1 else emit_column(graph, value), 1)
+        if width > 1:
+            emit_output(graph, "quantiles", emit_sorted(graph, value, width - 1), width - 1)
         return
     emit_output(graph, "probabilities", emit_softmax(graph, scores, width), width)
     emit_output(graph, "scores", scores, width)

@@ -18,8 +18,21 @@ def section(facts: Facts) -> str:
     tested = thresholds["tested"] if thresholds else {}
     if tested:
         figures += [_coverage(tested), _numbers(facts, tested)]
+    measured = facts.content["metrics"].get("quantiles")
+    if measured:
+        figures.append(_quantiles(facts, measured))
     parts = [markup.pair(*figures)] if figures else []
     return markup.section("uncertainty", "Uncertainty", _introduction(facts), *parts)
+
+
+def _quantiles(facts: Facts, measured: dict[str, dict[str, float]]) -> str:
+    rows = [(level, percent(found["coverage"]), f"{found['pinball']:.4g}") for level, found in measured.items()]
+    head = ("quantile", f"{facts.evaluation_part} rows up to it", "pinball loss")
+    total, constant = (facts.content["metrics"][name] for name in ("pinball", "constant_pinball"))
+    note = (
+        f"Mean pinball loss {total:.4g}; the same quantiles for every row, those of the training rows: {constant:.4g}."
+    )
+    return markup.figure("Quantiles", markup.table(head, rows, numbers=(1, 2)), note)
 
 
 def _reliability(facts: Facts, reliability: Reliability) -> str:

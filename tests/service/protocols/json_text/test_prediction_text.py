@@ -16,10 +16,11 @@ from batchproof.service.protocols.json_text.prediction_text import PredictionTex
 from tests.bundles import INPUTS
 
 
-def manifest_of(classes: list[Any] | None) -> Any:
+def manifest_of(classes: list[Any] | None, quantile_keys: tuple[str, ...] = ()) -> Any:
     """Return what the two writers read of a manifest."""
     content = {"inputs": INPUTS, "target": "t", "classes": classes}
     read = SimpleNamespace(signature=Signature.model_validate_json(json.dumps(content), strict=True), decision=None)
+    read.quantile_keys = quantile_keys
     read.label_places = partial(Manifest.label_places, read)
     return read
 
@@ -34,6 +35,18 @@ def test_text_is_the_decoded_predictions(classes: list[Any] | None, rows: int) -
     if classes:
         shares = rng.dirichlet(np.full(len(classes), 0.1), rows).astype(np.float32)
         outputs = {"probabilities": shares}
+    text = PredictionText(manifest).write(outputs)
+    decoded = orjson.dumps(Decoder(manifest).decode(outputs))
+    assert json.loads(b"[" + text + b"]", object_pairs_hook=list) == json.loads(decoded, object_pairs_hook=list)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 50])
+def test_quantiles_are_the_decoded_ones(rows: int) -> None:
+    """The value and its quantiles read back as the decoded predictions."""
+    manifest, rng = manifest_of(None, ("0.1", "0.9")), np.random.default_rng(rows)
+    outputs = {
+        name: rng.normal(size=(rows, width)).astype(np.float32) for name, width in (("value", 1), ("quantiles", 2))
+    }
     text = PredictionText(manifest).write(outputs)
     decoded = orjson.dumps(Decoder(manifest).decode(outputs))
     assert json.loads(b"[" + text + b"]", object_pairs_hook=list) == json.loads(decoded, object_pairs_hook=list)

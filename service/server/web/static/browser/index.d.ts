@@ -56,6 +56,8 @@ export interface Manifest {
   uncertainty?: Uncertainty | null;
   /** Of two classes: the label is the second where its probability is at least the threshold. */
   decision?: { threshold: number; rule: string; rows?: number } | null;
+  /** The levels of the quantiles beside a value, ascending. */
+  quantiles?: number[] | null;
 }
 
 export interface LoadOptions {
@@ -88,6 +90,8 @@ export interface Prediction {
   label?: Label;
   probabilities?: Record<string, number | null>;
   value?: number | null;
+  /** Of bundles with quantiles: each by its level, such as `0.9`. */
+  quantiles?: Record<string, number | null>;
   set?: Label[];
   interval?: [number | null, number | null];
   coverage?: number;

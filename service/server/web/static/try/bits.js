@@ -9,4 +9,6 @@ export const bitsOf = (value) => {
 
 // The numbers of a prediction: [{label, value}].
 export const numbersOf = (prediction) =>
-  "value" in prediction ? [{ label: "value", value: prediction.value }] : Object.entries(prediction.probabilities).map(([label, value]) => ({ label, value }));
+  "value" in prediction
+    ? [{ label: "value", value: prediction.value }, ...Object.entries(prediction.quantiles ?? {}).map(([level, value]) => ({ label: `quantile ${level}`, value }))]
+    : Object.entries(prediction.probabilities).map(([label, value]) => ({ label, value }));

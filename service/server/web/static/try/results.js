@@ -67,6 +67,7 @@ export const Prediction = ({ state, target, coverages, coverage, choose }) => {
         <div class=${`answer ${error || isStale ? "stale" : ""}`} aria-live="polite">
           <p class="result"><span class="soft">${target}</span> <b>${isClass ? String(data.label) : number(data.value, 6)}</b></p>
           ${isClass && html`<${Probabilities} prediction=${data} />`}
+          ${data.quantiles && html`<p class="soft">${Object.entries(data.quantiles).map(([level, value]) => `quantile ${level}: ${number(value, 6)}`).join(" · ")}</p>`}
           <${Certainty} prediction=${data} target=${target} />
           ${data.saturated && html`<${Note} kind="warn">A hidden value of this row was clipped: its numbers lie far from those of the training rows.<//>`}
         </div>`}

@@ -64,7 +64,9 @@ def make_models(folder: Path, penguins: Path) -> Made:
 def _train(table: Path, models: Path, target: str, name: str, arithmetic: str) -> Path:
     drop = tuple(other for other in TARGETS if other != target)
     missing = ("amount=unknown",)
+    quantiles = "0.05,0.5,0.9" if name == "price" else None
     settings = {**QUICK, "target": target, "drop": drop, "name": name, "arithmetic": arithmetic, "missing": missing}
+    settings["quantiles"] = quantiles
     return train(table, make({**settings, "models": str(models)})).folder
 
 

@@ -50,7 +50,13 @@ export class Answers {
   /** @param {Outputs} outputs @param {number} row @returns {Record<string, unknown>} */
   _prediction(outputs, row) {
     const { labels } = this;
-    if (labels === null) return { value: shortest(outputs.value.data[row]) };
+    if (labels === null) {
+      const { quantiles } = this.manifest;
+      const value = { value: shortest(outputs.value.data[row]) };
+      if (!quantiles) return value;
+      const numbers = rowOf(outputs.quantiles, row);
+      return { ...value, quantiles: Object.fromEntries(quantiles.map((level, place) => [String(level), shortest(numbers[place])])) };
+    }
     const probabilities = rowOf(outputs.probabilities, row);
     return {
       label: labels[this._placeOf(probabilities)],

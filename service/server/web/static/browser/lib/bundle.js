@@ -28,6 +28,7 @@ const isCount = (/** @type {any} */ value) => Number.isSafeInteger(value) && val
 const isObject = (/** @type {any} */ value) => typeof value === 'object' && value !== null && !Array.isArray(value);
 const isLabel = (/** @type {any} */ value) => isText(value) || isBoolean(value) || Number.isSafeInteger(value);
 const isScalar = (/** @type {any} */ value) => isText(value) || isBoolean(value) || isNumber(value);
+const isLevel = (/** @type {any} */ value) => isNumber(value) && value >= 0.001 && value <= 0.999;
 const listOf = (/** @type {Check} */ check) => (/** @type {any} */ value) => Array.isArray(value) && value.every(check);
 const oneOf = (/** @type {any[]} */ ...values) => (/** @type {any} */ value) => values.includes(value);
 /** Whether a value may be null, and its field absent. @param {Check} check */
@@ -36,7 +37,7 @@ const optional = (check) => Object.assign((/** @type {any} */ value) => value ==
 const FIELDS = {
   manifest: {
     format: oneOf('batchproof-bundle'),
-    format_version: oneOf(1, 2, 3),
+    format_version: oneOf(1, 2, 3, 4),
     sha256: (/** @type {any} */ value) => SHA256.test(value),
     name: (/** @type {any} */ value) => isText(value) && NAME.test(value),
     version: (/** @type {any} */ value) => isCount(value) && value > 0,
@@ -48,6 +49,7 @@ const FIELDS = {
     provenance: isObject,
     uncertainty: optional(isObject),
     decision: optional(isObject),
+    quantiles: optional((value) => listOf(isLevel)(value) && value.length > 0 && value.length <= 19 && ascends(value)),
   },
   signature: { inputs: listOf(isObject), target: isText, classes: optional(listOf(isLabel)), ignored: optional(listOf(isText)) },
   arithmetic: { kind: oneOf('float32', 'exact'), certificate: optional(isObject), accuracy: optional(isObject) },
@@ -102,6 +104,9 @@ export async function readManifest(bytes) {
   checkSignature(content);
   if (content.uncertainty ?? null) checkUncertainty(content.uncertainty);
   if (content.decision ?? null) checkDecision(content);
+  if ((content.quantiles ?? null) && (content.task !== 'regression' || content.format_version < 4)) {
+    throw badBundle('bundle.json quantiles are of regression bundles, of format_version 4 or later');
+  }
   return content;
 }
 
@@ -116,9 +121,10 @@ export async function checkFile(manifest, name, bytes) {
 }
 
 /** Return the names, types and widths of the graph's outputs. @param {Manifest} manifest */
-export function outputsOf({ signature, arithmetic }) {
+export function outputsOf({ signature, arithmetic, quantiles }) {
   const width = signature.classes?.length ?? 0;
-  const numbers = width ? [['probabilities', 'float32', width], ['scores', 'float32', width]] : [['value', 'float32', 1]];
+  const values = [['value', 'float32', 1], ...(quantiles ? [['quantiles', 'float32', quantiles.length]] : [])];
+  const numbers = width ? [['probabilities', 'float32', width], ['scores', 'float32', width]] : values;
   const saturated = arithmetic.kind === 'exact' ? [['saturated', 'bool', 1]] : [];
   return /** @type {[string, 'float32' | 'bool', number][]} */ ([...numbers, ...saturated]);
 }
