@@ -72,7 +72,7 @@ def contenders(rows: np.ndarray) -> list[Contender]:
     preprocess = fit(Arrays(rows, None), np.zeros(len(rows)), classes=True, encoding=Encoding(edges=None))
     float32 = export(preprocess, folded).SerializeToString()
     x = preprocess.transform(Arrays(rows, None))
-    exact = build(Weights(preprocess, folded, maxima_of(folded, x, None))).model
+    exact = build(Weights(preprocess, folded, maxima_of(folded, [(x, None)]))).model
     return [
         Contender("torch, eval mode", "float32", lambda batch: torch_run(net, batch)),
         Contender("NumPy", "float32", lambda batch: numpy_run(folded, batch.astype(np.float32))),

@@ -30,7 +30,7 @@ def reference() -> tuple[Weights, np.ndarray]:
     member = Member(tuple(Layer(weight.astype(np.float64), bias.astype(np.float64)) for weight, bias in layers(sizes)))
     folded = Folded((), (), (member,), Output("multiclass"))
     x = preprocess.transform(Arrays(numeric, None)).astype(np.float64)
-    return Weights(preprocess, folded, maxima_of(folded, x, None)), numeric
+    return Weights(preprocess, folded, maxima_of(folded, [(x, None)])), numeric
 
 
 def write_exact(work: Path) -> None:

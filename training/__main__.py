@@ -147,6 +147,7 @@ def _check(path: Root, settings: Settings) -> None:
 def _run(path: Root, settings: Settings, start_s: float, *, quiet: bool) -> "tuple[int, Trained | None]":
     """Train and return the exit code with what was written, which is nothing in all but the first of several processes."""
     from batchproof.training.data.tables.local_table import local_table
+    from batchproof.training.data.tables.storage import ScratchError
     from batchproof.training.data.tables.table_error import TableError
     from batchproof.training.distributed.group_error import GroupError
     from batchproof.training.export.bundle_writer import WriteError
@@ -159,10 +160,10 @@ def _run(path: Root, settings: Settings, start_s: float, *, quiet: bool) -> "tup
     try:
         with local_table(path) as source:
             return 0, run(source, settings, Progress(quiet=quiet), start_s)
+    except (ScratchError, GroupError, ParityError, ProofError, WriteError) as error:
+        return refused(error, FAILED), None
     except (TableError, SettingError, CheckpointError) as error:
         return refused(error, USAGE), None
-    except (GroupError, ParityError, ProofError, WriteError) as error:
-        return refused(error, FAILED), None
     except OSError as error:  # a full disk, a folder that was removed
         return refused(f"the run stopped without a bundle: {ended(reason(error))}", FAILED), None
 
@@ -255,6 +256,7 @@ METAVARS = {
     "thousands": "SIGN",
     "test": "FILE",
     "models": "FOLDER",
+    "memory": "SIZE",
 }
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchproof.training.cli.interrupt import Interruption
 from batchproof.training.data.dataset import Dataset, prepare
+from batchproof.training.data.tables.storage import give_back
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.distributed.place import Place, place_of
 from batchproof.training.export.destination import BundlePath, bundle_path
@@ -44,11 +45,11 @@ def train(
     """Train on the table at `path` and write a bundle; its seconds count from `start_s` of time.monotonic, or from now.
 
     In a run of several processes all call this, and only the first writes, talks and returns something.
-    Raises TableError, SettingError, CheckpointError, GroupError, ParityError, ProofError or WriteError; then nothing was written.
+    Raises TableError, ScratchError, SettingError, CheckpointError, GroupError, ParityError, ProofError or WriteError; then nothing was written.
     """
     start_s, progress = time.monotonic() if start_s is None else start_s, progress or Silent()
     place = place_of(settings)
-    with prepared(path, settings, place) as (group, destination, data):
+    with prepared(path, settings, place, progress) as (group, destination, data):
         if destination is not None:
             return train_prepared(data, settings, destination, progress, start_s, group)
         with Interruption(Silent().say) as interruption:
@@ -135,7 +136,7 @@ def learn(
 
 @contextmanager
 def prepared(
-    path: Path, settings: Settings, place: Place | None
+    path: Path, settings: Settings, place: Place | None, progress: Progress
 ) -> "Iterator[tuple[Group | None, BundlePath | None, Dataset]]":
     """Prepare the table at `path`; where this process is one of several, the others must have prepared the same one.
 
@@ -145,7 +146,9 @@ def prepared(
     def work() -> tuple[BundlePath | None, Dataset]:
         destination = bundle_path(path, settings) if place is None or place.first else None
         check_device(settings)
-        return destination, prepare(path, settings)
+        data = prepare(path, settings, Silent().say if destination is None else progress.say)
+        give_back()  # the table itself, of which columns and rows were made
+        return destination, data
 
     def facts(result: tuple[BundlePath | None, Dataset]) -> dict[str, str]:
         shown = {flag(name): str(value) for name, value in deciding(settings).items()}

@@ -8,7 +8,8 @@ from typing import Any, get_args
 
 from batchproof.service.bundle.signature import Kind, Task
 from batchproof.service.errors import nearest
-from batchproof.training.goal import METRICS, OBJECTIVES, GoalError, quantile_levels, threshold_rule
+from batchproof.service.runtime.memory import size_bytes
+from batchproof.training.goal import METRICS, OBJECTIVES, quantile_levels, threshold_rule
 from batchproof.training.option_groups import CARD, DATA, FIT, GOAL, LIMITS, NETWORK, OUT, SPLIT, TUNING, option, spoken
 
 
@@ -127,6 +128,7 @@ class Settings:
     patience: int | None = option(None, FIT, "epochs without a better validation loss before stopping")
     clip: float | None = option(None, FIT, "largest norm of the gradient of a step")
     device: str = option("auto", FIT, "where to fit", ("auto", "cpu", "cuda"))
+    memory: str | None = option(None, FIT, "memory to use, such as 4GB; larger tables are read through scratch files")
     threads: int | None = option(None, FIT, "CPU threads of torch; the same number of threads gives the same bits")
     processes: int | None = option(
         None, FIT, "train on so many processes of this machine: 1, 2, 4 and 8 give the same bits (docs/distributed.md)"
@@ -247,7 +249,8 @@ def _check_goal(settings: Settings) -> None:
     try:
         threshold_rule(settings.threshold)
         quantile_levels(settings.quantiles)
-    except GoalError as error:
+        size_bytes("1" if settings.memory is None else settings.memory)
+    except ValueError as error:
         raise SettingError(str(error)) from error
 
 

@@ -1,6 +1,7 @@
 """How much memory this process may take, by its control group, its own limits and the machine; and giving some back."""
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,6 +9,18 @@ GROUPS = (  # of control groups, version 2 and version 1, as a container sees it
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
+
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]I?|)B?\s*", re.IGNORECASE)
+
+
+def size_bytes(text: str) -> int:
+    """Return the bytes in a size such as 4GB, 512MB or 8GiB; raises ValueError for another text, and for none."""
+    match = SIZE.fullmatch(text)
+    size = 0 if match is None else int(float(match[1]) * UNITS[match[2].upper()])
+    if size < 1:
+        raise ValueError(f"{text!r} is no size of memory: write 4GB, 512MB or 8GiB.")
+    return size
 
 
 def limit_bytes(groups: Iterable[Path] = GROUPS) -> int:

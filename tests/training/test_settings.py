@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 
 from batchproof.training.fit.selection import candidates as plan
-from batchproof.training.option_groups import GROUPS, LIMITS
+from batchproof.training.option_groups import GROUPS, LIMITS, spoken
 from batchproof.training.settings import (
     ENCODINGS,
     SettingError,
     Settings,
     make,
     read_file,
-    spoken,
     type_name,
 )
 

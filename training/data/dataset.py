@@ -1,5 +1,6 @@
 """From a file to arrays: read, type, split, describe and encode. Only ranges and categories are fitted here."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from batchproof.training.data.rows.parts import split_rows
 from batchproof.training.data.rows.split import Split
 from batchproof.training.data.rows.weights import class_weights, row_weights
 from batchproof.training.data.schema import Dropped, Schema
+from batchproof.training.data.tables.size import storage_for
+from batchproof.training.data.tables.storage import MEMORY, Memory
 from batchproof.training.data.tables.table import RawTable, nearest, read
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.target import Target
@@ -32,7 +35,7 @@ from batchproof.training.settings import ROLES, Settings
 class Dataset:
     """A table, ready to fit on."""
 
-    table: RawTable
+    table: RawTable  # without its values
     columns: tuple[Column, ...]  # of all rows, without the target
     target: Target
     schema: Schema
@@ -42,6 +45,7 @@ class Dataset:
     class_weight: np.ndarray | None = None  # [classes] float64, how much the rows of each class count besides
     keys: SplitKeys | None = None  # what the rows were split by, besides their classes
     warnings: tuple[str, ...] = ()  # what the table's owner should know, each with what to do
+    room_bytes: int = 0  # of memory, for encoded rows
 
     @property
     def evaluation_part(self) -> str:
@@ -110,35 +114,43 @@ class Dataset:
         return [f"warning: {line}" for line in self.warnings]
 
 
-def prepare(path: Path, settings: Settings) -> Dataset:
-    """Read the table and prepare it as the settings say. Raises TableError."""
-    table, own_rows = _with_test(read(path), settings)
+def prepare(path: Path, settings: Settings, say: Callable[[str], None] = lambda _: None) -> Dataset:
+    """Read the table and prepare it as the settings say; `say` gets a line where that takes scratch files.
+
+    Raises TableError or ScratchError.
+    """
+    storage = storage_for([path, *([Path(settings.test)] if settings.test else [])], settings.memory, say)
+    table, own_rows = _with_test(read(path, storage), settings, storage)
     settings = resolve(settings, table.names)
     _check_names(table, settings)
-    table, own_rows, weight = _usable_rows(table, settings, own_rows)
+    table, own_rows, weight = _usable_rows(table, settings, own_rows, storage)
     target = targets.read(table, settings)
     keys = read_keys(table, settings)
     split = split_rows(table, target, settings, own_rows, keys)
-    return replace(arrange(table, _feature_names(table, settings), target, split, settings, weight), keys=keys)
+    names = _feature_names(table, settings)
+    return replace(arrange(table, names, target, split, settings, weight, storage), keys=keys)
 
 
-def _usable_rows(table: RawTable, settings: Settings, own_rows: int) -> tuple[RawTable, int, np.ndarray | None]:
+def _usable_rows(
+    table: RawTable, settings: Settings, own_rows: int, storage: Memory
+) -> tuple[RawTable, int, np.ndarray | None]:
     """Leave out the rows that cannot be used or do not count.
 
     Also returns how many of the first `own_rows` are left, and the weights of the rows that are left [rows] float64.
     """
     if settings.skip_missing_target:
-        table, own_rows = _without(table, own_rows, targets.is_missing(table, settings), "they have no target")
+        is_missing = targets.is_missing(table, settings)
+        table, own_rows = _without(table, own_rows, is_missing, "they have no target", storage)
     weight = row_weights(table, settings)
     if weight is None:
         return table, own_rows, None
-    return *_without(table, own_rows, weight == 0, "their weight is 0"), weight[weight > 0]
+    return *_without(table, own_rows, weight == 0, "their weight is 0", storage), weight[weight > 0]
 
 
-def _without(table: RawTable, own_rows: int, left_out: np.ndarray, why: str) -> tuple[RawTable, int]:
+def _without(table: RawTable, own_rows: int, left_out: np.ndarray, why: str, storage: Memory) -> tuple[RawTable, int]:
     if not left_out.any():
         return table, own_rows
-    return table.without(left_out, why), own_rows - int(left_out[:own_rows].sum())
+    return table.without(left_out, why, storage), own_rows - int(left_out[:own_rows].sum())
 
 
 def _feature_names(table: RawTable, settings: Settings) -> list[str]:
@@ -155,13 +167,14 @@ def arrange(
     split: Split,
     settings: Settings,
     weight: np.ndarray | None = None,
+    storage: Memory = MEMORY,
 ) -> Dataset:
-    """Read and encode the columns `names` of a table that is split already. Raises TableError."""
+    """Read and encode the columns `names` of a table that is split already. Raises TableError or ScratchError."""
     settings = resolve(settings, table.names)
     target = targets.with_goal(target, settings, split.train, table.place)
     check_choices(target, settings)
     class_weight = class_weights(target, split.train, settings.class_weight, weight)
-    columns, dropped = _columns(table, settings, names)
+    columns, dropped = _columns(table, settings, names, storage)
     schema = schemas.infer(
         columns, target, split.train, rare_rows=settings.rare_rows, keep=settings.keep, unusable=dropped
     )
@@ -171,19 +184,30 @@ def arrange(
     others = tuple(role for role in roles if role is not None and role not in names)
     ignored = tuple(dict.fromkeys((*others, *(drop.name for drop in left_out))))
     schema = Schema(schema.signature.model_copy(update={"ignored": ignored}), left_out)
-    arrays = {part: schemas.encode(schema.signature, columns, getattr(split, part)) for part in Split._fields}
+    arrays = {part: schemas.encode(schema.signature, columns, getattr(split, part), storage) for part in Split._fields}
     warnings = (*table.warnings, *target.warnings, *advice.on_columns(schema, columns))
-    return Dataset(table, columns, target, schema, split, arrays, weight, class_weight, warnings=warnings)
+    return Dataset(
+        table.released(),
+        columns,
+        target,
+        schema,
+        split,
+        arrays,
+        weight,
+        class_weight,
+        warnings=warnings,
+        room_bytes=storage.room_bytes,
+    )
 
 
-def _with_test(table: RawTable, settings: Settings) -> tuple[RawTable, int]:
+def _with_test(table: RawTable, settings: Settings, storage: Memory) -> tuple[RawTable, int]:
     """Append the rows of the test file, if there is one; also returns the number of the table's own rows."""
     rows = table.arrow.num_rows
     if settings.test is None:
         return table, rows
     if settings.split_column is not None:
         raise TableError("--test and --split-column both define the test rows: use one of them.")
-    other = read(Path(settings.test))
+    other = read(Path(settings.test), storage)
     for name in table.names:
         if name not in other.names:
             raise TableError(f"{other.path} has no column {name!r}: {nearest(name, other.names)}")
@@ -207,7 +231,9 @@ def _check_names(table: RawTable, settings: Settings) -> None:
                 raise TableError(f"--{flag} names {name!r}, but there is no such column: {nearest(name, table.names)}")
 
 
-def _columns(table: RawTable, settings: Settings, names: list[str]) -> tuple[tuple[Column, ...], tuple[Dropped, ...]]:
+def _columns(
+    table: RawTable, settings: Settings, names: list[str], storage: Memory
+) -> tuple[tuple[Column, ...], tuple[Dropped, ...]]:
     named = {name for flag in COLUMN_FLAGS for name in getattr(settings, flag)}
     usable, dropped = [], []
     for name in names:
@@ -231,7 +257,8 @@ def _columns(table: RawTable, settings: Settings, names: list[str]) -> tuple[tup
         else:
             check_range(column)
             mark = mark_warning(column)
-            columns.append(column if mark is None else replace(column, warnings=(*column.warnings, mark)))
+            warnings = column.warnings if mark is None else (*column.warnings, mark)
+            columns.append(replace(column, values=storage.hold(column.values), warnings=warnings))
     return tuple(columns), tuple(dropped)
 
 

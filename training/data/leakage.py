@@ -11,6 +11,7 @@ from batchproof.training.data.rows.split import Split
 from batchproof.training.data.target import Target
 
 TREE_ROWS = 20_000  # most training rows that a feature is tried on
+KEYED_ROWS = 65_536  # rows whose keys are computed together: bounds the copies
 LEAVES = 64
 LEAKED = 0.99  # a feature that removes this share of a constant prediction's error leaks the target
 RARE_SHARE = 0.05  # a class with a smaller share is reported
@@ -94,12 +95,20 @@ def _removed_share(x: np.ndarray, y: np.ndarray, held_x: np.ndarray, held_y: np.
 
 
 def _duplicates(arrays: dict[str, Arrays], y: dict[str, np.ndarray]) -> dict[str, int]:
-    keys = {part: _keys(arrays[part], y[part]) for part in Split._fields}
+    keys = {part: _keys(arrays[part], y[part]) for part in Split._fields}  # 8 bytes a row, not a copy of every value
     return {part: int(np.isin(keys[part], keys["train"]).sum()) for part in ("validation", "test")}
 
 
 def _keys(arrays: Arrays, y: np.ndarray) -> np.ndarray:
     """Return one 64-bit key for each row: equal rows have equal keys; two different rows share one with a chance of about 1 in 2^64."""
+    keys = np.empty(len(y), np.uint64)
+    for start in range(0, len(y), KEYED_ROWS):
+        cut = slice(start, start + KEYED_ROWS)
+        keys[cut] = _keys_of(arrays.take(cut), y[cut])
+    return keys
+
+
+def _keys_of(arrays: Arrays, y: np.ndarray) -> np.ndarray:
     parts = [array for array in (arrays.numeric, arrays.categorical) if array is not None]
     words = np.concatenate(
         [*(np.ascontiguousarray(part + 0).view(np.uint64) for part in parts), y[:, None].view(np.uint64)], axis=1

@@ -1,7 +1,7 @@
 """What each column becomes: a feature with the range or categories of its training rows, or a dropped column."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from batchproof.service.bundle.signature import Feature, Signature, class_text
 from batchproof.service.features.arrays import Arrays
 from batchproof.training.data.column import Column
+from batchproof.training.data.tables.storage import MEMORY, Memory
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.target import Target
 
@@ -18,6 +19,7 @@ IDENTIFIER_SHARE = (
 IDENTIFIER_ROWS = 20  # below this, distinct values say little
 ROW_NAMES = ("like an identifier", "like a row number")  # how the reason begins for a column that names rows
 RARE = "no category occurs in"  # how the reason begins for a column whose categories are all rare
+BLOCK_ROWS = 16_384  # rows of all columns that are put beside one another together
 MOST_LINES = 60  # columns that are shown one by one
 NAMED = 10  # columns of a kind that a summary names
 NAMED_REASONS = 3  # dropped columns that a refusal explains
@@ -116,12 +118,32 @@ def useless(column: Column) -> str | None:
     return None
 
 
-def encode(signature: Signature, columns: Iterable[Column], rows: np.ndarray) -> Arrays:
+def encode(signature: Signature, columns: Iterable[Column], rows: np.ndarray, storage: Memory = MEMORY) -> Arrays:
     """Return the graph's inputs for the rows numbered `rows`, as the service encodes the same values."""
     by_name = {column.name: column for column in columns}
-    numeric = [by_name[feature.name].values[rows] for feature in signature.numeric]
-    codes = [_codes(feature, by_name[feature.name])[rows] for feature in signature.categorical]
-    return Arrays(np.stack(numeric, axis=1) if numeric else None, np.stack(codes, axis=1) if codes else None)
+    numbers = [(by_name[feature.name].values, None) for feature in signature.numeric]
+    codes = [
+        (by_name[feature.name].values, _codes(feature, by_name[feature.name])) for feature in signature.categorical
+    ]
+    return Arrays(_beside(numbers, rows, np.float64, storage), _beside(codes, rows, np.int64, storage))
+
+
+def _beside(
+    columns: Sequence[tuple[np.ndarray, np.ndarray | None]], rows: np.ndarray, kind: type, storage: Memory
+) -> np.ndarray | None:
+    """Return the columns beside one another, filled some rows at a time; None where there is none.
+
+    A column is its values, and the code of each place where they are places.
+    """
+    if not columns:
+        return None
+    joined = storage.empty((len(rows), len(columns)), kind)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        cut = slice(start, start + BLOCK_ROWS)
+        for place, (values, codes) in enumerate(columns):
+            taken = values[rows[cut]]
+            joined[cut, place] = taken if codes is None else codes[taken]
+    return joined
 
 
 def quoted(category: str) -> str:
@@ -174,11 +196,10 @@ def _middle(feature: Feature, present: np.ndarray) -> float | int | bool | str |
 
 
 def _codes(feature: Feature, column: Column) -> np.ndarray:
-    """Return each row's code [rows] int64, with one look-up for each category, not for each row."""
+    """Return the code of each place in the column's levels [levels + 1] int64; that of a missing value, place -1, is the last."""
     listed, unseen = feature.codes, feature.unseen_code
     of_levels = [listed.get(class_text(level), unseen) for level in column.levels]
-    codes = np.asarray([*of_levels, feature.missing_code], np.int64)
-    return codes.take(column.values)  # position -1, missing, is the last one
+    return np.asarray([*of_levels, feature.missing_code], np.int64)
 
 
 def _detail(feature: Feature, column: Column) -> str:

@@ -20,6 +20,7 @@ from batchproof.training.data.dataset import Dataset
 ROUNDS = 50  # boosting rounds without a better validation loss before trees stop
 MOST_ROUNDS = 1_000
 LEAST_SHARED = 200_000  # values in the training rows; below, one thread grows the trees
+PIECE_ROWS = 16_384  # that are predicted together: bounds the copies that scikit-learn makes
 MOST_CODES = 255  # the largest number of categories that the trees treat as categories
 
 
@@ -102,5 +103,8 @@ def joined(arrays: Arrays) -> np.ndarray:
 def answers(model: object, data: Dataset) -> np.ndarray:
     """Return probabilities [rows, classes] or values [rows] for the test rows."""
     method = "predict" if data.target.classes is None else "predict_proba"
-    predicted: np.ndarray = getattr(model, method)(joined(data.arrays["test"]))
-    return predicted
+    rows = data.arrays["test"]
+    starts = range(0, len(data.y("test")), PIECE_ROWS)
+    return np.concatenate(
+        [getattr(model, method)(joined(rows.take(slice(start, start + PIECE_ROWS)))) for start in starts]
+    )

@@ -1,5 +1,6 @@
 """The fitted network as the graph that will be served: folded, exported, and checked against what was trained."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,8 +20,10 @@ from batchproof.training.network import parity
 from batchproof.training.network.fold import Folded, Output
 from batchproof.training.network.fold_torch import fold_network, unfolded_scores
 from batchproof.training.network.network import Network
+from batchproof.training.network.tensors import HeldRows
 from batchproof.training.network.weights import Weights, maxima_of
 
+PIECE_ROWS = 4_096  # training rows of float64 activations at a time
 PARITY_ROWS = 4_096  # validation rows that the stages are compared on, at most
 
 
@@ -73,11 +76,18 @@ def fold(fitted: Fitted, frozen: Network) -> Folding:
 
 def export(data: Dataset, fitted: Fitted, frozen: Network, folding: Folding, arithmetic: str) -> CompiledModel:
     """Export the folded network in "float32" or "exact" arithmetic; ProofError where an exact graph is not proved."""
-    maxima = maxima_of(folding.folded, fitted.rows["train"].x.numpy(), data.arrays["train"].categorical)
+    maxima = maxima_of(folding.folded, _pieces(fitted.rows["train"], data.arrays["train"].categorical))
     weights = Weights(fitted.preprocess, folding.folded, maxima)
     proved = exact.build(weights) if arithmetic == "exact" else None
     model = proved.model if proved else float32.export(weights.preprocess, weights.folded).SerializeToString()
     return _started(model, weights, proved, folding.temperature, statistics(fitted.result.network, frozen))
+
+
+def _pieces(rows: HeldRows, codes: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Yield the encoded rows x [rows, width] and all their codes [rows, categorical], PIECE_ROWS at a time."""
+    for start in range(0, len(rows.y), PIECE_ROWS):
+        stop = start + PIECE_ROWS
+        yield rows.cut(start, stop).x.numpy(), None if codes is None else codes[start:stop]
 
 
 def check_parity(data: Dataset, fitted: Fitted, folding: Folding, compiled: CompiledModel) -> dict[str, float]:
@@ -86,7 +96,7 @@ def check_parity(data: Dataset, fitted: Fitted, folding: Folding, compiled: Comp
     Raises ParityError where a stage changed the network.
     """
     arrays = data.arrays["validation"].take(slice(PARITY_ROWS))
-    x = fitted.rows["validation"].x[:PARITY_ROWS].numpy()
+    x = fitted.rows["validation"].cut(0, PARITY_ROWS).x.numpy()
     reference = folding.folded.scores(x, arrays.categorical)
     return {
         "fold": parity.check_fold(folding.unfolded[:PARITY_ROWS], reference, folding.temperature),

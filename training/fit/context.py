@@ -21,7 +21,7 @@ from batchproof.training.fit.sharded import ShardedRun
 from batchproof.training.network import objective as objectives
 from batchproof.training.network.network import Network, dimensions
 from batchproof.training.network.objective import Objective
-from batchproof.training.network.tensors import Rows, encode, sample
+from batchproof.training.network.tensors import HeldRows, encode, sample
 from batchproof.training.preprocessing import preprocess as encodings
 from batchproof.training.preprocessing.preprocess import Preprocess
 
@@ -32,7 +32,7 @@ class Fitted:
 
     preprocess: Preprocess
     objective: Objective
-    rows: dict[str, Rows]  # train, validation
+    rows: dict[str, HeldRows]  # train, validation
     result: FitResult
     chosen: dict[str, Any]  # its plan, for provenance
 
@@ -80,7 +80,11 @@ class FitContext:
         raws, ys, weights = self._parts(plan.fit.seed, sampled)
         classes = self.data.target.classes is not None
         preprocess = encodings.fit(raws["train"], ys["train"], classes=classes, encoding=plan.encoding)
-        rows = {part: encode(preprocess, self.objective, raws[part], ys[part], *weights[part]) for part in raws}
+        room = self.data.room_bytes // sum(map(len, ys.values()))  # for each row
+        rows = {}
+        for part, raw in raws.items():
+            weight, row_weight = weights[part]
+            rows[part] = encode(preprocess, self.objective, raw, ys[part], weight, row_weight, room * len(ys[part]))
         tables = embedding_tables(self.data, preprocess)
         generator = torch.Generator().manual_seed(plan.fit.seed)
         network = Network(preprocess.width, tables, self.objective.outputs, plan.network, generator)

@@ -14,7 +14,7 @@ from batchproof.training.fit.ema import Average
 from batchproof.training.fit.metric import judged
 from batchproof.training.network.network import Block, Network
 from batchproof.training.network.objective import Objective
-from batchproof.training.network.tensors import Rows
+from batchproof.training.network.tensors import HeldRows, Rows
 
 VALIDATED_ROWS = 20_000  # most validation rows that an epoch is measured on: more would cost time and change no choice
 EVALUATED_ROWS = 8_192  # rows scored at a time: bounds the memory of hidden activations
@@ -71,12 +71,12 @@ SILENT = Hooks()
 def fit(
     network: Network,
     objective: Objective,
-    train: Rows,
-    validation: Rows,
+    train: HeldRows,
+    validation: HeldRows,
     settings: FitSettings,
     hooks: Hooks = SILENT,
     resume: Mapping[str, Tensor] | None = None,
-    start: "Callable[[Network, Objective, Rows, Rows, FitSettings], Run] | None" = None,
+    start: "Callable[[Network, Objective, HeldRows, HeldRows, FitSettings], Run] | None" = None,
 ) -> FitResult:
     """Fit `network` and return the best averaged one; the same seed, machine and threads give the same bits.
 
@@ -106,7 +106,7 @@ class Run:
     """A fit in progress."""
 
     def __init__(
-        self, network: Network, objective: Objective, train: Rows, validation: Rows, settings: FitSettings
+        self, network: Network, objective: Objective, train: HeldRows, validation: HeldRows, settings: FitSettings
     ) -> None:
         """Move rows and network to the device, and seed every generator."""
         device = torch.device(settings.device)
@@ -115,7 +115,7 @@ class Run:
         self.settings, self.objective = settings, objective
         self.train, self.validation = train.to(device), sampled(validation, settings.seed).to(device)
         self.network = network.to(device).train()
-        silence_absent_codes(self.network, self.train.codes)
+        silence_absent_codes(self.network, self.train)
         self.average = Average(self.network, settings.average_decay)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
@@ -227,36 +227,35 @@ class Run:
         return {"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]}
 
 
-def sampled(rows: Rows, seed: int) -> Rows:
+def sampled(rows: HeldRows, seed: int) -> Rows:
     """Return the rows, or a seeded sample where there are more than VALIDATED_ROWS."""
     if len(rows.y) <= VALIDATED_ROWS:
-        return rows
+        return rows.cut(0, len(rows.y))
     return rows.take(torch.randperm(len(rows.y), generator=torch.Generator().manual_seed(seed))[:VALIDATED_ROWS])
 
 
 @torch.no_grad()
-def silence_absent_codes(network: Network, codes: Tensor | None) -> None:
+def silence_absent_codes(network: Network, rows: HeldRows) -> None:
     """Set the embedding of every code that no training row has to zero; without a gradient it stays there."""
-    if codes is None:
-        return
     for index, table in enumerate(network.embeddings):
         assert isinstance(table, nn.Embedding), "each embedded column has its table"
-        absent = torch.ones(table.num_embeddings, dtype=torch.bool, device=codes.device)
-        absent[codes[:, index]] = False
+        present = rows.codes_of(index)
+        absent = torch.ones(table.num_embeddings, dtype=torch.bool, device=table.weight.device)
+        absent[present.to(absent.device)] = False
         table.weight[absent] = 0.0
 
 
 @torch.no_grad()
-def scores_of(network: Network, rows: Rows) -> Tensor:
+def scores_of(network: Network, rows: HeldRows) -> Tensor:
     """Return the averaged scores [rows, outputs] in eval mode, computed in bounded pieces."""
     was_training, _ = network.training, network.eval()
-    cuts = [slice(start, start + EVALUATED_ROWS) for start in range(0, len(rows.x), EVALUATED_ROWS)]
-    pieces = [network(rows.x[cut], None if rows.codes is None else rows.codes[cut]) for cut in cuts]
+    cuts = (rows.cut(start, start + EVALUATED_ROWS) for start in range(0, len(rows.y), EVALUATED_ROWS))
+    pieces = [network(piece.x, piece.codes) for piece in cuts]
     network.train(was_training)
     return torch.cat(pieces)
 
 
-def held_loss(network: Network, objective: Objective, rows: Rows) -> float:
+def held_loss(network: Network, objective: Objective, rows: HeldRows) -> float:
     """Return the mean over held-out rows of what fits are chosen by: the loss, or what takes its place."""
     return float(judged(objective, scores_of(network, rows), rows).double().mean())
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from batchproof.training.network.objective import Objective
-from batchproof.training.network.tensors import Rows
+from batchproof.training.network.tensors import HeldRows
 
 
-def judged(objective: Objective, scores: Tensor, rows: Rows) -> Tensor:
+def judged(objective: Objective, scores: Tensor, rows: HeldRows) -> Tensor:
     """Return the share of each held-out row [rows] in what fits are chosen by, for their `scores` [rows, outputs].
 
     The loss counts rows by their weight and that of their class, a metric by their own weight only.

@@ -19,7 +19,7 @@ from batchproof.training.fit.metric import judged
 from batchproof.training.network.network import Network
 from batchproof.training.network.objective import Objective
 from batchproof.training.network.sharded import Pass, member_scores
-from batchproof.training.network.tensors import Rows
+from batchproof.training.network.tensors import HeldRows, Rows
 from batchproof.training.settings import SettingError
 
 SPREAD = 0x9E3779B9  # odd, so that multiples modulo 2^32 do not repeat; neighbours lie far apart
@@ -32,8 +32,8 @@ class ShardedRun(Run):
         self,
         network: Network,
         objective: Objective,
-        train: Rows,
-        validation: Rows,
+        train: HeldRows,
+        validation: HeldRows,
         settings: FitSettings,
         *,
         group: Group,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from batchproof.training.distributed.group import Group
 from batchproof.training.network.network import Network
-from batchproof.training.network.tensors import Rows
+from batchproof.training.network.tensors import HeldRows
 
 BATCH_ROWS = 4_096  # rows in float64 at a time: bounds the memory, not the result
 
@@ -51,7 +51,7 @@ def merge(a: Moments, b: Moments) -> Moments:
 
 
 @torch.no_grad()
-def recompute(network: Network, rows: Rows, batch_rows: int = BATCH_ROWS, group: Group | None = None) -> Network:
+def recompute(network: Network, rows: HeldRows, batch_rows: int = BATCH_ROWS, group: Group | None = None) -> Network:
     """Return a float64 copy of `network` in eval mode whose batch norms hold the population statistics of `rows`.
 
     The processes of a group share the batches out, and all merge them in the order of the rows.
@@ -64,16 +64,16 @@ def recompute(network: Network, rows: Rows, batch_rows: int = BATCH_ROWS, group:
     return frozen
 
 
-def batch_moments(network: Network, depth: int, rows: Rows, batch_rows: int, group: Group) -> list[Moments]:
+def batch_moments(network: Network, depth: int, rows: HeldRows, batch_rows: int, group: Group) -> list[Moments]:
     """Return the moments of each batch of `rows` before the batch norm of block `depth`, in order."""
-    starts = range(0, len(rows.x), batch_rows)
+    starts = range(0, len(rows.y), batch_rows)
     own: list[Tensor] = []
     for number in group.deal(len(starts)):
         batch = moments(before_norm(network, depth, *batch_of(rows, starts[number], batch_rows)))
         own.append(torch.stack([batch.mean, batch.m2]))
     like = torch.stack([network.blocks[depth].get_buffer("norm.running_mean")] * 2)
     parts = group.collect(own, like, len(starts))
-    return [Moments(min(batch_rows, len(rows.x) - start), *part) for start, part in zip(starts, parts, strict=True)]
+    return [Moments(min(batch_rows, len(rows.y) - start), *part) for start, part in zip(starts, parts, strict=True)]
 
 
 def before_norm(network: Network, depth: int, x: Tensor, codes: Tensor | None) -> Tensor:
@@ -85,13 +85,13 @@ def before_norm(network: Network, depth: int, x: Tensor, codes: Tensor | None) -
     return result
 
 
-def batches(rows: Rows, batch_rows: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+def batches(rows: HeldRows, batch_rows: int) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Cut the rows into batches of float64 x [rows, width] and codes, one in memory at a time."""
-    for start in range(0, len(rows.x), batch_rows):
+    for start in range(0, len(rows.y), batch_rows):
         yield batch_of(rows, start, batch_rows)
 
 
-def batch_of(rows: Rows, start: int, count: int) -> tuple[Tensor, Tensor | None]:
+def batch_of(rows: HeldRows, start: int, count: int) -> tuple[Tensor, Tensor | None]:
     """Return float64 x [count, width] and codes of the rows from `start`; there are fewer at the end."""
-    cut = slice(start, start + count)
-    return rows.x[cut].double(), None if rows.codes is None else rows.codes[cut]
+    batch = rows.cut(start, start + count)
+    return batch.x.double(), batch.codes

@@ -10,7 +10,7 @@ from torch import Tensor
 from batchproof.training.network import batchnorm
 from batchproof.training.network.fold import Folded, Layer, Member, Norm, Output, fold_block, fold_head
 from batchproof.training.network.network import Block, Network
-from batchproof.training.network.tensors import Rows
+from batchproof.training.network.tensors import HeldRows
 
 
 def fold_network(frozen: Network, embedded: Sequence[int], output: Output, temperature: float = 1.0) -> Folded:
@@ -44,7 +44,7 @@ def fold_member_block(block: Block, member: int) -> Layer:
 
 
 @torch.no_grad()
-def unfolded_scores(frozen: Network, rows: Rows) -> np.ndarray:
+def unfolded_scores(frozen: Network, rows: HeldRows) -> np.ndarray:
     """Return the float64 network's averaged scores [rows, outputs]: torch's batch norm in eval mode."""
     pieces: list[Tensor] = [frozen(x, codes) for x, codes in batchnorm.batches(rows, batchnorm.BATCH_ROWS)]
     return torch.cat(pieces).numpy()

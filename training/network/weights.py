@@ -1,5 +1,6 @@
 """weights.safetensors: the folded float64 network, its preprocessing and its activation maxima, to export it again."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +23,11 @@ class Weights:
     maxima: tuple[tuple[np.ndarray, ...], ...]  # [member][hidden layer] -> [channels] greatest activations
 
 
-def maxima_of(folded: Folded, x: np.ndarray, codes: np.ndarray | None) -> tuple[tuple[np.ndarray, ...], ...]:
-    """Return the greatest activation of each hidden channel over rows x [rows, width], codes [rows, categorical]."""
-    pieces = range(0, len(x), 4096)
-    maxima = [_maxima(folded, x[at : at + 4096], None if codes is None else codes[at : at + 4096]) for at in pieces]
+def maxima_of(
+    folded: Folded, pieces: Iterable[tuple[np.ndarray, np.ndarray | None]]
+) -> tuple[tuple[np.ndarray, ...], ...]:
+    """Return the greatest activation of each hidden channel over pieces of rows: x [rows, width], codes [rows, categorical]."""
+    maxima = [_maxima(folded, x, codes) for x, codes in pieces]
     members = zip(*maxima, strict=True)  # pieces of a member: [piece][hidden layer] -> [channels]
     return tuple(tuple(np.max(layer, axis=0) for layer in zip(*member, strict=True)) for member in members)
 

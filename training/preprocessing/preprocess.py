@@ -19,7 +19,7 @@ from batchproof.training.preprocessing.piecewise import Piecewise
 from batchproof.training.preprocessing.scaling import Scaling
 
 LEAST_BINS = 8  # of a numeric column, for any number of columns
-CHUNK_ROWS = 16_384  # rows encoded at a time: bounds the float64 intermediates
+CHUNK_ROWS = 256  # rows encoded at a time: so few that the float64 intermediates stay in a core's cache
 
 
 class Emitted(NamedTuple):
@@ -108,14 +108,12 @@ class Preprocess:
         return parts
 
     def transform(self, raw: Arrays) -> np.ndarray:
-        """Encode rows by running the emitted nodes; returns [rows, width] float32."""
-        engine = Engine(self._model(), EngineOptions(device="cpu"))
-        rows = next(len(array) for array in raw if array is not None)
-        x = np.empty((rows, self.width), np.float32)
-        for start in range(0, rows, CHUNK_ROWS):
-            chunk = slice(start, start + CHUNK_ROWS)
-            x[chunk] = engine.run(raw.take(chunk))["x"]
-        return x
+        """Encode rows; returns [rows, width] float32."""
+        return self.encoder().encode(raw)
+
+    def encoder(self) -> "Encoder":
+        """Return what encodes rows: an engine that runs the emitted nodes."""
+        return Encoder(Engine(self._model(), EngineOptions(device="cpu")), self.width)
 
     def _model(self) -> bytes:
         graph = Graph()
@@ -147,6 +145,25 @@ class Preprocess:
             if any(key.startswith(f"{name}.") for key in arrays)
         }
         return cls(arrays["categorical"].item(), arrays["fill"], arrays["missing"], arrays["embedded"], **parts)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The nodes that encode rows, ready to run."""
+
+    engine: Engine
+    width: int  # columns of x
+
+    def encode(self, raw: Arrays) -> np.ndarray:
+        """Return x [rows, width] float32: each row's bits do not depend on the others."""
+        rows = next(len(array) for array in raw if array is not None)
+        if rows <= CHUNK_ROWS:
+            return self.engine.run(raw)["x"]
+        x = np.empty((rows, self.width), np.float32)
+        for start in range(0, rows, CHUNK_ROWS):
+            chunk = slice(start, start + CHUNK_ROWS)
+            x[chunk] = self.engine.run(raw.take(chunk))["x"]
+        return x
 
 
 PARTS = {"scaling": Scaling, "piecewise": Piecewise, "periodic": Periodic, "onehot": OneHot}

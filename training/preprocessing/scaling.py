@@ -7,6 +7,7 @@ import numpy as np
 from batchproof.training.preprocessing.onnx_graph import Graph
 
 BOUND = 3.0  # b: the scaled value is within [-b, b]
+BLOCK_COLUMNS = 4  # measured together, or up to twice as many: bounds the copies that quantiles make
 FAR = 1e6  # hard limit before squaring: a square that overflows would turn the value into 0
 
 
@@ -46,6 +47,12 @@ def fit(numeric: np.ndarray) -> Scaling:
     The spread is the interquartile range over 1.349, which for a normal distribution is its standard deviation. Where
     the quartiles coincide it is the standard deviation, and 1 where the column is constant.
     """
+    blocks = np.array_split(np.arange(numeric.shape[1]), max(1, numeric.shape[1] // BLOCK_COLUMNS))
+    fitted = [_fit(numeric[:, block[0] : block[-1] + 1]) for block in blocks]
+    return Scaling(np.concatenate([each.center for each in fitted]), np.concatenate([each.scale for each in fitted]))
+
+
+def _fit(numeric: np.ndarray) -> Scaling:
     # Squares of values beyond 1e100 overflow, those of tiny ones underflow: such a column is scaled by a power of two.
     greatest = np.nanmax(np.abs(numeric), axis=0)
     exponent = np.where((greatest > 1e100) | (greatest < 1e-100), np.frexp(greatest)[1], 0)

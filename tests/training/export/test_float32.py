@@ -99,7 +99,7 @@ def test_a_changed_answer_is_found(net: Net) -> None:
 def test_weights_survive_the_file(task: Task, is_log: bool, tmp_path: Path) -> None:  # noqa: FBT001 - a parameter
     """What weights.safetensors holds exports to the same bytes again."""
     net = make_net(task, members=2, is_log=is_log and task == "regression")
-    kept = Weights(net.preprocess, net.folded, maxima_of(net.folded, net.x, net.raw.categorical))
+    kept = Weights(net.preprocess, net.folded, maxima_of(net.folded, [(net.x, net.raw.categorical)]))
     path = tmp_path / "weights.safetensors"
     path.write_bytes(weights.serialise(kept))
     read = weights.read(path, net.folded.output.task)

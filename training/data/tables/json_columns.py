@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from batchproof.service.tables.offline.sources import open_source
 from batchproof.service.tables.readers.json_lines import numbered_lines, parsed_line
+from batchproof.training.data.tables.storage import Memory
 from batchproof.training.data.tables.table_error import TableError
 
 BLOCK_ROWS = 16_384  # lines whose values become Arrow arrays together
@@ -20,8 +21,9 @@ WORDS = {bool: "true or false", int: "numbers", float: "numbers", str: "texts"}
 class JsonTable:
     """The rows of files of JSON Lines, in the order in which they are added; the first line names the columns."""
 
-    def __init__(self) -> None:
-        """Hold no rows."""
+    def __init__(self, storage: Memory) -> None:
+        """Hold no rows; their values will be kept in `storage`."""
+        self._storage = storage
         self._first: Path | None = None
         self._columns: dict[str, _Column] = {}
         self._lines: list[np.ndarray] = []
@@ -57,8 +59,10 @@ class JsonTable:
             rows = self._rows(path, numbered_lines(file))
             while block := list(islice(rows, BLOCK_ROWS)):
                 self._lines.append(np.asarray([line for line, _ in block], np.int64))
-                for name, column in self._columns.items():
-                    column.add([row[name] for _, row in block])
+                arrays = {name: column.typed([row[name] for _, row in block]) for name, column in self._columns.items()}
+                kept = self._storage.keep(pa.RecordBatch.from_pydict(arrays))
+                for column, array in zip(self._columns.values(), kept.columns, strict=True):
+                    column.add(array)
 
     def _rows(self, path: Path, lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, dict[str, Any]]]:
         for line, raw in lines:
@@ -89,11 +93,15 @@ class _Column:
         self._kinds: set[type] = set()  # of values other than null
         self._blocks: list[pa.Array] = []
 
-    def add(self, values: list[Any]) -> None:
-        """Append a block of values."""
+    def typed(self, values: list[Any]) -> pa.Array:
+        """Return a block of values with the type that fits these."""
         kinds = {type(value) for value in values} - {type(None)}
         self._kinds |= kinds
-        self._blocks.append(_array(values, kinds))
+        return _array(values, kinds)
+
+    def add(self, block: pa.Array) -> None:
+        """Append a block that `typed` returned."""
+        self._blocks.append(block)
 
     def mixture(self) -> str | None:
         """Return why values are not of one type, or None."""

@@ -5,7 +5,7 @@ Text tables are read by the reader that scoring has, and their cells stay texts:
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -22,9 +22,11 @@ from batchproof.service.tables.readers.arrow_types import index_names
 from batchproof.service.tables.readers.parquet_folder import folder_dataset
 from batchproof.training.data.tables.json_columns import JsonTable
 from batchproof.training.data.tables.parts import Parts, parts_of
+from batchproof.training.data.tables.storage import MEMORY, Memory
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.tables.text_table import TextTable
 
+BATCH_ROWS = 65_536  # of a table of typed columns that are read together
 LONGEST_NAME = 1000
 
 
@@ -68,13 +70,18 @@ class RawTable:
             parts = [*own, *(part._replace(first=part.first + rows) for part in behind_own)]
         return replace(self, arrow=arrow, lines=lines, warnings=self.warnings + other.warnings, parts=parts)
 
-    def without(self, left_out: np.ndarray, why: str) -> "RawTable":
+    def released(self) -> "RawTable":
+        """Return the table without its values, which its columns have been made of."""
+        return replace(self, arrow=self.arrow.schema.empty_table())
+
+    def without(self, left_out: np.ndarray, why: str, storage: Memory = MEMORY) -> "RawTable":
         """Return the table without the rows that `left_out` [rows] bool marks, and a warning of their number and `why`."""
         kept = np.flatnonzero(~left_out)
         numbers = kept if self.numbers is None else self.numbers[kept]
         lines = None if self.lines is None else self.lines[kept]
         line = f"{int(left_out.sum())} of {len(left_out)} rows are left out: {why}."
-        return replace(self, arrow=self.arrow.take(kept), lines=lines, numbers=numbers, warnings=(*self.warnings, line))
+        arrow = _kept(_filtered(self.arrow, ~left_out), self.arrow.schema, storage)
+        return replace(self, arrow=arrow, lines=lines, numbers=numbers, warnings=(*self.warnings, line))
 
     def place(self, row: int) -> str:
         """Return the place of a row as scoring names it: its line in a file of lines, otherwise its number from 0 up."""
@@ -87,19 +94,26 @@ class RawTable:
         return f"line {self.lines[row]} of {part.name}"
 
 
+def _filtered(arrow: pa.Table, is_kept: np.ndarray) -> Iterator[pa.RecordBatch]:
+    start = 0
+    for batch in arrow.to_batches():
+        yield batch.filter(pa.array(is_kept[start : start + batch.num_rows]))
+        start += batch.num_rows
+
+
 def first_place(is_bad: np.ndarray, place: Callable[[int], str]) -> str:
     """Return the place of the first bad row, and in how many more rows it is so; `is_bad` [rows] marks one at least."""
     count, first = int(is_bad.sum()), int(np.flatnonzero(is_bad)[0])
     return f"{place(first)} and in {count - 1} more rows" if count > 1 else place(first)
 
 
-def read(path: Path) -> RawTable:
-    """Read the file at `path`, the parts in a folder, or those that a pattern matches.
+def read(path: Path, storage: Memory = MEMORY) -> RawTable:
+    """Read the file at `path`, the parts in a folder, or those that a pattern matches; `storage` keeps the values.
 
     TableError says in one sentence why a table cannot be used.
     """
     try:
-        table = _read(path, parts_of(path))
+        table = _read(path, parts_of(path), storage)
     except ServiceError as error:
         raise TableError(behind(path, error.message)) from error
     except SourceError as error:
@@ -126,34 +140,39 @@ def nearest(name: str, names: list[str]) -> str:
     return f"did you mean {similar!r}?" if similar else f"the columns are {listed(names)}."
 
 
-def _read(path: Path, parts: Parts) -> RawTable:
+def _read(path: Path, parts: Parts, storage: Memory) -> RawTable:
     if not parts.format.needs_pyarrow:
-        return _text(path, parts)
-    if not path.is_file():
-        arrow = folder_dataset(parts.folder, parts.files).to_table()
-        return RawTable(path, arrow, _sha256(path, parts), index=index_names(arrow.schema.metadata))
-    if path.stat().st_size == 0:
+        return _text(path, parts, storage)
+    if path.is_file() and path.stat().st_size == 0:
         raise TableError(f"{path} is empty.")
-    arrow = _parquet(path) if parts.format == PARQUET else _arrow(path)
+    arrow = _typed(path, parts, storage)
     return RawTable(path, arrow, _sha256(path, parts), index=index_names(arrow.schema.metadata))
 
 
-def _parquet(path: Path) -> pa.Table:
-    """Read one file as scoring does: an INT96 timestamp of nanoseconds would wrap around in far years."""
-    with parquet.ParquetFile(path, coerce_int96_timestamp_unit="us") as file:
-        return file.read()
-
-
-def _arrow(path: Path) -> pa.Table:
+def _typed(path: Path, parts: Parts, storage: Memory) -> pa.Table:
+    """Read a table of typed columns block by block."""
+    if not path.is_file():
+        dataset = folder_dataset(parts.folder, parts.files)
+        batches = dataset.to_batches(batch_size=BATCH_ROWS, batch_readahead=1, fragment_readahead=1)
+        return _kept(batches, dataset.schema, storage)
+    if parts.format == PARQUET:  # as scoring does: an INT96 timestamp of nanoseconds would wrap around in far years
+        with parquet.ParquetFile(path, coerce_int96_timestamp_unit="us") as file:
+            return _kept(file.iter_batches(BATCH_ROWS), file.schema_arrow, storage)
     source, fmt = open_source(path)
     assert fmt in (ARROW_FILE, ARROW_STREAM), "other formats are read elsewhere"
     with source, pa.ipc.open_file(source) if fmt == ARROW_FILE else pa.ipc.open_stream(source) as reader:
-        return reader.read_all()
+        if fmt == ARROW_STREAM:
+            return _kept(reader, reader.schema, storage)
+        return _kept(map(reader.get_batch, range(reader.num_record_batches)), reader.schema, storage)
 
 
-def _text(path: Path, parts: Parts) -> RawTable:
+def _kept(batches: Iterable[pa.RecordBatch], schema: pa.Schema, storage: Memory) -> pa.Table:
+    return pa.Table.from_batches(map(storage.keep, batches), schema)
+
+
+def _text(path: Path, parts: Parts, storage: Memory) -> RawTable:
     """Read text tables or JSON Lines, one file after another; an empty part among several has no rows."""
-    table = JsonTable() if parts.format == LINES else TextTable(parts.format)
+    table = JsonTable(storage) if parts.format == LINES else TextTable(parts.format, storage)
     places, empty, several = [], [], len(parts.files) > 1
     for file, name in zip(parts.files, parts.names, strict=True):
         if file.stat().st_size == 0:

@@ -13,6 +13,7 @@ from batchproof.service.features.texts.csv_records import SIGNS, Record, Records
 from batchproof.service.tables.codecs import DELIMITERS
 from batchproof.service.tables.formats import CSV, Format
 from batchproof.service.tables.offline.sources import open_source
+from batchproof.training.data.tables.storage import Memory
 from batchproof.training.data.tables.table_error import TableError
 
 BLOCK_ROWS = 16_384  # of a text table that become Arrow arrays together
@@ -23,12 +24,13 @@ SHOWN_NAME = 200  # characters of a name in a refusal
 class TextTable:
     """The rows of text files, in the order in which they are added; the first file names the columns."""
 
-    def __init__(self, fmt: Format) -> None:
-        """Hold no rows."""
+    def __init__(self, fmt: Format, storage: Memory) -> None:
+        """Hold no rows; their values will be kept in `storage`."""
+        self._storage = storage
         self._signs = SIGNS if fmt == CSV else DELIMITERS[fmt]
         self._first: Path | None = None
         self._names: list[str] = []
-        self._columns: list[list[pa.Array]] = []
+        self._batches: list[pa.RecordBatch] = []
         self._lines: list[np.ndarray] = []
         self.warnings: list[str] = []
 
@@ -44,8 +46,8 @@ class TextTable:
 
     def arrow(self) -> pa.Table:
         """Return the cells as texts, column by column."""
-        columns = [pa.chunked_array(arrays, pa.large_string()) for arrays in self._columns]
-        return pa.Table.from_arrays(columns, names=self._names)
+        schema = pa.schema([pa.field(name, pa.large_string()) for name in self._names])
+        return pa.Table.from_batches(self._batches, schema)
 
     def add(self, path: Path, where: str = "") -> None:
         """Add the rows of a file, whose columns may be in another order; `where` follows a line in a warning.
@@ -62,8 +64,8 @@ class TextTable:
             order = [names.index(name) for name in self._names] if names != self._names else range(len(names))
             for block in _blocks(rows):
                 cells = _transposed(path, block, len(names))
-                for arrays, place in zip(self._columns, order, strict=True):
-                    arrays.append(pa.array(cells[place], pa.large_string()))
+                arrays = [pa.array(cells[place], pa.large_string()) for place in order]
+                self._batches.append(self._storage.keep(pa.RecordBatch.from_arrays(arrays, names=self._names)))
                 self._lines.append(np.asarray([line for line, _ in block], np.int64))
                 self.warnings += _swallowed(block, len(names), records.delimiter, where)
 
@@ -73,7 +75,7 @@ class TextTable:
         if self._first is None:
             if len(names) == 1 and SEPARATOR.search(names[0]):
                 raise _one_column(path, names[0], self._signs)
-            self._first, self._names, self._columns = path, names, [[] for _ in names]
+            self._first, self._names = path, names
         elif sorted(names) != sorted(self._names):
             raise other_columns(path, names, self._first, self._names)
 

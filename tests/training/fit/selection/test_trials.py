@@ -47,6 +47,7 @@ def context_of(progress: Progress, stop: object = lambda: False) -> FitContext:
         target=SimpleNamespace(classes=(0, 1)),
         signature=SimpleNamespace(categorical=()),
         split=SimpleNamespace(train=np.arange(400)),
+        room_bytes=0,
     )
     return FitContext(data, Objective("binary", 1), progress, stop)  # type: ignore[arg-type]
 
