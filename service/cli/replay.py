@@ -33,10 +33,10 @@ from typing import Any
 from batchproof.installation import hint
 from batchproof.service.cli.parts import replay_text
 from batchproof.service.cli.parts.parser import root
-from batchproof.service.cli.parts.replay_models import Shelf
 from batchproof.service.configuration.settings import RUN_ROWS
 from batchproof.service.errors import USAGE, BundleError, JournalError, SettingError, reason
 from batchproof.service.inference.engine import EngineOptions
+from batchproof.service.journal.replaying.bundles import Shelf
 
 DIFFERS = 1
 
@@ -110,7 +110,7 @@ def _read(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any] |
     from batchproof.service.journal import reader
 
     segments, problems = reader.check(folder, _verifier(arguments.trusted_key))
-    shelf = Shelf(arguments.models, EngineOptions(arguments.device, arguments.threads), arguments.run_rows)
+    shelf = Shelf.of(arguments.models, EngineOptions(arguments.device, arguments.threads), arguments.run_rows)
     checks = {
         "segments": len(segments),
         "signed_segments": sum(one.signed for one in segments) if arguments.trusted_key else None,
@@ -143,19 +143,19 @@ def _answer(
         measured = measure(segments, shelf.answered, LabelFile(arguments.labels), choice, arguments.window)
         return {"windows": [one.as_dict() for one in measured]}, True
     results = replay(segments, shelf.answered, choice, _progress())
-    content = {"results": [{**asdict(result), "differing": result.differing} for result in results]}
+    content: dict[str, Any] = {"results": [{**asdict(result), "differing": result.differing} for result in results]}
     if arguments.id is not None:
-        content["decisions"] = _decisions(arguments, segments, shelf, checks)
+        content["decisions"], content["decision_rows"] = _decisions(arguments, segments, shelf, checks)
     return content, all(result.equal == result.rows for result in results)
 
 
 def _decisions(
     arguments: argparse.Namespace, segments: Sequence[Any], shelf: Shelf, checks: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """Return what an auditor sees of one request, and write the page where it is wanted; raises SettingError."""
+) -> tuple[list[dict[str, Any]], int]:
+    """Return what an auditor sees of one request and its number of rows; writes the page if wanted. Raises SettingError."""
     from batchproof.service.journal.replaying.decision import Asked, decisions
 
-    shown = decisions(segments, shelf.answered, Asked(arguments.id, arguments.row))
+    shown, total = decisions(segments, shelf.answered, Asked(arguments.id, arguments.row))
     if arguments.html is not None and shown:
         from batchproof.service.journal.replaying.page import page
 
@@ -164,7 +164,7 @@ def _decisions(
             arguments.html.write_text(page(shown, [replay_text.checked(checks), *problems]), encoding="utf-8")
         except OSError as error:
             raise SettingError(f"the page cannot be written: {reason(error)}") from error
-    return shown
+    return shown, total
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -56,6 +56,12 @@ class JournalSettings(SettingsPart):
     )
     journal_key: str = Field("", description="PEM file of the private key that signs finished segments")
 
+    journal_search: Literal["auto", "yes", "no"] = Field(
+        "auto",
+        description="whether callers with the scope admin may look a request up in the journal, as the page Watch does; auto: "
+        "where keys are needed, or the host is the loopback address",
+    )
+
     @field_validator("journal_upload")
     @classmethod
     def _address(cls, value: str) -> str:

@@ -86,7 +86,7 @@ def check(folder: Path, verify: Verify | None = None) -> tuple[list[CheckedSegme
     segments: list[CheckedSegment] = []
     problems: list[Problem] = []
     for path in paths:
-        if _is_unbegun(path):
+        if is_unbegun(path):
             continue
         try:
             segments.append(check_segment(path, verify))
@@ -97,13 +97,13 @@ def check(folder: Path, verify: Verify | None = None) -> tuple[list[CheckedSegme
     problems += [
         Problem(name, "it is missing; its digests are there")
         for name in digests
-        if name not in known and not _is_unbegun(folder / name)
+        if name not in known and not is_unbegun(folder / name)
     ]
     problems += _chain_problems(segments)
     return segments, problems
 
 
-def _is_unbegun(path: Path) -> bool:
+def is_unbegun(path: Path) -> bool:
     """Return whether a kill came before the first line of digests was whole: nothing of the segment was promised."""
     try:
         with sums_path(path).open("rb") as file:

@@ -54,9 +54,12 @@ class ChildError(Exception):
         self.kind = kind
 
 
-def run(work: Work, *arguments: Any, bounds: Bounds, spawn: bool | None = None) -> str:
+def run(
+    work: Work, *arguments: Any, bounds: Bounds, spawn: bool | None = None, go_on: Callable[[], object] = lambda: None
+) -> str:
     """Return what `work(*arguments)` returns in a child process; raises ChildError where that gave no result.
 
+    `go_on` is asked while waiting; what it raises ends the child.
     `spawn`: whether to start a new interpreter; None: where this process has threads. Then `work` must be a function of
     a module, and the arguments are pickled. Where a child cannot be held to bounds, there is no result.
     """
@@ -67,7 +70,7 @@ def run(work: Work, *arguments: Any, bounds: Bounds, spawn: bool | None = None) 
     is_spawned = _threads() > 1 if spawn is None else spawn
     started = _spawned(work, arguments, bounds) if is_spawned else _forked(work, arguments, bounds)
     with started as (pid, result):
-        text, problem = _watch(pid, result, bounds)
+        text, problem = _watch(pid, result, bounds, go_on)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if problem is not None:
         raise problem
@@ -162,7 +165,7 @@ def _ending(pid: int) -> Iterator[None]:
         raise
 
 
-def _watch(pid: int, result: int, bounds: Bounds) -> tuple[bytes, ChildError | None]:
+def _watch(pid: int, result: int, bounds: Bounds, go_on: Callable[[], object]) -> tuple[bytes, ChildError | None]:
     """Collect what the child sends until it ends; kill it where it goes beyond its bounds."""
     allowed_bytes = _resident_bytes(os.getpid()) + bounds.memory_bytes
     end_s = time.monotonic() + bounds.seconds
@@ -175,6 +178,7 @@ def _watch(pid: int, result: int, bounds: Bounds) -> tuple[bytes, ChildError | N
             text += chunk
             if not chunk:
                 return text, None
+        go_on()
         problem = None
         if _resident_bytes(pid) > allowed_bytes:
             problem = _too_much_memory(bounds)

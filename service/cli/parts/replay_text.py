@@ -14,6 +14,8 @@ def text(content: Content) -> str:
     for kind, write in (("results", _result), ("decisions", _decision), ("comparisons", _comparison)):
         for part in content.get(kind, ()):
             lines += write(part)
+    if (rest := content.get("decision_rows", 0) - len(content.get("decisions", ()))) > 0:
+        lines.append(f"  {rest} more {'row' if rest == 1 else 'rows'} of this request: --row N shows one of them")
     if content.get("windows"):
         lines += _windows(content["windows"])
     lines.append(checked(content))

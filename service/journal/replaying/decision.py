@@ -30,20 +30,30 @@ class Asked(NamedTuple):
     row: int | None = None
 
 
-def decisions(segments: Sequence[CheckedSegment], load: Load, asked: Asked) -> list[dict[str, Any]]:
-    """Return what there is to say of each row of a request, the first MOST_ROWS of them; ready for JSON."""
+class Decisions(NamedTuple):
+    """What there is to say of a request."""
+
+    rows: list[dict[str, Any]]  # of the first MOST_ROWS of its rows; ready for JSON
+    total: int  # rows that the journal holds of it
+
+
+def decisions(segments: Sequence[CheckedSegment], load: Load, asked: Asked) -> Decisions:
+    """Return what the segments hold of a request; `load` is asked once for each version of a model that has rows of it."""
     models: dict[tuple[str, int, str, str], Model | str] = {}
     rows: list[dict[str, Any]] = []
+    total = 0
     for segment in segments:
         key = key_of(segment.header)
         for batch in segment.batches():
-            places = _places(batch, asked)[: MOST_ROWS - len(rows)]
-            if not len(places):
+            places = _places(batch, asked)
+            total += len(places)
+            shown = places[: MOST_ROWS - len(rows)]
+            if not len(shown):
                 continue
             if key not in models:
                 models[key] = load(segment.header)
-            rows += _rows(segment, batch, places, models[key])
-    return rows
+            rows += _rows(segment, batch, shown, models[key])
+    return Decisions(rows, total)
 
 
 def _places(batch: pa.RecordBatch, asked: Asked) -> np.ndarray:

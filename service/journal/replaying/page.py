@@ -14,8 +14,8 @@ from batchproof.service.journal.values import text
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
 
-def page(decisions: Sequence[Mapping[str, Any]], checked: Sequence[str]) -> str:
-    """Return the page of one request's rows; `checked` says what the check of the whole journal came to."""
+def page(decisions: Sequence[Mapping[str, Any]], checked: Sequence[str], made_by: str = "batchproof replay") -> str:
+    """Return the page of one request's rows; `checked` says what the check of the journal came to: a sentence, then problems."""
     digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
     title = escape(f"Decision {decisions[0]['request']['request_id']}")
@@ -23,14 +23,14 @@ def page(decisions: Sequence[Mapping[str, Any]], checked: Sequence[str]) -> str:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" '
         f'content="{policy}"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{title}</title><link rel="icon" href="data:,"><style>{STYLE}</style></head><body><main>'
-        f"<h1>{title}</h1>{''.join(map(_article, decisions))}{_foot(checked)}</main></body></html>\n"
+        f"<h1>{title}</h1>{''.join(map(_article, decisions))}{_foot(checked, made_by)}</main></body></html>\n"
     )
 
 
-def _foot(checked: Sequence[str]) -> str:
+def _foot(checked: Sequence[str], made_by: str) -> str:
     """Return what was checked, with which program and when."""
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    made = f"Made by batchproof replay, version {batchproof.__version__}, at {now}."
+    made = f"Made by {made_by}, version {batchproof.__version__}, at {now}."
     first, *problems = checked
     said = [_paragraph(f"The journal: {first}.", "good" if not problems else "bad")]
     return _section("This page", *said, *(_paragraph(one, "bad") for one in problems), _paragraph(made, "soft"))

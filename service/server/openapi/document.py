@@ -48,13 +48,13 @@ def openapi(pages: FastAPI, app: App) -> dict[str, Any]:
     document["openapi"] = "3.1.0"
     if app.settings.root_path:  # every path below is behind the prefix that a proxy puts before it
         document["servers"] = [{"url": app.settings.root_path}]
-    document["tags"] = [{"name": "predict"}, {"name": "models"}, {"name": "health"}]
+    document["tags"] = [{"name": "predict"}, {"name": "models"}, {"name": "journal"}, {"name": "health"}]
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(SCHEMAS)
     for item in document["paths"].values():
         for operation in item.values():
             operation["responses"].pop("422", None)
-            operation["responses"]["404"] = refusal("There is no such model or version.")
+            operation["responses"].setdefault("404", refusal("There is no such model or version."))
     predict: dict[str, Any] = {}
     routes = app.routes.endpoints
     for deployment in app.deployments.values():

@@ -2,7 +2,7 @@
 
 Without a key `/health/live` and the probes of platforms answer, `/health/ready` says true or false, pages for people come
 without what they show, and what the setting `public` opens. Everything else needs a scope: predictions `predict`, descriptions of a model `predict` or `read`, pages
-about all models `read`, metrics `metrics`, and changing what is served `admin`.
+about all models `read`, metrics `metrics`, and changing what is served, or looking into the journal, `admin`.
 """
 
 import re
@@ -24,6 +24,7 @@ from batchproof.service.tables.streaming.endpoint import TableEndpoint
 ANY_MODEL = Need(("read",), every_model=True)
 METRICS = Need(("metrics",), every_model=True)
 ADMIN = Need(("admin",))
+JOURNAL = Need(("admin",), every_model=True)  # rows of every caller, which are personal data
 MODEL_PATH = re.compile(r"/(?:v[12]/)?models/([^/:]+)")
 CONTENT_PATH = re.compile(r"/report$|/versions/[^/]+/bundle/")
 BUNDLE_PATH = re.compile(r"/models/[^/:]+/versions/[^/]+/bundle/")
@@ -113,8 +114,8 @@ class Authorization:
             return None
         if page.kind == "metrics":
             return None if "metrics" in self._public else METRICS
-        if named := REPOSITORY_PATH.fullmatch(page.path):
-            return Need(("admin",), named[1])
+        if (need := _admin_need(page.path)) is not None:
+            return need
         named = MODEL_PATH.match(page.path)
         is_content = page.kind == "web" and CONTENT_PATH.search(page.path) is not None
         if page.kind == "protocol" or (named and not is_content) or page.path == "/models":
@@ -124,6 +125,14 @@ class Authorization:
             is_public = "models" in self._public and not BUNDLE_PATH.match(page.path)
             return None if is_public else Need(("read",), named[1])
         return None if "docs" in self._public else ANY_MODEL
+
+
+def _admin_need(path: str) -> Need | None:
+    """Return what a path needs that only administrators may have; None for others."""
+    if path == "/journal" or path.startswith("/journal/"):
+        return JOURNAL
+    named = REPOSITORY_PATH.fullmatch(path)
+    return Need(("admin",), named[1]) if named else None
 
 
 def _read_keys(path: Path, previous: KeyRing | None, workers: int) -> KeyRing:

@@ -15,7 +15,7 @@ from batchproof.service.protocols.head import HEAD_KEY, RequestHead
 from batchproof.service.runtime.logs import event
 from batchproof.service.server.openapi.document import Document
 from batchproof.service.server.serving.app import App
-from batchproof.service.server.web import bundle_files, evidence, models, report
+from batchproof.service.server.web import bundle_files, evidence, journal, models, report
 
 DESCRIPTION = "Predictions that do not depend on what they were batched with."
 
@@ -36,10 +36,11 @@ def make_pages(service: App) -> FastAPI:
     app.include_router(report.routes(service))
     app.include_router(bundle_files.routes(service))
     app.include_router(evidence.routes(service))
+    app.include_router(journal.routes(service))
     _add_documents(app, service)
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_exception_handler(RequestValidationError, _on_invalid_path)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
     return app
 
 
@@ -87,9 +88,16 @@ def _on_http_error(request: Request, error: Exception) -> Response:
     return _refusal(request, ServiceError(error.status_code, "not_found", message))
 
 
-def _on_invalid_path(request: Request, error: Exception) -> Response:
+def _on_invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError), "registered for this kind only"
-    return _refusal(request, ServiceError(404, "unknown_version", "A version is a positive whole number such as 1."))
+    first = error.errors()[0]
+    where, *names = first["loc"]
+    if where != "query":
+        return _refusal(
+            request, ServiceError(404, "unknown_version", "A version is a positive whole number such as 1.")
+        )
+    message = f"The parameter {'.'.join(map(str, names)):.100}: {first['msg'][:1].lower()}{first['msg'][1:]}."
+    return _refusal(request, ServiceError(400, "invalid_parameter", message))
 
 
 def _refusal(request: Request, error: ServiceError) -> Response:

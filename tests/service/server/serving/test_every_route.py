@@ -64,6 +64,7 @@ PAGES: dict[tuple[str, str], Needs | None] = {
     ("GET", "/models/flowers/score"): None,
     ("GET", "/models/flowers/versions/1/score"): None,
     ("GET", "/metrics"): Needs({"metrics"}, EVERY),
+    ("GET", "/journal/request"): Needs({"admin"}, EVERY),
     ("GET", "/health/live"): None,
     ("GET", "/health/ready"): None,
     ("GET", "/health"): None,

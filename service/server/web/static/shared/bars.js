@@ -26,3 +26,18 @@ export const Ranking = ({ items, format = count, label }) => {
         <li><span>${item.label}</span><svg viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true"><rect class=${item.kind || ""} width=${(100 * item.value) / most} height="8" rx="1" /></svg><b>${format(item.value)}</b></li>`)}
     </ul>`;
 };
+
+// The largest of numbers, without their signs: how far bars around a middle reach.
+export const reachOf = (values) => Math.max(...values.map(Math.abs), 1e-12);
+
+// A number as a bar to the right of a middle where it is positive, and to the left where it is not.
+export const SignedBar = ({ value, reach }) => {
+  const share = 50 * Math.min(Math.abs(value) / reach, 1);
+  return html`
+    <svg class="signed" viewBox="-50 0 100 8" preserveAspectRatio="none" aria-hidden="true"><line x1="0" x2="0" y1="0" y2="8" />
+      <rect class=${value > 0 ? "up" : "down"} x=${value > 0 ? 0 : -share} width=${share} height="8" /></svg>`;
+};
+
+export const signed = (value) => `${value > 0 ? "+" : ""}${number(value, 3)}`;
+// The bar with its number, in a cell of a table.
+export const Weight = ({ value, reach }) => html`<span class="weight"><${SignedBar} value=${value} reach=${reach} /><b>${signed(value)}</b></span>`;

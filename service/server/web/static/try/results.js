@@ -1,6 +1,6 @@
 // What the service says of the row: the prediction, how sure it is, and which features made it so.
 
-import { Ranking } from "../shared/bars.js";
+import { Ranking, SignedBar, reachOf, signed } from "../shared/bars.js";
 import { number, percent } from "../shared/format.js";
 import { Card, Note, Status } from "../shared/parts.js";
 import { html } from "../shared/view.js";
@@ -75,10 +75,6 @@ export const Prediction = ({ state, target, coverages, coverage, choose }) => {
     <//>`;
 };
 
-const Bar = ({ share, sign }) => html`
-  <svg viewBox="-50 0 100 8" preserveAspectRatio="none" aria-hidden="true"><line x1="0" x2="0" y1="0" y2="8" />
-    <rect class=${sign > 0 ? "up" : "down"} x=${sign > 0 ? 0 : -50 * share} width=${50 * share} height="8" /></svg>`;
-
 export const Contributions = ({ state, isClass, label, explain }) => {
   const { data, error, isStale } = state;
   if (explain) {
@@ -89,14 +85,14 @@ export const Contributions = ({ state, isClass, label, explain }) => {
   }
   if (!data) return html`<${Card} title="Contributions"><p class="soft" role="status">${isStale ? "Running the model for each feature…" : "They follow the prediction."}</p><//>`;
   const all = Object.entries(data.contributions).sort(([, one], [, other]) => Math.abs(other) - Math.abs(one));
-  const most = Math.max(...all.map(([, value]) => Math.abs(value)), 1e-12);
+  const reach = reachOf(all.map(([, value]) => value));
   const shown = all.slice(0, SHOWN_FEATURES);
   const rest = all.slice(SHOWN_FEATURES).reduce((sum, [, value]) => sum + value, 0);
   return html`
     <${Card} title="Contributions" id="contributions">
       <p class="soft small-text">What each feature adds to the ${isClass ? `score of ${label}` : "value"}, from ${number(data.baseline)} for a typical row to ${number(data.score)} for this one.</p>
       <ul class=${`weights ${isStale ? "stale" : ""}`}>
-        ${shown.map(([name, value]) => html`<li><span>${name}</span><${Bar} share=${Math.abs(value) / most} sign=${value} /><b>${value > 0 ? "+" : ""}${number(value, 3)}</b></li>`)}
+        ${shown.map(([name, value]) => html`<li><span>${name}</span><${SignedBar} value=${value} reach=${reach} /><b>${signed(value)}</b></li>`)}
       </ul>
       ${all.length > SHOWN_FEATURES && html`<p class="soft small-text">The other ${all.length - SHOWN_FEATURES} add ${number(rest, 3)} together.</p>`}
     <//>`;

@@ -9,6 +9,7 @@ import { start } from "../shared/frame.js";
 import { Card, Facts, Failure, Figures, Loading, Note, Status } from "../shared/parts.js";
 import { html, useEffect, useMemo, useRef, useState } from "../shared/view.js";
 import { spanOf } from "../shared/words.js";
+import { Journal } from "./journal.js";
 
 const POLL_S = 2;
 const KEPT_S = 600; // of history, in this page alone
@@ -117,7 +118,7 @@ const Health = ({ now }) => {
         ["Last loaded", time(reloads.last_good_s)],
         ["Reloads", `${count(reloads.ok || 0)} done, ${count(reloads.refused || 0)} refused`],
         ["Workers", count(now.workers)],
-        ["Journal", journal.written_rows !== undefined ? `${plural(journal.written_rows, "row")} written, ${count(journal.dropped_rows)} dropped, ${count(journal.refused_rows)} refused` : "off"],
+        ["Journal", isKept(now) ? `${plural(journal.written_rows, "row")} written, ${count(journal.dropped_rows)} dropped, ${count(journal.refused_rows)} refused` : "off"],
         ["Unexpected events", odd.length ? html`<${Status} kind="bad">${odd.map(([name, value]) => `${name.replaceAll("_", " ")} ${count(value)}`).join(", ")}<//>` : "none"],
       ]} />
     <//>`;
@@ -148,23 +149,22 @@ const Drifts = ({ now, chosen }) => {
     <//>`);
 };
 
-const Watch = () => {
-  const { readings, error } = useReadings();
+const isKept = ({ journal }) => journal.written_rows !== undefined;
+
+const Counts = ({ readings, error }) => {
   const [chosen, choose] = useState("");
   const now = readings.at(-1);
   const history = useMemo(() => historyOf(readings, chosen), [readings, chosen]);
-  const title = html`<div class="title"><h1>Watch</h1><p class="lead">What the service does now, every ${POLL_S} s while you look. This page keeps ${plural(KEPT_S / 60, "minute")}; the service keeps its counts.</p></div>`;
   if (error && !now) {
     const isClosed = error instanceof ApiError && error.status === 403;
-    return html`${title}<${Failure} error=${error} what="The counts" />${isClosed && html`<p>They need a key with the scope <code>metrics</code>.</p>`}`;
+    return html`<${Failure} error=${error} what="The counts" />${isClosed && html`<p>They need a key with the scope <code>metrics</code>.</p>`}`;
   }
-  if (!now) return html`${title}<${Loading} />`;
+  if (!now) return html`<${Loading} />`;
   const steady = readings.find((one) => now.time_s - one.time_s <= STEADY_S);
   const change = steady !== now ? between(now, steady) : null;
   const part = change && partOf(change, chosen);
   const figures = part && figuresOf(part, change.seconds, now.bounds);
   return html`
-    ${title}
     ${error && html`<${Note} kind="warn">The service did not answer the last request: ${error.message}<//>`}
     ${now.models.length > 1 && html`
       <div class="tools"><label>Model
@@ -195,6 +195,17 @@ const Watch = () => {
       <${Shadows} now=${now} chosen=${chosen} />
       <${Drifts} now=${now} chosen=${chosen} />
     </div>`;
+};
+
+// The journal is for those who may not see the counts, too.
+const Watch = () => {
+  const { readings, error } = useReadings();
+  const now = readings.at(-1);
+  return html`
+    <div class="title"><h1>Watch</h1>
+      <p class="lead">What the service does now, every ${POLL_S} s while you look. This page keeps ${plural(KEPT_S / 60, "minute")}; the service keeps its counts.${now && isKept(now) ? html` <a href="#journal">Look a request up</a>` : ""}</p></div>
+    <${Counts} readings=${readings} error=${error} />
+    ${(now ? isKept(now) : error?.status === 403) && html`<${Journal} />`}`;
 };
 
 start(Watch);

@@ -1,7 +1,7 @@
-"""The bundles that `batchproof replay` runs rows on: those that answered, or another version."""
+"""The bundles that journalled rows run on again: those that answered, or another version."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from batchproof.service.bundle import reader as bundles
@@ -20,18 +20,20 @@ from batchproof.service.invariance.verdict import Policy
 POLICIES: Mapping[str, Policy] = {"tiled": "tile", "reported": "report", "violated": "report"}  # by what was said then
 
 
-@dataclass
+@dataclass(frozen=True)
 class Shelf:
-    """The bundles of a folder, each loaded once, as they were served."""
+    """Bundles, each loaded when it is asked for, as it was served."""
 
-    folder: Root
+    name: str  # of the place they come from, for a sentence
+    found: Sequence[BundleFolder]
     options: EngineOptions
     run_rows: int = RUN_ROWS
-    found: Sequence[BundleFolder] = field(init=False)
 
-    def __post_init__(self) -> None:
-        """List the folder; raises BundleError where there is none."""
-        self.found, _ = scan(self.folder, Selection("all"))
+    @classmethod
+    def of(cls, root: Root, options: EngineOptions, run_rows: int = RUN_ROWS) -> "Shelf":
+        """List the bundles of a folder or an address; raises BundleError where there is none."""
+        found, _ = scan(root, Selection("all"))
+        return cls(str(root), found, options, run_rows)
 
     def answered(self, header: Mapping[str, Any]) -> Model | str:
         """Return the model that a segment's header names, run as it was then, or why it is not here."""
@@ -43,7 +45,7 @@ class Shelf:
         return self._load(name, version, None, "require")
 
     def _load(self, name: str, version: int, seal: str | None, policy: Policy) -> Model | str:
-        why = f"{self.folder} holds no {name} version {version}"
+        why = f"{self.name} holds no {name} version {version}"
         for place in self.found:
             if place.version is not None and (place.name, place.version) != (name, version):
                 continue
