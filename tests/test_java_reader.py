@@ -142,6 +142,26 @@ def test_other_golden_outputs_are_refused(classes: Path, tmp_path: Path) -> None
     assert said.startswith("refused: golden row 1 gives scores[0] = ")
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda content: content["signature"].update(inputs=[1]),
+        lambda content: content["signature"]["inputs"].pop(),
+        lambda content: content.update(signature=None),
+        lambda content: content.update(format_version=4),
+    ],
+)
+def test_a_sealed_bundle_that_does_not_follow_the_page_is_refused(classes: Path, tmp_path: Path, edit: Any) -> None:
+    """Fields of another type or number end in one sentence, never in a stack trace."""
+    folder = make_bundle(tmp_path)
+    reseal(folder, edit)
+    status, found, said = java(classes, folder, '{"rows": []}')
+
+    assert (status, found) == (1, [])
+    assert said.startswith("refused: ")
+    assert said.count("\n") == 1
+
+
 def test_the_reader_has_the_operators_that_training_writes() -> None:
     """Each operator that training appends to a graph is one of the reader's, and stands on the page of the format."""
     written = {op for path in (ROOT / "training").rglob("*.py") for op in ADDED.findall(path.read_text())}
