@@ -1,15 +1,20 @@
-"""Ray Data: a dataset with predictions, from a pool of actors that each hold one scorer.
+"""Ray Data: a dataset with predictions, from a pool of actors that each hold one scorer. Ray Serve: the service itself.
 
     import batchproof.ray
 
     scored = batchproof.ray.predict(ray.data.read_parquet("sales/"), "models/penguins", concurrency=4)
+    ray.serve.run(batchproof.ray.application("s3://bucket/models", replicas=(1, 8)))
 
-Blocks, retries and batch sizes change no bit. Ray's usage statistics are switched off unless RAY_USAGE_STATS_ENABLED is
-set: import this module before ray starts.
+Blocks, retries, batch sizes and replicas change no bit. Ray's usage statistics are switched off unless
+RAY_USAGE_STATS_ENABLED is set: import this module before ray starts.
 """
 
+import asyncio
+import contextlib
+import math
 import os
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
@@ -17,9 +22,25 @@ import pyarrow as pa
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports usage by default; this counts before it starts
 
 from batchproof.scorer import BLOCK_ROWS, Scorer, Worker
+from batchproof.service.configuration.address import root_of
+from batchproof.service.configuration.settings import Settings, load
+from batchproof.service.errors import SettingError, nearest
 
 if TYPE_CHECKING:
     import ray.data
+    from ray.serve import Application
+    from ray.serve.config import AutoscalingContext
+
+    from batchproof.service.server.http.asgi import AsgiApp
+    from batchproof.service.server.http.monitoring.access_log import Receive, Scope, Send
+
+QUEUED_ROWS = "queued_rows"  # what a replica tells Ray's controller
+REFRESH_S = 1.0  # between two looks whether keys have changed
+# What Ray decides in the place of the service, and what only a process of the service's own does.
+NOT_HERE = (
+    *("host", "port", "grpc_port", "root_path", "workers", "heartbeat_s", "metrics_folder", "model_control", "poll_s"),
+    *("tls_cert", "tls_key", "tls_client_ca", "tls_client", "journal", "journal_upload"),
+)
 
 
 class _Actor:
@@ -57,3 +78,120 @@ def predict(
         concurrency=concurrency,
         zero_copy_batch=True,
     )
+
+
+def application(
+    models: "str | PathLike[str]",
+    *,
+    replicas: int | tuple[int, int] = 1,
+    queued_rows: float = 1000.0,
+    scaling: dict[str, Any] | None = None,
+    actor: dict[str, Any] | None = None,
+    **settings: Any,
+) -> "Application":
+    """Return the service as an application for `ray.serve.run`: all pages and HTTP protocols, in each replica.
+
+    `models`: a folder of bundles that every node has, or an address such as s3://BUCKET/models. `replicas`: how many, or
+    the least and the most; between them Ray aims at `queued_rows` rows a replica that are admitted and not answered yet.
+    `scaling`: further options of Ray's AutoscalingConfig, such as {"upscale_delay_s": 5}. `actor`: Ray's
+    options of a replica's actor, such as {"num_cpus": 2}. `settings` are those of `batchproof serve`, but for what Ray
+    decides. Each replica reads the bundles and verifies batch invariance before it gets a request.
+    Raises SettingError for an unknown setting, a wrong value, and a setting that has no effect here; ValueError for
+    `queued_rows` of 0 or less.
+    """
+    from ray import serve
+    from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
+
+    for name in settings:
+        if name in NOT_HERE:
+            raise SettingError(f"{name} has no effect in Ray Serve: Ray starts the processes, and listens.")
+        if name not in Settings.model_fields:
+            raise SettingError(f"{name!r} is no setting.{nearest(name, list(Settings.model_fields))}")
+    root = root_of(models)
+    given = {**settings, "models": str(root.absolute() if isinstance(root, Path) else root)}
+    load(given, {})
+    RowsPolicy(queued_rows)
+    if isinstance(replicas, int):
+        number: dict[str, Any] = {"num_replicas": replicas}
+    else:
+        policy = AutoscalingPolicy(policy_function=RowsPolicy, policy_kwargs={QUEUED_ROWS: queued_rows})
+        least, most = replicas
+        limits = {"min_replicas": least, "max_replicas": most}
+        number = {"autoscaling_config": AutoscalingConfig(**limits, **(scaling or {}), policy=policy)}
+    deployment = serve.deployment(name="batchproof", ray_actor_options=actor or {}, **number)
+    made: Application = deployment(serve.ingress()(_Replica)).bind(given)
+    return made
+
+
+class RowsPolicy:
+    """How many replicas there are to be: as many as hold the waiting rows with `queued_rows` each."""
+
+    def __init__(self, queued_rows: float) -> None:
+        """Aim at so many rows a replica; raises ValueError unless they are more than 0."""
+        if not queued_rows > 0:
+            raise ValueError(f"queued_rows must be above 0, not {queued_rows}")
+        self._queued_rows = queued_rows
+
+    def __call__(self, context: "AutoscalingContext") -> tuple[int, dict[str, Any]]:
+        """Return the number of replicas, within the limits that Ray has."""
+        rows = sum(((context.aggregated_metrics or {}).get(QUEUED_ROWS) or {}).values())
+        wanted = math.ceil(rows / self._queued_rows)
+        least, most = context.capacity_adjusted_min_replicas, context.capacity_adjusted_max_replicas
+        return min(max(wanted, least), most), {}
+
+
+class _Replica:
+    """One process of the service, in an actor of Ray's."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self._given = given
+
+    def __serve_build_asgi_app__(self) -> "_Ingress":
+        from batchproof.service.runtime.logs import configure
+        from batchproof.service.server.http.asgi import AsgiApp
+        from batchproof.service.server.serving import app
+
+        settings = load(self._given, {}).settings
+        configure(settings.log_format, settings.log_level)
+        self._ingress = _Ingress(AsgiApp(app.load(settings)))
+        return self._ingress
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Return what the policy reads."""
+        return {QUEUED_ROWS: float(self._ingress.application.app.shared.admission.queued_rows)}
+
+    def check_health(self) -> None:
+        """Raise RuntimeError where Ray should replace this replica."""
+        served = self._ingress.application.app
+        if served.is_stuck or not (served.is_ready or served.is_stopping):
+            raise RuntimeError("a run of the engine does not end, or no model may answer")
+
+
+class _Ingress:
+    """The service's ASGI application, with the life of its process."""
+
+    def __init__(self, application: "AsgiApp") -> None:
+        self.application = application
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        if scope["type"] != "lifespan":
+            await self.application(scope, receive, send)
+            return
+        served = self.application.app
+        await receive()
+        refreshing = asyncio.create_task(self._refresh())
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        refreshing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await refreshing
+        await served.drain()
+        served.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _refresh(self) -> None:
+        """Read keys again where they have changed."""
+        authorization = self.application.app.authorization
+        while authorization is not None:
+            await asyncio.to_thread(authorization.refresh)
+            await asyncio.sleep(REFRESH_S)
