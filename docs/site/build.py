@@ -18,7 +18,8 @@ LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 
 def sources() -> dict[str, Path]:
     """Return each page: its place on the site and its file."""
-    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "examples/README.md", ROOT / "deploy/README.md"]
+    folders = [ROOT / "examples", ROOT / "examples" / "java", ROOT / "deploy"]
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(folder / "README.md" for folder in folders)]
     own = {str(page.relative_to(ROOT)): page for page in pages if SITE not in page.parents}
     return own | {page.name: page for page in SITE.glob("*.md")}
 

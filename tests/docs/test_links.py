@@ -13,6 +13,7 @@ PAGES = [
     *ROOT.glob("*.md"),
     *(ROOT / "docs").rglob("*.md"),
     ROOT / "examples" / "README.md",
+    ROOT / "examples" / "java" / "README.md",
     ROOT / "deploy" / "README.md",
 ]
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)]*))?\)")
