@@ -31,7 +31,7 @@ train: $(ENV)/ready ## Train on examples/penguins.csv into trained/ (MODELS=)
 test: check programs ## Run lint, types, import boundaries and every test
 	$(PYTEST)
 
-test-clusters: $(CLUSTERS_ENV)/ready ## Run the tests of scoring on real Spark, Ray and Dask (needs Java)
+test-clusters: $(CLUSTERS_ENV)/ready ## Run the tests on real Spark, Ray and Dask, of scoring, serving and training (needs Java)
 	PYTHONPATH=. $(CLUSTERS_ENV)/bin/python -m pytest -o filterwarnings=default tests/clusters
 
 matrix: ## Run the tests on the newest released and on the lowest allowed versions (VERSIONS=newest, PYTHON=python3.13)
@@ -99,7 +99,7 @@ $(RELEASE_ENV)/ready: pyproject.toml constraints/release.txt
 	$(MAKE_ENV) $(RELEASE_ENV) constraints/release.txt release
 
 $(CLUSTERS_ENV)/ready: pyproject.toml constraints/clusters.txt
-	$(MAKE_ENV) $(CLUSTERS_ENV) constraints/clusters.txt cpu clusters
+	$(MAKE_ENV) $(CLUSTERS_ENV) constraints/clusters.txt cpu clusters training
 
 decisions: ## Write docs/decisions/README.md, the list of decisions, from the files beside it
 	@$(PYTHON) -m tests.docs.decision_index
