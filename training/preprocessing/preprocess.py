@@ -180,13 +180,18 @@ def fit(raw: Arrays, target: np.ndarray, *, classes: bool, encoding: Encoding) -
     return Preprocess(
         categorical=0 if categorical is None else categorical.shape[1],
         fill=np.zeros(0) if scaled is None else scaled.center,
-        missing=np.zeros(0, np.int64) if numeric is None else np.flatnonzero(np.isnan(numeric).any(axis=0)),
+        missing=np.zeros(0, np.int64) if numeric is None else with_missing(numeric),
         embedded=np.asarray(embedded, np.int64),
         scaling=scaled,
         piecewise=None if numeric is None else fit_piecewise(numeric, target, classes=classes, encoding=encoding),
         periodic=periodic.fit(numeric.shape[1]) if numeric is not None and encoding.waves else None,
         onehot=onehot.fit(categorical, hot) if categorical is not None and hot else None,
     )
+
+
+def with_missing(numeric: np.ndarray) -> np.ndarray:
+    """Return the numbers of the columns of `numeric` [rows, columns] float64 that have a NaN [n] int64."""
+    return np.flatnonzero([np.isnan(column).any() for column in numeric.T])
 
 
 def fit_piecewise(numeric: np.ndarray, target: np.ndarray, *, classes: bool, encoding: Encoding) -> Piecewise | None:

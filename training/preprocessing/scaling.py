@@ -7,7 +7,7 @@ import numpy as np
 from batchproof.training.preprocessing.onnx_graph import Graph
 
 BOUND = 3.0  # b: the scaled value is within [-b, b]
-BLOCK_COLUMNS = 4  # measured together, or up to twice as many: bounds the copies that quantiles make
+BLOCK_COLUMNS = 2  # measured together, or one more: bounds the copies that quantiles make
 FAR = 1e6  # hard limit before squaring: a square that overflows would turn the value into 0
 
 
