@@ -247,6 +247,7 @@ METAVARS = {
     "group": "COLUMN",
     "time": "COLUMN",
     "class_weight": "WEIGHTS",
+    "class_prior": "SHARES",
     "threshold": "RULE",
     "quantiles": "LEVELS",
     "split_column": "COLUMN",

@@ -78,7 +78,7 @@ def train_prepared(
     with Interruption(progress.say) as interruption:
         logged = logging_progress(progress, destination, settings)
         model = fit(data, settings, logged, lambda: interruption.asked, checkpoint, group)
-    evaluation = evaluate(data, model.compiled, model.decided)
+    evaluation = evaluate(data.measured(), model.compiled, model.decided)
     folder = write(model, evaluation, findings, destination, time.monotonic() - start_s)
     checkpoint.remove()
     destination.journal.unlink(missing_ok=True)
@@ -106,10 +106,10 @@ def fit(
     from batchproof.training.trained_model import Model
 
     fitted, frozen = learn(data, settings, progress, stop, checkpoint, group)
-    folding = fold(fitted, frozen)
+    folding = fold(fitted, frozen, data.prior)
     compiled = export(data, fitted, frozen, folding, settings.arithmetic)
     parity = check_parity(data, fitted, folding, compiled)
-    decided = threshold.choose(data, compiled.run, settings.threshold)
+    decided = threshold.choose(data.measured(), compiled.run, settings.threshold)
     if decided is not None:
         progress.say(threshold.line(data, decided.decision))
     return Model(data, settings, fitted, compiled, parity, decided)

@@ -57,22 +57,22 @@ class Settings:
         where_set=True,
     )
     quantiles: str | None = option(
-        None,
-        GOAL,
-        "a number: levels such as 0.1,0.5,0.9, whose quantiles are predicted beside it; they never cross",
-        where_set=True,
+        None, GOAL, "a number: levels such as 0.1,0.5,0.9, whose quantiles are predicted beside it", where_set=True
     )
     weight: str | None = option(
-        None,
-        GOAL,
-        "column that says how much each row counts in the fit, 0 or more; it is not a feature",
-        where_set=True,
+        None, GOAL, "column that says how much each row counts in the fit, 0 or more; no feature", where_set=True
     )
     class_weight: str | None = option(
         None,
         GOAL,
         "how much each class counts in the fit: balanced (every class as much as any other), or CLASS=WEIGHT,CLASS=WEIGHT "
         "(others count 1); probabilities then are those of rows so weighted, and a threshold moves labels without that",
+        where_set=True,
+    )
+    class_prior: str | None = option(
+        None,
+        GOAL,
+        "the shares of classes where the model will be used, CLASS=SHARE,CLASS=SHARE; probabilities then are those at these",
         where_set=True,
     )
     metric: str | None = option(

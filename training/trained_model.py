@@ -54,7 +54,7 @@ def write(model: Model, evaluation: Evaluation, findings: Findings, destination:
         "provenance": provenance.collect(data, model.settings, model.fitted, warnings, model.parity, seconds),
     }
     rows = _synthetic_rows(model)
-    facts = report.collect(data, model.fitted, model.compiled, evaluation, content, _example(data, rows))
+    facts = report.collect(data.measured(), model.fitted, model.compiled, evaluation, content, _example(data, rows))
     content["metrics"] = {**evaluation.metrics, **facts.metrics}
     files = {
         "model.onnx": model.compiled.model,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from batchproof.service.bundle.signature import Signature, class_text
+from batchproof.service.bundle.signature import Signature
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.row_encoder import listed
 from batchproof.service.features.texts.text_cells import missing_cells
@@ -19,8 +19,9 @@ from batchproof.training.data.columns import check_range, mark_warning, typed
 from batchproof.training.data.rows.choices import check_choices
 from batchproof.training.data.rows.keys import SplitKeys, read_keys
 from batchproof.training.data.rows.parts import split_rows
+from batchproof.training.data.rows.prior import Prior, read_prior, thinned
 from batchproof.training.data.rows.split import Split
-from batchproof.training.data.rows.weights import class_weights, row_weights
+from batchproof.training.data.rows.weights import class_weights, counting, row_weights, weight_lines
 from batchproof.training.data.schema import Dropped, Schema
 from batchproof.training.data.tables.size import storage_for
 from batchproof.training.data.tables.storage import MEMORY, Memory
@@ -43,6 +44,7 @@ class Dataset:
     arrays: dict[str, Arrays]  # train, validation, test -> the graph's inputs
     weight: np.ndarray | None = None  # [rows] float64, how much each row counts in the fit
     class_weight: np.ndarray | None = None  # [classes] float64, how much the rows of each class count besides
+    prior: Prior | None = None  # the shares of the classes where the model will be used, where they were stated
     keys: SplitKeys | None = None  # what the rows were split by, besides their classes
     warnings: tuple[str, ...] = ()  # what the table's owner should know, each with what to do
     room_bytes: int = 0  # of memory, for encoded rows
@@ -67,15 +69,18 @@ class Dataset:
 
         The mean over the training rows is 1; None: all rows count equally.
         """
-        weight = self.weight
-        if self.class_weight is not None:
-            of_class = self.class_weight[self.target.y]
-            weight = of_class if weight is None else weight * of_class
-        return self._in_units(weight, part)
+        return self._in_units(counting(self.target.y, self.weight, self.class_weight), part)
 
     def row_weights(self, part: str) -> np.ndarray | None:
         """Return the weight of each row of one part [rows] float32, whatever its class; None: all equal."""
         return self._in_units(self.weight, part)
+
+    def measured(self) -> "Dataset":
+        """Return the data with the validation and test rows that have the stated shares of the classes; all without them."""
+        if self.prior is None:
+            return self
+        split, arrays = thinned(self.prior, self.target.y, self.split, self.arrays)
+        return replace(self, split=split, arrays=arrays)
 
     def _in_units(self, weight: np.ndarray | None, part: str) -> np.ndarray | None:
         if weight is None:
@@ -93,21 +98,11 @@ class Dataset:
             f"target {target.name!r}: {target.task}{classes} ({target.reason})",
             "rows: " + ", ".join(f"{count} {part}" for part, count in sizes.items()),
             *([] if self.keys is None else [self.keys.line(self.split)]),
-            *self._weight_lines(),
+            *weight_lines(self.target, self.weight, self.class_weight),
+            *([] if self.prior is None else [self.prior.line(self.target, self.split, self.measured().split)]),
             *self.schema.lines(self.columns),
             *(f"warning: {line}" for line in self.warnings if advice.is_private(line)),
         ]
-
-    def _weight_lines(self) -> list[str]:
-        lines = []
-        if self.weight is not None:
-            lines.append(f"weights of rows: {self.weight.min():g} to {self.weight.max():g}")
-        if self.class_weight is not None:
-            pairs = zip(self.target.classes or (), self.class_weight.tolist(), strict=True)
-            lines.append(
-                "weights of classes: " + ", ".join(f"{class_text(label)} {value:.4g}" for label, value in pairs)
-            )
-        return lines
 
     def warning_lines(self) -> list[str]:
         """Return the warnings, for people."""
@@ -174,6 +169,8 @@ def arrange(
     target = targets.with_goal(target, settings, split.train, table.place)
     check_choices(target, settings)
     class_weight = class_weights(target, split.train, settings.class_weight, weight)
+    counted = counting(target.y, weight, class_weight)
+    prior = read_prior(target, split.train, settings.class_prior, counted)
     columns, dropped = _columns(table, settings, names, storage)
     schema = schemas.infer(
         columns, target, split.train, rare_rows=settings.rare_rows, keep=settings.keep, unusable=dropped
@@ -195,6 +192,7 @@ def arrange(
         arrays,
         weight,
         class_weight,
+        prior,
         warnings=warnings,
         room_bytes=storage.room_bytes,
     )

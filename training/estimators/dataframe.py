@@ -113,8 +113,8 @@ def values_of(y: np.ndarray, name: str) -> Target:
     return Target(name, "regression", values, None, "a regressor was asked for")
 
 
-def class_weight_text(given: str | dict[Any, float] | None) -> str | None:
-    """Return "balanced", or {class: weight} as the setting is written: `CLASS=WEIGHT,CLASS=WEIGHT`."""
+def by_class_text(given: str | dict[Any, float] | None) -> str | None:
+    """Return a text as it is, or {class: number} as the setting is written: `CLASS=NUMBER,CLASS=NUMBER`."""
     if not isinstance(given, dict):
         return given
     labels = [label.item() if isinstance(label, np.generic) else label for label in given]

@@ -52,7 +52,8 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
     for) only measures what the exported bundle then states. `objective` (regressors only) is "poisson" for counts or
     "gamma" for amounts above 0, whose mean is fitted by its logarithm. `quantiles` (regressors
     only) are levels such as (0.1, 0.5, 0.9), which `predict_quantiles` answers. `class_weight` (classifiers only) is "balanced" or
-    {class: weight}; classes that it leaves out count 1. `threshold` (two classes only) says from which probability of the
+    {class: weight}; classes that it leaves out count 1. `class_prior` (classifiers only) is {class: share} where the
+    model will be used. `threshold` (two classes only) says from which probability of the
     second class on it is predicted: a number, or "f1", "balanced_accuracy" or "cost=FP:FN" to choose it on the
     validation rows. Fitting repeats to the bit for one number of threads.
     """
@@ -76,6 +77,7 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         quantiles: tuple[float, ...] | None = None,
         metric: str | None = None,
         class_weight: str | dict[Any, float] | None = None,
+        class_prior: dict[Any, float] | None = None,
         threshold: str | float | None = None,
         categorical: tuple[str, ...] = (),
         date: tuple[str, ...] = (),
@@ -90,14 +92,13 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         verbose: bool = False,
     ) -> None:
         self.widths = widths
-        self.ensemble = ensemble
-        self.dropout = dropout
+        self.ensemble, self.dropout = ensemble, dropout
         self.eps, self.momentum, self.affine = eps, momentum, affine
         self.encoding = encoding
         self.epochs = epochs
         self.batch_rows, self.learning_rate, self.weight_decay = batch_rows, learning_rate, weight_decay
         self.patience = patience
-        self.objective, self.quantiles = objective, quantiles
+        self.objective, self.quantiles, self.class_prior = objective, quantiles, class_prior
         self.metric, self.class_weight, self.threshold = metric, class_weight, threshold
         self.categorical, self.date, self.keep = categorical, date, keep
         self.rare_rows = rare_rows
@@ -157,7 +158,11 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         data = self.model_.data
         findings = leakage.find(data.signature, data.arrays, data.target, data.split)
         return trained_model.write(
-            self.model_, evaluate(data, self.model_.compiled, self.model_.decided), findings, place, self.fit_seconds_
+            self.model_,
+            evaluate(data.measured(), self.model_.compiled, self.model_.decided),
+            findings,
+            place,
+            self.fit_seconds_,
         )
 
     @abstractmethod
@@ -204,7 +209,7 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         given = {name: getattr(self, name) for name in PLAIN}
         given |= {name: tuple(getattr(self, name)) for name in COLUMNS}
         given |= {"target": target, "seed": int(seed), "arithmetic": self.arithmetic}
-        given |= {"class_weight": frame.class_weight_text(self.class_weight)}
+        given |= {name: frame.by_class_text(getattr(self, name)) for name in ("class_weight", "class_prior")}
         given |= {"quantiles": None if self.quantiles is None else ",".join(map(str, self.quantiles))}
         given |= {"threshold": None if self.threshold is None else str(self.threshold)}
         if self.test_share:

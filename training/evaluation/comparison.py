@@ -24,7 +24,9 @@ TIE = 0.01  # a difference below this share of the loss counts for nothing, howe
 
 def baseline_answers(data: Dataset) -> dict[str, np.ndarray]:
     """Return what each baseline predicts for the evaluation rows: probabilities [rows, classes] or values [rows]."""
-    return {LINEAR: _linear(data), CONSTANT: baselines.constant(_with_test_rows(data))}
+    answers = {LINEAR: _linear(data), CONSTANT: baselines.constant(_with_test_rows(data))}
+    prior = data.prior
+    return answers if prior is None else {name: prior.corrected(answer) for name, answer in answers.items()}
 
 
 def lost_to(data: Dataset, outputs: Outputs, answers: Mapping[str, np.ndarray]) -> list[str]:

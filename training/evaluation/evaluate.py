@@ -31,7 +31,7 @@ class Evaluation:
 
     def summary(self) -> str:
         """Return the metrics in one line, for people."""
-        values = {name: value for name, value in self.metrics.items() if name not in ("rows", "part", "quantiles")}
+        values = {name: value for name, value in self.metrics.items() if isinstance(value, float)}
         part = self.metrics.get("part", "test")
         return f"{part} rows: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items())
 
@@ -58,7 +58,7 @@ def evaluate(data: Dataset, compiled: CompiledModel, decided: Chosen | None = No
 def metrics_of(data: Dataset, outputs: Outputs) -> dict[str, Any]:
     """Return the metrics of outputs for the evaluation rows, and those of a constant prediction.
 
-    Each row counts once. Where rows have weights, the loss of the rows so weighted is there too.
+    Each row counts once. With stated shares of the classes, `data` is `Dataset.measured`. Where rows have weights, the loss of the rows so weighted is there too.
     """
     part = data.evaluation_part
     y, train_y = data.y(part), data.y("train")
@@ -69,8 +69,11 @@ def metrics_of(data: Dataset, outputs: Outputs) -> dict[str, Any]:
         if data.target.quantiles:
             measured |= metrics.quantiles(outputs["quantiles"], y, train_y, data.target.quantiles)
     else:
-        prior = np.bincount(train_y, minlength=len(data.target.classes)) / len(train_y)
-        measured = metrics.classification(outputs["probabilities"], y, prior)
+        shares = np.bincount(train_y, minlength=len(data.target.classes)) / len(train_y)
+        prior = shares if data.prior is None else data.prior.shares
+        measured = {**metrics.classification(outputs["probabilities"], y, prior)}
+        if data.prior is not None:
+            measured["class_prior"] = data.prior.named(data.target)
     weight = data.row_weights(part)
     if weight is not None:
         answers = outputs["value"][:, 0] if data.target.classes is None else outputs["probabilities"]

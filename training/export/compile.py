@@ -11,13 +11,14 @@ from torch import nn
 from batchproof.service.features.arrays import Arrays, Outputs
 from batchproof.service.inference.runner import Runner
 from batchproof.training.data.dataset import Dataset
+from batchproof.training.data.rows.prior import Prior
 from batchproof.training.export import float32, temperature
 from batchproof.training.export.exact import build as exact
 from batchproof.training.export.exact.build import Exact
 from batchproof.training.export.runner import runner_of
 from batchproof.training.fit.context import Fitted
 from batchproof.training.network import parity
-from batchproof.training.network.fold import Folded, Output
+from batchproof.training.network.fold import Folded, Output, shifted
 from batchproof.training.network.fold_torch import fold_network, unfolded_scores
 from batchproof.training.network.network import Network
 from batchproof.training.network.tensors import HeldRows
@@ -33,6 +34,7 @@ class Folding(NamedTuple):
     folded: Folded
     temperature: float  # that the scores are divided by
     unfolded: np.ndarray  # [validation rows, outputs] float64, scores before folding and temperature
+    shift: np.ndarray | None = None  # [classes] float64, added to the scores for other base rates
 
 
 class NormStatistics(NamedTuple):
@@ -64,14 +66,16 @@ class CompiledModel:
         return self.runner.run([arrays])[0]
 
 
-def fold(fitted: Fitted, frozen: Network) -> Folding:
-    """Fit the temperature on the validation rows, and fold it and the batch norms of `frozen` into the weights."""
+def fold(fitted: Fitted, frozen: Network, prior: Prior | None = None) -> Folding:
+    """Fit the temperature on the validation rows, and fold it, the batch norms of `frozen` and the `prior` into the weights."""
     validation, objective = fitted.rows["validation"], fitted.objective
     unfolded = unfolded_scores(frozen, validation)
     divisor = temperature.fit(torch.from_numpy(unfolded), validation.y, objective, validation.weight)
     output = Output(objective.task, objective.mean, objective.std, is_log=objective.loss != "squared_error")
     folded = fold_network(frozen, fitted.preprocess.embedded.tolist(), output, divisor)
-    return Folding(folded, divisor, unfolded)
+    if prior is None:
+        return Folding(folded, divisor, unfolded)
+    return Folding(shifted(folded, prior.shift), divisor, unfolded, prior.shift)
 
 
 def export(data: Dataset, fitted: Fitted, frozen: Network, folding: Folding, arithmetic: str) -> CompiledModel:
@@ -99,7 +103,7 @@ def check_parity(data: Dataset, fitted: Fitted, folding: Folding, compiled: Comp
     x = fitted.rows["validation"].cut(0, PARITY_ROWS).x.numpy()
     reference = folding.folded.scores(x, arrays.categorical)
     return {
-        "fold": parity.check_fold(folding.unfolded[:PARITY_ROWS], reference, folding.temperature),
+        "fold": parity.check_fold(folding.unfolded[:PARITY_ROWS], reference, folding.temperature, folding.shift),
         "engine": parity.check_engine(folding.folded, reference, compiled.run(arrays)),
     }
 

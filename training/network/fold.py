@@ -9,12 +9,12 @@ which is affine in a. With s = gamma / sqrt(v + eps) it is one linear map:
     y = (s · W) a + (s · (b − m) + beta)
 
 (Ioffe, Szegedy 2015, section 3.1.) `affine=False` is gamma = 1, beta = 0. Further affine steps join the last layer:
-the temperature divides its scores, each of k members contributes 1/k, and a binary classifier's one logit L becomes
-the two scores (0, L). The exporters only add up the members' scores.
+the temperature divides its scores, each of k members contributes 1/k, a binary classifier's one logit L becomes the
+two scores (0, L), and other base rates than the training rows' add a constant to each score. The exporters only add up the members' scores.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -125,6 +125,17 @@ def fold_head(weight: np.ndarray, bias: np.ndarray, task: Task, *, divisor: floa
         return layer
     zeros = np.zeros((1, layer.weight.shape[1]))
     return Layer(np.concatenate([zeros, layer.weight]), np.concatenate([np.zeros(1), layer.bias]))
+
+
+def shifted(folded: Folded, shift: np.ndarray) -> Folded:
+    """Return the network with `shift` [classes] added to its scores, by the members' last biases; of two, the first stays 0."""
+    moved = (shift - shift[0] if folded.output.task == "binary" else shift) / len(folded.members)
+
+    def with_shift(member: Member) -> Member:
+        *hidden, last = member.layers
+        return Member((*hidden, Layer(last.weight, last.bias + moved)))
+
+    return replace(folded, members=tuple(map(with_shift, folded.members)))
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:

@@ -18,13 +18,14 @@ class ParityError(Exception):
     """Two stages that should compute the same function differ; the message says which, where and by how much."""
 
 
-def check_fold(unfolded: np.ndarray, folded: np.ndarray, temperature: float) -> float:
+def check_fold(unfolded: np.ndarray, folded: np.ndarray, temperature: float, shift: np.ndarray | None = None) -> float:
     """Compare torch's float64 scores [rows, outputs] with the folded ones [rows, outputs]; returns the error.
 
     The error is the greatest difference in units of the scores' spread. A binary network has one output, L, and the
-    folded network (0, L).
+    folded network (0, L). `shift` [classes] was added to the folded scores.
     """
-    return _check("fold", unfolded / temperature, folded[:, -unfolded.shape[1] :], FOLD_TOLERANCE)
+    added = 0.0 if shift is None else shift[1:] - shift[0] if unfolded.shape[1] == 1 else shift
+    return _check("fold", unfolded / temperature + added, folded[:, -unfolded.shape[1] :], FOLD_TOLERANCE)
 
 
 def check_engine(folded: Folded, reference: np.ndarray, outputs: Outputs) -> float:

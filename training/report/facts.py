@@ -104,7 +104,8 @@ def collect(
 def _reliability(data: Dataset, compiled: CompiledModel, outputs: Mapping[str, np.ndarray]) -> Reliability | None:
     if data.target.classes is None:
         return None
-    before = fold.softmax(outputs["scores"].astype(np.float64) * compiled.temperature)
+    shift = 0.0 if data.prior is None else data.prior.shift
+    before = fold.softmax((outputs["scores"].astype(np.float64) - shift) * compiled.temperature + shift)
     return reliability.of(before, outputs["probabilities"], data.y(data.evaluation_part), compiled.temperature)
 
 

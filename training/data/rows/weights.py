@@ -1,10 +1,8 @@
 """How much each row counts in the fit: a column of weights, and weights of classes."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from batchproof.service.bundle.signature import ClassLabel, class_text
+from batchproof.service.bundle.signature import class_text
 from batchproof.service.features.row_encoder import listed
 from batchproof.training.data.columns import typed
 from batchproof.training.data.tables.table import RawTable, first_place, nearest
@@ -52,28 +50,49 @@ def class_weights(target: Target, train: np.ndarray, given: str | None, weight: 
     if given == BALANCED:
         sums = np.bincount(target.y[train], None if weight is None else weight[train], len(target.classes))
         return np.asarray(sums.sum() / (len(sums) * sums))
-    found = _listed(target.name, target.classes, given)
+    found = listed_by_class(target, "class-weight", "weight", given)
     return np.array([found.get(class_text(label), 1.0) for label in target.classes])
 
 
-def _listed(name: str, classes: Sequence[ClassLabel], given: str) -> dict[str, float]:
-    """Return the weights in `CLASS=WEIGHT,…`, by class; a class may hold commas and equals signs itself."""
-    names = [class_text(label) for label in classes]
+def counting(y: np.ndarray, weight: np.ndarray | None, class_weight: np.ndarray | None) -> np.ndarray | None:
+    """Return how much each row counts [rows]: its own weight times that of its class y [rows]; None: all alike."""
+    if class_weight is None:
+        return weight
+    of_class: np.ndarray = class_weight[y]
+    return of_class if weight is None else weight * of_class
+
+
+def weight_lines(target: Target, weight: np.ndarray | None, class_weight: np.ndarray | None) -> list[str]:
+    """Return a line on the weights of rows and one on those of classes, for people."""
+    lines = [] if weight is None else [f"weights of rows: {weight.min():g} to {weight.max():g}"]
+    if class_weight is not None:
+        pairs = zip(target.classes or (), class_weight.tolist(), strict=True)
+        shown = ", ".join(f"{class_text(label)} {value:.4g}" for label, value in pairs)
+        lines.append(f"weights of classes: {shown}")
+    return lines
+
+
+def listed_by_class(target: Target, option: str, what: str, given: str) -> dict[str, float]:
+    """Return the numbers in `CLASS=NUMBER,…` of a flag, by class; a class may hold commas and equals signs itself.
+
+    `what` says what each number is. Raises TableError for an unknown class, or a number that is not above 0.
+    """
+    names = [class_text(label) for label in target.classes or ()]
     found: dict[str, float] = {}
     for entry in entries(given):
         label, _, text = entry.rpartition("=")
         if label not in names:
             raise TableError(
-                f"--class-weight names {label!r}, but the target {name!r} has no such class: {_hint(label, names)}"
+                f"--{option} names {label!r}, but the target {target.name!r} has no such class: {_hint(label, names)}"
             )
         if label in found:
-            raise TableError(f"--class-weight names the class {label!r} twice: give it one weight.")
+            raise TableError(f"--{option} names the class {label!r} twice: give it one {what}.")
         try:
             found[label] = float(text)
         except ValueError:
             found[label] = 0.0
         if not 0.0 < found[label] < np.inf:
-            raise TableError(f"--class-weight gives {label!r} the weight {text!r}: use a number above 0.")
+            raise TableError(f"--{option} gives {label!r} the {what} {text!r}: use a number above 0.")
     return found
 
 

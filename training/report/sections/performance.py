@@ -28,6 +28,10 @@ def section(facts: Facts) -> str:
     )
     if facts.evaluation_part != "test":
         note += " No test rows were set aside: these rows also decided when to stop, so the figures are optimistic."
+    shares = facts.content["metrics"].get("class_prior")
+    if shares:
+        listed = ", ".join(f"{label} {share:.3g}" for label, share in shares.items())
+        note += f" Rows were left out at random until the classes had the stated shares: {listed}."
     lost = [markup.warning(line) for line in facts.lost]
     shown = [*lost, markup.paragraph(note), markup.trio(*drawn), markup.pair(*figures, _numbers(facts)), *rest]
     return markup.section("results", "Results", *shown)
