@@ -14,14 +14,16 @@ from batchproof.training.data.tables.table_error import TableError
 
 OWN_BYTES = 1_000_000_000  # of the process, its libraries and engines, whatever the table's size
 TIMES = 3  # the table in Arrow's form, its columns and its encoded rows, each about as large
+SMALL_BYTES = 100_000_000  # of what a table needs that is kept in memory on any machine, unless --memory says otherwise
 NUMBER_BYTES = 8
 PLAIN_TIMES, PACKED_TIMES = 2, 10  # as large as its file is a table of texts in Arrow's form
 
 
 def storage_for(paths: Iterable[Path], memory: str | None, say: Callable[[str], None]) -> Memory:
     """Return where the values of these tables are kept: in memory, unless a run would take more than `memory` says."""
-    wanted, most = OWN_BYTES + TIMES * sum(map(arrow_bytes, paths)), allowed(memory)
-    if wanted <= most:
+    own, most = TIMES * sum(map(arrow_bytes, paths)), allowed(memory)
+    wanted = OWN_BYTES + own
+    if wanted <= most or (memory is None and own <= SMALL_BYTES):
         return Memory(most - wanted)
     scratch = Scratch(say, most - OWN_BYTES)
     say(

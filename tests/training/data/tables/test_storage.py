@@ -188,9 +188,10 @@ def test_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run is in memory where three times its tables fit, by default into half of what the machine or container has."""
+    """A run is in memory where three times its tables fit, by default into half of what the machine has, or are small."""
     path = as_parquet(tmp_path)
     monkeypatch.setattr(size, "OWN_BYTES", 0)
+    monkeypatch.setattr(size, "SMALL_BYTES", 0)
     monkeypatch.setattr(bounds, "limit_bytes", lambda: 2 * need)
     need = 3 * arrow_bytes(path)
     assert 8 * ROWS * 6 <= arrow_bytes(path) <= 8 * ROWS * 20
@@ -199,6 +200,9 @@ def test_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need -= 1
     assert isinstance(storage_for([path], None, print), Scratch)
     assert isinstance(storage_for([path, path], str(need + 1), print), Scratch)
+    monkeypatch.setattr(size, "SMALL_BYTES", need + 1)
+    assert not isinstance(storage_for([path], None, print), Scratch)
+    assert isinstance(storage_for([path], str(need), print), Scratch)
     assert allowed("2GiB") == 2**31
     assert arrow_bytes(tmp_path / "absent.csv") == 0
 
