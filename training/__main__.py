@@ -15,7 +15,7 @@ from batchproof.service.cli.parts.parser import Arguments, root
 from batchproof.service.configuration.address import Root
 from batchproof.service.errors import USAGE, ended, first_line, reason
 from batchproof.service.tables.offline.sources import STANDARD_INPUT
-from batchproof.training.cli.arguments import number, refuse, whole_number, whole_numbers
+from batchproof.training.cli.arguments import check_page, number, refuse, whole_number, whole_numbers
 from batchproof.training.cli.processes import launch
 from batchproof.training.cli.signing import Signing
 from batchproof.training.distributed.place import check_count, launched, talks
@@ -138,6 +138,7 @@ def refused(sentence: object, status: int) -> int:
 def _check(path: Root, settings: Settings) -> None:
     """Raise SettingError for what neither the settings nor the table can say."""
     check_count(settings.processes)
+    check_page(settings.live)
     if str(path) == STANDARD_INPUT and (launched() or settings.processes is not None):
         raise SettingError("several processes cannot read one standard input: write the table to a file.")
     if settings.mlflow and not find_spec("mlflow"):
@@ -238,6 +239,7 @@ def _argument(entry: Field[Any]) -> dict[str, Any]:
 SPELLINGS = {"license": ("--licence",)}
 METAVARS = {
     "card": "FILE",
+    "live": "FILE",
     "intended_use": "TEXT",
     "out_of_scope_use": "TEXT",
     "license": "LICENSE",

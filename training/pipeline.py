@@ -66,6 +66,24 @@ def train_prepared(
     group: "Group | None" = None,
 ) -> Trained:
     """Train on a prepared table, alone or as the first process of a group, and write a bundle."""
+    from batchproof.training.report.live import finish, live_page
+
+    title = f"{destination.name} {destination.version}"
+    about = f"Predicts {data.signature.target} from {len(data.signature.inputs)} features; {len(data.split.train):,} training rows."
+    with live_page(progress, settings.live, title, about, start_s) as shown:
+        trained = _train_shown(data, settings, destination, shown, start_s, group)
+        finish(shown, trained.folder)
+    return trained
+
+
+def _train_shown(
+    data: Dataset,
+    settings: Settings,
+    destination: BundlePath,
+    progress: Progress,
+    start_s: float,
+    group: "Group | None",
+) -> Trained:
     from batchproof.training.data.leakage import find
     from batchproof.training.evaluation.evaluate import evaluate
     from batchproof.training.trained_model import write

@@ -141,9 +141,8 @@ class Settings:
     name: str | None = option(None, OUT, "name of the model; left out: the table's file name")
     models: str = option("models", OUT, "folder to write NAME/VERSION/ into")
     version: int | None = option(None, OUT, "version to write; left out: the newest plus one")
-    arithmetic: str = option(
-        "float32", OUT, "exact: the same bits on every machine, with a proof", ("float32", "exact")
-    )
+    arithmetic: str = option("float32", OUT, "exact: the same bits on every machine, proved", ("float32", "exact"))
+    live: str | None = option(None, OUT, "HTML file that shows the run while it goes on; open it in a browser")
     tensorboard: str | None = option(None, OUT, "folder for TensorBoard logs; needs the extra `tensorboard`")
     mlflow: str | None = option(
         None, OUT, "address of an MLflow server, or of its database, to log the run and the bundle to; needs mlflow"

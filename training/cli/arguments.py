@@ -2,6 +2,10 @@
 
 import argparse
 import sys
+from pathlib import Path
+
+from batchproof.service.errors import ended, reason
+from batchproof.training.settings import SettingError
 
 
 def whole_number(text: str) -> int:
@@ -34,3 +38,18 @@ def refuse(command: str, sentence: object, status: int) -> int:
     """Print why the command failed, and return its exit status."""
     print(f"{command}: {sentence}", file=sys.stderr)
     return status
+
+
+def check_page(file: str | None) -> None:
+    """Raise SettingError where the page of --live could not be written: before hours of a run, not after its first epoch."""
+    if file is None:
+        return
+    path = Path(file)
+    if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
+        raise SettingError(f"--live is {file!r}; it is the name of an HTML file, such as run.html.")
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(b"")
+        part.unlink()
+    except OSError as error:
+        raise SettingError(f"--live: {file} cannot be written: {ended(reason(error))}") from error

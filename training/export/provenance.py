@@ -18,6 +18,7 @@ from batchproof.training.settings import SettingError, Settings
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "pyarrow", "scikit-learn", "torch")
 PRIVATE = (
     "card",
+    "live",
     "memory",
     "models",
     "processes",

@@ -91,7 +91,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 NOT_KEYED = {  # settings that do not change a fit
-    *("alias", "memory", "mlflow", "models", "processes", "register", "resume", "tensorboard", "version"),
+    *("alias", "live", "memory", "mlflow", "models", "processes", "register", "resume", "tensorboard", "version"),
     *("arithmetic", "class_prior", "golden_rows", "threshold"),  # they say what is made of the fitted network
     *(field.name for field in fields(Settings) if field.metadata["group"] == CARD),
 }

@@ -91,6 +91,8 @@ class FitContext:
         group = None if sampled else self.group
         stop = self.stop if group is None else self.stopped
         hooks = Hooks(None if sampled else self.progress.epoch, stop, checkpoint)
+        if not sampled:
+            self.progress.begin(plan.name)
         start = None if group is None else partial(ShardedRun, group=group)
         result = loop.fit(network, self.objective, rows["train"], rows["validation"], plan.fit, hooks, resume, start)
         chosen = asdict(plan) | ({} if group is None else {"shards": SHARDS})

@@ -31,6 +31,13 @@ class Progress:
         self.stream.write(line + "\n")
         self.stream.flush()
 
+    def tried(self, encoding: str, loss: float, number: int, total: int) -> None:
+        """Say how the candidate with this number, of several, did on the validation rows."""
+        self.say(f"candidate {number} of {total}, encoding {encoding!r}: validation loss {loss:.4f}")
+
+    def begin(self, encoding: str) -> None:
+        """Note that the epochs of another fit begin."""
+
     def epoch(self, epoch: "Epoch", epochs: int) -> None:
         """Show a finished epoch of `epochs` planned ones."""
         if epoch.number == 1:

@@ -25,6 +25,14 @@ class TensorBoardProgress(Progress):
         """Forward a line."""
         self._inner.say(line)
 
+    def tried(self, encoding: str, loss: float, number: int, total: int) -> None:
+        """Forward a candidate."""
+        self._inner.tried(encoding, loss, number, total)
+
+    def begin(self, encoding: str) -> None:
+        """Forward the beginning of a fit."""
+        self._inner.begin(encoding)
+
     def epoch(self, epoch: Epoch, epochs: int) -> None:
         """Forward an epoch, and log it; the first epoch of a fit opens a new run."""
         self._inner.epoch(epoch, epochs)

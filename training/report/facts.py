@@ -19,8 +19,9 @@ from batchproof.training.export.compile import CompiledModel, NormStatistics
 from batchproof.training.fit.context import Fitted
 from batchproof.training.fit.loop import Epoch
 from batchproof.training.network import fold
-from batchproof.training.report.measures import importance, reliability, threshold_curve
+from batchproof.training.report.measures import groups, importance, reliability, threshold_curve
 from batchproof.training.report.measures import scores as score_measures
+from batchproof.training.report.measures.groups import Grouped
 from batchproof.training.report.measures.importance import Dependence, Importance
 from batchproof.training.report.measures.reliability import Reliability
 from batchproof.training.report.measures.scores import Score
@@ -47,6 +48,7 @@ class Facts:
     lost: tuple[str, ...]  # warnings: baselines that predict better
     threshold: ThresholdCurve | None  # of a bundle whose label is decided by one
     reliability: Reliability | None
+    groups: tuple[Grouped, ...]  # of the most important categorical features
     importances: tuple[Importance, ...]  # the largest first
     dependences: tuple[Dependence, ...]  # of the most important features
     norms: tuple[NormStatistics, ...]
@@ -94,6 +96,7 @@ def collect(
         lost=evaluation.warnings,
         threshold=threshold_curve.of(data, outputs, evaluation.decision),
         reliability=_reliability(data, compiled, outputs),
+        groups=groups.of(data, outputs, importances),
         importances=importances,
         dependences=importance.dependences(data, compiled.run, importances),
         norms=compiled.norms,

@@ -52,7 +52,12 @@ def table(
 ) -> str:
     """Return a table; `numbers` are the columns to align right, `highlighted` is a row."""
     look = [' class="n"' if place in numbers else "" for place in range(len(head))]
-    top = "".join(f'<th scope="col"{look[place]}>{escape(text)}</th>' for place, text in enumerate(head))
+    top = "".join(
+        f'<th scope="col"{look[place]}>{escape(text)}</th>'
+        if text
+        else "<td></td>"  # screen readers name no empty head
+        for place, text in enumerate(head)
+    )
     body = ""
     for number, row in enumerate(rows):
         cells = "".join(f"<td{look[place]}>{cell(value)}</td>" for place, value in enumerate(row))

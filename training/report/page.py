@@ -7,6 +7,7 @@ from batchproof.training.report.facts import Facts
 from batchproof.training.report.sections import (
     batchnorm,
     card,
+    groups,
     importance,
     performance,
     provenance,
@@ -20,6 +21,7 @@ SECTIONS = (
     performance.section,
     threshold.section,
     uncertainty.section,
+    groups.section,
     importance.section,
     card.section,
     provenance.data_section,

@@ -84,4 +84,4 @@ def validation_losses(fitted: Fitted) -> Tensor:
 
 def say_trial(context: FitContext, candidate: Plan, loss: float, number: int, total: int) -> None:
     """Say how one candidate did."""
-    context.progress.say(f"candidate {number} of {total}, encoding {candidate.name!r}: validation loss {loss:.4f}")
+    context.progress.tried(candidate.name, loss, number, total)

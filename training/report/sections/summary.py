@@ -10,6 +10,7 @@ LINKS = {
     "results": "Results",
     "threshold": "Threshold",
     "uncertainty": "Uncertainty",
+    "groups": "Groups",
     "importance": "Feature importance",
     "card": "Use and limits",
     "data": "Data",
@@ -20,13 +21,16 @@ LINKS = {
     "provenance": "Provenance",
 }
 
+MODEL_PAGE = "."  # of the report at a service; of the file, the folder of the bundle
+
 
 def header(facts: Facts) -> str:
     """Return the headline, the cards and the links."""
     content = facts.content
-    links = "".join(
-        f'<a href="#{anchor}">{text}</a>' for anchor, text in LINKS.items() if anchor != "threshold" or facts.threshold
-    )
+    absent = {"threshold"} if facts.threshold is None else set()
+    absent |= set() if facts.groups else {"groups"}
+    links = "".join(f'<a href="#{anchor}">{text}</a>' for anchor, text in LINKS.items() if anchor not in absent)
+    links += f'<a href="{MODEL_PAGE}">Model page</a>'
     return (
         f"<header><h1>{escape(content['name'])} <small>version {content['version']}</small></h1>"
         f'<p class="lead">{escape(lead(facts))}</p><ul class="cards">{"".join(cards(facts))}</ul>'
