@@ -54,6 +54,12 @@ SLOW = (
 )
 
 
+if find_spec("hypothesis"):  # which the environment of the clusters' tests lacks
+    from hypothesis import settings
+
+    settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
+    settings.load_profile("untimed")
+
 # Spark, Ray and Dask have an environment of their own, since they ask for other versions: `make test-clusters`.
 collect_ignore = [] if find_spec("pyspark") else ["clusters"]
 

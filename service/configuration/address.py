@@ -17,7 +17,7 @@ EXAMPLES: dict[Scheme, str] = {
     "az": "az://CONTAINER/FOLDER",
     "https": "https://HOST/FOLDER",
     "http": "http://localhost/FOLDER",
-    "hf": "hf://OWNER/NAME or hf://OWNER/NAME@REVISION",
+    "hf": "hf://OWNER/NAME or hf://OWNER/NAME@REVISION, and for a table hf://datasets/OWNER/NAME/FILE",
     "mlflow": "mlflow:models:/NAME@ALIAS or mlflow:models:/NAME/VERSION",
 }
 PATTERNS: dict[Scheme, str] = {
@@ -26,7 +26,7 @@ PATTERNS: dict[Scheme, str] = {
     "az": r"[^/]+(/.*)?",
     "https": r"[^/?#]+(/[^?#]*)?",
     "http": r"[^/?#]+(/[^?#]*)?",
-    "hf": r"[\w.-]+/[\w.-]+(@[^@]+)?",
+    "hf": r"[\w.-]+/[\w.-]+(@[^@]+)?|datasets/[\w.-]+/[\w.-]+(@[^@/]+)?/[^@]+",
     "mlflow": r"models:/[^/@]+(@[^/@]+|/[1-9][0-9]*)",
 }
 BEGINNING = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://|(mlflow):")
@@ -48,6 +48,11 @@ class Address:
     def __str__(self) -> str:
         """Return the address as it is written."""
         return f"{self.scheme}:{self.rest}" if self.scheme == "mlflow" else f"{self.scheme}://{self.rest}"
+
+    @property
+    def is_dataset(self) -> bool:
+        """Whether it is a table in a data set of the Hugging Face Hub."""
+        return self.scheme == "hf" and self.rest.startswith("datasets/") and self.rest.count("/") > 1
 
     @property
     def name(self) -> str:

@@ -115,10 +115,10 @@ class ObjectPath:
 
 
 def object_path(address: Address) -> ObjectPath:
-    """Return the object that an address means; raises StoreError."""
-    if address.scheme not in OBJECT_SCHEMES:
+    """Return the object that an address means; raises StoreError, or ModuleNotFoundError where a package is missing."""
+    if address.scheme not in OBJECT_SCHEMES and not address.is_dataset:
         known = ", ".join(f"{scheme}://" for scheme in OBJECT_SCHEMES)
-        raise StoreError(f"{address} cannot be a table: the address of a table begins with {known}")
+        raise StoreError(f"{address} cannot be a table: the address of a table begins with {known} or hf://datasets/")
     return ObjectPath(address, opened(address))
 
 

@@ -12,6 +12,7 @@ from pyarrow import fs
 
 from batchproof.service.configuration.address import Address
 from batchproof.service.errors import first_line
+from batchproof.service.stores.hub import endpoint_of, token_of
 from batchproof.service.stores.store import MANIFEST, MissingError, StoreError, too_long
 
 CONNECT_S, REQUEST_S = 10, 60
@@ -65,8 +66,14 @@ def filesystem(address: Address, environment: Mapping[str, str] = os.environ) ->
     """Return Arrow's file system for an address; raises ArrowException, OSError or ValueError.
 
     AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL names another server that speaks S3, such as MinIO; AZURE_STORAGE_ACCOUNT the
-    account of an Azure container. The rest, credentials too, is found by the stores' own libraries.
+    account of an Azure container; HF_ENDPOINT and HF_TOKEN are those of the hub. The rest, credentials too, is found by the
+    stores' own libraries.
     """
+    if address.scheme == "hf":
+        from huggingface_hub import HfFileSystem
+
+        files = HfFileSystem(endpoint=endpoint_of(environment), token=token_of(environment))
+        return fs.PyFileSystem(fs.FSSpecHandler(files))
     if address.scheme == "gs":
         return fs.GcsFileSystem()
     if address.scheme == "az":

@@ -29,6 +29,8 @@ def needing_packages(address: Address) -> Iterator[None]:
 
 
 def _opened(address: Address) -> Store:
+    if address.is_dataset:
+        raise StoreError(f"{address} is a file of a data set: a bundle is in a repository of models, hf://OWNER/NAME")
     if address.scheme in ("https", "http"):
         from batchproof.service.stores.web import WebStore
 

@@ -1,4 +1,6 @@
-"""A local stand-in of the Hugging Face Hub: repositories with branches and commits, and the routes by which its client writes.
+"""A local stand-in of the Hugging Face Hub: repositories with branches and commits, and the routes of its client.
+
+A repository of models is OWNER/NAME, and one of data is datasets/OWNER/NAME.
 
 Regular files travel inside the commit, others by Git LFS: a batch request, then one PUT for each object that is not there yet.
 """
@@ -6,7 +8,8 @@ Regular files travel inside the commit, others by Git LFS: a batch request, then
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -65,6 +68,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Tell what a revision holds, or a file of a commit."""
         parts = self._parts()
+        if "datasets" in parts[:2]:
+            return self._data(parts)
         if parts[:2] == ["api", "models"]:
             repository, revision = "/".join(parts[2:4]), unquote(parts[5]) if len(parts) > 5 else "main"
             oid = self._commit_of(repository, revision)
@@ -72,16 +77,51 @@ class _Handler(BaseHTTPRequestHandler):
                 files = [{"rfilename": name} for name in self.hub.commits[oid]]
                 return self._json({"id": repository, "sha": oid, "private": True, "siblings": files})
             return None
-        oid = self._commit_of("/".join(parts[:2]), unquote(parts[3]))
+        oid = (
+            self._commit_of("/".join(parts[:2]), unquote(parts[3])) if len(parts) > 4 else self._missing("RepoNotFound")
+        )
         if oid is None:
             return None
         content = self.hub.commits[oid].get("/".join(parts[4:]))
         return self._send(200, content) if content is not None else self._missing("EntryNotFound")
 
+    def do_HEAD(self) -> None:
+        """Answer as to GET, without the body."""
+        self.do_GET()
+
+    def _data(self, parts: list[str], asked: Sequence[str] = ()) -> None:
+        """Tell what is in a repository of data, or send a part of a file."""
+        is_file = parts[0] == "datasets"
+        owner, name, *rest = map(unquote, parts[1 if is_file else 2 :])
+        kind, revision = rest[:2] if rest else ("revision", "main")
+        oid = self._commit_of(f"datasets/{owner}/{name}", revision)
+        if oid is None:
+            return None
+        files, inside = self.hub.commits[oid], "/".join(rest[2:])
+        if kind == "revision":
+            return self._json({"id": f"{owner}/{name}", "sha": oid, "private": True, "siblings": []})
+        if kind == "paths-info":
+            return self._json([entry for path in asked for entry in _entries(files, path) if entry["path"] == path])
+        if kind == "tree":
+            return self._json([entry for entry in _entries(files, inside) if entry["path"] != inside])
+        content = files.get(inside)
+        if content is None:
+            return self._missing("EntryNotFound")
+        first, last = 0, len(content) - 1
+        if wanted := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+            first, last = int(wanted[1]), min(int(wanted[2] or last), last)
+        told = {"X-Repo-Commit": oid, "ETag": f'"{_oid(content, is_binary=False)}"', "Accept-Ranges": "bytes"}
+        return self._send(206 if wanted else 200, content[first : last + 1], told)
+
     def do_POST(self) -> None:
         """Create, ask, prepare or commit."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         parts = self._parts()
+        if "paths-info" in parts:
+            return self._data(parts, json.loads(body)["paths"])
+        return self._post(parts, body)
+
+    def _post(self, parts: list[str], body: bytes) -> None:
         if self.hub.fails_at and self.hub.fails_at in self.path:
             self._send(500, b"out of order")
         elif self.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -194,10 +234,24 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         """Print nothing."""
+
+
+def _entries(files: dict[str, bytes], inside: str) -> list[dict[str, Any]]:
+    """Return the files and folders at and below a path, as the hub lists them."""
+    found: dict[str, dict[str, Any]] = {}
+    for path, content in files.items():
+        if inside in ("", path) or path.startswith(f"{inside}/"):
+            names = path.split("/")
+            for depth in range(1, len(names)):
+                folder = "/".join(names[:depth])
+                found[folder] = {"type": "directory", "path": folder, "oid": "0" * 40, "size": 0}
+            found[path] = {"type": "file", "path": path, "oid": _oid(content, is_binary=False), "size": len(content)}
+    return list(found.values())
 
 
 def _oid(content: bytes, *, is_binary: bool) -> str:

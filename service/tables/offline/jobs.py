@@ -44,6 +44,10 @@ def plan(inputs: Sequence[str], output: str) -> list[Task]:
     """Return a task for each input; raises PlanError."""
     sources = list(dict.fromkeys(path for text in inputs for path in _paths(text)))
     target = table_path(output)
+    if not isinstance(target, Path) and target.address.is_dataset:
+        raise PlanError(
+            f"{output} can be read, but not written: write to a file, and upload it with the hub's own tools"
+        )
     is_folder = target.is_dir() or output.endswith("/") or len(sources) > 1
     if not is_folder:
         tasks = [Task(sources[0], target)]

@@ -49,7 +49,8 @@ def table_path(root: Root | str) -> TablePath:
     except (AddressError, StoreError) as error:
         raise SourceError(str(error)) from error
     except ModuleNotFoundError as error:
-        raise SourceError(f"{root} needs {error.name}, which is not installed: {hint('tables')}") from error
+        extra = "hub" if error.name == "huggingface_hub" else "tables"
+        raise SourceError(f"{root} needs {error.name}, which is not installed: {hint(extra)}") from error
 
 
 def format_of(path: TablePath) -> Format:
