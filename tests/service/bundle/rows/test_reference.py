@@ -60,12 +60,12 @@ def test_version_1_holds_no_statistics(tmp_path: Path) -> None:
         bundle.read(folder)
 
 
-@pytest.mark.parametrize("version", [0, 4, True, "1", 1.0, None])
+@pytest.mark.parametrize("version", [0, 5, True, "1", 1.0, None])
 def test_other_versions_are_refused(tmp_path: Path, version: Any) -> None:
-    """Only the whole numbers 1, 2 and 3 are versions that are read."""
+    """Only the whole numbers 1 to 4 are versions that are read."""
     folder = make_bundle(tmp_path)
     reseal(folder, lambda content: content.update(format_version=version))
-    with pytest.raises(BundleError, match="this service reads 1 to 3"):
+    with pytest.raises(BundleError, match="this service reads 1 to 4"):
         bundle.read(folder)
 
 
