@@ -7,6 +7,7 @@ model that it loads and what it runs live and end with the child. One search at 
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from batchproof.service import errors
 from batchproof.service.errors import CallerGoneError, ServiceError
 from batchproof.service.inference.catalogue.repository import BundleFolder
+from batchproof.service.inference.engine import provider_of
 from batchproof.service.journal.replaying.search import Search, search
 from batchproof.service.protocols.accept import preferred
 from batchproof.service.protocols.head import HEAD_KEY, REQUEST_ID, RequestHead
@@ -165,12 +167,14 @@ def _search(service: App, asked: Asked, go_on: Callable[[], None], *, is_page: b
         for name, versions in service.registry.models.items()
         for version, model in versions.items()
     ]
+    options = engine_options(settings)
     wanted = Search(
         Path(settings.journal), asked.id, asked.row, _utc(asked.since), _utc(asked.until), SEARCH_S,
-        settings.models, served, engine_options(settings), settings.run_rows, is_page,
+        settings.models, served, options, settings.run_rows, is_page,
     )  # fmt: skip
+    bounds = replace(BOUNDS, is_strict=provider_of(options)[0] == "CPUExecutionProvider")
     try:
-        text = child_process.run(search, wanted, bounds=BOUNDS, spawn=True, go_on=go_on)
+        text = child_process.run(search, wanted, bounds=bounds, spawn=True, go_on=go_on)
     except ChildError as error:
         if error.kind == "time":
             raise ServiceError(504, "search_too_long", f"The search {error}; {NARROW}.") from error
