@@ -157,11 +157,11 @@ def _decisions(
 
     shown, total = decisions(segments, shelf.answered, Asked(arguments.id, arguments.row))
     if arguments.html is not None and shown:
-        from batchproof.service.journal.replaying.page import page
+        from batchproof.service.journal.replaying.page import more_rows, page
 
         try:
-            problems = map(replay_text.named, checks["problems"])
-            arguments.html.write_text(page(shown, [replay_text.checked(checks), *problems]), encoding="utf-8")
+            checked = [replay_text.checked(checks), *map(replay_text.named, checks["problems"])]
+            arguments.html.write_text(page(shown, checked, more_rows(total - len(shown))), encoding="utf-8")
         except OSError as error:
             raise SettingError(f"the page cannot be written: {reason(error)}") from error
     return shown, total

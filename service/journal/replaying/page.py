@@ -14,8 +14,16 @@ from batchproof.service.journal.values import text
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
 
-def page(decisions: Sequence[Mapping[str, Any]], checked: Sequence[str], made_by: str = "batchproof replay") -> str:
-    """Return the page of one request's rows; `checked` says what the check of the journal came to: a sentence, then problems."""
+def page(
+    decisions: Sequence[Mapping[str, Any]],
+    checked: Sequence[str],
+    missing: Sequence[str] = (),
+    made_by: str = "batchproof replay",
+) -> str:
+    """Return the page of one request's rows.
+
+    `checked` says what the check of the journal came to: a sentence, then problems; `missing` what of the request is not here.
+    """
     digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
     title = escape(f"Decision {decisions[0]['request']['request_id']}")
@@ -23,17 +31,26 @@ def page(decisions: Sequence[Mapping[str, Any]], checked: Sequence[str], made_by
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" '
         f'content="{policy}"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{title}</title><link rel="icon" href="data:,"><style>{STYLE}</style></head><body><main>'
-        f"<h1>{title}</h1>{''.join(map(_article, decisions))}{_foot(checked, made_by)}</main></body></html>\n"
+        f"<h1>{title}</h1>{''.join(map(_article, decisions))}{_foot(checked, missing, made_by)}</main></body></html>\n"
     )
 
 
-def _foot(checked: Sequence[str], made_by: str) -> str:
-    """Return what was checked, with which program and when."""
+def more_rows(count: int) -> list[str]:
+    """Return a sentence on the rows of a request that are not on its page; none where all are."""
+    if count == 0:
+        return []
+    return [f"{count} more {'row of this request is' if count == 1 else 'rows of this request are'} not on this page."]
+
+
+def _foot(checked: Sequence[str], missing: Sequence[str], made_by: str) -> str:
+    """Return what was checked and what is missing, with which program and when."""
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     made = f"Made by {made_by}, version {batchproof.__version__}, at {now}."
     first, *problems = checked
     said = [_paragraph(f"The journal: {first}.", "good" if not problems else "bad")]
-    return _section("This page", *said, *(_paragraph(one, "bad") for one in problems), _paragraph(made, "soft"))
+    return _section(
+        "This page", *said, *(_paragraph(one, "bad") for one in (*problems, *missing)), _paragraph(made, "soft")
+    )
 
 
 def _article(decision: Mapping[str, Any]) -> str:
@@ -74,7 +91,9 @@ def _answer(decision: Mapping[str, Any]) -> str:
     if prediction is None:
         return _paragraph("The model is not at hand: its raw outputs are below.", "soft")
     if "label" not in prediction:
-        return f"<p>{escape(str(decision['model'].get('target', 'value')))}: <strong>{prediction['value']}</strong></p>"
+        name = escape(str(decision["model"].get("target", "value")))
+        quantiles = {f"quantile {level}": value for level, value in prediction.get("quantiles", {}).items()}
+        return f"<p>{name}: <strong>{prediction['value']}</strong></p>{_table(quantiles) if quantiles else ''}"
     target = escape(str(decision["model"].get("target", "label")))
     shares = {str(name): f"{100 * share:.4g} %" for name, share in prediction["probabilities"].items()}
     return f"<p>{target}: <strong>{escape(str(prediction['label']))}</strong></p>{_table(shares)}"
@@ -124,7 +143,7 @@ def _bar(share: float) -> str:
 def _proof(proof: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
     checked = "made by a trusted key" if request["segment_signature_checked"] else "there is none"
     if request["segment_has_signature"] and not request["segment_signature_checked"]:
-        checked = "there is one; it was not checked, which needs --trusted-key"
+        checked = "there is one; it was not checked, as batchproof replay --trusted-key does"
     rows = {
         "Arithmetic": proof["arithmetic"],
         "Invariance when it answered": proof["when_answered"],

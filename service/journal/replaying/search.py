@@ -68,13 +68,14 @@ def search(wanted: Search) -> str:
         count = f"{looked.searched} of {looked.all} segments"
         return _said("unknown" if looked.searched == looked.all else "too long", count)
     if wanted.is_page:
-        from batchproof.service.journal.replaying.page import page
+        from batchproof.service.journal.replaying.page import more_rows, page
 
         faults = [f"{name}: {what}" for name, what in looked.problems]
         if not found.rows:
             return _said("failed", ". ".join(faults))
-        checked = [_checked(looked), *faults]
-        return _said("found", page(_short(found.rows), checked, "the service"))
+        shown = _short(found.rows)
+        missing = [*more_rows(found.total - len(shown)), *_unsearched(looked)]
+        return _said("found", page(shown, [_checked(looked), *faults], missing, "the service"))
     content = {
         "request_id": wanted.request_id,
         "rows": found.total,
@@ -178,6 +179,13 @@ def _short(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             break
         kept.append(row)
     return kept
+
+
+def _unsearched(looked: _Looked) -> list[str]:
+    if looked.searched == looked.all:
+        return []
+    count = f"{looked.searched} newest of {looked.all} segments"
+    return [f"Only the {count} could be searched in time: the journal may hold more rows of this request."]
 
 
 def _checked(looked: _Looked) -> str:

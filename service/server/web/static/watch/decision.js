@@ -21,7 +21,10 @@ const answerOf = (prediction) => (prediction === null ? "no model here" : "value
 const Answer = ({ decision }) => {
   const { prediction, model } = decision;
   if (prediction === null) return html`<p class="soft">The model is not here any more: its raw outputs are below.</p>`;
-  if ("value" in prediction) return html`<p>${model.target} <b class="value">${number(prediction.value, 6)}</b></p>`;
+  if ("value" in prediction) {
+    return html`<p>${model.target} <b class="value">${number(prediction.value, 6)}</b></p>
+      ${prediction.quantiles && html`<p class="soft">${Object.entries(prediction.quantiles).map(([level, value]) => `quantile ${level}: ${number(value, 6)}`).join(" · ")}</p>`}`;
+  }
   const items = Object.entries(prediction.probabilities).sort(([, one], [, other]) => other - one).slice(0, SHOWN_CLASSES)
     .map(([label, value]) => ({ label, value, kind: label === String(prediction.label) ? "strong" : "" }));
   return html`<p>${model.target} <b>${String(prediction.label)}</b></p><${Ranking} items=${items} format=${(value) => percent(value)} label="Probability of each class" />`;
