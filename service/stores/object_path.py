@@ -89,14 +89,18 @@ class ObjectPath:
         return [self._of(str(name)) for name in names]
 
     def matches(self) -> list[Self]:
-        """Return the objects whose names this pattern matches: `*`, `?` and `[…]` within a part, `**` any number of parts."""
+        """Return the objects whose names this pattern matches: `*`, `?` and `[…]` within a part, `**` any number of parts.
+
+        Not those with a part `..`: as a file, such a one would lie outside the folder that it is copied to.
+        """
         parts = PurePosixPath(self.path).parts
         fixed = next((place for place, part in enumerate(parts) if is_pattern(part)), len(parts))
         if fixed == 0:
             raise StoreError(f"{self} has a pattern in the name of its bucket: write that name in full")
         folder = self._of("/".join(parts[:fixed]))
         wanted = parts[fixed:]
-        return [one for one in folder.below() if _is_match(PurePosixPath(one.path).parts[fixed:], wanted)]
+        found = ((one, PurePosixPath(one.path).parts[fixed:]) for one in folder.below())
+        return [one for one, names in found if ".." not in names and _is_match(names, wanted)]
 
     def upload(self, content: Path) -> None:
         """Write a file of this machine to the object, which appears whole or not at all."""

@@ -160,11 +160,22 @@ def _fetched(table: "ObjectPath") -> Iterator[Path]:
                 part.download(copy / part.relative_to(table))
         elif is_pattern(table.path):
             copy = Path(folder, table.path)
-            for part in table.matches():
+            for part in _matches(table):
                 part.download(Path(folder, part.path))
         else:
             raise SourceError(f"there is nothing at {table}")
         yield copy
+
+
+def _matches(pattern: "ObjectPath") -> list["ObjectPath"]:
+    """Return what a pattern matches, in words of its address where that is nothing."""
+    try:
+        parts = pattern.matches()
+    except StoreError as error:
+        raise SourceError(str(error)) from error
+    if not parts:
+        raise SourceError(f"no file matches {pattern}")
+    return parts
 
 
 def _suffix(path: Path) -> str:
