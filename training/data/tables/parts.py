@@ -34,8 +34,8 @@ def parts_of(path: Path) -> Parts:
         return Parts(path, files, PARQUET) if files else _text_parts(path)
     if not is_pattern(str(path)):
         raise TableError(f"there is no file {path}.")
-    found = sorted(Path(name) for name in glob(str(path), recursive=True))  # noqa: PTH207 - absolute patterns too
-    files = [file for file in found if file.is_file()]
+    found = {Path(name) for name in glob(str(path), recursive=True)}  # noqa: PTH207 - absolute patterns too
+    files = sorted(file for file in found if file.is_file())  # a file that `**` finds twice is one part
     if not files:
         raise TableError(f"no file matches {path}.")
     return _of_one_format(path, fixed_folder(path), files)
