@@ -50,6 +50,6 @@ def check_page(file: str | None) -> None:
     part = path.with_name(f".{path.name}.part")
     try:
         part.write_bytes(b"")
-        part.unlink()
+        part.unlink(missing_ok=True)  # another process of the run may look at the same time
     except OSError as error:
         raise SettingError(f"--live: {file} cannot be written: {ended(reason(error))}") from error

@@ -108,8 +108,12 @@ class LivePage(Progress):
 
     def finished(self, folder: Path) -> None:
         """Show that the bundle is in `folder`, with a link to its report."""
-        report = os.path.relpath(folder.resolve() / "report.html", self._file.resolve().parent)
-        self._last("finished", f'<a href="{quote(report)}">Read the report</a> of the bundle {escape(str(folder))}.')
+        report = folder.resolve() / "report.html"
+        try:
+            link = quote(Path(os.path.relpath(report, self._file.resolve().parent)).as_posix())
+        except ValueError:  # on another drive of Windows
+            link = report.as_uri()
+        self._last("finished", f'<a href="{link}">Read the report</a> of the bundle {escape(str(folder))}.')
 
     def failed(self, error: BaseException) -> None:
         """Show why there is no bundle."""
