@@ -108,7 +108,9 @@ def application(
         if name not in Settings.model_fields:
             raise SettingError(f"{name!r} is no setting.{nearest(name, list(Settings.model_fields))}")
     root = root_of(models)
-    given = {**settings, "models": str(root.absolute() if isinstance(root, Path) else root)}
+    # A replica listens nowhere, so the service would take every caller for one of this machine.
+    open_to = {"share_bundles": "auto" if {"keys_file", "jwt_issuer"} & set(settings) else "no"}
+    given = {**open_to, **settings, "models": str(root.absolute() if isinstance(root, Path) else root)}
     load(given, {})
     RowsPolicy(queued_rows)
     if isinstance(replicas, int):

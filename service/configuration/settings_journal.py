@@ -59,7 +59,7 @@ class JournalSettings(SettingsPart):
     journal_search: Literal["auto", "yes", "no"] = Field(
         "auto",
         description="whether callers with the scope admin may look a request up in the journal, as the page Watch does; auto: "
-        "where keys are needed, or the host is the loopback address",
+        "where keys are needed",
     )
 
     @field_validator("journal_upload")

@@ -31,7 +31,6 @@ from batchproof.service.runtime.threads import in_thread
 from batchproof.service.server.loading.loading import engine_options
 from batchproof.service.server.openapi.native import refusal
 from batchproof.service.server.serving.app import App
-from batchproof.service.server.web.models import is_given
 from batchproof.service.server.web.report import policy
 
 SEARCH_S = 20.0  # of looking for segments; what was found by then is run again
@@ -124,7 +123,7 @@ def _check(service: App, asked: Asked) -> None:
     settings = service.settings
     if not settings.journal:
         raise ServiceError(404, "no_journal", "This service keeps no journal; the setting journal names its folder.")
-    if not is_given(settings, settings.journal_search):
+    if not (settings.journal_search == "yes" or (settings.journal_search == "auto" and settings.wants_keys)):
         message = "This service does not show its journal; the setting journal_search allows it."
         raise ServiceError(403, "journal_not_shown", message)
     if not REQUEST_ID.fullmatch(asked.id.encode()):

@@ -84,6 +84,8 @@ def _grouped(feature: Feature, codes: np.ndarray, what: str, stated: np.ndarray,
     groups = []
     for code in chosen:
         rows = codes == code
+        if what not in (SECOND, PREDICTED) and np.ptp(observed[rows]) == 0.0:
+            continue  # equal values do not show how far their mean may be off
         low, high = _interval(observed[rows], z, is_share=what in (SECOND, PREDICTED))
         label = _label(feature, code)
         groups.append(

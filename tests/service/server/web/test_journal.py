@@ -33,7 +33,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def served(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """Serve with two workers and a journal, in which every answer is before its caller has it."""
     journal = tmp_path_factory.mktemp("journal")
-    flags = ["--journal", str(journal), "--journal-full", "refuse", "--workers", "2"]
+    flags = ["--journal", str(journal), "--journal-search", "yes", "--journal-full", "refuse", "--workers", "2"]
     with live(models, *flags) as server:
         predict(server, "loan/4711?", ROWS)
         yield server
@@ -144,11 +144,12 @@ def test_without_a_journal_it_says_so(models: Path) -> None:
     assert "the setting journal" in answer.json()["error"]["message"]
 
 
-def test_it_stays_closed_beyond_the_loopback_address_and_where_it_is_switched_off(models: Path, tmp_path: Path) -> None:
-    """Without keys nobody reads it where everybody may call, until journal_search says yes; `no` closes it in any case."""
+def test_it_stays_closed_without_keys_and_where_it_is_switched_off(models: Path, tmp_path: Path) -> None:
+    """Without keys nobody reads it, on any address, until journal_search says yes; `no` closes it in any case."""
     journal = ["--journal", str(tmp_path / "journal")]
-    with live(models, *journal, "--host", "0.0.0.0") as server:
-        assert refusal(look(server, id="x")) == (403, "journal_not_shown")
+    for address in ("127.0.0.1", "0.0.0.0"):
+        with live(models, *journal, "--host", address) as server:
+            assert refusal(look(server, id="x")) == (403, "journal_not_shown")
     with live(models, *journal, "--host", "0.0.0.0", "--journal-search", "yes") as server:
         assert refusal(look(server, id="x")) == (404, "unknown_request")
     with live(models, *journal, "--journal-search", "no") as server:
@@ -185,7 +186,16 @@ def test_only_administrators_of_every_model_read_it(models: Path, tmp_path: Path
 def test_what_is_not_kept_is_not_shown(models: Path, tmp_path: Path) -> None:
     """A feature that is left out or hashed has no value here either, and its row is shown and not run again, with the reason."""
     (tmp_path / "secret").write_text("a secret of more than 16 bytes")
-    flags = ["--journal", str(tmp_path / "journal"), "--journal-full", "refuse", "--journal-leave-out", "f1"]
+    flags = [
+        "--journal",
+        str(tmp_path / "journal"),
+        "--journal-search",
+        "yes",
+        "--journal-full",
+        "refuse",
+        "--journal-leave-out",
+        "f1",
+    ]
     flags += ["--journal-hash", "f3", "--journal-hash-key", str(tmp_path / "secret")]
     with live(models, *flags) as server:
         said = predict(server, "loan-3", ROWS[:1])
@@ -203,13 +213,13 @@ def test_what_is_not_kept_is_not_shown(models: Path, tmp_path: Path) -> None:
 def test_a_changed_segment_is_named(models: Path, tmp_path: Path) -> None:
     """Where the rows of the request were changed on the disk, the segment is named with what is wrong, and no row of it is shown."""
     journal = tmp_path / "journal"
-    with live(models, "--journal", str(journal), "--journal-full", "refuse") as server:
+    with live(models, "--journal", str(journal), "--journal-search", "yes", "--journal-full", "refuse") as server:
         predict(server, "loan-4", ROWS)
     (path,) = journal.glob(f"*{SUFFIX}")
     raw = bytearray(path.read_bytes())
     raw[raw.index(b"loan-4") + 200] ^= 1
     path.write_bytes(raw)
-    with live(models, "--journal", str(journal)) as server:
+    with live(models, "--journal", str(journal), "--journal-search", "yes") as server:
         found = look(server, id="loan-4").json()
         answer = look(server, {"accept": "text/html"}, id="loan-4")
     assert found["decisions"] == []
@@ -222,9 +232,9 @@ def test_a_version_that_is_gone_leaves_its_outputs(models: Path, tmp_path: Path)
     """Where no bundle is the one that answered, values, outputs and bits are shown, and the reason why nothing ran."""
     journal = tmp_path / "journal"
     make_bundle(tmp_path / "models", inputs=NUMBERS, seed=7)
-    with live(models, "--journal", str(journal), "--journal-full", "refuse") as server:
+    with live(models, "--journal", str(journal), "--journal-search", "yes", "--journal-full", "refuse") as server:
         predict(server, "loan-5", ROWS[:1])
-    with live(tmp_path / "models", "--journal", str(journal)) as server:
+    with live(tmp_path / "models", "--journal", str(journal), "--journal-search", "yes") as server:
         (decision,) = look(server, id="loan-5").json()["decisions"]
     assert decision["prediction"] is None
     assert "is not the bundle that answered" in decision["again"]["why"]
@@ -259,7 +269,7 @@ def search_held(server: Live, act: Callable[[int], None]) -> httpx.Response:
 
 def test_a_search_holds_nobody_up(models: Path, tmp_path: Path) -> None:
     """While a search goes on, rows are answered and a second search gets 429; one whose process ends is 503."""
-    with live(models, "--journal", str(tmp_path / "journal")) as server:
+    with live(models, "--journal", str(tmp_path / "journal"), "--journal-search", "yes") as server:
 
         def act(child: int) -> None:
             predict(server, "meanwhile", ROWS)
@@ -276,7 +286,7 @@ def test_a_search_holds_nobody_up(models: Path, tmp_path: Path) -> None:
 
 def test_a_caller_that_goes_away_ends_its_search(models: Path, tmp_path: Path) -> None:
     """Nobody waits for the answer any more, so its process ends and the place is free for the next search."""
-    with live(models, "--journal", str(tmp_path / "journal")) as server:
+    with live(models, "--journal", str(tmp_path / "journal"), "--journal-search", "yes") as server:
         address = (server.host, server.port)
         with socket.create_connection(address) as caller:
             caller.sendall(b"GET /journal/request?id=x HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -300,4 +310,4 @@ def stopped_within_a_search(*flags: str) -> httpx.Response:
 def test_a_stop_waits_for_no_search(models: Path, tmp_path: Path) -> None:
     """A service that is stopped ends the search, answers its caller 503 and exits with 0."""
     with pytest.raises(AssertionError, match="ended by itself with 0"):
-        stopped_within_a_search(str(models), "--journal", str(tmp_path / "journal"))
+        stopped_within_a_search(str(models), "--journal", str(tmp_path / "journal"), "--journal-search", "yes")

@@ -51,7 +51,9 @@ def test_traffic_is_seen_as_it_comes(
 def journalled(penguins_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Serve the committed model with a journal that holds one request, of three rows."""
     folder = tmp_path_factory.mktemp("journal")
-    with live(penguins_bundle.parents[1], "--journal", str(folder), "--journal-full", "refuse") as server:
+    with live(
+        penguins_bundle.parents[1], "--journal", str(folder), "--journal-full", "refuse", "--journal-search", "yes"
+    ) as server:
         (known,) = httpx.get(f"{server.url}/models/penguins", timeout=60).json()["example"]["rows"]
         rows = [known, {**known, "body_mass_g": 9000}, {**known, "island": "Nowhere", "sex": None}]
         sent = {"x-request-id": "loan-4711"}
