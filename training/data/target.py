@@ -21,6 +21,7 @@ FEW_VALUES = 10  # a whole-number target with at most this many distinct values 
 MOST_CLASSES = 1000
 STEP = 2.0**-20  # least spread of a target relative to its greatest value: eight steps of float32
 SIZES = (1e-30, 1e30)  # of a target's greatest value: outputs are float32, and so are squares of errors in their unit
+MEANS = (1e-20, 1e20)  # of amounts and counts: predictions forty powers of e away are normal float32 numbers still
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,16 @@ def _check_likelihood(target: Target, objective: str, train: np.ndarray, place: 
                 f"--objective {name} needs {wanted}, but the target {target.name!r} is {number} in "
                 f"{first_place(is_bad, place)}: correct or leave out such rows{zero}."
             )
-    if objective != "squared_error" and not target.y[train].any():
+    if objective == "squared_error":
+        return
+    if not target.y[train].any():
         raise TableError(f"the target {target.name!r} is 0 in every training row: there is nothing to predict.")
+    mean = float(target.y[train].mean())
+    if not MEANS[0] <= mean <= MEANS[1]:
+        raise TableError(
+            f"the training rows' mean of the target {target.name!r} is {mean:g}: with --objective {objective}, write it in a unit "
+            f"in which it is between {MEANS[0]:g} and {MEANS[1]:g}."
+        )
 
 
 def _missing(column: Column, missing: np.ndarray, table: RawTable | None) -> TableError:

@@ -136,8 +136,11 @@ class LivePage(Progress):
     def _write(self, state: str, end: str = "") -> None:
         start_s = time.monotonic()
         part = self._file.with_name(f".{self._file.name}.part")
-        part.write_text(self._page(state, end), encoding="utf-8")
-        part.replace(self._file)  # a browser sees the page before or after, never half of it
+        try:
+            part.write_text(self._page(state, end), encoding="utf-8")
+            part.replace(self._file)  # a browser sees the page before or after, never half of it
+        finally:
+            part.unlink(missing_ok=True)  # what a full disk has cut off
         self._due_s = time.monotonic() + max(INTERVAL_S, PATIENCE * (time.monotonic() - start_s))
 
     def _page(self, state: str, end: str) -> str:

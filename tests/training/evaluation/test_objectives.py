@@ -92,6 +92,16 @@ def test_values_without_a_likelihood(
     assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("unit", [1e-25, 1e25])
+def test_amounts_in_an_extreme_unit(tmp_path: Path, capsys: pytest.CaptureFixture[str], unit: float) -> None:
+    """A target whose predictions would leave float32 is refused with the units that would do."""
+    frame = table(tmp_path / "t.csv", "gamma", rows=60)
+    frame["y"] *= unit
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    assert run(tmp_path, "--objective", "gamma")[0] == 2
+    assert "write it in a unit in which it is between 1e-20 and 1e+20." in capsys.readouterr().err
+
+
 def test_classes_have_no_such_objective(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """--objective is refused beside a task of classes, and for an unknown name."""
     table(tmp_path / "t.csv", "poisson")

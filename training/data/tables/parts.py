@@ -35,7 +35,10 @@ def parts_of(path: Path) -> Parts:
     if not is_pattern(str(path)):
         raise TableError(f"there is no file {path}.")
     found = {Path(name) for name in glob(str(path), recursive=True)}  # noqa: PTH207 - absolute patterns too
-    files = sorted(file for file in found if file.is_file())  # a file that `**` finds twice is one part
+    shown = [
+        file for file in found if file.name[0] != "_" or path.name[0] == "_"
+    ]  # as in a folder: `_SUCCESS` is no part
+    files = sorted(file for file in shown if file.is_file())  # a file that `**` finds twice is one part
     if not files:
         raise TableError(f"no file matches {path}.")
     return _of_one_format(path, fixed_folder(path), files)

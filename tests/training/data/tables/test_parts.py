@@ -34,7 +34,7 @@ def test_text_parts(tmp_path: Path) -> None:
     folder = write(
         tmp_path / "t", b__csv="y;x\n5;1\n6;2\n", c__csv__gz="x,y\n3,7\n", a__csv="x,y\n0,4\n", _note__txt="no"
     )
-    for path in (folder, folder / "*.csv*"):
+    for path in (folder, folder / "*.csv*", folder / "*"):
         table = read(path)
         assert table.arrow.to_pydict() == {"x": ["0", "1", "2", "3"], "y": ["4", "5", "6", "7"]}
         assert [table.place(row) for row in range(4)] == [
