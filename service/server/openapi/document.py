@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
+from threading import Lock
 from typing import Any
 
 from fastapi import FastAPI
@@ -25,21 +26,26 @@ KEY = "A key or a token, as Authorization: Bearer KEY. What it opens depends on 
 
 
 class Document:
-    """The document of what is served now: it is made anew after the table of routes was replaced."""
+    """The document of what is served now: made when it is asked for, and anew after the table of routes was replaced.
+
+    It takes about 20 ms a model, so pages that do not need it must not wait for it. Any thread may ask.
+    """
 
     def __init__(self, pages: FastAPI, app: App) -> None:
         """Describe the routes of `pages`, and the predict routes that `app` has at the time of each request."""
         self._pages = pages
         self._app = app
-        self._revision = app.revision
-        self._content = openapi(pages, app)
+        self._revision = -1
+        self._content: dict[str, Any] = {}
+        self._making = Lock()
 
     def current(self) -> dict[str, Any]:
         """Return the document of the present routes."""
-        revision = self._app.revision
-        if revision != self._revision:
-            self._content, self._revision = openapi(self._pages, self._app), revision
-        return self._content
+        with self._making:
+            revision = self._app.revision
+            if revision != self._revision:
+                self._content, self._revision = openapi(self._pages, self._app), revision
+            return self._content
 
 
 def openapi(pages: FastAPI, app: App) -> dict[str, Any]:

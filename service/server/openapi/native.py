@@ -80,14 +80,14 @@ SCHEMAS: Json = {
 
 def native_paths(model: Model, paths: Sequence[str]) -> Json:
     """Return {path: item} of the native predict routes of one model."""
-    return {path: {"post": operation(model, path)} for path in paths}
+    tables = document.bodies(model, example_rows(model))  # made once: their answers are the model's
+    return {path: {"post": operation(model, path, *tables)} for path in paths}
 
 
-def operation(model: Model, path: str) -> Json:
-    """Return the description of one predict route."""
+def operation(model: Model, path: str, requests: Json, answers: Json) -> Json:
+    """Return the description of one predict route, with the tables that it takes and answers."""
     manifest = model.manifest
     name, version = manifest.name, manifest.version
-    rows = example_rows(model)
     return {
         "tags": ["predict"],
         "operationId": "predict" + path.replace("/", "_").replace(".", "_").replace("-", "_"),
@@ -98,7 +98,7 @@ def operation(model: Model, path: str) -> Json:
             "required": True,
             "content": {
                 "application/json": {"schema": request_schema(manifest), "examples": examples(model)},
-                **document.requests(model, rows),
+                **requests,
             },
         },
         "responses": {
@@ -106,7 +106,7 @@ def operation(model: Model, path: str) -> Json:
                 "description": "The predictions, in the format that Accept names first, or else in that of the body.",
                 "content": {
                     "application/json": {"schema": response_schema(manifest)},
-                    **document.answers(model, rows),
+                    **answers,
                 },
             },
             **{status: refusal(text) for status, text in sorted({**REFUSALS, **document.REFUSALS}.items())},

@@ -39,14 +39,11 @@ def parameters() -> list[Json]:
     return [*chosen, _parameter("prefix", "For a table: text before the names of added columns.", {"type": "string"})]
 
 
-def requests(model: Model, rows: Sequence[Sequence[Any]]) -> Json:
-    """Return {media type: description} of tables as bodies, with `rows` in signature order as the example."""
-    return {one.media_type: _described(one, _examples(model, rows, one)[0]) for one in IN_REQUESTS}
-
-
-def answers(model: Model, rows: Sequence[Sequence[Any]]) -> Json:
-    """Return {media type: description} of tables as answers; the example is what `rows` are answered with."""
-    return {one.media_type: _described(one, _examples(model, rows, one)[1]) for one in IN_REQUESTS}
+def bodies(model: Model, rows: Sequence[Sequence[Any]]) -> tuple[Json, Json]:
+    """Return {media type: description} of tables as requests, with `rows` in signature order as the example, and as answers."""
+    examples = {one: _examples(model, rows, one) for one in IN_REQUESTS}
+    requests = {one.media_type: _described(one, sent) for one, (sent, _) in examples.items()}
+    return requests, {one.media_type: _described(one, answered) for one, (_, answered) in examples.items()}
 
 
 def _described(found: Format, example: str) -> Json:

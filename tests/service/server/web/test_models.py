@@ -18,8 +18,10 @@ from batchproof.service.inference.catalogue.repository import Refusal
 from batchproof.service.protocols.interface import Call, Limits
 from batchproof.service.protocols.native.protocol import FIELDS, NativeCodec
 from batchproof.service.server.http.asgi import AsgiApp
+from batchproof.service.server.openapi import document as documents
 from batchproof.service.server.openapi.native import request_schema
 from batchproof.service.server.serving import app
+from batchproof.service.server.web.site import make_pages
 from tests.bundles import INPUTS, make_bundle
 
 
@@ -85,6 +87,22 @@ def test_every_refusal_has_the_one_shape(service: app.App, method: str, path: st
     assert answer.json()["error"]["code"] == code
     assert answer.json()["request_id"] == "mine"
     assert (status == 405) == ("allow" in answer.headers)
+
+
+def test_only_who_asks_for_the_document_waits_for_it(service: app.App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The document, whose making takes longer the more models there are, is made for those who ask, and once."""
+    made: list[int] = []
+
+    def openapi(*_: object) -> dict[str, Any]:
+        made.append(1)
+        return {"paths": {}}
+
+    monkeypatch.setattr(documents, "openapi", openapi)
+    pages = make_pages(service)
+    assert not made
+    given = documents.Document(pages, service)
+    assert given.current() is given.current()
+    assert made == [1]
 
 
 def test_the_document_is_complete(service: app.App) -> None:
