@@ -14,7 +14,6 @@ from batchproof.service.bundle.signature import Signature
 from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.inference.engine import Engine, EngineOptions
 from batchproof.training.export import reference
-from batchproof.training.export.float32 import emit_column, emit_sorted
 from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
 
 CLASSES = {"binary": ["no", "yes"], "multiclass": ["red", "green", "blue"], "regression": None}
@@ -88,6 +87,8 @@ def network(
     outputs = len(signature.classes or "1") + levels
     scores = _linear(graph, rng, x, hidden, outputs, "head")
     if signature.classes is None:
+        from batchproof.training.export.float32 import emit_column, emit_sorted  # it brings pandas
+
         graph.output("value", emit_column(graph, scores) if levels else scores, TensorProto.FLOAT, 1)
         if levels:
             graph.output("quantiles", emit_sorted(graph, scores, levels), TensorProto.FLOAT, levels)

@@ -19,6 +19,7 @@ from batchproof.service.features.columns import encode_columns
 from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.features.texts.text_cells import reader_of
 from batchproof.service.inference.engine import Engine
+from batchproof.training.data.tables.table import read
 from batchproof.training.fit.progress import Progress
 from batchproof.training.network import weights
 from batchproof.training.network.fold import predictions
@@ -62,7 +63,8 @@ def trained(folder: Path, target: str, **given: Any) -> Trained:
 def json_rows(made: Trained, numbers: Sequence[int]) -> list[list[Any]]:
     """Return rows of the table as JSON values in signature order."""
     features = made.data.signature.inputs
-    rows = made.data.table.arrow.select([feature.name for feature in features]).take(list(numbers)).to_pylist()
+    table = read(made.folder.parents[2] / "t.csv").arrow  # training keeps no cells
+    rows = table.select([feature.name for feature in features]).take(list(numbers)).to_pylist()
     takes = [reader_of(feature) for feature in features]
     return [[take(cell) for take, cell in zip(takes, row.values(), strict=True)] for row in rows]
 
