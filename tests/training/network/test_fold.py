@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 
 from batchproof.service.bundle.signature import Task
 from batchproof.training.network.batchnorm import recompute
-from batchproof.training.network.fold import Norm, Output, fold_block, predictions
+from batchproof.training.network.fold import (
+    Folded,
+    Layer,
+    Member,
+    Norm,
+    Output,
+    fold_block,
+    outputs_of,
+    predictions,
+    shifted,
+)
 from batchproof.training.network.fold_torch import fold_network, unfolded_scores
 from batchproof.training.network.network import Network, NetworkSettings
 from batchproof.training.network.parity import FOLD_TOLERANCE, ParityError, check_fold, spread
@@ -83,3 +93,36 @@ def test_constant_scores_are_compared_in_units_of_one() -> None:
     assert check_fold(constant, constant[::-1], 1.0) < FOLD_TOLERANCE
     assert spread(np.array([[0.0], [2.0]])) == 1.0
     assert spread(np.array([[0.0], [2e-9]])) == 1e-9
+
+
+def test_a_logarithm_gives_the_mean_within_its_limits() -> None:
+    """exp(score) times the unit, and never zero, infinite or less than a normal float32, in any unit."""
+    np.testing.assert_allclose(
+        predictions(np.array([[0.0], [np.log(3.0)]]), Output("regression", 0.0, 2.0, is_log=True)), [[2], [6]]
+    )
+    for unit in (1e-20, 1.0, 1e20):
+        output = Output("regression", 0.0, unit, is_log=True)
+        least, most = output.log_limits
+        assert (least, most) == (round(least), round(most))
+        ends = predictions(np.array([[-1e9], [1e9]]), output)[:, 0].astype(np.float32)
+        assert np.finfo(np.float32).tiny <= ends[0] < unit < ends[1] <= np.finfo(np.float32).max
+
+
+def test_quantiles_do_not_cross() -> None:
+    """Behind the value its quantiles stand in order, in the target's unit, and by their name."""
+    answered = outputs_of(np.array([[0.5, 2.0, -1.0, 1.0]]), Output("regression", 10.0, 3.0))
+    np.testing.assert_array_equal(answered["value"], [[11.5]])
+    np.testing.assert_array_equal(answered["quantiles"], [[7.0, 13.0, 16.0]])
+    assert set(outputs_of(np.array([[0.5]]), Output("regression", 10.0, 3.0))) == {"value"}
+    assert set(outputs_of(np.array([[0.0, 0.5]]), Output("binary"))) == {"probabilities"}
+
+
+@pytest.mark.parametrize(("task", "shift"), [("binary", [0.5, 2.0]), ("multiclass", [0.5, 2.0, -1.0])])
+def test_a_shift_of_the_scores_is_shared_by_the_members(task: Task, shift: list[float]) -> None:
+    """The summed last biases move by the shift, of two classes so that the first stays 0; nothing else changes."""
+    layer = Layer(np.ones((len(shift), 2)), np.zeros(len(shift)))
+    folded = Folded((), (), (Member((layer,)), Member((layer,))), Output(task))
+    moved = shifted(folded, np.array(shift))
+    total = sum(member.layers[-1].bias for member in moved.members)
+    np.testing.assert_allclose(total, np.array(shift) - (shift[0] if task == "binary" else 0.0))
+    assert all(member.layers[-1].weight is layer.weight for member in moved.members)
