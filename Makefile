@@ -34,8 +34,8 @@ test: check programs ## Run lint, types, import boundaries and every test
 test-clusters: $(CLUSTERS_ENV)/ready ## Run the tests on real Spark, Ray and Dask, of scoring, serving and training (needs Java)
 	PYTHONPATH=. $(CLUSTERS_ENV)/bin/python -m pytest -o filterwarnings=default tests/clusters
 
-matrix: ## Run the tests on the newest released and on the lowest allowed versions (VERSIONS=newest, PYTHON=python3.13)
-	@for versions in $(or $(VERSIONS),newest lowest); do $(PYTHON) constraints/matrix.py $$versions $(TESTS) || exit 1; done
+matrix: ## Run the tests on the newest released and on the lowest allowed versions (VERSIONS=newest, PYTHON=python3.13, WITHOUT_TRAINING=1)
+	@for versions in $(or $(VERSIONS),newest lowest); do WITHOUT_TRAINING=$(WITHOUT_TRAINING) $(PYTHON) constraints/matrix.py $$versions $(TESTS) || exit 1; done
 
 quick: $(ENV)/ready ## Run the tests that need no server, no training and no browser: under a minute
 	$(PYTEST) -m "not slow"

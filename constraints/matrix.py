@@ -5,7 +5,7 @@
 
 Each has an environment of its own for each Python, .venv-matrix/3.11-newest and so on. The newest one is upgraded by every
 run. PyTorch stays at its pin: its builds for the CPU are on no index of their own. Where there is none for this Python, the
-tests of training are left out, and that is said.
+tests of training are left out, and that is said; WITHOUT_TRAINING=1 leaves them out where pip would fetch the CUDA build.
 """
 
 import os
@@ -58,10 +58,11 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         pins = Path(scratch) / "pins.txt"
         pins.write_text(pins_of(which))
-        if code := torch(python, str(ROOT / "constraints" / "all.txt")):
+        is_wanted = not os.environ.get("WITHOUT_TRAINING")
+        if is_wanted and (code := torch(python, str(ROOT / "constraints" / "all.txt"))):
             return code
-        has_torch = install(python, ["--constraint", str(pins), "torch"])[0] == 0
-        if not has_torch:
+        has_torch = is_wanted and install(python, ["--constraint", str(pins), "torch"])[0] == 0
+        if is_wanted and not has_torch:
             print(f"There is no PyTorch for Python {VERSION} here: the tests of training are left out.", flush=True)
         if code := install(python, [*flags_of(which, has_torch=has_torch), "--constraint", str(pins)])[0]:
             return code
