@@ -8,7 +8,8 @@ RELEASE_ENV := .venv-release
 ENGINE ?= cpu
 IMAGE ?= batchproof:$(ENGINE)
 TRAINED := trained
-PYTEST = OMP_NUM_THREADS=1 $(ENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+SPREAD := -n auto --dist loadfile --no-loadscope-reorder
+PYTEST = OMP_NUM_THREADS=1 $(ENV)/bin/python -m pytest $(SPREAD)
 # The rooms that hold the promise: every line of them is run by a test in the folders that mirror them.
 PROMISE := service/bundle/*,service/features/*,service/inference/*,service/invariance/*,training/prove/*,training/network/fold*.py,training/network/batchnorm.py
 PROMISE_TESTS := tests/service/bundle tests/service/features tests/service/inference tests/service/invariance tests/training/prove tests/training/network
@@ -48,7 +49,7 @@ check: $(ENV)/ready ## Run lint, types and import boundaries only
 
 coverage: $(ENV)/ready ## Measure that tests run every line of the rooms that hold the promise
 	rm -f .coverage .coverage.*
-	OMP_NUM_THREADS=1 $(ENV)/bin/python -m coverage run -m pytest -n auto --dist loadfile --no-loadscope-reorder -q $(PROMISE_TESTS) --deselect $(PROMISE_LESS)
+	OMP_NUM_THREADS=1 $(ENV)/bin/python -m coverage run -m pytest $(SPREAD) -q $(PROMISE_TESTS) --deselect $(PROMISE_LESS)
 	$(ENV)/bin/python -m coverage combine --quiet
 	$(ENV)/bin/python -m coverage report --show-missing --skip-covered --include="$(PROMISE)" --fail-under=100
 

@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from batchproof.service.bundle.manifest import LEVELS, MOST_QUANTILES
+
 BALANCED = "balanced"  # the class weights that give every class the same sum
 RegressionLoss = Literal["squared_error", "poisson", "gamma"]  # what the fit of a number minimises
 OBJECTIVES: tuple[str, ...] = get_args(RegressionLoss)
@@ -19,10 +21,6 @@ METRICS = {  # what fits can be chosen by -> what target it is for; batchproof.t
     "mae": "a number",
 }
 COST = re.compile(r"cost=([^:]+):([^:]+)")
-
-
-MOST_QUANTILES = 19
-LEVELS = (0.001, 0.999)  # between which a quantile's level lies
 
 
 class GoalError(ValueError):

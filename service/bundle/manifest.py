@@ -20,6 +20,7 @@ READABLE_VERSIONS = (1, 2, 3, 4)  # version 1 has no reference.json
 REFERENCE_FILE = "reference.json"  # statistics of the training rows: service/bundle/rows/reference.py
 
 MOST_QUANTILES = 19
+LEVELS = (0.001, 0.999)  # between which a level lies: as a text of the same digits in every language
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
@@ -64,7 +65,7 @@ def label_places(probabilities: np.ndarray, decision: Decision | None) -> np.nda
     return places
 
 
-Level = Annotated[float, Field(ge=0.001, le=0.999)]  # as a text of the same digits in every language
+Level = Annotated[float, Field(ge=LEVELS[0], le=LEVELS[1])]
 
 
 class Manifest(Closed):

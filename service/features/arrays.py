@@ -22,6 +22,13 @@ class Arrays(NamedTuple):
         return Arrays(*(None if array is None else array[rows] for array in self))
 
 
+def numbers_of(outputs: Outputs) -> np.ndarray:
+    """Return what answers show: probabilities [rows, classes], or the value with its quantiles [rows, 1 + levels]; float32."""
+    if "quantiles" in outputs:
+        return np.concatenate([outputs["value"], outputs["quantiles"]], axis=1)
+    return outputs["value"] if "value" in outputs else outputs["probabilities"]
+
+
 def split(signature: "Signature", table: np.ndarray) -> Arrays:
     """Part one column a feature, [rows, features] float64 with codes among them, into the graph's inputs."""
     is_code = np.array([feature.kind == "categorical" for feature in signature.inputs])

@@ -32,15 +32,8 @@ from batchproof.training.prove.certificate import page
 from batchproof.training.settings import SettingError
 
 PROGRAM = "batchproof-train exact"
-KEPT = (
-    "name",
-    "task",
-    "signature",
-    "metrics",
-    "uncertainty",
-    "decision",
-    "quantiles",
-)  # fields of bundle.json that do not change
+# Fields of bundle.json that do not change.
+KEPT = ("name", "task", "signature", "metrics", "uncertainty", "decision", "quantiles")
 
 
 def main(arguments: Sequence[str]) -> int:

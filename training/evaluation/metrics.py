@@ -10,9 +10,9 @@ from scipy.special import xlogy
 from scipy.stats import rankdata
 
 from batchproof.training.data.target import Target
+from batchproof.training.network.fold import LEAST_VALUE
 
 TINY = 1e-15  # least probability in a log loss: a mistake at probability 1 costs 34.5, not infinity
-TINY_MEAN = 1e-37  # least mean in a deviance: what the served graph never goes below
 
 
 @dataclass(frozen=True)
@@ -124,14 +124,14 @@ def auc(score: np.ndarray, positive: np.ndarray) -> float:
 
 def poisson_deviances(values: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the unit Poisson deviance of each row [rows] float64 of means `values` above 0 and counts y from 0 up."""
-    mean = np.maximum(values.astype(np.float64), TINY_MEAN)
+    mean = np.maximum(values.astype(np.float64), LEAST_VALUE)
     deviances: np.ndarray = 2.0 * (xlogy(y, y) - xlogy(y, mean) - y + mean)
     return deviances
 
 
 def gamma_deviances(values: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the unit gamma deviance of each row [rows] float64 of means `values` and amounts y, both above 0."""
-    mean = np.maximum(values.astype(np.float64), TINY_MEAN)
+    mean = np.maximum(values.astype(np.float64), LEAST_VALUE)
     deviances: np.ndarray = 2.0 * (y / mean - 1.0 - np.log(y) + np.log(mean))
     return deviances
 

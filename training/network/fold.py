@@ -55,9 +55,8 @@ class Output:
     task: Task
     value_mean: float = 0.0  # regression: value = score · value_std + value_mean, in the target's own unit
     value_std: float = 1.0
-    is_log: bool = (
-        False  # whether the score is a logarithm: value = exp(score) · value_std, the score within `log_limits`
-    )
+    # Whether the score is a logarithm: value = exp(score) · value_std, the score within `log_limits`.
+    is_log: bool = False
 
     @property
     def log_limits(self) -> tuple[float, float]:

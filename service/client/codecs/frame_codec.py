@@ -71,8 +71,8 @@ def _columns(answered: Sequence[Prediction], model: Description) -> dict[str, An
     if model.classes is None:
         values = np.array([prediction["value"] for prediction in answered], np.float32)
         quantiles = {
-            f"quantile_{level!r}": np.array([one["quantiles"][repr(level)] for one in answered], np.float32)
-            for level in model.quantiles
+            name: np.array([one["quantiles"][repr(level)] for one in answered], np.float32)
+            for name, level in zip(tensors.quantile_names(model), model.quantiles, strict=True)
         }
         return {"prediction": values, **quantiles}
     names = [tensors.class_text(label) for label in model.classes]

@@ -14,6 +14,7 @@ import orjson
 
 import batchproof
 from batchproof.service.errors import ServiceError
+from batchproof.service.features.arrays import numbers_of
 from batchproof.service.inference.catalogue.registry import unknown_model
 from batchproof.service.inference.model import Described, Model
 from batchproof.service.protocols.cloud import npy
@@ -55,21 +56,15 @@ class ScoringCodec:
         if decoded.note == "csv":
             return Answer(200, (CSV, *own), self._csv(outputs))
         if decoded.note == "npy":
-            return Answer(200, (NPY, *own), npy.file_of(self._numbers(outputs)))
+            return Answer(200, (NPY, *own), npy.file_of(numbers_of(outputs)))
         if decoded.note == "lines":
             return Answer(200, (LINES, *own), b"".join([text + b"\n" for text in self._text.each(outputs)]))
         return Answer(200, (JSON, *own), b'{"predictions":[' + self._text.write(outputs) + b"]}")
 
-    def _numbers(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the probabilities [rows, classes], or the value with its quantiles [rows, 1 + levels], float32."""
-        if "quantiles" in outputs:
-            return np.concatenate([outputs["value"], outputs["quantiles"]], axis=1)
-        return outputs["value" if self._is_value else "probabilities"]
-
     def _csv(self, outputs: Mapping[str, np.ndarray]) -> bytes:
         """Return a line for each row, without a header: the value and its quantiles, or the label and the probabilities."""
         if self._is_value:
-            return b"".join([digits + b"\n" for digits in _digit_rows(self._numbers(outputs))])
+            return b"".join([digits + b"\n" for digits in _digit_rows(numbers_of(outputs))])
         winners = self._places(outputs["probabilities"]).tolist()
         quoted = [_csv_cell(label) for label in self._labels]
         rows = zip(winners, _digit_rows(outputs["probabilities"]), strict=True)

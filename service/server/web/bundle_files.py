@@ -9,9 +9,11 @@ from fastapi.responses import Response
 from batchproof.service.bundle import reader as bundle
 from batchproof.service.bundle.manifest import REFERENCE_FILE
 from batchproof.service.bundle.signing import SIGNATURE_FILE
+from batchproof.service.configuration.address import LOOPBACK
+from batchproof.service.configuration.settings import Settings
 from batchproof.service.errors import BundleError, ServiceError
 from batchproof.service.server.serving.app import App
-from batchproof.service.server.web.models import find, is_given, visible_to
+from batchproof.service.server.web.models import find, visible_to
 
 JSON, BYTES, ZIP = "application/json", "application/octet-stream", "application/zip"
 ARCHIVE = "bundle.zip"
@@ -34,7 +36,7 @@ def routes(service: App) -> APIRouter:
             raise ServiceError(
                 404, "no_file", f"The files of this bundle that are sent are {', '.join((*kept, ARCHIVE))}."
             )
-        if file != REFERENCE_FILE and not is_given(service.settings, service.settings.share_bundles):
+        if file != REFERENCE_FILE and not shares_bundles(service.settings):
             message = "This service does not send the files of its models; the setting share_bundles allows it."
             raise ServiceError(403, "bundle_not_shared", message)
         try:
@@ -61,3 +63,10 @@ def archive(served: bundle.Bundle) -> bytes:
         for name, content in contents.items():
             files.writestr(zipfile.ZipInfo(f"{manifest.name}/{manifest.version}/{name}", EPOCH), content)
     return packed.getvalue()
+
+
+def shares_bundles(settings: Settings) -> bool:
+    """Return whether whoever may read about a model may also have it."""
+    if settings.share_bundles == "auto":
+        return settings.wants_keys or settings.host in LOOPBACK
+    return settings.share_bundles == "yes"

@@ -1,14 +1,12 @@
 """What the pages say about models: signature, ranges, metrics, provenance, versions."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict
 
 from batchproof.service.bundle.manifest import REFERENCE_FILE, Decision
 from batchproof.service.bundle.signature import Signature
-from batchproof.service.configuration.address import LOOPBACK
-from batchproof.service.configuration.settings import Settings
 from batchproof.service.inference.catalogue.registry import Registry, absent
 from batchproof.service.inference.model import Model
 from batchproof.service.protocols.head import HEAD_KEY
@@ -97,11 +95,6 @@ def visible_to(service: App, request: Request) -> Registry:
     """Return what is served of which this caller may know."""
     grant = request.scope[HEAD_KEY].grant
     return service.registry if grant is None else service.registry.only(grant.covers)
-
-
-def is_given(settings: Settings, choice: Literal["auto", "yes", "no"]) -> bool:
-    """Return whether a setting opens more than descriptions to callers; auto: where not everybody may be one."""
-    return choice == "yes" or (choice == "auto" and (settings.wants_keys or settings.host in LOOPBACK))
 
 
 def find(registry: Registry, name: str, version: int | None = None) -> Model:

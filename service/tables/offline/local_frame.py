@@ -10,7 +10,7 @@ from batchproof.service.bundle.signature import Feature
 from batchproof.service.client.codecs import dataframes
 from batchproof.service.client.codecs.values import json_values
 from batchproof.service.errors import ServiceError
-from batchproof.service.features.arrays import Arrays
+from batchproof.service.features.arrays import Arrays, numbers_of
 from batchproof.service.features.columns import encode_column
 from batchproof.service.features.row_encoder import Encoder, Problem
 from batchproof.service.inference.model import Model
@@ -33,7 +33,7 @@ def predict_frame(model: Model, frame: Any) -> Any:
     columns = _columns(model.encoder, frame)
     added = ResultColumns(model.manifest, PARAMETERS)
     added.check([str(name) for name in _names(frame)])
-    outputs = [_run(model, added, columns, start, len(frame)) for start in range(0, max(len(frame), 1), BLOCK_ROWS)]
+    outputs = [_run(model, columns, start, len(frame)) for start in range(0, max(len(frame), 1), BLOCK_ROWS)]
     values = np.concatenate(outputs)
     results = _results(added, values)
     if isinstance(frame, pa.Table):
@@ -91,11 +91,11 @@ def _has_one_type(column: Any) -> bool:
     return len(kinds) <= 1 or kinds == {"str", "float"}  # pandas writes NaN for a missing text
 
 
-def _run(model: Model, added: ResultColumns, columns: list[Any], start: int, rows: int) -> np.ndarray:
+def _run(model: Model, columns: list[Any], start: int, rows: int) -> np.ndarray:
     """Return the numbers of one block, [rows, columns] float32; raises ServiceError where a row is refused."""
     read = _read(model.encoder, columns, start, min(start + BLOCK_ROWS, rows))
     (outputs,) = model.runner.run([read.arrays])
-    return added.numbers(outputs)
+    return numbers_of(outputs)
 
 
 def _read(encoder: Encoder, columns: list[Any], start: int, stop: int) -> Read:

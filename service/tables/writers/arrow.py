@@ -10,6 +10,7 @@ from pyarrow import ipc, parquet
 
 from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.errors import first_line
+from batchproof.service.features.arrays import numbers_of
 from batchproof.service.inference.model import Model
 from batchproof.service.tables.block import invalid_table
 from batchproof.service.tables.formats import ARROW_FILE, ARROW_STREAM, PARQUET, Format
@@ -73,7 +74,7 @@ class ResultArrays:
         if self._names.output not in answered.outputs:  # no row of the block ran
             columns = [pa.nulls(rows, field.type) for field in self.fields]
         else:
-            values, columns = self._names.numbers(answered.outputs), []
+            values, columns = numbers_of(answered.outputs), []
             if self._names.output == "probabilities":
                 winners = pa.array(self._names.manifest.label_places(values))
                 labels = pa.array(self._names.labels, TYPES[self._names.datatype])

@@ -9,6 +9,7 @@ import orjson
 from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.bundle.signature import class_text
 from batchproof.service.errors import ServiceError
+from batchproof.service.features.arrays import numbers_of
 from batchproof.service.features.decoder import labels_of
 from batchproof.service.features.row_encoder import Problem
 from batchproof.service.tables.block import Block, invalid_table
@@ -83,14 +84,8 @@ class ResultColumns:
             cells[row][-1] = sentence
         return cells
 
-    def numbers(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return what the columns of numbers hold, [rows, columns] float32: probabilities, or the value and its quantiles."""
-        if self.quantiles:
-            return np.concatenate([outputs["value"], outputs["quantiles"]], axis=1)
-        return np.ascontiguousarray(outputs[self.output])
-
     def _good_cells(self, outputs: Mapping[str, np.ndarray]) -> list[list[str]]:
-        values = self.numbers(outputs)
+        values = np.ascontiguousarray(numbers_of(outputs))
         rows = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY).decode()[2:-2].split("],[")
         if self.output == "value":
             return [digits.split(",") for digits in rows]

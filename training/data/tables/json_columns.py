@@ -1,43 +1,28 @@
 """JSON Lines to columns: an object a line, all with the same keys, and one type of values a key."""
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from batchproof.service.tables.offline.sources import open_source
 from batchproof.service.tables.readers.json_lines import numbered_lines, parsed_line
+from batchproof.training.data.tables.lines import LinesTable
 from batchproof.training.data.tables.storage import Memory
 from batchproof.training.data.tables.table_error import TableError
 
-BLOCK_ROWS = 16_384  # lines whose values become Arrow arrays together
 NESTED = pa.struct([])
 WORDS = {bool: "true or false", int: "numbers", float: "numbers", str: "texts"}
 
 
-class JsonTable:
-    """The rows of files of JSON Lines, in the order in which they are added; the first line names the columns."""
+class JsonTable(LinesTable):
+    """The rows of files of JSON Lines; the first line names the columns."""
 
     def __init__(self, storage: Memory) -> None:
         """Hold no rows; their values will be kept in `storage`."""
-        self._storage = storage
-        self._first: Path | None = None
+        super().__init__(storage)
         self._columns: dict[str, _Column] = {}
-        self._lines: list[np.ndarray] = []
-        self.warnings: tuple[str, ...] = ()
-
-    @property
-    def rows(self) -> int:
-        """The number of rows so far."""
-        return sum(map(len, self._lines))
-
-    @property
-    def lines(self) -> np.ndarray:
-        """The line of each row in its file [rows] int64."""
-        return np.concatenate([np.empty(0, np.int64), *self._lines])
 
     @property
     def unusable(self) -> dict[str, str]:
@@ -56,9 +41,7 @@ class JsonTable:
         """
         file, _ = open_source(path)
         with file:
-            rows = self._rows(path, numbered_lines(file))
-            while block := list(islice(rows, BLOCK_ROWS)):
-                self._lines.append(np.asarray([line for line, _ in block], np.int64))
+            for block in self._blocks(self._rows(path, numbered_lines(file))):
                 arrays = {name: column.typed([row[name] for _, row in block]) for name, column in self._columns.items()}
                 kept = self._storage.keep(pa.RecordBatch.from_pydict(arrays))
                 for column, array in zip(self._columns.values(), kept.columns, strict=True):

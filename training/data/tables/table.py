@@ -191,7 +191,7 @@ def _text(path: Path, parts: Parts, storage: Memory) -> RawTable:
         _sha256(path, parts),
         is_text=parts.format != LINES,
         lines=table.lines,
-        unusable=table.unusable if isinstance(table, JsonTable) else {},
+        unusable=table.unusable,
         warnings=(*empty, *table.warnings),
         parts=places if several else (),
     )

@@ -1,11 +1,9 @@
 """Text tables to columns of cells: one file, or parts with the same columns, read by the reader that scoring has."""
 
 import re
-from collections.abc import Iterator
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from batchproof.service.features.row_encoder import listed
@@ -13,36 +11,23 @@ from batchproof.service.features.texts.csv_records import SIGNS, Record, Records
 from batchproof.service.tables.codecs import DELIMITERS
 from batchproof.service.tables.formats import CSV, Format
 from batchproof.service.tables.offline.sources import open_source
+from batchproof.training.data.tables.lines import LinesTable
 from batchproof.training.data.tables.storage import Memory
 from batchproof.training.data.tables.table_error import TableError
 
-BLOCK_ROWS = 16_384  # of a text table that become Arrow arrays together
 SEPARATOR = re.compile(r"[\s:,;|]")  # a sign that may stand between the names of a header
 SHOWN_NAME = 200  # characters of a name in a refusal
 
 
-class TextTable:
-    """The rows of text files, in the order in which they are added; the first file names the columns."""
+class TextTable(LinesTable):
+    """The rows of text files."""
 
     def __init__(self, fmt: Format, storage: Memory) -> None:
         """Hold no rows; their values will be kept in `storage`."""
-        self._storage = storage
+        super().__init__(storage)
         self._signs = SIGNS if fmt == CSV else DELIMITERS[fmt]
-        self._first: Path | None = None
         self._names: list[str] = []
         self._batches: list[pa.RecordBatch] = []
-        self._lines: list[np.ndarray] = []
-        self.warnings: list[str] = []
-
-    @property
-    def rows(self) -> int:
-        """The number of rows so far."""
-        return sum(map(len, self._lines))
-
-    @property
-    def lines(self) -> np.ndarray:
-        """The line that each row begins at in its file [rows] int64."""
-        return np.concatenate([np.empty(0, np.int64), *self._lines])
 
     def arrow(self) -> pa.Table:
         """Return the cells as texts, column by column."""
@@ -62,11 +47,10 @@ class TextTable:
             names = column_names(header)
             self._check_header(path, names)
             order = [names.index(name) for name in self._names] if names != self._names else range(len(names))
-            for block in _blocks(rows):
+            for block in self._blocks(rows):
                 cells = _transposed(path, block, len(names))
                 arrays = [pa.array(cells[place], pa.large_string()) for place in order]
                 self._batches.append(self._storage.keep(pa.RecordBatch.from_arrays(arrays, names=self._names)))
-                self._lines.append(np.asarray([line for line, _ in block], np.int64))
                 self.warnings += _swallowed(block, len(names), records.delimiter, where)
 
     def _check_header(self, path: Path, names: list[str]) -> None:
@@ -96,11 +80,6 @@ def _one_column(path: Path, name: str, signs: str) -> TableError:
     """Return the refusal of a header that seems to have one name: other signs separate its names."""
     wanted = "tabs" if signs == "\t" else "commas, semicolons, tabs or bars"
     return TableError(f"{path} has one column, {name[:SHOWN_NAME]!r}: column names must be separated by {wanted}.")
-
-
-def _blocks(rows: Iterator[Record]) -> Iterator[list[Record]]:
-    while block := list(islice(rows, BLOCK_ROWS)):
-        yield block
 
 
 def _transposed(path: Path, block: list[Record], width: int) -> list[tuple[str, ...]]:
