@@ -59,7 +59,8 @@ class AsyncClient:
             timeout=timeout_s,
             verify=True if context is None else context,
         )
-        self._failures: type[Exception] = httpx.TransportError
+        # A server that refuses a certificate says so in the first read, and httpx passes that error on as it is.
+        self._failures: tuple[type[Exception], ...] = (httpx.TransportError, OSError)
         self._dialogue = Dialogue(model, version)
         self._retries = retries or Retries()
 
