@@ -9,9 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import Lock, Timer
 from typing import Any, TypeVar
 
 from batchproof.service.errors import ServiceError
@@ -21,6 +22,7 @@ SILENT_S = 60.0  # without a byte from a process, however busy the machine is
 EXIT_S = 5.0  # for the news how a process ended, and for the helper to end
 MOST_IDLE = 2  # processes that wait for the next job
 MOST_JOBS = 100  # that one process does
+IDLE_S = 60.0  # that one waits for its next job, and holds the memory of its last
 ENVIRONMENT = {  # a process that forks must have one thread
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
@@ -51,6 +53,7 @@ class Process:
     status: int  # the pipe that says how it ended
     jobs: int = 0  # that it has done to their end
     is_idle: bool = False
+    idle_since_s: float = 0.0  # by time.monotonic
     known: set[Any] = field(default_factory=set)  # what it was told before, and remembers
 
     def finished(self) -> None:
@@ -74,7 +77,8 @@ class ProcessPool:
         self._lock = Lock()
         self._helper: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._idle: list[Process] = []
+        self._idle: list[Process] = []  # the one that waits longest first
+        self._timer: Timer | None = None
 
     @property
     def helper_pid(self) -> int | None:
@@ -140,9 +144,30 @@ class ProcessPool:
         """Keep a process that did its job to the end for the next one; the helper ends any other, whatever it is at."""
         with self._lock:
             if process.is_idle and len(self._idle) < MOST_IDLE and process.jobs < MOST_JOBS and self._control:
+                process.idle_since_s = time.monotonic()
                 self._idle.append(process)
+                self._end_idle_later()
                 return
         process.close()
+
+    def _end_idle_later(self) -> None:
+        """Have a timer end the process that waits longest, where there is one and no timer yet."""
+        if self._idle and self._timer is None:
+            timer = Timer(self._idle[0].idle_since_s + IDLE_S - time.monotonic(), self._end_idle)
+            timer.daemon = True
+            with contextlib.suppress(
+                RuntimeError
+            ):  # no more threads: it waits on, and the job that was done is answered
+                timer.start()
+                self._timer = timer
+
+    def _end_idle(self) -> None:
+        """End the processes that have waited for `IDLE_S`: their memory is the system's again. The helper stays."""
+        with self._lock:
+            self._timer = None
+            while self._idle and self._idle[0].idle_since_s + IDLE_S <= time.monotonic():
+                self._idle.pop(0).close()
+            self._end_idle_later()
 
     def _hand_over(self, descriptors: Sequence[int]) -> None:
         with self._lock:
@@ -181,6 +206,9 @@ class ProcessPool:
         return self._control
 
     def _end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         while self._idle:
             self._idle.pop().close()
         if self._control is not None:

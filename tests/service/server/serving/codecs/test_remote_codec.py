@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -338,6 +339,24 @@ def test_a_process_that_was_killed_meanwhile_costs_nobody_an_answer(fatal: Remot
     assert fatal.decode(Call(b"good", (), "id-1"), NOT_GONE).rows == 1
     os.kill(helper, signal.SIGKILL)
     assert fatal.decode(Call(b"good", (), "id-1"), NOT_GONE).rows == 1
+
+
+def test_a_process_that_waits_long_gives_its_memory_back(fatal: RemoteCodec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no large body comes for a while, the processes end and no descriptor of them stays; the next body starts one."""
+    fatal.pool.close()
+    monkeypatch.setattr(process_pool, "IDLE_S", 0.3)
+    for _ in range(2):
+        assert fatal.decode(Call(b"good", (), "id-1"), NOT_GONE).rows == 1
+        helper = fatal.pool.helper_pid
+        assert helper is not None
+        process = fatal.pool._idle[0]
+        assert children(helper)
+        deadline_s = time.monotonic() + 30
+        while children(helper) and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+        assert not children(helper)
+        assert process.connection.fileno() == -1
+        assert fatal.pool.helper_pid == helper
 
 
 def test_a_caller_that_leaves_ends_the_work(fatal: RemoteCodec) -> None:
