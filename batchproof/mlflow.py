@@ -10,6 +10,7 @@ checked, reproduces its golden rows and predicts the bits of the service.
 """
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 DATA = "bundle"  # the folder of the bundle inside the logged model
 LOADER = "batchproof.mlflow"
 SEAL_TAG = "batchproof.seal"
+NOT_IN_NAMES = re.compile(r"[^\w.\-/ ]")  # of metrics
 LONGEST_PARAM = 6000  # characters of a parameter that MLflow stores
 TYPES = {"float": "double", "integer": "double", "string": "string"}  # missing values make floats of whole numbers
 
@@ -130,7 +132,7 @@ class Predictor:
         self.model = load_model(folder)
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> "pd.DataFrame":  # noqa: ARG002 - MLflow's signature
-        """Return `prediction` and `probability_<class>` or `quantile_<level>` for each row; raises RefusedError for rows that the model refuses."""
+        """Return `prediction` and `probability_<class>` or `quantile_<level>`, or `prediction_<target>`, for each row; raises RefusedError for rows that the model refuses."""
         import pandas as pd
 
         frame = model_input if isinstance(model_input, pd.DataFrame) else pd.DataFrame(model_input)
@@ -148,11 +150,22 @@ def _log_run(manifest: Manifest, folder: Path) -> None:
     import mlflow
 
     mlflow.set_tag(SEAL_TAG, manifest.sha256)
-    metrics = {name: float(value) for name, value in manifest.metrics.items() if _is_number(value)}
-    mlflow.log_metrics({f"test_{name}": value for name, value in metrics.items()})
+    mlflow.log_metrics({f"test_{name}": value for name, value in _metrics(manifest)})
     mlflow.log_params(dict(_params(manifest.provenance)))
     if (folder / "report.html").exists():
         mlflow.log_artifact(str(folder / "report.html"))
+
+
+def _metrics(manifest: Manifest) -> Iterator[tuple[str, float]]:
+    """Give each metric, and those of each of several targets, with the characters that MLflow takes in names."""
+    for name, value in manifest.metrics.items():
+        if _is_number(value):
+            yield name, float(value)
+    of_targets = manifest.metrics.get("targets") if manifest.signature.targets else None
+    for target, own in of_targets.items() if isinstance(of_targets, Mapping) else ():
+        for name, value in own.items() if isinstance(own, Mapping) else ():
+            if _is_number(value):
+                yield f"{NOT_IN_NAMES.sub('_', target)}_{name}", float(value)
 
 
 def _params(provenance: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -169,12 +182,15 @@ def _signature(manifest: Manifest) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
+    from batchproof.service.tables.parameters import Parameters
+    from batchproof.service.tables.writers.result_columns import ResultColumns
+
     inputs = [
         ColSpec(_type(feature), feature.name, required=not feature.missing) for feature in manifest.signature.inputs
     ]
     classes = manifest.signature.classes
     if classes is None:
-        names = ["prediction", *(f"quantile_{level}" for level in manifest.quantile_keys)]
+        names = ResultColumns(manifest, Parameters()).names
         return ModelSignature(Schema(inputs), Schema([ColSpec(DataType.float, name) for name in names]))
     kinds = {bool: DataType.boolean, int: DataType.long}
     label = (

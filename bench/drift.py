@@ -135,7 +135,7 @@ def layout_of(signature: Signature, train: Arrays, outputs: Outputs) -> Layout:
         for feature, entry in zip(signature.inputs, feature_entries(signature, train, RARE_ROWS), strict=True)
     )
     rows = next(len(array) for array in train if array is not None)
-    return Layout(signature, Reference(rows, RARE_ROWS, features, predictions(signature, outputs)))
+    return Layout(signature, Reference(rows, RARE_ROWS, features, (predictions(signature, outputs),)))
 
 
 def splits(feature: Feature, entry: dict[str, list[float]]) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from batchproof.service.bundle.files.checksum import BLANK, seal
-from batchproof.service.bundle.manifest import FORMAT, FORMAT_VERSION, QUANTILE_VERSION
+from batchproof.service.bundle.manifest import FORMAT, FORMAT_VERSION, QUANTILE_VERSION, TARGETS_VERSION
 from batchproof.service.bundle.signature import Signature
 from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.inference.engine import Engine, EngineOptions
@@ -36,10 +36,16 @@ NUMBERS = [  # rows of these may come as one matrix
 ]
 
 
-def signature_of(task: str = "multiclass", inputs: list[Content] | None = None) -> Signature:
+def signature_of(
+    task: str = "multiclass", inputs: list[Content] | None = None, targets: tuple[str, ...] = ()
+) -> Signature:
     """Return the signature as the service reads it."""
-    content = {"inputs": inputs or INPUTS, "target": "colour", "classes": CLASSES[task]}
-    return Signature.model_validate_json(json.dumps(content), strict=True)
+    return Signature.model_validate_json(json.dumps(_signature(task, inputs, targets)), strict=True)
+
+
+def _signature(task: str, inputs: list[Content] | None, targets: tuple[str, ...]) -> Content:
+    named: Content = {"targets": list(targets)} if targets else {"target": "colour"}
+    return {"inputs": inputs or INPUTS, **named, "classes": CLASSES[task]}
 
 
 def random_rows(signature: Signature, rows: int, seed: int = 0) -> list[list[Any]]:
@@ -70,6 +76,7 @@ def network(
     seed: int = 0,
     inputs: list[Content] | None = None,
     levels: int = 0,
+    targets: int = 1,
 ) -> Graph:
     """Return a graph for the signature: impute, standardise, embed, one hidden layer, softmax or value with quantiles."""
     signature, rng, graph = signature_of(task, inputs), np.random.default_rng(seed), Graph()
@@ -84,12 +91,12 @@ def network(
     x = graph.add("Cast", [graph.add("Concat", parts, "x", axis=1)], "x_float32", to=TensorProto.FLOAT)
     width = len(signature.numeric) + 3 * len(signature.categorical)
     x = graph.add("Relu", [_linear(graph, rng, x, width, hidden, "hidden")], "hidden_relu")
-    outputs = len(signature.classes or "1") + levels
+    outputs = len(signature.classes or range(targets)) + levels
     scores = _linear(graph, rng, x, hidden, outputs, "head")
     if signature.classes is None:
         from batchproof.training.export.float32 import emit_column, emit_sorted  # it brings pandas
 
-        graph.output("value", emit_column(graph, scores) if levels else scores, TensorProto.FLOAT, 1)
+        graph.output("value", emit_column(graph, scores) if levels else scores, TensorProto.FLOAT, targets)
         if levels:
             graph.output("quantiles", emit_sorted(graph, scores, levels), TensorProto.FLOAT, levels)
     else:
@@ -141,14 +148,16 @@ def make_bundle(
     *,
     reference_rows: int = 0,
     quantiles: tuple[float, ...] = (),
+    targets: tuple[str, ...] = (),
 ) -> Path:
     """Write a bundle to models/<name>/<version> and return its folder.
 
-    With `reference_rows` it has the statistics of so many random rows; a regression may have `quantiles`.
+    With `reference_rows` it has the statistics of so many random rows; a regression may have `quantiles`, or several `targets`.
     """
-    signature = signature_of(task, inputs)
+    signature = signature_of(task, inputs, targets)
     exact = arithmetic == "exact"
-    made = graph or network(task, saturated=exact, seed=seed, inputs=inputs, levels=len(quantiles))
+    sizes = {"levels": len(quantiles), "targets": len(targets or "1")}
+    made = graph or network(task, saturated=exact, seed=seed, inputs=inputs, **sizes)
     model = made.model(name).SerializeToString()
     rows = random_rows(signature, 40, seed)
     outputs = Engine(model, EngineOptions(device="cpu")).run(Encoder(signature).encode_rows(rows).arrays)
@@ -170,12 +179,13 @@ def make_bundle(
         "name": name,
         "version": version,
         "task": task,
-        "signature": {"inputs": inputs or INPUTS, "target": "colour", "classes": CLASSES[task]},
+        "signature": _signature(task, inputs, targets),
         "arithmetic": {"kind": arithmetic},
         "files": {},
         "metrics": {"rows": 100, "log_loss": 0.25},
         "provenance": {"seed": seed},
         **({"format_version": QUANTILE_VERSION, "quantiles": list(quantiles)} if quantiles else {}),
+        **({"format_version": TARGETS_VERSION} if targets else {}),
     }
     (folder / "bundle.json").write_text(json.dumps(content))
     reseal(folder)

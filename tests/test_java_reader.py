@@ -44,7 +44,7 @@ def java(classes: Path, bundle: Path, bodies: list[Body] | str) -> tuple[int, li
 def bodies_of(bundle: Path) -> list[Body]:
     """Return rows alone, in batches of any size, as lists and objects and in another order, with a coverage where there is one."""
     content = reader.read(bundle)
-    known = ("rows", "columns", "coverage") if content.manifest.uncertainty else ("rows", "columns")
+    known = ("rows", "columns", "coverage") if content.manifest.coverages else ("rows", "columns")
     bodies = [{field: body[field] for field in known if field in body} for body in good_bodies(bundle)]
     return [*bodies, {"rows": random_rows(content.manifest.signature, 300, seed=3)}]
 

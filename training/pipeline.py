@@ -69,7 +69,7 @@ def train_prepared(
     from batchproof.training.report.live import finish, live_page
 
     title = f"{destination.name} {destination.version}"
-    about = f"Predicts {data.signature.target} from {len(data.signature.inputs)} features; {len(data.split.train):,} training rows."
+    about = f"Predicts {data.signature.predicted} from {len(data.signature.inputs)} features; {len(data.split.train):,} training rows."
     with live_page(progress, settings.live, title, about, start_s) as shown:
         trained = _train_shown(data, settings, destination, shown, start_s, group)
         finish(shown, trained.folder)

@@ -25,7 +25,7 @@ ENCODINGS = ("plain", "bins", "quantile", "tree", "waves")  # training.fit.selec
 class Settings:
     """All settings with their defaults; None: decided from the data."""
 
-    target: str = option("", DATA, "the column to predict (required)")
+    target: str = option("", DATA, "the column to predict (required); several numbers at once: height,weight,age")
     task: Task | None = option(None, DATA, "the task; left out: inferred from the target", TASKS)  # noqa: RUF009 - option is a dataclass field
     numeric: tuple[str, ...] = option((), DATA, "read this column as numbers")
     categorical: tuple[str, ...] = option((), DATA, "read this column as categories, integers too")
@@ -209,16 +209,17 @@ def check(settings: Settings) -> None:
         raise SettingError("--validation-share and --test-share leave no training rows: their sum must be below 1.")
 
 
-def check_columns(settings: Settings) -> None:
-    """Refuse a column under two flags; several names in one flag are looked at when the table's columns are known."""
+def check_columns(settings: Settings, targets: tuple[str, ...] = ()) -> None:
+    """Refuse a column under two flags; several names in one flag, `targets` too, are looked at when the columns are known."""
     seen: dict[str, str] = {}
     for kind in ("numeric", "categorical", "date", "text", "drop"):
         for column in getattr(settings, kind):
             if seen.setdefault(column, kind) != kind:
                 raise SettingError(f"column {column!r} is named in both --{seen[column]} and --{kind}: choose one.")
-    if settings.target in settings.drop:
-        raise SettingError(f"column {settings.target!r} is the target and cannot be dropped.")
-    roles = {settings.target: "target", **dict.fromkeys(settings.drop, "drop")}
+    targets, article = targets or (settings.target,), "a" if len(targets) > 1 else "the"
+    for target in set(targets).intersection(settings.drop):
+        raise SettingError(f"column {target!r} is {article} target and cannot be dropped.")
+    roles = {**dict.fromkeys(targets, "target"), **dict.fromkeys(settings.drop, "drop")}
     for role in ROLES:
         column = getattr(settings, role)
         if column is not None and roles.setdefault(column, role) != role:

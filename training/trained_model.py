@@ -51,6 +51,7 @@ def write(model: Model, evaluation: Evaluation, findings: Findings, destination:
         **({"quantiles": list(data.target.quantiles)} if data.target.quantiles else {}),
         "metrics": evaluation.metrics,
         "uncertainty": evaluation.uncertainty,
+        **({} if evaluation.uncertainties is None else {"uncertainties": evaluation.uncertainties}),
         "provenance": provenance.collect(data, model.settings, model.fitted, warnings, model.parity, seconds),
     }
     rows = _synthetic_rows(model)

@@ -67,8 +67,8 @@ public final class Predict {
         if (!seal.matches("[0-9a-f]{64}") || !digest(text.replace(seal, "0".repeat(64)).getBytes(StandardCharsets.ISO_8859_1)).equals(seal)) {
             throw new Refused("bundle.json was changed: its seal does not fit");
         }
-        if (!"batchproof-bundle".equals(manifest.get("format")) || !List.of("1", "2", "3", "4").contains(Json.write(manifest.get("format_version")))) {
-            throw new Refused("bundle.json is not of a format that this reader knows: versions 1 to 4");
+        if (!"batchproof-bundle".equals(manifest.get("format")) || !List.of("1", "2", "3", "4", "5").contains(Json.write(manifest.get("format_version")))) {
+            throw new Refused("bundle.json is not of a format that this reader knows: versions 1 to 5");
         }
         isExact = "exact".equals(map(manifest, "arithmetic").get("kind"));
         rows = new Rows(map(manifest, "signature"));
@@ -102,9 +102,54 @@ public final class Predict {
         Map<String, Graph.Tensor> found = graph.run(rows.encode(given, (List<?>) body.get("columns")));
         for (int row = 0; row < given.size(); row++) {
             Graph.Tensor value = found.get("value");
-            predictions.add(value != null ? value(value.data()[row], found.get("quantiles"), row, level) : classes(found.get("probabilities"), row, level));
+            predictions.add(value == null ? classes(found.get("probabilities"), row, level)
+                    : map(manifest, "signature").get("targets") != null ? values(value, row, level)
+                    : value(value.data()[row], found.get("quantiles"), row, level));
         }
         return predictions;
+    }
+
+    /** The names of the predicted columns: one, or several. */
+    static List<String> targets(Map<String, Object> signature) {
+        List<String> names = new ArrayList<>();
+        if (signature.get("targets") instanceof List<?> several) {
+            several.forEach(name -> names.add((String) name));
+        } else {
+            names.add((String) signature.get("target"));
+        }
+        return names;
+    }
+
+    private Map<String, Object> values(Graph.Tensor value, int row, int level) {
+        List<String> targets = targets(map(manifest, "signature"));
+        Map<String, Object> prediction = new LinkedHashMap<>(), named = new LinkedHashMap<>(), intervals = new LinkedHashMap<>();
+        for (int place = 0; place < targets.size(); place++) {
+            double each = value.data()[row * targets.size() + place];
+            named.put(targets.get(place), shortest((float) each));
+            if (level >= 0) {
+                intervals.put(targets.get(place), interval(conformal(place), each, level));
+            }
+        }
+        prediction.put("values", named);
+        if (level >= 0) {
+            prediction.put("intervals", intervals);
+            prediction.put("coverage", list(conformal(0), "coverages").get(level));
+        }
+        return prediction;
+    }
+
+    /** The thresholds of the target at this place. */
+    private Map<String, Object> conformal(int place) {
+        if (manifest.get("uncertainties") instanceof List<?> each) {
+            return map(Map.of("one", each.get(place)), "one");
+        }
+        return map(manifest, "uncertainty");
+    }
+
+    private static List<Json.Number> interval(Map<String, Object> conformal, double value, int level) {
+        int bin = (int) list(conformal, "edges").stream().filter(edge -> ((Json.Number) edge).value() <= value).count();
+        double half = threshold(conformal, bin, level);
+        return List.of(shortest((float) (value - half)), shortest((float) (value + half)));
     }
 
     private Map<String, Object> value(double value, Graph.Tensor quantiles, int row, int level) {
@@ -119,9 +164,7 @@ public final class Predict {
             prediction.put("quantiles", named);
         }
         if (level >= 0) {
-            int bin = (int) list(map(manifest, "uncertainty"), "edges").stream().filter(edge -> ((Json.Number) edge).value() <= value).count();
-            double half = threshold(bin, level);
-            prediction.put("interval", List.of(shortest((float) (value - half)), shortest((float) (value + half))));
+            prediction.put("interval", interval(conformal(0), value, level));
             prediction.put("coverage", list(map(manifest, "uncertainty"), "coverages").get(level));
         }
         return prediction;
@@ -143,7 +186,7 @@ public final class Predict {
         prediction.put("probabilities", named);
         if (level >= 0) {
             for (int k = 0; k < width; k++) {
-                if (k == best || 1 - p[k] <= threshold(0, level)) {
+                if (k == best || 1 - p[k] <= threshold(conformal(0), 0, level)) {
                     set.add(classes.get(k));
                 }
             }
@@ -155,11 +198,11 @@ public final class Predict {
 
     /** The place of the least stored coverage that is at least the requested one. */
     private int level(Object coverage) {
-        if (manifest.get("uncertainty") == null) {
+        if (manifest.get("uncertainty") == null && manifest.get("uncertainties") == null) {
             throw new Refused("coverage is not available: the bundle has no thresholds");
         }
         double wanted = coverage instanceof Json.Number number ? number.value() : Double.NaN;
-        List<?> coverages = list(map(manifest, "uncertainty"), "coverages");
+        List<?> coverages = list(conformal(0), "coverages");
         for (int place = 0; wanted > 0 && wanted < 1 && place < coverages.size(); place++) {
             if (((Json.Number) coverages.get(place)).value() >= wanted - SLACK) {
                 return place;
@@ -168,8 +211,8 @@ public final class Predict {
         throw new Refused("coverage must be a number above 0 and at most " + Json.write(coverages.get(coverages.size() - 1)));
     }
 
-    private double threshold(int bin, int level) {
-        return ((Json.Number) ((List<?>) list(map(manifest, "uncertainty"), "thresholds").get(bin)).get(level)).value();
+    private static double threshold(Map<String, Object> conformal, int bin, int level) {
+        return ((Json.Number) ((List<?>) list(conformal, "thresholds").get(bin)).get(level)).value();
     }
 
     private void reproduce(Map<String, Object> golden) {

@@ -24,7 +24,7 @@ final class Rows {
     Rows(Map<String, Object> signature) {
         features = (List<Map<String, Object>>) signature.get("inputs");
         names = features.stream().map(feature -> (String) feature.get("name")).toList();
-        passedOver.add((String) signature.get("target"));
+        passedOver.addAll(Predict.targets(signature));
         passedOver.addAll((List<String>) signature.getOrDefault("ignored", List.of()));
     }
 

@@ -16,7 +16,8 @@ FORMAT = "batchproof-bundle"
 FORMAT_VERSION = 2  # what is written where a bundle has no `decision`
 DECISION_VERSION = 3  # what is written where it has one: a reader that did not know of it would answer other labels
 QUANTILE_VERSION = 4  # what is written where it has `quantiles`
-READABLE_VERSIONS = (1, 2, 3, 4)  # version 1 has no reference.json
+TARGETS_VERSION = 5  # what is written where it has several targets
+READABLE_VERSIONS = (1, 2, 3, 4, 5)  # version 1 has no reference.json
 REFERENCE_FILE = "reference.json"  # statistics of the training rows: service/bundle/rows/reference.py
 
 MOST_QUANTILES = 19
@@ -72,7 +73,7 @@ class Manifest(Closed):
     """The whole of bundle.json."""
 
     format: Literal["batchproof-bundle"]
-    format_version: Literal[1, 2, 3, 4]
+    format_version: Literal[1, 2, 3, 4, 5]
     sha256: Sha256  # the seal over bundle.json itself: service/bundle/files/checksum.py
     name: Name
     version: Annotated[int, Field(ge=1)]
@@ -87,12 +88,14 @@ class Manifest(Closed):
     decision: Decision | None = None  # which class is the label; None: the most probable one
     # The levels of the graph's output `quantiles`, ascending; None: it has no such output.
     quantiles: Annotated[tuple[Level, ...], Field(min_length=1, max_length=MOST_QUANTILES)] | None = None
+    # In place of `uncertainty` where there are several targets: that of each, in their order, with the same coverages.
+    uncertainties: tuple[Conformal, ...] | None = None
 
     @model_serializer(mode="wrap")
     def _without_absent_fields(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out a decision and quantiles that are not there, so that readers who do not know of them read the others."""
+        """Leave out later fields that are not there, so that readers who do not know of them read the others."""
         content: dict[str, Any] = serialize(self)
-        for name in ("decision", "quantiles"):
+        for name in ("decision", "quantiles", "uncertainties"):
             if getattr(self, name) is None:
                 content.pop(name, None)
         return content
@@ -101,6 +104,16 @@ class Manifest(Closed):
     def quantile_keys(self) -> tuple[str, ...]:
         """The level of each quantile as answers write it: `0.1`; none where the bundle has no quantiles."""
         return tuple(map(repr, self.quantiles or ()))
+
+    @property
+    def conformals(self) -> tuple[Conformal, ...]:
+        """The thresholds of each target, in their order, all with the same coverages; none where the bundle has none."""
+        return self.uncertainties or (() if self.uncertainty is None else (self.uncertainty,))
+
+    @property
+    def coverages(self) -> tuple[float, ...]:
+        """The coverages that sets and intervals may have, ascending; none where the bundle has no thresholds."""
+        return self.conformals[0].coverages if self.conformals else ()
 
     def label_places(self, probabilities: np.ndarray) -> np.ndarray:
         """Return the place of each row's label [rows] int64, for probabilities [rows, classes], by this bundle's decision."""
@@ -113,7 +126,7 @@ class Manifest(Closed):
         if self.signature.classes is None:
             levels = len(self.quantiles or ())
             quantiles = (Tensor("quantiles", "float32", levels),) if levels else ()
-            return (Tensor("value", "float32", 1), *quantiles, *saturated)
+            return (Tensor("value", "float32", len(self.signature.target_names)), *quantiles, *saturated)
         classes = len(self.signature.classes)
         return (Tensor("probabilities", "float32", classes), Tensor("scores", "float32", classes), *saturated)
 
@@ -135,4 +148,21 @@ class Manifest(Closed):
             raise ValueError(f"quantiles are of regression bundles, of format_version {QUANTILE_VERSION} or later")
         if list(self.quantiles) != sorted(set(self.quantiles)):
             raise ValueError("quantiles ascend")
+        return self
+
+    @model_validator(mode="after")
+    def _targets_fit(self) -> Self:
+        count = len(self.signature.target_names)
+        if self.signature.targets is None:
+            if self.uncertainties is not None:
+                raise ValueError("uncertainties are of bundles with several targets")
+            return self
+        if self.task != "regression" or self.format_version < TARGETS_VERSION:
+            raise ValueError(f"several targets are of regression bundles, of format_version {TARGETS_VERSION} or later")
+        if self.quantiles is not None or self.uncertainty is not None:
+            raise ValueError("quantiles and uncertainty are of bundles with one target")
+        if self.uncertainties is not None and len(self.uncertainties) != count:
+            raise ValueError(f"uncertainties has {len(self.uncertainties)} entries for {count} targets")
+        if len({one.coverages for one in self.conformals}) > 1:
+            raise ValueError("all uncertainties have the same coverages")
         return self

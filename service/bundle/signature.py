@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+MOST_TARGETS = 100
 MAX_FEATURES = 50_000  # a service takes 60 microseconds of its start for each, and more memory than the file
 
 Task = Literal["binary", "multiclass", "regression"]
@@ -133,22 +134,37 @@ class Feature(Closed):
         return self
 
 
+TargetName = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
 class Signature(Closed):
     """The features a row must have, in order, and the target that is predicted."""
 
     inputs: Annotated[tuple[Feature, ...], Field(min_length=1, max_length=MAX_FEATURES)]
-    target: str
+    target: str | None = None  # the predicted column; None where there are several
+    # Several predicted numbers, in the order of the columns of the graph's output `value`; None where there is one target.
+    targets: Annotated[tuple[TargetName, ...], Field(min_length=2, max_length=MOST_TARGETS)] | None = None
     classes: tuple[ClassLabel, ...] | None = None  # binary, multiclass: in the order of the probabilities
     # Columns of the training table that are neither features nor the target: other tables may have them too.
     ignored: tuple[str, ...] = ()
 
     @model_serializer(mode="wrap")
-    def _without_empty_list(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out an empty list, so that readers who do not know of it read the others."""
+    def _without_empty_fields(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out an empty list, and `target` or `targets`, so that readers who do not know of them read the others."""
         content: dict[str, Any] = serialize(self)
-        if not self.ignored:
-            content.pop("ignored", None)
-        return content
+        left_out = {"target": self.target is None, "targets": self.targets is None, "ignored": not self.ignored}
+        return {name: value for name, value in content.items() if not left_out.get(name)}
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """The predicted columns: one, or several."""
+        return self.targets or (self.target or "",)
+
+    @property
+    def predicted(self) -> str:
+        """The predicted columns as a sentence names them: `height, weight and age`."""
+        *others, last = self.target_names
+        return f"{', '.join(others)} and {last}" if others else last
 
     @property
     def numeric(self) -> tuple[Feature, ...]:
@@ -163,7 +179,7 @@ class Signature(Closed):
     @property
     def passing(self) -> frozenset[str]:
         """The columns of the training table that are not features: rows and tables may have them, and they are ignored."""
-        return frozenset((self.target, *self.ignored)).difference(feature.name for feature in self.inputs)
+        return frozenset((*self.target_names, *self.ignored)).difference(feature.name for feature in self.inputs)
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -179,6 +195,10 @@ class Signature(Closed):
         names = [feature.name for feature in self.inputs]
         if len(set(names)) != len(names):
             raise ValueError("feature names repeat")
+        if (self.target is None) == (self.targets is None):
+            raise ValueError("there is either a target or a list of targets")
+        if self.targets is not None and len(set(self.targets)) != len(self.targets):
+            raise ValueError("targets repeat")
         if self.classes is not None and len({class_text(label) for label in self.classes}) != len(self.classes):
             raise ValueError("classes repeat, or differ only in their JSON type")
         return self

@@ -41,11 +41,12 @@ class Description(NamedTuple):
     version: int
     task: str
     features: Sequence[Feature]
-    target: str
+    target: str  # of several, all names in one text: height, weight and age
     classes: Sequence[Any] | None
     metrics: Mapping[str, Any]
     fingerprint: Mapping[str, Any]
     quantiles: Sequence[float] = ()  # the levels of the quantiles beside a value
+    targets: Sequence[str] = ()  # the names of several targets; empty where there is one
 
 
 class Address(NamedTuple):
@@ -82,11 +83,12 @@ def described(response: Response) -> Description:
         content["version"],
         content["task"],
         [Feature(*(feature[field] for field in Feature._fields)) for feature in signature["inputs"]],
-        signature["target"],
+        signature.get("target") or content["target"],
         signature.get("classes"),
         content["metrics"],
         content["fingerprint"],
         content.get("quantiles") or (),  # a service of before these does not say
+        signature.get("targets") or (),
     )
 
 

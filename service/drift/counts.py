@@ -11,7 +11,7 @@ from batchproof.service.features.arrays import Arrays, Outputs
 
 
 class Layout:
-    """Where each column's cells are in one row of numbers: the features in signature order, then the prediction."""
+    """Where each column's cells are in one row of numbers: the features in signature order, then the predictions."""
 
     def __init__(self, signature: Signature, reference: Reference) -> None:
         """Prepare the places and the column of each feature in its matrix."""
@@ -23,16 +23,21 @@ class Layout:
             for feature, place in zip(signature.inputs, _places(signature), strict=True)
         ]
         start = 0
-        for column in (*reference.features, reference.predictions):
+        for column in (*reference.features, *reference.predictions):
             size = 0 if column is None else len(column.counts)
             self.places.append(slice(start, start + size) if size else None)
             start += size
 
-    def labels(self, outputs: Outputs) -> np.ndarray:
-        """Return what of the outputs is counted, [rows]: the winning class, or the value as float64."""
+    @property
+    def prediction_places(self) -> list[slice | None]:
+        """The place of each prediction's cells."""
+        return self.places[len(self.columns) :]
+
+    def predicted(self, outputs: Outputs) -> list[np.ndarray]:
+        """Return what of the outputs is counted, [rows] each: the winning class, or each target's value as float64."""
         if self.signature.classes is None:
-            return outputs["value"][:, 0].astype(np.float64)
-        return np.asarray(outputs["probabilities"].argmax(axis=1))
+            return list(outputs["value"].T.astype(np.float64))
+        return [np.asarray(outputs["probabilities"].argmax(axis=1))]
 
 
 def _places(signature: Signature) -> list[int]:
@@ -102,9 +107,13 @@ def count_feature(counts: WindowCounts, place: int, arrays: Arrays) -> None:
 
 def count_predictions(counts: WindowCounts, outputs: Outputs) -> None:
     """Count what was predicted."""
-    column, cells = counts.layout.reference.predictions, counts.layout.places[-1]
-    if column is not None and cells is not None:
-        counts.cells[cells] += column.count(counts.layout.labels(outputs))
+    layout = counts.layout
+    if not layout.reference.predictions:
+        return
+    found = zip(layout.reference.predictions, layout.prediction_places, layout.predicted(outputs), strict=True)
+    for column, cells, values in found:
+        if cells is not None:
+            counts.cells[cells] += column.count(values)
 
 
 def _values(layout: Layout, place: int, arrays: Arrays) -> np.ndarray:

@@ -24,7 +24,7 @@ PSI, MISSING, UNSEEN, OUT_OF_RANGE, PREDICTION = KINDS = ("psi", "missing", "uns
 
 
 class Change(NamedTuple):
-    """One figure of one feature, or of the prediction, which has the target's name."""
+    """One figure of one feature, or of a prediction, which has its target's name."""
 
     feature: str
     kind: str
@@ -58,7 +58,7 @@ class WindowReport:
 
     @property
     def drifted_names(self) -> list[str]:
-        """The features that drifted, the farthest first; the target stands for the prediction."""
+        """The features that drifted, the farthest first; a target stands for its prediction."""
         return list(dict.fromkeys(one.feature for one in self.drifted))
 
     def foremost(self, most: int) -> list[Change]:
@@ -84,9 +84,12 @@ def assess(layout: Layout, counts: WindowCounts) -> WindowReport:
         for place, feature in enumerate(signature.inputs)
         for change in _feature(layout, counts, place, feature, alpha)
     ]
-    column, cells = reference.predictions, layout.places[-1]
-    if column is not None and cells is not None and counts.cells[cells].any():
-        changes += _changes(signature.target, {PREDICTION: stability(column.counts, counts.cells[cells], alpha)})
+    # Where nothing was counted, the zip has no prediction to go with a target.
+    for target, column, cells in zip(
+        signature.target_names, reference.predictions, layout.prediction_places, strict=False
+    ):
+        if cells is not None and counts.cells[cells].any():
+            changes += _changes(target, {PREDICTION: stability(column.counts, counts.cells[cells], alpha)})
     return WindowReport(counts.rows, tuple(changes))
 
 
@@ -95,7 +98,7 @@ def figure_count(signature: Signature, reference: Reference) -> int:
     of_features = sum(
         len(kinds_of(feature, column)) for feature, column in zip(signature.inputs, reference.features, strict=True)
     )
-    return of_features + (reference.predictions is not None)
+    return of_features + len(reference.predictions)
 
 
 def kinds_of(feature: Feature, column: Column | None) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ class Arrays(NamedTuple):
 
 
 def numbers_of(outputs: Outputs) -> np.ndarray:
-    """Return what answers show: probabilities [rows, classes], or the value with its quantiles [rows, 1 + levels]; float32."""
+    """Return what answers show, float32: probabilities [rows, classes], the value with its quantiles [rows, 1 + levels], or [rows, targets]."""
     if "quantiles" in outputs:
         return np.concatenate([outputs["value"], outputs["quantiles"]], axis=1)
     return outputs["value"] if "value" in outputs else outputs["probabilities"]

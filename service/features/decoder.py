@@ -19,12 +19,15 @@ class Decoder:
         self._places = manifest.label_places
         self.keys = [class_text(label) for label in self.labels or ()]
         self._levels = manifest.quantile_keys
+        self._targets = manifest.signature.targets
 
     def decode(self, outputs: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-        """Return one prediction a row: {"label", "probabilities"}, or {"value"} with {"quantiles"} where there are any.
+        """Return one prediction a row: {"label", "probabilities"}, {"value"} with {"quantiles"} where there are any, or {"values"}.
 
         The label is the class of the greatest probability, the first of equal ones, unless the bundle decides otherwise.
         """
+        if self._targets is not None:
+            return [{"values": dict(zip(self._targets, row, strict=True))} for row in shortest(outputs["value"])]
         if self.labels is None:
             predictions: list[dict[str, Any]] = [{"value": value} for value in shortest(outputs["value"][:, 0])]
             if self._levels:

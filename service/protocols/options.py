@@ -20,7 +20,7 @@ from batchproof.service.features.novelty import Novelty
 from batchproof.service.features.row_encoder import value_of
 
 if TYPE_CHECKING:
-    from batchproof.service.features.attribution import Plan
+    from batchproof.service.features.attribution import Contributions, Plan
 
 LOOP_NUMBERS = 1 << 18  # of mixed rows that are made on the event loop
 
@@ -41,6 +41,7 @@ class OptionWriter:
         self._manifest = manifest
         self._signature = manifest.signature
         self._labels = manifest.signature.classes
+        self._targets = manifest.signature.targets
         self._novelty = Novelty(manifest.signature)
         self._baseline = baseline_of(manifest)
         self._names = [feature.name for feature in manifest.signature.inputs]
@@ -105,13 +106,13 @@ class OptionWriter:
         return plan(len(self._names))
 
     def _check_coverage(self, coverage: Any) -> None:
-        conformal = self._manifest.uncertainty
-        if conformal is None:
+        conformals = self._manifest.conformals
+        if not conformals:
             raise _refuse("coverage is not available: the model was trained without the rows that measure it.")
         if type(coverage) not in (int, float):
             raise _refuse("coverage must be a number, such as 0.9.")
         try:
-            conformal.level(coverage)
+            conformals[0].level(coverage)
         except ValueError as error:
             raise _refuse(f"{error}.") from error
 
@@ -125,13 +126,18 @@ class OptionWriter:
                 fields["saturated"] = saturated
 
     def _add_uncertainty(self, coverage: float, own: Outputs, extra_fields: list[dict[str, Any]]) -> None:
-        conformal = self._manifest.uncertainty
-        assert conformal is not None, "a coverage is only asked for where there are thresholds"
+        conformals = self._manifest.conformals
+        conformal = conformals[0]
         level = conformal.level(coverage)
         if self._labels is None:
-            bounds = np.stack(conformal.intervals(level, own["value"][:, 0]), axis=1)  # [rows, 2] float32
-            for fields, interval in zip(extra_fields, shortest(bounds), strict=True):
-                fields["interval"] = interval
+            values = own["value"].T  # [targets, rows]
+            ends = [one.intervals(level, row) for one, row in zip(conformals, values, strict=True)]
+            bounds = np.stack([np.stack(pair, axis=1) for pair in ends], axis=1)  # [rows, targets, 2] float32
+            for fields, intervals in zip(extra_fields, shortest(bounds), strict=True):
+                if self._targets is None:
+                    fields["interval"] = intervals[0]
+                else:
+                    fields["intervals"] = dict(zip(self._targets, intervals, strict=True))
         else:
             for fields, chosen in zip(extra_fields, conformal.sets(level, own["probabilities"]), strict=True):
                 fields["set"] = [self._labels[place] for place in np.flatnonzero(chosen)]
@@ -146,18 +152,27 @@ class OptionWriter:
         if self._labels is not None:
             scores = centred(scores)
         contributions = reduce(self._plan(), scores)
-        explained = (
+        if self._targets is not None:
+            for row, fields in enumerate(extra_fields):
+                explained = (self._explanation(contributions, row, column) for column in range(len(self._targets)))
+                fields["explanations"] = dict(zip(self._targets, explained, strict=True))
+            return
+        columns = (
             np.zeros(rows, int)
             if self._labels is None
             else self._manifest.label_places(outputs["probabilities"][:rows])
         )
-        for row, (fields, column) in enumerate(zip(extra_fields, explained.tolist(), strict=True)):
-            fields["explanation"] = {
-                "score": contributions.scores[row, column].item(),
-                "baseline": contributions.baseline[row, column].item(),
-                "contributions": dict(zip(self._names, contributions.values[row, :, column].tolist(), strict=True)),
-                "standard_errors": dict(zip(self._names, contributions.errors[row, :, column].tolist(), strict=True)),
-            }
+        for row, (fields, column) in enumerate(zip(extra_fields, columns.tolist(), strict=True)):
+            fields["explanation"] = self._explanation(contributions, row, column)
+
+    def _explanation(self, contributions: "Contributions", row: int, column: int) -> dict[str, Any]:
+        """Return what each feature adds to one column of a row's output."""
+        return {
+            "score": contributions.scores[row, column].item(),
+            "baseline": contributions.baseline[row, column].item(),
+            "contributions": dict(zip(self._names, contributions.values[row, :, column].tolist(), strict=True)),
+            "standard_errors": dict(zip(self._names, contributions.errors[row, :, column].tolist(), strict=True)),
+        }
 
 
 def baseline_of(manifest: Manifest) -> Arrays:

@@ -22,7 +22,7 @@ from pyarrow import ipc, parquet
 
 from batchproof.service.__main__ import main
 from batchproof.service.client import AsyncClient, Client
-from tests.bundles import CLASSES, INPUTS, make_bundle, random_rows, signature_of
+from tests.bundles import INPUTS, make_bundle, random_rows, signature_of
 from tests.live import Live, live
 
 ROWS = random_rows(signature_of("multiclass", INPUTS), 300, seed=8)
@@ -30,7 +30,11 @@ for row in ROWS:
     row[-1] = bool(row[-1])  # the binary BOOL tensor has no missing value
 NAMES = [feature["name"] for feature in INPUTS]
 OBJECTS = [dict(zip(NAMES, row, strict=True)) for row in ROWS]
-CLASS_NAMES = CLASSES["multiclass"]
+KINDS: dict[str, dict[str, Any]] = {
+    "classes": {},
+    "two targets": {"task": "regression", "targets": ("height", "weight")},
+    "three targets, exact": {"task": "regression", "targets": ("height", "weight", "age"), "arithmetic": "exact"},
+}
 MISSING = {"missing_text": ""}  # an empty element means a missing value
 
 
@@ -42,19 +46,26 @@ class House:
     grpc_address: str
     models: Path
     scratch: Path
+    output: str  # whose numbers are compared
 
 
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """Serve one model of every kind of feature over HTTP and gRPC."""
-    models = tmp_path_factory.mktemp("models")
-    make_bundle(models, "flowers")
+@pytest.fixture(scope="module", params=KINDS)
+def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """Serve one model of every kind of feature over HTTP and gRPC: of classes, or of several targets."""
+    models, kind = tmp_path_factory.mktemp("models"), KINDS[request.param]
+    make_bundle(models, "flowers", **kind)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     platform = {"AIP_PREDICT_ROUTE": "/vertex", "AIP_HEALTH_ROUTE": "/vertex-health"}
     with live(models, "--grpc-port", str(port), environment=platform) as server:
-        yield House(server, f"127.0.0.1:{port}", models, tmp_path_factory.mktemp("scratch"))
+        yield House(
+            server,
+            f"127.0.0.1:{port}",
+            models,
+            tmp_path_factory.mktemp("scratch"),
+            "value" if kind else "probabilities",
+        )
 
 
 def post(house: House, path: str, body: Any, kind: str = "application/json", accept: str = "*/*") -> httpx.Response:
@@ -65,13 +76,15 @@ def post(house: House, path: str, body: Any, kind: str = "application/json", acc
 
 
 def matrix(predictions: list[dict[str, Any]]) -> np.ndarray:
-    """Return JSON predictions as probabilities [rows, classes] float32."""
-    return np.array([[one["probabilities"][name] for name in CLASS_NAMES] for one in predictions], np.float32)
+    """Return JSON predictions as probabilities [rows, classes], or values [rows, targets], float32."""
+    return np.array([list((one.get("probabilities") or one["values"]).values()) for one in predictions], np.float32)
 
 
 def columns(named: Any) -> np.ndarray:
-    """Return the columns probability_<class> as [rows, classes] float32."""
-    return np.stack([np.asarray(named[f"probability_{name}"], np.float32) for name in CLASS_NAMES], axis=1)
+    """Return the columns probability_<class> or prediction_<target> as [rows, columns] float32."""
+    names = named.column_names if isinstance(named, pa.Table) else list(named.columns)
+    kept = [name for name in names if name.startswith(("probability_", "prediction_"))]
+    return np.stack([np.asarray(named[name], np.float32) for name in kept], axis=1)
 
 
 def text_table() -> bytes:
@@ -144,7 +157,7 @@ def native_columns(house: House) -> np.ndarray:
 
 def oip_binary(house: House) -> np.ndarray:
     with triton_http.InferenceServerClient(f"{house.server.host}:{house.server.port}") as client:
-        return client.infer("flowers", tensors(triton_http), parameters=MISSING).as_numpy("probabilities")
+        return client.infer("flowers", tensors(triton_http), parameters=MISSING).as_numpy(house.output)
 
 
 def oip_json(house: House) -> np.ndarray:
@@ -154,12 +167,12 @@ def oip_json(house: House) -> np.ndarray:
         data = [int(row[place]) if name == "adult" else row[place] for row in ROWS]
         inputs.append({"name": name, "datatype": datatype, "shape": [len(ROWS)], "data": data})
     outputs = post(house, "/v2/models/flowers/infer", {"inputs": inputs}).json()["outputs"]
-    return np.array(outputs[1]["data"], np.float32).reshape(outputs[1]["shape"])
+    return np.array(outputs[-1]["data"], np.float32).reshape(outputs[-1]["shape"])
 
 
 def grpc(house: House) -> np.ndarray:
     with triton_grpc.InferenceServerClient(house.grpc_address) as client:
-        return client.infer("flowers", tensors(triton_grpc), parameters=MISSING).as_numpy("probabilities")
+        return client.infer("flowers", tensors(triton_grpc), parameters=MISSING).as_numpy(house.output)
 
 
 def scoring(path: str, form: str) -> Callable[[House], np.ndarray]:
@@ -281,5 +294,5 @@ def reference(house: House) -> bytes:
 
 @pytest.mark.parametrize("door", DOORS)
 def test_every_door_gives_the_same_bits(house: House, reference: bytes, door: str) -> None:
-    """The rows' probabilities have the same bits through this door as in native JSON."""
+    """The rows' probabilities, or the values of all targets, have the same bits through this door as in native JSON."""
     assert DOORS[door](house).tobytes() == reference

@@ -69,7 +69,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "table", metavar="TABLE", type=root, help="a file or an address as for training, or - for standard input"
     )
-    parser.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
+    parser.add_argument(
+        "--target", required=True, metavar="COLUMN", help="the column to predict, or several numbers: height,weight"
+    )
     parser.add_argument("--folds", type=whole_number, default=5, help="number of folds (%(default)s)")
     parser.add_argument("--task", choices=("binary", "multiclass", "regression"), help="left out: inferred")
     parser.add_argument("--seed", type=whole_number, help="seed of folds and fits (0)")

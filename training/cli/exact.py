@@ -33,7 +33,7 @@ from batchproof.training.settings import SettingError
 
 PROGRAM = "batchproof-train exact"
 # Fields of bundle.json that do not change.
-KEPT = ("name", "task", "signature", "metrics", "uncertainty", "decision", "quantiles")
+KEPT = ("name", "task", "signature", "metrics", "uncertainty", "uncertainties", "decision", "quantiles")
 
 
 def main(arguments: Sequence[str]) -> int:

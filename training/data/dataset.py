@@ -28,7 +28,7 @@ from batchproof.training.data.tables.storage import MEMORY, Memory
 from batchproof.training.data.tables.table import RawTable, nearest, read
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.target import Target
-from batchproof.training.data.text.text_options import COLUMN_FLAGS, flag_text, options_of, resolve
+from batchproof.training.data.text.text_options import COLUMN_FLAGS, flag_text, options_of, resolve, targets_of
 from batchproof.training.settings import ROLES, Settings
 
 
@@ -60,9 +60,9 @@ class Dataset:
         return self.schema.signature
 
     def y(self, part: str) -> np.ndarray:
-        """Return the target of one part [rows]: class codes or float64 values."""
+        """Return the target of one part [rows]: class codes or float64 values; of several targets [rows, targets]."""
         rows: np.ndarray = getattr(self.split, part)
-        return self.target.y.take(rows)
+        return self.target.y.take(rows, axis=0)
 
     def weights(self, part: str) -> np.ndarray | None:
         """Return how much each row of one part counts in the loss [rows] float32: its own weight times that of its class.
@@ -93,9 +93,10 @@ class Dataset:
         """Return what was decided, for people: the target, the split, and a line for each column."""
         target, sizes = self.target, {part: len(getattr(self.split, part)) for part in Split._fields}
         classes = "" if target.classes is None else f", {len(target.classes)} classes"
+        named = f"target {target.name!r}" if len(target.names) == 1 else f"targets {listed(target.names)}"
         return [
             f"{self.table.path.name}: {len(target.y)} rows, {len(self.table.names)} columns",
-            f"target {target.name!r}: {target.task}{classes} ({target.reason})",
+            f"{named}: {target.task}{classes} ({target.reason})",
             "rows: " + ", ".join(f"{count} {part}" for part, count in sizes.items()),
             *([] if self.keys is None else [self.keys.line(self.split)]),
             *weight_lines(self.target, self.weight, self.class_weight),
@@ -135,7 +136,8 @@ def _usable_rows(
     """
     if settings.skip_missing_target:
         is_missing = targets.is_missing(table, settings)
-        table, own_rows = _without(table, own_rows, is_missing, "they have no target", storage)
+        what = "no target" if len(targets_of(settings.target, table.names)) == 1 else "not every target"
+        table, own_rows = _without(table, own_rows, is_missing, f"they have {what}", storage)
     weight = row_weights(table, settings)
     if weight is None:
         return table, own_rows, None
@@ -151,7 +153,8 @@ def _without(table: RawTable, own_rows: int, left_out: np.ndarray, why: str, sto
 def _feature_names(table: RawTable, settings: Settings) -> list[str]:
     """Return the names of the columns that may be features."""
     keys = {name for name in (settings.group, settings.time) if name not in settings.keep}
-    left_out = {settings.target, settings.split_column, settings.weight, *settings.drop, *keys}
+    named = targets_of(settings.target, table.names)
+    left_out = {*named, settings.split_column, settings.weight, *settings.drop, *keys}
     return [name for name in table.names if name not in left_out]
 
 
@@ -221,7 +224,10 @@ def _with_test(table: RawTable, settings: Settings, storage: Memory) -> tuple[Ra
 
 
 def _check_names(table: RawTable, settings: Settings) -> None:
-    flags = {"target": (settings.target,), **{role.replace("_", "-"): (getattr(settings, role),) for role in ROLES}}
+    flags = {
+        "target": targets_of(settings.target, table.names),
+        **{role.replace("_", "-"): (getattr(settings, role),) for role in ROLES},
+    }
     flags |= {kind: getattr(settings, kind) for kind in COLUMN_FLAGS}
     for flag, names in flags.items():
         for name in names:

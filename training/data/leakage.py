@@ -10,7 +10,8 @@ from batchproof.service.features.arrays import Arrays
 from batchproof.training.data.rows.split import Split
 from batchproof.training.data.target import Target
 
-TREE_ROWS = 20_000  # most training rows that a feature is tried on
+TREE_ROWS = 20_000  # most training rows that a feature is tried on; several targets share them
+LEAST_ROWS = 2_000  # of them for each target
 KEYED_ROWS = 65_536  # rows whose keys are computed together: bounds the copies
 LEAVES = 64
 LEAKED = 0.99  # a feature that removes this share of a constant prediction's error leaks the target
@@ -23,6 +24,7 @@ class Leak(NamedTuple):
 
     feature: str
     removed: float  # share of a constant prediction's error (mistakes, or squared error) that the feature removes
+    target: str = ""  # of several, the one that it nearly equals
 
 
 class Findings(NamedTuple):
@@ -35,7 +37,7 @@ class Findings(NamedTuple):
     def lines(self, split: Split) -> list[str]:
         """Return a warning for each finding, for people."""
         warnings = [
-            f"warning: {leak.feature!r} removes {leak.removed:.1%} of the error by itself: will it be known when predictions are made?"
+            f"warning: {leak.feature!r} removes {leak.removed:.1%} of the error{f' of {leak.target!r}' if leak.target else ''} by itself: will it be known when predictions are made?"
             for leak in self.leaks
         ]
         for part, count in self.duplicates.items():
@@ -67,17 +69,24 @@ def _leaks(signature: Signature, arrays: dict[str, Arrays], y: dict[str, np.ndar
         for column, feature in enumerate(names):
             assert seen is not None, "a signature's kind of feature has its array"
             assert held is not None, "a signature's kind of feature has its array"
-            removed = _removed_share(
-                seen[:, column], y["train"], held[:, column], y["validation"], classes=target.classes is not None
-            )
-            if removed >= LEAKED:
-                leaks.append(Leak(feature.name, removed))
+            for place, name in enumerate(target.several or ("",)):
+                of_train, of_held = (y[part][:, place] if name else y[part] for part in ("train", "validation"))
+                is_classes = target.classes is not None
+                most = max(LEAST_ROWS, TREE_ROWS // len(target.names))
+                removed = _removed_share(seen[:, column], of_train, held[:, column], of_held, most, classes=is_classes)
+                if removed >= LEAKED:
+                    leaks.append(Leak(feature.name, removed, name))
     return leaks
 
 
-def _removed_share(x: np.ndarray, y: np.ndarray, held_x: np.ndarray, held_y: np.ndarray, *, classes: bool) -> float:
-    """Return the share of a constant prediction's error on held-out rows that a small tree on one column removes."""
-    step = max(1, len(x) // TREE_ROWS)
+def _removed_share(
+    x: np.ndarray, y: np.ndarray, held_x: np.ndarray, held_y: np.ndarray, most: int = TREE_ROWS, *, classes: bool
+) -> float:
+    """Return the share of a constant prediction's error on held-out rows that a small tree on one column removes.
+
+    The tree is grown on about `most` of the rows.
+    """
+    step = max(1, len(x) // most)
     x, y = x[::step].astype(np.float64), y[::step]
     # Trees compare and sum in float32: a column is scaled by a power of two, which changes no comparison.
     exponent = np.frexp(np.nanmax(np.abs(x), initial=0.0))[1]
@@ -111,7 +120,8 @@ def _keys(arrays: Arrays, y: np.ndarray) -> np.ndarray:
 def _keys_of(arrays: Arrays, y: np.ndarray) -> np.ndarray:
     parts = [array for array in (arrays.numeric, arrays.categorical) if array is not None]
     words = np.concatenate(
-        [*(np.ascontiguousarray(part + 0).view(np.uint64) for part in parts), y[:, None].view(np.uint64)], axis=1
+        [*(np.ascontiguousarray(part + 0).view(np.uint64) for part in parts), y.reshape(len(y), -1).view(np.uint64)],
+        axis=1,
     )
     keys = np.zeros(len(y), np.uint64)
     for word in words.T:

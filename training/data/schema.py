@@ -85,7 +85,8 @@ def infer(
             dropped.append(Dropped(column.name, f"{reason} ({column.note})" if column.note else reason))
     if not features:
         raise _nothing_left([*dropped, *unusable], columns)
-    return Schema(Signature(inputs=tuple(features), target=target.name, classes=target.classes), tuple(dropped))
+    named = {"target": target.name} if len(target.names) == 1 else {"targets": target.names}
+    return Schema(Signature(inputs=tuple(features), classes=target.classes, **named), tuple(dropped))
 
 
 def _nothing_left(dropped: Iterable[Dropped], columns: Iterable[Column]) -> TableError:

@@ -1,21 +1,23 @@
 """What is predicted: the task, its classes, and the target of every row."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
 
-from batchproof.service.bundle.signature import ClassLabel, Task, class_text
+from batchproof.service.bundle.signature import MOST_TARGETS, ClassLabel, Task, class_text
+from batchproof.service.features.arrays import Outputs
+from batchproof.service.features.row_encoder import listed
 from batchproof.service.features.texts.number_texts import parse_number
 from batchproof.service.features.texts.text_cells import USUAL
 from batchproof.training.data.column import Column
 from batchproof.training.data.columns import typed
 from batchproof.training.data.tables.table import RawTable, first_place
 from batchproof.training.data.tables.table_error import TableError
-from batchproof.training.data.text.text_options import flag_text, options_of
+from batchproof.training.data.text.text_options import flag_text, options_of, targets_of
 from batchproof.training.goal import RegressionLoss, quantile_levels
-from batchproof.training.settings import Settings
+from batchproof.training.settings import SettingError, Settings, flag
 
 FEW_VALUES = 10  # a whole-number target with at most this many distinct values is read as classes
 MOST_CLASSES = 1000
@@ -28,14 +30,41 @@ MEANS = (1e-20, 1e20)  # of amounts and counts: predictions forty powers of e aw
 class Target:
     """The target of all rows."""
 
-    name: str
+    name: str  # of several, all names in one text
     task: Task
-    y: np.ndarray  # [rows] int64 class codes, or float64 values
+    y: np.ndarray  # [rows] int64 class codes, or float64 values; of several targets [rows, targets] float64
     classes: tuple[ClassLabel, ...] | None  # in the order of the codes; None for regression
     reason: str  # why this task, where it was inferred
     warnings: tuple[str, ...] = ()  # how its texts were read, each with what to do
     objective: RegressionLoss = "squared_error"  # of a regression: what the fit minimises
     quantiles: tuple[float, ...] = ()  # of a regression: the levels that are predicted beside the value
+    several: tuple[str, ...] = ()  # the names of several targets, in the order of y's columns; empty where there is one
+    scales: tuple[float, ...] = ()  # of several targets: the standard deviation of each over the training rows
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The predicted columns: one, or several."""
+        return self.several or (self.name,)
+
+    @property
+    def parts(self) -> tuple["Target", ...]:
+        """Each target by itself, in order."""
+        if not self.several:
+            return (self,)
+        columns = (np.ascontiguousarray(column) for column in self.y.T)
+        names = zip(self.several, columns, strict=True)
+        return tuple(replace(self, name=name, y=y, several=(), scales=()) for name, y in names)
+
+    def answers(self, outputs: Outputs) -> np.ndarray:
+        """Return what is compared with y: probabilities [rows, classes], values [rows], or those of several targets [rows, targets]."""
+        if self.classes is not None:
+            return outputs["probabilities"]
+        return outputs["value"] if self.several else outputs["value"][:, 0]
+
+    @property
+    def described(self) -> str:
+        """What a sentence says of numbers: that it is one, or they are."""
+        return "are numbers" if self.several else "is a number"
 
     @property
     def strata(self) -> np.ndarray:
@@ -45,20 +74,59 @@ class Target:
 
 def read(table: RawTable, settings: Settings) -> Target:
     """Return the target of a table's rows; TableError where it cannot be predicted."""
-    column = _column(table, settings)
+    names = targets_of(settings.target, table.names)
     is_number = settings.objective is not None or settings.quantiles is not None
     wanted = settings.task or ("regression" if is_number else None)
-    target = target_of(column, wanted, table)
-    return replace(target, warnings=tuple(f"the target {column.name!r}: {warning}." for warning in column.warnings))
+    if len(names) > 1:
+        check_several(names, settings)
+    columns = [_column(table, name, settings) for name in names]
+    of_text = next((column.name for column in columns if column.kind == "categorical"), None)
+    if len(names) > 1 and of_text is not None:
+        raise TableError(
+            f"several targets must all be numbers, but {of_text!r} is text: train another model for {of_text!r}."
+        )
+    found = [target_of(column, wanted, table) for column in columns]
+    warnings = [f"the target {column.name!r}: {warning}." for column in columns for warning in column.warnings]
+    return replace(found[0] if len(found) == 1 else together(found), warnings=tuple(warnings))
+
+
+def check_several(names: Sequence[str], settings: Settings) -> None:
+    """Raise SettingError for more targets than a bundle holds, and for what several targets cannot have."""
+    if len(names) > MOST_TARGETS:
+        raise SettingError(f"--target names {len(names)} columns: {MOST_TARGETS} are the most.")
+    if settings.task not in (None, "regression"):
+        raise SettingError(
+            f"--task is {settings.task}, but several targets, {listed(names)}, must all be numbers: train a model for each."
+        )
+    for name in ("objective", "quantiles", "class_weight", "class_prior", "threshold"):
+        if getattr(settings, name) not in (None, "squared_error"):
+            raise SettingError(
+                f"{flag(name)} is for one target, but there are {len(names)}: leave it out, or train a model for each target."
+            )
+
+
+def together(found: Sequence[Target]) -> Target:
+    """Return several targets as one; TableError where one of them is of classes."""
+    names = tuple(target.name for target in found)
+    of_classes = next((target for target in found if target.classes is not None), None)
+    if of_classes is not None:
+        numbers = all(isinstance(label, int) and not isinstance(label, bool) for label in of_classes.classes or ())
+        way = "--task regression predicts it as a number" if numbers else f"train another model for {of_classes.name!r}"
+        raise TableError(
+            f"several targets must all be numbers, but {of_classes.name!r} has {len(of_classes.classes or ())} classes "
+            f"({of_classes.reason.partition(';')[0]}): {way}."
+        )
+    y = np.stack([target.y for target in found], axis=1)
+    return Target(", ".join(names), "regression", y, None, "the targets are numbers", several=names)
 
 
 def is_missing(table: RawTable, settings: Settings) -> np.ndarray:
-    """Return which rows have no target [rows] bool; TableError where none has one, or it cannot be predicted."""
-    return _column(table, settings).is_missing
+    """Return which rows lack a target [rows] bool; TableError where none has one, or it cannot be predicted."""
+    missing = [_column(table, name, settings).is_missing for name in targets_of(settings.target, table.names)]
+    return np.asarray(np.any(missing, axis=0))
 
 
-def _column(table: RawTable, settings: Settings) -> Column:
-    name = settings.target
+def _column(table: RawTable, name: str, settings: Settings) -> Column:
     arrow = table.arrow.column(name)
     if arrow.null_count == len(arrow):
         raise TableError(f"the target {name!r} has no value in any row.")
@@ -103,6 +171,8 @@ def with_goal(target: Target, settings: Settings, train: np.ndarray, place: Call
             raise TableError(
                 f"--{name} {verb} for numbers, but the target {target.name!r} has {len(target.classes)} classes: leave {them} out."
             )
+    if target.several:
+        return replace(target, scales=tuple(std or 1.0 for std in np.std(target.y[train], axis=0).tolist()))
     target = replace(target, quantiles=quantile_levels(settings.quantiles))
     if settings.objective is None:
         return target

@@ -102,15 +102,28 @@ def classes_of(y: np.ndarray, name: str) -> tuple[np.ndarray, Target]:
     return classes, Target(name, task, codes.astype(np.int64), labels, "a classifier was asked for")
 
 
-def values_of(y: np.ndarray, name: str) -> Target:
-    """Return the goal of float64 values; ValueError where y is not a number."""
+def target_names(given: list[Any], count: int, columns: list[str]) -> tuple[str, ...]:
+    """Return the names of `count` targets: the `given` ones, where they are texts that fit, or others that no column has."""
+    texts = [name for name in given if isinstance(name, str) and name and name not in columns]
+    if len(set(texts)) == len(given) == count and not (count > 1 and any("," in name for name in texts)):
+        return tuple(texts)
+    start = "target"
+    while any(name.startswith(start) for name in columns) if count > 1 else start in columns:
+        start += "_"
+    return (start,) if count == 1 else tuple(f"{start}{place}" for place in range(count))
+
+
+def values_of(y: np.ndarray, names: tuple[str, ...]) -> Target:
+    """Return the goal of float64 values [rows] or [rows, targets]; ValueError where y is not a number."""
     try:
         values = y.astype(np.float64)
     except (ValueError, TypeError) as error:
         raise ValueError("y holds text: a regressor takes numbers; BatchNormMLPClassifier takes classes.") from error
-    if np.ptp(values / 2) > 0:  # scikit-learn's estimators accept a constant
-        check_size(name, values)
-    return Target(name, "regression", values, None, "a regressor was asked for")
+    for name, column in zip(names, values.reshape(len(values), -1).T, strict=True):
+        if np.ptp(column / 2) > 0:  # scikit-learn's estimators accept a constant
+            check_size(name, column)
+    several = names if len(names) > 1 else ()
+    return Target(", ".join(names), "regression", values, None, "a regressor was asked for", several=several)
 
 
 def by_class_text(given: str | dict[Any, float] | None) -> str | None:

@@ -27,7 +27,7 @@ from batchproof.service.bundle.manifest import label_places
 from batchproof.service.features.arrays import Outputs
 from batchproof.training import pipeline, trained_model
 from batchproof.training.data import leakage
-from batchproof.training.data.target import Target
+from batchproof.training.data.target import Target, check_several
 from batchproof.training.estimators import dataframe as frame
 from batchproof.training.estimators import messages as parameters
 from batchproof.training.evaluation.evaluate import evaluate
@@ -119,13 +119,14 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
     ) -> Self:
         """Fit to rows X (data frame, or array [rows, features]) and y [rows]; NaN and null are missing values.
 
+        A regressor takes several targets too, y [rows, targets] as an array or a data frame, and then predicts all of them.
         `sample_weight` [rows], none negative, says how much each row's loss counts; a row of weight 0 is left out.
         Batch-norm statistics count every row that is left alike. `groups` [rows] keeps all rows of a group on one side of
         the split; `times` [rows], dates or numbers, validates and tests on rows after those that train. Raises ValueError
         in one sentence.
         """
         start_s = time.monotonic()
-        name = getattr(y, "name", None)
+        given = _names_of(y)
         rows, y = self._checked(X, y)
         with parameters.named():
             keys = frame.keys_of(groups, times, len(y))
@@ -135,11 +136,12 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
             kept = np.flatnonzero(weight > 0)
             rows, y, weight = rows.take(kept), y[kept], weight[kept]
             keys = None if keys is None else keys.take(kept)
-        names = rows.column_names
-        target = name if isinstance(name, str) and name and name not in names else _unused(names)
+        targets = frame.target_names(given, y.shape[1] if y.ndim > 1 else 1, rows.column_names)
         with parameters.named():
-            settings = self._settings(target)
-            data = frame.data_of(rows, self._goal(y, target), settings, weight, keys)
+            settings = self._settings(",".join(targets))
+            if len(targets) > 1:
+                check_several(targets, settings)
+            data = frame.data_of(rows, self._goal(y, targets), settings, weight, keys)
             self.model_: Model = pipeline.fit(data, settings, Progress() if self.verbose else Silent())
         self.fit_seconds_ = time.monotonic() - start_s
         return self
@@ -151,7 +153,7 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         the bundle's metrics are those of the validation rows, and say so. Raises SettingError or WriteError.
         """
         check_is_fitted(self, "model_")
-        name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", self.model_.data.target.name).strip(".-_")
+        name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(self.model_.data.target.names)).strip(".-_")[:100]
         if not NAME.fullmatch(name):
             raise SettingError(f"{name!r} cannot name a model: use letters, digits, '.', '_' and '-'.")
         place = BundlePath(Path(folder), name, version or bundle.next_version(Path(folder), name))
@@ -165,21 +167,32 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
             self.fit_seconds_,
         )
 
+    takes_several = False  # whether y may have several columns
+
     @abstractmethod
-    def _goal(self, y: np.ndarray, name: str) -> Target:
-        """Return the target that y [rows] describes, under the target's name."""
+    def _goal(self, y: np.ndarray, names: tuple[str, ...]) -> Target:
+        """Return the target that y [rows] or [rows, targets] describes, under the targets' names."""
 
     def _checked(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:  # noqa: N803
-        """Return the rows as an Arrow table, and y [rows]; keeps the feature names and their number."""
+        """Return the rows as an Arrow table, and y [rows] or [rows, targets]; keeps the feature names and their number."""
         if not frame.is_frame(X):
+            several = np.ndim(y) == 2 and np.shape(y)[1] != 1 and self.takes_several
             array, y = validate_data(
-                self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", ensure_min_samples=frame.LEAST_ROWS
+                self,
+                X,
+                y,
+                dtype=np.float64,
+                ensure_all_finite="allow-nan",
+                ensure_min_samples=frame.LEAST_ROWS,
+                multi_output=several,
             )
             return frame.arrow_of(array), y
         validate_data(self, X, skip_check_array=True)
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
-        y = column_or_1d(check_array(y, ensure_2d=False, dtype=None, input_name="y"), warn=True)
+        y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
+        if not (self.takes_several and y.ndim == 2 and y.shape[1] > 1):
+            y = column_or_1d(y, warn=True)
         arrow = frame.arrow_of(X)
         check_consistent_length(np.empty(arrow.num_rows), y)
         return arrow, y
@@ -237,18 +250,24 @@ class BatchNormMLPClassifier(ClassifierMixin, BatchNormMLP):  # type: ignore[mis
         chosen: np.ndarray = self.classes_[places]
         return chosen
 
-    def _goal(self, y: np.ndarray, name: str) -> Target:
+    def _goal(self, y: np.ndarray, names: tuple[str, ...]) -> Target:
         check_classification_targets(y)
-        self.classes_, goal = frame.classes_of(y, name)
+        self.classes_, goal = frame.classes_of(y, names[0])
         return goal
 
 
 class BatchNormMLPRegressor(RegressorMixin, BatchNormMLP):  # type: ignore[misc]
-    """A batch-norm MLP for one number."""
+    """A batch-norm MLP for one number, or for several at once."""
+
+    takes_several = True
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Return each row's value in the target's own unit [rows] float32."""
-        return self._outputs(X)["value"][:, 0]
+        """Return each row's value in the target's own unit [rows] float32.
+
+        Of several targets they are [rows, targets] float64, as scikit-learn asks of its regressors: the float32 numbers, widened.
+        """
+        values = self._outputs(X)["value"]
+        return values.astype(np.float64) if self.model_.data.target.several else values[:, 0]
 
     def predict_quantiles(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return each row's quantiles in the ascending order of their levels [rows, levels] float32.
@@ -260,12 +279,19 @@ class BatchNormMLPRegressor(RegressorMixin, BatchNormMLP):  # type: ignore[misc]
             raise AttributeError("this model has no quantiles: fit it with quantiles=(0.1, 0.5, 0.9), or others.")
         return outputs["quantiles"]
 
-    def _goal(self, y: np.ndarray, name: str) -> Target:
-        return frame.values_of(y, name)
+    def _goal(self, y: np.ndarray, names: tuple[str, ...]) -> Target:
+        return frame.values_of(y, names)
+
+    def __sklearn_tags__(self) -> Any:
+        """Several targets are accepted."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
 
 
-def _unused(names: list[str]) -> str:
-    target = "target"
-    while target in names:
-        target += "_"
-    return target
+def _names_of(y: Any) -> list[Any]:
+    """Return the names that a Series or a data frame gives its columns; none of an array."""
+    if hasattr(y, "columns"):
+        return list(y.columns)
+    name = getattr(y, "name", None)
+    return [] if name is None else [name]

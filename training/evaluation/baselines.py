@@ -4,6 +4,7 @@ They count the rows as the network does: by their weights and those of their cla
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from sklearn.compose import make_column_transformer
@@ -27,7 +28,7 @@ MOST_CODES = 255  # the largest number of categories that the trees treat as cat
 def constant(data: Dataset) -> np.ndarray:
     """Predict the class shares or the mean of the training rows, as far as each counts, for every test row."""
     y, weight = data.y("train"), data.weights("train")
-    prediction = np.average(y, weights=weight)
+    prediction = np.average(y, axis=0, weights=weight)
     if data.target.classes is not None:
         sums = np.bincount(y, weight, len(data.target.classes))
         prediction = sums / sums.sum()
@@ -58,7 +59,9 @@ def _linear_model(data: Dataset) -> Ridge | LogisticRegression | PoissonRegresso
 
 
 def trees(data: Dataset) -> np.ndarray:
-    """Predict with histogram gradient boosting, stopped on the validation rows."""
+    """Predict with histogram gradient boosting, stopped on the validation rows; with a model for each of several targets."""
+    if data.target.several:
+        return np.stack([trees(replace(data, target=part)) for part in data.target.parts], axis=1)
     numbers, codes = counts(data)
     is_value = data.target.classes is None
     kind = HistGradientBoostingRegressor if is_value else HistGradientBoostingClassifier
@@ -101,7 +104,7 @@ def joined(arrays: Arrays) -> np.ndarray:
 
 
 def answers(model: object, data: Dataset) -> np.ndarray:
-    """Return probabilities [rows, classes] or values [rows] for the test rows."""
+    """Return probabilities [rows, classes], values [rows] or those of several targets [rows, targets] for the test rows."""
     method = "predict" if data.target.classes is None else "predict_proba"
     rows = data.arrays["test"]
     starts = range(0, len(data.y("test")), PIECE_ROWS)

@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -34,28 +35,34 @@ def lost_to(data: Dataset, outputs: Outputs, answers: Mapping[str, np.ndarray]) 
 
     `answers` are those of `baseline_answers`, for the same rows as `outputs`.
     """
-    y = data.y(data.evaluation_part)
-    served = outputs["value"][:, 0] if data.target.classes is None else outputs["probabilities"]
-    loss, weight = metrics.loss_of(data.target), data.weights(data.evaluation_part)
-    ours = loss.of_rows(served, y)
+    y, served = data.y(data.evaluation_part), data.target.answers(outputs)
+    weight = data.weights(data.evaluation_part)
     lines = []
     for name, answer in answers.items():
-        theirs = loss.of_rows(answer, y)
-        network, baseline = loss.total(ours, weight), loss.total(theirs, weight)
-        if baseline < (1 - TIE) * network:
-            lines.append(_warning(data, name, (network, baseline), is_clear=_is_clear(_counted(data, ours - theirs))))
+        for place, part in enumerate(data.target.parts):
+            of = partial(_column, place=place) if data.target.several else np.asarray
+            loss = metrics.loss_of(part)
+            ours, theirs = (loss.of_rows(of(one), of(y)) for one in (served, answer))
+            losses = loss.total(ours, weight), loss.total(theirs, weight)
+            if losses[1] < (1 - TIE) * losses[0]:
+                is_clear = _is_clear(_counted(data, ours - theirs))
+                what = f"{part.name!r} of the " if data.target.several else "the "
+                lines.append(_warning(data, name, what, loss.name, losses, is_clear=is_clear))
     return lines
 
 
-def _warning(data: Dataset, name: str, losses: tuple[float, float], *, is_clear: bool) -> str:
-    loss = metrics.loss_of(data.target).name
+def _column(values: np.ndarray, place: int) -> np.ndarray:
+    return values[:, place]
+
+
+def _warning(data: Dataset, name: str, what: str, loss: str, losses: tuple[float, float], *, is_clear: bool) -> str:
     rows = f"{len(data.y(data.evaluation_part))} {data.evaluation_part} rows"
     known = (
         f"use {name} in its place, unless cross-validation (batchproof-train compare) says otherwise"
         if is_clear
         else "these rows are too few to say which is better; cross-validate both (batchproof-train compare)"
     )
-    return f"warning: {name} predicts the {rows} better than this network: {loss} {losses[1]:.4g}, not {losses[0]:.4g}; {known}."
+    return f"warning: {name} predicts {what}{rows} better than this network: {loss} {losses[1]:.4g}, not {losses[0]:.4g}; {known}."
 
 
 def _is_clear(gains: np.ndarray) -> bool:

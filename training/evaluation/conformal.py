@@ -26,6 +26,23 @@ def for_values(
     return conformal and _tested(conformal, _interval_results(conformal, test_predicted, test_truth))
 
 
+def alike(found: list[Conformal]) -> list[Conformal]:
+    """Return the thresholds of several targets with the coverages that all of them have: each has the least ones of COVERAGES."""
+    most = min((len(one.coverages) for one in found), default=0)
+
+    def cut(one: Conformal) -> Conformal:
+        kept = {f"{coverage:g}" for coverage in one.coverages[:most]}
+        return one.model_copy(
+            update={
+                "coverages": one.coverages[:most],
+                "thresholds": tuple(bin_[:most] for bin_ in one.thresholds),
+                "tested": {coverage: result for coverage, result in one.tested.items() if coverage in kept},
+            }
+        )
+
+    return [one if len(one.coverages) == most else cut(one) for one in found]
+
+
 def for_classes(
     probabilities: np.ndarray, codes: np.ndarray, test_probabilities: np.ndarray, test_codes: np.ndarray
 ) -> Conformal | None:

@@ -135,7 +135,7 @@ def network(data: Dataset, settings: Settings) -> np.ndarray:
     arrays = data.arrays["test"]
     scores = folded.scores(fitted.preprocess.transform(arrays), arrays.categorical)
     answers = predictions(scores, folded.output)
-    return answers[:, 0] if data.target.classes is None else answers
+    return answers[:, 0] if data.target.classes is None and not data.target.several else answers
 
 
 def loss_of(data: Dataset, answers: np.ndarray) -> float:

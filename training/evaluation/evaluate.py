@@ -23,6 +23,7 @@ class Evaluation:
 
     metrics: dict[str, Any]
     uncertainty: dict[str, Any] | None
+    uncertainties: list[dict[str, Any]] | None  # in its place where there are several targets
     arithmetic: dict[str, Any]
     baselines: Mapping[str, np.ndarray]  # answers for the evaluation rows: see `comparison.baseline_answers`
     warnings: tuple[str, ...]  # baselines that predict better, and a threshold of few rows, each with what to do
@@ -30,10 +31,16 @@ class Evaluation:
     outputs: Outputs  # of the exported graph, for the evaluation rows
 
     def summary(self) -> str:
-        """Return the metrics in one line, for people."""
-        values = {name: value for name, value in self.metrics.items() if isinstance(value, float)}
+        """Return the metrics in one line, for people, and a line for each of several targets."""
         part = self.metrics.get("part", "test")
-        return f"{part} rows: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        lines = [f"{part} rows: {_listed(self.metrics)}"]
+        return "\n".join(
+            [*lines, *(f"  {name}: {_listed(own)}" for name, own in self.metrics.get("targets", {}).items())]
+        )
+
+
+def _listed(measured: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in measured.items() if isinstance(value, float))
 
 
 def evaluate(data: Dataset, compiled: CompiledModel, decided: Chosen | None = None) -> Evaluation:
@@ -44,9 +51,11 @@ def evaluate(data: Dataset, compiled: CompiledModel, decided: Chosen | None = No
     outputs = {part: compiled.run(data.arrays[part]) for part in ("validation", data.evaluation_part)}
     decision = None if decided is None else decided.decision
     evaluated, baselines = outputs[data.evaluation_part], comparison.baseline_answers(data)
+    found = uncertainties(data, outputs)
     return Evaluation(
         metrics_of(data, evaluated) | ({} if decision is None else threshold.measured(data, evaluated, decision)),
-        uncertainty(data, outputs),
+        found[0] if found and not data.target.several else None,
+        found if found and data.target.several else None,
         arithmetic(data, compiled),
         baselines,
         (*comparison.lost_to(data, evaluated, baselines), *(() if decided is None else decided.warnings)),
@@ -62,10 +71,13 @@ def metrics_of(data: Dataset, outputs: Outputs) -> dict[str, Any]:
     """
     part = data.evaluation_part
     y, train_y = data.y(part), data.y("train")
-    if data.target.classes is None:
-        measured: dict[str, Any] = metrics.regression(
-            outputs["value"][:, 0], y, float(train_y.mean()), metrics.loss_of(data.target)
-        )
+    measured: dict[str, Any]
+    each: dict[str, Any] = {}  # the metrics of each of several targets
+    if data.target.several:
+        measured = metrics.several(outputs["value"], y, train_y.mean(axis=0), data.target)
+        each = measured["targets"]
+    elif data.target.classes is None:
+        measured = metrics.regression(outputs["value"][:, 0], y, float(train_y.mean()), metrics.loss_of(data.target))
         if data.target.quantiles:
             measured |= metrics.quantiles(outputs["quantiles"], y, train_y, data.target.quantiles)
     else:
@@ -76,24 +88,31 @@ def metrics_of(data: Dataset, outputs: Outputs) -> dict[str, Any]:
             measured["class_prior"] = data.prior.named(data.target)
     weight = data.row_weights(part)
     if weight is not None:
-        answers = outputs["value"][:, 0] if data.target.classes is None else outputs["probabilities"]
-        loss = metrics.loss_of(data.target)
+        answers, loss = data.target.answers(outputs), metrics.loss_of(data.target)
         measured[f"weighted_{loss.key}"] = loss.total(loss.of_rows(answers, y), weight)
+        loss = metrics.OF_VALUES["squared_error"]
+        for place, own in enumerate(each.values()):
+            own[f"weighted_{loss.key}"] = loss.total(loss.of_rows(answers[:, place], y[:, place]), weight)
     return {"rows": len(y), **({} if part == "test" else {"part": part}), **measured}
 
 
-def uncertainty(data: Dataset, outputs: Mapping[str, Outputs]) -> dict[str, Any] | None:
-    """Return conformal thresholds from the validation rows, tested on the test rows; None with too few rows."""
+def uncertainties(data: Dataset, outputs: Mapping[str, Outputs]) -> list[dict[str, Any]]:
+    """Return each target's conformal thresholds from the validation rows, tested on the test rows; none with too few rows."""
     part = data.evaluation_part
+    y, test_y = data.y("validation"), data.y(part)
     if data.target.classes is None:
-        validation, test = (outputs[name]["value"][:, 0] for name in ("validation", part))
-        thresholds = conformal.for_values(validation, data.y("validation"), test, data.y(part))
+        values, test = (outputs[name]["value"].T for name in ("validation", part))  # [targets, rows]
+        truth, test_truth = (each.reshape(len(each), -1).T for each in (y, test_y))  # [targets, rows]
+        found = [conformal.for_values(*of) for of in zip(values, truth, test, test_truth, strict=True)]
     else:
         validation, test = (outputs[name]["probabilities"] for name in ("validation", part))
-        thresholds = conformal.for_classes(validation, data.y("validation"), test, data.y(part))
-    if thresholds is not None and part != "test":
-        thresholds = thresholds.model_copy(update={"tested": {}})  # their own rows would test nothing
-    return None if thresholds is None else thresholds.model_dump(mode="json")
+        found = [conformal.for_classes(validation, y, test, test_y)]
+    thresholds = conformal.alike([one for one in found if one is not None])
+    if len(thresholds) < len(found):
+        return []
+    if part != "test":  # their own rows would test nothing
+        thresholds = [one.model_copy(update={"tested": {}}) for one in thresholds]
+    return [one.model_dump(mode="json") for one in thresholds]
 
 
 def arithmetic(data: Dataset, compiled: CompiledModel) -> dict[str, Any]:

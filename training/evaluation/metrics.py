@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ class Loss:
 
     key: str  # in the metrics of bundle.json
     name: str  # for people
-    of_rows: Callable[[np.ndarray, np.ndarray], np.ndarray]  # answers [rows, ...], truth [rows] -> losses [rows]
+    of_rows: Callable[[np.ndarray, np.ndarray], np.ndarray]  # answers [rows, ...], truth [rows, ...] -> losses [rows]
     is_root: bool = False  # whether it is the root of the rows' mean
 
     def total(self, losses: np.ndarray, weight: np.ndarray | None = None) -> float:
@@ -31,7 +32,12 @@ class Loss:
 
 
 def loss_of(target: Target) -> Loss:
-    """Return the loss of a target: log loss of probabilities [rows, classes], or what its objective asks of values [rows]."""
+    """Return the loss of a target: log loss of probabilities [rows, classes], or what its objective asks of values [rows].
+
+    That of several targets is the RMSE of values [rows, targets] in standard deviations, over all targets.
+    """
+    if target.several:
+        return Loss("standardised_rmse", "standardised RMSE", partial(standardised_errors, target.scales), is_root=True)
     return LOG_LOSS if target.classes is not None else OF_VALUES[target.objective]
 
 
@@ -68,6 +74,25 @@ def regression(values: np.ndarray, y: np.ndarray, mean: float, loss: Loss) -> di
         measured = {"": values, "constant_": constant}
         metrics |= {f"{who}{loss.key}": loss.total(loss.of_rows(answer, y)) for who, answer in measured.items()}
     return metrics
+
+
+def several(values: np.ndarray, y: np.ndarray, means: np.ndarray, target: Target) -> dict[str, Any]:
+    """Return the metrics of values [rows, targets] against y, of each target as `regression` does; `means` [targets] are the constant one.
+
+    `r2` is the mean of the targets' ones, `standardised_rmse` the root of the mean squared error in standard deviations.
+    """
+    loss = loss_of(target)
+    measured = {"": values, "constant_": np.broadcast_to(means, y.shape)}
+    each = {
+        name: regression(values[:, place], y[:, place], float(means[place]), OF_VALUES["squared_error"])
+        for place, name in enumerate(target.several)
+    }
+    r2 = [one["r2"] for one in each.values() if "r2" in one]
+    return {
+        **{f"{who}{loss.key}": loss.total(loss.of_rows(answer, y)) for who, answer in measured.items()},
+        **({"r2": float(np.mean(r2))} if len(r2) == len(each) else {}),
+        "targets": each,
+    }
 
 
 def quantiles(predicted: np.ndarray, y: np.ndarray, train_y: np.ndarray, levels: tuple[float, ...]) -> dict[str, Any]:
@@ -112,6 +137,12 @@ def log_losses(p: np.ndarray, y: np.ndarray) -> np.ndarray:
 def squared_errors(values: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the squared error of each row's value [rows] float64."""
     errors: np.ndarray = np.square(values.astype(np.float64) - y)
+    return errors
+
+
+def standardised_errors(scales: tuple[float, ...], values: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the squared error of each row [rows] float64, the mean over the targets, each in units of its scale."""
+    errors: np.ndarray = np.square((values.astype(np.float64) - y) / np.asarray(scales)).mean(axis=1)
     return errors
 
 

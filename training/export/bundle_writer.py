@@ -13,7 +13,13 @@ from uuid import uuid4
 
 from batchproof.service.bundle import reader as bundle
 from batchproof.service.bundle.files.checksum import seal
-from batchproof.service.bundle.manifest import DECISION_VERSION, FORMAT, FORMAT_VERSION, QUANTILE_VERSION
+from batchproof.service.bundle.manifest import (
+    DECISION_VERSION,
+    FORMAT,
+    FORMAT_VERSION,
+    QUANTILE_VERSION,
+    TARGETS_VERSION,
+)
 from batchproof.service.errors import BundleError, EngineError
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import load
@@ -66,6 +72,8 @@ def write(models: Path, content: Mapping[str, Any], files: Mapping[str, bytes]) 
 
 def _format_version(content: Mapping[str, Any]) -> int:
     """Return the least version whose readers know every field of the content."""
+    if "targets" in content["signature"]:
+        return TARGETS_VERSION
     if content.get("quantiles") is not None:
         return QUANTILE_VERSION
     return FORMAT_VERSION if content.get("decision") is None else DECISION_VERSION

@@ -56,7 +56,7 @@ def member_scores(graph: Graph, member: Member, a: str, number: int) -> str:
 
 
 def outputs(graph: Graph, scores: str, output: Output, width: int) -> None:
-    """Append the outputs: probabilities and scores [rows, classes], or the value [rows, 1] and its quantiles in the target's unit."""
+    """Append the outputs: probabilities and scores [rows, classes], or the value [rows, targets] and its quantiles in the target's unit."""
     if output.task != "regression":
         graph.output("probabilities", graph.add("Softmax", [scores], "softmax", axis=1), TensorProto.FLOAT, width)
         graph.output("scores", scores, TensorProto.FLOAT, width)
@@ -67,12 +67,17 @@ def outputs(graph: Graph, scores: str, output: Output, width: int) -> None:
         ]
         scores = graph.add("Exp", [graph.add("Clip", [scores, *limits], "log_mean")], "mean")
     wide = graph.add("Cast", [scores], "score_float64", to=TensorProto.DOUBLE)
-    value = graph.add("Mul", [wide, graph.constant("value_std", output.value_std, np.float64)], "value_spread")
+    value = graph.add(
+        "Mul", [wide, graph.constant("value_std", np.asarray(output.value_std), np.float64)], "value_spread"
+    )
     if not output.is_log:
-        value = graph.add("Add", [value, graph.constant("value_mean", output.value_mean, np.float64)], "value_float64")
+        value = graph.add(
+            "Add", [value, graph.constant("value_mean", np.asarray(output.value_mean), np.float64)], "value_float64"
+        )
     value = graph.add("Cast", [value], "value_float32", to=TensorProto.FLOAT)
-    graph.output("value", value if width == 1 else emit_column(graph, value), TensorProto.FLOAT, 1)
-    if width > 1:
+    has_quantiles = width > output.targets
+    graph.output("value", emit_column(graph, value) if has_quantiles else value, TensorProto.FLOAT, output.targets)
+    if has_quantiles:
         graph.output("quantiles", emit_sorted(graph, value, width - 1), TensorProto.FLOAT, width - 1)
 
 

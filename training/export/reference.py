@@ -36,7 +36,9 @@ def feature_entries(signature: Signature, train: Arrays, rare_rows: int) -> list
     """Return the entry of each feature in signature order; null from where MAX_CELLS are used up."""
     columns = {"number": iter(range(len(signature.numeric))), "code": iter(range(len(signature.categorical)))}
     entries: list[dict[str, Any] | None] = []
-    room = MAX_CELLS - MAX_SPLITS - 3  # less what the prediction may take
+    further = len(signature.target_names) - 1
+    # Less what the predictions may take: of several targets, further ones take an interval each, and missing values.
+    room = MAX_CELLS - MAX_SPLITS - 3 - further * (INTERVALS + 2)
     for feature in signature.inputs:
         if feature.kind == "categorical":
             assert train.categorical is not None, "the signature has a categorical feature"
@@ -54,6 +56,8 @@ def prediction_entry(signature: Signature, outputs: Outputs) -> dict[str, Any] |
     rows = len(next(iter(outputs.values()))) if outputs else 0
     if not rows:
         return None
+    if signature.targets is not None:
+        return {"rows": rows, "values": [_numbers(values) for values in outputs["value"].T.astype(np.float64)]}
     if signature.classes is None:
         return {"rows": rows, **_numbers(outputs["value"][:, 0].astype(np.float64))}
     classes = len(signature.classes)

@@ -79,7 +79,10 @@ class FitContext:
         """Fit one plan to all training rows, or to at most `sampled` of them: by this process alone, in silence."""
         raws, ys, weights = self._parts(plan.fit.seed, sampled)
         classes = self.data.target.classes is not None
-        preprocess = encodings.fit(raws["train"], ys["train"], classes=classes, encoding=plan.encoding)
+        y = (
+            ys["train"] / np.asarray(self.objective.std) if self.objective.targets > 1 else ys["train"]
+        )  # one scale for trees
+        preprocess = encodings.fit(raws["train"], y, classes=classes, encoding=plan.encoding)
         room = self.data.room_bytes // sum(map(len, ys.values()))  # for each row
         rows = {}
         for part, raw in raws.items():

@@ -176,7 +176,9 @@ class Run:
         """Return the mean of the members' losses: the loss of their mean score would let members rely on one another."""
         scores = self.network.member_scores(batch.x, batch.codes)  # [rows, members, outputs]
         members = scores.shape[1]
-        losses = self.objective.losses(scores.flatten(0, 1), batch.y.repeat_interleave(members)).view(-1, members)
+        losses = self.objective.losses(scores.flatten(0, 1), batch.y.repeat_interleave(members, dim=0)).view(
+            -1, members
+        )
         return batch.weighed(losses).mean()
 
     def best(self) -> Epoch:

@@ -83,12 +83,17 @@ def auc(_: Objective, scores: Tensor, y: Tensor, weight: Tensor) -> Tensor:
 
 def rmse(objective: Objective, scores: Tensor, y: Tensor, weight: Tensor) -> Tensor:
     """Squared error in standard units: its order is that of the root."""
-    return (objective.values(scores) - y).square() * weight
+    return _of_rows((objective.values(scores) - y).square()) * weight
 
 
 def mae(objective: Objective, scores: Tensor, y: Tensor, weight: Tensor) -> Tensor:
     """Absolute error in standard units."""
-    return (objective.values(scores) - y).abs() * weight
+    return _of_rows((objective.values(scores) - y).abs()) * weight
+
+
+def _of_rows(errors: Tensor) -> Tensor:
+    """Return the error of each row: of several targets, the mean over them."""
+    return errors if errors.dim() == 1 else errors.mean(dim=1)
 
 
 def pairs(scores: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ class ShardedRun(Run):
     def shard_loss(self, scores: Tensor, rows: Rows) -> Tensor:
         """Return the sum of the members' losses, given the scores of a shard [rows, members, outputs]."""
         members = scores.shape[1]
-        losses = self.objective.losses(scores.flatten(0, 1), rows.y.repeat_interleave(members)).view(-1, members)
+        losses = self.objective.losses(scores.flatten(0, 1), rows.y.repeat_interleave(members, dim=0)).view(-1, members)
         return rows.weighed(losses).sum()
 
     def spread(self, loss: Tensor) -> Tensor:

@@ -53,15 +53,28 @@ class Output:
     """How to interpret the summed scores of the members."""
 
     task: Task
-    value_mean: float = 0.0  # regression: value = score · value_std + value_mean, in the target's own unit
-    value_std: float = 1.0
+    value_mean: float | tuple[float, ...] = (
+        0.0  # regression: value = score · value_std + value_mean, in the target's own unit
+    )
+    value_std: float | tuple[float, ...] = 1.0  # both of several targets: one for each
     # Whether the score is a logarithm: value = exp(score) · value_std, the score within `log_limits`.
     is_log: bool = False
 
     @property
+    def targets(self) -> int:
+        """How many of the scores are values; further scores of a regression are quantiles of the only one."""
+        return len(self.value_std) if isinstance(self.value_std, tuple) else 1
+
+    @property
+    def log_unit(self) -> float:
+        """What exp(score) is multiplied by."""
+        assert not isinstance(self.value_std, tuple), "several targets have no logarithms"
+        return self.value_std
+
+    @property
     def log_limits(self) -> tuple[float, float]:
         """The least and the greatest logarithm, whole numbers, so that every value is a normal float32."""
-        unit = math.log(self.value_std)
+        unit = math.log(self.log_unit)
         least, most = math.ceil(math.log(LEAST_VALUE) - unit), math.floor(math.log(MOST_VALUE) - unit)
         return max(-LOG_REACH, float(least)), min(LOG_REACH, float(most))
 
@@ -144,16 +157,18 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 
 
 def predictions(scores: np.ndarray, output: Output) -> np.ndarray:
-    """Return float64 probabilities [rows, classes], or in the target's own unit values [rows, 1 + levels].
+    """Return float64 probabilities [rows, classes], or in the target's own unit values [rows, 1 + levels] or [rows, targets].
 
     Behind a value its quantiles follow, in order: sorted, they are never farther from the true ones than before, and do not
     cross (Chernozhukov, Fernández-Val, Galichon 2010).
     """
     if output.is_log:
-        return np.asarray(np.exp(np.clip(scores, *output.log_limits)) * output.value_std)
+        return np.asarray(np.exp(np.clip(scores, *output.log_limits)) * output.log_unit)
     if output.task != "regression":
         return softmax(scores)
-    values = scores * output.value_std + output.value_mean
+    values = scores * np.asarray(output.value_std) + np.asarray(output.value_mean)
+    if output.targets > 1:
+        return np.asarray(values)
     return np.concatenate([values[:, :1], np.sort(values[:, 1:], axis=1)], axis=1)
 
 
@@ -162,5 +177,5 @@ def outputs_of(scores: np.ndarray, output: Output) -> dict[str, np.ndarray]:
     predicted = predictions(scores, output)
     if output.task != "regression":
         return {"probabilities": predicted}
-    quantiles = {"quantiles": predicted[:, 1:]} if predicted.shape[1] > 1 else {}
-    return {"value": predicted[:, :1], **quantiles}
+    values, further = np.split(predicted, [output.targets], axis=1)
+    return {"value": values, **({"quantiles": further} if further.shape[1] else {})}

@@ -23,20 +23,23 @@ LEAST = 1e-37  # of a value in units of the mean: a smaller one has no logarithm
 
 @dataclass(frozen=True)
 class Objective:
-    """Task, number of scores and, for regression, the scale of the target: value = std · (what `values` returns) + mean."""
+    """Task, number of scores and, for regression, the scale of the target: value = std · (what `values` returns) + mean.
+
+    Several targets have a score and a scale each, and the loss is the mean over the targets.
+    """
 
     task: Task
-    outputs: int  # 1 for binary (the log-odds of class 1) and regression, else the number of classes
-    mean: float = 0.0
-    std: float = 1.0  # of a deviance: the mean of the training rows, and `mean` is 0
+    outputs: int  # 1 for binary (the log-odds of class 1), one for each target or quantile, else the number of classes
+    mean: float | tuple[float, ...] = 0.0  # of several targets, one for each
+    std: float | tuple[float, ...] = 1.0  # of a deviance: the mean of the training rows, and `mean` is 0
     loss: RegressionLoss = "squared_error"  # of values; the others fit the logarithm of the mean
     quantiles: tuple[float, ...] = ()  # levels of the scores behind the value's
     metric: str | None = None  # what held-out rows are judged by (batchproof.training.fit.metric); None: the loss
 
     def encode(self, y: np.ndarray) -> Tensor:
-        """Return y [rows], class codes or float64 values, as the loss expects it: int64, or float32 in units of std."""
+        """Return y [rows] or [rows, targets], class codes or float64 values, as the loss expects it: int64, or float32 in units of std."""
         if self.task == "regression":
-            return torch.from_numpy(((y - self.mean) / self.std).astype(np.float32))
+            return torch.from_numpy(((y - np.asarray(self.mean)) / np.asarray(self.std)).astype(np.float32))
         return torch.from_numpy(y.astype(np.int64))
 
     def losses(self, scores: Tensor, y: Tensor, unknown: float = 0.0) -> Tensor:
@@ -44,6 +47,8 @@ class Objective:
 
         `unknown` is the share of each label that is spread evenly over the classes (label smoothing).
         """
+        if self.targets > 1:
+            return (scores - y).square().mean(dim=1)
         if self.task == "regression":
             return self._value_losses(scores[:, 0], y) + self._pinball_losses(scores[:, 1:], y)
         if self.task == "binary":
@@ -51,8 +56,15 @@ class Objective:
             return functional.binary_cross_entropy_with_logits(scores[:, 0], share, reduction="none")
         return functional.cross_entropy(scores, y, reduction="none", label_smoothing=unknown)
 
+    @property
+    def targets(self) -> int:
+        """How many numbers are predicted; 1 for classes."""
+        return len(self.mean) if isinstance(self.mean, tuple) else 1
+
     def values(self, scores: Tensor) -> Tensor:
-        """Return the predicted values [rows] of scores [rows, outputs], in the units of `encode`."""
+        """Return the predicted values [rows] of scores [rows, outputs], in the units of `encode`; of several targets [rows, targets]."""
+        if self.targets > 1:
+            return scores
         return scores[:, 0] if self.loss == "squared_error" else bounded(scores[:, 0]).exp()
 
     def _value_losses(self, score: Tensor, y: Tensor) -> Tensor:
@@ -94,7 +106,10 @@ def fit(
     loss: RegressionLoss = "squared_error",
     quantiles: tuple[float, ...] = (),
 ) -> Objective:
-    """Fit to the training rows: y [rows] class codes 0 … classes - 1, or float64 values."""
+    """Fit to the training rows: y [rows] class codes 0 … classes - 1, or float64 values; [rows, targets] of several targets."""
+    if y.ndim > 1:
+        stds = tuple(std or 1.0 for std in np.std(y, axis=0).tolist())
+        return Objective(task, y.shape[1], tuple(np.mean(y, axis=0).tolist()), stds, metric=metric)
     if loss != "squared_error":
         return Objective(task, 1, 0.0, float(np.mean(y)), loss, metric=metric)
     if task == "regression":

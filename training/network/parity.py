@@ -50,9 +50,15 @@ def check_engine(folded: Folded, reference: np.ndarray, outputs: Outputs) -> flo
 
 
 def comparable(reference: np.ndarray, outputs: Outputs, output: Output) -> tuple[np.ndarray, np.ndarray]:
-    """Return the wanted and the actual values and quantiles [rows, 1 + levels]; where the scores are logarithms, so are these."""
+    """Return the wanted and the actual values and quantiles [rows, 1 + levels]; where the scores are logarithms, so are these.
+
+    Those of several targets are [rows, targets], each in standard deviations of its own: a target in small units is held as well.
+    """
     wanted = predictions(reference, output)
     actual = np.concatenate([outputs[name] for name in ("value", "quantiles") if name in outputs], axis=1)
+    if output.targets > 1:
+        std = np.asarray(output.value_std)
+        return wanted / std, (actual / std).astype(actual.dtype)
     return (np.log(wanted), np.log(actual)) if output.is_log else (wanted, actual)
 
 

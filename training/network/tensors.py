@@ -25,7 +25,7 @@ class Rows(NamedTuple):
 
     x: Tensor  # [rows, width] float32
     codes: Tensor | None  # [rows, embeddings] int64
-    y: Tensor  # [rows] int64 class codes or float32 standard units
+    y: Tensor  # [rows] int64 class codes or float32 standard units; of several targets [rows, targets]
     weight: Tensor | None = None  # [rows] float32, mean 1 over the training rows; None: all rows count equally
     row_weight: Tensor | None = None  # [rows] float32, the same without the weights of classes
 

@@ -37,7 +37,9 @@ def serialise(weights: Weights) -> bytes:
     folded = weights.folded
     arrays = {PREPROCESS + name: array for name, array in weights.preprocess.to_arrays().items()}
     arrays["embedded"] = np.asarray(folded.embedded, np.int64)
-    arrays["output"] = np.asarray([folded.output.value_mean, folded.output.value_std])
+    arrays["output"] = np.asarray(
+        [folded.output.value_mean, folded.output.value_std]
+    )  # [2], of several targets [2, targets]
     if folded.output.is_log:
         arrays["log"] = np.asarray(folded.output.log_limits)
     arrays |= {f"embedding.{index}": table for index, table in enumerate(folded.embeddings)}
@@ -62,7 +64,7 @@ def read(path: Path, task: Task) -> Weights:
         tuple(arrays[f"maxima.{number}.{depth}"] for depth in range(len(networks[number].layers) - 1))
         for number in range(members)
     )
-    mean, std = arrays["output"].tolist()
+    mean, std = (tuple(each) if isinstance(each, list) else each for each in arrays["output"].tolist())
     return Weights(
         preprocess, Folded(embedded, tables, networks, Output(task, mean, std, is_log="log" in arrays)), tops
     )

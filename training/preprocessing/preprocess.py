@@ -172,7 +172,7 @@ PARTS = {"scaling": Scaling, "piecewise": Piecewise, "periodic": Periodic, "oneh
 def fit(raw: Arrays, target: np.ndarray, *, classes: bool, encoding: Encoding) -> Preprocess:
     """Fit the encodings on training rows only.
 
-    target [rows] is class codes where `classes`, else float64 values; the edges of "tree" depend on it.
+    target [rows] is class codes where `classes`, else float64 values, [rows, targets] of several; the edges of "tree" depend on it.
     """
     numeric, categorical = raw
     hot, embedded = ([], []) if categorical is None else split_categorical(categorical, encoding, alone=numeric is None)

@@ -42,7 +42,7 @@ class Facts:
     history: tuple[Epoch, ...]
     best: int  # the best epoch, whose network is exported
     evaluation_part: str  # the part that everything below is measured on: "test" or "validation"
-    truth: np.ndarray  # [rows] class codes or values
+    truth: np.ndarray  # [rows] class codes or values; of several targets [rows, targets]
     outputs: Mapping[str, np.ndarray]  # of the served graph, [rows, width]
     scores: tuple[Score, ...]
     lost: tuple[str, ...]  # warnings: baselines that predict better
@@ -61,11 +61,22 @@ class Facts:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """What was measured beside the metrics themselves: their 95 % intervals, and the expected calibration error."""
-        found = {score.key: score.methods["This model"] for score in self.scores}
-        finite = {key: one for key, one in found.items() if np.isfinite(one).all()}
+        """What was measured beside the metrics themselves: their 95 % intervals, and the expected calibration error.
+
+        Of several targets, the metrics of each with their intervals are among it.
+        """
         error = {} if self.reliability is None else {"calibration_error": self.reliability.after.error}
-        return {**error, "intervals": {key: [one.low, one.high] for key, one in finite.items()}}
+        of_targets = self.content["metrics"].get("targets", {})
+        each = {name: {**own, "intervals": self._intervals(name)} for name, own in of_targets.items()}
+        return {**error, **({"targets": each} if each else {}), "intervals": self._intervals()}
+
+    def scores_of(self, target: str = "") -> tuple[Score, ...]:
+        """Return the scores of one of several targets; without a name, those of all together."""
+        return tuple(score for score in self.scores if score.target == target)
+
+    def _intervals(self, target: str = "") -> dict[str, list[float]]:
+        found = {score.key: score.methods["This model"] for score in self.scores_of(target)}
+        return {key: [one.low, one.high] for key, one in found.items() if np.isfinite(one).all()}
 
 
 def collect(

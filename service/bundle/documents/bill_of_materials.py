@@ -20,7 +20,7 @@ def bill_of_materials(manifest: Manifest, manifest_sha256: str) -> dict[str, Any
         "bom-ref": reference,
         "name": manifest.name,
         "version": str(manifest.version),
-        "description": f"Batch-norm MLP that predicts {manifest.signature.target}, as a Batchproof bundle",
+        "description": f"Batch-norm MLP that predicts {manifest.signature.predicted}, as a Batchproof bundle",
         "hashes": [{"alg": "SHA-256", "content": manifest.files["model.onnx"].sha256}],
         "modelCard": _model_card(manifest, f"{reference}:data"),
         "properties": [*_properties(manifest)],

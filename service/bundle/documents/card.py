@@ -29,6 +29,7 @@ METRICS = {  # in bundle.json -> the Hub's identifier, and a name
     "log_loss": ("log_loss", "Log loss (nats)"),
     "poisson_deviance": ("mean_poisson_deviance", "Mean Poisson deviance"),
     "gamma_deviance": ("mean_gamma_deviance", "Mean gamma deviance"),
+    "standardised_rmse": ("standardized_rmse", "RMSE in standard deviations, over all targets"),
     "rmse": ("rmse", "RMSE"),
     "pinball": ("mean_pinball_loss", "Mean pinball loss of the quantiles"),
     "mae": ("mae", "MAE"),
@@ -100,18 +101,27 @@ def _dataset(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _results(content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for name, value, interval in _measured(content):
-        identifier, shown = METRICS[name]
-        args = {"interval": list(interval), "confidence": CONFIDENCE} if interval else {}
-        yield {"type": identifier, "value": value, "name": shown, **({"args": args} if args else {})}
+    for of, metrics in _measured_parts(content["metrics"]):
+        for name, value, interval in _measured(metrics):
+            identifier, shown = METRICS[name]
+            args = {"interval": list(interval), "confidence": CONFIDENCE} if interval else {}
+            yield {"type": identifier, "value": value, "name": shown + of, **({"args": args} if args else {})}
 
 
-def _measured(content: Mapping[str, Any]) -> Iterator[tuple[str, float, tuple[float, float] | None]]:
+def _measured_parts(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Give the metrics, and those of each of several targets, with what the name of a metric is followed by."""
+    yield "", metrics
+    for target, own in mapping(metrics, "targets").items():
+        if isinstance(own, Mapping):
+            yield f" of {target}", own
+
+
+def _measured(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float, tuple[float, float] | None]]:
     """Give each known metric with its interval, where it has one."""
-    intervals = mapping(content["metrics"], "intervals")
+    intervals = mapping(metrics, "intervals")
     for name in METRICS:
-        value, interval = content["metrics"].get(name), intervals.get(name)
-        if _is_number(value):
+        value, interval = metrics.get(name), intervals.get(name)
+        if isinstance(value, int | float) and _is_number(value):
             pair = interval if isinstance(interval, list) and all(map(_is_number, interval)) else []
             yield name, value, (pair[0], pair[1]) if len(pair) == 2 else None
 
@@ -123,10 +133,12 @@ def _is_number(value: object) -> bool:
 def _head(manifest: Manifest) -> list[str]:
     signature, classes = manifest.signature, manifest.signature.classes
     what = "a number" if classes is None else f"one of {len(classes)} classes ({_names(map(class_text, classes))})"
+    if signature.targets is not None:
+        what = f"{len(signature.targets)} numbers"
     count = len(signature.inputs)
     features = f"{count} feature{'s' if count > 1 else ''}"
     summary = (
-        f"Predicts {code(signature.target)}, {what}, from {features}. A multilayer perceptron with batch normalization, "
+        f"Predicts {_names(signature.target_names)}, {what}, from {features}. A multilayer perceptron with batch normalization, "
         f"folded into one ONNX graph in {manifest.arithmetic.kind} arithmetic. Each row gets the same prediction, bit for "
         "bit, whatever it is batched with."
     )
@@ -157,10 +169,12 @@ def _uses(stated: Statement) -> list[str]:
 def _numbers(content: Mapping[str, Any]) -> list[str]:
     """Return the metrics beside those of a constant prediction."""
     metrics, rows = content["metrics"], []
-    for name, value, interval in _measured(content):
-        constant = metrics.get(f"constant_{name}")
-        low_high = f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else ""
-        rows.append([METRICS[name][1], f"{value:.4g}", low_high, f"{constant:.4g}" if _is_number(constant) else ""])
+    for of, own in _measured_parts(metrics):
+        for name, value, interval in _measured(own):
+            constant = own.get(f"constant_{name}")
+            low_high = f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else ""
+            shown = text(METRICS[name][1] + of)
+            rows.append([shown, f"{value:.4g}", low_high, f"{constant:.4g}" if _is_number(constant) else ""])
     if not rows:
         return ["## Metrics", "", "The bundle states none.", ""]
     count, part = metrics.get("rows"), text(metrics.get("part", "test"))
@@ -170,24 +184,32 @@ def _numbers(content: Mapping[str, Any]) -> list[str]:
 
 
 def _uncertainty(content: Mapping[str, Any]) -> list[str]:
-    found = content.get("uncertainty")
-    if not found:
+    each = content.get("uncertainties")
+    found = each or [content.get("uncertainty")]
+    if not found[0]:
         return []
-    is_value = content["signature"]["classes"] is None
+    signature = content["signature"]
+    is_value = signature["classes"] is None
+    size = "width" if is_value else "size"
+    targets = signature.get("targets") or [""]
     rows = [
-        [
-            f"{100 * float(coverage):.0f} %",
-            f"{100 * result['coverage']:.1f} %",
-            f"{result['width' if is_value else 'size']:.4g}",
-        ]
-        for coverage, result in found["tested"].items()
-        if coverage in SHOWN_COVERAGES and {"coverage", "width" if is_value else "size"} <= result.keys()
+        [*([code(target)] if target else []), *_covered(coverage, result, size)]
+        for target, one in zip(targets, found, strict=True)
+        for coverage, result in one["tested"].items()
+        if coverage in SHOWN_COVERAGES and {"coverage", size} <= result.keys()
     ]
     head = ["requested coverage", "measured coverage", "mean width" if is_value else "mean classes in a set"]
-    kind = "intervals" if is_value else "sets of classes"
-    rows_of = f"{found['calibration_rows']:,} validation rows"
+    kind = "intervals, one for each target," if each else "intervals" if is_value else "sets of classes"
+    rows_of = f"{found[0]['calibration_rows']:,} validation rows"
     sentence = f'A request with `"coverage": 0.9` gets prediction {kind} (split conformal, thresholds from {rows_of}).'
+    if each:
+        head = ["target", *head]
+        sentence += " The coverage is that of each target by itself; all intervals of a row hold together less often."
     return ["## Uncertainty", "", sentence, "", *(table(head, rows) if rows else []), ""]
+
+
+def _covered(coverage: str, result: Mapping[str, float], size: str) -> list[str]:
+    return [f"{100 * float(coverage):.0f} %", f"{100 * result['coverage']:.1f} %", f"{result[size]:.4g}"]
 
 
 def _limits(content: Mapping[str, Any]) -> list[str]:

@@ -60,7 +60,7 @@ def limits(content: Mapping[str, Any]) -> Iterator[str]:
         "Values outside the training range and categories that training did not see are accepted. A request with "
         '"detail": true names them.'
     )
-    if content.get("uncertainty"):
+    if content.get("uncertainty") or content.get("uncertainties"):
         yield (
             "Prediction sets and intervals hold their coverage on average over tables that are drawn like the training rows, not "
             "for each row or group."

@@ -75,12 +75,12 @@ class Reference:
     rows: int
     rare_rows: int  # categories of at most so many training rows count as unseen
     features: tuple[Column | None, ...]  # in signature order; None where there was no room for one
-    predictions: Column | None
+    predictions: tuple[Column, ...]  # of the winning class or of each target's value; none where none were counted
 
     @cached_property
     def cell_count(self) -> int:
         """How many cells all columns have."""
-        return sum(len(column.counts) for column in (*self.features, self.predictions) if column is not None)
+        return sum(len(column.counts) for column in (*self.features, *self.predictions) if column is not None)
 
 
 def column_for(feature: Feature, counts: np.ndarray, splits: np.ndarray) -> Column:
@@ -120,15 +120,20 @@ def _feature(entry: Any, feature: Feature, field: str, rows: int) -> Column:
     return column
 
 
-def _predictions(entry: Any, manifest: Manifest) -> Column | None:
+def _predictions(entry: Any, manifest: Manifest) -> tuple[Column, ...]:
     if entry is None:
-        return None
+        return ()
     if not isinstance(entry, dict) or "rows" not in entry:
         raise BundleError(f"{FILE} predictions must be null or an object with the field rows")
     rows = _whole(entry["rows"], "predictions.rows", 1)
     rest = {name: value for name, value in entry.items() if name != "rows"}
-    classes = manifest.signature.classes
-    return _column(rest, "predictions", rows, None if classes is None else len(classes))
+    targets, classes = manifest.signature.targets, manifest.signature.classes
+    if targets is None:
+        return (_column(rest, "predictions", rows, None if classes is None else len(classes)),)
+    each = rest.get("values")
+    if set(rest) != {"values"} or not isinstance(each, list) or len(each) != len(targets):
+        raise BundleError(f"{FILE} predictions.values must be a list of {len(targets)} entries, one for each target")
+    return tuple(_column(one, f"predictions.values.{place}", rows, None) for place, one in enumerate(each))
 
 
 def _column(entry: Any, field: str, rows: int, categories: int | None) -> Column:

@@ -56,24 +56,33 @@ def _decision(decision: Content) -> Iterator[str]:
     yield f"{request['request_id']} row {request['row']}, {request['time']}, {model['name']} version {model['version']}"
     prediction = decision["prediction"]
     if prediction is not None:
-        yield f"  answer: {prediction.get('label', prediction.get('value'))}"
+        yield f"  answer: {_answer(prediction)}"
     again = decision["again"]
     if again["was_run"]:
         equal = again["equal_alone"] and again["equal_in_batch"]
         yield f"  run again: {'every bit is equal' if equal else 'the bits differ'}"
     else:
         yield f"  not run again: {again['why']}"
-    contributions = decision["explanation"]["contributions"] if decision["explanation"] else {}
+    explanations = decision.get("explanations") or ([decision["explanation"]] if decision["explanation"] else [])
     for given in decision["inputs"]:
         value = given["note"] if given["value"] is None else shown_text(given["value"])
         if given["value"] is not None and given["note"]:
             value += f", {given['note']}"
-        share = f"  ({contributions[given['name']]:+.4g})" if given["name"] in contributions else ""
-        yield f"  {given['name']}: {value}{share}"
+        name = given["name"]
+        shares = [f"{one['contributions'][name]:+.4g}" for one in explanations if name in one["contributions"]]
+        share = f"  ({', '.join(shares)})" if shares else ""
+        yield f"  {name}: {value}{share}"
     proof = decision["proof"]
     yield f"  proof: {proof['arithmetic']} arithmetic, {proof['when_answered']} when it answered" + (
         f", {proof['now']} here" if "now" in proof else ""
     )
+
+
+def _answer(prediction: Content) -> Any:
+    """Return the label, the value, or the values of several targets, in which order the contributions below are too."""
+    if "values" in prediction:
+        return ", ".join(f"{target} {value}" for target, value in prediction["values"].items())
+    return prediction.get("label", prediction.get("value"))
 
 
 def _comparison(compared: Content) -> Iterator[str]:
@@ -106,6 +115,7 @@ def _windows(windows: list[Content]) -> Iterator[str]:
             if window.get(name) is not None
         )
         named = f"{window['model']} version {window['version']}" + (f", {window['start']}" if window["start"] else "")
+        named += f", {window['target']}" if "target" in window else ""
         yield f"{named}: {window['labelled']} of {window['answered']} rows have labels{'; ' if metrics else ''}{metrics}"
         for one in window["coverage"]:
             size = next(

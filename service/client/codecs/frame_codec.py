@@ -67,7 +67,10 @@ def _joined(parts: list[Any]) -> Any:
 
 
 def _columns(answered: Sequence[Prediction], model: Description) -> dict[str, Any]:
-    """Return `prediction`, and `probability_<class>` or `quantile_<level>` float32."""
+    """Return `prediction`, and `probability_<class>` or `quantile_<level>` float32; or `prediction_<target>` float32."""
+    if model.targets:
+        rows = [prediction["values"] for prediction in answered]
+        return {f"prediction_{target}": np.array([row[target] for row in rows], np.float32) for target in model.targets}
     if model.classes is None:
         values = np.array([prediction["value"] for prediction in answered], np.float32)
         quantiles = {
@@ -98,7 +101,9 @@ def _labels(answered: Sequence[Prediction], model: Description) -> np.ndarray:
 def _option_columns(answered: Sequence[Prediction], options: Options, model: Description) -> dict[str, Any]:
     """Return what `coverage`, `detail` and `explain` add: one column for each number, a list for a set and for names."""
     columns: dict[str, Any] = {}
-    if options.coverage is not None and model.classes is None:
+    if options.coverage is not None and model.targets:
+        columns |= _interval_columns(answered, model)
+    elif options.coverage is not None and model.classes is None:
         bounds = np.array([prediction["interval"] for prediction in answered], np.float32).reshape(-1, 2)
         columns |= {"interval_low": bounds[:, 0], "interval_high": bounds[:, 1]}
     elif options.coverage is not None:
@@ -108,11 +113,31 @@ def _option_columns(answered: Sequence[Prediction], options: Options, model: Des
             columns[name] = [prediction.get(name, []) for prediction in answered]
         if model.fingerprint.get("arithmetic") == "exact":
             columns["saturated"] = np.array([prediction["saturated"] for prediction in answered], np.bool_)
-    if options.explain:
-        explained = [prediction["explanation"] for prediction in answered]
-        for name in ("score", "baseline"):
-            columns[name] = np.array([explanation[name] for explanation in explained], np.float64)
-        for feature in model.features:
-            added = [explanation["contributions"][feature.name] for explanation in explained]
-            columns[f"contribution_{feature.name}"] = np.array(added, np.float64)
+    if options.explain and not model.targets:
+        columns |= _explanation_columns([prediction["explanation"] for prediction in answered], model, "")
+    elif options.explain:
+        for target in model.targets:
+            explained = [prediction["explanations"][target] for prediction in answered]
+            columns |= _explanation_columns(explained, model, f"_{target}")
+    return columns
+
+
+def _interval_columns(answered: Sequence[Prediction], model: Description) -> dict[str, Any]:
+    """Return the ends of each target's interval."""
+    columns: dict[str, Any] = {}
+    for target in model.targets:
+        bounds = np.array([prediction["intervals"][target] for prediction in answered], np.float32).reshape(-1, 2)
+        columns |= {f"interval_low_{target}": bounds[:, 0], f"interval_high_{target}": bounds[:, 1]}
+    return columns
+
+
+def _explanation_columns(explained: Sequence[Mapping[str, Any]], model: Description, suffix: str) -> dict[str, Any]:
+    """Return what explanations of one number say; the names of the columns end in `suffix`."""
+    columns = {
+        f"{name}{suffix}": np.array([explanation[name] for explanation in explained], np.float64)
+        for name in ("score", "baseline")
+    }
+    for feature in model.features:
+        added = [explanation["contributions"][feature.name] for explanation in explained]
+        columns[f"contribution_{feature.name}{suffix}"] = np.array(added, np.float64)
     return columns

@@ -38,13 +38,15 @@ def packed(columns: Mapping[str, ColumnValues], model: Description) -> tuple[byt
 
 
 def unpacked(response: Response, model: Description) -> dict[str, np.ndarray]:
-    """Return the columns that an answer adds: `prediction`, and `probability_<class>` float32."""
+    """Return the columns that an answer adds: `prediction`, and `probability_<class>` float32; or `prediction_<target>`."""
     length = int(response.headers[LENGTH_HEADER])
     outputs, start = {}, length
     for output in json.loads(response.body[:length])["outputs"]:
         size = output["parameters"]["binary_data_size"]
         outputs[output["name"]] = _elements(output, response.body[start : start + size])
         start += size
+    if model.targets:
+        return {f"prediction_{target}": outputs["value"][:, place] for place, target in enumerate(model.targets)}
     if model.classes is None:
         names = quantile_names(model)
         quantiles = {name: outputs["quantiles"][:, place] for place, name in enumerate(names)}

@@ -157,20 +157,26 @@ def _add(
 
 
 def _texts(model: Model, outputs: Outputs) -> list[str]:
-    """Return each row's label, or its value."""
+    """Return each row's label, or its values."""
     classes = model.manifest.signature.classes
     if classes is None:
-        return [f"{value:.6g}" for value in outputs["value"][:, 0].tolist()]
+        return [", ".join(f"{value:.6g}" for value in row) for row in outputs["value"].tolist()]
     return [class_text(classes[place]) for place in model.manifest.label_places(outputs["probabilities"]).tolist()]
 
 
 def _differences(result: Comparison, given: tuple[Model, Outputs], wanted: tuple[Model, Outputs]) -> np.ndarray:
-    """Return how far each row's answers are apart, [rows] float64: values, or the largest difference of a probability."""
+    """Return how far each row's answers are apart, [rows] float64: the largest difference of a value or of a probability.
+
+    Several targets differ each in its own unit. Raises JournalError where the other version has another task or other targets.
+    """
     if given[0].manifest.signature.classes is None or wanted[0].manifest.signature.classes is None:
         values = [outputs.get("value") for _, outputs in (given, wanted)]
         if values[0] is None or values[1] is None:
             raise JournalError(f"version {result.against} is of another task")
-        distance: np.ndarray = np.abs(values[0][:, 0].astype(np.float64) - values[1][:, 0])
+        targets = [model.manifest.signature.targets for model, _ in (given, wanted)]
+        if targets[0] != targets[1]:
+            raise JournalError(f"version {result.against} predicts other targets")
+        distance: np.ndarray = np.abs(values[0].astype(np.float64) - values[1]).max(axis=1)
         return distance
     shares = [_by_class(model, outputs) for model, outputs in (given, wanted)]
     result.other_classes = shares[0].keys() != shares[1].keys()

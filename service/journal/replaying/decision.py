@@ -72,7 +72,7 @@ def _rows(
     kept_back = sorted({*header["left_out"], *header["hashed"]})
     why = f"the journal does not hold {', '.join(kept_back)}" if kept_back else model if isinstance(model, str) else ""
     again: Sequence[Mapping[str, Any]] = [{"was_run": False, "why": why}] * len(places)
-    contributions: Sequence[Mapping[str, Any] | None] = [None] * len(places)
+    contributions: Sequence[Sequence[Mapping[str, Any]]] = [()] * len(places)
     if not why and isinstance(model, Model):
         arrays = arrays_of(batch, model.manifest.signature)
         again = _again(model, arrays, answered, places)
@@ -88,7 +88,8 @@ def _rows(
                 "outputs": {name: values.tolist() for name, values in outputs.items()},
                 "bits": {name: values.tobytes().hex() for name, values in outputs.items()},
                 "again": dict(ran),
-                "explanation": parts,
+                "explanation": parts[0] if len(parts) == 1 else None,
+                **({"explanations": list(parts)} if len(parts) > 1 else {}),
                 "proof": _proof(header, model),
                 "model": _card(header, model),
             }
@@ -150,8 +151,8 @@ def _again(model: Model, arrays: Arrays, answered: Outputs, places: np.ndarray) 
     ]
 
 
-def _contributions(model: Model, arrays: Arrays) -> list[dict[str, Any]]:
-    """Return what each feature adds to each row's score: the predicted class's for classes."""
+def _contributions(model: Model, arrays: Arrays) -> list[list[dict[str, Any]]]:
+    """Return what each feature adds to each row's score: the predicted class's for classes, one for each of several targets."""
     signature = model.manifest.signature
     plan = attribution.plan(len(signature.inputs))
     (own,) = model.runner.run([arrays])
@@ -160,20 +161,24 @@ def _contributions(model: Model, arrays: Arrays) -> list[dict[str, Any]]:
         mixed = attribution.expand(plan, arrays.take(slice(row, row + 1)), baseline_of(model.manifest), signature)
         (ran,) = model.runner.run([mixed])
         scores = ran["value"] if signature.classes is None else attribution.centred(ran["scores"])
-        column = (
-            0 if signature.classes is None else int(model.manifest.label_places(own["probabilities"][row : row + 1])[0])
-        )
+        of: dict[str, int] = {target: column for column, target in enumerate(signature.targets or ())} or {"value": 0}
+        if signature.classes is not None:
+            winner = int(model.manifest.label_places(own["probabilities"][row : row + 1])[0])
+            of = {"score of the predicted class": winner}
         reduced = attribution.reduce(plan, scores)
         names = [feature.name for feature in signature.inputs]
         explained.append(
-            {
-                "of": "value" if signature.classes is None else "score of the predicted class",
-                "score": reduced.scores[0, column].item(),
-                "baseline": reduced.baseline[0, column].item(),
-                "is_exact": plan.is_exact,
-                "contributions": dict(zip(names, reduced.values[0, :, column].tolist(), strict=True)),
-                "standard_errors": dict(zip(names, reduced.errors[0, :, column].tolist(), strict=True)),
-            }
+            [
+                {
+                    "of": what,
+                    "score": reduced.scores[0, column].item(),
+                    "baseline": reduced.baseline[0, column].item(),
+                    "is_exact": plan.is_exact,
+                    "contributions": dict(zip(names, reduced.values[0, :, column].tolist(), strict=True)),
+                    "standard_errors": dict(zip(names, reduced.errors[0, :, column].tolist(), strict=True)),
+                }
+                for what, column in of.items()
+            ]
         )
     return explained
 
@@ -205,7 +210,7 @@ def _card(header: Mapping[str, Any], model: Model | str) -> dict[str, Any]:
     return {
         **named,
         "task": manifest.task,
-        "target": manifest.signature.target,
+        "target": manifest.signature.predicted,
         "metrics": manifest.metrics,
         "trained": provenance.get("created"),
         "data": provenance.get("data", {}),

@@ -22,6 +22,7 @@ Window = Literal["hour", "day", "week", "all"]
 LEAST_SHARE = 1e-15  # of a class in the log loss
 COVERAGES = (0.8, 0.9, 0.95)  # that are measured, where the model has thresholds for them
 Label = str | int | float | bool
+Key = tuple[str, int, str, int]  # name, version, start of the window, column of the target
 
 
 class LabelFile:
@@ -87,6 +88,7 @@ class Measured:
     sum_log_loss: float = 0.0
     sum_squares: float = 0.0
     sum_absolute: float = 0.0
+    target: str = ""  # of several; empty where there is one
     is_classes: bool = True
     covered: dict[float, int] = field(
         default_factory=dict
@@ -97,6 +99,7 @@ class Measured:
         """Return the metrics for JSON; None where no row has a label."""
         rows = self.labelled
         named: dict[str, Any] = {"model": self.model, "version": self.version, "start": self.start}
+        named |= {"target": self.target} if self.target else {}
         named |= {"answered": self.answered, "labelled": rows, "unknown_labels": self.unknown_labels}
         if self.is_classes:
             metrics = {"accuracy": self.correct, "log_loss": self.sum_log_loss}
@@ -115,8 +118,8 @@ class Measured:
 def measure(
     segments: Sequence[CheckedSegment], load: Load, labels: LabelFile, choice: Choice, window: Window
 ) -> list[Measured]:
-    """Return the metrics of each version in each window, oldest first; raises JournalError."""
-    measured: dict[tuple[str, int, str], Measured] = {}
+    """Return the metrics of each version in each window, and of each of its targets, oldest first; raises JournalError."""
+    measured: dict[Key, Measured] = {}
     models: dict[tuple[str, int, str, str], Model | str] = {}
     for segment in segments:
         key = key_of(segment.header)
@@ -130,15 +133,17 @@ def measure(
             model = models[key]
             if isinstance(model, str):
                 raise JournalError(model)
-            _measure_batch(measured, model, labels.of(model.manifest.signature.target), batch, window)
+            for column, target in enumerate(model.manifest.signature.target_names):
+                _measure_batch(measured, model, column, labels.of(target), batch, window)
     if not any(one.labelled for one in measured.values()):
         raise JournalError("no label belongs to a row of the journal: request_id and row must match answered requests")
     return [measured[key] for key in sorted(measured)]
 
 
 def _measure_batch(
-    measured: dict[tuple[str, int, str], Measured],
+    measured: dict[Key, Measured],
     model: Model,
+    column: int,
     labels: dict[tuple[str, int], Label],
     batch: pa.RecordBatch,
     window: Window,
@@ -148,13 +153,15 @@ def _measure_batch(
     pairs = list(zip(batch["request_id"].to_pylist(), batch["row"].to_pylist(), strict=True))
     outputs = outputs_of(batch)
     for start in sorted(set(starts)):
-        key = (manifest.name, manifest.version, start)
-        into = measured.setdefault(key, Measured(*key, is_classes=manifest.signature.classes is not None))
+        signature = manifest.signature
+        target = "" if signature.targets is None else signature.targets[column]
+        key = (manifest.name, manifest.version, start, column)
+        into = measured.setdefault(key, Measured(*key[:3], target=target, is_classes=signature.classes is not None))
         places = [place for place, own in enumerate(starts) if own == start]
         into.answered += len(places)
         labelled = [place for place in places if pairs[place] in labels]
         truths = [labels[pairs[place]] for place in labelled]
-        _add(into, model, {name: values[labelled] for name, values in outputs.items()}, truths)
+        _add(into, model, column, {name: values[labelled] for name, values in outputs.items()}, truths)
 
 
 def _start(time: datetime, window: Window) -> str:
@@ -166,8 +173,8 @@ def _start(time: datetime, window: Window) -> str:
     return (time - timedelta(days=time.weekday() if window == "week" else 0)).strftime("%Y-%m-%d")
 
 
-def _add(into: Measured, model: Model, outputs: Outputs, truths: Sequence[Label]) -> None:
-    """Count labelled rows: `outputs` [rows, width] and their `truths`, one for each row."""
+def _add(into: Measured, model: Model, column: int, outputs: Outputs, truths: Sequence[Label]) -> None:
+    """Count labelled rows: `outputs` [rows, width] and the `truths` of the target at `column`, one for each row."""
     classes = model.manifest.signature.classes
     numbers = [_number(truth) if classes is None else _place(truth, classes) for truth in truths]
     good = [row for row, number in enumerate(numbers) if number is not None]
@@ -177,7 +184,8 @@ def _add(into: Measured, model: Model, outputs: Outputs, truths: Sequence[Label]
     own = {name: values[good] for name, values in outputs.items()}
     into.labelled += len(good)
     if classes is None:
-        _add_values(into, model, own["value"][:, 0], np.array([numbers[row] for row in good], np.float64))
+        values = own["value"][:, column]
+        _add_values(into, model, column, values, np.array([numbers[row] for row in good], np.float64))
     else:
         _add_classes(into, model, own["probabilities"], np.array([numbers[row] for row in good], np.int64))
 
@@ -188,20 +196,16 @@ def _add_classes(into: Measured, model: Model, probabilities: np.ndarray, truth:
     shares = np.maximum(probabilities[rows, truth].astype(np.float64), LEAST_SHARE)
     into.sum_log_loss -= float(np.log(shares).sum())
     for promised, level in _levels(model):
-        conformal = model.manifest.uncertainty
-        assert conformal is not None, "levels are those of its thresholds"
-        sets = conformal.sets(level, probabilities)
+        sets = model.manifest.conformals[0].sets(level, probabilities)
         _cover(into, promised, sets[rows, truth], sets.sum(axis=1))
 
 
-def _add_values(into: Measured, model: Model, values: np.ndarray, truth: np.ndarray) -> None:
+def _add_values(into: Measured, model: Model, column: int, values: np.ndarray, truth: np.ndarray) -> None:
     errors = values.astype(np.float64) - truth
     into.sum_squares += float((errors**2).sum())
     into.sum_absolute += float(np.abs(errors).sum())
     for promised, level in _levels(model):
-        conformal = model.manifest.uncertainty
-        assert conformal is not None, "levels are those of its thresholds"
-        low, high = conformal.intervals(level, values)
+        low, high = model.manifest.conformals[column].intervals(level, values)
         _cover(into, promised, (low <= truth) & (truth <= high), high.astype(np.float64) - low)
 
 
@@ -212,9 +216,9 @@ def _cover(into: Measured, promised: float, holds: np.ndarray, sizes: np.ndarray
 
 def _levels(model: Model) -> list[tuple[float, int]]:
     """Return the coverages that are measured, with the place of their thresholds."""
-    conformal = model.manifest.uncertainty
-    if conformal is None:
+    if not model.manifest.conformals:
         return []
+    conformal = model.manifest.conformals[0]  # those of all targets have the same coverages
     most = conformal.coverages[-1]
     levels = [conformal.level(coverage) for coverage in COVERAGES if coverage <= most]
     return [(conformal.coverages[level], level) for level in levels]

@@ -66,7 +66,7 @@ def _article(decision: Mapping[str, Any]) -> str:
         _section("Answer", _answer(decision), _again(decision["again"])),
         _section("Request", _table(asked)),
         _section("Values", _table({one["name"]: _value(one) for one in decision["inputs"]})),
-        _explanation(decision["explanation"]),
+        *map(_explanation, decision.get("explanations", [decision["explanation"]])),
         _section("Proof", _table(_proof(decision["proof"], request))),
         _section("Model", _table(_card(model))),
         _section("Outputs and their bits", _table(_bits(decision))),
@@ -90,6 +90,8 @@ def _answer(decision: Mapping[str, Any]) -> str:
     prediction = decision["prediction"]
     if prediction is None:
         return _paragraph("The model is not at hand: its raw outputs are below.", "soft")
+    if "values" in prediction:
+        return _table(prediction["values"])
     if "label" not in prediction:
         name = escape(str(decision["model"].get("target", "value")))
         quantiles = {f"quantile {level}": value for level, value in prediction.get("quantiles", {}).items()}

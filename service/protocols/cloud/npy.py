@@ -2,7 +2,7 @@
 
 A request is one two-dimensional array of numbers or booleans, [rows, features] in signature order; NaN is a missing
 value. An answer is the array of probabilities [rows, classes], or of values
-[rows, 1], behind which their quantiles stand where there are any, float32.
+[rows, targets], behind which the quantiles of one target stand where there are any, float32.
 
 Source: the format's description in numpy.lib.format, versions 1.0 to 3.0. The header is a Python literal; here it is
 matched, never evaluated, and no memory is allocated for its shape before the body is seen to hold as many bytes.

@@ -62,7 +62,7 @@ class ScoringCodec:
         return Answer(200, (JSON, *own), b'{"predictions":[' + self._text.write(outputs) + b"]}")
 
     def _csv(self, outputs: Mapping[str, np.ndarray]) -> bytes:
-        """Return a line for each row, without a header: the value and its quantiles, or the label and the probabilities."""
+        """Return a line for each row, without a header: the value and its quantiles, the values of all targets, or the label and the probabilities."""
         if self._is_value:
             return b"".join([digits + b"\n" for digits in _digit_rows(numbers_of(outputs))])
         winners = self._places(outputs["probabilities"]).tolist()

@@ -11,6 +11,7 @@ import orjson
 
 from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.bundle.signature import class_text
+from batchproof.service.features.arrays import numbers_of
 
 MANY_ROWS = 16  # from so many on, one join beats a text for each row
 
@@ -23,13 +24,16 @@ class PredictionText:
         classes = manifest.signature.classes
         keys = [orjson.dumps(class_text(label)) + b":" for label in classes or ()]
         self._is_value = classes is None
-        keys_of_levels = [orjson.dumps(key) + b":%b" for key in manifest.quantile_keys]
-        self._quantiles = b'{"value":%b,"quantiles":{' + b",".join(keys_of_levels) + b"}}" if keys_of_levels else b""
+        targets = manifest.signature.targets or ()
+        # Of one row that has several numbers: its digits stand at each %b.
+        self._numbers = b'{"values":' + _template(targets) + b"}" if targets else b""
+        if manifest.quantile_keys:
+            self._numbers = b'{"value":%b,"quantiles":' + _template(manifest.quantile_keys) + b"}"
         self._places = manifest.label_places
         self._heads = [b'{"label":' + orjson.dumps(label) + b',"probabilities":{' + keys[0] for label in classes or ()]
         self._later_heads = [b"}}," + head for head in self._heads]
         self._between = [b"," + key for key in keys[1:]]
-        texts = [key.replace(b"%", b"%%") + b"%b" for key in self._between]
+        texts = [_escaped(key) + b"%b" for key in self._between]
         self._template = b"%b%b" + b"".join(texts) + b"}}"  # of one row: its head, and the digits of each class
 
     def write(self, outputs: Mapping[str, np.ndarray]) -> bytes:
@@ -40,11 +44,10 @@ class PredictionText:
 
     def each(self, outputs: Mapping[str, np.ndarray]) -> Sequence[bytes]:
         """Return the text of each row's prediction."""
-        if self._quantiles:
-            levels = outputs["quantiles"].shape[1]
-            flat = _digits(outputs["quantiles"])
-            columns = [flat[place::levels] for place in range(levels)]
-            return [self._quantiles % row for row in zip(_digits(outputs["value"]), *columns, strict=True)]
+        if self._numbers:
+            numbers = numbers_of(outputs)
+            width, flat = numbers.shape[1], _digits(numbers)
+            return [self._numbers % row for row in zip(*(flat[place::width] for place in range(width)), strict=True)]
         if self._is_value:
             return [b'{"value":' + digits + b"}" for digits in _digits(outputs["value"])]
         probabilities = outputs["probabilities"]  # [rows, classes] float32
@@ -73,6 +76,15 @@ class PredictionText:
         columns = [digits[place::classes] for place in range(classes)]
         heads = map(self._heads.__getitem__, winners)
         return [self._template % row for row in zip(heads, *columns, strict=True)]
+
+
+def _template(keys: Sequence[str]) -> bytes:
+    """Return the text of an object with a number under each key, in which each number's digits stand at a %b."""
+    return b"{" + b",".join([_escaped(orjson.dumps(key)) + b":%b" for key in keys]) + b"}"
+
+
+def _escaped(text: bytes) -> bytes:
+    return text.replace(b"%", b"%%")
 
 
 def _digits(values: np.ndarray) -> list[bytes]:

@@ -135,7 +135,7 @@ def outputs_of(manifest: Manifest) -> list[dict[str, Any]]:
     if classes is None:
         levels = len(manifest.quantile_keys)
         quantiles = [{"name": "quantiles", "datatype": "FP32", "shape": [-1, levels]}] if levels else []
-        return [{"name": "value", "datatype": "FP32", "shape": [-1, 1]}, *quantiles]
+        return [{"name": "value", "datatype": "FP32", "shape": [-1, len(manifest.signature.target_names)]}, *quantiles]
     return [
         {"name": "label", "datatype": labels_of(classes)[0], "shape": [-1, 1]},
         {"name": "probabilities", "datatype": "FP32", "shape": [-1, len(classes)]},
@@ -152,6 +152,7 @@ def _metadata(site: ServerInfo, model: Model) -> dict[str, Any]:
         "outputs": outputs_of(manifest),
         "properties": {
             "features": ",".join(feature.name for feature in manifest.signature.inputs),
+            **({"targets": ",".join(manifest.signature.targets)} if manifest.signature.targets else {}),
             **{name: str(value) for name, value in model.fingerprint.items()},
         },
     }

@@ -91,7 +91,7 @@ def operation(model: Model, path: str, requests: Json, answers: Json) -> Json:
     return {
         "tags": ["predict"],
         "operationId": "predict" + path.replace("/", "_").replace(".", "_").replace("-", "_"),
-        "summary": f"Predict {manifest.signature.target} with {name} version {version}",
+        "summary": f"Predict {manifest.signature.predicted} with {name} version {version}",
         "description": "One prediction for each row, in order. A row gets the same bits alone and in any batch.",
         "parameters": [REQUEST_ID, TIMEOUT, *document.parameters()],
         "requestBody": {
@@ -162,12 +162,13 @@ def further_fields(manifest: Manifest) -> Json:
             "description": "With true, how much each feature adds to the score, beside the prediction.",
         }
     }
-    if manifest.uncertainty is not None:
+    if manifest.coverages:
         fields["coverage"] = {
             "type": "number",
             "exclusiveMinimum": 0,
-            "maximum": manifest.uncertainty.coverages[-1],
-            "description": "Adds a set of classes, or an interval, made to hold the truth for this share of rows.",
+            "maximum": manifest.coverages[-1],
+            "description": f"Adds {'an interval for each target' if manifest.signature.targets else 'a set of classes, or an interval'}, "
+            "made to hold the truth for this share of rows.",
         }
     exact = " Also `saturated`: whether the row went beyond the range of exact arithmetic."
     fields["detail"] = {
@@ -248,8 +249,12 @@ def _numbers_by(keys: Sequence[str], number: Json) -> Json:
 def prediction_schema(manifest: Manifest) -> Json:
     """Return the schema of one prediction, or of the error in its place under on_error "row"."""
     signature = manifest.signature
-    if signature.classes is None:
-        prediction: Json = {"required": ["value"], "properties": {"value": {"type": "number"}}}
+    prediction: Json
+    if signature.targets is not None:
+        values = _numbers_by(signature.targets, {"type": "number"})
+        prediction = {"required": ["values"], "properties": {"values": values}}
+    elif signature.classes is None:
+        prediction = {"required": ["value"], "properties": {"value": {"type": "number"}}}
         if manifest.quantiles:
             prediction["required"].append("quantiles")
             prediction["properties"]["quantiles"] = _numbers_by(manifest.quantile_keys, {"type": "number"})

@@ -30,7 +30,8 @@ class Evidence(BaseModel):
     routes: dict[str, list[str]]
     training_rows: int | None
     features: list[Distribution | None]
-    predictions: Distribution | None
+    predictions: Distribution | None  # of a model with one target
+    target_predictions: list[Distribution | None]  # of each of several targets
     certificate: dict[str, Any] | None
     golden_rows: int
     bits: str
@@ -54,13 +55,15 @@ def evidence(service: App, model: Model) -> Evidence:
     """Return what is known of a version."""
     manifest, bundle, reference = model.manifest, model.bundle, model.bundle.reference
     certificate = manifest.arithmetic.certificate
+    predictions = reference.predictions if reference else ()
     return Evidence(
         name=manifest.name,
         version=manifest.version,
         routes=addresses(service, ModelKey(manifest.name, manifest.version)),
         training_rows=reference.rows if reference else None,
         features=_features(reference, len(manifest.signature.inputs)),
-        predictions=_distribution(reference.predictions) if reference else None,
+        predictions=_distribution(predictions[0]) if predictions and manifest.signature.targets is None else None,
+        target_predictions=[_distribution(column) for column in predictions] if manifest.signature.targets else [],
         certificate=certificate,
         golden_rows=len(bundle.golden.rows),
         bits=model.verification.bits if model.verification else "",

@@ -30,7 +30,8 @@ class ModelSummary(ModelStamp):
     task: str
     versions: list[int]
     default: bool
-    target: str
+    target: str  # for people; of several, all names in one text
+    targets: list[str]
     features: int
     report: bool
     label_versions: dict[str, int]
@@ -113,7 +114,8 @@ def summary(service: App, model: Model) -> dict[str, Any]:
         "task": model.manifest.task,
         "versions": sorted({*service.registry.models.get(model.manifest.name, ()), model.manifest.version}),
         "default": model.manifest.name == service.default,
-        "target": model.manifest.signature.target,
+        "target": model.manifest.signature.predicted,
+        "targets": list(model.manifest.signature.target_names),
         "features": len(model.manifest.signature.inputs),
         "report": "report.html" in model.manifest.files,
         "label_versions": label_versions(service, model.manifest.name),
@@ -144,7 +146,7 @@ def detail(service: App, model: Model) -> dict[str, Any]:
         "labels": service.registry.labels_of(manifest.name, manifest.version),
         "shadow": _shadow(service, model),
         "example": {"rows": [row(model)]},
-        "coverages": list(manifest.uncertainty.coverages) if manifest.uncertainty else [],
+        "coverages": list(manifest.coverages),
         "reference": REFERENCE_FILE in manifest.files,
     }
 

@@ -136,7 +136,7 @@ def _refusal(read: Read, start: int) -> ServiceError:
 
 def _results(added: ResultColumns, values: np.ndarray) -> dict[str, np.ndarray]:
     if added.output == "value":
-        names, columns = [added.prediction, *added.quantiles], {}
+        names, columns = [*added.predictions, *added.quantiles], {}
     else:
         labels = np.array(added.labels, LABEL_TYPES[added.datatype])
         names, columns = added.probabilities, {added.prediction: labels[added.manifest.label_places(values)]}

@@ -60,7 +60,7 @@ class ResultArrays:
         self._names = ResultColumns(manifest, parameters)
         numbers = len(self._names.probabilities) + len(self._names.quantiles)
         added = [pa.float32()] * numbers + [pa.string()] * self._names.has_errors
-        types = [TYPES[self._names.datatype], *added]
+        types = [*[TYPES[self._names.datatype]] * len(self._names.predictions), *added]
         self.fields = [pa.field(name, kind) for name, kind in zip(self._names.names, types, strict=True)]
 
     def check(self, names: Collection[str]) -> None:

@@ -1,4 +1,4 @@
-"""The columns that a prediction adds: `prediction`, `probability_<class>` or `quantile_<level>`, `error` where rows may fail."""
+"""The columns that a prediction adds: `prediction`, or one for each target, their numbers, `error` where rows may fail."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -38,12 +38,15 @@ class ResultColumns:
         self.has_errors = parameters.on_error == "row"
         self.datatype, self.labels = ("FP32", ()) if classes is None else labels_of(classes)
         self.output = "value" if classes is None else "probabilities"
-        self.prediction = f"{prefix}prediction"
+        self.prediction = f"{prefix}prediction"  # also the one key of JSON Lines
+        targets = manifest.signature.targets or ()
+        self.predictions = [f"{prefix}prediction_{target}" for target in targets] or [self.prediction]
         self.probabilities = [f"{prefix}probability_{class_text(label)}" for label in classes or ()]
         self.quantiles = [f"{prefix}quantile_{level}" for level in manifest.quantile_keys]
         self.error = f"{prefix}error"
         self._ways_out = parameters.spelled("prefix", "…"), parameters.spelled("answer", "alone")
-        self.names = [self.prediction, *self.probabilities, *self.quantiles, *([self.error] if self.has_errors else [])]
+        numbers = [*self.probabilities, *self.quantiles]
+        self.names = [*self.predictions, *numbers, *([self.error] if self.has_errors else [])]
 
     @property
     def keys(self) -> list[str]:

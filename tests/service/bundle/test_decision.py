@@ -182,7 +182,7 @@ def test_one_place_decides() -> None:
         ),
         (lambda content: content["decision"].update(costs=[1, 2]), "decision.costs: Extra inputs are not permitted"),
         (lambda content: content["decision"].pop("rule"), "decision.rule: Field required"),
-        (lambda content: content.update(format_version=5), "format_version 5; this service reads 1 to 4"),
+        (lambda content: content.update(format_version=6), "format_version 6; this service reads 1 to 5"),
     ],
 )
 def test_decisions_that_are_refused(tmp_path: Path, edit: Callable[[Content], object], sentence: str) -> None:

@@ -213,7 +213,7 @@ def test_wrong_checksum_is_refused(folder: Path, field: str) -> None:
         (b"", "is not JSON: Expecting value at line 1, column 1"),
         (b"[]", "is not a bundle's"),
         (b'{"format": 1}', "is not a bundle's"),
-        (b'{"format": "batchproof-bundle", "format_version": 5}', "has format_version 5; this service reads 1 to 4"),
+        (b'{"format": "batchproof-bundle", "format_version": 6}', "has format_version 6; this service reads 1 to 5"),
         (b'{"format": "x", "format": "y"}', "repeats the key 'format'"),
         (b'{"format": NaN}', "holds NaN, which is not JSON"),
         (b'{"format": 1e999}', "holds 1e999, which is beyond float64"),

@@ -107,3 +107,20 @@ def test_many_figures_are_cut_to_the_foremost(layout: Layout, fresh: tuple[Array
     foremost = report.foremost(3)
     assert len(foremost) == 3
     assert min(one.excess for one in foremost) == sorted(one.excess for one in report.changes)[-3]
+
+
+def test_each_of_several_targets_has_its_figure(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The predictions of each target are counted apart: one that moves is found under its own name, and no other."""
+    folder = make_bundle(
+        tmp_path_factory.mktemp("several"), task="regression", targets=("height", "weight"), reference_rows=4000
+    )
+    read = bundle.read(folder)
+    assert read.reference is not None
+    layout, signature = Layout(read.manifest.signature, read.reference), read.manifest.signature
+    arrays = Encoder(signature).encode_rows(random_rows(signature, 2000, seed=99)).arrays
+    value = Engine(read.model, EngineOptions(device="cpu")).run(arrays)["value"]
+    report = assess(layout, count(layout, arrays, {"value": value}))
+    assert len(report.changes) == figure_count(signature, read.reference)
+    assert {one.feature for one in report.changes if one.kind == "prediction"} == {"height", "weight"}
+    moved = assess(layout, count(layout, arrays, {"value": value + np.array([0.0, 1.0], np.float32)}))
+    assert drifted(moved) - drifted(report) == {("weight", "prediction")}

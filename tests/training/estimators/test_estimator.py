@@ -269,3 +269,49 @@ def test_groups_and_times_decide_the_split(frame: pd.DataFrame) -> None:
     ):
         with pytest.raises(ValueError, match=sentence):
             BatchNormMLPClassifier(**quick).fit(x, y, **given)
+
+
+def test_several_targets(tmp_path: Path) -> None:
+    """A data frame of targets is fitted by one network, whose bundle answers the very numbers that predict returns, by their names."""
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame(random.normal(size=(200, 3)), columns=list("abc"))
+    targets = pd.DataFrame({"h": rows.a * 2 + 1, "w": rows.b * 1e5})
+    weight = np.r_[np.zeros(20), np.ones(180)]
+    model = BatchNormMLPRegressor(**QUICK).fit(rows, targets, sample_weight=weight)
+    found = model.predict(rows)
+    assert (found.shape, found.dtype) == ((200, 2), np.float64)
+    assert model.score(rows, targets) > 0.5
+    assert (model.predict(rows[::-1])[::-1] == found).all()
+    served = load(bundle.read(model.export(tmp_path)), EngineOptions(device="cpu"), 64)
+    assert served.manifest.name == "h-w"
+    answers = served.decoder.decode(served.runner.run([served.encoder.encode_rows(rows.to_dict("records")).arrays])[0])
+    assert (np.array([list(one["values"].values()) for one in answers], np.float32) == found).all()
+    assert list(answers[0]["values"]) == ["h", "w"]
+
+
+def test_names_of_targets() -> None:
+    """An array's targets are numbered; a frame's names are kept where no column has them."""
+    random = np.random.default_rng(0)
+    rows, targets = random.normal(size=(60, 2)), random.normal(size=(60, 2))
+    plain = BatchNormMLPRegressor(**{**QUICK, "epochs": 1})
+    assert plain.fit(rows, targets).model_.data.target.names == ("target0", "target1")
+    frame = pd.DataFrame(rows, columns=["a", "target0"])
+    assert plain.fit(frame, pd.DataFrame(targets, columns=["a", "b"])).model_.data.target.names == (
+        "target_0",
+        "target_1",
+    )
+
+
+@pytest.mark.parametrize("given", [{"quantiles": (0.1, 0.9)}, {"objective": "poisson"}])
+def test_what_several_targets_cannot_have(given: dict[str, Any]) -> None:
+    """Quantiles and other objectives are for one target, said by the parameter's name."""
+    random = np.random.default_rng(0)
+    with pytest.raises(ValueError, match=f"^{next(iter(given))} is for one target, but there are 2: leave it out"):
+        BatchNormMLPRegressor(**QUICK, **given).fit(random.normal(size=(60, 2)), random.normal(size=(60, 2)))
+
+
+def test_a_classifier_takes_one_target() -> None:
+    """Several columns of classes are refused, in scikit-learn's words."""
+    random = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="y should be a 1d array, got an array of shape"):
+        BatchNormMLPClassifier(**QUICK).fit(random.normal(size=(60, 2)), random.integers(0, 2, (60, 2)))

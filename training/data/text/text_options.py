@@ -90,13 +90,34 @@ def resolve(settings: Settings, names: list[str]) -> Settings:
     changes: dict[str, Any] = {flag: _columns(getattr(settings, flag), names) for flag in COLUMN_FLAGS}
     changes |= {flag: _restrictions(getattr(settings, flag), names) for flag in RESTRICTED}
     resolved = replace(settings, **changes)
-    check_columns(resolved)
+    check_columns(resolved, targets_of(settings.target, names))
     for entry in resolved.date_format:
         try:
             date_parser(entry.split("\0")[-1])
         except DateFormatError as error:
             raise SettingError(f"--date-format: {error}.") from error
     return resolved
+
+
+def targets_of(text: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns that --target names, separated by commas; a name that holds a comma itself stays whole.
+
+    Raises SettingError for a column that is named twice.
+    """
+    found: list[str] = []
+    parts = [text] if text in names else text.split(",")
+    while parts:
+        joined = (",".join(parts[:end]).strip() for end in range(len(parts), 0, -1))
+        ends = range(len(parts), 0, -1)
+        name, end = next(
+            ((name, end) for name, end in zip(joined, ends, strict=True) if name in names), (parts[0].strip(), 1)
+        )
+        found.append(name)
+        parts = parts[end:]
+    twice = next((name for name in found if found.count(name) > 1), None)
+    if twice is not None:
+        raise SettingError(f"--target names the column {twice!r} twice: name each target once.")
+    return tuple(name for name in found if name) or (text,)
 
 
 def flag_text(flag: str, name: str) -> str:

@@ -76,13 +76,14 @@ def emit_outputs(graph: Graph, folded: Folded, scores: str) -> None:
     output = folded.output
     width = len(folded.members[0].layers[-1].bias)
     if output.is_log:
-        emit_output(graph, "value", emit_exp(graph, scores, output.log_limits, output.value_std), width)
+        emit_output(graph, "value", emit_exp(graph, scores, output.log_limits, output.log_unit), width)
         return
     if output.task == "regression":
-        spread = graph.add("Mul", [scores, graph.constant("value_std", output.value_std)], "value_spread")
-        value = graph.add("Add", [spread, graph.constant("value_mean", output.value_mean)], "value_double")
-        emit_output(graph, "value", value if width == 1 else emit_column(graph, value), 1)
-        if width > 1:
+        spread = graph.add("Mul", [scores, graph.constant("value_std", np.asarray(output.value_std))], "value_spread")
+        value = graph.add("Add", [spread, graph.constant("value_mean", np.asarray(output.value_mean))], "value_double")
+        has_quantiles = width > output.targets
+        emit_output(graph, "value", emit_column(graph, value) if has_quantiles else value, output.targets)
+        if has_quantiles:
             emit_output(graph, "quantiles", emit_sorted(graph, value, width - 1), width - 1)
         return
     emit_output(graph, "probabilities", emit_softmax(graph, scores, width), width)

@@ -6,6 +6,7 @@ that holds for all groups of a feature together (Bonferroni).
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from batchproof.training.data.dataset import Dataset
 from batchproof.training.report.measures.importance import Importance
 from batchproof.training.report.measures.reliability import PREDICTED, SECOND
 
-FEATURES = 3  # the most important categorical ones
+FEATURES = 3  # the most important categorical ones; one for each of several targets
 GROUPS = 12  # the largest
 LEAST_ROWS = 20  # of a group: with fewer, hardly any difference is clear
 LEVEL = 0.95
@@ -55,25 +56,32 @@ def of(data: Dataset, outputs: Mapping[str, np.ndarray], ranked: Sequence[Import
     codes = data.arrays[data.evaluation_part].categorical
     if codes is None:
         return ()
-    what, stated, observed = _compared(data, outputs)
+    compared = _compared(data, outputs)
     place = {feature.name: number for number, feature in enumerate(data.signature.categorical)}
-    found = (
-        _grouped(data.signature.categorical[place[one.feature]], codes[:, place[one.feature]], what, stated, observed)
-        for one in ranked
-        if one.feature in place
-    )
-    return tuple(one for one in found if len(one.groups) > 1)[:FEATURES]
+    found: list[Grouped] = []
+    for what, stated, observed in compared:
+        of_features = (
+            _grouped(
+                data.signature.categorical[place[one.feature]], codes[:, place[one.feature]], what, stated, observed
+            )
+            for one in ranked
+            if one.feature in place
+        )
+        kept = (one for one in of_features if len(one.groups) > 1)
+        found += islice(kept, FEATURES if len(compared) == 1 else 1)
+    return tuple(found)
 
 
-def _compared(data: Dataset, outputs: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray, np.ndarray]:
-    """Return what is compared, and for each row what was predicted and what was observed [rows] float64."""
+def _compared(data: Dataset, outputs: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Return what is compared, and for each row what was predicted and what was observed [rows] float64; for each target."""
     truth = data.y(data.evaluation_part)
     if data.target.classes is None:
-        return data.target.name, outputs["value"][:, 0].astype(np.float64), truth.astype(np.float64)
+        values, truths = outputs["value"].T.astype(np.float64), truth.reshape(len(truth), -1).T.astype(np.float64)
+        return list(zip(data.target.names, values, truths, strict=True))
     probabilities = outputs["probabilities"].astype(np.float64)
     if probabilities.shape[1] == 2:
-        return SECOND, probabilities[:, 1], (truth == 1).astype(np.float64)
-    return PREDICTED, probabilities.max(axis=1), (probabilities.argmax(axis=1) == truth).astype(np.float64)
+        return [(SECOND, probabilities[:, 1], (truth == 1).astype(np.float64))]
+    return [(PREDICTED, probabilities.max(axis=1), (probabilities.argmax(axis=1) == truth).astype(np.float64))]
 
 
 def _grouped(feature: Feature, codes: np.ndarray, what: str, stated: np.ndarray, observed: np.ndarray) -> Grouped:

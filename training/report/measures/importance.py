@@ -21,6 +21,7 @@ TOP = 5  # features whose dependence is shown
 GRID = 25
 GRID_ROWS = 200
 SHOWN_CLASSES = 4
+SHOWN_TARGETS = 4
 REACH = (0.05, 0.95)  # quantiles between which a numeric feature is varied
 
 Run = Callable[[Arrays], Outputs]
@@ -40,7 +41,9 @@ class Dependence(NamedTuple):
     feature: Feature
     grid: np.ndarray  # [points] values, or category codes
     labels: tuple[str, ...]  # of categories; empty for numbers
-    answers: np.ndarray  # [points, lines] mean probability of each shown class, or mean value
+    answers: (
+        np.ndarray
+    )  # [points, lines] mean probability of each shown class, mean value, or that of each shown target
     lines: tuple[str, ...]  # what each line is
 
 
@@ -72,9 +75,20 @@ def _dependence(data: Dataset, run: Run, arrays: Arrays, feature: Feature) -> De
     answers = []
     for value in grid:
         outputs = run(_with(data, arrays, feature, np.full(rows, value)))
-        answers.append(outputs["value"].mean(axis=0) if shown is None else outputs["probabilities"].mean(axis=0)[shown])
-    names = (data.target.name,) if shown is None else tuple(str((data.target.classes or ())[place]) for place in shown)
+        answers.append(_mean_values(data, outputs) if shown is None else outputs["probabilities"].mean(axis=0)[shown])
+    names = data.target.names[:SHOWN_TARGETS]
+    if shown is not None:
+        names = tuple(str((data.target.classes or ())[place]) for place in shown)
     return Dependence(feature, grid, labels, np.stack(answers).astype(np.float64), names)
+
+
+def _mean_values(data: Dataset, outputs: Outputs) -> np.ndarray:
+    """Return the mean value [1], or of the first targets [targets] in standard deviations from the mean of the training rows."""
+    means: np.ndarray = outputs["value"].mean(axis=0)
+    if not data.target.several:
+        return means
+    standardised = (means - data.y("train").mean(axis=0)) / np.asarray(data.target.scales)
+    return np.asarray(standardised[:SHOWN_TARGETS])
 
 
 def _grid(data: Dataset, feature: Feature) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -110,6 +124,9 @@ def _sample(data: Dataset, most: int) -> tuple[Arrays, np.ndarray]:
 
 def _loss(data: Dataset, outputs: Outputs, y: np.ndarray) -> float:
     if data.target.classes is None:
+        loss = metrics.loss_of(data.target)
+        if data.target.several:
+            return loss.total(loss.of_rows(outputs["value"], y))
         return float(np.sqrt(np.square(outputs["value"][:, 0] - y).mean()))
     return metrics.log_loss(outputs["probabilities"].astype(np.float64), y)
 

@@ -1,7 +1,7 @@
 """Test metrics with bootstrap intervals: of the served graph, a linear model and a constant."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,8 @@ RESAMPLED_ROWS = 5_000  # most rows of one resample
 SEED = 7
 MIDDLE = (0.025, 0.975)  # quantiles of the interval: 95 %
 
-Metric = Callable[[np.ndarray, np.ndarray], float]  # answers [rows, ...], truth [rows] -> metric
+Metric = Callable[[np.ndarray, np.ndarray], float]  # answers [rows, ...], truth [rows, ...] -> metric
+Entry = tuple[str, str, str, bool, Metric]  # key, name, unit, whether less is better, and the metric
 
 
 class Measured(NamedTuple):
@@ -36,6 +37,7 @@ class Score:
     unit: str
     is_loss: bool  # whether less is better
     methods: Mapping[str, Measured]  # "This model" first, then the baselines
+    target: str = ""  # of several, the one that is measured; empty: all together
 
 
 def scores(
@@ -43,28 +45,29 @@ def scores(
 ) -> tuple[Score, ...]:
     """Score all methods on the same rows and resamples; `baselines` are `baseline_answers(data)`.
 
+    Of several targets all are scored together, then each by itself.
     Where the bundle has a threshold, the accuracy of its labels stands with that, and not beside the baselines.
     """
     y = data.y(data.evaluation_part)
     random = np.random.default_rng(SEED)
-    served = outputs["value"][:, 0] if data.target.classes is None else outputs["probabilities"]
     answers = {
-        "This model": served,
+        "This model": data.target.answers(outputs),
         "Linear model": baselines[LINEAR],
         "Constant": baselines[CONSTANT],
     }
     draws = random.integers(0, len(y), (RESAMPLES, min(len(y), RESAMPLED_ROWS)))
-    return tuple(
-        Score(
-            key,
-            name,
-            unit,
-            is_loss,
-            {method: _measured(metric, answer.astype(np.float64), y, draws) for method, answer in answers.items()},
-        )
-        for key, name, unit, is_loss, metric in _metrics(data)
-        if not (has_threshold and metric is _accuracy)
-    )
+    entries = [entry for entry in _metrics(data) if not (has_threshold and entry[-1] is _accuracy)]
+    found = [_score(entry, answers, y, draws) for entry in entries]
+    for place, name in enumerate(data.target.several):
+        own = {method: answer[:, place] for method, answer in answers.items()}
+        found += [replace(_score(entry, own, y[:, place], draws), target=name) for entry in VALUES]
+    return tuple(found)
+
+
+def _score(entry: Entry, answers: Mapping[str, np.ndarray], y: np.ndarray, draws: np.ndarray) -> Score:
+    key, name, unit, is_loss, metric = entry
+    measured = {method: _measured(metric, answer.astype(np.float64), y, draws) for method, answer in answers.items()}
+    return Score(key, name, unit, is_loss, measured)
 
 
 def _measured(metric: Metric, answers: np.ndarray, y: np.ndarray, draws: np.ndarray) -> Measured:
@@ -75,19 +78,14 @@ def _measured(metric: Metric, answers: np.ndarray, y: np.ndarray, draws: np.ndar
     return Measured(value, float(low), float(high))
 
 
-def _metrics(data: Dataset) -> list[tuple[str, str, str, bool, Metric]]:
+def _metrics(data: Dataset) -> list[Entry]:
     if data.target.classes is None:
         loss = metrics.loss_of(data.target)
-        deviance: list[tuple[str, str, str, bool, Metric]] = [
-            (loss.key, loss.name[:1].upper() + loss.name[1:], "", True, _mean_of(loss))
-        ]
-        return [
-            *([] if loss.key == "rmse" else deviance),
-            ("rmse", "RMSE", "in the target's unit", True, _rmse),
-            ("mae", "MAE", "in the target's unit", True, _mae),
-            ("r2", "R²", "", False, _r2),
-        ]
-    entries: list[tuple[str, str, str, bool, Metric]] = [
+        of_loss: Entry = (loss.key, loss.name[:1].upper() + loss.name[1:], "", True, _mean_of(loss))
+        if data.target.several:
+            return [of_loss, ("r2", "R²", "mean of the targets", False, _mean_r2)]
+        return [*([] if loss.key == "rmse" else [of_loss]), *VALUES]
+    entries: list[Entry] = [
         ("log_loss", "Log loss", "nats", True, metrics.log_loss),
         ("accuracy", "Accuracy", "", False, _accuracy),
     ]
@@ -113,9 +111,20 @@ def _r2(answers: np.ndarray, y: np.ndarray) -> float:
     return float(1.0 - np.square(answers - y).mean() / spread) if spread > 0 else float("nan")
 
 
+def _mean_r2(answers: np.ndarray, y: np.ndarray) -> float:
+    return float(np.mean([_r2(*of_target) for of_target in zip(answers.T, y.T, strict=True)]))
+
+
 def _accuracy(answers: np.ndarray, y: np.ndarray) -> float:
     return float((answers.argmax(axis=1) == y).mean())
 
 
 def _auc(answers: np.ndarray, y: np.ndarray) -> float:
     return metrics.auc(answers[:, 1], y == 1) if 0 < y.sum() < len(y) else float("nan")
+
+
+VALUES: tuple[Entry, ...] = (
+    ("rmse", "RMSE", "in the target's unit", True, _rmse),
+    ("mae", "MAE", "in the target's unit", True, _mae),
+    ("r2", "R²", "", False, _r2),
+)

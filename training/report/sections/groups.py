@@ -18,7 +18,13 @@ def section(facts: Facts) -> str:
     """Return the section; nothing where no categorical feature has two groups of enough rows."""
     if not facts.groups:
         return ""
-    off = [f"{one.feature} = {group.label}" for one in facts.groups for group in one.groups if group.is_off]
+    several = facts.signature.targets is not None
+    off = [
+        f"{one.feature} = {group.label}{f' ({one.what})' if several else ''}"
+        for one in facts.groups
+        for group in one.groups
+        if group.is_off
+    ]
     verdict = (
         markup.warning(f"Predictions of these groups are off by more than chance explains: {', '.join(off)}.")
         if off
@@ -41,7 +47,7 @@ def _introduction(facts: Facts) -> str:
 
 
 def _meaning(facts: Facts) -> str:
-    what = facts.groups[0].what
+    what = facts.groups[0].what if facts.signature.targets is None else "value of each target"
     if what == PREDICTED:
         return "the mean probability of the predicted class, and the share of rows for which it was the true one"
     if what == SECOND:
@@ -56,8 +62,9 @@ def _figures(facts: Facts, grouped: Grouped) -> tuple[str, str]:
     worst = max(grouped.groups, key=lambda group: abs(group.stated - group.observed))
     shown = percent if is_share else number
     said = f"largest difference: {worst.label}, predicted {shown(worst.stated)}, observed {shown(worst.observed)}"
+    named = f"{grouped.what}: calibration" if facts.signature.targets is not None else "Calibration"
     axes = Axes(
-        f"Calibration by {grouped.feature}", said, "mean probability, share of rows" if is_share else grouped.what, ""
+        f"{named} by {grouped.feature}", said, "mean probability, share of rows" if is_share else grouped.what, ""
     )
     drawing = category_points.points(axes, [group.label for group in grouped.groups], values, NAMES)
     more = (
@@ -68,8 +75,8 @@ def _figures(facts: Facts, grouped: Grouped) -> tuple[str, str]:
     rows = [_row(group, is_share=is_share) for group in grouped.groups]
     table = markup.table((grouped.feature, "rows", *NAMES), rows, numbers=(1, 2, 3))
     return (
-        markup.figure(f"Calibration by {grouped.feature}", drawing, f"{said[:1].upper()}{said[1:]}.{more}"),
-        markup.figure(f"{grouped.feature} as numbers", table),
+        markup.figure(f"{named} by {grouped.feature}", drawing, f"{said[:1].upper()}{said[1:]}.{more}"),
+        markup.figure(f"{f'{grouped.what} by ' if named != 'Calibration' else ''}{grouped.feature} as numbers", table),
     )
 
 

@@ -18,6 +18,8 @@ def section(facts: Facts) -> str:
     shown = facts.importances[:SHOWN]
     omitted = len(facts.importances) - len(shown)
     unit = "increase of the RMSE" if facts.signature.classes is None else "increase of the log loss in nats"
+    if facts.signature.targets is not None:
+        unit = "increase of the standardised RMSE"
     summary = ", ".join(f"{importance.feature} {number(importance.rise)}" for importance in shown[:5])
     drawing = charts.bars("Permutation importance", summary, list(shown), unit)
     note = (
@@ -40,6 +42,8 @@ def section(facts: Facts) -> str:
 def _dependence(facts: Facts, dependence: Dependence) -> str:
     name, classes = dependence.feature.name, facts.signature.classes
     what = f"mean {facts.signature.target}" if classes is None else "mean probability"
+    if facts.signature.targets is not None:
+        what = "mean value, in standard deviations from the mean"
     if classes is not None and len(dependence.lines) == 1:
         what += f" of {dependence.lines[0]}"
     title = f"Partial dependence on {name}"

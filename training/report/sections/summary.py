@@ -44,12 +44,14 @@ def lead(facts: Facts) -> str:
     what = "a number" if signature.classes is None else f"one of {len(signature.classes)} classes"
     features = f"{len(signature.inputs)} feature{'s' if len(signature.inputs) > 1 else ''}"
     rows = f"{provenance['split']['train']:,} rows of {provenance['data']['file']}"
-    return f"Predicts {signature.target}, {what}, from {features}. Learnt from {rows}."
+    if signature.targets is not None:
+        what = f"{len(signature.targets)} numbers"
+    return f"Predicts {signature.predicted}, {what}, from {features}. Learnt from {rows}."
 
 
 def cards(facts: Facts) -> list[str]:
     """Return the first metrics with their intervals, the number of rows, and the batch invariance."""
-    shown = [_metric(score) for score in facts.scores[:3]]
+    shown = [_metric(score) for score in facts.scores_of()[:3]]
     rows = f"{len(facts.truth):,}"
     arithmetic = facts.content["arithmetic"]["kind"]
     return [

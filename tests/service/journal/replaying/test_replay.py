@@ -176,3 +176,56 @@ def test_a_question_that_makes_no_sense(models: Path, tmp_path: Path, capsys: py
     ):
         assert main(["replay", *flags]) == 2
         assert sentence in capsys.readouterr().err
+
+
+def test_each_of_several_targets_is_measured_and_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Labels have a column for each target and give metrics for each; a decision has an explanation for each, on the page too."""
+    targets = ("height", "weight")
+    folder = make_bundle(tmp_path / "models", "people", task="regression", targets=targets)
+    thresholds = {"method": "split-conformal", "calibration_rows": 9, "coverages": [0.8], "edges": [], "tested": {}}
+    each = [{**thresholds, "thresholds": [[half]]} for half in (1.0, 1e9)]
+    reseal(folder, lambda content: content.update(uncertainties=each))
+    journal = answered(tmp_path / "models", tmp_path / "journal", requests=12)
+    lines = [f"people-{number},{row},{number},5" for number in range(12) for row in range(1 + number % 3)]
+    (tmp_path / "labels.csv").write_text("request_id,row,height,weight\n" + "\n".join(lines))
+
+    code, shown = replayed(
+        journal, tmp_path / "models", capsys, "--labels", str(tmp_path / "labels.csv"), "--window", "all"
+    )
+    assert code == 0
+    assert [(one["target"], one["labelled"], one["answered"]) for one in shown["windows"]] == [
+        ("height", 24, 24),
+        ("weight", 24, 24),
+    ]
+    assert [one["coverage"][0]["mean_width"] for one in shown["windows"]] == pytest.approx([2.0, 2e9])
+    assert shown["windows"][1]["coverage"][0]["measured"] == 1.0
+    assert len({one["rmse"] for one in shown["windows"]}) == 2
+
+    page = tmp_path / "page.html"
+    code, shown = replayed(journal, tmp_path / "models", capsys, "--id", "people-5", "--html", str(page))
+    decision = shown["decisions"][0]
+    assert (code, list(decision["prediction"]["values"])) == (0, list(targets))
+    assert decision["explanation"] is None
+    assert [one["of"] for one in decision["explanations"]] == list(targets)
+    for one, value in zip(decision["explanations"], decision["outputs"]["value"], strict=True):
+        assert one["baseline"] + sum(one["contributions"].values()) == pytest.approx(value, abs=1e-6)
+    assert all(f"What each value adds to the {target}, from" in page.read_text() for target in targets)
+    assert main(["replay", str(journal), "--models", str(tmp_path / "models"), "--id", "people-5"]) == 0
+    assert "  answer: height " in capsys.readouterr().out
+
+
+def test_another_version_is_compared_on_the_same_targets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The difference of a row is the largest of its targets; a version that predicts other targets is refused."""
+    models = tmp_path / "models"
+    make_bundle(models, "people", 1, task="regression", targets=("height", "weight"))
+    journal = answered(models, tmp_path / "journal", requests=9)
+    make_bundle(models, "people", 2, task="regression", targets=("height", "weight"), seed=3)
+    make_bundle(models, "people", 3, task="regression", targets=("height", "age"))
+    code, shown = replayed(journal, models, capsys, "--against", "2")
+    (compared,) = shown["comparisons"]
+    worst = compared["worst"][0]
+    then, now = ([float(value) for value in worst[name].split(", ")] for name in ("then", "now"))
+    assert (code, compared["rows"]) == (0, 18)
+    assert worst["difference"] == pytest.approx(max(abs(a - b) for a, b in zip(then, now, strict=True)), rel=1e-4)
+    assert main(["replay", str(journal), "--models", str(models), "--against", "3"]) == 2
+    assert "version 3 predicts other targets" in capsys.readouterr().err

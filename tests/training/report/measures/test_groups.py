@@ -25,7 +25,7 @@ def table(codes: np.ndarray, truth: np.ndarray, classes: Any) -> Any:
         evaluation_part="test",
         arrays={"test": Arrays(None, codes)},
         signature=SimpleNamespace(categorical=features),
-        target=SimpleNamespace(name="price", classes=classes),
+        target=SimpleNamespace(names=("price",), classes=classes),
         y=lambda part: truth if part == "test" else None,
     )
 

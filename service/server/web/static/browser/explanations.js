@@ -37,15 +37,22 @@ export class Explainer {
   }
 
   /**
-   * Return the explanation of one row's score in one column of the output.
-   * @param {Arrays} arrays @param {number} row @param {number} column
+   * Return the explanations of one row's scores in these columns of the output.
+   * @param {Arrays} arrays @param {number} row @param {number[]} columns
    * @param {(arrays: Arrays) => Promise<Outputs>} run
    */
-  async explain(arrays, row, column, run) {
+  async explain(arrays, row, columns, run) {
     this.plan ??= planOf(this.names.length);
-    const { [this.output]: { data, dims } } = await run(this._mixed(this.plan, arrays, row));
-    const scores = this.plan.masks.map((_, place) => centred(data.subarray(place * dims[1], (place + 1) * dims[1]), column));
-    const { values, errors } = reduce(this.plan, scores);
+    const { plan } = this;
+    const { [this.output]: { data, dims } } = await run(this._mixed(plan, arrays, row));
+    const scoresOf = (/** @type {number} */ place) => data.subarray(place * dims[1], (place + 1) * dims[1]);
+    return columns.map((column) =>
+      this._explanation(plan, plan.masks.map((_, place) => (this.output === 'value' ? scoresOf(place)[column] : centred(scoresOf(place), column)))));
+  }
+
+  /** @param {Plan} plan @param {number[]} scores of the mixed rows */
+  _explanation(plan, scores) {
+    const { values, errors } = reduce(plan, scores);
     return {
       score: finite(scores[scores.length - 1]),
       baseline: finite(scores[0]),
@@ -103,9 +110,8 @@ export function reduce({ steps, weights, isExact }, scores) {
   return { values, errors };
 }
 
-/** Return a class's score less the mean over classes, or the only score. @param {Float32Array | Uint8Array} scores of one row @param {number} column */
+/** Return a class's score less the mean over classes. @param {Float32Array | Uint8Array} scores of one row @param {number} column */
 function centred(scores, column) {
-  if (scores.length === 1) return scores[0];
   let total = 0;
   for (const score of scores) total += score;
   return scores[column] - total / scores.length;

@@ -26,7 +26,10 @@ export interface Feature {
 
 export interface Signature {
   inputs: Feature[];
-  target: string;
+  /** The predicted column; absent where there are several. */
+  target?: string | null;
+  /** Several predicted numbers, in the order of the output `value`. */
+  targets?: string[] | null;
   classes?: Label[] | null;
   ignored?: string[] | null;
 }
@@ -58,6 +61,8 @@ export interface Manifest {
   decision?: { threshold: number; rule: string; rows?: number } | null;
   /** The levels of the quantiles beside a value, ascending. */
   quantiles?: number[] | null;
+  /** In place of `uncertainty` where there are several targets: that of each, in their order. */
+  uncertainties?: Uncertainty[] | null;
 }
 
 export interface LoadOptions {
@@ -77,25 +82,29 @@ export interface PredictOptions {
   columns?: string[] | null;
   /** `stop` refuses all rows where one is bad; `row` puts the error in its place. */
   on_error?: 'stop' | 'request' | 'row';
-  /** Adds `set` or `interval`. */
+  /** Adds `set`, `interval`, or of several targets `intervals`. */
   coverage?: number;
-  /** Adds `explanation`: what each feature adds to the score. It runs up to 256 rows for each, above 8 features about 32 times their number. */
+  /** Adds `explanation`, or of several targets `explanations`: what each feature adds to the score. It runs up to 256 rows for each, above 8 features about 32 times their number. */
   explain?: boolean;
   /** Adds `unseen`, `out_of_range` and, for exact models, `saturated`. */
   detail?: boolean;
 }
 
-/** One prediction: with `label` and `probabilities`, or `value`; or the `error` of a bad row. */
+/** One prediction: with `label` and `probabilities`, `value`, or `values`; or the `error` of a bad row. */
 export interface Prediction {
   label?: Label;
   probabilities?: Record<string, number | null>;
   value?: number | null;
+  /** Of several targets: each by its name. */
+  values?: Record<string, number | null>;
   /** Of bundles with quantiles: each by its level, such as `0.9`. */
   quantiles?: Record<string, number | null>;
   set?: Label[];
   interval?: [number | null, number | null];
+  intervals?: Record<string, [number | null, number | null]>;
   coverage?: number;
   explanation?: Explanation;
+  explanations?: Record<string, Explanation>;
   unseen?: string[];
   out_of_range?: string[];
   saturated?: boolean;

@@ -94,8 +94,8 @@ export class Model {
     if (level !== null) this._answers.addUncertainty(good, outputs, level);
     if (explain) {
       for (const [row, prediction] of good.entries()) {
-        const column = this._answers.place(outputs, row);
-        prediction.explanation = await this._explainer.explain(arrays, row, column, (mixed) => this._run(mixed));
+        const columns = this._answers.columns(outputs, row);
+        this._answers.addExplanations(prediction, await this._explainer.explain(arrays, row, columns, (mixed) => this._run(mixed)));
       }
     }
     const predictions = placed(good, kept, problems, rows.length);

@@ -7,7 +7,7 @@ import { html } from "../shared/view.js";
 
 const NAMES = {
   accuracy: "Accuracy", balanced_accuracy: "Balanced accuracy", precision: "Precision", recall: "Recall", f1: "F1", threshold: "Threshold", cost: "Cost",
-  log_loss: "Log loss", auc: "AUC", brier: "Brier score", calibration_error: "Calibration error", rmse: "RMSE", mae: "Mean absolute error", r2: "R²",
+  log_loss: "Log loss", auc: "AUC", brier: "Brier score", calibration_error: "Calibration error", standardised_rmse: "RMSE in standard deviations", rmse: "RMSE", mae: "Mean absolute error", r2: "R²",
 };
 const SHARES = new Set(["accuracy", "balanced_accuracy", "precision", "recall"]);
 const Z = 1.96; // of a 95 % interval
@@ -31,19 +31,21 @@ export const Metrics = ({ detail }) => {
   const { metrics } = detail;
   const part = metrics.part || "test";
   const names = metricNames(metrics);
+  // Of several targets: all together, then each by itself.
+  const parts = [["", metrics], ...Object.entries(metrics.targets || {}).map(([target, own]) => [` of ${target}`, own])];
   const hasGuess = names.some((name) => typeof metrics[`constant_${name}`] === "number");
   return html`
     <${Card} title="Metrics" id="metrics" aside=${metrics.rows && html`<span class="soft">on ${plural(metrics.rows, `${part} row`)}</span>`}>
       ${names.length === 0 ? html`<p class="soft">The bundle has none.</p>` : html`
         <table>
           <thead><tr><th scope="col">Metric</th><th scope="col" class="number">Model</th>${hasGuess && html`<th scope="col" class="number">Without features</th>`}</tr></thead>
-          <tbody>${names.map((name) => {
-            const ends = intervalOf(name, metrics);
+          <tbody>${parts.flatMap(([of, own]) => metricNames(own).map((name) => {
+            const ends = intervalOf(name, own);
             return html`
-              <tr><th scope="row">${titleOf(name)}${ends && html`<br /><small class="soft">95 % interval ${ends.map((end) => metricText(name, end)).join(" to ")}</small>`}</th>
-                <td class="number"><b>${metricText(name, metrics[name])}</b></td>
-                ${hasGuess && html`<td class="number">${metricText(name, metrics[`constant_${name}`])}</td>`}</tr>`;
-          })}</tbody>
+              <tr><th scope="row">${titleOf(name)}${of}${ends && html`<br /><small class="soft">95 % interval ${ends.map((end) => metricText(name, end)).join(" to ")}</small>`}</th>
+                <td class="number"><b>${metricText(name, own[name])}</b></td>
+                ${hasGuess && html`<td class="number">${metricText(name, own[`constant_${name}`])}</td>`}</tr>`;
+          }))}</tbody>
         </table>
         ${hasGuess && html`<p class="soft small-text">Without features: the same answer for every row, the best one for the target.</p>`}`}
     <//>`;

@@ -5,7 +5,7 @@ import { count, momentOf, number, percent, plural, seconds } from "../shared/for
 import { start, useData } from "../shared/frame.js";
 import { Card, Choice, Facts, Failure, Loading, Note, Status } from "../shared/parts.js";
 import { html, useEffect, useState } from "../shared/view.js";
-import { driftOf, spanOf, taskOf, verdictOf } from "../shared/words.js";
+import { driftOf, spanOf, predictedOf, verdictOf } from "../shared/words.js";
 import { Certificate } from "./certificate.js";
 import { Comparison } from "./comparison.js";
 import { Files } from "./files.js";
@@ -78,7 +78,7 @@ const Head = ({ detail, choose }) => {
         : html`<span class="soft">version ${detail.version}</span>`}
       ${labels.map((label) => html`<${Status}>${label}<//>`)}
       ${detail.default && html`<${Status}>default<//>`}
-      <p class="lead">Predicts <b>${detail.target}</b>, ${taskOf(detail.task)}${detail.signature.classes ? `: ${listOf(detail.signature.classes)}` : ""}, from ${plural(detail.features, "feature")}.</p>
+      <p class="lead">Predicts <b>${detail.target}</b>, ${predictedOf(detail)}${detail.signature.classes ? `: ${listOf(detail.signature.classes)}` : ""}, from ${plural(detail.features, "feature")}.</p>
     </div>
     <${Note} kind=${verdict.kind}>${verdict.sentence} <a href="#invariance">How that is known</a><//>
     <nav class="tools" aria-label="Parts of this page">

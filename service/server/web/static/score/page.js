@@ -39,7 +39,7 @@ const Fit = ({ preview, signature }) => {
   const names = new Set(preview.names);
   const wanted = signature.inputs.map((feature) => feature.name);
   const lacking = wanted.filter((name) => !names.has(name));
-  const passing = new Set([...wanted, signature.target, ...(signature.ignored || [])]);
+  const passing = new Set([...wanted, ...(signature.targets || [signature.target]), ...(signature.ignored || [])]);
   const extra = preview.names.filter((name) => !passing.has(name));
   const few = (list) => `${list.slice(0, 8).join(", ")}${list.length > 8 ? ` and ${list.length - 8} more` : ""}`;
   return html`

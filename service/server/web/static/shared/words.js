@@ -15,6 +15,8 @@ export const verdictOf = (status) => VERDICTS[status] || { kind: "warn", word: s
 
 export const TASKS = { multiclass: "one of several classes", binary: "one of two classes", regression: "a number" };
 export const taskOf = (task) => TASKS[task] || task;
+// What a model predicts: a class, a number, or several numbers.
+export const predictedOf = ({ task, targets }) => (targets?.length > 1 ? `${targets.length} numbers` : taskOf(task));
 
 // The length of a window of drift, as a person says it: "hour" for "1h".
 export const spanOf = (window) => ({ "1h": "hour", "1d": "day" })[window] || window;

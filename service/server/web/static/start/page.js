@@ -6,7 +6,7 @@ import { NONE, count, percent, plural, rate, seconds } from "../shared/format.js
 import { start, useData } from "../shared/frame.js";
 import { Card, Code, Failure, Figures, Loading, Note, Status, Table } from "../shared/parts.js";
 import { html, useEffect, useMemo, useRef, useState } from "../shared/view.js";
-import { driftOf, taskOf, verdictOf } from "../shared/words.js";
+import { driftOf, predictedOf, verdictOf } from "../shared/words.js";
 
 const POLL_S = 5;
 
@@ -54,7 +54,7 @@ const columnsOf = (activity) => {
   return [
     { key: "name", title: "Model", value: (row) => `${row.name} ${Object.keys(row.label_versions).join(" ")} ${row.target}`, cell: (row) => html`
       <a href=${url(modelPath(row.name))}><b>${row.name}</b></a>${row.default && html` <span class="soft">default</span>`}<br />
-      <span class="soft small-text">predicts ${row.target}, ${taskOf(row.task)}, from ${plural(row.features, "feature")}</span> <a class="small-text" href=${url(`${modelPath(row.name)}/try`)} aria-label=${`Try ${row.name}`}>Try</a>` },
+      <span class="soft small-text">predicts ${row.target}, ${predictedOf(row)}, from ${plural(row.features, "feature")}</span> <a class="small-text" href=${url(`${modelPath(row.name)}/try`)} aria-label=${`Try ${row.name}`}>Try</a>` },
     { key: "version", title: "Version", value: (row) => row.version, cell: (row) => html`
       ${row.version}${row.versions.length > 1 && html` <span class="soft">of ${row.versions.join(", ")}</span>`}
       ${Object.entries(row.label_versions).map(([label, version]) => html`<br /><span class="soft small-text">${label} → ${version}</span>`)}` },

@@ -37,4 +37,4 @@ export const usePrediction = (path, row, coverage, key) =>
   }, `${path}|${coverage}|${key}`);
 
 export const useExplanation = (path, row, key, isWanted) =>
-  useAsked(async (signal) => (await postJson(path, { rows: [row], explain: true }, { signal })).predictions[0].explanation, isWanted ? `${path}|${key}` : null, EXPLAIN_PAUSE_MS);
+  useAsked(async (signal) => (await postJson(path, { rows: [row], explain: true }, { signal })).predictions[0], isWanted ? `${path}|${key}` : null, EXPLAIN_PAUSE_MS);

@@ -8,7 +8,9 @@ export const bitsOf = (value) => {
 };
 
 // The numbers of a prediction: [{label, value}].
-export const numbersOf = (prediction) =>
-  "value" in prediction
+export const numbersOf = (prediction) => {
+  if ("values" in prediction) return Object.entries(prediction.values).map(([label, value]) => ({ label, value }));
+  return "value" in prediction
     ? [{ label: "value", value: prediction.value }, ...Object.entries(prediction.quantiles ?? {}).map(([level, value]) => ({ label: `quantile ${level}`, value }))]
     : Object.entries(prediction.probabilities).map(([label, value]) => ({ label, value }));
+};

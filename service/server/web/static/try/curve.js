@@ -6,6 +6,7 @@ import { number, percent } from "../shared/format.js";
 import { Card, Note } from "../shared/parts.js";
 import { html, useMemo, useState } from "../shared/view.js";
 import { useAsked } from "./asking.js";
+import { valuesOf } from "./results.js";
 import { curvePoints, dateText } from "./rows.js";
 
 const PAUSE_MS = 250;
@@ -13,7 +14,7 @@ const LINES = 4; // classes with a line of their own
 const COLOURS = ["series-1", "series-2", "series-3", "series-4"];
 
 const seriesOf = (predictions, isClass, target) => {
-  if (!isClass) return [{ label: target, values: predictions.map((one) => one.value) }];
+  if (!isClass) return [{ label: target, values: predictions.map((one) => valuesOf(one, target)[target]) }];
   const labels = Object.keys(predictions[0].probabilities);
   const reach = (label) => Math.max(...predictions.map((one) => one.probabilities[label]));
   const kept = labels.length === 2 ? [labels[1]] : [...labels].sort((one, other) => reach(other) - reach(one)).slice(0, LINES);
@@ -48,7 +49,7 @@ const nowOf = (feature, row, prediction, series) => {
   const x = feature.kind === "date" ? Date.parse(value) / 1000 : value;
   if (!prediction || typeof x !== "number" || !Number.isFinite(x) || x < feature.range[0] || x > feature.range[1]) return null;
   const own = series.find((one) => one.label === String(prediction.label)) || series[0];
-  return { x, y: "value" in prediction ? prediction.value : prediction.probabilities[own.label] };
+  return { x, y: (valuesOf(prediction, own.label) ?? prediction.probabilities)[own.label] };
 };
 
 export const WhatIf = ({ path, features, row, isClass, target, preferred, prediction }) => {
@@ -60,8 +61,9 @@ export const WhatIf = ({ path, features, row, isClass, target, preferred, predic
   const others = feature ? `${path}|${feature.name}|${JSON.stringify({ ...row, [feature.name]: 0 })}` : null;
   const { data, error, isStale } = useAsked(async (signal) => {
     const { predictions } = await postJson(path, { rows: points.map((point) => ({ ...row, [feature.name]: point.value })) }, { signal });
-    return { series: seriesOf(predictions, isClass, target), points, feature };
+    return { predictions, points, feature };
   }, others, PAUSE_MS);
+  const series = useMemo(() => data && seriesOf(data.predictions, isClass, target), [data, target]);
   if (!feature) return null;
   const format = isClass ? (value) => percent(value) : (value) => number(value);
   const isOrdered = data && data.points[0].x !== undefined;
@@ -71,7 +73,7 @@ export const WhatIf = ({ path, features, row, isClass, target, preferred, predic
       ${error && html`<${Note}>The rest of the row is refused: ${error.message}<//>`}
       ${!error && data?.feature !== feature && html`<p class="soft" role="status">Asking…</p>`}
       ${data && data.feature === feature && html`<div class=${isStale ? "stale" : ""}>${isOrdered
-        ? html`<${Ordered} ...${data} now=${nowOf(feature, row, prediction, data.series)} format=${format} isClass=${isClass} />`
-        : html`<${Listed} ...${data} format=${format} current=${row[feature.name]} />`}</div>`}
+        ? html`<${Ordered} points=${data.points} feature=${feature} series=${series} now=${nowOf(feature, row, prediction, series)} format=${format} isClass=${isClass} />`
+        : html`<${Listed} points=${data.points} series=${series} format=${format} current=${row[feature.name]} />`}</div>`}
     <//>`;
 };

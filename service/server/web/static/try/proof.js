@@ -121,10 +121,10 @@ export const OtherVersion = ({ name, version, versions, row, rowKey, prediction 
   const other = picked ?? others[others.length - 1];
   const { data, error, isStale } = useAsked(async (signal) => (await postJson(predictPath(name, other), { rows: [row] }, { signal })).predictions[0], other ? `${other}|${rowKey}` : null);
   if (!others.length) return null;
-  const isValue = prediction && "value" in prediction;
+  const isValue = prediction && !("label" in prediction);
   const show = isValue ? (value) => number(value, 6) : (value) => percent(value);
   const values = data && new Map(numbersOf(data).map(({ label, value }) => [label, value]));
-  const isComparable = data && prediction && "value" in data === isValue;
+  const isComparable = data && prediction && !("label" in data) === isValue;
   return html`
     <${Card} title="Versions side by side" id="versions" aside=${html`<label class="inline">Compare with <select value=${other} onChange=${(event) => pick(Number(event.target.value))}>${others.map((one) => html`<option value=${one}>version ${one}</option>`)}</select></label>`}>
       ${error && html`<${Note}>Version ${other} refuses the row: ${error.message}<//>`}

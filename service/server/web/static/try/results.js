@@ -8,8 +8,12 @@ import { html } from "../shared/view.js";
 const SHOWN_CLASSES = 12;
 const SHOWN_FEATURES = 12;
 
+// The values of a prediction: {target: value}, by the name of the only target where there is one; null for classes.
+export const valuesOf = (prediction, target) => prediction.values ?? ("value" in prediction ? { [target]: prediction.value } : null);
+
 export const headline = (prediction) =>
-  "value" in prediction ? number(prediction.value, 6) : `${prediction.label} · ${percent(prediction.probabilities[String(prediction.label)])}`;
+  "values" in prediction ? Object.values(prediction.values).map((value) => number(value, 4)).join(" · ")
+  : "value" in prediction ? number(prediction.value, 6) : `${prediction.label} · ${percent(prediction.probabilities[String(prediction.label)])}`;
 
 const ranked = (probabilities) => Object.entries(probabilities).sort(([, one], [, other]) => other - one);
 
@@ -22,9 +26,9 @@ const Probabilities = ({ prediction }) => {
 };
 
 const Certainty = ({ prediction, target }) => {
-  if (prediction.interval) {
-    const [low, high] = prediction.interval;
-    return html`<p>With ${percent(prediction.coverage)} coverage, ${target} lies between <b>${number(low, 6)}</b> and <b>${number(high, 6)}</b>.</p>`;
+  const intervals = prediction.intervals ?? (prediction.interval ? { [target]: prediction.interval } : null);
+  if (intervals) {
+    return Object.entries(intervals).map(([name, [low, high]]) => html`<p>With ${percent(prediction.coverage)} coverage, ${name} lies between <b>${number(low, 6)}</b> and <b>${number(high, 6)}</b>.</p>`);
   }
   if (prediction.set) {
     return html`<p>With ${percent(prediction.coverage)} coverage, ${target} is ${prediction.set.length === 1 ? "" : "one of "}<b>${prediction.set.map(String).join(", ")}</b>.</p>`;
@@ -60,12 +64,13 @@ const Coverage = ({ coverages, coverage, choose }) => {
 export const Prediction = ({ state, target, coverages, coverage, choose }) => {
   const { data, error, isStale } = state;
   const isClass = data && "label" in data;
+  const results = data && (isClass ? { [target]: data.label } : valuesOf(data, target));
   return html`
     <${Card} title="Prediction" id="prediction" aside=${html`<${Coverage} coverages=${coverages} coverage=${coverage} choose=${choose} />`}>
       ${error && html`<${Note} kind="bad">${refusalOf(error)}<//>`}
       ${data && html`
         <div class=${`answer ${error || isStale ? "stale" : ""}`} aria-live="polite">
-          <p class="result"><span class="soft">${target}</span> <b>${isClass ? String(data.label) : number(data.value, 6)}</b></p>
+          ${Object.entries(results).map(([name, value]) => html`<p class="result"><span class="soft">${name}</span> <b>${isClass ? String(value) : number(value, 6)}</b></p>`)}
           ${isClass && html`<${Probabilities} prediction=${data} />`}
           ${data.quantiles && html`<p class="soft">${Object.entries(data.quantiles).map(([level, value]) => `quantile ${level}: ${number(value, 6)}`).join(" · ")}</p>`}
           <${Certainty} prediction=${data} target=${target} />
@@ -75,7 +80,11 @@ export const Prediction = ({ state, target, coverages, coverage, choose }) => {
     <//>`;
 };
 
-export const Contributions = ({ state, isClass, label, explain }) => {
+// The target whose contributions and curve are shown, where there are several.
+export const TargetChoice = ({ targets, target, choose }) =>
+  targets.length > 1 && html`<label class="inline">Target <select value=${target} onChange=${(event) => choose(event.target.value)}>${targets.map((one) => html`<option value=${one}>${one}</option>`)}</select></label>`;
+
+export const Contributions = ({ state, isClass, label, explain, targets, target, choose }) => {
   const { data, error, isStale } = state;
   if (explain) {
     return html`<${Card} title="Contributions" aside=${html`<button type="button" class="small" onClick=${explain}>Explain</button>`}><p class="soft small-text">What each feature adds. With so many features that is thousands of rows of the model, so it waits until you ask.</p><//>`;
@@ -89,8 +98,8 @@ export const Contributions = ({ state, isClass, label, explain }) => {
   const shown = all.slice(0, SHOWN_FEATURES);
   const rest = all.slice(SHOWN_FEATURES).reduce((sum, [, value]) => sum + value, 0);
   return html`
-    <${Card} title="Contributions" id="contributions">
-      <p class="soft small-text">What each feature adds to the ${isClass ? `score of ${label}` : "value"}, from ${number(data.baseline)} for a typical row to ${number(data.score)} for this one.</p>
+    <${Card} title="Contributions" id="contributions" aside=${html`<${TargetChoice} targets=${targets} target=${target} choose=${choose} />`}>
+      <p class="soft small-text">What each feature adds to the ${isClass ? `score of ${label}` : targets.length > 1 ? `value of ${target}` : "value"}, from ${number(data.baseline)} for a typical row to ${number(data.score)} for this one.</p>
       <ul class=${`weights ${isStale ? "stale" : ""}`}>
         ${shown.map(([name, value]) => html`<li><span>${name}</span><${SignedBar} value=${value} reach=${reach} /><b>${signed(value)}</b></li>`)}
       </ul>

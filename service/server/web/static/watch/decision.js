@@ -3,7 +3,7 @@
 import { Ranking, Weight, reachOf } from "../shared/bars.js";
 import { number, percent } from "../shared/format.js";
 import { Facts, Note, Status, Table } from "../shared/parts.js";
-import { html, useMemo } from "../shared/view.js";
+import { html, useMemo, useState } from "../shared/view.js";
 
 const SEARCHED = 20; // features from which on the table has a search
 const SHOWN_CLASSES = 12;
@@ -16,11 +16,14 @@ const replayOf = (again) => {
   return { kind: "bad", word: "bits differ", sentence: `Run again ${differing.join(" and ")}, the bits are not those that were answered.` };
 };
 
-const answerOf = (prediction) => (prediction === null ? "no model here" : "value" in prediction ? number(prediction.value, 6) : String(prediction.label));
+const answerOf = (prediction) => (prediction === null ? "no model here" : "values" in prediction ? Object.values(prediction.values).map((value) => number(value, 4)).join(" · ") : "value" in prediction ? number(prediction.value, 6) : String(prediction.label));
 
 const Answer = ({ decision }) => {
   const { prediction, model } = decision;
   if (prediction === null) return html`<p class="soft">The model is not here any more: its raw outputs are below.</p>`;
+  if ("values" in prediction) {
+    return Object.entries(prediction.values).map(([target, value]) => html`<p>${target} <b class="value">${number(value, 6)}</b></p>`);
+  }
   if ("value" in prediction) {
     return html`<p>${model.target} <b class="value">${number(prediction.value, 6)}</b></p>
       ${prediction.quantiles && html`<p class="soft">${Object.entries(prediction.quantiles).map(([level, value]) => `quantile ${level}: ${number(value, 6)}`).join(" · ")}</p>`}`;
@@ -33,15 +36,19 @@ const Answer = ({ decision }) => {
 const valueOf = ({ value, note }) => (value === null ? "" : typeof value === "number" ? number(value, 12) : String(value)) + (note ? `${value === null ? "" : ", "}${note}` : "");
 
 const Values = ({ decision }) => {
-  const { inputs, explanation } = decision;
+  const { inputs } = decision;
+  const explanations = decision.explanations ?? (decision.explanation ? [decision.explanation] : []);
+  const [place, choose] = useState(0);
+  const explanation = explanations[place];
   const shares = explanation?.contributions;
   const reach = reachOf(shares ? Object.values(shares) : []);
   const columns = useMemo(() => [
     { key: "name", title: "Feature", value: (one) => one.name },
     { key: "value", title: "Value", value: (one) => one.value ?? one.note, cell: (one) => (one.value === null ? html`<span class="soft">${one.note}</span>` : html`${valueOf({ ...one, note: "" })}${one.note && html` <${Status} kind="warn">${one.note}<//>`}`) },
     ...(shares ? [{ key: "share", title: "Adds to the score", value: (one) => Math.abs(shares[one.name]), cell: (one) => html`<${Weight} value=${shares[one.name]} reach=${reach} />`, isNumber: true }] : []),
-  ], [decision]);
+  ], [decision, place]);
   return html`
+    ${explanations.length > 1 && html`<label class="inline">Contributions to <select value=${place} onChange=${(event) => choose(Number(event.target.value))}>${explanations.map((one, number) => html`<option value=${number}>${one.of}</option>`)}</select></label>`}
     ${explanation && html`<p class="soft small-text">What each value adds to the ${explanation.of}, from ${number(explanation.baseline)} for a typical row to ${number(explanation.score)} for this one${explanation.is_exact ? "" : " (estimated)"}.</p>`}
     <${Table} columns=${columns} rows=${inputs} keyOf=${(one) => one.name} label=${`Values of row ${decision.request.row}`} search=${inputs.length > SEARCHED ? "Search features" : undefined} pageSize=${SEARCHED} />`;
 };

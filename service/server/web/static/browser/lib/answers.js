@@ -39,6 +39,9 @@ export class Answers {
   constructor(manifest) {
     this.manifest = manifest;
     this.labels = manifest.signature.classes ?? null;
+    this.targets = manifest.signature.targets ?? null;
+    /** The thresholds of each target, in their order. @type {import('../index.d.ts').Uncertainty[]} */
+    this.uncertainties = manifest.uncertainties ?? (manifest.uncertainty ? [manifest.uncertainty] : []);
     this.keys = (this.labels ?? []).map(classText);
   }
 
@@ -50,6 +53,7 @@ export class Answers {
   /** @param {Outputs} outputs @param {number} row @returns {Record<string, unknown>} */
   _prediction(outputs, row) {
     const { labels } = this;
+    if (this.targets !== null) return { values: this._byTarget([...rowOf(outputs.value, row)].map(shortest)) };
     if (labels === null) {
       const { quantiles } = this.manifest;
       const value = { value: shortest(outputs.value.data[row]) };
@@ -64,9 +68,21 @@ export class Answers {
     };
   }
 
-  /** Return the place of a row's label among the classes; 0 for a value. @param {Outputs} outputs @param {number} row */
-  place(outputs, row) {
-    return this.labels === null ? 0 : this._placeOf(rowOf(outputs.probabilities, row));
+  /** Return the columns that are explained: that of a row's label, or of each value. @param {Outputs} outputs @param {number} row */
+  columns(outputs, row) {
+    if (this.labels !== null) return [this._placeOf(rowOf(outputs.probabilities, row))];
+    return (this.targets ?? ['']).map((_, place) => place);
+  }
+
+  /** Add the explanation, or that of each target. @param {Record<string, unknown>} prediction @param {unknown[]} explanations */
+  addExplanations(prediction, explanations) {
+    if (this.targets === null) [prediction.explanation] = explanations;
+    else prediction.explanations = this._byTarget(explanations);
+  }
+
+  /** @param {unknown[]} values of all targets, in their order */
+  _byTarget(values) {
+    return Object.fromEntries((this.targets ?? []).map((target, place) => [target, values[place]]));
   }
 
   /** Return the place of the label: by the bundle's threshold, or the most probable class. @param {Float32Array | Uint8Array} probabilities */
@@ -77,7 +93,7 @@ export class Answers {
 
   /** Return the place of the least stored coverage that is at least `coverage`. @param {unknown} coverage */
   level(coverage) {
-    const uncertainty = this.manifest.uncertainty ?? null;
+    const [uncertainty = null] = this.uncertainties;
     if (uncertainty === null) {
       throw badRequest('coverage is not available: the model was trained without the rows that measure it.');
     }
@@ -91,14 +107,14 @@ export class Answers {
     return place;
   }
 
-  /** Add `set` or `interval`, and the coverage that it is made for. @param {Record<string, unknown>[]} predictions @param {Outputs} outputs @param {number} level */
+  /** Add `set`, `interval` or `intervals`, and the coverage that it is made for. @param {Record<string, unknown>[]} predictions @param {Outputs} outputs @param {number} level */
   addUncertainty(predictions, outputs, level) {
-    const { coverages, edges, thresholds } = /** @type {import('../index.d.ts').Uncertainty} */ (this.manifest.uncertainty);
+    const [{ coverages, thresholds }] = this.uncertainties;
     predictions.forEach((prediction, row) => {
       if (this.labels === null) {
-        const value = outputs.value.data[row];
-        const half = thresholds[edges.filter((edge) => edge <= value).length][level];
-        prediction.interval = [value - half, value + half].map((bound) => shortest(Math.fround(bound)));
+        const intervals = [...rowOf(outputs.value, row)].map((value, place) => interval(this.uncertainties[place], value, level));
+        if (this.targets === null) [prediction.interval] = intervals;
+        else prediction.intervals = this._byTarget(intervals);
       } else {
         const probabilities = rowOf(outputs.probabilities, row);
         const best = winner(probabilities);
@@ -123,6 +139,12 @@ export class Answers {
       if (outputs.saturated) prediction.saturated = outputs.saturated.data[row] === 1;
     });
   }
+}
+
+/** @param {import('../index.d.ts').Uncertainty} uncertainty @param {number} value @param {number} level */
+function interval({ edges, thresholds }, value, level) {
+  const half = thresholds[edges.filter((edge) => edge <= value).length][level];
+  return [value - half, value + half].map((bound) => shortest(Math.fround(bound)));
 }
 
 /** @param {Arrays} arrays @param {number} place */

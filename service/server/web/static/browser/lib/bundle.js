@@ -28,6 +28,7 @@ const isCount = (/** @type {any} */ value) => Number.isSafeInteger(value) && val
 const isObject = (/** @type {any} */ value) => typeof value === 'object' && value !== null && !Array.isArray(value);
 const isLabel = (/** @type {any} */ value) => isText(value) || isBoolean(value) || Number.isSafeInteger(value);
 const isScalar = (/** @type {any} */ value) => isText(value) || isBoolean(value) || isNumber(value);
+const isName = (/** @type {any} */ value) => isText(value) && value.length > 0;
 const isLevel = (/** @type {any} */ value) => isNumber(value) && value >= 0.001 && value <= 0.999;
 const listOf = (/** @type {Check} */ check) => (/** @type {any} */ value) => Array.isArray(value) && value.every(check);
 const oneOf = (/** @type {any[]} */ ...values) => (/** @type {any} */ value) => values.includes(value);
@@ -37,7 +38,7 @@ const optional = (check) => Object.assign((/** @type {any} */ value) => value ==
 const FIELDS = {
   manifest: {
     format: oneOf('batchproof-bundle'),
-    format_version: oneOf(1, 2, 3, 4),
+    format_version: oneOf(1, 2, 3, 4, 5),
     sha256: (/** @type {any} */ value) => SHA256.test(value),
     name: (/** @type {any} */ value) => isText(value) && NAME.test(value),
     version: (/** @type {any} */ value) => isCount(value) && value > 0,
@@ -50,8 +51,15 @@ const FIELDS = {
     uncertainty: optional(isObject),
     decision: optional(isObject),
     quantiles: optional((value) => listOf(isLevel)(value) && value.length > 0 && value.length <= 19 && ascends(value)),
+    uncertainties: optional(listOf(isObject)),
   },
-  signature: { inputs: listOf(isObject), target: isText, classes: optional(listOf(isLabel)), ignored: optional(listOf(isText)) },
+  signature: {
+    inputs: listOf(isObject),
+    target: optional(isText),
+    targets: optional((value) => listOf(isName)(value) && value.length > 1 && value.length <= 100 && new Set(value).size === value.length),
+    classes: optional(listOf(isLabel)),
+    ignored: optional(listOf(isText)),
+  },
   arithmetic: { kind: oneOf('float32', 'exact'), certificate: optional(isObject), accuracy: optional(isObject) },
   file: { sha256: (/** @type {any} */ value) => SHA256.test(value), bytes: isCount },
   feature: {
@@ -102,7 +110,8 @@ export async function readManifest(bytes) {
     checkFeature(feature, `signature.inputs.${place}.`);
   });
   checkSignature(content);
-  if (content.uncertainty ?? null) checkUncertainty(content.uncertainty);
+  if (content.uncertainty ?? null) checkUncertainty(content.uncertainty, 'uncertainty');
+  checkTargets(content);
   if (content.decision ?? null) checkDecision(content);
   if ((content.quantiles ?? null) && (content.task !== 'regression' || content.format_version < 4)) {
     throw badBundle('bundle.json quantiles are of regression bundles, of format_version 4 or later');
@@ -122,8 +131,9 @@ export async function checkFile(manifest, name, bytes) {
 
 /** Return the names, types and widths of the graph's outputs. @param {Manifest} manifest */
 export function outputsOf({ signature, arithmetic, quantiles }) {
+  const targets = signature.targets?.length ?? 1;
   const width = signature.classes?.length ?? 0;
-  const values = [['value', 'float32', 1], ...(quantiles ? [['quantiles', 'float32', quantiles.length]] : [])];
+  const values = [['value', 'float32', targets], ...(quantiles ? [['quantiles', 'float32', quantiles.length]] : [])];
   const numbers = width ? [['probabilities', 'float32', width], ['scores', 'float32', width]] : values;
   const saturated = arithmetic.kind === 'exact' ? [['saturated', 'bool', 1]] : [];
   return /** @type {[string, 'float32' | 'bool', number][]} */ ([...numbers, ...saturated]);
@@ -230,13 +240,35 @@ function checkSignature({ task, signature: { inputs, classes = null } }) {
   }
 }
 
-/** @param {any} content */
-function checkUncertainty(content) {
-  checkFields(content, FIELDS.uncertainty, 'uncertainty.');
+/** @param {any} content of bundle.json */
+function checkTargets({ task, format_version: version, signature, quantiles = null, uncertainty = null, uncertainties = null }) {
+  const targets = signature.targets ?? null;
+  if ((targets === null) === ((signature.target ?? null) === null)) {
+    throw badBundle('bundle.json signature: there is either a target or a list of targets');
+  }
+  if (targets === null && uncertainties === null) return;
+  if (targets === null) throw badBundle('bundle.json uncertainties are of bundles with several targets');
+  if (task !== 'regression' || version < 5) {
+    throw badBundle('bundle.json signature.targets: several targets are of regression bundles, of format_version 5 or later');
+  }
+  if (quantiles !== null || uncertainty !== null) throw badBundle('bundle.json quantiles and uncertainty are of bundles with one target');
+  if (uncertainties === null) return;
+  if (uncertainties.length !== targets.length) {
+    throw badBundle(`bundle.json uncertainties has ${uncertainties.length} entries for ${targets.length} targets`);
+  }
+  uncertainties.forEach((/** @type {any} */ one, /** @type {number} */ place) => checkUncertainty(one, `uncertainties.${place}`));
+  if (uncertainties.some((/** @type {any} */ one) => String(one.coverages) !== String(uncertainties[0].coverages))) {
+    throw badBundle('bundle.json uncertainties: all have the same coverages');
+  }
+}
+
+/** @param {any} content @param {string} field */
+function checkUncertainty(content, field) {
+  checkFields(content, FIELDS.uncertainty, `${field}.`);
   const { coverages, edges, thresholds } = content;
   const isWhole = thresholds.every((/** @type {number[]} */ bin) => bin.length === coverages.length);
   if (thresholds.length !== edges.length + 1 || !isWhole) {
-    throw badBundle('bundle.json uncertainty.thresholds must have one list for each bin, with one threshold for each coverage');
+    throw badBundle(`bundle.json ${field}.thresholds must have one list for each bin, with one threshold for each coverage`);
   }
 }
 

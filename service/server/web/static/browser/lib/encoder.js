@@ -19,7 +19,7 @@ export class Encoder {
   constructor(signature) {
     this.names = signature.inputs.map((feature) => feature.name);
     this.readers = signature.inputs.map((feature) => new ValueReader(feature));
-    this.allowed = new Set([...this.names, signature.target, ...(signature.ignored ?? [])]);
+    this.allowed = new Set([...this.names, ...(signature.targets ?? [signature.target ?? '']), ...(signature.ignored ?? [])]);
     this.numericWidth = signature.inputs.filter((feature) => feature.kind !== 'categorical').length;
     this.categoricalWidth = this.names.length - this.numericWidth;
   }

@@ -1,0 +1,322 @@
+"""A bundle with several targets answers a value for each on every protocol and in every table, with the same bits."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import orjson
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import batchproof
+from batchproof.service.bundle import reader
+from batchproof.service.bundle.documents.card import model_card
+from batchproof.service.bundle.manifest import Manifest
+from batchproof.service.client.codecs.frame_codec import _columns
+from batchproof.service.client.codecs.tensors import unpacked
+from batchproof.service.client.messages import Response
+from batchproof.service.client.model import Description, described
+from batchproof.service.errors import BundleError
+from batchproof.service.features.arrays import Outputs
+from batchproof.service.inference.engine import EngineOptions
+from batchproof.service.inference.model import Model, load
+from batchproof.service.protocols.cloud.npy import array_of
+from batchproof.service.protocols.cloud.protocol import ScoringCodec
+from batchproof.service.protocols.interface import Call, Decoded, Limits
+from batchproof.service.protocols.json_text.prediction_text import PredictionText
+from batchproof.service.protocols.native.protocol import Native
+from batchproof.service.protocols.oip.metadata import outputs_of
+from batchproof.service.protocols.oip.protocol import output_names
+from batchproof.service.protocols.oip.request import Wanted
+from batchproof.service.protocols.oip.response import ResponseWriter
+from batchproof.service.server.grpc.messages import classes
+from batchproof.service.server.grpc.tensors import Asked, Tensors
+from batchproof.service.server.openapi.native import prediction_schema
+from batchproof.service.tables.parameters import Parameters
+from batchproof.service.tables.writers.arrow import ResultArrays
+from batchproof.service.tables.writers.result_columns import Answered, ResultColumns
+from tests.bundles import INPUTS, Content, make_bundle, random_rows, reseal, signature_of
+
+TARGETS = ("height", 'weight, "kg" 100%', "ålder")  # names that JSON, CSV and templates must quote
+COLUMNS = [f"prediction_{target}" for target in TARGETS]
+ROWS = np.array([[1.5, 0.1, 1.25], [-2.0, -7.5, 0.3]], np.float32)
+OUTPUTS: Outputs = {"value": ROWS}
+CONFORMAL = {
+    "method": "split-conformal",
+    "calibration_rows": 100,
+    "coverages": [0.5, 0.9],
+    "edges": [],
+    "thresholds": [[0.25, 0.75]],
+    "tested": {"0.9": {"coverage": 0.91, "width": 1.5}},
+}
+
+
+def made(folder: Path, *, arithmetic: str = "float32", edges: tuple[float, ...] = ()) -> Path:
+    """Write a bundle with three targets and thresholds, the last target's in bins between `edges`."""
+    made = make_bundle(folder, task="regression", targets=TARGETS, arithmetic=arithmetic, reference_rows=50)
+    binned = {
+        **CONFORMAL,
+        "edges": list(edges),
+        "thresholds": [[0.5 + bin_, 1.5 + bin_] for bin_ in range(len(edges) + 1)],
+    }
+    reseal(made, lambda content: content.update(uncertainties=[CONFORMAL, CONFORMAL, binned]))
+    return made
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """Return the model of such a bundle."""
+    return load(reader.read(made(tmp_path_factory.mktemp("models"), edges=(0.0, 1.0))), EngineOptions(device="cpu"), 64)
+
+
+class TwoRows:
+    """A block of a table, as far as the writers look at it."""
+
+    rows, csv_delimiter = 2, ","
+
+
+def answered() -> Answered:
+    """Return the two rows as a table's writer gets them."""
+    return Answered(TwoRows(), range(2), OUTPUTS, [])  # type: ignore[arg-type]
+
+
+def named(predictions: list[dict[str, Any]]) -> np.ndarray:
+    """Return predictions by name as rows of numbers, and hold the names to the targets."""
+    assert [list(one["values"]) for one in predictions] == [list(TARGETS)] * len(predictions)
+    return np.array([list(one["values"].values()) for one in predictions], np.float32)
+
+
+def in_json(model: Model) -> np.ndarray:
+    """Return the numbers of JSON."""
+    return named(orjson.loads(b"[" + PredictionText(model.manifest).write(OUTPUTS) + b"]"))
+
+
+def scored(model: Model, form: str) -> bytes:
+    """Return the body of a cloud platform's answer."""
+    return bytes(ScoringCodec(model, Limits()).encode(Call(b"", [], "x"), Decoded(None, 2, form), OUTPUTS).body)  # type: ignore[arg-type]
+
+
+def in_scoring_csv(model: Model) -> np.ndarray:
+    """Return the numbers of SageMaker's CSV."""
+    return np.array([line.split(",") for line in scored(model, "csv").decode().splitlines()], np.float32)
+
+
+def infer(model: Model, *, is_binary: bool) -> Response:
+    """Return the whole answer of the Open Inference Protocol."""
+    wanted = Wanted(None, [(name, is_binary) for name in output_names(model.manifest)])
+    answer = ResponseWriter(model.manifest).write(Call(b"", [], "x"), wanted, OUTPUTS)
+    return Response(200, {name.decode(): value.decode() for name, value in answer.headers}, bytes(answer.body))
+
+
+def in_oip(model: Model) -> np.ndarray:
+    """Return the numbers of its JSON, in one output whose width the metadata state."""
+    (output,) = json.loads(infer(model, is_binary=False).body)["outputs"]
+    assert outputs_of(model.manifest) == [{"name": "value", "datatype": "FP32", "shape": [-1, 3]}]
+    return np.array(output["data"], np.float32).reshape(output["shape"])
+
+
+def in_client_tensors(model: Model) -> np.ndarray:
+    """Return the columns that the client makes of its binary tensors."""
+    return columns(unpacked(infer(model, is_binary=True), description(model)))
+
+
+def in_client_rows(model: Model) -> np.ndarray:
+    """Return the columns that the client makes of a native answer."""
+    return columns(_columns(model.decoder.decode(OUTPUTS), description(model)))
+
+
+def columns(found: dict[str, Any]) -> np.ndarray:
+    """Return columns as rows of numbers, and hold their names to the targets."""
+    assert list(found) == COLUMNS
+    return np.stack(list(found.values()), axis=1)
+
+
+def description(model: Model) -> Description:
+    """Return what the client knows of the model."""
+    manifest = model.manifest
+    content = {
+        "name": manifest.name,
+        "version": 1,
+        "task": manifest.task,
+        "target": manifest.signature.predicted,
+        "metrics": {},
+        "fingerprint": {},
+        "signature": {**manifest.signature.model_dump(mode="json"), "inputs": []},
+        "quantiles": [],
+    }
+    return described(Response(200, {}, json.dumps(content).encode()))
+
+
+def in_grpc(model: Model) -> np.ndarray:
+    """Return the numbers of gRPC."""
+    (output,) = (
+        Tensors(model.manifest, classes(), 100).write(Asked("", False, output_names(model.manifest)), OUTPUTS).outputs
+    )
+    return np.array(output.contents.fp32_contents, np.float32).reshape(list(output.shape))
+
+
+def in_text_table(model: Model) -> np.ndarray:
+    """Return the columns of a text table."""
+    added = ResultColumns(model.manifest, Parameters())
+    assert added.names == COLUMNS
+    return np.array(added.cells(answered()), np.float32)
+
+
+def in_arrow(model: Model) -> np.ndarray:
+    """Return the columns of Arrow and Parquet."""
+    return np.stack([array.to_numpy() for array in ResultArrays(model.manifest, Parameters()).arrays(answered())], 1)
+
+
+WAYS: list[Callable[[Model], np.ndarray]] = [
+    *(in_json, in_scoring_csv, in_oip, in_client_tensors, in_client_rows, in_grpc, in_text_table, in_arrow),
+    lambda model: named(model.decoder.decode(OUTPUTS)),
+    lambda model: array_of(scored(model, "npy")),
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_out_has_the_same_values(model: Model, way: Callable[[Model], np.ndarray]) -> None:
+    """Each protocol, each table and the client answer every target's value with its bits, in the signature's order."""
+    assert way(model).astype(np.float32).tobytes() == ROWS.tobytes()
+
+
+def test_rows_that_fail_have_no_value(model: Model) -> None:
+    """In a table, a row that is refused has an empty cell for each target."""
+    added = ResultColumns(model.manifest, Parameters(on_error="row"))
+    some = Answered(TwoRows(), [1], {"value": ROWS[1:]}, [])  # type: ignore[arg-type]
+    assert added.names == [*COLUMNS, "error"]
+    assert added.cells(some) == [["", "", "", ""], ["-2.0", "-7.5", "0.3", ""]]
+
+
+def test_the_document_describes_them(model: Model) -> None:
+    """OpenAPI requires a number for each target."""
+    (prediction, _) = prediction_schema(model.manifest)["anyOf"]
+    assert prediction["properties"]["values"]["required"] == list(TARGETS)
+
+
+def ask(model: Model, content: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the predictions that a native request gets."""
+    codec, call = Native().codec(model, Limits()), Call(json.dumps(content).encode(), [], "id")
+    decoded = codec.decode(call)
+    (outputs,) = model.runner.run([decoded.arrays])
+    found: list[dict[str, Any]] = json.loads(codec.encode(call, decoded, outputs).body)["predictions"]
+    return found
+
+
+def test_intervals_and_explanations_are_those_of_each_target(model: Model) -> None:
+    """A request for coverage and explanations gets one of each for every target, made of that target's value alone."""
+    rows = random_rows(model.manifest.signature, 6, seed=2)
+    plain = ask(model, {"rows": rows})
+    for short, full in zip(plain, ask(model, {"rows": rows, "coverage": 0.9, "explain": True}), strict=True):
+        assert full["values"] == short["values"]
+        for place, target in enumerate(TARGETS):
+            value, half = np.float32(full["values"][target]), 0.75
+            if place == 2:
+                half = 1.5 + np.searchsorted([0.0, 1.0], value, side="right")
+            wanted = [np.float32(np.float64(value) - half), np.float32(np.float64(value) + half)]
+            assert [np.float32(end) for end in full["intervals"][target]] == wanted
+            found = full["explanations"][target]
+            assert found["score"] == np.float64(value)
+            assert found["baseline"] + sum(found["contributions"].values()) == pytest.approx(found["score"], abs=1e-6)
+
+
+@pytest.mark.parametrize("arithmetic", ["float32", "exact"])
+def test_python_agrees_in_any_batch(tmp_path: Path, arithmetic: str) -> None:
+    """Rows, frames and tables, together, alone and in another order, get the same bits for every target."""
+    folder = made(tmp_path, arithmetic=arithmetic)
+    drawn = random_rows(signature_of("regression"), 60, 3)
+    rows = [{feature["name"]: row[place] for place, feature in enumerate(INPUTS)} for row in drawn]
+    model, found = batchproof.load_model(folder), named(batchproof.load_model(folder).predict(rows))
+    alone = named([model.predict(row) for row in rows])
+    backwards = named(model.predict(rows[::-1]))[::-1]
+    frame = model.predict(pl.DataFrame(rows, infer_schema_length=None)).select(COLUMNS).to_numpy().astype(np.float32)
+    scorer = batchproof.Scorer(folder)
+    table = scorer(pa.Table.from_pylist(rows))
+    assert scorer.schema(pa.Table.from_pylist(rows).schema) == table.schema
+    scored = np.stack([table[name].to_numpy() for name in COLUMNS], axis=1)
+    assert {each.tobytes() for each in (alone, backwards, frame, scored)} == {found.tobytes()}
+
+
+def test_the_card_names_each(model: Model) -> None:
+    """The model card has the metrics and the coverage of each target."""
+    own = {"rmse": 2.5, "constant_rmse": 5.0, "intervals": {"rmse": [2.0, 3.0]}}
+    metrics = {"rows": 9, "standardised_rmse": 0.5, "targets": {"height": own}}
+    card = model_card(model.manifest.model_copy(update={"metrics": metrics}))
+    assert "Predicts `height`, " in card
+    assert "| RMSE of height | 2.5 | 2 to 3 | 5 |" in card
+    assert "| `height` | 90 % | 91.0 % | 1.5 |" in card
+
+
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        (lambda c: c.update(format_version=4), "several targets are of regression bundles, of format_version 5 or later"),
+        (lambda c: c["signature"].update(target="a"), "signature: Value error, there is either a target or a list of targets"),
+        (lambda c: c["signature"].pop("targets"), "signature: Value error, there is either a target or a list of targets"),
+        (lambda c: c["signature"].update(targets=["a"]), "signature.targets: Tuple should have at least 2 items"),
+        (lambda c: c["signature"].update(targets=["a", "b", "a"]), "targets repeat"),
+        (lambda c: (c.pop("uncertainties"), c["signature"].update(targets=["a", "b"])), "bundle.json asks for value [rows, 2] float32"),
+        (lambda c: c.update(quantiles=[0.5]), "quantiles and uncertainty are of bundles with one target"),
+        (lambda c: c.update(uncertainty=CONFORMAL), "quantiles and uncertainty are of bundles with one target"),
+        (lambda c: c["uncertainties"].pop(), "uncertainties has 2 entries for 3 targets"),
+        (
+            lambda c: c["uncertainties"][1].update(coverages=[0.5, 0.8]),
+            "all uncertainties have the same coverages",
+        ),
+    ],
+)  # fmt: skip
+def test_targets_that_are_refused(tmp_path: Path, edit: Callable[[Content], object], sentence: str) -> None:
+    """Targets in an older format, repeated, or other than the graph's and the thresholds' are refused by name."""
+    folder = made(tmp_path)
+    reseal(folder, edit)
+    with pytest.raises(BundleError, match=re.escape(sentence)):
+        reader.read(folder)
+
+
+def test_one_target_has_no_list(tmp_path: Path) -> None:
+    """A bundle with one target has none of the new fields, and is refused where it has thresholds of several."""
+    folder = make_bundle(tmp_path, task="regression")
+    manifest: Manifest = reader.read(folder).manifest
+    content = manifest.model_dump(mode="json")
+    assert list(content["signature"]) == ["inputs", "target", "classes"]
+    assert not {"targets", "uncertainties"} & {*content, *content["signature"]}
+    assert description(SimpleNamespace(manifest=manifest)).targets == ()  # type: ignore[arg-type]
+    reseal(folder, lambda content: content.update(uncertainties=[CONFORMAL, CONFORMAL], format_version=5))
+    with pytest.raises(BundleError, match="uncertainties are of bundles with several targets"):
+        reader.read(folder)
+
+
+def test_classes_have_one_target(tmp_path: Path) -> None:
+    """Several targets are of a regression."""
+    folder = make_bundle(tmp_path)
+    reseal(
+        folder,
+        lambda c: (c.update(format_version=5), c["signature"].pop("target"), c["signature"].update(targets=["a", "b"])),
+    )
+    with pytest.raises(BundleError, match="several targets are of regression bundles"):
+        reader.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        (lambda p: p["values"].pop(), "predictions.values must be a list of 3 entries, one for each target"),
+        (lambda p: p["values"][2]["counts"].append(0), "predictions.values.2.counts must be a list of"),
+        (lambda p: p.pop("values"), "predictions.values must be a list of 3 entries"),
+        (lambda p: p.update(more=1), "predictions.values must be a list of 3 entries"),
+    ],
+)
+def test_statistics_that_are_refused(tmp_path: Path, edit: Callable[[Content], object], sentence: str) -> None:
+    """The predictions' statistics are those of each target; others are refused by name."""
+    folder = made(tmp_path)
+    statistics = json.loads((folder / "reference.json").read_bytes())
+    edit(statistics["predictions"])
+    (folder / "reference.json").write_text(json.dumps(statistics))
+    reseal(folder)
+    with pytest.raises(BundleError, match=re.escape(sentence)):
+        reader.read(folder)
