@@ -10,13 +10,14 @@ a proxy in front may have read another one than the service would.
 
 import re
 
+from batchproof.service.configuration.address import LOOPBACK
 from batchproof.service.configuration.settings import Settings
 from batchproof.service.errors import ServiceError
 from batchproof.service.protocols.head import RequestHead
 from batchproof.service.protocols.interface import Headers
 from batchproof.service.protocols.sender import HOST
 from batchproof.service.server.serving.gate import Page, RpcMethod, Target
-from batchproof.service.server.sockets.listening import LOOPBACK, is_loopback
+from batchproof.service.server.sockets.listening import is_loopback
 
 VALID = re.compile(
     rb"(?:\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]*)?"

@@ -11,7 +11,6 @@ from batchproof.service.configuration.settings import Settings
 from batchproof.service.errors import SettingError
 
 BACKLOG = 2048  # connections that the kernel keeps until they are accepted
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def is_loopback(host: str) -> bool:
