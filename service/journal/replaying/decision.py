@@ -1,6 +1,7 @@
 """One decision for an auditor: what was asked, what was answered, whether it is so again, and what answered."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from batchproof.service.journal.values import shown
 from batchproof.service.protocols.options import baseline_of
 
 MOST_ROWS = 20  # of one request that are shown; a table may have a million
+MOST_EXPLAINED = 700  # features: runs and numbers of an explanation grow with their square
 
 
 class Asked(NamedTuple):
@@ -44,7 +46,7 @@ def decisions(segments: Sequence[CheckedSegment], load: Load, asked: Asked) -> D
     total = 0
     for segment in segments:
         key = key_of(segment.header)
-        for batch in segment.batches():
+        for batch in _batches(segment):
             places = _places(batch, asked)
             total += len(places)
             shown = places[: MOST_ROWS - len(rows)]
@@ -54,6 +56,12 @@ def decisions(segments: Sequence[CheckedSegment], load: Load, asked: Asked) -> D
                 models[key] = load(segment.header)
             rows += _rows(segment, batch, shown, models[key])
     return Decisions(rows, total)
+
+
+def _batches(segment: CheckedSegment) -> Iterator[pa.RecordBatch]:
+    """Give a segment's rows; none of one that journal_keep_s has removed since it was checked."""
+    with contextlib.suppress(FileNotFoundError):
+        yield from segment.batches()
 
 
 def _places(batch: pa.RecordBatch, asked: Asked) -> np.ndarray:
@@ -76,7 +84,8 @@ def _rows(
     if not why and isinstance(model, Model):
         arrays = arrays_of(batch, model.manifest.signature)
         again = _again(model, arrays, answered, places)
-        contributions = _contributions(model, arrays.take(places))
+        if len(model.manifest.signature.inputs) <= MOST_EXPLAINED:
+            contributions = _contributions(model, arrays.take(places))
     found = []
     for place, ran, parts in zip(places.tolist(), again, contributions, strict=True):
         outputs = {name: values[place] for name, values in answered.items()}

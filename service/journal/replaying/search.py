@@ -64,15 +64,15 @@ def search(wanted: Search) -> str:
         found = decisions(looked.segments, shelf.answered, Asked(wanted.request_id, wanted.row))
     except (JournalError, OSError) as error:
         return _said("failed", reason(error))
-    if not found.total and not looked.problems:
+    faults = [f"{name}: {what}" for name, what in looked.problems]
+    if not found.total and faults:
+        return _said("failed", ". ".join(faults))
+    if not found.total:
         count = f"{looked.searched} of {looked.all} segments"
         return _said("unknown" if looked.searched == looked.all else "too long", count)
     if wanted.is_page:
         from batchproof.service.journal.replaying.page import more_rows, page
 
-        faults = [f"{name}: {what}" for name, what in looked.problems]
-        if not found.rows:
-            return _said("failed", ". ".join(faults))
         shown = _short(found.rows)
         missing = [*more_rows(found.total - len(shown)), *_unsearched(looked)]
         return _said("found", page(shown, [_checked(looked), *faults], missing, "the service"))

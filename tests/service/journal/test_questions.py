@@ -21,7 +21,9 @@ from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.inference import model as loading
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
+from batchproof.service.journal import reader
 from batchproof.service.journal.entries import Group, Notes, Source
+from batchproof.service.journal.replaying import decision as one_decision
 from batchproof.service.journal.values import shown
 from batchproof.service.journal.writing.chain import Options
 from batchproof.service.journal.writing.writer import Writer
@@ -108,6 +110,28 @@ def test_a_decision_is_shown_in_full(models: Path, journal: Path, capsys: pytest
     assert decision["model"]["metrics"] == model.manifest.metrics
     assert decision["request"]["caller"] == "ada"
     assert decision["proof"]["now"] == "verified"
+
+
+def test_a_wide_model_is_shown_without_contributions(
+    models: Path, journal: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Contributions cost the square of the features: beyond a number of them the rest of the decision is shown without."""
+    monkeypatch.setattr(one_decision, "MOST_EXPLAINED", len(INPUTS) - 1)
+    (shown_one,) = replayed(journal, models, capsys, "--id", "id-7")["decisions"]
+    assert shown_one["explanation"] is None
+    assert shown_one["again"]["equal_alone"] is True
+    assert main(["replay", str(journal), "--models", str(models), "--id", "id-7"]) == 0
+
+
+def test_a_segment_that_is_removed_meanwhile_has_no_rows(models: Path, tmp_path: Path) -> None:
+    """A segment whose time was over after it was checked is passed over, and the others are read."""
+    model = loaded(models / "flowers" / "1")
+    for folder in ("gone", "stays"):
+        kept(model, tmp_path / folder, ROWS[:1])
+    segments = [part for folder in ("gone", "stays") for part in reader.check(tmp_path / folder)[0]]
+    segments[0].path.unlink()
+    found = one_decision.decisions(segments, lambda _: model, one_decision.Asked("id-0"))
+    assert (found.total, len(found.rows)) == (1, 1)
 
 
 def test_a_lone_row_runs_in_a_batch_too(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
