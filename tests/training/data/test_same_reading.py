@@ -27,6 +27,7 @@ from batchproof.service.tables.block import Blocks, Reading
 from batchproof.service.tables.offline.score import opened_blocks
 from batchproof.service.tables.parameters import Parameters
 from batchproof.training.data.dataset import Dataset, prepare
+from batchproof.training.data.tables import lines
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.settings import Settings
 
@@ -190,8 +191,10 @@ def test_what_is_refused_is_refused_on_both_sides(tmp_path: Path, text: str, sen
     assert sentence[1:] in raised.value.message
 
 
-def test_a_cell_that_looks_like_rows_is_named(tmp_path: Path) -> None:
-    """Rows that two stray quotes make into one cell are named by the line of the first."""
+@pytest.mark.parametrize("block_rows", [10, 11, 16_384])
+def test_a_cell_that_looks_like_rows_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_rows: int) -> None:
+    """Rows that two stray quotes make into one cell are named by the line of the first, also where a block ends there."""
+    monkeypatch.setattr(lines, "BLOCK_ROWS", block_rows)
     rows = text_table(["a"]).splitlines()
     rows[10] = '"' + rows[10]
     rows[20] = rows[20].split(",", 1)[0] + '",' + rows[20].split(",", 1)[1]

@@ -1,6 +1,7 @@
 """Text tables to columns of cells: one file, or parts with the same columns, read by the reader that scoring has."""
 
 import re
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -93,7 +94,8 @@ def _transposed(path: Path, block: list[Record], width: int) -> list[tuple[str, 
 def _swallowed(block: list[Record], width: int, delimiter: str, where: str) -> list[str]:
     """Return a warning for each cell in quotes whose lines look like rows: a quote may be missing."""
     warnings = []
-    for (line, cells), (following, _) in pairwise(block):
+    last: Record = (sys.maxsize, [])  # what follows the block is not known: its last row may have any number of lines
+    for (line, cells), (following, _) in pairwise([*block, last]):
         if following - line < 3:
             continue
         for cell in cells:
