@@ -108,7 +108,11 @@ class Settings:
         "unless --keep names it",
         where_set=True,
     )
-    test: str | None = option(None, SPLIT, "file with the test rows; TABLE is then split into train and validation")
+    test: str | None = option(
+        None,
+        SPLIT,
+        "a table with the test rows, a file, folder or address as TABLE is; TABLE is then split into train and validation",
+    )
 
     widths: tuple[int, ...] | None = option(None, NETWORK, "units of each hidden layer, for example 256,256")
     ensemble: int | None = option(None, NETWORK, "number of networks whose scores are averaged, all in one graph")

@@ -173,6 +173,9 @@ def test_training_reads_a_table_in_a_bucket(s3: fs.S3FileSystem, tmp_path: Path)
             for ours, theirs in zip(here.arrays[part], there.arrays[part], strict=True):
                 assert ours.tobytes() == theirs.tobytes()
         assert not copy.exists()
+    held_out = (str(tmp_path / "penguins.csv"), "s3://bucket/train/penguins.csv")
+    own = [prepare(tmp_path / "penguins.csv", make({"target": "species", "test": test})) for test in held_out]
+    assert own[0].arrays["test"].numeric.tobytes() == own[1].arrays["test"].numeric.tobytes()
     with (
         pytest.raises(TableError, match="there is nothing at s3://bucket/train/none"),
         local_table(root_of("s3://bucket/train/none.csv")),

@@ -1,6 +1,7 @@
 """From a file to arrays: read, type, split, describe and encode. Only ranges and categories are fitted here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from batchproof.service.bundle.signature import Signature
+from batchproof.service.configuration.address import AddressError, root_of
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.row_encoder import listed
 from batchproof.service.features.texts.text_cells import missing_cells
@@ -23,6 +25,7 @@ from batchproof.training.data.rows.prior import Prior, read_prior, thinned
 from batchproof.training.data.rows.split import Split
 from batchproof.training.data.rows.weights import class_weights, counting, row_weights, weight_lines
 from batchproof.training.data.schema import Dropped, Schema
+from batchproof.training.data.tables.local_table import local_table
 from batchproof.training.data.tables.size import storage_for
 from batchproof.training.data.tables.storage import MEMORY, Memory
 from batchproof.training.data.tables.table import RawTable, nearest, read
@@ -115,8 +118,9 @@ def prepare(path: Path, settings: Settings, say: Callable[[str], None] = lambda 
 
     Raises TableError or ScratchError.
     """
-    storage = storage_for([path, *([Path(settings.test)] if settings.test else [])], settings.memory, say)
-    table, own_rows = _with_test(read(path, storage), settings, storage)
+    with _test_table(settings) as tests:
+        storage = storage_for([path, *tests], settings.memory, say)
+        table, own_rows = _with_test(read(path, storage), tests, storage)
     settings = resolve(settings, table.names)
     _check_names(table, settings)
     table, own_rows, weight = _usable_rows(table, settings, own_rows, storage)
@@ -201,14 +205,28 @@ def arrange(
     )
 
 
-def _with_test(table: RawTable, settings: Settings, storage: Memory) -> tuple[RawTable, int]:
-    """Append the rows of the test file, if there is one; also returns the number of the table's own rows."""
-    rows = table.arrow.num_rows
+@contextmanager
+def _test_table(settings: Settings) -> Iterator[list[Path]]:
+    """Yield the path of the table with the test rows, of one at an address that of a copy; none where there is none."""
     if settings.test is None:
-        return table, rows
+        yield []
+        return
     if settings.split_column is not None:
         raise TableError("--test and --split-column both define the test rows: use one of them.")
-    other = read(Path(settings.test), storage)
+    try:
+        root = root_of(settings.test)
+    except AddressError as error:
+        raise TableError(f"--test: {error}.") from error
+    with local_table(root) as path:
+        yield [path]
+
+
+def _with_test(table: RawTable, tests: list[Path], storage: Memory) -> tuple[RawTable, int]:
+    """Append the rows of the test table, if there is one; also returns the number of the table's own rows."""
+    rows = table.arrow.num_rows
+    if not tests:
+        return table, rows
+    other = read(tests[0], storage)
     for name in table.names:
         if name not in other.names:
             raise TableError(f"{other.path} has no column {name!r}: {nearest(name, other.names)}")

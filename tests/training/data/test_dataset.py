@@ -65,6 +65,7 @@ def test_test_file(tmp_path: Path) -> None:
         ({"drop": ("nummer",)}, "--drop names 'nummer', but there is no such column: did you mean 'number'?"),
         ({"split_column": "word"}, "line 2 has 'a' in 'word': use train, validation or test."),
         ({"test": "absent.csv"}, "there is no file absent.csv."),
+        ({"test": "ftp://bucket/t.csv"}, "--test: ftp:// is not supported"),
         ({"test": "x.csv", "split_column": "part"}, "--test and --split-column both define the test rows"),
         ({"drop": ("number", "word", "day", "part")}, "every column was dropped"),
     ],
