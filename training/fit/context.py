@@ -1,4 +1,4 @@
-"""What all fits of one table share, and the result of one."""
+"""One way to fit a table, what all fits of it share, and the result of one."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -14,16 +14,25 @@ from batchproof.training.data.dataset import Dataset
 from batchproof.training.distributed.group import Group
 from batchproof.training.distributed.tree import SHARDS
 from batchproof.training.fit import loop
-from batchproof.training.fit.loop import FitResult, Hooks
-from batchproof.training.fit.plan import Plan
+from batchproof.training.fit.loop import FitResult, FitSettings, Hooks
 from batchproof.training.fit.progress import Progress
 from batchproof.training.fit.sharded import ShardedRun
 from batchproof.training.network import objective as objectives
-from batchproof.training.network.network import Network, dimensions
+from batchproof.training.network.network import Network, NetworkSettings, dimensions
 from batchproof.training.network.objective import Objective
 from batchproof.training.network.tensors import HeldRows, encode, sample
 from batchproof.training.preprocessing import preprocess as encodings
-from batchproof.training.preprocessing.preprocess import Preprocess
+from batchproof.training.preprocessing.preprocess import Encoding, Preprocess
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One way to fit a table: a candidate."""
+
+    name: str  # that of its encoding
+    encoding: Encoding
+    network: NetworkSettings
+    fit: FitSettings
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from batchproof.training.fit.adamw import AdamW
 from batchproof.training.fit.ema import Average
 from batchproof.training.fit.metric import judged
 from batchproof.training.network.network import Block, Network
@@ -117,9 +118,7 @@ class Run:
         self.network = network.to(device).train()
         silence_absent_codes(self.network, self.train)
         self.average = Average(self.network, settings.average_decay)
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-        )
+        self.optimizer = AdamW(self.network.parameters(), settings.learning_rate, settings.weight_decay)
         self.shuffler = torch.Generator().manual_seed(settings.seed)
         self.masks = torch.Generator().manual_seed(settings.seed)
         for block in self.network.blocks:
@@ -139,8 +138,8 @@ class Run:
             total += self.step(self.train.take(index), step)
         train_loss = float(total) / self.batches
         validation_loss = self.held_loss()
-        rate = float(self.optimizer.param_groups[0]["lr"])
-        epoch = Epoch(len(self.history) + 1, train_loss, validation_loss, rate, time.monotonic() - start)
+        seconds = time.monotonic() - start
+        epoch = Epoch(len(self.history) + 1, train_loss, validation_loss, self.optimizer.rate, seconds)
         if not self.history or validation_loss < self.best().validation_loss:
             self.best_network.load_state_dict(self.average.network.state_dict())
         self.history.append(epoch)
@@ -158,8 +157,8 @@ class Run:
         """Run forward, backward, a clipped AdamW step and the average; returns the batch's loss."""
         settings = self.settings
         steps = settings.epochs * self.batches
-        self.optimizer.param_groups[0]["lr"] = settings.learning_rate * share(step, steps, settings.warmup)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.rate = settings.learning_rate * share(step, steps, settings.warmup)
+        self.optimizer.forget_gradients()
         loss = self.backward(batch, step)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
         self.optimizer.step()
@@ -201,8 +200,7 @@ class Run:
         """Return everything that the next epoch depends on, as tensors by name, ready for safetensors."""
         parts = {"network": self.network, "average": self.average.network, "best": self.best_network}
         state = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            state |= {f"optimizer.{index}.{key}": value for key, value in moments.items()}
+        state |= {f"optimizer.{key}": moment for key, moment in self.optimizer.state().items()}
         state["history"] = torch.tensor(self.history, dtype=torch.float64)
         state["average.steps"] = torch.tensor(self.average.steps)
         state["random.shuffler"] = self.shuffler.get_state()
@@ -214,19 +212,11 @@ class Run:
         parts = {"network": self.network, "average": self.average.network, "best": self.best_network}
         for name, part in parts.items():
             part.load_state_dict({key: state[f"{name}.{key}"] for key in part.state_dict()})
-        self.optimizer.load_state_dict(self._optimizer_state(state))
+        self.optimizer.restore({key.removeprefix("optimizer."): value for key, value in state.items()})
         self.history = [Epoch(int(row[0]), *row[1:]) for row in state["history"].tolist()]
         self.average.steps = int(state["average.steps"])
         self.shuffler.set_state(state["random.shuffler"])
         self.masks.set_state(state["random.masks"])
-
-    def _optimizer_state(self, state: Mapping[str, Tensor]) -> dict[str, object]:
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in state.items():
-            if key.startswith("optimizer."):
-                _, index, name = key.split(".")
-                moments.setdefault(int(index), {})[name] = value
-        return {"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]}
 
 
 def sampled(rows: HeldRows, seed: int) -> Rows:

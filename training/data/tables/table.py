@@ -19,7 +19,6 @@ from batchproof.service.features.row_encoder import listed
 from batchproof.service.tables.formats import ARROW_FILE, ARROW_STREAM, LINES, PARQUET
 from batchproof.service.tables.offline.sources import SourceError, open_source
 from batchproof.service.tables.readers.arrow_types import index_names
-from batchproof.service.tables.readers.parquet_folder import folder_dataset
 from batchproof.training.data.tables.json_columns import JsonTable
 from batchproof.training.data.tables.parts import Parts, parts_of
 from batchproof.training.data.tables.storage import MEMORY, Memory
@@ -152,6 +151,8 @@ def _read(path: Path, parts: Parts, storage: Memory) -> RawTable:
 def _typed(path: Path, parts: Parts, storage: Memory) -> pa.Table:
     """Read a table of typed columns block by block."""
     if not path.is_file():
+        from batchproof.service.tables.readers.parquet_folder import folder_dataset  # pyarrow's part for it loads pandas
+
         dataset = folder_dataset(parts.folder, parts.files)
         batches = dataset.to_batches(batch_size=BATCH_ROWS, batch_readahead=1, fragment_readahead=1)
         return _kept(batches, dataset.schema, storage)

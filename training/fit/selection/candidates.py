@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from batchproof.training.fit.context import Plan
 from batchproof.training.fit.loop import FitSettings
-from batchproof.training.fit.plan import Plan
 from batchproof.training.fit.selection import defaults
 from batchproof.training.network.network import NetworkSettings
 from batchproof.training.preprocessing.preprocess import Encoding

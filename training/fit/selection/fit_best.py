@@ -9,8 +9,7 @@ from batchproof.training.data.dataset import Dataset
 from batchproof.training.distributed.group import Group
 from batchproof.training.distributed.threads import on_threads
 from batchproof.training.fit.checkpoint import Checkpoint, decoded
-from batchproof.training.fit.context import FitContext, Fitted
-from batchproof.training.fit.plan import Plan
+from batchproof.training.fit.context import FitContext, Fitted, Plan
 from batchproof.training.fit.progress import Progress
 from batchproof.training.fit.selection import choice, defaults
 from batchproof.training.fit.selection.trials import best_on_sample, say_trial, validation_losses

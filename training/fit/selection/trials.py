@@ -11,9 +11,8 @@ from torch import Tensor
 
 from batchproof.training.distributed.group import Group
 from batchproof.training.fit import loop
-from batchproof.training.fit.context import FitContext, Fitted
+from batchproof.training.fit.context import FitContext, Fitted, Plan
 from batchproof.training.fit.metric import judged
-from batchproof.training.fit.plan import Plan
 from batchproof.training.fit.selection import candidates as plans
 from batchproof.training.fit.selection import choice, defaults
 

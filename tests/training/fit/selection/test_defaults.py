@@ -1,7 +1,7 @@
 from itertools import pairwise
 
+from batchproof.training.fit.context import Plan
 from batchproof.training.fit.loop import FitSettings
-from batchproof.training.fit.plan import Plan
 from batchproof.training.fit.selection import candidates as plan
 from batchproof.training.fit.selection import defaults as rules
 from batchproof.training.fit.selection.candidates import candidates_for

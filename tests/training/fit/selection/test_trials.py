@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from batchproof.service.features.arrays import Arrays
-from batchproof.training.fit.context import FitContext
+from batchproof.training.fit.context import FitContext, Plan
 from batchproof.training.fit.loop import FitSettings
-from batchproof.training.fit.plan import Plan
 from batchproof.training.fit.progress import Progress
 from batchproof.training.fit.selection import candidates as plan
 from batchproof.training.fit.selection import trials
