@@ -10,11 +10,12 @@ import time
 from pathlib import Path
 
 from bench.quality import report
+from bench.quality.ours import FLAGS, ours
 from bench.quality.peers import PEERS
 from bench.quality.scores import score
 from bench.quality.tables import Split, names, splits
 
-NEEDS = {"lightgbm": "lightgbm", "catboost": "catboost", "realmlp": "pytabkit", "ours": "torch"}
+NEEDS = {"lightgbm": "lightgbm", "catboost": "catboost", "realmlp": "pytabkit", **dict.fromkeys(FLAGS, "torch")}
 
 
 def arguments() -> argparse.Namespace:
@@ -36,18 +37,13 @@ def listed(text: str) -> list[str]:
 
 def installed() -> list[str]:
     """Methods whose library is here."""
-    return [name for name in [*PEERS, "ours"] if importlib.util.find_spec(NEEDS.get(name, "sklearn")) is not None]
+    return [name for name in [*PEERS, *FLAGS] if importlib.util.find_spec(NEEDS.get(name, "sklearn")) is not None]
 
 
 def measure(split: Split, method: str) -> dict[str, object]:
     """Fit one method on one split and score it."""
     start = time.monotonic()
-    if method == "ours":
-        from bench.quality.ours import ours  # torch loads here: the peers can be measured without it
-
-        scores = ours(split)
-    else:
-        scores = score(split, PEERS[method](split))
+    scores = ours(split, method) if method in FLAGS else score(split, PEERS[method](split))
     seconds = round(time.monotonic() - start, 2)
     return {"table": split.name, "seed": split.seed, "method": method, "seconds": seconds, **scores}
 
