@@ -1,9 +1,12 @@
 """The command line: `batchproof-train TABLE --target COLUMN`, and its other commands."""
 
 import argparse
+import atexit
+import gc
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import Field, fields
 from importlib import import_module
 from importlib.util import find_spec
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from batchproof.training.pipeline import Trained
 
 PROGRAM = "batchproof-train"
+COLLECTED = (100_000, 20, 100)  # thresholds of Python's collector
 FAILED = 1  # exit code: a check of the result failed; nothing was written
 QUIT = 130  # exit code: Ctrl-C before there is anything to export, or a second one; nothing was written
 
@@ -58,10 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if words and words[0] in COMMANDS:
-            code: int = import_module(f"batchproof.training.cli.{words[0]}").main(words[1:])
-            return code
-        return train(make_parser().parse_args(words), words)
+        with collecting_rarely():
+            if words and words[0] in COMMANDS:
+                code: int = import_module(f"batchproof.training.cli.{words[0]}").main(words[1:])
+                return code
+            return train(make_parser().parse_args(words), words)
     except ModuleNotFoundError as error:
         package = (error.name or "batchproof").partition(".")[0]
         if package == "batchproof":
@@ -71,6 +76,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if talks():
             print("\nbatchproof-train: stopped; no bundle was written", file=sys.stderr)
         return QUIT
+
+
+@contextmanager
+def collecting_rarely() -> Iterator[None]:
+    """Look for garbage rarely within, and not at the end: imports make a million objects that stay, and hardly any garbage."""
+    before = gc.get_threshold()
+    gc.set_threshold(*COLLECTED)
+    atexit.register(gc.freeze)  # what the process holds when it ends is freed with it
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def make_parser() -> argparse.ArgumentParser:

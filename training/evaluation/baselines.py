@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import GammaRegressor, LogisticRegression, PoissonRegressor, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -62,6 +61,9 @@ def trees(data: Dataset) -> np.ndarray:
     """Predict with histogram gradient boosting, stopped on the validation rows; with a model for each of several targets."""
     if data.target.several:
         return np.stack([trees(replace(data, target=part)) for part in data.target.parts], axis=1)
+    # a run without `compare` needs neither
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
     numbers, codes = counts(data)
     is_value = data.target.classes is None
     kind = HistGradientBoostingRegressor if is_value else HistGradientBoostingClassifier

@@ -20,7 +20,7 @@ class AdamW:
     def __init__(self, parameters: Iterable[nn.Parameter], rate: float, weight_decay: float) -> None:
         """Start with moments of zero for every parameter, on its device."""
         self.rate, self.weight_decay = rate, weight_decay
-        self.parameters = list(parameters)
+        self.parameters: list[Tensor] = list(parameters)
         self.moments: dict[str, list[Tensor]] = {
             "step": [torch.zeros((), device=parameter.device) for parameter in self.parameters],
             "exp_avg": [torch.zeros_like(parameter, requires_grad=False) for parameter in self.parameters],
@@ -34,8 +34,9 @@ class AdamW:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move each parameter by its gradient; every one has to have one."""
-        gradients = [parameter.grad for parameter in self.parameters]
+        """Move each parameter by its gradient."""
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        assert len(gradients) == len(self.parameters), "every parameter is used by every row"
         steps, means, squares = (self.moments[name] for name in MOMENTS)
         torch._foreach_add_(steps, 1)
         torch._fused_adamw_(

@@ -16,7 +16,16 @@ RESAMPLED_ROWS = 5_000  # most rows of one resample
 SEED = 7
 MIDDLE = (0.025, 0.975)  # quantiles of the interval: 95 %
 
-Metric = Callable[[np.ndarray, np.ndarray], float]  # answers [rows, ...], truth [rows, ...] -> metric
+
+class Metric(NamedTuple):
+    """A metric in two steps, so that a resample repeats only the second one."""
+
+    of_rows: Callable[
+        [np.ndarray, np.ndarray], np.ndarray
+    ]  # answers [rows, ...], truth [rows, ...] -> values of each row
+    total: Callable[[np.ndarray, np.ndarray], float]  # these values [rows, ...], truth [rows, ...] -> metric
+
+
 Entry = tuple[str, str, str, bool, Metric]  # key, name, unit, whether less is better, and the metric
 
 
@@ -56,7 +65,7 @@ def scores(
         "Constant": baselines[CONSTANT],
     }
     draws = random.integers(0, len(y), (RESAMPLES, min(len(y), RESAMPLED_ROWS)))
-    entries = [entry for entry in _metrics(data) if not (has_threshold and entry[-1] is _accuracy)]
+    entries = [entry for entry in _metrics(data) if not (has_threshold and entry[-1] is ACCURACY)]
     found = [_score(entry, answers, y, draws) for entry in entries]
     for place, name in enumerate(data.target.several):
         own = {method: answer[:, place] for method, answer in answers.items()}
@@ -72,8 +81,9 @@ def _score(entry: Entry, answers: Mapping[str, np.ndarray], y: np.ndarray, draws
 
 def _measured(metric: Metric, answers: np.ndarray, y: np.ndarray, draws: np.ndarray) -> Measured:
     """Measure on all rows and on resamples, whose spread is scaled to the number of all rows."""
-    value = metric(answers, y)
-    resampled = np.array([metric(answers[draw], y[draw]) for draw in draws])
+    rows = metric.of_rows(answers, y)
+    value = metric.total(rows, y)
+    resampled = np.array([metric.total(rows[draw], y[draw]) for draw in draws])
     low, high = value + (np.nanquantile(resampled, MIDDLE) - value) * np.sqrt(draws.shape[1] / len(y))
     return Measured(value, float(low), float(high))
 
@@ -81,50 +91,53 @@ def _measured(metric: Metric, answers: np.ndarray, y: np.ndarray, draws: np.ndar
 def _metrics(data: Dataset) -> list[Entry]:
     if data.target.classes is None:
         loss = metrics.loss_of(data.target)
-        of_loss: Entry = (loss.key, loss.name[:1].upper() + loss.name[1:], "", True, _mean_of(loss))
+        of_loss: Entry = (
+            loss.key,
+            loss.name[:1].upper() + loss.name[1:],
+            "",
+            True,
+            Metric(loss.of_rows, lambda rows, _: loss.total(rows)),
+        )
         if data.target.several:
-            return [of_loss, ("r2", "R²", "mean of the targets", False, _mean_r2)]
+            return [of_loss, ("r2", "R²", "mean of the targets", False, MEAN_R2)]
         return [*([] if loss.key == "rmse" else [of_loss]), *VALUES]
     entries: list[Entry] = [
-        ("log_loss", "Log loss", "nats", True, metrics.log_loss),
-        ("accuracy", "Accuracy", "", False, _accuracy),
+        ("log_loss", "Log loss", "nats", True, LOG_LOSS),
+        ("accuracy", "Accuracy", "", False, ACCURACY),
     ]
     if len(data.target.classes) == 2 and len(np.unique(data.y(data.evaluation_part))) == 2:
-        entries.append(("auc", "AUC", "", False, _auc))
+        entries.append(("auc", "AUC", "", False, AUC))
     return entries
 
 
-def _mean_of(loss: metrics.Loss) -> Metric:
-    return lambda answers, y: loss.total(loss.of_rows(answers, y))
+def _mean(rows: np.ndarray, _: np.ndarray) -> float:
+    return float(rows.mean())
 
 
-def _rmse(answers: np.ndarray, y: np.ndarray) -> float:
-    return float(np.sqrt(np.square(answers - y).mean()))
+def _squares(answers: np.ndarray, y: np.ndarray) -> np.ndarray:
+    squares: np.ndarray = np.square(answers - y)
+    return squares
 
 
-def _mae(answers: np.ndarray, y: np.ndarray) -> float:
-    return float(np.abs(answers - y).mean())
-
-
-def _r2(answers: np.ndarray, y: np.ndarray) -> float:
+def _r2(squares: np.ndarray, y: np.ndarray) -> float:
     spread = np.square(y - y.mean()).mean()
-    return float(1.0 - np.square(answers - y).mean() / spread) if spread > 0 else float("nan")
+    return float(1.0 - squares.mean() / spread) if spread > 0 else float("nan")
 
 
-def _mean_r2(answers: np.ndarray, y: np.ndarray) -> float:
-    return float(np.mean([_r2(*of_target) for of_target in zip(answers.T, y.T, strict=True)]))
+def _mean_r2(squares: np.ndarray, y: np.ndarray) -> float:
+    return float(np.mean([_r2(*of_target) for of_target in zip(squares.T, y.T, strict=True)]))
 
 
-def _accuracy(answers: np.ndarray, y: np.ndarray) -> float:
-    return float((answers.argmax(axis=1) == y).mean())
+def _auc(places: np.ndarray, y: np.ndarray) -> float:
+    return metrics.auc_of_places(places, y == 1) if 0 < y.sum() < len(y) else float("nan")
 
 
-def _auc(answers: np.ndarray, y: np.ndarray) -> float:
-    return metrics.auc(answers[:, 1], y == 1) if 0 < y.sum() < len(y) else float("nan")
-
-
+MEAN_R2 = Metric(_squares, _mean_r2)
+LOG_LOSS = Metric(metrics.log_losses, _mean)
+ACCURACY = Metric(lambda answers, y: answers.argmax(axis=1) == y, _mean)
+AUC = Metric(lambda answers, _: metrics.places_of(answers[:, 1]), _auc)
 VALUES: tuple[Entry, ...] = (
-    ("rmse", "RMSE", "in the target's unit", True, _rmse),
-    ("mae", "MAE", "in the target's unit", True, _mae),
-    ("r2", "R²", "", False, _r2),
+    ("rmse", "RMSE", "in the target's unit", True, Metric(_squares, lambda squares, _: float(np.sqrt(squares.mean())))),
+    ("mae", "MAE", "in the target's unit", True, Metric(lambda answers, y: np.abs(answers - y), _mean)),
+    ("r2", "R²", "", False, Metric(_squares, _r2)),
 )
