@@ -18,12 +18,20 @@ from batchproof.service.cli.parts.parser import Arguments, root
 from batchproof.service.configuration.address import Root
 from batchproof.service.errors import USAGE, ended, first_line, reason
 from batchproof.service.tables.offline.sources import STANDARD_INPUT
-from batchproof.training.cli.arguments import check_page, number, refuse, whole_number, whole_numbers
+from batchproof.training.cli.arguments import (
+    after_quick,
+    check_page,
+    number,
+    read_file,
+    refuse,
+    whole_number,
+    whole_numbers,
+)
 from batchproof.training.cli.processes import launch
 from batchproof.training.cli.signing import Signing
 from batchproof.training.distributed.place import check_count, launched, talks
 from batchproof.training.option_groups import GROUPS
-from batchproof.training.settings import SettingError, Settings, flag, make, read_file, type_name
+from batchproof.training.settings import SettingError, Settings, flag, make, type_name
 
 if TYPE_CHECKING:
     from batchproof.training.pipeline import Trained
@@ -144,7 +152,12 @@ def train(options: argparse.Namespace, words: Sequence[str]) -> int:
     if settings.processes is not None and settings.processes > 1 and not launched():
         return launch(words, settings.processes)
     code, trained = _run(path, settings, start_s, quiet=quiet)
-    return code if trained is None else _finish(trained.folder, settings, signing)
+    if trained is None:
+        return code
+    code = _finish(trained.folder, settings, signing)
+    if settings.quick:
+        print(after_quick(PROGRAM, words, file))
+    return code
 
 
 def refused(sentence: object, status: int) -> int:

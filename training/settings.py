@@ -1,13 +1,11 @@
 """Every setting of a training run and what it does: flags, settings files and --help are made from here."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
 from batchproof.service.bundle.signature import Kind, Task
-from batchproof.service.errors import nearest
 from batchproof.service.runtime.memory import size_bytes
 from batchproof.training.goal import METRICS, OBJECTIVES, quantile_levels, threshold_rule
 from batchproof.training.option_groups import CARD, DATA, FIT, GOAL, LIMITS, NETWORK, OUT, SPLIT, TUNING, option, spoken
@@ -124,6 +122,12 @@ class Settings:
         None, NETWORK, "encoding of numeric columns; left out: chosen by validation loss", ENCODINGS
     )
 
+    quick: bool = option(
+        False,
+        FIT,
+        "a first model within seconds: one encoding, a small network and few steps; settings that are given hold",
+        where_set=True,
+    )
     epochs: int | None = option(None, FIT, "most passes over the training rows")
     batch_rows: int | None = option(None, FIT, "rows in one training step")
     learning_rate: float | None = option(None, FIT, "peak of the warm-up and cosine schedule (AdamW)")
@@ -165,17 +169,6 @@ class Settings:
         """Return the kind that --numeric, --categorical or --date gives to a column; None: inferred from its values."""
         kinds: tuple[Kind, ...] = ("numeric", "categorical", "date")
         return next((kind for kind in kinds if column in getattr(self, kind)), None)
-
-
-def read_file(path: Path) -> dict[str, Any]:
-    """Return the settings in a TOML file. Raises SettingError."""
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingError(f"the settings file {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingError(f"the settings file {path} is not TOML: {error}.") from error
-    return {_known(name.replace("-", "_"), path): value for name, value in values.items()}
 
 
 def make(values: Mapping[str, Any]) -> Settings:
@@ -273,13 +266,6 @@ def type_name(name: str) -> str:
     if choices:  # a Literal is text; its choices are checked elsewhere
         return "str | None" if type(None) in get_args(kind) else "str"
     return kind.__name__ if type(kind) is type else str(kind)
-
-
-def _known(name: str, path: Path) -> str:
-    names = [entry.name for entry in fields(Settings)]
-    if name in names:
-        return name
-    raise SettingError(f"the settings file {path} has an unknown setting {name!r}.{nearest(name, names)}")
 
 
 def _typed(name: str, value: Any) -> Any:

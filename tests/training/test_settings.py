@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from batchproof.training.cli.arguments import read_file
 from batchproof.training.fit.selection import candidates as plan
 from batchproof.training.option_groups import GROUPS, LIMITS, spoken
 from batchproof.training.settings import (
@@ -13,7 +14,6 @@ from batchproof.training.settings import (
     SettingError,
     Settings,
     make,
-    read_file,
     type_name,
 )
 

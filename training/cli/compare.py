@@ -75,8 +75,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--folds", type=whole_number, default=5, help="number of folds (%(default)s)")
     parser.add_argument("--task", choices=("binary", "multiclass", "regression"), help="left out: inferred")
     parser.add_argument("--seed", type=whole_number, help="seed of folds and fits (0)")
-    parser.add_argument("--epochs", type=whole_number, help="most passes over the training rows; few for a quick look")
-    parser.add_argument("--ensemble", type=whole_number, help="networks whose scores are averaged; 1 for a quick look")
+    parser.add_argument("--quick", action="store_true", help="fit the network as --quick of training does, in seconds")
+    parser.add_argument("--epochs", type=whole_number, help="most passes over the training rows")
+    parser.add_argument("--ensemble", type=whole_number, help="networks whose scores are averaged")
     parser.add_argument(
         "--encoding", metavar="{" + ",".join(ENCODINGS) + "}", help="left out: chosen by validation loss"
     )

@@ -39,7 +39,8 @@ from batchproof.training.trained_model import Model
 
 PLAIN = (
     *("validation_share", "rare_rows", "widths", "ensemble", "dropout", "eps", "momentum", "affine", "encoding"),
-    *("epochs", "batch_rows", "learning_rate", "weight_decay", "patience", "objective", "metric", "device", "threads"),
+    *("quick", "epochs", "batch_rows", "learning_rate", "weight_decay", "patience"),
+    *("objective", "metric", "device", "threads"),
 )
 COLUMNS = ("categorical", "date", "keep")
 
@@ -47,9 +48,9 @@ COLUMNS = ("categorical", "date", "keep")
 class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn ships no types
     """What classifier and regressor share.
 
-    Parameters are settings of `batchproof-train` by the same names; None means: decided from the data. A share
-    of the rows, `validation_share`, decides when to stop and calibrates; `test_share` of them (none, unless asked
-    for) only measures what the exported bundle then states. `objective` (regressors only) is "poisson" for counts or
+    Parameters are settings of `batchproof-train` by the same names; None means: decided from the data. `quick` decides
+    for a first model within seconds. A share of the rows, `validation_share`, decides when to stop and calibrates;
+    `test_share` of them (none, unless asked for) only measures what the exported bundle then states. `objective` (regressors only) is "poisson" for counts or
     "gamma" for amounts above 0, whose mean is fitted by its logarithm. `quantiles` (regressors
     only) are levels such as (0.1, 0.5, 0.9), which `predict_quantiles` answers. `class_weight` (classifiers only) is "balanced" or
     {class: weight}; classes that it leaves out count 1. `class_prior` (classifiers only) is {class: share} where the
@@ -68,6 +69,7 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         momentum: float = 0.1,
         affine: bool = True,
         encoding: str | None = None,
+        quick: bool = False,
         epochs: int | None = None,
         batch_rows: int | None = None,
         learning_rate: float | None = None,
@@ -94,7 +96,7 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         self.widths = widths
         self.ensemble, self.dropout = ensemble, dropout
         self.eps, self.momentum, self.affine = eps, momentum, affine
-        self.encoding = encoding
+        self.encoding, self.quick = encoding, quick
         self.epochs = epochs
         self.batch_rows, self.learning_rate, self.weight_decay = batch_rows, learning_rate, weight_decay
         self.patience = patience

@@ -22,18 +22,26 @@ from tests.training.distributed import ranks
 NETWORK = ("--widths", "24,16", "--ensemble", "2", "--epochs", "3", "--quiet")
 CLASSES = (*NETWORK, "--target", "y", "--arithmetic", "exact")
 VALUES = (*NETWORK, "--target", "v", "--drop", "y", "--batch-rows", "50")
+SMALL = ("--quick", "--widths", "12", "--epochs", "2", "--quiet")
+GOALS = {  # what a fit minimises, and how much rows and classes count
+    "quantiles": ("--target", "v", "--quantiles", "0.1,0.5,0.9", "--drop", "y"),
+    "poisson": ("--target", "count", "--objective", "poisson", "--weight", "b2"),
+    "gamma": ("--target", "b2", "--objective", "gamma", "--arithmetic", "exact"),
+    "class weights": ("--target", "y", "--class-weight", "balanced", "--class-prior", "yes=0.2", "--threshold", "f1"),
+}
 
 
 def written(folder: Path, rows: int = 300) -> Path:
-    """Write a table with missing values, categories, two classes and a value to predict."""
+    """Write a table with missing values, categories, two classes, and a value, an amount and a count to predict."""
     drawn = np.random.default_rng(5)
     a, b = drawn.normal(size=(2, rows))
     kinds = drawn.choice([f"k{number}" for number in range(40)], rows)
-    lines = ["a,b,kind,v,y"]
+    lines = ["a,b,kind,v,b2,count,y"]
     for row in range(rows):
         missing = "" if row % 9 == 4 else f"{a[row]:.4f}"
         value = a[row] * 2 + b[row] ** 2 + int(kinds[row][1:]) / 20
-        lines.append(f"{missing},{b[row]:.3f},{kinds[row]},{value:.4f},{'yes' if value > 1.5 else 'no'}")
+        others = f"{value:.4f},{b[row] ** 2 + 0.01:.4f},{abs(round(value))}"
+        lines.append(f"{missing},{b[row]:.3f},{kinds[row]},{others},{'yes' if value > 1.5 else 'no'}")
     path = folder / "t.csv"
     path.write_text("\n".join(lines) + "\n")
     return path
@@ -77,6 +85,14 @@ def test_every_number_of_processes_writes_the_same_bundle(
     assert len(alone) >= 5
     for size in sizes:
         assert trained(size, table, tmp_path / str(size), words, before) == alone, f"{size} processes"
+
+
+@pytest.mark.parametrize("words", GOALS.values(), ids=GOALS)
+def test_every_goal_keeps_the_promise(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Quantiles, deviances, weights, class weights, a prior and a threshold: one process and two write the same bytes."""
+    table = written(tmp_path, 160)
+    alone = trained(1, table, tmp_path / "1", (*SMALL, *words))
+    assert trained(2, table, tmp_path / "2", (*SMALL, *words)) == alone
 
 
 def in_a_thread(table: str, models: str) -> int:
@@ -165,7 +181,7 @@ def test_what_differs_or_fails_in_one_process_ends_all(
 ) -> None:
     """The first process says why, all end with a code for it, and nothing is written."""
     first = written(tmp_path).rename(tmp_path / "t0.csv")
-    (tmp_path / "t1.csv").write_text(first.read_text() + "0.1,0.2,k1,3.0,yes\n")
+    (tmp_path / "t1.csv").write_text(first.read_text() + "0.1,0.2,k1,3.0,0.1,3,yes\n")
     (tmp_path / "only0.csv").write_text(first.read_text())
     ended = ranks.run(2, refused, str(tmp_path / name), str(tmp_path / "models"), (*CLASSES, *words))
     assert ended[0].code == 2

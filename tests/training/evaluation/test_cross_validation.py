@@ -150,7 +150,7 @@ def test_a_class_that_a_fold_cannot_learn_is_refused(
 def test_a_light_run_fits_the_network_as_asked(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """--epochs, --ensemble and --encoding mean what they mean in training."""
+    """--quick, --epochs, --ensemble and --encoding mean what they mean in training."""
     seen = []
     monkeypatch.setattr(
         "batchproof.training.evaluation.cross_validation.compare",
@@ -159,7 +159,9 @@ def test_a_light_run_fits_the_network_as_asked(
     table = str(root / "examples" / "penguins.csv")
     light = ["--epochs", "5", "--ensemble", "1", "--encoding", "plain"]
     assert compare_command.main([table, "--target", "species", *light]) == 0
-    assert (seen[0].epochs, seen[0].ensemble, seen[0].encoding) == (5, 1, "plain")
+    assert (seen[0].epochs, seen[0].ensemble, seen[0].encoding, seen[0].quick) == (5, 1, "plain", False)
+    assert compare_command.main([table, "--target", "species", "--quick"]) == 0
+    assert seen[1].quick
     assert compare_command.main([table, "--target", "species", "--epochs", "0"]) == 2
     assert "--epochs is 0: it must be between 1 and 1000000." in capsys.readouterr().err
 

@@ -151,7 +151,8 @@ def _read(path: Path, parts: Parts, storage: Memory) -> RawTable:
 def _typed(path: Path, parts: Parts, storage: Memory) -> pa.Table:
     """Read a table of typed columns block by block."""
     if not path.is_file():
-        from batchproof.service.tables.readers.parquet_folder import folder_dataset  # pyarrow's part for it loads pandas
+        # pyarrow's part for folders takes long to load
+        from batchproof.service.tables.readers.parquet_folder import folder_dataset
 
         dataset = folder_dataset(parts.folder, parts.files)
         batches = dataset.to_batches(batch_size=BATCH_ROWS, batch_readahead=1, fragment_readahead=1)

@@ -8,7 +8,7 @@ import torch
 
 from batchproof.training.fit.context import Plan
 from batchproof.training.fit.loop import FitSettings
-from batchproof.training.fit.selection import defaults
+from batchproof.training.fit.selection import defaults, quick
 from batchproof.training.network.network import NetworkSettings
 from batchproof.training.preprocessing.preprocess import Encoding
 from batchproof.training.settings import SettingError, Settings
@@ -25,10 +25,12 @@ ENCODINGS = {
 def candidates_for(rows: int, settings: Settings) -> list[Plan]:
     """Return the plans to choose among for `rows` training rows, the preferred one first.
 
-    They differ in their encoding: where the settings give one, there is one candidate. Raises SettingError.
+    They differ in their encoding: where the settings give one, or ask for a quick fit, there is one candidate. What the
+    settings leave open follows from the rows. Raises SettingError.
     """
     network, fit = _network_settings(rows, settings), _fit_settings(rows, settings)
-    names = (settings.encoding,) if settings.encoding is not None else defaults.encodings(rows)
+    open_names = quick.encodings(rows) if settings.quick else defaults.encodings(rows)
+    names = open_names if settings.encoding is None else (settings.encoding,)
     return [Plan(name, ENCODINGS[name], network, fit) for name in names]
 
 
@@ -50,7 +52,8 @@ def device_of(wanted: str) -> str:
 def _network_settings(rows: int, settings: Settings) -> NetworkSettings:
     values = {"widths": settings.widths, "members": settings.ensemble, "dropout": settings.dropout}
     values |= {"eps": settings.eps, "momentum": settings.momentum, "affine": settings.affine}
-    return replace(defaults.network_settings(rows), **_set(values))
+    base = quick.network_settings(rows) if settings.quick else defaults.network_settings(rows)
+    return replace(base, **_set(values))
 
 
 def _fit_settings(rows: int, settings: Settings) -> FitSettings:
@@ -65,7 +68,8 @@ def _fit_settings(rows: int, settings: Settings) -> FitSettings:
         "seed": settings.seed,
         "device": device_of(settings.device),
     }
-    fit = replace(defaults.fit_settings(rows), **_set(values))
+    base = quick.fit_settings(rows) if settings.quick else defaults.fit_settings(rows)
+    fit = replace(base, **_set(values))
     return fit if settings.patience else replace(fit, patience=defaults.patience(fit.epochs))
 
 

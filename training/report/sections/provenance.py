@@ -110,6 +110,8 @@ def training_section(facts: Facts) -> str:
     chosen = provenance["chosen"]
     widths = " and ".join(str(width) for width in chosen["network"]["widths"])
     summary += f"Networks: {chosen['network']['members']}, with {widths} hidden units; encoding “{chosen['name']}”."
+    if provenance["settings"].get("quick"):
+        summary += " A quick fit (--quick): the default fit takes longer, and its loss is typically lower."
     note = (
         "Training loss: in training mode, with dropout and batch statistics. Validation loss: of the averaged network."
     )
