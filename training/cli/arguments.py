@@ -12,7 +12,8 @@ from typing import Any
 from batchproof.service.errors import ended, nearest, reason
 from batchproof.training.settings import SettingError, Settings
 
-QUICK_COST = "the default one takes some ten times as long, and its loss is typically 2 % lower"  # docs/accuracy.md has the figures
+# docs/accuracy.md has the figures
+QUICK_COST = "the default one takes several times as long, and its loss is typically up to 4 % lower"
 
 
 def whole_number(text: str) -> int:
