@@ -1,4 +1,4 @@
-"""What a model is asked to be good at: objectives of a regression, metrics, rules for the threshold between two classes."""
+"""What a model is asked to be good at: objectives of a regression, constraints, metrics, rules for the threshold between two classes."""
 
 import math
 import re
@@ -72,6 +72,24 @@ def quantile_levels(text: str | None) -> tuple[float, ...]:
     if len(levels) > MOST_QUANTILES:
         raise GoalError(f"--quantiles has {len(levels)} levels: {MOST_QUANTILES} are the most.")
     return levels
+
+
+def check_constraints(
+    increasing: tuple[str, ...], decreasing: tuple[str, ...], targets: tuple[str, ...], dropped: tuple[str, ...]
+) -> None:
+    """Raise GoalError for a monotone constraint that names no column, the target, a dropped column, or a column twice."""
+    for flag, columns in (("--increasing", increasing), ("--decreasing", decreasing)):
+        for column in columns:
+            if not column.strip(", "):
+                raise GoalError(f"{flag} names no column: name features, such as carat,depth, or leave it out.")
+            if column in targets:
+                raise GoalError(
+                    f"{flag} names {column!r}, which is {'the' if len(targets) == 1 else 'a'} target: name features."
+                )
+            if column in dropped:
+                raise GoalError(f"column {column!r} is named in both --drop and {flag}: choose one.")
+            if column in increasing and column in decreasing:
+                raise GoalError(f"column {column!r} is named in both --increasing and --decreasing: choose one.")
 
 
 def _number(text: str) -> float:

@@ -25,6 +25,11 @@ GROUPS = {
 }
 
 
+NEVER_FALLS = (
+    "numbers or dates such as carat,depth with which the prediction never falls, whatever the others are: each value and quantile; "
+    "of two classes, the probability of the second (the class that bundle.json lists last); several classes are refused"
+)
+NEVER_RISES = "numbers or dates with which the prediction never rises; otherwise as --increasing"
 PROCESSES = (1, 2, 4, 8)  # numbers of processes that can share the shards of a batch equally
 LIMITS: dict[str, tuple[float, float]] = {
     "rare_rows": (1, 10**9),
@@ -70,3 +75,20 @@ def spoken(kind: str) -> str:
         "tuple[str, ...]": 'a list of column names such as ["a", "b"]',
     }
     return words[kind.removesuffix(" | None")]
+
+
+def typed(value: Any, wanted: str) -> tuple[Any, bool]:
+    """Return a value as a type that `type_name` returned has it, a list as a tuple, and whether it is of that type."""
+    if isinstance(value, list):
+        value = tuple(value)
+    if isinstance(value, tuple):
+        item = int if "int" in wanted else str
+        return value, "tuple" in wanted and all(type(each) is item for each in value)
+    if value is None:
+        return value, "None" in wanted
+    if "tuple" in wanted:
+        return value, False
+    if "float" in wanted:
+        fits = type(value) in (int, float)
+        return float(value) if fits else value, fits
+    return value, type(value).__name__ in wanted.split(" | ")

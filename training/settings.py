@@ -7,8 +7,23 @@ from typing import Any, get_args
 
 from batchproof.service.bundle.signature import Kind, Task
 from batchproof.service.runtime.memory import size_bytes
-from batchproof.training.goal import METRICS, OBJECTIVES, quantile_levels, threshold_rule
-from batchproof.training.option_groups import CARD, DATA, FIT, GOAL, LIMITS, NETWORK, OUT, SPLIT, TUNING, option, spoken
+from batchproof.training.goal import METRICS, OBJECTIVES, GoalError, check_constraints, quantile_levels, threshold_rule
+from batchproof.training.option_groups import (
+    CARD,
+    DATA,
+    FIT,
+    GOAL,
+    LIMITS,
+    NETWORK,
+    NEVER_FALLS,
+    NEVER_RISES,
+    OUT,
+    SPLIT,
+    TUNING,
+    option,
+    spoken,
+    typed,
+)
 
 
 class SettingError(ValueError):
@@ -57,6 +72,8 @@ class Settings:
     quantiles: str | None = option(
         None, GOAL, "a number: levels such as 0.1,0.5,0.9, whose quantiles are predicted beside it", where_set=True
     )
+    increasing: tuple[str, ...] = option((), GOAL, NEVER_FALLS, where_set=True)
+    decreasing: tuple[str, ...] = option((), GOAL, NEVER_RISES, where_set=True)
     weight: str | None = option(
         None, GOAL, "column that says how much each row counts in the fit, 0 or more; no feature", where_set=True
     )
@@ -174,6 +191,9 @@ class Settings:
 def make(values: Mapping[str, Any]) -> Settings:
     """Return checked settings: every value has the type of its field and is within its limits. Raises SettingError."""
     settings = Settings(**{name: _typed(name, value) for name, value in values.items()})
+    for name in ("increasing", "decreasing"):
+        if name in values and not values[name]:
+            raise SettingError(f"{flag(name)} names no column: name features, such as carat,depth, or leave it out.")
     check(settings)
     return settings
 
@@ -216,6 +236,10 @@ def check_columns(settings: Settings, targets: tuple[str, ...] = ()) -> None:
     targets, article = targets or (settings.target,), "a" if len(targets) > 1 else "the"
     for target in set(targets).intersection(settings.drop):
         raise SettingError(f"column {target!r} is {article} target and cannot be dropped.")
+    try:
+        check_constraints(settings.increasing, settings.decreasing, targets, settings.drop)
+    except GoalError as error:
+        raise SettingError(str(error)) from error
     roles = {**dict.fromkeys(targets, "target"), **dict.fromkeys(settings.drop, "drop")}
     for role in ROLES:
         column = getattr(settings, role)
@@ -269,22 +293,8 @@ def type_name(name: str) -> str:
 
 
 def _typed(name: str, value: Any) -> Any:
-    wanted = type_name(name)
-    if isinstance(value, list):
-        value = tuple(value)
-    if isinstance(value, tuple):
-        item = int if "int" in wanted else str
-        fits = "tuple" in wanted and all(type(each) is item for each in value)
-    elif value is None:
-        fits = "None" in wanted
-    elif "tuple" in wanted:
-        fits = False
-    elif "float" in wanted:
-        fits = type(value) in (int, float)
-        value = float(value) if fits else value
-    else:
-        fits = type(value).__name__ in wanted.split(" | ")
+    value, fits = typed(value, type_name(name))
     if not fits:
         shown = list(value) if isinstance(value, tuple) else value
-        raise SettingError(f"{flag(name)} is {shown!r}: it must be {spoken(wanted)}.")
+        raise SettingError(f"{flag(name)} is {shown!r}: it must be {spoken(type_name(name))}.")
     return value

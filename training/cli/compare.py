@@ -13,6 +13,7 @@ from batchproof.training.goal import OBJECTIVES
 from batchproof.training.settings import ENCODINGS, SettingError, make
 
 PROGRAM = "batchproof-train compare"
+CONSTRAINTS = ("increasing", "decreasing")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -90,7 +91,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--metric", metavar="METRIC", help="what the network's epochs and encodings are chosen by")
     parser.add_argument("--skip-missing-target", action="store_true", help="leave out rows without a target")
     for flag in COLUMN_FLAGS:
-        parser.add_argument(f"--{flag}", action="append", metavar="COLUMN", help="as for training; a,b or repeated")
+        note = "; the network and the trees keep it" if flag in CONSTRAINTS else ""
+        shown = f"as for training; a,b or repeated{note}"
+        parser.add_argument(f"--{flag}", action="append", metavar="COLUMN", help=shown)
     parser.add_argument("--missing", action="append", metavar="VALUE", help="as for training, as are those below")
     parser.add_argument("--date-format", action="append", metavar="FORMAT", help="how dates are written")
     parser.add_argument("--decimal", metavar="SIGN", help="the sign before decimals")

@@ -29,6 +29,7 @@ from batchproof.training.export.runner import runner_of
 from batchproof.training.network import weights as weight_files
 from batchproof.training.prove import ProofError
 from batchproof.training.prove.certificate import page
+from batchproof.training.prove.monotone import features
 from batchproof.training.settings import SettingError
 
 PROGRAM = "batchproof-train exact"
@@ -71,7 +72,9 @@ def rewrite(folder: Path, headroom: float, table: Root | None) -> Path:
     stored = folder / "weights.safetensors"
     weights = weight_files.read(stored, old.manifest.task)
     exact = exacts.build(weights, headroom)
-    print(page(exact.certificate))
+    monotone = features.read(old.manifest.provenance)
+    features.check(exact.model, [feature.name for feature in old.manifest.signature.numeric], monotone)
+    print("\n".join([page(exact.certificate), *features.page(monotone)]))
     runner = runner_of(exact.model)
     rows = Encoder(old.manifest.signature).encode_rows(old.golden.rows).arrays
     part, arrays = ("golden", rows) if table is None else ("test", training_data(old, table).arrays["test"])

@@ -1,8 +1,8 @@
 """From a file to arrays: read, type, split, describe and encode. Only ranges and categories are fitted here."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,7 @@ class Dataset:
     weight: np.ndarray | None = None  # [rows] float64, how much each row counts in the fit
     class_weight: np.ndarray | None = None  # [classes] float64, how much the rows of each class count besides
     prior: Prior | None = None  # the shares of the classes where the model will be used, where they were stated
+    monotone: Mapping[str, int] = field(default_factory=dict)  # feature -> 1: predictions never fall with it, -1
     keys: SplitKeys | None = None  # what the rows were split by, besides their classes
     warnings: tuple[str, ...] = ()  # what the table's owner should know, each with what to do
     room_bytes: int = 0  # of memory, for encoded rows
@@ -61,6 +62,11 @@ class Dataset:
     def signature(self) -> Signature:
         """The features and the target."""
         return self.schema.signature
+
+    @property
+    def directions(self) -> np.ndarray:
+        """The constraint of each numeric feature, dates among them [features] int8: 1, -1 or 0."""
+        return np.asarray([self.monotone.get(feature.name, 0) for feature in self.signature.numeric], np.int8)
 
     def y(self, part: str) -> np.ndarray:
         """Return the target of one part [rows]: class codes or float64 values; of several targets [rows, targets]."""
@@ -200,6 +206,7 @@ def arrange(
         weight,
         class_weight,
         prior,
+        schemas.constrained(schema, target, settings),
         warnings=warnings,
         room_bytes=storage.room_bytes,
     )

@@ -12,6 +12,7 @@ from batchproof.training.data.column import Column
 from batchproof.training.data.tables.storage import MEMORY, Memory
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.target import Target
+from batchproof.training.settings import Settings
 
 IDENTIFIER_SHARE = (
     0.9  # a text column with this many distinct values per row identifies rows, and says nothing of others
@@ -95,6 +96,34 @@ def _nothing_left(dropped: Iterable[Dropped], columns: Iterable[Column]) -> Tabl
     hints = [f" Column {column.name!r}: {warning}." for column in columns for warning in column.warnings]
     known = "".join(reasons[:NAMED_REASONS] + hints[:NAMED_REASONS])
     return TableError(f"every column was dropped: name one in --keep to keep it.{known}")
+
+
+def constrained(schema: Schema, target: Target, settings: Settings) -> dict[str, int]:
+    """Return the features with which predictions must not fall (1) or not rise (-1), by name.
+
+    Raises TableError for a column that is no feature or has no order, and for a target of several classes.
+    """
+    kinds = {feature.name: feature.kind for feature in schema.signature.inputs}
+    reasons = {drop.name: drop.reason for drop in schema.dropped}
+    directions: dict[str, int] = {}
+    for flag, direction in (("increasing", 1), ("decreasing", -1)):
+        for name in getattr(settings, flag):
+            if target.task == "multiclass":
+                raise TableError(
+                    f"--{flag} is for a number or two classes, but the target {target.name!r} has "
+                    f"{len(target.classes or ())} classes, which have no order: leave it out."
+                )
+            if name not in kinds:
+                why = (
+                    f"left out ({reasons[name]}): --keep keeps it"
+                    if name in reasons
+                    else "no feature: leave it out there"
+                )
+                raise TableError(f"--{flag} names {name!r}, which is {why}.")
+            if kinds[name] == "categorical":
+                raise TableError(f"--{flag} names {name!r}, which is categorical: only numbers and dates grow.")
+            directions[name] = direction
+    return directions
 
 
 def _shown(names: list[str]) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from batchproof.service.bundle.signature import ClassLabel, Signature, Task, class_text
-from batchproof.service.errors import ServiceError
+from batchproof.service.errors import ServiceError, nearest
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.tables.offline.local_frame import arrays_of
@@ -133,6 +133,36 @@ def by_class_text(given: str | dict[Any, float] | None) -> str | None:
     labels = [label.item() if isinstance(label, np.generic) else label for label in given]
     pairs = zip(labels, given.values(), strict=True)
     return ",".join(f"{class_text(_label(label))}={float(weight)!r}" for label, weight in pairs)
+
+
+def constraints_of(given: Any, names: list[str]) -> dict[str, tuple[str, ...]]:
+    """Return scikit-learn's `monotonic_cst`, a dict by name or one number for each of the columns `names`, as settings.
+
+    Raises ValueError for an unknown name, another number of columns, and for what is not 1, 0 or -1.
+    """
+    if given is None:
+        return {}
+    if isinstance(given, dict):
+        by_name = {str(name): direction for name, direction in given.items()}
+        unknown = [name for name in by_name if name not in names]
+        if unknown:
+            raise ValueError(
+                f"monotonic_cst names {unknown[0]!r}, but there is no such column.{nearest(unknown[0], names)}"
+            )
+    else:
+        if np.shape(given) != (len(names),):
+            raise ValueError(
+                f"monotonic_cst has shape {np.shape(given)} for {len(names)} columns: give a dict by name, or one of 1, 0 and -1 for each column."
+            )
+        by_name = dict(zip(names, np.asarray(given).tolist(), strict=True))
+    for name, direction in by_name.items():
+        if direction not in (1, 0, -1):
+            raise ValueError(
+                f"monotonic_cst is {direction!r} for {name!r}: use 1 (increasing), -1 (decreasing) or 0 (neither)."
+            )
+    flags = {"increasing": 1, "decreasing": -1}
+    chosen = {flag: tuple(name for name, each in by_name.items() if each == way) for flag, way in flags.items()}
+    return {flag: columns for flag, columns in chosen.items() if columns}
 
 
 def encode(signature: Signature, rows: Any) -> Arrays:

@@ -51,12 +51,13 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
     Parameters are settings of `batchproof-train` by the same names; None means: decided from the data. `quick` decides
     for a first model within seconds. A share of the rows, `validation_share`, decides when to stop and calibrates;
     `test_share` of them (none, unless asked for) only measures what the exported bundle then states. `objective` (regressors only) is "poisson" for counts or
-    "gamma" for amounts above 0, whose mean is fitted by its logarithm. `quantiles` (regressors
-    only) are levels such as (0.1, 0.5, 0.9), which `predict_quantiles` answers. `class_weight` (classifiers only) is "balanced" or
-    {class: weight}; classes that it leaves out count 1. `class_prior` (classifiers only) is {class: share} where the
-    model will be used. `threshold` (two classes only) says from which probability of the
-    second class on it is predicted: a number, or "f1", "balanced_accuracy" or "cost=FP:FN" to choose it on the
-    validation rows. Fitting repeats to the bit for one number of threads.
+    "gamma" for amounts above 0, whose mean is fitted by its logarithm. `quantiles` (regressors only) are levels such as
+    (0.1, 0.5, 0.9), which `predict_quantiles` answers. `monotonic_cst`, as in scikit-learn, is {feature: 1, -1 or 0} or one of these a
+    column: predictions, or the probability of the second of two classes, never fall (1) or never rise (-1). `class_weight`
+    (classifiers only) is "balanced" or {class: weight}; classes that it leaves out count 1. `class_prior` (classifiers only) is
+    {class: share} where the model will be used. `threshold` (two classes only) says from which probability of the second class on
+    it is predicted: a number, or "f1", "balanced_accuracy" or "cost=FP:FN" to choose it on the validation rows. Fitting repeats to
+    the bit for one number of threads.
     """
 
     def __init__(  # noqa: PLR0913 - scikit-learn reads the parameters from this signature
@@ -77,6 +78,7 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         patience: int | None = None,
         objective: str | None = None,
         quantiles: tuple[float, ...] | None = None,
+        monotonic_cst: Any = None,
         metric: str | None = None,
         class_weight: str | dict[Any, float] | None = None,
         class_prior: dict[Any, float] | None = None,
@@ -100,10 +102,9 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         self.epochs = epochs
         self.batch_rows, self.learning_rate, self.weight_decay = batch_rows, learning_rate, weight_decay
         self.patience = patience
-        self.objective, self.quantiles, self.class_prior = objective, quantiles, class_prior
-        self.metric, self.class_weight, self.threshold = metric, class_weight, threshold
-        self.categorical, self.date, self.keep = categorical, date, keep
-        self.rare_rows = rare_rows
+        self.objective, self.metric, self.quantiles, self.monotonic_cst = objective, metric, quantiles, monotonic_cst
+        self.class_prior, self.class_weight, self.threshold = class_prior, class_weight, threshold
+        self.categorical, self.date, self.keep, self.rare_rows = categorical, date, keep, rare_rows
         self.validation_share, self.test_share = validation_share, test_share
         self.random_state = random_state
         self.arithmetic = arithmetic
@@ -140,7 +141,7 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
             keys = None if keys is None else keys.take(kept)
         targets = frame.target_names(given, y.shape[1] if y.ndim > 1 else 1, rows.column_names)
         with parameters.named():
-            settings = self._settings(",".join(targets))
+            settings = self._settings(",".join(targets), rows.column_names)
             if len(targets) > 1:
                 check_several(targets, settings)
             data = frame.data_of(rows, self._goal(y, targets), settings, weight, keys)
@@ -217,7 +218,7 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         arrived = frame.names_of(rows)
         return rows if set(names) <= set(arrived) else frame.arrow_of(rows).rename_columns(names)
 
-    def _settings(self, target: str) -> Settings:
+    def _settings(self, target: str, names: list[str]) -> Settings:
         seed = self.random_state
         if not isinstance(seed, int | np.integer):
             seed = check_random_state(seed).randint(2**31)
@@ -227,6 +228,7 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         given |= {name: frame.by_class_text(getattr(self, name)) for name in ("class_weight", "class_prior")}
         given |= {"quantiles": None if self.quantiles is None else ",".join(map(str, self.quantiles))}
         given |= {"threshold": None if self.threshold is None else str(self.threshold)}
+        given |= frame.constraints_of(self.monotonic_cst, names)
         if self.test_share:
             return make({**given, "test_share": self.test_share})
         return Settings(**{**make(given).__dict__, "test_share": 0.0})

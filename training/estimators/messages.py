@@ -8,7 +8,10 @@ from dataclasses import fields
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.settings import SettingError, Settings, flag
 
-PARAMETERS = {flag(entry.name): entry.name for entry in fields(Settings)} | {"--seed": "random_state"}
+PARAMETERS = {flag(entry.name): entry.name for entry in fields(Settings)} | {
+    "--seed": "random_state",
+    **dict.fromkeys(("--increasing", "--decreasing"), "monotonic_cst"),
+}
 FLAG = re.compile(r"(?<![\w'\"-])--[a-z][a-z-]*")
 OF_THE_COMMAND = ("--numeric", "--text", "--missing", "--date-format", "--decimal", "--thousands", "--strip")
 CONVERT = " These flags are those of batchproof-train; in a data frame, convert the column instead."

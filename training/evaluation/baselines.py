@@ -1,6 +1,7 @@
 """The baselines: a constant, a linear model and scikit-learn's boosted trees, each with its defaults.
 
-They count the rows as the network does: by their weights and those of their classes.
+They count the rows as the network does: by their weights and those of their classes. Of monotone constraints, the trees keep
+the same ones.
 """
 
 from collections.abc import Callable
@@ -70,6 +71,7 @@ def trees(data: Dataset) -> np.ndarray:
     model = kind(
         loss=data.target.objective if is_value else "log_loss",
         categorical_features=[False] * numbers + [count <= MOST_CODES for count in codes],
+        monotonic_cst=[*data.directions.tolist(), *(0 for _ in codes)] if data.monotone else None,
         max_iter=MOST_ROUNDS,
         early_stopping=True,
         n_iter_no_change=ROUNDS,

@@ -23,6 +23,7 @@ from batchproof.training.network.fold_torch import fold_network, unfolded_scores
 from batchproof.training.network.network import Network
 from batchproof.training.network.tensors import HeldRows
 from batchproof.training.network.weights import Weights, maxima_of
+from batchproof.training.prove.monotone import features
 
 PIECE_ROWS = 4_096  # training rows of float64 activations at a time
 PARITY_ROWS = 4_096  # validation rows that the stages are compared on, at most
@@ -79,11 +80,16 @@ def fold(fitted: Fitted, frozen: Network, prior: Prior | None = None) -> Folding
 
 
 def export(data: Dataset, fitted: Fitted, frozen: Network, folding: Folding, arithmetic: str) -> CompiledModel:
-    """Export the folded network in "float32" or "exact" arithmetic; ProofError where an exact graph is not proved."""
+    """Export the folded network in "float32" or "exact" arithmetic.
+
+    Raises ProofError where an exact graph is not proved exact, or where a graph does not keep the monotone constraints.
+    """
     maxima = maxima_of(folding.folded, _pieces(fitted.rows["train"], data.arrays["train"].categorical))
     weights = Weights(fitted.preprocess, folding.folded, maxima)
     proved = exact.build(weights) if arithmetic == "exact" else None
     model = proved.model if proved else float32.export(weights.preprocess, weights.folded).SerializeToString()
+    if data.monotone:
+        features.check(model, [feature.name for feature in data.signature.numeric], data.monotone)
     return _started(model, weights, proved, folding.temperature, statistics(fitted.result.network, frozen))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 
 from batchproof.training.network.fold import Folded, Member, Output
+from batchproof.training.preprocessing import ordered
 from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
 from batchproof.training.preprocessing.preprocess import Preprocess
 
@@ -23,7 +24,8 @@ def export(preprocess: Preprocess, folded: Folded) -> onnx.ModelProto:
     for number, member in enumerate(folded.members):
         scores = member_scores(graph, member, a, number)
         summed = graph.add("Add", [summed, scores], "ensemble") if summed else scores
-    outputs(graph, summed, folded.output, len(folded.members[0].layers[-1].bias))
+    width = len(folded.members[0].layers[-1].bias)
+    outputs(graph, summed, folded.output, width, is_ordered=bool(len(preprocess.ordered)))
     return graph.model(GRAPH_NAME)
 
 
@@ -55,11 +57,20 @@ def member_scores(graph: Graph, member: Member, a: str, number: int) -> str:
     return a
 
 
-def outputs(graph: Graph, scores: str, output: Output, width: int) -> None:
-    """Append the outputs: probabilities and scores [rows, classes], or the value [rows, targets] and its quantiles in the target's unit."""
+def outputs(graph: Graph, scores: str, output: Output, width: int, *, is_ordered: bool = False) -> None:
+    """Append the outputs: probabilities and scores [rows, classes], or the value [rows, targets] and its quantiles in the target's unit.
+
+    They keep the order of the scores bit for bit where `is_ordered`.
+    """
     if output.task != "regression":
-        graph.output("probabilities", graph.add("Softmax", [scores], "softmax", axis=1), TensorProto.FLOAT, width)
+        probabilities = emit_ordered(graph, scores) if is_ordered else graph.add("Softmax", [scores], "softmax", axis=1)
+        graph.output("probabilities", probabilities, TensorProto.FLOAT, width)
         graph.output("scores", scores, TensorProto.FLOAT, width)
+        return
+    if output.is_log and is_ordered:
+        wide = graph.add("Cast", [scores], "score_float64", to=TensorProto.DOUBLE)
+        value = emit_value(graph, ordered.emit_signed_exp(graph, wide, output.log_limits), output)
+        graph.output("value", graph.add("Cast", [value], "value_float32", to=TensorProto.FLOAT), TensorProto.FLOAT, 1)
         return
     if output.is_log:
         limits = [
@@ -67,18 +78,31 @@ def outputs(graph: Graph, scores: str, output: Output, width: int) -> None:
         ]
         scores = graph.add("Exp", [graph.add("Clip", [scores, *limits], "log_mean")], "mean")
     wide = graph.add("Cast", [scores], "score_float64", to=TensorProto.DOUBLE)
-    value = graph.add(
-        "Mul", [wide, graph.constant("value_std", np.asarray(output.value_std), np.float64)], "value_spread"
-    )
-    if not output.is_log:
-        value = graph.add(
-            "Add", [value, graph.constant("value_mean", np.asarray(output.value_mean), np.float64)], "value_float64"
-        )
+    value = emit_value(graph, wide, output)
     value = graph.add("Cast", [value], "value_float32", to=TensorProto.FLOAT)
     has_quantiles = width > output.targets
     graph.output("value", emit_column(graph, value) if has_quantiles else value, TensorProto.FLOAT, output.targets)
     if has_quantiles:
         graph.output("quantiles", emit_sorted(graph, value, width - 1), TensorProto.FLOAT, width - 1)
+
+
+def emit_value(graph: Graph, scores: str, output: Output) -> str:
+    """Append the values in the target's unit, float64, of scores of any shape, or of their exponentials where they are logarithms."""
+    value = graph.add(
+        "Mul", [scores, graph.constant("value_std", np.asarray(output.value_std), np.float64)], "value_spread"
+    )
+    if output.is_log:
+        return value
+    return graph.add(
+        "Add", [value, graph.constant("value_mean", np.asarray(output.value_mean), np.float64)], "value_float64"
+    )
+
+
+def emit_ordered(graph: Graph, scores: str) -> str:
+    """Append the probabilities [rows, 2] float32 of the scores [rows, 2] float32 of two classes, in their order bit for bit."""
+    wide = graph.add("Cast", [scores], "score_float64", to=TensorProto.DOUBLE)
+    probabilities = ordered.emit_probabilities(graph, wide)
+    return graph.add("Cast", [probabilities], "probability_float32", to=TensorProto.FLOAT)
 
 
 def emit_column(graph: Graph, values: str) -> str:

@@ -13,6 +13,7 @@ import torch
 from batchproof.training.data.dataset import Dataset
 from batchproof.training.data.rows.split import Split
 from batchproof.training.fit.context import Fitted
+from batchproof.training.prove.monotone import features
 from batchproof.training.settings import SettingError, Settings
 
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "pyarrow", "scikit-learn", "torch")
@@ -50,6 +51,7 @@ def collect(
         **({} if data.keys is None else {"split_by": data.keys.described(data.split)}),
         "dropped": {drop.name: drop.reason for drop in data.schema.dropped},
         "warnings": list(warnings),
+        **({"monotone": features.stated(data.monotone)} if data.monotone else {}),
         "seed": settings.seed,
         "settings": published,
         "chosen": fitted.chosen,

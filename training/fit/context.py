@@ -91,7 +91,9 @@ class FitContext:
         y = (
             ys["train"] / np.asarray(self.objective.std) if self.objective.targets > 1 else ys["train"]
         )  # one scale for trees
-        preprocess = encodings.fit(raws["train"], y, classes=classes, encoding=plan.encoding)
+        directions = self.data.directions
+        ordered = np.flatnonzero(directions)
+        preprocess = encodings.fit(raws["train"], y, classes=classes, encoding=plan.encoding, ordered=ordered)
         room = self.data.room_bytes // sum(map(len, ys.values()))  # for each row
         rows = {}
         for part, raw in raws.items():
@@ -99,7 +101,14 @@ class FitContext:
             rows[part] = encode(preprocess, self.objective, raw, ys[part], weight, row_weight, room * len(ys[part]))
         tables = embedding_tables(self.data, preprocess)
         generator = torch.Generator().manual_seed(plan.fit.seed)
-        network = Network(preprocess.width, tables, self.objective.outputs, plan.network, generator)
+        network = Network(
+            preprocess.width,
+            tables,
+            self.objective.outputs,
+            plan.network,
+            generator,
+            preprocess.directions(directions),
+        )
         group = None if sampled else self.group
         stop = self.stop if group is None else self.stopped
         hooks = Hooks(None if sampled else self.progress.epoch, stop, checkpoint)

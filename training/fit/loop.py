@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from batchproof.training.fit.adamw import AdamW
 from batchproof.training.fit.ema import Average
 from batchproof.training.fit.metric import judged
+from batchproof.training.network.layers.signs import project
 from batchproof.training.network.network import Block, Network
 from batchproof.training.network.objective import Objective
 from batchproof.training.network.tensors import HeldRows, Rows
@@ -119,6 +120,7 @@ class Run:
         silence_absent_codes(self.network, self.train)
         self.average = Average(self.network, settings.average_decay)
         self.optimizer = AdamW(self.network.parameters(), settings.learning_rate, settings.weight_decay)
+        self.limits = self.network.limits()
         self.shuffler = torch.Generator().manual_seed(settings.seed)
         self.masks = torch.Generator().manual_seed(settings.seed)
         for block in self.network.blocks:
@@ -162,6 +164,7 @@ class Run:
         loss = self.backward(batch, step)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
         self.optimizer.step()
+        project(self.limits)
         self.average.update()
         return loss
 

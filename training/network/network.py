@@ -8,11 +8,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from batchproof.training.network.dropout import Dropout
+from batchproof.training.network.layers.dropout import Dropout
+from batchproof.training.network.layers.signs import Limits, Signs, reflect
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,12 @@ class Network(nn.Module):
         outputs: int,
         settings: NetworkSettings,
         generator: torch.Generator | None = None,
+        directions: np.ndarray | None = None,
     ) -> None:
         """Make a network for `inputs` columns of x and a table (codes, dimensions) for each embedded column.
 
-        Initial weights come from `generator`, or from torch's own where it is None.
+        Initial weights come from `generator`, or from torch's own where it is None. `directions` [inputs] int8 are those of
+        the columns of x: no score ever falls with one of direction 1, or rises with one of -1.
         """
         super().__init__()
         self.settings = settings
@@ -124,6 +128,22 @@ class Network(nn.Module):
             width = units
         self.blocks = nn.ModuleList(blocks)
         self.head = Members(settings.members, width, outputs, generator, shared=not blocks, bias=True)
+        self.signs = None
+        if directions is not None and directions.any():
+            embedded = np.zeros(sum(dimensions for _, dimensions in tables), np.int8)
+            self.signs = Signs.of(np.concatenate([directions, embedded]), settings.widths, outputs)
+        reflect(self.limits())
+
+    def limits(self) -> list[Limits]:
+        """Return between which values parameters stay; none without directions."""
+        if self.signs is None:
+            return []
+        weights = [*(block.get_parameter("linear.weight") for block in self.blocks), self.head.weight]
+        limits = [self.signs.of_weight(layer, weight) for layer, weight in enumerate(weights)]
+        if self.settings.affine:
+            gammas = [block.get_parameter("norm.weight") for block in self.blocks]
+            limits += [self.signs.of_gamma(layer, gamma) for layer, gamma in enumerate(gammas)]
+        return limits
 
     def joined(self, x: Tensor, codes: Tensor | None) -> Tensor:
         """Return the first layer's input for x [rows, inputs] and codes [rows, embeddings] int64."""

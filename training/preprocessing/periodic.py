@@ -42,9 +42,9 @@ class Periodic:
         return graph.add("Clip", [wave, *limits(graph, "wave_bound", -1.0, 1.0)], "waves")
 
 
-def fit(columns: int, frequencies: tuple[float, ...] = FREQUENCIES) -> Periodic:
-    """Give each of `columns` scaled columns a sine-like and a cosine-like wave of every frequency."""
-    column = np.repeat(np.arange(columns, dtype=np.int64), 2 * len(frequencies))
-    frequency = np.tile(np.repeat(np.asarray(frequencies, np.float64), 2), columns)
-    phase = np.tile(np.asarray([0.0, 0.25]), columns * len(frequencies))
+def fit(columns: np.ndarray, frequencies: tuple[float, ...] = FREQUENCIES) -> Periodic:
+    """Give each of these scaled columns [n] int64 a sine-like and a cosine-like wave of every frequency."""
+    column = np.repeat(columns.astype(np.int64), 2 * len(frequencies))
+    frequency = np.tile(np.repeat(np.asarray(frequencies, np.float64), 2), len(columns))
+    phase = np.tile(np.asarray([0.0, 0.25]), len(columns) * len(frequencies))
     return Periodic(column, frequency, phase)

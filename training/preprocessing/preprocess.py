@@ -52,6 +52,8 @@ class Preprocess:
     piecewise: Piecewise | None = field(default=None)
     periodic: Periodic | None = field(default=None)
     onehot: OneHot | None = field(default=None)
+    # [n] int64, numeric columns whose encoding keeps their order bit for bit; the network then does so too
+    ordered: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def bounds(self) -> np.ndarray:
@@ -72,6 +74,17 @@ class Preprocess:
         """Which columns of x are piecewise-linear bins."""
         start = 0 if self.scaling is None else len(self.scaling.center)
         return slice(start, start + (0 if self.piecewise is None else len(self.piecewise.column)))
+
+    def directions(self, numeric: np.ndarray) -> np.ndarray:
+        """Return the direction of each column of x [width] int8, given those of the numeric columns [columns]: 1, -1 or 0.
+
+        Scaled values and bins grow with their column. Waves do not, and are only of columns without a direction; whether a
+        value is missing has none.
+        """
+        parts = [] if self.scaling is None else [numeric]
+        parts += [] if self.piecewise is None else [numeric[self.piecewise.column]]
+        known = np.concatenate([np.zeros(0), *parts])
+        return np.pad(known, (0, self.width - len(known))).astype(np.int8)
 
     def declare(self, graph: Graph) -> tuple[str | None, str | None]:
         """Declare the graph's inputs `numeric` and `categorical`, where the table has such columns."""
@@ -96,7 +109,7 @@ class Preprocess:
         assert self.scaling is not None
         absent = graph.add("IsNaN", [numeric], "absent")
         filled = graph.add("Where", [absent, graph.constant("fill", self.fill), numeric], "filled")
-        scaled = self.scaling.emit(graph, filled)
+        scaled = self.scaling.emit(graph, filled, self.ordered)
         parts = [scaled]
         if self.piecewise is not None:
             parts.append(self.piecewise.emit(graph, filled, len(self.fill)))
@@ -130,6 +143,8 @@ class Preprocess:
             "missing": self.missing,
             "embedded": self.embedded,
         }
+        if len(self.ordered):
+            arrays["ordered"] = self.ordered
         for name in PARTS:
             part = getattr(self, name)
             if part is not None:
@@ -144,7 +159,9 @@ class Preprocess:
             for name, kind in PARTS.items()
             if any(key.startswith(f"{name}.") for key in arrays)
         }
-        return cls(arrays["categorical"].item(), arrays["fill"], arrays["missing"], arrays["embedded"], **parts)
+        ordered = arrays.get("ordered", np.zeros(0, np.int64))
+        plain = (arrays["categorical"].item(), arrays["fill"], arrays["missing"], arrays["embedded"])
+        return cls(*plain, **parts, ordered=ordered)
 
 
 @dataclass(frozen=True)
@@ -169,12 +186,16 @@ class Encoder:
 PARTS = {"scaling": Scaling, "piecewise": Piecewise, "periodic": Periodic, "onehot": OneHot}
 
 
-def fit(raw: Arrays, target: np.ndarray, *, classes: bool, encoding: Encoding) -> Preprocess:
+def fit(
+    raw: Arrays, target: np.ndarray, *, classes: bool, encoding: Encoding, ordered: np.ndarray | None = None
+) -> Preprocess:
     """Fit the encodings on training rows only.
 
     target [rows] is class codes where `classes`, else float64 values, [rows, targets] of several; the edges of "tree" depend on it.
+    `ordered` [n] int64 are the numeric columns whose encoding keeps their order.
     """
     numeric, categorical = raw
+    ordered = np.zeros(0, np.int64) if ordered is None else ordered
     hot, embedded = ([], []) if categorical is None else split_categorical(categorical, encoding, alone=numeric is None)
     scaled = None if numeric is None else scaling.fit(numeric)
     return Preprocess(
@@ -184,8 +205,9 @@ def fit(raw: Arrays, target: np.ndarray, *, classes: bool, encoding: Encoding) -
         embedded=np.asarray(embedded, np.int64),
         scaling=scaled,
         piecewise=None if numeric is None else fit_piecewise(numeric, target, classes=classes, encoding=encoding),
-        periodic=periodic.fit(numeric.shape[1]) if numeric is not None and encoding.waves else None,
+        periodic=fit_periodic(numeric.shape[1], ordered) if numeric is not None and encoding.waves else None,
         onehot=onehot.fit(categorical, hot) if categorical is not None and hot else None,
+        ordered=ordered,
     )
 
 
@@ -201,6 +223,12 @@ def fit_piecewise(numeric: np.ndarray, target: np.ndarray, *, classes: bool, enc
     bins = int(np.clip(encoding.width // numeric.shape[1], LEAST_BINS, encoding.bins))
     fitted = piecewise.fit(numeric, target, classes=classes, bins=bins, edges=encoding.edges)
     return fitted if len(fitted.column) else None
+
+
+def fit_periodic(columns: int, ordered: np.ndarray) -> Periodic | None:
+    """Give every numeric column waves, except those that keep their order; None where no other is left."""
+    waving = np.setdiff1d(np.arange(columns), ordered)
+    return periodic.fit(waving) if len(waving) else None
 
 
 def split_categorical(categorical: np.ndarray, encoding: Encoding, *, alone: bool) -> tuple[list[int], list[int]]:

@@ -1,10 +1,14 @@
-"""Robust scaling and a smooth clip, z / sqrt(1 + (z / b)^2), which bounds every outlier."""
+"""Robust scaling and a smooth clip, z / sqrt(1 + (z / b)^2), which bounds every outlier.
+
+Columns that must keep their order bit for bit are clipped by z / (1 + |z| / b) instead: see `ordered`.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from batchproof.training.preprocessing.onnx_graph import Graph
+from batchproof.training.preprocessing.ordered import emit_softsign
 
 BOUND = 3.0  # b: the scaled value is within [-b, b]
 BLOCK_COLUMNS = 2  # measured together, or one more: bounds the copies that quantiles make
@@ -23,10 +27,23 @@ class Scaling:
         """Greatest absolute value of each produced column [columns]."""
         return np.full(len(self.center), BOUND)
 
-    def emit(self, graph: Graph, filled: str) -> str:
-        """Append the nodes for `filled` [rows, columns] float64 without NaN; returns [rows, columns] float64."""
+    def emit(self, graph: Graph, filled: str, ordered: np.ndarray) -> str:
+        """Append the nodes for `filled` [rows, columns] float64 without NaN; returns [rows, columns] float64.
+
+        `ordered` [n] int64 are the columns that keep their order bit for bit.
+        """
         shifted = graph.add("Sub", [filled, graph.constant("scaling_center", self.center)], "scaling_shifted")
         z = graph.add("Mul", [shifted, graph.constant("scaling_scale", self.scale)], "scaling_scaled")
+        if not len(ordered):
+            return self._smooth(graph, z)
+        softsign = emit_softsign(graph, z, BOUND, FAR)
+        if len(ordered) == len(self.center):
+            return softsign
+        is_ordered = np.isin(np.arange(len(self.center)), ordered)[None, :]
+        parts = [graph.constant("is_ordered", is_ordered), softsign, self._smooth(graph, z)]
+        return graph.add("Where", parts, "scaled")
+
+    def _smooth(self, graph: Graph, z: str) -> str:
         near = graph.add("Clip", [z, *limits(graph, "scaling_far", -FAR, FAR)], "scaling_near")
         ratio = graph.add("Mul", [near, graph.constant("scaling_inverse_bound", 1.0 / BOUND)], "scaling_ratio")
         square = graph.add("Mul", [ratio, ratio], "scaling_square")

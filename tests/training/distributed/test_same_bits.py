@@ -29,6 +29,7 @@ GOALS = {  # what a fit minimises, and how much rows and classes count
     "gamma": ("--target", "b2", "--objective", "gamma", "--arithmetic", "exact"),
     "class weights": ("--target", "y", "--class-weight", "balanced", "--class-prior", "yes=0.2", "--threshold", "f1"),
 }
+MONOTONE = (*VALUES, "--increasing", "a", "--decreasing", "b", "--encoding", "bins")
 
 
 def written(folder: Path, rows: int = 300) -> Path:
@@ -73,13 +74,13 @@ def tried_on_a_sample() -> None:
 
 @pytest.mark.parametrize(
     "words, before, sizes",
-    [(CLASSES, None, (2, 8)), (VALUES, tried_on_a_sample, (4, 8))],
-    ids=["classes", "values"],
+    [(CLASSES, None, (2, 8)), (VALUES, tried_on_a_sample, (4, 8)), (MONOTONE, None, (2,))],
+    ids=["classes", "values", "monotone"],
 )
 def test_every_number_of_processes_writes_the_same_bundle(
     tmp_path: Path, words: tuple[str, ...], before: Callable[[], None] | None, sizes: tuple[int, ...]
 ) -> None:
-    """Every file of the bundle has the same bytes: exact classes with plans fitted in full, float32 values with plans tried."""
+    """Every file of the bundle has the same bytes: exact classes with plans fitted in full, float32 values with plans tried, constraints."""
     table = written(tmp_path)
     alone = trained(1, table, tmp_path / "1", words, before)
     assert len(alone) >= 5

@@ -1,19 +1,22 @@
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from batchproof.service.features.arrays import Arrays
 from batchproof.training.cli import compare as compare_command
 from batchproof.training.data.dataset import prepare
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.evaluation import baselines as rivals
-from batchproof.training.evaluation.baselines import BASELINES, constant
+from batchproof.training.evaluation.baselines import BASELINES, constant, trees
 from batchproof.training.evaluation.cross_validation import (
     NETWORK,
     Score,
     check_classes,
     is_clear,
+    network,
     split_into_folds,
     verdict,
 )
@@ -46,6 +49,26 @@ def test_constant_answers_with_the_class_shares(root: Path) -> None:
     answers = constant(data)
     assert answers.shape == (len(data.split.test), 3)
     assert answers[0] == pytest.approx(np.bincount(data.y("train")) / len(data.split.train))
+
+
+def test_the_network_and_the_trees_keep_constraints(tmp_path: Path) -> None:
+    """Where only a constrained feature grows, neither rises with a decreasing one; both do so without the constraint."""
+    random = np.random.default_rng(0)
+    x, k = random.normal(size=300), random.choice(["a", "b"], 300)
+    lines = [f"{a:.3f},{b},{random.normal() - 0.3 * a:.3f}" for a, b in zip(x, k, strict=True)]
+    (tmp_path / "t.csv").write_text("x,k,y\n" + "\n".join(lines) + "\n")
+    chosen = {"target": "y", "widths": (16,), "ensemble": 1, "encoding": "bins", "epochs": 20, "learning_rate": 0.02}
+    for constraint, is_kept in (({"decreasing": ("x",)}, True), ({}, False)):
+        settings = make(chosen | constraint)
+        data = prepare(tmp_path / "t.csv", settings)
+        fold = next(split_into_folds(data, settings, 3))
+        tested = fold.arrays["test"]
+        assert tested.numeric is not None
+        assert tested.categorical is not None
+        swept = Arrays(np.sort(tested.numeric, axis=0), np.zeros_like(tested.categorical))
+        fold = replace(fold, arrays={**fold.arrays, "test": swept})
+        for answers in (network(fold, settings), trees(fold)):
+            assert (np.diff(answers) <= 1e-12).all() == is_kept
 
 
 @pytest.mark.parametrize("least, threads", [(200_000, 1), (0, None)])

@@ -91,7 +91,7 @@ def test_constant_columns_get_no_bin() -> None:
 
 def test_waves_repeat_and_follow_a_sine() -> None:
     """The wave of frequency f has the period 1 / f and lies within 0.06 of the sine."""
-    waves = periodic.fit(1, (1.0,))
+    waves = periodic.fit(np.arange(1), (1.0,))
     train = np.linspace(-1.0, 1.0, 201)[:, None]
     preprocess = fit(Arrays(train, None), train[:, 0], classes=False, encoding=Encoding(edges=None, waves=True))
     x = preprocess.transform(Arrays(train, None))

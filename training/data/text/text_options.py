@@ -11,7 +11,10 @@ from batchproof.service.bundle.signature import Feature, Kind, TextRule, ValueTy
 from batchproof.service.features.texts.date_formats import DateFormatError, date_parser
 from batchproof.training.settings import SettingError, Settings, check_columns
 
-COLUMN_FLAGS = ("numeric", "categorical", "date", "text", "drop", "keep")  # each takes names of columns
+COLUMN_FLAGS = (  # each takes names of columns
+    *("numeric", "categorical", "date", "text", "drop", "keep"),
+    *("increasing", "decreasing"),
+)
 RESTRICTED = ("missing", "date_format")  # each takes VALUE for all columns, or COLUMN=VALUE
 
 

@@ -11,8 +11,9 @@ from batchproof.training.export.exact.exponential import emit_exp
 from batchproof.training.export.exact.grids import choose_bits, power_at_least
 from batchproof.training.export.exact.layers import Carried, Maxima, emit_layers
 from batchproof.training.export.exact.softmax import emit_softmax
-from batchproof.training.export.float32 import emit_column, emit_sorted
+from batchproof.training.export.float32 import emit_column, emit_sorted, emit_value
 from batchproof.training.network.fold import Folded, Layer
+from batchproof.training.preprocessing import ordered
 from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
 from batchproof.training.preprocessing.preprocess import Preprocess
 
@@ -25,7 +26,7 @@ def exact_graph(folded: Folded, preprocess: Preprocess, maxima: Maxima, headroom
     numeric, categorical = preprocess.declare(graph)
     first = emit_first(graph, folded, preprocess, numeric, categorical)
     scores, flags = emit_layers(graph, folded.members, first, maxima, headroom)
-    emit_outputs(graph, folded, scores)
+    emit_outputs(graph, folded, scores, is_ordered=bool(len(preprocess.ordered)))
     emit_saturated(graph, scores, flags)
     return graph
 
@@ -71,10 +72,17 @@ def emit_embedding(graph: Graph, categorical: str, column: int, table: np.ndarra
     return graph.add("Gather", [graph.constant(f"embeddings_{column}", table), clipped], f"embedding_{column}", axis=0)
 
 
-def emit_outputs(graph: Graph, folded: Folded, scores: str) -> None:
-    """Append the outputs for the task: `value` and `quantiles`, or `probabilities` and `scores`."""
+def emit_outputs(graph: Graph, folded: Folded, scores: str, *, is_ordered: bool = False) -> None:
+    """Append the outputs for the task: `value` and `quantiles`, or `probabilities` and `scores`.
+
+    They keep the order of the scores bit for bit where `is_ordered`.
+    """
     output = folded.output
     width = len(folded.members[0].layers[-1].bias)
+    if output.is_log and is_ordered:
+        power = ordered.emit_signed_exp(graph, scores, output.log_limits)
+        emit_output(graph, "value", emit_value(graph, power, output), width)
+        return
     if output.is_log:
         emit_output(graph, "value", emit_exp(graph, scores, output.log_limits, output.log_unit), width)
         return
@@ -86,7 +94,8 @@ def emit_outputs(graph: Graph, folded: Folded, scores: str) -> None:
         if has_quantiles:
             emit_output(graph, "quantiles", emit_sorted(graph, value, width - 1), width - 1)
         return
-    emit_output(graph, "probabilities", emit_softmax(graph, scores, width), width)
+    probabilities = ordered.emit_probabilities(graph, scores) if is_ordered else emit_softmax(graph, scores, width)
+    emit_output(graph, "probabilities", probabilities, width)
     emit_output(graph, "scores", scores, width)
 
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from batchproof.training.export.compile import NormStatistics
+from batchproof.training.prove.monotone import features as monotone
 from batchproof.training.report import markup
 from batchproof.training.report.charts import svg as charts
 from batchproof.training.report.charts.scale import number, thinned
@@ -91,11 +92,34 @@ def parity_section(facts: Facts) -> str:
             "Each stage was compared with the one before it. Differences are in units of the scores' spread."
         ),
         markup.table(("stage", "comparison", "largest difference"), rows, numbers=(2,)),
+        *_monotone(facts),
         markup.paragraph(
             "Batch invariance on the training machine; each service checks again on its own host before it is ready."
         ),
         markup.paragraph(markup.Html(result)),
     )
+
+
+def _monotone(facts: Facts) -> list[str]:
+    """Return the monotone constraints and how they were checked; nothing where there are none."""
+    constraints = monotone.read(facts.content["provenance"])
+    ways = {"never falls": 1, "never rises": -1}
+    told = {way: [name for name, each in constraints.items() if each == direction] for way, direction in ways.items()}
+    classes = facts.signature.classes
+    answer = "value" if classes is None else f"probability of {classes[-1]}"
+    rows = [
+        (f"the {answer} {way}", "where one of these grows", ", ".join(names)) for way, names in told.items() if names
+    ]
+    if not rows:
+        return []
+    how = (
+        "Monotone constraints, proved from the signs of the weights and from the operators of the graph that is served:"
+    )
+    return [
+        markup.paragraph(how),
+        markup.table(("answer", "", "features"), rows),
+        markup.paragraph(monotone.CLAIM, "soft"),
+    ]
 
 
 def serving_section(facts: Facts) -> str:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from batchproof.training.network.dropout import LEVELS, Dropout
+from batchproof.training.network.layers.dropout import LEVELS, Dropout
 
 ONES = torch.ones(1_001, 997)  # rows * columns is no multiple of four
 

@@ -1,0 +1,1 @@
+"""Parts of the network's layers: what they drop, and which signs their weights may have."""
