@@ -10,14 +10,17 @@ import pyarrow.compute as pc
 from batchproof.service.bundle.signature import Feature, Kind, TextRule, ValueType
 from batchproof.service.errors import FeatureError, ServiceError
 from batchproof.service.features.columns import MAX_EXACT
-from batchproof.service.features.texts.text_cells import has_comma
+from batchproof.service.features.row_encoder import listed
+from batchproof.service.features.texts.text_cells import has_comma, missing_cells
 from batchproof.service.tables.readers.arrow import encode_array
 from batchproof.service.tables.readers.arrow_types import plain_type
 from batchproof.training.data.column import Column, distinct
+from batchproof.training.data.tables.table import RawTable
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.text.number_rules import numbers
 from batchproof.training.data.text.text_columns import INFINITE, text_column
-from batchproof.training.data.text.text_options import TextOptions, flag_text
+from batchproof.training.data.text.text_options import TextOptions, flag_text, options_of
+from batchproof.training.settings import Settings
 
 MOST = 1e100  # size of a feature's value: sums of squares of greater ones overflow
 FIRST_SECOND = -62_135_596_800.0  # 0001-01-01T00:00:00Z, the first instant that ISO 8601 texts have
@@ -194,3 +197,24 @@ def _without_marks(column: Column, options: TextOptions) -> Column:
     table = np.asarray([*np.where(is_mark, -1, np.cumsum(~is_mark) - 1), -1], np.int64)
     levels: tuple[Any, ...] = tuple(level for level, gone in zip(column.levels, is_mark, strict=True) if not gone)
     return replace(column, values=table.take(column.values), levels=levels, rule=rule)
+
+
+def check_empty(table: RawTable, names: list[str], settings: Settings) -> None:
+    """Raise TableError, one for all columns without a value."""
+    empty = [name for name in names if _is_empty(table, name, settings)]
+    if len(empty) > 1:
+        raise TableError(
+            f"columns {listed(empty)} have no value in any row: leave them out with {flag_text('drop', ','.join(empty))}."
+        )
+
+
+def _is_empty(table: RawTable, name: str, settings: Settings) -> bool:
+    """Whether no row of a column has a value."""
+    arrow = table.arrow.column(name)
+    if arrow.null_count == len(arrow):
+        return True
+    if not table.is_text:
+        return False
+    missing = missing_cells(options_of(name, settings, is_cells=True).rule)
+    first = next((cell for cell in arrow.slice(0, 1).to_pylist() if cell.strip() not in missing), None)
+    return first is None and all(cell.strip() in missing for cell in arrow.unique().to_pylist())

@@ -12,12 +12,11 @@ from batchproof.service.bundle.signature import Signature
 from batchproof.service.configuration.address import AddressError, root_of
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.features.row_encoder import listed
-from batchproof.service.features.texts.text_cells import missing_cells
 from batchproof.training.data import advice
 from batchproof.training.data import schema as schemas
 from batchproof.training.data import target as targets
 from batchproof.training.data.column import Column
-from batchproof.training.data.columns import check_range, mark_warning, typed
+from batchproof.training.data.columns import check_empty, check_range, mark_warning, typed
 from batchproof.training.data.rows.choices import check_choices
 from batchproof.training.data.rows.keys import SplitKeys, read_keys
 from batchproof.training.data.rows.parts import split_rows
@@ -271,7 +270,7 @@ def _columns(
             usable.append(name)
         else:
             dropped.append(Dropped(name, reason))
-    _check_empty(table, usable, settings)
+    check_empty(table, usable, settings)
     columns = []
     for name in usable:
         column = typed(
@@ -298,24 +297,3 @@ def _unusable(table: RawTable, name: str, *, is_named: bool) -> str | None:
     if name in table.index and not is_named:
         return f"it numbers the rows of a data frame; {flag_text('keep', name)} reads it"
     return table.unusable.get(name)
-
-
-def _check_empty(table: RawTable, names: list[str], settings: Settings) -> None:
-    """Refuse all columns without a value in one message."""
-    empty = [name for name in names if _is_empty(table, name, settings)]
-    if len(empty) > 1:
-        raise TableError(
-            f"columns {listed(empty)} have no value in any row: leave them out with {flag_text('drop', ','.join(empty))}."
-        )
-
-
-def _is_empty(table: RawTable, name: str, settings: Settings) -> bool:
-    """Whether no row of a column has a value."""
-    arrow = table.arrow.column(name)
-    if arrow.null_count == len(arrow):
-        return True
-    if not table.is_text:
-        return False
-    missing = missing_cells(options_of(name, settings, is_cells=True).rule)
-    first = next((cell for cell in arrow.slice(0, 1).to_pylist() if cell.strip() not in missing), None)
-    return first is None and all(cell.strip() in missing for cell in arrow.unique().to_pylist())

@@ -105,8 +105,7 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
         self.objective, self.metric, self.quantiles, self.monotonic_cst = objective, metric, quantiles, monotonic_cst
         self.class_prior, self.class_weight, self.threshold = class_prior, class_weight, threshold
         self.categorical, self.date, self.keep, self.rare_rows = categorical, date, keep, rare_rows
-        self.validation_share, self.test_share = validation_share, test_share
-        self.random_state = random_state
+        self.validation_share, self.test_share, self.random_state = validation_share, test_share, random_state
         self.arithmetic = arithmetic
         self.device, self.threads = device, threads
         self.verbose = verbose
