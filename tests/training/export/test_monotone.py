@@ -30,6 +30,7 @@ CASES = {  # the target's column, and how it is fitted
     "waves": ["value", "--encoding", "waves", "--no-affine"],
     "poisson": ["count", "--objective", "poisson", "--encoding", "tree"],
     "gamma": ["amount", "--objective", "gamma"],
+    "targets": ["value", "--target", "y,amount"],
     "classes": ["good", "--ensemble", "3", "--encoding", "bins", "--class-prior", "yes=0.2", "--threshold", "f1"],
 }
 CONTEXTS = 25  # rows of other features that each constrained one is swept in
@@ -61,7 +62,8 @@ def rows(count: int = 500) -> pd.DataFrame:
 def trained(folder: Path, case: str, *flags: str) -> Path:
     """Train on the table, with one of the targets named y, and return the folder of the bundle."""
     target, *goal = CASES[case]
-    frame = rows().drop(columns=[name for name in ("value", "amount", "count", "good") if name != target])
+    targets = {target, *",".join(goal).split(",")}
+    frame = rows().drop(columns=[name for name in ("value", "amount", "count", "good") if name not in targets])
     frame.rename(columns={target: "y"}).to_csv(folder / "t.csv", index=False)
     code = main([str(folder / "t.csv"), *QUICK, *goal, *flags, "--name", "m", "--models", str(folder / "models")])
     assert code == 0
