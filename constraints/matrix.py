@@ -41,7 +41,7 @@ TEST_TOOLS = (
     *("tensorboard", "tritonclient[http]"),
 )
 NEWEST_ONLY = ("model-signing", "safetensors")
-LEFT_OUT = ("tests/service/bundle/signing/test_signing.py",)
+LEFT_OUT = ("tests/service/bundle/signing/test_signing.py", "tests/training/cli/test_signing.py")
 TESTS = ("tests/service", "tests/line")
 TRAINING = "tests/training"
 

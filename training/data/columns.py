@@ -144,6 +144,8 @@ def _numeric(name: str, arrow: pa.ChunkedArray, value_type: ValueType, options: 
 
 
 def _any_infinite(arrow: pa.ChunkedArray) -> bool:
+    if pa.types.is_float16(arrow.type):  # which older versions of pyarrow have no is_inf for
+        arrow = arrow.cast(pa.float32())
     return bool(pa.types.is_floating(arrow.type) and pc.any(pc.is_inf(arrow)).as_py())
 
 

@@ -178,7 +178,7 @@ class BatchNormMLP(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn sh
     def _checked(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:  # noqa: N803
         """Return the rows as an Arrow table, and y [rows] or [rows, targets]; keeps the feature names and their number."""
         if not frame.is_frame(X):
-            several = np.ndim(y) == 2 and np.shape(y)[1] != 1 and self.takes_several
+            several = np.asarray(y).shape[1:] not in ((), (1,)) and self.takes_several
             array, y = validate_data(
                 self,
                 X,
