@@ -47,6 +47,7 @@ def context_of(progress: Progress, stop: object = lambda: False) -> FitContext:
         signature=SimpleNamespace(categorical=()),
         split=SimpleNamespace(train=np.arange(400)),
         room_bytes=0,
+        directions=np.zeros(2, np.int8),
     )
     return FitContext(data, Objective("binary", 1), progress, stop)  # type: ignore[arg-type]
 
