@@ -6,7 +6,7 @@ import shlex
 # What each extra of pyproject.toml brings; a test holds the two together.
 EXTRAS = {
     "client": ("httpx>=0.28",),
-    "cpu": ("onnxruntime>=1.23",),
+    "cpu": ("onnxruntime>=1.32",),
     "gpu": ("onnxruntime-gpu>=1.23",),
     "grpc": ("grpcio>=1.70", "protobuf>=5.29.1"),
     "hub": ("huggingface_hub>=1.0",),
