@@ -320,3 +320,12 @@ def test_statistics_that_are_refused(tmp_path: Path, edit: Callable[[Content], o
     reseal(folder)
     with pytest.raises(BundleError, match=re.escape(sentence)):
         reader.read(folder)
+
+
+def test_coverages_are_those_of_the_thresholds(tmp_path: Path) -> None:
+    """Without thresholds no coverage may be asked for, with one set or several the coverages of the first."""
+    manifest = reader.read(make_bundle(tmp_path)).manifest
+    assert manifest.coverages == ()
+    some = SimpleNamespace(coverages=(0.8, 0.9))
+    assert manifest.model_copy(update={"uncertainty": some}).coverages == (0.8, 0.9)
+    assert manifest.model_copy(update={"uncertainties": (some, some)}).coverages == (0.8, 0.9)

@@ -108,6 +108,12 @@ def test_a_logarithm_gives_the_mean_within_its_limits() -> None:
         assert np.finfo(np.float32).tiny <= ends[0] < unit < ends[1] <= np.finfo(np.float32).max
 
 
+def test_several_targets_have_units_of_their_own() -> None:
+    """Each score is a value in its own target's unit, and values of different targets are not put in order."""
+    output = Output("regression", value_mean=(10.0, -1.0), value_std=(2.0, 0.5))
+    assert predictions(np.array([[1.0, 4.0], [-1.0, 0.0]]), output).tolist() == [[12.0, 1.0], [8.0, -1.0]]
+
+
 def test_quantiles_do_not_cross() -> None:
     """Behind the value its quantiles stand in order, in the target's unit, and by their name."""
     answered = outputs_of(np.array([[0.5, 2.0, -1.0, 1.0]]), Output("regression", 10.0, 3.0))
