@@ -80,7 +80,13 @@ def flags_of(which: str, *, has_torch: bool) -> list[str]:
     """Return what pip is asked for."""
     extras = [*SERVICE, *(["training"] if has_torch else [])]
     upgrade = ["--upgrade", "--upgrade-strategy", "eager"] if which == "newest" else []
-    return [*upgrade, "--editable", f".[{','.join(extras)}]", *TEST_TOOLS, *(NEWEST_ONLY if which == "newest" else LOWEST_ONLY)]
+    return [
+        *upgrade,
+        "--editable",
+        f".[{','.join(extras)}]",
+        *TEST_TOOLS,
+        *(NEWEST_ONLY if which == "newest" else LOWEST_ONLY),
+    ]
 
 
 def pins_of(which: str) -> str:
