@@ -88,9 +88,9 @@ class FitContext:
         """Fit one plan to all training rows, or to at most `sampled` of them: by this process alone, in silence."""
         raws, ys, weights = self._parts(plan.fit.seed, sampled)
         classes = self.data.target.classes is not None
-        y = (
-            ys["train"] / np.asarray(self.objective.std) if self.objective.targets > 1 else ys["train"]
-        )  # one scale for trees
+        y = ys["train"]
+        if self.objective.targets > 1:
+            y = y / np.asarray(self.objective.std)  # one scale for trees
         directions = self.data.directions
         ordered = np.flatnonzero(directions)
         preprocess = encodings.fit(raws["train"], y, classes=classes, encoding=plan.encoding, ordered=ordered)
