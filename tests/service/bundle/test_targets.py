@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import orjson
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -17,30 +16,18 @@ import batchproof
 from batchproof.service.bundle import reader
 from batchproof.service.bundle.documents.card import model_card
 from batchproof.service.bundle.manifest import Manifest
-from batchproof.service.client.codecs.frame_codec import _columns
-from batchproof.service.client.codecs.tensors import unpacked
-from batchproof.service.client.messages import Response
-from batchproof.service.client.model import Description, described
 from batchproof.service.errors import BundleError
 from batchproof.service.features.arrays import Outputs
 from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model, load
-from batchproof.service.protocols.cloud.npy import array_of
-from batchproof.service.protocols.cloud.protocol import ScoringCodec
-from batchproof.service.protocols.interface import Call, Decoded, Limits
-from batchproof.service.protocols.json_text.prediction_text import PredictionText
+from batchproof.service.protocols.interface import Call, Limits
 from batchproof.service.protocols.native.protocol import Native
 from batchproof.service.protocols.oip.metadata import outputs_of
-from batchproof.service.protocols.oip.protocol import output_names
-from batchproof.service.protocols.oip.request import Wanted
-from batchproof.service.protocols.oip.response import ResponseWriter
-from batchproof.service.server.grpc.messages import classes
-from batchproof.service.server.grpc.tensors import Asked, Tensors
 from batchproof.service.server.openapi.native import prediction_schema
 from batchproof.service.tables.parameters import Parameters
-from batchproof.service.tables.writers.arrow import ResultArrays
 from batchproof.service.tables.writers.result_columns import Answered, ResultColumns
 from tests.bundles import INPUTS, Content, make_bundle, random_rows, reseal, signature_of
+from tests.ways_out import WAYS, TwoRows, WaysOut
 
 TARGETS = ("height", 'weight, "kg" 100%', "ålder")  # names that JSON, CSV and templates must quote
 COLUMNS = [f"prediction_{target}" for target in TARGETS]
@@ -74,115 +61,27 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return load(reader.read(made(tmp_path_factory.mktemp("models"), edges=(0.0, 1.0))), EngineOptions(device="cpu"), 64)
 
 
-class TwoRows:
-    """A block of a table, as far as the writers look at it."""
-
-    rows, csv_delimiter = 2, ","
-
-
-def answered() -> Answered:
-    """Return the two rows as a table's writer gets them."""
-    return Answered(TwoRows(), range(2), OUTPUTS, [])  # type: ignore[arg-type]
-
-
 def named(predictions: list[dict[str, Any]]) -> np.ndarray:
     """Return predictions by name as rows of numbers, and hold the names to the targets."""
     assert [list(one["values"]) for one in predictions] == [list(TARGETS)] * len(predictions)
     return np.array([list(one["values"].values()) for one in predictions], np.float32)
 
 
-def in_json(model: Model) -> np.ndarray:
-    """Return the numbers of JSON."""
-    return named(orjson.loads(b"[" + PredictionText(model.manifest).write(OUTPUTS) + b"]"))
-
-
-def scored(model: Model, form: str) -> bytes:
-    """Return the body of a cloud platform's answer."""
-    return bytes(ScoringCodec(model, Limits()).encode(Call(b"", [], "x"), Decoded(None, 2, form), OUTPUTS).body)  # type: ignore[arg-type]
-
-
-def in_scoring_csv(model: Model) -> np.ndarray:
-    """Return the numbers of SageMaker's CSV."""
-    return np.array([line.split(",") for line in scored(model, "csv").decode().splitlines()], np.float32)
-
-
-def infer(model: Model, *, is_binary: bool) -> Response:
-    """Return the whole answer of the Open Inference Protocol."""
-    wanted = Wanted(None, [(name, is_binary) for name in output_names(model.manifest)])
-    answer = ResponseWriter(model.manifest).write(Call(b"", [], "x"), wanted, OUTPUTS)
-    return Response(200, {name.decode(): value.decode() for name, value in answer.headers}, bytes(answer.body))
-
-
-def in_oip(model: Model) -> np.ndarray:
-    """Return the numbers of its JSON, in one output whose width the metadata state."""
-    (output,) = json.loads(infer(model, is_binary=False).body)["outputs"]
-    assert outputs_of(model.manifest) == [{"name": "value", "datatype": "FP32", "shape": [-1, 3]}]
-    return np.array(output["data"], np.float32).reshape(output["shape"])
-
-
-def in_client_tensors(model: Model) -> np.ndarray:
-    """Return the columns that the client makes of its binary tensors."""
-    return columns(unpacked(infer(model, is_binary=True), description(model)))
-
-
-def in_client_rows(model: Model) -> np.ndarray:
-    """Return the columns that the client makes of a native answer."""
-    return columns(_columns(model.decoder.decode(OUTPUTS), description(model)))
-
-
-def columns(found: dict[str, Any]) -> np.ndarray:
-    """Return columns as rows of numbers, and hold their names to the targets."""
-    assert list(found) == COLUMNS
-    return np.stack(list(found.values()), axis=1)
-
-
-def description(model: Model) -> Description:
-    """Return what the client knows of the model."""
-    manifest = model.manifest
-    content = {
-        "name": manifest.name,
-        "version": 1,
-        "task": manifest.task,
-        "target": manifest.signature.predicted,
-        "metrics": {},
-        "fingerprint": {},
-        "signature": {**manifest.signature.model_dump(mode="json"), "inputs": []},
+def ways(model: Model) -> WaysOut:
+    """Return the ways out of such a model."""
+    signature = model.manifest.signature
+    known = {
+        "target": signature.predicted,
+        "signature": {**signature.model_dump(mode="json"), "inputs": []},
         "quantiles": [],
     }
-    return described(Response(200, {}, json.dumps(content).encode()))
-
-
-def in_grpc(model: Model) -> np.ndarray:
-    """Return the numbers of gRPC."""
-    (output,) = (
-        Tensors(model.manifest, classes(), 100).write(Asked("", False, output_names(model.manifest)), OUTPUTS).outputs
-    )
-    return np.array(output.contents.fp32_contents, np.float32).reshape(list(output.shape))
-
-
-def in_text_table(model: Model) -> np.ndarray:
-    """Return the columns of a text table."""
-    added = ResultColumns(model.manifest, Parameters())
-    assert added.names == COLUMNS
-    return np.array(added.cells(answered()), np.float32)
-
-
-def in_arrow(model: Model) -> np.ndarray:
-    """Return the columns of Arrow and Parquet."""
-    return np.stack([array.to_numpy() for array in ResultArrays(model.manifest, Parameters()).arrays(answered())], 1)
-
-
-WAYS: list[Callable[[Model], np.ndarray]] = [
-    *(in_json, in_scoring_csv, in_oip, in_client_tensors, in_client_rows, in_grpc, in_text_table, in_arrow),
-    lambda model: named(model.decoder.decode(OUTPUTS)),
-    lambda model: array_of(scored(model, "npy")),
-]
+    return WaysOut(model, OUTPUTS, COLUMNS, named, known)
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_every_way_out_has_the_same_values(model: Model, way: Callable[[Model], np.ndarray]) -> None:
+def test_every_way_out_has_the_same_values(model: Model, way: Callable[[WaysOut], np.ndarray]) -> None:
     """Each protocol, each table and the client answer every target's value with its bits, in the signature's order."""
-    assert way(model).astype(np.float32).tobytes() == ROWS.tobytes()
+    assert way(ways(model)).astype(np.float32).tobytes() == ROWS.tobytes()
 
 
 def test_rows_that_fail_have_no_value(model: Model) -> None:
@@ -194,7 +93,8 @@ def test_rows_that_fail_have_no_value(model: Model) -> None:
 
 
 def test_the_document_describes_them(model: Model) -> None:
-    """OpenAPI requires a number for each target."""
+    """OpenAPI requires a number for each target, and the Open Inference Protocol has one output of their width."""
+    assert outputs_of(model.manifest) == [{"name": "value", "datatype": "FP32", "shape": [-1, 3]}]
     (prediction, _) = prediction_schema(model.manifest)["anyOf"]
     assert prediction["properties"]["values"]["required"] == list(TARGETS)
 
@@ -285,7 +185,7 @@ def test_one_target_has_no_list(tmp_path: Path) -> None:
     content = manifest.model_dump(mode="json")
     assert list(content["signature"]) == ["inputs", "target", "classes"]
     assert not {"targets", "uncertainties"} & {*content, *content["signature"]}
-    assert description(SimpleNamespace(manifest=manifest)).targets == ()  # type: ignore[arg-type]
+    assert ways(SimpleNamespace(manifest=manifest)).description().targets == ()  # type: ignore[arg-type]
     reseal(folder, lambda content: content.update(uncertainties=[CONFORMAL, CONFORMAL], format_version=5))
     with pytest.raises(BundleError, match="uncertainties are of bundles with several targets"):
         reader.read(folder)
