@@ -15,6 +15,7 @@ from batchproof.service.errors import SettingError
 from batchproof.service.runtime.change_counts import ReloadCounts
 from batchproof.service.runtime.logs import event
 from batchproof.service.runtime.threads import NoThreadError, do_meanwhile, in_thread
+from batchproof.service.server.loading.early_hangup import handle_hangups
 from batchproof.service.server.serving.app import App
 
 if TYPE_CHECKING:
@@ -47,8 +48,12 @@ class Reloads:
         if self._app.settings.model_control != "none":
             self._start_reloader()
 
-    def on_hangup(self, _signal: int, _frame: Any) -> None:
-        """Note SIGHUP; `look` does the rest, because a handler may interrupt anything."""
+    def listen(self) -> None:
+        """Note SIGHUP from here on; `look` does the rest, because a handler may interrupt anything."""
+        if handle_hangups(self._on_hangup):
+            self._is_hung_up = True
+
+    def _on_hangup(self, _signal: int, _frame: Any) -> None:
         self._is_hung_up = True
 
     def look(self) -> None:

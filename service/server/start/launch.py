@@ -1,6 +1,5 @@
 """The start of the service: settings to one serving process, or to a supervisor and its workers."""
 
-import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +9,7 @@ from batchproof.service.errors import STARTUP_FAILED, SettingError
 from batchproof.service.runtime.logs import configure
 from batchproof.service.runtime.tracing import tracer
 from batchproof.service.server.http.connections import uvicorn_parts
+from batchproof.service.server.loading.early_hangup import note_hangups
 from batchproof.service.server.serving import app
 from batchproof.service.server.sockets.listening import bind, listen, reserved_rpc_port
 from batchproof.service.server.start.serving import serve_here
@@ -19,7 +19,7 @@ def serve(settings: Settings, reread: Callable[[], Settings] | None = None) -> i
     """Serve until a signal; returns the exit code. `reread` returns the settings anew when SIGHUP asks for them."""
     configure(settings.log_format, settings.log_level)
     tracer.report()
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
+    note_hangups()
     try:
         uvicorn_parts.check()
         listener = bind(settings, settings.port)

@@ -176,7 +176,7 @@ class Server(uvicorn_parts.Server):
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.handle_exit)
-        signal.signal(signal.SIGHUP, self._reloads.on_hangup)
+        self._reloads.listen()
         yield
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_DFL)

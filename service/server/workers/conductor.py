@@ -43,6 +43,7 @@ class Conductor:
             is_strict=settings.invariance != "report",
         )
         self._reloader: Reloader | None = None
+        self._is_rescan_due = False
         self._calls: queue.SimpleQueue[Callable[[], Any]] = queue.SimpleQueue()
         self._wake: socket.socket | None = None
 
@@ -57,7 +58,9 @@ class Conductor:
 
     def rescan(self) -> None:
         """Look at settings and models folder anew."""
-        if self._reloader is not None:
+        if self._reloader is None:
+            self._is_rescan_due = True  # before the first worker serves
+        else:
             self._reloader.order(Order("rescan"))
 
     def admit(self, worker: Worker, raw_plan: bytes) -> bool:
@@ -115,6 +118,8 @@ class Conductor:
         crew = CrewOfWorkers(self._ballot, self.call, self._commit)
         self._reloader = Reloader(self._settings, self._reread, crew, plan, shelf, self._counts)
         self._reloader.start()
+        if self._is_rescan_due:
+            self.rescan()
 
     def _commit(self, committed: Committed) -> None:
         self.start, self.plan = committed, committed.plan

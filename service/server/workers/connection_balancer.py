@@ -7,7 +7,9 @@ A connection that was sent stays open here until its worker confirms it. A worke
 never confirmed, and another worker gets it. A worker that confirms slowly gets a connection only when no other can.
 """
 
+import os
 import resource
+import signal
 import socket
 import time
 from collections import deque
@@ -30,6 +32,7 @@ class Worker:
     control: socket.socket
     last_sign_s: float  # of life: monotonic seconds of its last message
     is_ready: bool = False
+    is_hung_up: bool = False  # SIGHUP came that it has not got yet
     is_killed: bool = False  # by the supervisor, because it hung or serves other models
     connections: int = 0
     unconfirmed: deque[tuple[float, socket.socket]] = field(default_factory=deque)  # by when they were sent
@@ -40,6 +43,12 @@ class Worker:
     def is_slow(self, now_s: float) -> bool:
         """Return whether it has left a connection unconfirmed for SLOW_S."""
         return bool(self.unconfirmed) and now_s - self.unconfirmed[0][0] > SLOW_S
+
+    def pass_hangup_on(self) -> None:
+        """Send it SIGHUP that it has not got yet, if it serves: before that it handles none, but may have read its files."""
+        if self.is_ready and self.is_hung_up:
+            self.is_hung_up = False
+            os.kill(self.pid, signal.SIGHUP)
 
     def tell(self) -> None:
         """Send what it has not got yet; what finds no place is sent later."""

@@ -20,6 +20,7 @@ from collections.abc import Callable
 
 from batchproof.service.errors import STARTUP_FAILED, reason
 from batchproof.service.runtime.logs import event
+from batchproof.service.server.loading.early_hangup import handle_hangups
 from batchproof.service.server.workers import control
 from batchproof.service.server.workers.conductor import Conductor
 from batchproof.service.server.workers.connection_balancer import ConnectionBalancer, Worker
@@ -75,8 +76,10 @@ class Supervisor:
             end.setblocking(False)
         signal.set_wakeup_fd(wake.fileno())
         self._conductor.wake_by(wake)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
+        if handle_hangups(lambda *_: None):
+            self._hang_up()
         self._selector.register(woken, selectors.EVENT_READ, lambda: self._on_signal(woken))
         for slot in range(self._count):
             self._start(slot)
@@ -159,7 +162,7 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it serves: it reads everything anew anyway
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it serves; `_on_ready` sends it again
             self._lifeline.adopt()
             self._selector.close()
             self._intake.forget()
@@ -220,6 +223,7 @@ class Supervisor:
             return
         self._restarts.succeeded(worker.slot)
         worker.is_ready = True
+        worker.pass_hangup_on()
         self._conductor.on_ready(worker)
 
     def _on_end(self, worker: Worker) -> None:
@@ -265,8 +269,8 @@ class Supervisor:
     def _hang_up(self) -> None:
         """Read settings and models folder anew, and have workers read what else they read from files."""
         for worker in self._workers.values():
-            if worker.is_ready:
-                os.kill(worker.pid, signal.SIGHUP)
+            worker.is_hung_up = True
+            worker.pass_hangup_on()
         self._conductor.rescan()
 
     def _stop(self, delay_s: float) -> None:

@@ -105,7 +105,7 @@ def test_sighup_without_threads_ends_nothing(
         reloads.begin()
         with monkeypatch.context() as refusing:
             refuse_threads(refusing)
-            reloads.on_hangup(1, None)
+            reloads._on_hangup(1, None)
             reloads.look()
             assert reloads._rescan is not None
             await reloads._rescan
