@@ -15,8 +15,10 @@ PROMISE := service/bundle/*,service/features/*,service/inference/*,service/invar
 PROMISE_TESTS := tests/service/bundle tests/service/features tests/service/inference tests/service/invariance tests/training/prove tests/training/network
 # The proof of monotone constraints says nothing of batches; tests/training/export/test_monotone.py holds it.
 PROMISE_OMIT := training/prove/monotone/*
-# It reads one graph 100 000 times, which takes as long as all the others together and runs no line that they do not.
-PROMISE_LESS := tests/service/bundle/test_fuzz.py::test_every_bit_of_a_graph_is_read_or_refused
+COVERAGE = rm -f .coverage .coverage.* \
+	&& OMP_NUM_THREADS=1 $(ENV)/bin/python -m coverage run -m pytest $(SPREAD) -q $(PROMISE_TESTS) \
+	&& $(ENV)/bin/python -m coverage combine --quiet \
+	&& $(ENV)/bin/python -m coverage report --show-missing --skip-covered --include="$(PROMISE)" --omit="$(PROMISE_OMIT)" --fail-under=100
 
 .DEFAULT_GOAL := help
 .PHONY: help serve train test test-clusters matrix quick check coverage programs docs image wheel release npm bench bench-quality bench-train decisions lock clean
@@ -31,8 +33,10 @@ train: $(ENV)/ready ## Train on examples/penguins.csv into trained/ (MODELS=)
 	$(ENV)/bin/batchproof-train examples/penguins.csv --target species --widths 64,64 --arithmetic exact --models $(or $(MODELS),$(TRAINED))
 
 # Tests run side by side, one thread each: two test processes with two compute threads each would fight for two cores.
-test: check programs ## Run lint, types, import boundaries and every test
-	$(PYTEST)
+# The tests that coverage measures are not run twice.
+test: check programs ## Run lint, types, import boundaries and every test, and demand the coverage of `make coverage`
+	@failed=; { $(COVERAGE); } || failed=1; \
+	$(PYTEST) $(addprefix --ignore=,$(PROMISE_TESTS)) || failed=1; test -z "$$failed"
 
 test-clusters: $(CLUSTERS_ENV)/ready ## Run the tests on real Spark, Ray and Dask, of scoring, serving and training (needs Java)
 	PYTHONPATH=. $(CLUSTERS_ENV)/bin/python -m pytest -o filterwarnings=default tests/clusters
@@ -50,10 +54,7 @@ check: $(ENV)/ready ## Run lint, types and import boundaries only
 	$(ENV)/bin/lint-imports --no-logo
 
 coverage: $(ENV)/ready ## Measure that tests run every line of the rooms that hold the promise
-	rm -f .coverage .coverage.*
-	OMP_NUM_THREADS=1 $(ENV)/bin/python -m coverage run -m pytest $(SPREAD) -q $(PROMISE_TESTS) --deselect $(PROMISE_LESS)
-	$(ENV)/bin/python -m coverage combine --quiet
-	$(ENV)/bin/python -m coverage report --show-missing --skip-covered --include="$(PROMISE)" --omit="$(PROMISE_OMIT)" --fail-under=100
+	@$(COVERAGE)
 
 programs: ## Install Chromium, Node, a JDK, HAProxy, nginx and promtool for the tests that drive them, where apt and root are there
 	@bash tests/programs.sh
