@@ -13,10 +13,10 @@ EXTRAS = {
     "jwt": ("pyjwt[crypto]>=2.12",),
     "mlflow": ("mlflow-skinny>=3.4",),
     "signing": ("cryptography>=45.0.1",),
-    "tables": ("pyarrow>=18",),
+    "tables": ("pyarrow>=21",),
     "tensorboard": ("tensorboard>=2.18",),
-    "tracing": ("opentelemetry-exporter-otlp-proto-http>=1.36", "opentelemetry-sdk>=1.36"),
-    "training": ("onnx>=1.17", "pyarrow>=18", "safetensors>=0.5", "scikit-learn>=1.7", "scipy>=1.14", "torch>=2.6"),
+    "tracing": ("opentelemetry-exporter-otlp-proto-http>=1.45", "opentelemetry-sdk>=1.45"),
+    "training": ("onnx>=1.17", "pyarrow>=21", "safetensors>=0.5", "scikit-learn>=1.7", "scipy>=1.14", "torch>=2.6"),
     "tune": ("optuna>=4.2",),
 }
 # What is imported under another name than it is installed by, and the extra of what is optional.
@@ -44,7 +44,7 @@ INSTALLED_AS = {"prometheus_client": "prometheus-client", "simdjson": "pysimdjso
 
 
 def hint(*extras: str) -> str:
-    """Return the command that brings what `extras` need, such as `pip install 'pyarrow>=18'`.
+    """Return the command that brings what `extras` need, such as `pip install 'pyarrow>=21'`.
 
     It names packages, not `batchproof[tables]`: that works wherever Batchproof came from, a clone, a wheel or a package
     index. The image has one folder of packages, and gets the line that a Dockerfile built on it needs.

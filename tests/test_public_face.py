@@ -176,7 +176,7 @@ def test_the_image_gets_a_line_for_a_dockerfile(monkeypatch: pytest.MonkeyPatch)
     assert installation.hint("grpc") == "pip install 'grpcio>=1.70' 'protobuf>=5.29.1'"
     monkeypatch.setenv("CONTAINER", "batchproof")
     assert installation.hint("tables") == (
-        "RUN python3 -m pip install --target /opt/batchproof 'pyarrow>=18' (in a Dockerfile FROM this image)"
+        "RUN python3 -m pip install --target /opt/batchproof 'pyarrow>=21' (in a Dockerfile FROM this image)"
     )
 
 
