@@ -1,6 +1,8 @@
 """One JSON value to one number: the types that a feature accepts, missing values, categories as text."""
 
 import math
+import re
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -18,6 +20,7 @@ WANTED = {
     "date": "an ISO 8601 date such as 2024-02-29 or 2024-02-29T12:30:00Z",
 }
 
+DIGITS = re.compile(r"[+-]?[0-9]+")
 INFINITE = ("inf", "-inf")  # as the client writes an infinite number, which JSON cannot express
 BITS = (0.0, 1.0)  # false and true as numbers
 
@@ -36,15 +39,17 @@ def number_of(feature: Feature, value: Any) -> float:
     if feature.kind == "date":
         return _seconds(feature, value)
     _check_number(feature, value)
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
+    number = _float64(value)
     if not math.isfinite(number):
         raise InvalidValueError("expected a finite number within float64")
     if feature.value_type == "boolean" and number not in BITS:
-        raise InvalidValueError(f"expected {WANTED['boolean']}, got the number {value!r:.40}")
+        raise InvalidValueError(f"expected {WANTED['boolean']}, got the number {_digits(value)}")
     return number
+
+
+def _digits(number: float) -> str:
+    """Return at most 40 characters of a number, a whole one without a point: JSON has one type for 7 and 7.0."""
+    return f"{number!r:.40}".removesuffix(".0")
 
 
 def _check_number(feature: Feature, value: Any) -> None:
@@ -89,10 +94,18 @@ def category_text(feature: Feature, value: Any) -> str:
 
 @cache
 def missing_numbers(rule: TextRule, kind: Kind) -> frozenset[float]:
-    """Return the rule's missing texts as numbers, dates as seconds since 1970."""
-    read = _date if kind == "date" else parse_number
-    numbers = (read(text.strip(), rule) for text in rule.missing)
+    """Return the rule's missing texts as numbers: float64, dates as seconds since 1970, whole numbers of categories exactly."""
+    read: dict[Kind, Callable[[str, TextRule], float | None]] = {
+        "numeric": parse_number,
+        "categorical": _exact,
+        "date": _date,
+    }
+    numbers = (read[kind](text.strip(), rule) for text in rule.missing)
     return frozenset(number for number in numbers if number is not None)
+
+
+def _exact(text: str, rule: TextRule) -> float | None:
+    return int(text) if DIGITS.fullmatch(text) else parse_number(text, rule)
 
 
 def _date(text: str, rule: TextRule) -> float | None:
@@ -113,9 +126,21 @@ def _by_rule(feature: Feature, rule: TextRule, value: Any) -> Any:
         return None if value in rule.missing else value
     if isinstance(value, str):
         value = reader_of(feature)(value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and value in missing_numbers(rule, feature.kind):
-        return None
-    return value
+    return None if _is_missing_number(feature, rule, value) else value
+
+
+def _is_missing_number(feature: Feature, rule: TextRule, value: Any) -> bool:
+    """Return whether a number stands for a missing value. Of a numeric feature it is compared as the graph gets it: float64."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or feature.kind == "date":
+        return False  # a date is a text
+    return (value if feature.kind == "categorical" else _float64(value)) in missing_numbers(rule, feature.kind)
+
+
+def _float64(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _seconds(feature: Feature, value: Any) -> float:

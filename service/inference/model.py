@@ -8,9 +8,11 @@ from typing import Any, Protocol, TypeAlias
 from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.bundle.reader import Bundle
 from batchproof.service.bundle.rows import golden
+from batchproof.service.bundle.signature import Signature
 from batchproof.service.errors import BundleError
 from batchproof.service.features.decoder import Decoder
 from batchproof.service.features.row_encoder import Encoder
+from batchproof.service.features.texts.date_formats import DateFormatError, date_parser
 from batchproof.service.inference import trial
 from batchproof.service.inference.engine import Engine, EngineOptions, provider_of
 from batchproof.service.inference.runner import Runner
@@ -141,6 +143,7 @@ def load(
 
 
 def _load(bundle: Bundle, options: EngineOptions, run_rows: int, verify: Verify | None) -> Model:
+    check_date_formats(bundle.manifest.signature)
     engine = Engine(bundle.model, options)
     encoder = Encoder(bundle.manifest.signature)
     runner = Runner(engine, run_rows)
@@ -149,6 +152,16 @@ def _load(bundle: Bundle, options: EngineOptions, run_rows: int, verify: Verify 
     if verify is not None:
         runner, verification = verify(bundle, runner)
     return Model(bundle, engine, runner, encoder, Decoder(bundle.manifest), verification)
+
+
+def check_date_formats(signature: Signature) -> None:
+    """Raise BundleError for a date format by which no date can be read."""
+    for place, feature in enumerate(signature.inputs):
+        if feature.text_rule and feature.text_rule.date_format:
+            try:
+                date_parser(feature.text_rule.date_format)
+            except DateFormatError as error:
+                raise BundleError(f"bundle.json signature.inputs.{place}.text_rule.date_format: {error}") from error
 
 
 def check_golden(bundle: Bundle, runner: Runner, encoder: Encoder) -> None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from functools import cache
 
-from batchproof.service.features.texts.dates import instant
+from batchproof.service.features.texts.dates import clock_seconds, instant
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 MONTH_NAME = r"(?P<month_name>(?:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec)[a-z]*\.?)"
@@ -106,9 +106,9 @@ def _hour(parts: dict[str, str | None]) -> int:
 
 
 def _offset_seconds(zone: str) -> int:
-    """Return how far local time is ahead of UTC."""
+    """Return how far local time is ahead of UTC: less than a day. Raises ValueError."""
     if zone[:1] not in ("+", "-"):
         return 0
     digits = zone[1:].replace(":", "")
-    seconds = int(digits[:2]) * 3600 + int(digits[2:]) * 60
+    seconds = clock_seconds(int(digits[:2]), int(digits[2:]), 0)
     return seconds if zone[0] == "+" else -seconds

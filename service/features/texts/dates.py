@@ -29,7 +29,7 @@ def epoch_seconds(text: str) -> float:
         hint = ", write 2024-02-29 for 29.02.2024 and 2/29/2024" if ends_in_year(text) else ""
         raise ValueError(f"it is not in that form{hint}")
     year, month, day, hour, minute, second, fraction, _, sign, offset_hour, offset_minute = match.groups()
-    offset_s = _clock(int(offset_hour or "0"), int(offset_minute or "0"), 0)
+    offset_s = clock_seconds(int(offset_hour or "0"), int(offset_minute or "0"), 0)
     return instant(
         (int(year), int(month), int(day)),
         (int(hour or "0"), int(minute or "0"), int(second or "0")),
@@ -45,12 +45,13 @@ def instant(day: tuple[int, int, int], clock: tuple[int, int, int], fraction: st
     Raises ValueError for a day or a time of day that does not exist.
     """
     days = date(*day).toordinal() - EPOCH_DAY
-    seconds = days * DAY_S + _clock(*clock) - offset_s
+    seconds = days * DAY_S + clock_seconds(*clock) - offset_s
     microseconds = int(fraction.ljust(6, "0")[:6])
     return (seconds * 1_000_000 + microseconds) / 1_000_000  # one correctly rounded division
 
 
-def _clock(hours: int, minutes: int, seconds: int) -> int:
+def clock_seconds(hours: int, minutes: int, seconds: int) -> int:
+    """Return the seconds since midnight. Raises ValueError for a time of day that does not exist."""
     if hours > 23 or minutes > 59 or seconds > 59:
         raise ValueError("the time of day does not exist")
     return hours * 3600 + minutes * 60 + seconds

@@ -1,12 +1,14 @@
 """Texts to numbers: decimal digits, hexadecimal digits, and what a rule says of separators and units."""
 
 import re
+from functools import cache
 
 from batchproof.service.bundle.signature import TextRule
 
 NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 HEXADECIMAL = re.compile(r"[+-]?0[xX][0-9a-fA-F]{1,16}")  # up to 64 bits; longer ones are names, such as checksums
-INFINITY = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
+# Python reads no dotless i: with re.ASCII, re.IGNORECASE adds no letters of other scripts.
+INFINITY = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE | re.ASCII)
 NAN = re.compile(r"[+-]?nan(?:\([^()]*\))?", re.IGNORECASE)  # some compilers add a payload: nan(ind)
 BLANKS = str.maketrans({"\u00a0": " ", "\u202f": " "})  # the blanks that do not break a line
 
@@ -42,13 +44,13 @@ def _normal(text: str, rule: TextRule) -> str:
     if rule.thousands == " ":
         whole = whole.translate(BLANKS)
     if rule.thousands and rule.thousands in whole:
-        if not _is_grouped(whole, rule.thousands):
+        if not _grouped(rule.thousands).fullmatch(whole):
             return ""
         whole = whole.replace(rule.thousands, "")
     return f"{whole}{'.' if point else ''}{fraction}" if "." not in whole + fraction or rule.decimal == "." else ""
 
 
-def _is_grouped(whole: str, separator: str) -> bool:
-    """Whether all groups of digits but the first have three: `1,234,567`, and not `12,34`."""
-    first, *groups = whole.lstrip("+-").split(separator)
-    return 1 <= len(first) <= 3 and all(len(group) == 3 for group in groups)
+@cache
+def _grouped(separator: str) -> re.Pattern[str]:
+    """Return the pattern of digits in groups, of which all but the first have three: `1,234,567`, not `12,34` or `1,2e3`."""
+    return re.compile(rf"[+-]?[0-9]{{1,3}}(?:{re.escape(separator)}[0-9]{{3}})+")

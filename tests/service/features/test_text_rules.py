@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,20 +12,24 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from batchproof.service.bundle import reader
 from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.bundle.signature import Feature, Signature, TextRule
-from batchproof.service.errors import FeatureError
+from batchproof.service.errors import BundleError, FeatureError
 from batchproof.service.features.columns import encode_columns
 from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.features.texts.date_formats import DateFormatError, date_parser
 from batchproof.service.features.texts.dates import epoch_seconds
 from batchproof.service.features.texts.number_texts import parse_number
+from batchproof.service.inference import model
+from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.protocols.json_text.fast_rows import FastRows
 from batchproof.service.protocols.oip.inputs import Inputs, Tensor
 from batchproof.service.tables.block import Reading
 from batchproof.service.tables.codecs import blocks_of
 from batchproof.service.tables.formats import ARROW_STREAM, CSV, LINES, Format
 from batchproof.service.tables.parameters import Parameters
+from tests.bundles import make_bundle, reseal
 
 MONEY = Feature(
     name="money",
@@ -138,6 +143,43 @@ def test_the_fast_reading_takes_no_value_that_a_rule_changes() -> None:
     assert fast.decode(json.dumps({"rows": [[1.5, "2020-02-01", "a", 1]]}).encode()) is not None
 
 
+def test_long_whole_numbers_that_stand_for_missing_values() -> None:
+    """A number of a numeric feature is missing where its float64 is one of the rule's, at every door; a category is exact."""
+    rule = TextRule(missing=("9007199254740992", "inf"))
+    number, category = (
+        Feature(name=name, kind=kind, value_type="integer", missing=True, categories=categories, text_rule=rule)
+        for name, kind, categories in (("n", "numeric", None), ("c", "categorical", ("1",)))
+    )
+    signature = Signature(inputs=(number, category), target="y")
+    values = [2**53, 2**53 + 1, 10**400, 2.0**53, 2**53 + 2]
+    encoded = Encoder(signature).encode_rows([[value, value] for value in values])
+    columns = encode_columns(signature, {"n": np.array(values[:2]), "c": values[:2]})
+
+    assert encoded.errors == []
+    assert encoded.arrays.numeric is not None
+    assert np.isnan(encoded.arrays.numeric[:, 0]).tolist() == [True, True, True, True, False]
+    assert encoded.arrays.categorical is not None
+    assert encoded.arrays.categorical[:, 0].tolist() == [1, 2, 2, 1, 2]
+    for rows, whole in zip(encoded.arrays, columns, strict=True):
+        assert rows is not None
+        np.testing.assert_array_equal(rows[:2], whole)
+
+
+def test_a_number_is_no_date() -> None:
+    """A number in the place of a date is refused, also where it counts the seconds of a date that is missing."""
+    (problem,) = Encoder(SIGNATURE).encode_rows([[1, epoch_seconds("1900-01-01"), "a", 1]]).errors
+    assert problem.message.endswith("got a number")
+
+
+@pytest.mark.parametrize("date_format", ["%d/%m", "%d %Y", "%Y %Q", "%Y %Y"])
+def test_a_bundle_whose_date_format_reads_no_date_is_refused(tmp_path: Path, date_format: str) -> None:
+    """A date format that cannot be used is found when the bundle is loaded, not with the first row."""
+    folder = make_bundle(tmp_path)
+    reseal(folder, lambda content: content["signature"]["inputs"][3].update(text_rule={"date_format": date_format}))
+    with pytest.raises(BundleError, match=r"signature\.inputs\.3\.text_rule\.date_format: the date format '%"):
+        model.load(reader.read(folder), EngineOptions(), 64)
+
+
 def test_texts_without_a_rule_stay_refused() -> None:
     """JSON has numbers: without a rule a text in their place is refused, and so is what the rule does not read."""
     plain = Encoder(Signature(inputs=(MONEY.model_copy(update={"text_rule": None}),), target="y"))
@@ -169,6 +211,12 @@ def test_texts_without_a_rule_stay_refused() -> None:
         ("Infinity", {}, math.inf),
         ("", {}, None),
         ("\u0661", {}, None),
+        ("\u0131nf", {}, None),
+        ("\u0130NFINITY", {}, None),
+        ("1,2e3", {"thousands": ","}, None),
+        ("in,fin,ity", {"thousands": ","}, None),
+        ("0x_1FF", {"thousands": "_"}, None),
+        ("1,\u0661\u0661\u0661", {"thousands": ","}, None),
     ],
 )
 def test_numbers(text: str, rule: dict[str, Any], number: float | None) -> None:
@@ -194,6 +242,8 @@ def test_numbers(text: str, rule: dict[str, Any], number: float | None) -> None:
         ("12/31/2020 13:05 pm", "%m/%d/%Y %I:%M %p", None),
         ("12/31/2020 0:05 am", "%m/%d/%Y %I:%M %p", None),
         ("5 2020", "%b %Y", None),
+        ("2020 +24:00", "%Y %z", None),
+        ("2020 -01:60", "%Y %z", None),
     ],
 )
 def test_date_formats(text: str, date_format: str, iso: str | None) -> None:
