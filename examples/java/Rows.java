@@ -1,28 +1,20 @@
 import java.math.BigDecimal;
-import java.time.DateTimeException;
-import java.time.LocalDate;
-import java.time.LocalTime;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.regex.Matcher;
-import java.util.regex.Pattern;
 import java.util.stream.IntStream;
 
 /** Rows of JSON values to the inputs of the graph, by the signature. */
 final class Rows {
-    private static final Pattern ISO = Pattern.compile(
-        "(\\d{4})-(\\d{2})-(\\d{2})(?:[Tt ](\\d{2}):(\\d{2})(?::(\\d{2})(?:[.,](\\d{1,9}))?)?(?:[Zz]|([+-])(\\d{2}):?(\\d{2})?)?)?");
-
-    private static final Pattern NUMBER = Pattern.compile("[+-]?(?:[0-9]+\\.?[0-9]*|\\.[0-9]+)(?:[eE][+-]?[0-9]+)?");
-
     private final List<Map<String, Object>> features;
+    private final List<Texts> rules = new ArrayList<>(); // of each feature; null if it has none
     private final List<String> names, passedOver = new ArrayList<>();
 
     @SuppressWarnings("unchecked")
     Rows(Map<String, Object> signature) {
         features = (List<Map<String, Object>>) signature.get("inputs");
+        features.forEach(feature -> rules.add(Texts.of(feature)));
         names = features.stream().map(feature -> (String) feature.get("name")).toList();
         passedOver.addAll(Predict.targets(signature));
         passedOver.addAll((List<String>) signature.getOrDefault("ignored", List.of()));
@@ -86,9 +78,7 @@ final class Rows {
                 throw new Refused(what + "it is not in the row" + (mayMiss ? "; send null if it is not known" : ""));
             }
             try {
-                numbers[i] = number(features.get(i), values.get(names.get(i)));
-            } catch (DateTimeException error) {
-                throw new Refused(what + "the date does not exist");
+                numbers[i] = number(features.get(i), rules.get(i), values.get(names.get(i)));
             } catch (Refused error) {
                 throw new Refused(what + error.getMessage());
             }
@@ -97,11 +87,12 @@ final class Rows {
     }
 
     /** Returns a number, seconds since 1970 or a category's code; a missing number is NaN. */
-    private static double number(Map<String, Object> feature, Object value) {
+    private static double number(Map<String, Object> feature, Texts rule, Object given) {
+        Object value = rule == null ? given : rule.value(given);
         if (value == null) {
             return missing(feature);
         }
-        return isCategory(feature) ? code(feature, value) : feature.get("kind").equals("date") ? date(feature, value) : plain(feature, value);
+        return isCategory(feature) ? code(feature, value) : feature.get("kind").equals("date") ? date(feature, rule, value) : plain(feature, value);
     }
 
     private static double plain(Map<String, Object> feature, Object value) {
@@ -110,7 +101,7 @@ final class Rows {
             return flag ? 1 : 0;
         }
         if (!(value instanceof Json.Number number)) {
-            String wanted = isFlag ? "true, false, 1 or 0" : "a number; this reader reads no numbers from texts";
+            String wanted = isFlag ? "true, false, 1 or 0" : "a number";
             throw new Refused("expected " + wanted + ", got " + Json.write(value));
         }
         double found = number.value();
@@ -120,15 +111,11 @@ final class Rows {
         if (isFlag && found != 0 && found != 1) {
             throw new Refused("expected true, false, 1 or 0, got " + number.text());
         }
-        boolean isMissing = missingTexts(feature).stream().anyMatch(text -> NUMBER.matcher(text).matches() && Double.parseDouble(text) == found);
-        return isMissing ? missing(feature) : found;
+        return found;
     }
 
     private static double code(Map<String, Object> feature, Object value) {
         String text = categoryText(feature, value);
-        if (missingTexts(feature).contains(text)) {
-            return missing(feature);
-        }
         List<?> categories = (List<?>) feature.get("categories");
         int place = categories.indexOf(text);
         return place < 0 ? categories.size() + 1 : place;
@@ -139,8 +126,7 @@ final class Rows {
         switch ((String) feature.get("value_type")) {
             case "string":
                 if (value instanceof String text) {
-                    boolean strips = feature.get("text_rule") instanceof Map<?, ?> rule && Boolean.TRUE.equals(rule.get("strip"));
-                    return strips ? text.strip() : text;
+                    return text;
                 }
                 throw new Refused("expected a string, got " + Json.write(value));
             case "boolean":
@@ -149,40 +135,20 @@ final class Rows {
                 }
                 throw new Refused("expected true, false, 1 or 0, got " + Json.write(value));
             default:
-                if (value instanceof Json.Number number && Double.isFinite(number.value())) {
-                    BigDecimal exact = new BigDecimal(number.text()).stripTrailingZeros();
-                    if (exact.scale() <= 0) {
-                        return exact.toBigInteger().toString();
-                    }
+                BigDecimal exact = value instanceof Json.Number number ? Texts.exact(number) : null;
+                if (exact != null && exact.stripTrailingZeros().scale() <= 0) {
+                    return exact.toBigInteger().toString();
                 }
                 throw new Refused("expected a whole number, got " + Json.write(value));
         }
     }
 
-    private static double date(Map<String, Object> feature, Object value) {
-        if (!(value instanceof String text) || !ISO.matcher(text).matches()) {
+    private static double date(Map<String, Object> feature, Texts rule, Object value) {
+        if (!(value instanceof String text)) {
             throw new Refused("expected an ISO 8601 date such as 2024-02-29 or 2024-02-29T12:30:00Z, got " + Json.write(value));
         }
-        double found = seconds(text);
-        boolean isMissing = missingTexts(feature).stream().anyMatch(other -> ISO.matcher(other).matches() && seconds(other) == found);
-        return isMissing ? missing(feature) : found;
-    }
-
-    /** Seconds since 1970 of an ISO 8601 text; a date without a time is midnight, a time without an offset is UTC. */
-    private static double seconds(String text) {
-        Matcher parts = ISO.matcher(text);
-        parts.matches();
-        LocalDate day = LocalDate.of(part(parts, 1), part(parts, 2), part(parts, 3));
-        LocalTime time = LocalTime.of(part(parts, 4), part(parts, 5), part(parts, 6));
-        int ahead = LocalTime.of(part(parts, 9), part(parts, 10)).toSecondOfDay();
-        long seconds = day.toEpochDay() * 86_400 + time.toSecondOfDay() - ("-".equals(parts.group(8)) ? -ahead : ahead);
-        String digits = parts.group(7) == null ? "" : parts.group(7);
-        String micros = (digits + "000000").substring(0, 6); // digits beyond the microsecond are dropped
-        return new BigDecimal(seconds).add(new BigDecimal("0." + micros)).doubleValue(); // rounded once
-    }
-
-    private static int part(Matcher parts, int group) {
-        return parts.group(group) == null ? 0 : Integer.parseInt(parts.group(group));
+        double found = (rule == null ? Dates.ISO_ONLY : rule.dates()).seconds(text);
+        return rule != null && rule.isMissing(found) ? missing(feature) : found;
     }
 
     private static double missing(Map<String, Object> feature) {
@@ -190,11 +156,6 @@ final class Rows {
             throw new Refused("a missing value is not allowed, because the feature was never missing in training");
         }
         return isCategory(feature) ? ((List<?>) feature.get("categories")).size() : Double.NaN;
-    }
-
-    @SuppressWarnings("unchecked")
-    private static List<String> missingTexts(Map<String, Object> feature) {
-        return feature.get("text_rule") instanceof Map<?, ?> rule && rule.get("missing") != null ? (List<String>) rule.get("missing") : List.of();
     }
 
     private static boolean isCategory(Map<String, Object> feature) {

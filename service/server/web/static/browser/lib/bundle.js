@@ -34,6 +34,10 @@ const listOf = (/** @type {Check} */ check) => (/** @type {any} */ value) => Arr
 const oneOf = (/** @type {any[]} */ ...values) => (/** @type {any} */ value) => values.includes(value);
 /** Whether a value may be null, and its field absent. @param {Check} check */
 const optional = (check) => Object.assign((/** @type {any} */ value) => value === null || check(value), { optional: true });
+/** Whether a field may be absent, but not null. @param {Check} check */
+const absent = (check) => Object.assign((/** @type {any} */ value) => check(value), { optional: true });
+/** Whether a value is a text of so many code points. @param {any} value @param {number} least @param {number} most */
+const isTextOf = (value, least, most) => isText(value) && [...value].length >= least && [...value].length <= most;
 
 const FIELDS = {
   manifest: {
@@ -73,13 +77,13 @@ const FIELDS = {
     text_rule: optional(isObject),
   },
   rule: {
-    missing: optional(listOf(isText)),
-    usual_missing: optional(isBoolean),
-    strip: optional(isBoolean),
-    decimal: optional(oneOf('.', ',')),
-    thousands: optional(oneOf('', ',', '.', ' ', "'", '_')),
-    affixes: optional(listOf(isText)),
-    date_format: optional(isText),
+    missing: absent(listOf((value) => isTextOf(value, 0, 1000))),
+    usual_missing: absent(isBoolean),
+    strip: absent(isBoolean),
+    decimal: absent(oneOf('.', ',')),
+    thousands: absent(oneOf('', ',', '.', ' ', "'", '_')),
+    affixes: absent(listOf((value) => isTextOf(value, 1, 100))),
+    date_format: optional((value) => isTextOf(value, 1, 100)),
   },
   decision: { threshold: (/** @type {any} */ value) => isNumber(value) && value > 0 && value < 1, rule: isText, rows: optional(isCount) },
   uncertainty: {

@@ -60,13 +60,13 @@ export function epochSeconds(text) {
 export function dateParser(format) {
   const pattern = patternOf(format);
   return (text) => {
-    const parts = pattern.exec(text)?.groups;
+    const parts = pattern.exec(lower(text))?.groups;
     if (parts === undefined) throw new DateError(`it is neither ISO 8601 nor in the format ${format}`);
     return instant(
       [yearOf(parts), monthOf(parts), Number(parts.day ?? 1)],
       [hourOf(parts), Number(parts.minute ?? 0), Number(parts.second ?? 0)],
       parts.fraction ?? '0',
-      offsetOf((parts.zone ?? '').toUpperCase()),
+      offsetOf(parts.zone ?? ''),
     );
   };
 }
@@ -81,17 +81,21 @@ function patternOf(format) {
       if (!Object.hasOwn(DIRECTIVES, signs[place] ?? '')) throw new DateError(`the date format has %${signs[place] ?? ''}`);
       source += DIRECTIVES[signs[place]];
     } else {
-      source += signs[place] === ' ' ? '[ \\t\\n\\r\\f\\v]+' : signs[place].replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&');
+      source += signs[place] === ' ' ? '[ \\t\\n\\r\\f\\v]+' : lower(signs[place]).replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&');
     }
   }
   if (!/<year>|<shortYear>/.test(source)) throw new DateError('the date format has no year');
+  if (/<day>/.test(source) && !/<month>|<monthName>/.test(source)) throw new DateError('the date format has a day but no month');
   // The pair %y %Y, or any part twice, is no date format: a regular expression with a name twice does not compile.
   try {
-    return new RegExp(`^(?:${source})$`, 'i');
+    return new RegExp(`^(?:${source})$`);
   } catch {
     throw new DateError('the date format names a part of the date twice');
   }
 }
+
+/** Return the text with small letters in place of A to Z: the case of other scripts counts. @param {string} text */
+const lower = (text) => text.replace(/[A-Z]/g, (letter) => letter.toLowerCase());
 
 /** @param {Record<string, string>} parts */
 function yearOf({ year, shortYear }) {
@@ -101,21 +105,21 @@ function yearOf({ year, shortYear }) {
 
 /** @param {Record<string, string>} parts */
 function monthOf({ month, monthName }) {
-  return monthName ? MONTHS.indexOf(monthName.slice(0, 3).toLowerCase()) + 1 : Number(month ?? 1);
+  return monthName ? MONTHS.indexOf(monthName.slice(0, 3)) + 1 : Number(month ?? 1);
 }
 
 /** @param {Record<string, string>} parts */
 function hourOf({ hour, hourOf12, half }) {
   if (!hourOf12) return Number(hour ?? 0);
   if (Number(hourOf12) < 1 || Number(hourOf12) > 12) throw new DateError('the time of day does not exist');
-  return (Number(hourOf12) % 12) + ((half ?? 'a').toLowerCase() === 'p' ? 12 : 0);
+  return (Number(hourOf12) % 12) + (half === 'p' ? 12 : 0);
 }
 
 /** Return how many seconds local time is ahead of UTC. @param {string} zone */
 function offsetOf(zone) {
   if (!/^[+-]/.test(zone)) return 0;
   const digits = zone.slice(1).replace(':', '');
-  const seconds = Number(digits.slice(0, 2)) * 3600 + Number(digits.slice(2)) * 60;
+  const seconds = clock(Number(digits.slice(0, 2)), Number(digits.slice(2)), 0);
   return zone[0] === '+' ? seconds : -seconds;
 }
 

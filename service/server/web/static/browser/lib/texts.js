@@ -46,7 +46,7 @@ export function parseNumber(text, rule) {
 function plainNumber(text) {
   if (NUMBER.test(text)) return Number(text);
   const hexadecimal = HEXADECIMAL.exec(text);
-  if (hexadecimal) return (hexadecimal[1] === '-' ? -1 : 1) * Number(BigInt(`0x${hexadecimal[2]}`));
+  if (hexadecimal) return Number((hexadecimal[1] === '-' ? -1n : 1n) * BigInt(`0x${hexadecimal[2]}`)); // -0x0 is 0, not -0
   if (INFINITY.test(text)) return text.startsWith('-') ? -Infinity : Infinity;
   return null;
 }
@@ -71,8 +71,8 @@ function normalNumber(text, { decimal, thousands }) {
   const fraction = point < 0 ? '' : text.slice(point + 1);
   if (thousands === ' ') whole = whole.replace(/[\u00a0\u202f]/g, ' ');
   if (thousands && whole.includes(thousands)) {
-    const [first, ...groups] = whole.replace(/^[+-]+/, '').split(thousands);
-    if (first.length < 1 || first.length > 3 || groups.some((group) => group.length !== 3)) return '';
+    const [first, ...groups] = whole.split(thousands);
+    if (!/^[+-]?[0-9]{1,3}$/.test(first) || !groups.every((group) => /^[0-9]{3}$/.test(group))) return '';
     whole = whole.replaceAll(thousands, '');
   }
   if (decimal !== '.' && (whole + fraction).includes('.')) return '';

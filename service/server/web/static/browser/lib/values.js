@@ -125,8 +125,10 @@ export class ValueReader {
 
   /** @param {string} text */
   _missingNumber(text) {
-    if (this.isCode && this.feature.value_type === 'string') return null;
-    return this.feature.kind === 'date' ? this._date(text) : parseNumber(text, this.rule);
+    if (this.feature.kind === 'date') return this._date(text);
+    if (!this.isCode) return parseNumber(text, this.rule);
+    const number = /^[+-]?[0-9]+$/.test(text) ? BigInt(text.replace('+', '')) : parseNumber(text, this.rule);
+    return number === null ? null : exact(number);
   }
 
   /** Return the JSON value that `value` means by the feature's rule. @param {unknown} value */
@@ -137,8 +139,8 @@ export class ValueReader {
       return this.missingTexts.has(text) ? null : text;
     }
     const read = typeof value === 'string' ? this.cell(value) : value;
-    const isNumber = typeof read === 'number' || typeof read === 'bigint';
-    return isNumber && this.missingNumbers.has(Number(read)) ? null : read;
+    const isNumber = (typeof read === 'number' || typeof read === 'bigint') && this.feature.kind !== 'date'; // a date is a text
+    return isNumber && this.missingNumbers.has(this.isCode ? exact(read) : Number(read)) ? null : read;
   }
 
   _missing() {
@@ -163,6 +165,9 @@ function asJson(value) {
   if (value instanceof Date) return Number.isNaN(value.getTime()) ? null : value.toISOString();
   return value === undefined || Number.isNaN(value) ? null : value;
 }
+
+/** Return one value for equal numbers: whole numbers of any size are compared exactly. @param {number | bigint} number */
+const exact = (number) => (Number.isInteger(number) ? BigInt(number) : number);
 
 /** @param {unknown} value */
 function jsonType(value) {
