@@ -9,6 +9,7 @@ import hashlib
 import json
 import threading
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
@@ -171,6 +172,7 @@ class _SameOrigin(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if _origin(newurl) != _origin(req.full_url):
+            fp.close()
             raise SettingError(
                 f"jwt_keys: {req.full_url} redirects to another server, {newurl:.200}; name the address of the keys itself"
             )
@@ -186,11 +188,15 @@ def _fetch(address: str) -> bytes:
     """Return what is at the address; raises OSError. An answer that never ends would keep withdrawn keys in force."""
     _check_safe(address)
     end_s, content = time.monotonic() + FETCH_S, b""
-    with urllib.request.build_opener(_SameOrigin).open(address, timeout=FETCH_TIMEOUT_S) as response:
-        while part := response.read1(JWKS_BYTES):
-            content += part
-            if len(content) > JWKS_BYTES or time.monotonic() > end_s:
-                raise OSError(f"it is longer than {JWKS_BYTES} bytes, or took longer than {FETCH_S:g} s")
+    try:
+        with urllib.request.build_opener(_SameOrigin).open(address, timeout=FETCH_TIMEOUT_S) as response:
+            while part := response.read1(JWKS_BYTES):
+                content += part
+                if len(content) > JWKS_BYTES or time.monotonic() > end_s:
+                    raise OSError(f"it is longer than {JWKS_BYTES} bytes, or took longer than {FETCH_S:g} s")
+    except urllib.error.HTTPError as error:  # also an answer, with a connection of its own
+        error.close()
+        raise
     return content
 
 

@@ -30,6 +30,17 @@ from tests.service.server.serving.test_gate import GOOD
 
 DAY = dt.timedelta(days=1)
 NOW = dt.datetime.now(dt.UTC)
+AUTHORITY_USE = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 class Authority:
@@ -42,6 +53,8 @@ class Authority:
         self.certificate = (
             self._builder(self.name, self.key)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(AUTHORITY_USE, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), critical=False)
             .sign(self.key, hashes.SHA256())
         )
         self.file = folder / f"{name}.pem"
@@ -54,6 +67,9 @@ class Authority:
         certificate = (
             self._builder(subject, key)
             .add_extension(x509.SubjectAlternativeName([*names]), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
+            )  # clients of Python 3.13 and later demand it, as RFC 5280 does
             .sign(self.key, hashes.SHA256())
         )
         paths = self.folder / f"{name}.crt", self.folder / f"{name}.key"
