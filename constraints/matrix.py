@@ -5,7 +5,7 @@
 
 Each has an environment of its own for each Python, .venv-matrix/3.11-newest and so on. The newest one is upgraded by every
 run. PyTorch stays at its pin: its builds for the CPU are on no index of their own. Where there is none for this Python, the
-tests of training are left out, and that is said; WITHOUT_TRAINING=1 leaves them out where pip would fetch the CUDA build.
+tests that train are left out, and that is said; WITHOUT_TRAINING=1 leaves them out where pip would fetch the CUDA build.
 """
 
 import os
@@ -45,6 +45,7 @@ LOWEST_ONLY = ("tritonclient[http]<2.63",)  # later ones need protobuf 6
 LEFT_OUT = ("tests/service/bundle/signing/test_signing.py", "tests/training/cli/test_signing.py")
 TESTS = ("tests/service", "tests/line")
 TRAINING = "tests/training"
+TRAINED = ("tests/line", "tests/service/server/web/browser")  # among TESTS: they train models first
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -65,15 +66,16 @@ def main(arguments: Sequence[str]) -> int:
                 return code
             has_torch = install(python, ["--constraint", str(pins), "torch"])[0] == 0
             if not has_torch:
-                print(f"There is no PyTorch for Python {VERSION} here: the tests of training are left out.", flush=True)
+                print(f"There is no PyTorch for Python {VERSION} here: the tests that train are left out.", flush=True)
         if code := install(python, [*flags_of(which, has_torch=has_torch), "--constraint", str(pins)])[0]:
             return code
     print(f"{folder.relative_to(ROOT)}: the tests with the {which} versions", flush=True)
-    left_out = [f"--ignore={path}" for path in LEFT_OUT] if which == "lowest" else []
+    left_out = [*(LEFT_OUT if which == "lowest" else ()), *(() if has_torch else TRAINED)]
     chosen = paths or [*TESTS, *([TRAINING] if has_torch else [])]
     spread = ["-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder"]
     command = [python, "-m", "pytest", "-q", *spread, "-p", "no:cacheprovider"]
-    return subprocess.call([*command, *left_out, *chosen], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    ignored = [f"--ignore={path}" for path in left_out]
+    return subprocess.call([*command, *ignored, *chosen], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def flags_of(which: str, *, has_torch: bool) -> list[str]:

@@ -68,6 +68,20 @@ def test_what_is_left_out_of_the_lowest_versions_is_there() -> None:
         assert any(re.search(rf"\b{re.escape(reason)}\b", text) for reason in reasons)
 
 
+def test_without_pytorch_no_test_is_run_that_trains() -> None:
+    """Every test file that trains a model is left out where there is no PyTorch, and what is left out trains."""
+    matrix = script("matrix")
+    trains = re.compile(
+        r"training\.(pipeline|estimators|cli)\b|\"batchproof\.training\"|^import torch|browser\.everywhere",
+        re.MULTILINE,
+    )
+    files = [path for folder in matrix.TESTS for path in (ROOT / folder).rglob("test_*.py")]
+    training = {path for path in files if trains.search(path.read_text(encoding="utf-8"))}
+
+    assert {path for path in training if not any(path.is_relative_to(ROOT / one) for one in matrix.TRAINED)} == set()
+    assert all(any(path.is_relative_to(ROOT / one) for path in training) for one in matrix.TRAINED)
+
+
 @pytest.mark.parametrize(("which", "lines"), [("newest", 1), ("lowest", 1 + len(bounds()) - 1)])
 def test_pytorch_is_pinned_in_both(which: str, lines: int) -> None:
     """Neither run fetches another build of PyTorch; the lowest one has every other pin too."""

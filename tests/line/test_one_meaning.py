@@ -409,7 +409,7 @@ def test_what_one_door_refuses_all_refuse(house: House, door: str) -> None:
     assert said >= 9
 
 
-@pytest.mark.parametrize("value", [None, np.nan, pd.NA, pd.NaT, np.datetime64("NaT"), Decimal("NaN")], ids=repr)
+@pytest.mark.parametrize("value", [None, np.nan, pd.NA, pd.NaT, np.datetime64("NaT", "us"), Decimal("NaN")], ids=repr)
 @pytest.mark.parametrize("name", ["size", "colour", "day", "adult", "grade", "owned"])
 def test_every_missing_value_of_python_is_missing(house: House, name: str, value: Any) -> None:
     """None, NaN, NaT, pandas.NA and a Decimal NaN are the missing value, in rows and frames, here and over HTTP."""

@@ -38,7 +38,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         (None, None),
         (float("nan"), None),
         (np.float32("nan"), None),
-        (np.datetime64("NaT"), None),
+        (np.datetime64("NaT", "us"), None),
         (pd.NA, None),
         (pd.NaT, None),
         (Decimal("NaN"), None),
