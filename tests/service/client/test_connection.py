@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from batchproof.service.client import AsyncClient, Client, Retries
 from batchproof.service.client.connection import KEY_VARIABLE, request_headers
+from tests.certificates import of_authority, of_holder
 
 KEY = "k-3f9a"
 ONCE = Retries(most=0)
@@ -103,7 +104,7 @@ def certificate(folder: Path, name: str, issuer: tuple[Any, Any] | None = None) 
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = dt.datetime.now(dt.UTC)
     address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    made = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer[0].subject if issuer else subject)
@@ -111,10 +112,10 @@ def certificate(folder: Path, name: str, issuer: tuple[Any, Any] | None = None) 
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(hours=1))
         .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
         .add_extension(address, critical=False)
-        .sign(issuer[1] if issuer else key, hashes.SHA256())
     )
+    extended = of_holder(builder, issuer[1]) if issuer else of_authority(builder, key)
+    made = extended.sign(issuer[1] if issuer else key, hashes.SHA256())
     (folder / f"{name}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     (folder / f"{name}.key").write_bytes(key.private_bytes(*form))

@@ -25,22 +25,12 @@ from batchproof.service.errors import SettingError
 from batchproof.service.server.grpc.messages import SERVICE, classes
 from batchproof.service.server.serving import app
 from tests.bundles import make_bundle
+from tests.certificates import of_authority, of_holder
 from tests.live import Live, free_port, live
 from tests.service.server.serving.test_gate import GOOD
 
 DAY = dt.timedelta(days=1)
 NOW = dt.datetime.now(dt.UTC)
-AUTHORITY_USE = x509.KeyUsage(
-    digital_signature=True,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=True,
-    crl_sign=True,
-    encipher_only=False,
-    decipher_only=False,
-)
 
 
 class Authority:
@@ -50,13 +40,7 @@ class Authority:
         self.folder = folder
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        self.certificate = (
-            self._builder(self.name, self.key)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .add_extension(AUTHORITY_USE, critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), critical=False)
-            .sign(self.key, hashes.SHA256())
-        )
+        self.certificate = of_authority(self._builder(self.name, self.key), self.key).sign(self.key, hashes.SHA256())
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
 
@@ -65,11 +49,8 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = (
-            self._builder(subject, key)
+            of_holder(self._builder(subject, key), self.key)
             .add_extension(x509.SubjectAlternativeName([*names]), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
-            )  # clients of Python 3.13 and later demand it, as RFC 5280 does
             .sign(self.key, hashes.SHA256())
         )
         paths = self.folder / f"{name}.crt", self.folder / f"{name}.key"

@@ -106,11 +106,15 @@ def test_a_key_that_the_first_line_lacks_is_refused(
 def test_a_value_that_is_nested_too_deep_is_refused(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is refused by its line like any other that cannot be taken along."""
-    source = written(tmp_path, [line(ROWS[0], id="[" * 1010 + "]" * 1010)])
+    """It is refused by its line like any other that cannot be taken along; Python 3.12 and later read some levels more."""
+    status = predict(model, written(tmp_path, [line(ROWS[0], id="[" * 1010 + "]" * 1010)]), tmp_path / "answers.csv")
+    assert (status, "line 1 is nested too deeply." in capsys.readouterr().err) in ((2, True), (0, False))
 
+    (tmp_path / "answers.csv").unlink(missing_ok=True)
+    source = written(tmp_path, [line(ROWS[0], id="[" * 60_000 + "]" * 60_000)])
     assert predict(model, source, tmp_path / "answers.csv") == 2
-    assert "line 1 is nested too deeply." in capsys.readouterr().err
+    assert "rows.jsonl: line 1" in capsys.readouterr().err
+    assert not (tmp_path / "answers.csv").exists()
 
 
 def test_an_unreadable_line_is_an_empty_row(model: Path, tmp_path: Path) -> None:
