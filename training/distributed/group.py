@@ -57,7 +57,7 @@ class Group:
 
     def merge(self, part: Tensor, merge: Callable[[Tensor, Tensor], Tensor] = torch.add) -> Tensor:
         """Merge what each process merged of its own shards: the top of the tree. For small tensors."""
-        return pairwise(self.gather(part), merge)
+        return part if self.size == 1 else pairwise(self.gather(part), merge)
 
     def sum(self, part: Tensor) -> Tensor:
         """Return the sum of a long vector [n] over all processes; each adds up one piece and sends it to the others."""

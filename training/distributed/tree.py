@@ -23,6 +23,13 @@ def pairwise(stack: Tensor, merge: Callable[[Tensor, Tensor], Tensor] = torch.ad
     return stack[0]
 
 
+def total(rows: Tensor) -> Tensor:
+    """Return the pairwise sum of any number of rows [n, ...], filled up with zeros to a power of two."""
+    filled = rows.new_zeros(1 << (len(rows) - 1).bit_length(), *rows.shape[1:])
+    filled[: len(rows)] = rows
+    return pairwise(filled)
+
+
 def tree_sum(parts: Iterable[Tensor]) -> Tensor:
     """Return the pairwise sum of a power of two of tensors, which are overwritten; few of them are held at a time."""
     levels: list[Tensor] = []

@@ -5,24 +5,27 @@ step as the others. Nothing depends on their number but who computes what.
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from batchproof.training.distributed.group import Group
 from batchproof.training.distributed.group_error import GroupError
-from batchproof.training.distributed.tree import SHARDS, pairwise
+from batchproof.training.distributed.tree import SHARDS, pairwise, total
 from batchproof.training.fit.loop import Epoch, FitSettings, Run, scores_of
 from batchproof.training.fit.metric import judged
 from batchproof.training.network.network import Network
 from batchproof.training.network.objective import Objective
-from batchproof.training.network.sharded import Pass, member_scores
+from batchproof.training.network.sharded import ShardedNetwork
 from batchproof.training.network.tensors import HeldRows, Rows
 from batchproof.training.settings import SettingError
 
 SPREAD = 0x9E3779B9  # odd, so that multiples modulo 2^32 do not repeat; neighbours lie far apart
+LANES = 32  # float32 values that a vector loop takes at most at a time: of a multiple, none is left to the scalar loop behind it
 
 
 class ShardedRun(Run):
@@ -43,40 +46,53 @@ class ShardedRun(Run):
         if rows < SHARDS:
             raise SettingError(f"a batch of {rows} rows cannot be cut into {SHARDS} shards: train without --processes.")
         super().__init__(network, objective, train, validation, settings)
-        self.group = group
+        self.group, self.shards = group, ShardedNetwork(self.network, group)
         self.batches = max(1, len(train.y) // SHARDS // (settings.batch_rows // SHARDS))
-        self.masks_of = [torch.Generator(self.train.y.device) for _ in group.shards]
+        self.masks_of = [torch.Generator() for _ in group.shards]
         self.first_stream = int(np.random.SeedSequence(settings.seed).generate_state(1)[0])
 
     def cut(self, order: Tensor) -> Sequence[Tensor]:
-        """Deal shuffled rows to the shards of batches, and return this process's [shards * rows] of each batch.
+        """Deal shuffled rows to the shards of batches, and return this process's of each batch, [rows * shards].
 
         Shards have equally many rows: up to SHARDS - 1 rows, others in every epoch, are left out.
         """
         dealt = order[: len(order) // SHARDS * SHARDS].view(-1, SHARDS)
         own = slice(self.group.shards.start, self.group.shards.stop)
-        return [part[:, own].T.flatten() for part in torch.tensor_split(dealt, self.batches)]
+        return [part[:, own].flatten() for part in torch.tensor_split(dealt, self.batches)]
 
     def backward(self, batch: Rows, step: int) -> Tensor:
         """Leave the gradient of the whole batch's loss in the network, and return the loss."""
         count = len(self.group.shards)
-        x = batch.x.view(count, -1, batch.x.shape[1])
-        codes = None if batch.codes is None else batch.codes.view(*x.shape[:2], -1)
-        scores = member_scores(self.network, x, codes, Pass(self.group, self.generators(step)))
-        values = SHARDS * x.shape[1] * scores.shape[2]  # losses of the whole batch: one a row and member
-        rows = [Rows(*parts) for parts in zip(*(_shards(part, count) for part in batch), strict=True)]
-        losses = [self.shard_loss(shard, part) / values for shard, part in zip(scores, rows, strict=True)]
-        torch.autograd.backward(losses)
-        return self.spread(pairwise(torch.stack(losses).detach()))
+        cut = Rows(*(None if part is None else part.view(-1, count, *part.shape[1:]) for part in batch))  # type: ignore[arg-type]
+        scores = self.shards.scores(cut.x, cut.codes, self.generators(step))
+        rows, _, members, _ = scores.shape
+        further = -rows % (LANES // math.gcd(LANES, members))
+        filled = [
+            functional.pad(part, (0, 0) * (part.dim() - 1) + (0, further))
+            for part in (scores, cut.y, cut.weight)
+            if part is not None
+        ]
+        found = self.shards.joint(self.losses, filled)[:rows]
+        values = SHARDS * rows * members  # losses of the whole batch: one a row and member
+        self.shards.backward(found[..., :-1] / values)
+        own = found[..., -1].transpose(1, 2).flatten(0, 1)  # losses [rows * members, shards]
+        return self.spread(pairwise(total(own)) / values)
 
-    def shard_loss(self, scores: Tensor, rows: Rows) -> Tensor:
-        """Return the sum of the members' losses, given the scores of a shard [rows, members, outputs]."""
-        members = scores.shape[1]
-        losses = self.objective.losses(scores.flatten(0, 1), rows.y.repeat_interleave(members, dim=0)).view(-1, members)
-        return rows.weighed(losses).sum()
+    @torch.enable_grad()
+    def losses(self, scores: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return gradients and losses of rows in shards [rows, shards, members, outputs + 1], given the members' scores."""
+        rows, shards, members, _ = scores.shape
+        scores = scores.detach().requires_grad_()
+        each = y.unsqueeze(2).expand(rows, shards, members, *y.shape[2:]).flatten(0, 2)  # targets of members
+        losses = self.objective.losses(scores.flatten(0, 2), each).view(rows, shards, members)
+        losses = losses if weight is None else losses * weight.unsqueeze(2)
+        (gradients,) = torch.autograd.grad(losses.sum(), scores)
+        return torch.cat([gradients, losses.detach().unsqueeze(3)], dim=-1)
 
     def spread(self, loss: Tensor) -> Tensor:
         """Replace each gradient by its sum over all processes; returns that of the losses."""
+        if self.group.size == 1:
+            return loss
         gradients = [parameter.grad for parameter in self.network.parameters()]
         present = [gradient for gradient in gradients if gradient is not None]
         flat = self.group.sum(torch.cat([*(gradient.flatten() for gradient in present), loss.view(1)]))
@@ -127,7 +143,3 @@ class ShardedRun(Run):
         for parameter in self.network.parameters():
             total.update(parameter.detach().cpu().numpy().tobytes())
         return total.hexdigest()
-
-
-def _shards(part: Tensor | None, count: int) -> Sequence[Tensor | None]:
-    return [None] * count if part is None else part.view(count, -1, *part.shape[1:]).unbind()

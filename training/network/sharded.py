@@ -1,9 +1,9 @@
 """The network in training mode on shards of a batch: the same bits, however many processes the shards are spread over.
 
-All tensors of rows have a first dimension, the shards of this process: [shards, rows, channels]. Sums over rows and matrix
-products are taken a shard at a time, so that every call has the same shape in every run, and merged in the order of
-`distributed.tree`. What is computed over all shards at once are copies and single additions, subtractions,
-multiplications and comparisons, which IEEE 754 rounds in one way only, wherever a value lies.
+All tensors of rows have the shards of this process as their second dimension: [rows, shards, channels]. A call for several
+shards is made only where it gives the bits of one call a shard (`distributed.joint`), and what comes of shards is merged in
+the order of `distributed.tree`. Copies, comparisons and single multiplications need no such care: IEEE 754 rounds them in
+one way only, wherever a value lies.
 
 Batch norm is that of the whole batch of n rows, with mean m, variance v (biased) and s = 1 / sqrt(v + eps):
 
@@ -15,147 +15,204 @@ Batch norm is that of the whole batch of n rows, with mean m, variance v (biased
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from batchproof.training.distributed.group import Group
-from batchproof.training.distributed.tree import pairwise, tree_sum
+from batchproof.training.distributed.joint import Joint, added
+from batchproof.training.distributed.tree import pairwise, total, tree_sum
 from batchproof.training.network.network import Block, Members, Network
 
-ALIGNMENT = 16  # float32 values in 64 bytes: matrix products may take another path where a matrix starts elsewhere
+SMALL_VALUES = 1 << 14  # of a weight, whose gradient is rather one call for all shards
 
 
-class Pass(NamedTuple):
-    """What a forward pass over this process's shards needs beside the rows."""
+class ShardedNetwork:
+    """The forward and the backward pass of a network, each over this process's shards of a batch.
 
-    group: Group
-    generators: Sequence[torch.Generator]  # of the dropout masks, one a shard
+    Both are written out: the graph that autograd would keep costs more than the arithmetic of its small operations.
+    """
 
+    def __init__(self, network: Network, group: Group) -> None:
+        """Compute with the parameters of a network in training mode, whatever values they have."""
+        self.network, self.joint = network, Joint()
+        self.tables = [cast(nn.Embedding, table).weight for table in network.embeddings]
+        self.blocks = [Hidden(cast(Block, block), group, self.joint) for block in network.blocks]
+        self.head = Linear(network.head, self.joint)
+        self.codes: Tensor | None = None
 
-def member_scores(network: Network, x: Tensor, codes: Tensor | None, shards: Pass) -> Tensor:
-    """Return the scores of each member [shards, rows, members, outputs] for x [shards, rows, inputs] and codes alike."""
-    hidden = x
-    if codes is not None and len(network.embeddings):
-        tables = [cast(nn.Embedding, table).weight for table in network.embeddings]
-        hidden = torch.cat([x, *(_applied(Lookup, table, codes[..., i]) for i, table in enumerate(tables))], dim=-1)
-    for block in network.blocks:
-        hidden = _block(cast(Block, block), hidden, shards)
-    scores = _linear(network.head, hidden)
-    return scores.view(*scores.shape[:2], network.settings.members, network.outputs)
+    @torch.no_grad()
+    def scores(self, x: Tensor, codes: Tensor | None, generators: Sequence[torch.Generator]) -> Tensor:
+        """Return the scores of each member [rows, shards, members, outputs] for x [rows, shards, inputs] and codes alike.
 
+        `generators` are those of the dropout masks, one a shard.
+        """
+        hidden, self.codes = x, codes if self.tables else None
+        if self.codes is not None:
+            looked_up = (functional.embedding(self.codes[..., i], table) for i, table in enumerate(self.tables))
+            hidden = torch.cat([x, *looked_up], dim=-1)
+        for block in self.blocks:
+            hidden = block.forward(hidden, generators)
+        scores = self.head.forward(hidden)
+        return scores.view(*scores.shape[:2], self.network.settings.members, self.network.outputs)
 
-def _block(block: Block, x: Tensor, shards: Pass) -> Tensor:
-    norm = block.norm
-    normed = _applied(Norm, _linear(block.linear, x), norm.weight, norm.bias, norm, shards.group)
-    return block.dropout.masked(functional.relu_(normed), shards.generators)
-
-
-def _linear(layer: Members, x: Tensor) -> Tensor:
-    """Apply each member's weights to its own inputs: [shards, rows, inputs] -> [shards, rows, members * outputs]."""
-    members, outputs, inputs = layer.weight.shape
-    if layer.shared:
-        bias = None if layer.bias is None else layer.bias.reshape(1, -1)
-        return _applied(Linear, x, layer.weight.reshape(members * outputs, inputs), bias)
-    each = x.view(*x.shape[:2], members, inputs).transpose(1, 2)  # [shards, members, rows, inputs]
-    y = _applied(Linear, each, layer.weight, None if layer.bias is None else layer.bias.unsqueeze(1))
-    return y.transpose(1, 2).reshape(*x.shape[:2], members * outputs)
-
-
-def _applied(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
-    result: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
-    return result
-
-
-class Linear(torch.autograd.Function):
-    """x [shards, ..., rows, inputs] times weight [..., outputs, inputs], plus bias [..., 1, outputs]."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Multiply each shard by itself."""
-        x = aligned(x)
-        y = slots(len(x), (*x.shape[1:-1], weight.shape[-2]), x)
-        for shard, result in zip(x, y, strict=True):
-            torch.matmul(shard, weight.mT, out=result)
-        ctx.save_for_backward(x, weight)
-        return y if bias is None else y.add_(bias)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
-        """Return the gradients: of the rows by shard, of weight and bias summed over this process's shards."""
-        x, weight = ctx.saved_tensors
-        dy, dx = aligned(dy), None
-        if ctx.needs_input_grad[0]:
-            dx = slots(len(x), x.shape[1:], x)
-            for shard, result in zip(dy, dx, strict=True):
-                torch.matmul(shard, weight, out=result)
-        d_weight = tree_sum(torch.matmul(shard.mT, rows) for shard, rows in zip(dy, x, strict=True))
-        d_bias = tree_sum(shard.sum(dim=-2, keepdim=True) for shard in dy) if ctx.needs_input_grad[2] else None
-        return dx, d_weight, d_bias
+    @torch.no_grad()
+    def backward(self, d_scores: Tensor) -> None:
+        """Leave every parameter's gradient, summed over this process's shards, in the network, given that of the scores."""
+        d = self.head.backward(d_scores.flatten(2), wanted=bool(self.blocks) or self.codes is not None)
+        for number, block in reversed(list(enumerate(self.blocks))):
+            assert d is not None, "only the gradient of x is not wanted"
+            d = block.backward(d, wanted=number > 0 or self.codes is not None)
+        if self.codes is None or d is None:
+            return
+        parts = torch.split(
+            d, [d.shape[-1] - sum(t.shape[1] for t in self.tables), *(t.shape[1] for t in self.tables)], -1
+        )
+        for index, (table, part) in enumerate(zip(self.tables, parts[1:], strict=True)):
+            codes = self.codes[..., index].contiguous()
+            table.grad = pairwise(self.joint(scattered, (part.contiguous(), codes), (table.detach(),))[0])
 
 
-class Norm(torch.autograd.Function):
-    """Batch norm over the shards of all processes, which updates the running statistics as torch's own does."""
+class Linear:
+    """x [rows, shards, groups * inputs] times weight [groups, outputs, inputs], plus a bias of as many values.
 
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, gamma: Tensor | None, beta: Tensor | None, norm: nn.BatchNorm1d, group: Group
-    ) -> Tensor:
-        """Normalise x [shards, rows, channels]."""
-        rows = group.size * x.shape[0] * x.shape[1]
-        parts = [torch.stack(torch.batch_norm_update_stats(shard, None, None, 0.0)) for shard in x]  # mean and variance
-        mean, variance = group.merge(pairwise(torch.stack(parts), merge_moments), merge_moments)
-        _update(norm, mean, variance, rows)
-        y, unused = torch.empty_like(x), x.new_empty(0)
-        for shard, result in zip(x, y, strict=True):
-            torch.native_batch_norm(
-                shard, gamma, beta, mean, variance, False, 0.0, norm.eps, out=(result, unused, unused)
-            )
-        ctx.save_for_backward(x, mean, variance, gamma)
-        ctx.group, ctx.rows, ctx.eps = group, rows, norm.eps
-        return y
+    Members that read the same input are one group.
+    """
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        """Return dx by shard; those of gamma and beta are summed over this process's shards."""
-        x, mean, variance, gamma = ctx.saved_tensors
-        statistics, wanted = (mean, variance, None, None, False, ctx.eps), (False, True, True)
-        sums = torch.ops.aten.native_batch_norm_backward  # with given statistics: d gamma and d beta of a shard
-        parts = [torch.stack(sums(d, rows, gamma, *statistics, wanted)[1:]) for d, rows in zip(dy, x, strict=True)]
-        own = pairwise(torch.stack(parts))  # d gamma, d beta [2, channels]
-        d_gamma, d_beta = ctx.group.merge(own) / ctx.rows
-        scale = torch.rsqrt(variance + ctx.eps)
-        slope, height = scale * -d_gamma, scale if gamma is None else scale * gamma
-        dx = torch.empty_like(x)
-        for d, rows, result in zip(dy, x, dx, strict=True):
-            torch.sub(rows, mean, out=result).mul_(slope).add_(d).sub_(d_beta).mul_(height)
-        if gamma is None:
-            return dx, None, None, None, None
-        return dx, own[0], own[1], None, None
+    def __init__(self, layer: Members, joint: Joint) -> None:
+        """Compute with the parameters of a layer."""
+        self.layer, self.joint = layer, joint
+        self.weight = layer.weight.detach()
+        if layer.shared:
+            self.weight = self.weight.flatten(0, 1).unsqueeze(0)
+        self.x = torch.empty(0)  # of the forward pass that is to be followed by a backward pass
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [rows, shards, groups * outputs]."""
+        self.x = x
+        y = self.joint(product, (x,), (self.weight,))
+        return y if self.layer.bias is None else y.add_(self.layer.bias.flatten())
+
+    def backward(self, dy: Tensor, *, wanted: bool) -> Tensor | None:
+        """Return the gradient of x where it is wanted, and leave those of the parameters in the layer."""
+        weight, bias = self.layer.weight, self.layer.bias
+        weight.grad = self.joint(weight_gradient, (dy, self.x), (self.weight,), added).view_as(weight)
+        if bias is not None:
+            bias.grad = pairwise(total(dy)).view_as(bias)
+        return self.joint(product_back, (dy,), (self.weight,)) if wanted else None
 
 
-class Lookup(torch.autograd.Function):
-    """The rows of an embedding table [codes, dimensions] for codes [shards, rows]."""
+class Hidden:
+    """A block: linear, batch norm over the shards of all processes, ReLU and dropout.
 
-    @staticmethod
-    def forward(ctx: Any, table: Tensor, codes: Tensor) -> Tensor:
-        """Return [shards, rows, dimensions]."""
-        ctx.save_for_backward(codes)
-        ctx.count = len(table)
-        return functional.embedding(codes, table)
+    With dropout, what is kept is multiplied by r = 1 / (1 - p): gamma and beta are on the way there, since r is positive.
+    """
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:
-        """Return the table's gradient, summed over this process's shards."""
-        (codes,) = ctx.saved_tensors
-        scatter = torch.ops.aten.embedding_dense_backward
-        return tree_sum(scatter(d, code, ctx.count, -1, False) for d, code in zip(dy, codes, strict=True)), None
+    def __init__(self, block: Block, group: Group, joint: Joint) -> None:
+        """Compute with the parameters of a block."""
+        self.linear, self.norm, self.dropout = Linear(block.linear, joint), block.norm, block.dropout
+        self.group, self.joint, self.ratio = group, joint, block.dropout.ratio
+        self.rows = 0
+        self.z = self.y = self.mean = self.scale = torch.empty(0)  # of the forward pass, as above
+
+    def forward(self, x: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """Return [rows, shards, groups * outputs], and update the running statistics as torch's own batch norm does."""
+        gamma, beta = self.norm.weight, self.norm.bias
+        self.z = z = self.linear.forward(x)
+        self.rows = self.group.size * z.shape[0] * z.shape[1]
+        own = pairwise(self.joint(moments, (z,)).transpose(0, 1), merge_moments)
+        self.mean, variance = self.group.merge(own, merge_moments)
+        _update(self.norm, self.mean, variance, self.rows)
+        self.scale = torch.rsqrt(variance + self.norm.eps)
+        factor = self.scale * gamma * self.ratio if self.norm.affine else self.scale * self.ratio
+        offset = beta * self.ratio - self.mean * factor if self.norm.affine else self.mean * -factor
+        self.y = self.dropout.mask_(self.joint(rectified, (z,), (factor, offset)), generators)
+        return self.y
+
+    def backward(self, dy: Tensor, *, wanted: bool) -> Tensor | None:
+        """Return the gradient of x where it is wanted, and leave those of the parameters in the block."""
+        gamma, beta = self.norm.weight, self.norm.bias
+        d = torch.ops.aten.threshold_backward.grad_input(
+            dy, self.y, 0.0, grad_input=dy
+        )  # y is 0 where x was dropped too
+        sums = self.joint(norm_sums, (d, self.z), (self.mean,)).mul_(self.ratio)
+        sums[0].mul_(self.scale)
+        own = pairwise(sums.transpose(0, 1))  # d gamma, d beta [2, channels]
+        d_gamma, d_beta = self.group.merge(own) / self.rows
+        height = self.scale * gamma if self.norm.affine else self.scale
+        slope = height * self.scale * -d_gamma
+        offset = self.mean * -slope - height * d_beta
+        if self.norm.affine:
+            gamma.grad, beta.grad = own
+        dz = self.joint(norm_gradient, (d, self.z), (height * self.ratio, slope, offset))
+        return self.linear.backward(dz, wanted=wanted)
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """Return x [rows, shards, groups * inputs] times weight [groups, outputs, inputs]: [rows, shards, groups * outputs]."""
+    groups, outputs, inputs = weight.shape
+    y = x.new_empty(*x.shape[:2], groups * outputs)
+    left, result = x.view(-1, groups, inputs).transpose(0, 1), y.view(-1, groups, outputs).transpose(0, 1)
+    torch.bmm(left, weight.mT, out=result)
+    return y
+
+
+def product_back(dy: Tensor, weight: Tensor) -> Tensor:
+    """Return the gradient of x, given that of the product."""
+    return product(dy, weight.mT)
+
+
+def weight_gradient(dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """Return the gradient of the weight, summed over the shards in the order of the tree.
+
+    Of a large weight, the product of every second shard is added where that of the one before it was written: a sum of its
+    own would be one more pass over memory. A small one, such as the head's, takes less time than its calls do.
+    """
+    groups, outputs, inputs = weight.shape
+    rows, shards = dy.shape[:2]
+    if weight.numel() < SMALL_VALUES:
+        left, right = dy.view(rows, -1, outputs).permute(1, 2, 0), x.view(rows, -1, inputs).transpose(0, 1)
+        return pairwise(torch.bmm(left, right).view(shards, groups, outputs, inputs))
+    lefts = dy.view(rows, shards, groups, outputs).permute(1, 2, 3, 0).unbind()
+    rights = x.view(rows, shards, groups, inputs).permute(1, 2, 0, 3).unbind()
+
+    def pair(first: int) -> Tensor:
+        total = torch.empty_like(weight)
+        for shard in range(first, min(first + 2, shards)):
+            torch.baddbmm(total, lefts[shard], rights[shard], beta=shard - first, out=total)
+        return total
+
+    return tree_sum(pair(first) for first in range(0, shards, 2))
+
+
+def moments(z: Tensor) -> Tensor:
+    """Return means and biased variances over rows [rows, shards, channels]: [2, shards, channels]."""
+    return torch.stack(torch.batch_norm_update_stats(z.view(len(z), -1), None, None, 0.0)).view(2, *z.shape[1:])
+
+
+def rectified(z: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
+    """Return max(z factor + offset, 0), both by channel."""
+    return torch.addcmul(offset, z, factor).relu_()
+
+
+def norm_sums(dy: Tensor, z: Tensor, mean: Tensor) -> Tensor:
+    """Return the sums of dy (z - mean) and of dy over rows [rows, shards, channels]: [2, shards, channels]."""
+    return torch.stack([(z - mean).mul_(dy).sum(dim=0), dy.sum(dim=0)])
+
+
+def norm_gradient(dy: Tensor, z: Tensor, height: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
+    """Return height dy + slope z + offset, all three by channel; it takes the place of z."""
+    return torch.addcmul(offset, z, slope, out=z).addcmul_(dy, height)
+
+
+def scattered(dy: Tensor, codes: Tensor, table: Tensor) -> Tensor:
+    """Return the gradient of an embedding table for each shard [1, shards, codes, dimensions]."""
+    count, shards = len(table), codes.shape[1]
+    numbers = codes + count * torch.arange(shards, device=codes.device)  # a table of its own for each shard
+    sums: Tensor = torch.ops.aten.embedding_dense_backward(dy, numbers, count * shards, -1, False)
+    return sums.view(1, shards, *table.shape)
 
 
 def merge_moments(a: Tensor, b: Tensor) -> Tensor:
@@ -170,19 +227,5 @@ def _update(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor, rows: int) -> 
     assert norm.running_mean is not None, "batch norms track their statistics"
     assert norm.running_var is not None, "batch norms track their statistics"
     momentum = norm.momentum if norm.momentum is not None else 0.0
-    norm.running_mean.lerp_(mean, momentum)
-    norm.running_var.lerp_(variance * (rows / (rows - 1)), momentum)  # torch's running variance is the unbiased one
-
-
-def slots(count: int, shape: Sequence[int], like: Tensor) -> Tensor:
-    """Return room for `count` matrices [count, *shape], each of which starts at a multiple of 64 bytes."""
-    size = torch.Size(shape).numel()
-    room = torch.empty(count, size + -size % ALIGNMENT, dtype=like.dtype, device=like.device)
-    return room[:, :size].view(count, *shape)
-
-
-def aligned(x: Tensor) -> Tensor:
-    """Return x [shards, ...] with shards that start at multiples of 64 bytes, whatever their number."""
-    if x.shape[1:].numel() % ALIGNMENT == 0:
-        return x  # torch allocates at multiples of 64
-    return slots(len(x), x.shape[1:], x).copy_(x)
+    unbiased = variance * (rows / (rows - 1))  # as torch's running variance
+    torch._foreach_lerp_([norm.running_mean, norm.running_var], [mean, unbiased], momentum)

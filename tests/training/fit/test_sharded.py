@@ -23,12 +23,12 @@ def made_run(rank: int = 0, size: int = 1, rows: int = 53) -> ShardedRun:
 
 @pytest.mark.parametrize("size", [2, 4, 8])
 def test_every_row_of_a_batch_is_in_one_shard(size: int) -> None:
-    """The processes' parts of each batch make up the batch that one process alone has, shard by shard."""
+    """The processes' parts of each batch make up the batch that one process alone has: shards side by side."""
     order = torch.randperm(53, generator=torch.Generator().manual_seed(0))
     alone = made_run().cut(order)
     parts = [made_run(rank, size).cut(order) for rank in range(size)]
     for number, batch in enumerate(alone):
-        assert torch.equal(torch.cat([part[number] for part in parts]), batch)
+        assert torch.equal(torch.cat([part[number].view(-1, 8 // size) for part in parts], dim=1).flatten(), batch)
     rows = torch.cat(list(alone)).tolist()
     assert len(rows) == len(set(rows)) == 48  # of 53: shards have equally many rows
 

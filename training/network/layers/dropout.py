@@ -5,6 +5,7 @@ A value is dropped with probability p and scaled by 1 / (1 - p) otherwise, which
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -36,19 +37,35 @@ class Dropout(nn.Module):
         words = self._words(x.numel(), x.device).random_(-(2**63), None, generator=self.generator)
         return self._scaled(words.view(torch.int16)[: x.numel()].view(x.shape), x.dtype)
 
-    def masked(self, x: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        """Return x [shards, rows, channels] masked and scaled, the masks of each shard drawn by its own generator."""
-        if self.share == 0.0:
-            return x
-        values = x.shape[1:].numel()
-        words = torch.stack(
-            [self._words(values, x.device).random_(-(2**63), None, generator=generator) for generator in generators]
-        )
-        return x * self._scaled(words.view(torch.int16)[:, :values].view(x.shape), x.dtype)
+    def mask_(self, x: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """Set dropped values of x [rows, shards, channels] to 0 in place, each shard's drawn by its own generator on the CPU.
+
+        Numpy makes the masks: it writes the result of a comparison as floats, without a pass for each step.
+        """
+        rows, shards, channels = x.shape
+        words, values = self._words(rows * channels, torch.device("cpu")), rows * channels
+        draws, kept = words.numpy().view(np.int16)[:values], np.empty(values, np.float32)
+        for shard in range(shards if self.share else 0):
+            words.random_(-(2**63), None, generator=generators[shard])
+            np.greater_equal(draws, self._least, out=kept, casting="unsafe")
+            x[:, shard].mul_(torch.from_numpy(kept).view(rows, channels).to(x.device))
+        return x
+
+    @property
+    def ratio(self) -> float:
+        """What kept values are multiplied by: 1 / (1 - p)."""
+        return LEVELS / (LEVELS - self._dropped)
+
+    @property
+    def _dropped(self) -> int:
+        return round(self.share * LEVELS)  # of the LEVELS possible draws
+
+    @property
+    def _least(self) -> int:
+        return self._dropped - LEVELS // 2
 
     def _words(self, values: int, device: torch.device) -> Tensor:
         return torch.empty(-(-values // DRAWS), dtype=torch.int64, device=device)
 
     def _scaled(self, draws: Tensor, dtype: torch.dtype) -> Tensor:
-        dropped = round(self.share * LEVELS)  # of the LEVELS possible draws
-        return (draws >= dropped - LEVELS // 2).to(dtype).mul_(LEVELS / (LEVELS - dropped))
+        return (draws >= self._least).to(dtype).mul_(self.ratio)
