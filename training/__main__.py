@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import Field, fields
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,6 +65,7 @@ code 1: a check of the result failed, or the finished bundle could not be signed
 
 Other commands, each with its own --help:
 """
+register_once = cache(atexit.register)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,7 +93,7 @@ def collecting_rarely() -> Iterator[None]:
     """Look for garbage rarely within, and not at the end: imports make a million objects that stay, and hardly any garbage."""
     before = gc.get_threshold()
     gc.set_threshold(*COLLECTED)
-    atexit.register(gc.freeze)  # what the process holds when it ends is freed with it
+    register_once(gc.freeze)  # what the process holds when it ends is freed with it
     try:
         yield
     finally:

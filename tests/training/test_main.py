@@ -1,5 +1,6 @@
 """The command line: help, exit codes, one sentence for each fault, and nothing written where it fails."""
 
+import atexit
 import json
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchproof.training import pipeline as line
-from batchproof.training.__main__ import COMMANDS, main, make_parser
+from batchproof.training.__main__ import COMMANDS, collecting_rarely, main, make_parser
 from batchproof.training.network.parity import ParityError
 from batchproof.training.option_groups import GROUPS
 
@@ -201,3 +202,13 @@ def test_a_card_without_a_folder_is_refused(tmp_path: Path, capsys: pytest.Captu
     """A card that cannot be written where it is wanted is refused before anything is fitted."""
     assert run(tmp_path, GOOD, "--target", "y", "--card", str(tmp_path / "no" / "README.md")) == 2
     assert f"there is no folder {tmp_path / 'no'}." in capsys.readouterr().err
+
+
+def test_a_second_call_leaves_nothing_more_behind() -> None:
+    """A program may call the command as often as it likes: what is done at the end of the process is registered once."""
+    with collecting_rarely():
+        pass
+    registered = atexit._ncallbacks()
+    with collecting_rarely():
+        pass
+    assert atexit._ncallbacks() == registered

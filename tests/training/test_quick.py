@@ -4,14 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from batchproof.training import pipeline
 from batchproof.training.__main__ import main
 from batchproof.training.estimators.estimator import BatchNormMLPClassifier
+from batchproof.training.fit.checkpoint import Checkpoint
 from batchproof.training.fit.context import Plan
+from batchproof.training.fit.loop import Epoch, Run
 from batchproof.training.fit.selection import defaults, quick
 from batchproof.training.fit.selection.candidates import candidates_for
 from batchproof.training.settings import Settings
@@ -100,6 +104,30 @@ def test_it_composes(tmp_path: Path, words: tuple[str, ...]) -> None:
     provenance = run(tmp_path, "--quick", "--epochs", "3", *words)["provenance"]
     assert provenance["settings"]["quick"] is True
     assert provenance["epochs"]["run"] == 3
+
+
+class KilledError(Exception):
+    """The end of a process, as far as the command is concerned."""
+
+
+def test_a_killed_quick_fit_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--resume goes on from the checkpoint of a quick fit, to the bits of one that nothing happened to."""
+    words = ("--quick", "--epochs", "4", "--ensemble", "2")
+    undisturbed = run(tmp_path, *words)["files"]["model.onnx"]
+    epoch, numbers = Run.epoch, list[int]()
+
+    def dying(fit: Run) -> Epoch:
+        numbers.append(len(fit.history) + 1)
+        if numbers == [1, 2, 3]:
+            raise KilledError
+        return epoch(fit)
+
+    monkeypatch.setattr(Run, "epoch", dying)
+    monkeypatch.setattr(pipeline, "Checkpoint", partial(Checkpoint, interval_s=-1.0))
+    with pytest.raises(KilledError):
+        run(tmp_path, *words)
+    assert run(tmp_path, *words, "--resume")["files"]["model.onnx"] == undisturbed
+    assert numbers == [1, 2, 3, 3, 4]
 
 
 def test_a_settings_file_may_ask_for_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
