@@ -176,7 +176,10 @@ def arrange(
     weight: np.ndarray | None = None,
     storage: Memory = MEMORY,
 ) -> Dataset:
-    """Read and encode the columns `names` of a table that is split already. Raises TableError or ScratchError."""
+    """Read and encode the columns `names` of a table that is split already, and leave it without values.
+
+    Raises TableError or ScratchError.
+    """
     settings = resolve(settings, table.names)
     target = targets.with_goal(target, settings, split.train, table.place)
     check_choices(target, settings)
@@ -196,7 +199,7 @@ def arrange(
     arrays = {part: schemas.encode(schema.signature, columns, getattr(split, part), storage) for part in Split._fields}
     warnings = (*table.warnings, *target.warnings, *advice.on_columns(schema, columns))
     return Dataset(
-        table.released(),
+        table,
         columns,
         target,
         schema,
@@ -271,17 +274,12 @@ def _columns(
         else:
             dropped.append(Dropped(name, reason))
     check_empty(table, usable, settings)
-    columns = []
+    columns, values = [], table.drained(usable)
     for name in usable:
-        column = typed(
-            name,
-            table.arrow.column(name),
-            settings.kind_of(name),
-            options_of(name, settings, is_cells=table.is_text),
-        )
+        arrow = values.pop(name)
+        column = typed(name, arrow, settings.kind_of(name), options_of(name, settings, is_cells=table.is_text))
         if column is None:
-            kind = table.arrow.column(name).type
-            dropped.append(Dropped(name, f"{kind} values are neither numbers, text nor dates"))
+            dropped.append(Dropped(name, f"{arrow.type} values are neither numbers, text nor dates"))
         else:
             check_range(column)
             mark = mark_warning(column)

@@ -69,9 +69,14 @@ class RawTable:
             parts = [*own, *(part._replace(first=part.first + rows) for part in behind_own)]
         return replace(self, arrow=arrow, lines=lines, warnings=self.warnings + other.warnings, parts=parts)
 
-    def released(self) -> "RawTable":
-        """Return the table without its values, which its columns have been made of."""
-        return replace(self, arrow=self.arrow.schema.empty_table())
+    def drained(self, names: Iterable[str]) -> dict[str, pa.ChunkedArray]:
+        """Return these columns by name, and leave the table without values, whoever else holds it.
+
+        So each column can be freed once it has been typed: with it in memory twice, a run would take one more table.
+        """
+        arrow = self.arrow
+        object.__setattr__(self, "arrow", arrow.schema.empty_table())
+        return {name: arrow.column(name) for name in names}
 
     def without(self, left_out: np.ndarray, why: str, storage: Memory = MEMORY) -> "RawTable":
         """Return the table without the rows that `left_out` [rows] bool marks, and a warning of their number and `why`."""
