@@ -39,7 +39,8 @@ def linear(data: Dataset) -> np.ndarray:
     """Predict with a generalised linear model of the objective on standardised numbers and one-hot categories."""
     model = _linear_model(data)
     numbers, codes = counts(data)
-    numeric = make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler())
+    imputer = SimpleImputer(strategy="median", add_indicator=True, copy=False)  # columns are picked as a copy
+    numeric = make_pipeline(imputer, StandardScaler(copy=False))
     columns = make_column_transformer(
         (numeric, list(range(numbers))),
         (OneHotEncoder(handle_unknown="ignore"), list(range(numbers, numbers + len(codes)))),
@@ -103,8 +104,8 @@ def counts(data: Dataset) -> tuple[int, list[int]]:
 
 def joined(arrays: Arrays) -> np.ndarray:
     """Return numbers and codes in one array [rows, columns] float64, as scikit-learn expects them."""
-    parts = [part.astype(np.float64) for part in (arrays.numeric, arrays.categorical) if part is not None]
-    return np.concatenate(parts, axis=1)
+    parts = [part for part in (arrays.numeric, arrays.categorical) if part is not None]
+    return np.concatenate(parts, axis=1, dtype=np.float64)
 
 
 def answers(model: object, data: Dataset) -> np.ndarray:
