@@ -38,6 +38,7 @@ class EngineOptions:
     optimisation: Literal["none", "basic", "extended", "all"] = "all"
     entries: tuple[tuple[str, str], ...] = ()  # additional session configuration entries
     gpu_bytes: int = 2 << 30  # the most that the session's arena on the device may take
+    arena: bool = True  # whether the session keeps the memory of a run on the CPU for the next one
 
 
 class Engine:
@@ -166,6 +167,7 @@ def session_options(options: EngineOptions) -> Any:
         "extended": levels.ORT_ENABLE_EXTENDED,
         "all": levels.ORT_ENABLE_ALL,
     }[options.optimisation]
+    session.enable_cpu_mem_arena = options.arena
     session.log_severity_level = 4
     session.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spin else "0")
     for key, value in options.entries:

@@ -213,3 +213,12 @@ def test_hosts_without_cpuinfo_have_no_features(monkeypatch: pytest.MonkeyPatch,
     """Where the system does not list CPU features, the description has none instead of failing."""
     monkeypatch.setattr(engine, "Path", lambda _: tmp_path / "none")
     assert engine.cpu_features() == []
+
+
+@pytest.mark.parametrize("arena", [True, False])
+def test_an_arena_changes_no_bit(*, arena: bool) -> None:
+    """Whether a session keeps its memory for the next run is a matter of memory alone."""
+    options = EngineOptions(device="cpu", arena=arena)
+    assert session_options(options).enable_cpu_mem_arena is arena
+    outputs, usual = Engine(MODEL, options).run(ROWS), Engine(MODEL, EngineOptions(device="cpu")).run(ROWS)
+    assert all(outputs[name].tobytes() == usual[name].tobytes() for name in usual)
