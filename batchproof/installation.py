@@ -16,7 +16,7 @@ EXTRAS = {
     "tables": ("pyarrow>=21",),
     "tensorboard": ("tensorboard>=2.18",),
     "tracing": ("opentelemetry-exporter-otlp-proto-http>=1.45", "opentelemetry-sdk>=1.45"),
-    "training": ("onnx>=1.17", "pyarrow>=21", "safetensors>=0.5", "scikit-learn>=1.7", "scipy>=1.14", "torch>=2.6"),
+    "training": ("onnx>=1.17", "pyarrow>=21", "safetensors>=0.5", "scikit-learn>=1.9", "scipy>=1.14", "torch>=2.6"),
     "tune": ("optuna>=4.2",),
 }
 # What is imported under another name than it is installed by, and the extra of what is optional.

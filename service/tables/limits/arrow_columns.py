@@ -10,6 +10,8 @@ from pyarrow import compute
 from batchproof.service.tables.block import invalid_table
 from batchproof.service.tables.limits.budget import Unpacking
 
+VIEW_BYTES = 16  # of each value, beside its text where that is long
+
 
 def check_flat(fields: Collection[pa.Field]) -> None:
     """Refuse nested columns by name; raises 422."""
@@ -29,11 +31,20 @@ def check_texts(batch: pa.RecordBatch, unpacking: Unpacking) -> None:
             total += compute.sum(compute.binary_length(column.dictionary).take(column.indices)).as_py() or 0
         elif pa.types.is_dictionary(column.type) and pa.types.is_fixed_size_binary(column.type.value_type):
             total += column.type.value_type.byte_width * len(column)
-        elif pa.types.is_string_view(column.type) or pa.types.is_binary_view(column.type):
+        elif _is_view(column.type):
             total += _viewed_bytes(column)
         elif is_text(column.type):
             total += column.nbytes
     unpacking.check(total)
+
+
+def column_bytes(column: Any) -> int:
+    """Return the bytes of an array as `nbytes` does, which pyarrow before 24 does not know of views."""
+    return VIEW_BYTES * len(column) + _viewed_bytes(column) if _is_view(column.type) else int(column.nbytes)
+
+
+def _is_view(kind: Any) -> bool:
+    return bool(pa.types.is_string_view(kind) or pa.types.is_binary_view(kind))
 
 
 def _viewed_bytes(column: Any) -> int:
@@ -55,6 +66,6 @@ def _is_nested(kind: Any, *, is_inner: bool = False) -> bool:
         return _is_nested(kind.storage_type, is_inner=True)
     if pa.types.is_dictionary(kind):
         return is_inner or _is_nested(kind.value_type, is_inner=True)
-    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+    if _is_view(kind):
         return is_inner
     return bool(pa.types.is_nested(kind) or pa.types.is_run_end_encoded(kind))

@@ -14,6 +14,7 @@ def plain_type(array: Any) -> Any:
     Decimals become the nearest floats and times of day become texts. Extension types become their storage; views and
     run-length arrays become plain arrays. So do dictionaries, except those of texts, which stay for speed.
     """
+    array = _referring_to_texts(array) if _refers_to_views(array.type) else array
     kind = array.type
     if isinstance(kind, pa.BaseExtensionType):
         storage = [chunk.storage for chunk in array.chunks] if isinstance(array, pa.ChunkedArray) else None
@@ -37,6 +38,22 @@ def index_names(metadata: Mapping[bytes, bytes] | None) -> frozenset[str]:
     except (ValueError, KeyError, TypeError):
         return frozenset()
     return frozenset(name for name in index if isinstance(name, str)) if isinstance(index, list) else frozenset()
+
+
+def _refers_to_views(kind: pa.DataType) -> bool:
+    is_reference = pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind)
+    return bool(is_reference and pa.types.is_string_view(kind.value_type))
+
+
+def _referring_to_texts(array: Any) -> Any:
+    """Return a dictionary or a run-length array of views as one of texts: pyarrow decodes neither of views."""
+    if isinstance(array, pa.ChunkedArray):
+        chunks = [_referring_to_texts(chunk) for chunk in array.chunks]
+        return pa.chunked_array(chunks) if chunks else pa.chunked_array([], pa.string())
+    if pa.types.is_dictionary(array.type):
+        return pa.DictionaryArray.from_arrays(array.indices, array.dictionary.cast(pa.string()))
+    runs = pa.RunEndEncodedArray.from_arrays(array.run_ends, array.values.cast(pa.string()))
+    return runs.slice(array.offset, len(array))
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -14,6 +14,7 @@ from batchproof.service.features.arrays import numbers_of
 from batchproof.service.inference.model import Model
 from batchproof.service.tables.block import invalid_table
 from batchproof.service.tables.formats import ARROW_FILE, ARROW_STREAM, PARQUET, Format
+from batchproof.service.tables.limits.arrow_columns import column_bytes
 from batchproof.service.tables.parameters import Parameters
 from batchproof.service.tables.writers.result_columns import Answered, ResultColumns, sentences
 
@@ -128,7 +129,7 @@ class ColumnarWriter:
         """Write a batch; in Parquet many small ones become one row group."""
         self._waiting.append(batch)
         self._waiting_rows += batch.num_rows
-        self._waiting_bytes += batch.nbytes
+        self._waiting_bytes += sum(map(column_bytes, batch.columns))
         is_full = self._waiting_rows >= ROW_GROUP_ROWS or self._waiting_bytes >= ROW_GROUP_BYTES
         if self._format != PARQUET or is_full:
             self._flush()

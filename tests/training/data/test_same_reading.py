@@ -278,6 +278,12 @@ TYPED = {
 IN_ARROW = {  # which Parquet does not hold
     "runs": pa.RunEndEncodedArray.from_arrays([20, 40, ROWS], [1.5, None, 3.5]),
     "runs of texts": pa.RunEndEncodedArray.from_arrays([20, 40, ROWS], ["a", None, "b"]),
+    "dictionary of text views": pa.DictionaryArray.from_arrays(
+        pa.array([0, 1, None, 3] * 15), pa.array(["a", "b", "c", "d"], pa.string_view())
+    ),
+    "runs of text views": pa.RunEndEncodedArray.from_arrays(
+        [20, 40, ROWS], pa.array(["a", None, "b"], pa.string_view())
+    ),
     "bits": pa.ExtensionArray.from_storage(pa.bool8(), pa.array([row % 2 for row in range(ROWS)], pa.int8())),
 }
 

@@ -10,7 +10,9 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from batchproof.service.tables.formats import ARROW_FILE, ARROW_STREAM, LINES, PARQUET, Format
+from batchproof.service.tables.limits.arrow_columns import column_bytes
 from batchproof.service.tables.offline.sources import SourceError, open_source, packing_of
+from batchproof.service.tables.readers.arrow_types import plain_type
 from batchproof.training.data.tables.parts import Parts, parts_of
 from batchproof.training.data.tables.storage import Memory, Scratch, allowed, shown
 from batchproof.training.data.tables.table_error import TableError
@@ -92,11 +94,11 @@ def _arrow_file_bytes(path: Path) -> int:
 
 def _plain_bytes(batch: pa.RecordBatch) -> int:
     """Return the size of a block whose dictionaries are written out, as its columns will be."""
+    columns = map(plain_type, batch.columns)
     plain = (
-        column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-        for column in batch.columns
+        column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column for column in columns
     )
-    return sum(max(column.nbytes, NUMBER_BYTES * len(column)) for column in plain)
+    return sum(max(column_bytes(column), NUMBER_BYTES * len(column)) for column in plain)
 
 
 def _text_bytes(path: Path, fmt: Format) -> int:

@@ -75,7 +75,8 @@ class RawTable:
         So each column can be freed once it has been typed: with it in memory twice, a run would take one more table.
         """
         arrow = self.arrow
-        object.__setattr__(self, "arrow", arrow.schema.empty_table())
+        empty = [pa.chunked_array([], field.type) for field in arrow.schema]  # not of every type are there empty arrays
+        object.__setattr__(self, "arrow", pa.Table.from_arrays(empty, schema=arrow.schema))
         return {name: arrow.column(name) for name in names}
 
     def without(self, left_out: np.ndarray, why: str, storage: Memory = MEMORY) -> "RawTable":
