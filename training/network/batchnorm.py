@@ -67,12 +67,14 @@ def recompute(network: Network, rows: HeldRows, batch_rows: int = BATCH_ROWS, gr
 def batch_moments(network: Network, depth: int, rows: HeldRows, batch_rows: int, group: Group) -> list[Moments]:
     """Return the moments of each batch of `rows` before the batch norm of block `depth`, in order."""
     starts = range(0, len(rows.y), batch_rows)
-    own: list[Tensor] = []
-    for number in group.deal(len(starts)):
-        batch = moments(before_norm(network, depth, *batch_of(rows, starts[number], batch_rows)))
-        own.append(torch.stack([batch.mean, batch.m2]))
     like = torch.stack([network.blocks[depth].get_buffer("norm.running_mean")] * 2)
-    parts = group.collect(own, like, len(starts))
+    dealt = group.deal(len(starts))
+    # one tensor for all: small ones between the large ones of the batches would keep malloc from using their room again
+    own = like.new_empty(len(dealt), *like.shape)
+    for kept, number in zip(own, dealt, strict=True):
+        batch = moments(before_norm(network, depth, *batch_of(rows, starts[number], batch_rows)))
+        torch.stack([batch.mean, batch.m2], out=kept)
+    parts = group.collect(list(own), like, len(starts))
     return [Moments(min(batch_rows, len(rows.y) - start), *part) for start, part in zip(starts, parts, strict=True)]
 
 

@@ -1,5 +1,8 @@
 """Population statistics: exact, layer by layer, and independent of how the rows were cut into batches."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -77,3 +80,37 @@ def test_merging_is_counting_all(values: list[float], data: st.DataObject) -> No
     assert merged.rows == len(values)
     np.testing.assert_allclose(merged.mean, whole.mean(0), rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(merged.var, whole.var(0, correction=0), rtol=1e-9, atol=1e-6)
+
+
+MEMORY = """
+import resource
+
+import numpy as np
+import torch
+
+from batchproof.service.features.arrays import Arrays
+from batchproof.training.network.batchnorm import BATCH_ROWS, recompute
+from batchproof.training.network.network import Network, NetworkSettings
+from batchproof.training.network.objective import Objective
+from batchproof.training.network.tensors import CompactRows, encode
+from batchproof.training.preprocessing.preprocess import Encoding, fit
+
+torch.set_num_threads(1)
+numeric = np.random.default_rng(0).normal(size=(40 * BATCH_ROWS, 20))
+y = (numeric[:, 0] > 0).astype(np.int64)
+preprocess = fit(Arrays(numeric, None), y, classes=True, encoding=Encoding())
+network = Network(preprocess.width, [], 1, NetworkSettings((64, 64), 3))
+peaks = []
+for count in (4 * BATCH_ROWS, 40 * BATCH_ROWS):
+    rows = encode(preprocess, Objective("binary", 1), Arrays(numeric[:count], None), y[:count])
+    recompute(network, rows)
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+assert isinstance(rows, CompactRows)
+print((peaks[1] - peaks[0]) / (8 * preprocess.width * BATCH_ROWS))
+"""
+
+
+def test_memory_does_not_grow_with_the_batches() -> None:
+    """Ten times the batches take less memory than five batches of float64 more: what one batch needed, the next one uses."""
+    run = subprocess.run([sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True)
+    assert float(run.stdout) < 5
