@@ -56,6 +56,12 @@ def date_parser(date_format: str) -> Callable[[str], float]:
     return parse
 
 
+def begins_with(text: str, date_format: str) -> bool:
+    """Return whether a text begins with one of this format; raises DateFormatError for an unknown directive."""
+    return _pattern(date_format).match(text) is not None
+
+
+@cache
 def _pattern(date_format: str) -> re.Pattern[str]:
     parts: list[str] = []
     signs = iter(date_format)

@@ -1,6 +1,6 @@
 """Arrow columns to typed values: kinds inferred, kinds asked for, and what cannot be read so."""
 
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +12,7 @@ from batchproof.service.features.texts.dates import epoch_seconds
 from batchproof.training.data.column import Column
 from batchproof.training.data.columns import check_range, mark_warning, typed
 from batchproof.training.data.tables.table_error import TableError
+from batchproof.training.data.text import date_rules
 
 
 def column(values: list[Any], wanted: Any = None, kind: pa.DataType | None = None) -> Column:
@@ -159,3 +160,14 @@ def test_numbers_beyond_float64_are_named() -> None:
     """Whole numbers that a float64 cannot tell apart are read as the nearest one, and their owner is warned."""
     found = column([(1 << 53) + 1, 3])
     assert found.warnings[0].startswith("it holds whole numbers beyond 2^53")
+
+
+@pytest.mark.parametrize("day", ["", *date_rules.DAYS])
+def test_every_date_format_reads_the_texts_that_it_writes(day: str) -> None:
+    """A format is found among those that read its own texts, whatever clock is behind the day."""
+    zone = timezone(timedelta(hours=1))
+    moments = [datetime(1985 + 5 * n, n + 1, 3 * n + 1, 2 * n + 1, 5 * n, 7 * n, 1000 * n, zone) for n in range(9)]
+    formats = [day + clock for clock in date_rules.CLOCKS] if day else [*date_rules.MONTHS, *date_rules.WHOLE]
+    for date_format in formats:
+        texts = [moment.strftime(date_format) for moment in moments]
+        assert date_format in dict(date_rules.fitting_formats(texts, 1.0))

@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 
-from batchproof.service.features.texts.date_formats import date_parser
+from batchproof.service.features.texts.date_formats import begins_with, date_parser
 
 DAYS = (
     "%Y-%m-%d",
@@ -51,7 +51,6 @@ CLOCKS = (
     ", %I:%M %p",
 )
 WHOLE = ("%a %b %d %H:%M:%S %Y", "%a %b %d %H:%M:%S %z %Y", "%d/%b/%Y:%H:%M:%S %z")
-FORMATS = (*(day + clock for day, clock in product(DAYS, CLOCKS)), *MONTHS, *WHOLE)
 TRIED = 5  # texts that a format must read before it is tried on all
 
 
@@ -61,13 +60,13 @@ def fitting_formats(texts: Sequence[str], least_share: float) -> list[tuple[str,
     An instant is float64 seconds since 1970, None where the format does not read the text.
     """
     sample = [text.strip() for text in texts[:: max(1, len(texts) // TRIED)]]
-    tried = [form for form in FORMATS if sum(_instant(text, form) is not None for text in sample) > len(sample) // 2]
+    tried = [form for form in _formats(sample) if most([_instant(text, form) is not None for text in sample])]
     read = [(form, [_instant(text.strip(), form) for text in texts]) for form in tried]
     counts = [sum(value is not None for value in values) for _, values in read]
-    most = max(counts, default=0)
-    if not most or most < least_share * len(texts):
+    best = max(counts, default=0)
+    if not best or best < least_share * len(texts):
         return []
-    return [entry for entry, count in zip(read, counts, strict=True) if count == most]
+    return [entry for entry, count in zip(read, counts, strict=True) if count == best]
 
 
 def are_equal(formats: Sequence[tuple[str, list[float | None]]]) -> bool:
@@ -79,6 +78,17 @@ def are_equal(formats: Sequence[tuple[str, list[float | None]]]) -> bool:
 def looks_unsure(texts: Sequence[str]) -> str | None:
     """Return the format that texts such as `Mar-18` would have if the number is a year; None for other texts."""
     return next((form for form in UNSURE[:2] if all(_instant(text.strip(), form) is not None for text in texts)), None)
+
+
+def _formats(sample: Sequence[str]) -> list[str]:
+    """Return the formats that may read most of these texts: a day's clocks are behind it, so only of days that most begin with."""
+    days = [day for day in DAYS if most([begins_with(text, day) for text in sample])]
+    return [*(day + clock for day, clock in product(days, CLOCKS)), *MONTHS, *WHOLE]
+
+
+def most(flags: Sequence[bool]) -> bool:
+    """Return whether more than half are set."""
+    return sum(flags) > len(flags) // 2
 
 
 def _instant(text: str, date_format: str) -> float | None:
