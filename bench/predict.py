@@ -1,6 +1,6 @@
 """Scoring a Parquet file, beside the bare onnxruntime loop on arrays that are ready.
 
-    python -m bench.predict [--rows 1000000] [--rounds 5] [--threads 1]
+    python -m bench.predict [--rows 1000000] [--rounds 5] [--threads 1] [--workers 1]
 
 The loop has its arrays in memory, runs the engine on one slice after another and drops the outputs; it gets the better
 one of two slice sizes. The file pass is all of `batchproof predict` but the start of the process and the loading and
@@ -10,6 +10,9 @@ Both have `--threads` engine threads; the file pass has a thread that reads and 
 a second core to come near the loop. The two take turns in one process, the order changing from round to round, and the
 share is that of the medians. `cpu us` are microseconds of CPU time a row, in all threads, and `cores` how many the file
 pass got: where other work holds the cores it cannot have the 1.3 or so that it needs, and the share says little.
+
+With `--workers N` the file pass is that of `batchproof predict --workers N`. The loop stays one loop, so the share of N
+workers on N cores is between 0 and N.
 """
 
 import argparse
@@ -57,26 +60,28 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1, help="blocks that the file pass runs at a time")
     chosen = parser.parse_args()
     heads = ("loop rows/s", "file rows/s", "share", "loop cpu us", "file cpu us", "cores")
     print(f"{'model':10}" + "".join(f"{head:>13}" for head in heads))
     with tempfile.TemporaryDirectory() as folder:
         for shape in (REFERENCE, MIXED):
-            print(_line(shape, Path(folder), chosen.rows, chosen.rounds, chosen.threads), flush=True)
+            print(_line(shape, Path(folder), chosen), flush=True)
 
 
-def _line(shape: Shape, folder: Path, rows: int, rounds: int, threads: int) -> str:
+def _line(shape: Shape, folder: Path, chosen: argparse.Namespace) -> str:
+    rows = chosen.rows
     write_bundle(shape, folder, build(shape).SerializeToString())
     found = bundle.read(folder / shape.name / "1")
-    loaded = model.load(found, EngineOptions("cpu", threads), RUN_ROWS, for_bundles("require"))
+    loaded = model.load(found, EngineOptions("cpu", chosen.threads), RUN_ROWS, for_bundles("require"))
     arrays = _arrays(shape, rows)
     source, target = folder / f"{shape.name}.parquet", folder / f"{shape.name}-answered.parquet"
     parquet.write_table(_table(shape, arrays), source)
     taken: dict[str, list[Cost]] = {"loop": [], "file": []}
-    for turn in range(rounds):
+    for turn in range(chosen.rounds):
         for name in sorted(taken, reverse=turn % 2 == 0):
             if name == "file":
-                taken[name].append(_cost(partial(_file, loaded, source, target)))
+                taken[name].append(_cost(partial(_file, loaded, source, target, chosen.workers)))
             else:
                 taken[name].append(min(_cost(partial(_loop, loaded, arrays, size)) for size in LOOP_ROWS))
     loop, file = (Cost(*map(statistics.median, zip(*taken[name], strict=True))) for name in ("loop", "file"))
@@ -115,8 +120,8 @@ def _loop(loaded: Model, arrays: Arrays, size: int) -> None:
         loaded.engine.run([None if array is None else array[start : start + size] for array in arrays])
 
 
-def _file(loaded: Model, source: Path, target: Path) -> None:
-    way = ScoringOptions(Parameters(), block_rows(len(loaded.encoder.names)), PART_ROWS)
+def _file(loaded: Model, source: Path, target: Path, workers: int) -> None:
+    way = ScoringOptions(Parameters(), block_rows(len(loaded.encoder.names)), PART_ROWS, workers)
     score(loaded, Task(source, target), way, Progress(source.name, None, io.StringIO()))
 
 

@@ -16,7 +16,7 @@ from batchproof.training.fit.metric import judged
 from batchproof.training.network.layers.signs import project
 from batchproof.training.network.network import Block, Network
 from batchproof.training.network.objective import Objective
-from batchproof.training.network.tensors import HeldRows, Rows
+from batchproof.training.network.tensors import HeldRows, Rows, in_one
 
 VALIDATED_ROWS = 20_000  # most validation rows that an epoch is measured on: more would cost time and change no choice
 EVALUATED_ROWS = 8_192  # rows scored at a time: bounds the memory of hidden activations
@@ -245,9 +245,9 @@ def scores_of(network: Network, rows: HeldRows) -> Tensor:
     """Return the averaged scores [rows, outputs] in eval mode, computed in bounded pieces."""
     was_training, _ = network.training, network.eval()
     cuts = (rows.cut(start, start + EVALUATED_ROWS) for start in range(0, len(rows.y), EVALUATED_ROWS))
-    pieces = [network(piece.x, piece.codes) for piece in cuts]
+    scores = in_one((network(piece.x, piece.codes) for piece in cuts), len(rows.y))
     network.train(was_training)
-    return torch.cat(pieces)
+    return scores
 
 
 def held_loss(network: Network, objective: Objective, rows: HeldRows) -> float:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from batchproof.training.distributed.group import Group
 from batchproof.training.network.network import Network
-from batchproof.training.network.tensors import HeldRows
+from batchproof.training.network.tensors import HeldRows, in_one
 
 BATCH_ROWS = 4_096  # rows in float64 at a time: bounds the memory, not the result
 
@@ -69,11 +69,8 @@ def batch_moments(network: Network, depth: int, rows: HeldRows, batch_rows: int,
     starts = range(0, len(rows.y), batch_rows)
     like = torch.stack([network.blocks[depth].get_buffer("norm.running_mean")] * 2)
     dealt = group.deal(len(starts))
-    # one tensor for all: small ones between the large ones of the batches would keep malloc from using their room again
-    own = like.new_empty(len(dealt), *like.shape)
-    for kept, number in zip(own, dealt, strict=True):
-        batch = moments(before_norm(network, depth, *batch_of(rows, starts[number], batch_rows)))
-        torch.stack([batch.mean, batch.m2], out=kept)
+    found = (moments(before_norm(network, depth, *batch_of(rows, starts[number], batch_rows))) for number in dealt)
+    own = in_one((torch.stack([batch.mean, batch.m2]).unsqueeze(0) for batch in found), len(dealt))
     parts = group.collect(list(own), like, len(starts))
     return [Moments(min(batch_rows, len(rows.y) - start), *part) for start, part in zip(starts, parts, strict=True)]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from batchproof.training.network import batchnorm
 from batchproof.training.network.fold import Folded, Layer, Member, Norm, Output, fold_block, fold_head
 from batchproof.training.network.network import Block, Network
-from batchproof.training.network.tensors import HeldRows
+from batchproof.training.network.tensors import HeldRows, in_one
 
 
 def fold_network(frozen: Network, embedded: Sequence[int], output: Output, temperature: float = 1.0) -> Folded:
@@ -46,8 +46,8 @@ def fold_member_block(block: Block, member: int) -> Layer:
 @torch.no_grad()
 def unfolded_scores(frozen: Network, rows: HeldRows) -> np.ndarray:
     """Return the float64 network's averaged scores [rows, outputs]: torch's batch norm in eval mode."""
-    pieces: list[Tensor] = [frozen(x, codes) for x, codes in batchnorm.batches(rows, batchnorm.BATCH_ROWS)]
-    return torch.cat(pieces).numpy()
+    pieces = (frozen(x, codes) for x, codes in batchnorm.batches(rows, batchnorm.BATCH_ROWS))
+    return in_one(pieces, len(rows.y)).numpy()
 
 
 def _array(tensor: Tensor | None) -> np.ndarray:

@@ -4,7 +4,7 @@ Encoded, a number takes up to 200 bytes, and 8 in the table. So rows for which t
 are in the table, and encoded when they are taken: an encoding looks at one row at a time, which gives the same bits.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -122,6 +122,19 @@ def encode(
     if len(y) * preprocess.width * np.dtype(np.float32).itemsize > max(EXPANDED_BYTES, room_bytes):
         return CompactRows(encoder, preprocess.embedded, raw, targets, *weights)
     return Rows(torch.from_numpy(encoder.encode(raw)), _codes(raw, preprocess.embedded), targets, *weights)
+
+
+def in_one(pieces: Iterable[Tensor], rows: int) -> Tensor:
+    """Return the results [n, ...] that come piece by piece as one tensor [rows, ...]; at least one comes.
+
+    A list of small tensors, each made beside the large ones of its piece, would keep malloc from using their room again.
+    """
+    whole, start = torch.empty(0), 0
+    for piece in pieces:
+        whole = whole if start else piece.new_empty(rows, *piece.shape[1:])
+        whole[start : start + len(piece)] = piece
+        start += len(piece)
+    return whole
 
 
 def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:

@@ -21,6 +21,9 @@ from batchproof.service.tables.limits.parquet_pages import check_pages
 from batchproof.service.tables.readers.arrow_types import index_names
 
 BUFFER_BYTES = 1 << 18  # of one column of a Parquet file
+# Column chunks are read piece by piece: pyarrow would else hold all bytes of a row group, or of the file.
+# An INT96 timestamp of nanoseconds would wrap around outside of the years 1677 to 2262.
+PARQUET_OPTIONS = {"pre_buffer": False, "buffer_size": BUFFER_BYTES, "coerce_int96_timestamp_unit": "us"}
 ENCRYPTED_MAGIC = b"PARE"  # at the end of a Parquet file whose footer is encrypted
 TAIL_BYTES = 8  # of a Parquet file: the footer's length and the magic
 PREFIXED = "DELTA_BYTE_ARRAY"
@@ -79,16 +82,14 @@ def _parquet_file(file: BinaryIO, unpacking: Unpacking) -> parquet.ParquetFile:
     tail = _tail(file)
     if tail.endswith(ENCRYPTED_MAGIC):
         raise _encrypted()
-    # An INT96 timestamp of nanoseconds would wrap around outside of the years 1677 to 2262.
-    ways = {"pre_buffer": False, "buffer_size": BUFFER_BYTES, "coerce_int96_timestamp_unit": "us"}
-    opened = parquet.ParquetFile(file, **ways)
+    opened = parquet.ParquetFile(file, **PARQUET_OPTIONS)
     if int.from_bytes(tail[:4], "little") - opened.metadata.serialized_size == SIGNATURE_BYTES:
         raise _encrypted()
     if not unpacking.is_bounded:
         return opened
     shared = _prefixed_columns(opened.metadata)
     texts = [field.name for field in opened.schema_arrow if is_text(field.type) and field.name not in shared]
-    return parquet.ParquetFile(file, read_dictionary=texts, **ways)
+    return parquet.ParquetFile(file, read_dictionary=texts, **PARQUET_OPTIONS)
 
 
 def _prefixed_columns(metadata: parquet.FileMetaData) -> frozenset[str]:

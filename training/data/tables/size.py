@@ -13,6 +13,7 @@ from batchproof.service.tables.formats import ARROW_FILE, ARROW_STREAM, LINES, P
 from batchproof.service.tables.limits.arrow_columns import column_bytes
 from batchproof.service.tables.offline.sources import SourceError, open_source, packing_of
 from batchproof.service.tables.readers.arrow_types import plain_type
+from batchproof.service.tables.readers.record_batches import PARQUET_OPTIONS
 from batchproof.training.data.tables.parts import Parts, parts_of
 from batchproof.training.data.tables.storage import Memory, Scratch, allowed, shown
 from batchproof.training.data.tables.table_error import TableError
@@ -72,7 +73,7 @@ def _parquet_bytes(files: Sequence[Path]) -> int:
 
 
 def _first_rows(file: Path, group: int) -> pa.RecordBatch:
-    with parquet.ParquetFile(file) as opened:
+    with parquet.ParquetFile(file, **PARQUET_OPTIONS) as opened:
         empty = pa.RecordBatch.from_pylist([], opened.schema_arrow)
         return next(opened.iter_batches(SAMPLE_ROWS, row_groups=[group]), empty)
 

@@ -19,6 +19,7 @@ from batchproof.service.features.row_encoder import listed
 from batchproof.service.tables.formats import ARROW_FILE, ARROW_STREAM, LINES, PARQUET
 from batchproof.service.tables.offline.sources import SourceError, open_source
 from batchproof.service.tables.readers.arrow_types import index_names
+from batchproof.service.tables.readers.record_batches import PARQUET_OPTIONS
 from batchproof.training.data.tables.json_columns import JsonTable
 from batchproof.training.data.tables.parts import Parts, parts_of
 from batchproof.training.data.tables.storage import MEMORY, Memory
@@ -163,8 +164,8 @@ def _typed(path: Path, parts: Parts, storage: Memory) -> pa.Table:
         dataset = folder_dataset(parts.folder, parts.files)
         batches = dataset.to_batches(batch_size=BATCH_ROWS, batch_readahead=1, fragment_readahead=1)
         return _kept(batches, dataset.schema, storage)
-    if parts.format == PARQUET:  # as scoring does: an INT96 timestamp of nanoseconds would wrap around in far years
-        with parquet.ParquetFile(path, coerce_int96_timestamp_unit="us") as file:
+    if parts.format == PARQUET:
+        with parquet.ParquetFile(path, **PARQUET_OPTIONS) as file:
             return _kept(file.iter_batches(BATCH_ROWS), file.schema_arrow, storage)
     source, fmt = open_source(path)
     assert fmt in (ARROW_FILE, ARROW_STREAM), "other formats are read elsewhere"

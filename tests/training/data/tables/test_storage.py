@@ -3,6 +3,8 @@
 import errno
 import gzip
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -211,3 +213,37 @@ def test_setting() -> None:
     """A bad size is refused with the settings, before the table is read."""
     with pytest.raises(SettingError, match=r"'4 pounds' is no size of memory: write 4GB, 512MB or 8GiB\."):
         make({"target": "y", "memory": "4 pounds"})
+
+
+OWN_MEMORY = """
+import re, sys, threading, time
+from pathlib import Path
+import pyarrow.parquet
+from batchproof.training.data.tables.storage import Scratch
+from batchproof.training.data.tables.table import read
+
+def own():
+    return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+def watch():
+    while True:
+        seen.append(own())
+        time.sleep(0.005)
+
+seen = [own()]
+threading.Thread(target=watch, daemon=True).start()
+table = read(Path(sys.argv[1]), Scratch(lambda line: None, 0)).arrow
+print((max(seen) - seen[0]) / table.nbytes)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("groups", [1, 8])
+def test_parquet_is_read_piece_by_piece(tmp_path: Path, groups: int) -> None:
+    """Scratch files get a table of which no large part is in memory with them: no whole file, and no whole row group."""
+    rows, drawn = 1 << 21, np.random.default_rng(0)
+    table = pa.table({f"c{place}": drawn.normal(size=rows) for place in range(8)})
+    parquet.write_table(table, tmp_path / "t.parquet", row_group_size=rows // groups)
+    command = [sys.executable, "-c", OWN_MEMORY, str(tmp_path / "t.parquet")]
+    share = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert share < 1, share  # some 80 MB, whatever the table's size; it was 1.6 with whole row groups
