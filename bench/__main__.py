@@ -11,7 +11,7 @@ from pathlib import Path
 from bench import chart, engine_loop, history, report, rounds
 from bench.bodies import own
 from bench.contenders import FLOOR, ROOT, Contender, batchproof, floor
-from bench.loads import LOADS, WORK, require_wrk
+from bench.loads import LOADS, REAL_TABLES_ONLY, WORK, require_wrk
 from bench.make_exact import write_exact
 from bench.make_model import write_missing
 
@@ -41,7 +41,9 @@ def main(arguments: list[str]) -> None:
 
 def _arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.split("\n", 1)[0] if __doc__ else None)
-    parser.add_argument("--loads", nargs="+", default=LOADS_BY_DEFAULT, choices=list(LOADS), metavar="LOAD")
+    parser.add_argument(
+        "--loads", nargs="+", default=LOADS_BY_DEFAULT, choices=sorted(LOADS.keys() - REAL_TABLES_ONLY), metavar="LOAD"
+    )
     parser.add_argument(
         "--open", nargs="*", type=int, default=[500, 4000], metavar="RATE", help="open loops, requests/s"
     )

@@ -132,11 +132,11 @@ def engine(model: bytes, arrays: Arrays) -> Run:
     return partial(Engine(model, EngineOptions(device="cpu", threads=1)).run, list(arrays))
 
 
-def timed(runs: Mapping[str, Run], rows: int) -> dict[str, float]:
-    """Return the median processor time of each run in microseconds."""
+def timed(runs: Mapping[str, Run], rows: int, seconds: float = SECONDS) -> dict[str, float]:
+    """Return the median processor time of each run in microseconds, taken over `seconds` a run."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
     times = max(1, BLOCK_ROWS // rows)
-    end = time.perf_counter() + SECONDS * len(runs)
+    end = time.perf_counter() + seconds * len(runs)
     while time.perf_counter() < end:
         for name, run in runs.items():
             run()  # fills the caches

@@ -74,8 +74,9 @@ def run(contenders: Sequence[Contender], plan: Plan, logs: Path, say: Callable[[
 
 def _turn(mine: Measured, plan: Plan, logs: Path) -> None:
     requests = mine.contender.requests
+    first = next(iter(requests.values()))
     log = logs / f"{mine.contender.name.replace(' ', '_').replace(',', '')}.log"
-    with started(mine.contender.launch, requests["A"], log) as server:
+    with started(mine.contender.launch, first, log) as server:
         mine.first_answer_s.append(server.first_answer_s)
         mine.idle.append(server.usage())
         for name in plan.closed:
@@ -83,7 +84,7 @@ def _turn(mine: Measured, plan: Plan, logs: Path) -> None:
                 _keep(mine, name, server, partial(closed, name, requests[name], server, plan.seconds))
         for rate in plan.open_rates_per_s:
             name = f"open-{rate}"
-            _keep(mine, name, server, partial(opened, rate, requests["A"], server, plan.seconds))
+            _keep(mine, name, server, partial(opened, rate, first, server, plan.seconds))
         mine.loaded.append(server.usage())
 
 

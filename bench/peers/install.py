@@ -11,6 +11,8 @@ REQUIREMENTS = {
     "ray": ("ray[serve]", "numpy", "onnxruntime", "orjson"),
     "bentoml": ("bentoml", "onnxruntime", "uvloop", "httptools"),
     "litserve": ("litserve", "onnxruntime"),
+    "mosec-trees": ("mosec", "numpy", "orjson", "lightgbm"),
+    "fastapi-trees": ("fastapi", "uvicorn[standard]", "numpy", "lightgbm"),
 }
 
 
