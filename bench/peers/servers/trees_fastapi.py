@@ -1,6 +1,6 @@
 """FastAPI before LightGBM's trees: {"rows": [{name: value}…]} as a pydantic model; uvicorn starts the processes.
 
-The route is `async`, so that a small request need not wait for a thread: that measured faster than a plain `def`.
+The route is `async`, so that no request is handed to a thread; each process predicts one request at a time.
 """
 
 from operator import attrgetter
