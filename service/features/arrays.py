@@ -33,4 +33,4 @@ def split(signature: "Signature", table: np.ndarray) -> Arrays:
     """Part one column a feature, [rows, features] float64 with codes among them, into the graph's inputs."""
     is_code = np.array([feature.kind == "categorical" for feature in signature.inputs])
     numeric = np.ascontiguousarray(table[:, ~is_code]) if not is_code.all() else None
-    return Arrays(numeric, table[:, is_code].astype(np.int64) if is_code.any() else None)
+    return Arrays(numeric, table[:, is_code].astype(np.int64, order="C") if is_code.any() else None)

@@ -59,3 +59,12 @@ def test_rows_are_taken_from_every_kind() -> None:
     chosen = arrays.take(np.array([2, 0]))
     assert (chosen.numeric.tolist(), chosen.categorical) == ([[3.5], [1.5]], None)
     assert arrays.take(slice(1, None)).numeric.tolist() == [[2.5], [3.5]]
+
+
+def test_arrays_lie_row_by_row() -> None:
+    """Both inputs are in the order that engines read: others are copied in every run."""
+    code = {"kind": "categorical", "value_type": "string", "missing": False, "categories": ["a"]}
+    species = [Feature.model_validate({"name": name, **code}) for name in ("first", "second")]
+    inputs = (species[0], LENGTH, species[1], ADULT)
+    arrays = split(Signature(inputs=inputs, target="y"), np.zeros((5, 4)))
+    assert [array.flags.c_contiguous for array in arrays] == [True, True]
