@@ -198,12 +198,13 @@ def test_an_attribute_is_given_once() -> None:
 
 def test_a_certificate_moves_no_cursor() -> None:
     """Names out of the file are shown without control characters, in a certificate and in a refusal."""
-    changed = graph([*TAME, ("Round", ["_"], {}), ("ReduceSum", ["_", "axis"], {"keepdims": 1})])
-    changed.graph.node[4].name = "\x1b[2J\n"
+    steps = ("Round", ["_"], {}), ("Concat", ["_", "_"], {"axis": 1}), ("ReduceSum", ["_", "axis"], {"keepdims": 1})
+    changed = graph([*TAME, *steps])
+    changed.graph.node[5].name = "\x1b[2J\n"
     contents = page(prove(changed.SerializeToString()))
     assert "\x1b" not in contents
     assert "x1b[2J" in contents
-    changed.graph.node[4].op_type = "Mean"
+    changed.graph.node[5].op_type = "Mean"
     with pytest.raises(ProofError) as refusal:
         prove(changed.SerializeToString())
     assert str(refusal.value).isprintable()

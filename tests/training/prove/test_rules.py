@@ -19,6 +19,7 @@ CONSTANTS = {
     "one": np.array(1.0),
     "eight": np.array(8.0),
     "third": np.array(1.0 / 3.0),
+    "huge": np.array(2.0**1000),
     "minus": np.array([-2.0, 0.0, 4.0, 0.5]),
     "table": np.arange(12.0).reshape(6, 2),
     "columns": np.array([2, 0]),
@@ -99,6 +100,7 @@ def run(*nodes: Node) -> Box:
         ([("Gather", ["table", "k"], {"axis": 0})], [[[0, 1]]], [[[10, 11]]]),
         ([("ReduceMax", ["c"], {"axes": [1]})], 0, 8),
         ([("Round", ["c"], {}), ("ReduceSum", ["_", "axis1"], {})], 0, 32),
+        ([("Gather", ["c", "columns"], {"axis": 1}), ("ReduceSum", ["_", "axis1"], {})], 0, 16),
     ],
 )
 def test_intervals(nodes: list[Node], low: Any, high: Any) -> None:
@@ -118,6 +120,10 @@ def test_intervals(nodes: list[Node], low: Any, high: Any) -> None:
         ([("Round", ["c"], {}), ("Add", ["_", "third"], {})], -54),
         ([("Round", ["c"], {}), ("Div", ["_", "third"], {})], -1074),
         ([("Round", ["c"], {}), ("Sqrt", ["_"], {})], -1074),
+        (
+            [("Round", ["c"], {}), ("Gather", ["_", "columns"], {"axis": 1}), ("ReduceSum", ["_", "axis1"], {})],
+            0,
+        ),
         ([("Cast", ["c"], {"to": TensorProto.FLOAT})], -149),
     ],
 )
@@ -162,6 +168,11 @@ def test_movements_keep_the_rows_first(
         ([("Mul", ["n1", "zero"], {}), ("ReduceSum", ["_", "axis1"], {})], "NaN or infinite"),
         ([("ReduceSum", ["c", "axis1"], {})], r"more than 2\^53"),
         ([("ReduceSum", ["c", "axis0"], {})], "mix rows"),
+        ([("Gather", ["n1", "columns"], {"axis": 1}), ("ReduceSum", ["_", "axis1"], {})], "NaN or infinite"),
+        (
+            [("Mul", ["c", "huge"], {}), ("Gather", ["_", "columns"], {"axis": 1}), ("ReduceSum", ["_", "axis1"], {})],
+            "too close to the largest float64",
+        ),
         ([("ReduceMax", ["x"], {"axes": [1]})], "NaN may reach the maximum"),
         ([("ReduceMax", ["c"], {})], "would run over the rows"),
         ([("Gather", ["table", "i"], {"axis": 0})], "Clip them first"),

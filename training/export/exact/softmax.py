@@ -7,7 +7,7 @@ For scores L [rows, classes], ρ the distance to a grid of 1/256 below the great
 
 `exponential` says why these factors do. Only a *copy* of e that is rounded to whole numbers enters the sum: integers of
 at most C · 2^b ≤ 2^52 add up exactly in any order. The unrounded e is divided by it, so that small probabilities keep
-their relative precision. Scores more than 80 below the greatest count as 80 below it: a probability under 2e-35 reads
+their relative precision. Of two classes the sum has two terms, which are rounded once in either order: it takes e itself. Scores more than 80 below the greatest count as 80 below it: a probability under 2e-35 reads
 2e-35 (over the sum), above float32's subnormals.
 """
 
@@ -32,8 +32,11 @@ def emit_softmax(graph: Graph, scores: str, classes: int) -> str:
     code = graph.add("Cast", [whole], "score_code", to=7)
     coarse = graph.add("Gather", [graph.constant("exp_table", exp_table(bits)), code], "exp_coarse", axis=0)
     e = graph.add("Mul", [coarse, emit_series(graph, rest, sign=-1)], "exp")  # in units of 2^-bits
+    axis = graph.constant("class_axis", np.array([1]))
+    if classes == 2:
+        return graph.add("Div", [e, graph.add("ReduceSum", [e, axis], "exp_sum", keepdims=1)], "softmax")
     copy = graph.add("Round", [e], "exp_whole")
-    total = graph.add("ReduceSum", [copy, graph.constant("class_axis", np.array([1]))], "exp_sum", keepdims=1)
+    total = graph.add("ReduceSum", [copy, axis], "exp_sum", keepdims=1)
     # The greatest score by itself contributes 2^bits, so this Max changes nothing; it shows the prover that no divisor is 0.
     positive = graph.add("Max", [total, graph.constant("exp_sum_least", 2.0**bits)], "exp_sum_positive")
     return graph.add("Div", [e, positive], "softmax")

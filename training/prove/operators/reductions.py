@@ -156,10 +156,11 @@ def need_weights(call: Node, box: Box) -> None:
         raise call.refuse(f"{shown(box.name)} must be constant and finite")
 
 
-def reduce_sum(call: Node) -> tuple[Box, Obligation]:
+def reduce_sum(call: Node) -> tuple[Box, Obligation | None]:
     """Sum along constant axes that are not the rows.
 
-    Sound: each axis is named once, none is the rows, and the bound makes the sum exact in any order.
+    Sound: each axis is named once, none is the rows, and the bound makes the sum exact in any order. A sum of two terms
+    needs no bound: a + b is b + a, and 0 before them changes nothing, so it is rounded once as an Add is.
     """
     if len(call.boxes) < 2 or not call.boxes[1].name:
         raise call.refuse("axes are required: without them the sum would run over the rows")
@@ -171,8 +172,12 @@ def reduce_sum(call: Node) -> tuple[Box, Obligation]:
     keep = bool(call.attributes.get("keepdims", 1))
     units = a.exponent.min(axis=places, keepdims=keep)
     terms = int(np.prod([a.low.shape[place] for place in places]))
-    bits = check_bound(call, a.magnitude.sum(axis=places, keepdims=keep), units, terms)
+    reach = a.magnitude.sum(axis=places, keepdims=keep)
     low, high = (part.sum(axis=places, keepdims=keep) for part in (a.low, a.high))
+    if terms <= 2:
+        need_far_below(call, reach)
+        return Box(low, high, units, np.zeros(low.shape, bool), rows_left(a, places, keep=keep)), None
+    bits = check_bound(call, reach, units, terms)
     box = Box(low, high, units, np.zeros(low.shape, bool), rows_left(a, places, keep=keep))
     return box, obligation(call, "ReduceSum", a, units, terms, bits)
 
@@ -214,14 +219,19 @@ def check_bound(call: Node, reach: np.ndarray, units: np.ndarray, terms: int) ->
     """Return log2 of the greatest sum in units; refuse where one may pass 2^53."""
     in_units = np.asarray(reach / power(units) * (1.0 + terms * SUM_SLACK))
     worst = int(in_units.argmax())
-    if not (reach <= FAR).all():
-        raise call.refuse(f"a sum may reach {reach.max():g}, which is too close to the largest float64")
+    need_far_below(call, reach)
     if not in_units.flat[worst] <= EXACT:
         raise call.refuse(
             f"output {worst} may sum to 2^{np.log2(in_units.flat[worst]):.1f} units of 2^{units.flat[worst]}, "
             "more than 2^53: a weight, the bias or the input is off its grid, or the input is not clipped tightly",
         )
     return float(np.log2(max(float(in_units.flat[worst]), 1.0)))
+
+
+def need_far_below(call: Node, reach: np.ndarray) -> None:
+    """Refuse a sum that may come near the largest float64."""
+    if not (reach <= FAR).all():
+        raise call.refuse(f"a sum may reach {reach.max():g}, which is too close to the largest float64")
 
 
 def obligation(call: Node, op: str, a: Box, units: np.ndarray, terms: int, bits: float) -> Obligation:
