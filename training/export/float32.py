@@ -1,27 +1,45 @@
 """Export the folded network and its preprocessing as one float32 ONNX graph: raw feature values in, outputs out.
 
 Values are encoded in float64, where the differences of large numbers are exact enough, and cast to float32 for the
-network. Members are separate 2-D Gemms, whose rows do not depend on their batch (a batched 3-D product's do).
+network. What only multiplies an encoded value is folded into the first layer's weights. Members are separate 2-D Gemms,
+whose rows do not depend on their batch (a batched 3-D product's do).
 """
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import onnx
 
-from batchproof.training.network.fold import Folded, Member, Output
-from batchproof.training.preprocessing import ordered
+from batchproof.training.network.fold import Folded, Layer, Member, Output
+from batchproof.training.preprocessing import lookup, ordered
 from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
-from batchproof.training.preprocessing.preprocess import Preprocess
+from batchproof.training.preprocessing.preprocess import Form, Preprocess
+from batchproof.training.preprocessing.scaling import BOUND
 
 GRAPH_NAME = "batchproof"
 ENDS = ("least", "most")
 
 
+class Inputs(NamedTuple):
+    """The first layer's inputs as a graph holds them."""
+
+    parts: list[str]  # [rows, ..] float64 each, side by side
+    place: (
+        np.ndarray
+    )  # [columns of all parts] int64, which input of the network's first layer each column is; -1: none, it is 0
+    factor: np.ndarray  # [columns of all parts] float64, by what it has to be multiplied
+
+
 def export(preprocess: Preprocess, folded: Folded) -> onnx.ModelProto:
     """Return the checked float32 model."""
     graph = Graph()
-    a = graph.add("Cast", [input_matrix(graph, preprocess, folded)], "input_float32", to=TensorProto.FLOAT)
+    scaled = BOUND if len(preprocess.ordered) else 1.0  # ordered columns come out of their nodes with this bound
+    inputs = emit_inputs(graph, preprocess, folded.embedded, folded.embeddings, Form(scaled=scaled, is_exact=False))
+    x = beside(graph, inputs.parts)
+    a = graph.add("Cast", [x], "input_float32", to=TensorProto.FLOAT)
     summed = ""
-    for number, member in enumerate(folded.members):
+    for number, member in enumerate(arranged(folded.members, inputs)):
         scores = member_scores(graph, member, a, number)
         summed = graph.add("Add", [summed, scores], "ensemble") if summed else scores
     width = len(folded.members[0].layers[-1].bias)
@@ -29,19 +47,47 @@ def export(preprocess: Preprocess, folded: Folded) -> onnx.ModelProto:
     return graph.model(GRAPH_NAME)
 
 
-def input_matrix(graph: Graph, preprocess: Preprocess, folded: Folded) -> str:
-    """Declare the graph's inputs and append their encoding; returns the first layer's input [rows, in] float64.
+def emit_inputs(
+    graph: Graph, preprocess: Preprocess, embedded: Sequence[int], tables: Sequence[np.ndarray], form: Form
+) -> Inputs:
+    """Declare the graph's inputs and append their encoding, the numbers in `form`, the categories by `tables` [codes, dim] float64.
 
-    Its columns are the encoded x, then the embeddings in the order of `folded.embedded`.
+    The first layer's inputs are the encoded x, then the embeddings in the order of `embedded`.
     """
     numeric, categorical = preprocess.declare(graph)
-    parts = preprocess.emit_parts(graph, numeric, categorical)
-    for column, table in zip(folded.embedded, folded.embeddings, strict=True):
+    parts, factors = preprocess.emit_numeric(graph, numeric, form), preprocess.factors(form)
+    places = [np.arange(len(factors))]
+    onehot, looked_up = preprocess.onehot, list(zip(embedded, tables, strict=True))
+    start = len(factors)
+    if categorical is not None and onehot is not None:
+        identities = lookup.identities(onehot) if looked_up else []
+        if looked_up and sum(table.size for _, table in identities) <= lookup.MOST_IDENTITY:
+            looked_up = identities + looked_up
+        else:
+            parts.append(onehot.emit(graph, categorical))
+            places.append(start + np.arange(len(onehot.column)))
+            start += len(onehot.column)
+    if looked_up:
         assert categorical is not None, "an embedded column is a column of the categorical input"
-        index = graph.constant("embedded_column", np.asarray(column, np.int64))
-        code = graph.add("Gather", [categorical, index], "embedded_code", axis=1)  # [rows]
-        parts.append(graph.add("Gather", [graph.constant("embedding_table", table), code], "embedding", axis=0))
+        found = lookup.emit(graph, categorical, preprocess.categorical, looked_up)
+        parts.append(found.name)
+        places.append(np.where(found.place < 0, -1, start + found.place))
+    place = np.concatenate(places)
+    return Inputs(parts, place, np.pad(factors, (0, len(place) - len(factors)), constant_values=1.0))
+
+
+def beside(graph: Graph, parts: Sequence[str]) -> str:
+    """Append what lays parts [rows, ..] side by side, where there are several."""
     return graph.add("Concat", parts, "input", axis=1) if len(parts) > 1 else parts[0]
+
+
+def arranged(members: Sequence[Member], inputs: Inputs) -> list[Member]:
+    """Return the members with first layers that read `inputs` in place of the network's own."""
+    return [Member((_arranged(member.layers[0], inputs), *member.layers[1:])) for member in members]
+
+
+def _arranged(layer: Layer, inputs: Inputs) -> Layer:
+    return Layer(np.where(inputs.place < 0, 0.0, layer.weight[:, inputs.place] * inputs.factor), layer.bias)
 
 
 def member_scores(graph: Graph, member: Member, a: str, number: int) -> str:
@@ -65,7 +111,7 @@ def outputs(graph: Graph, scores: str, output: Output, width: int, *, is_ordered
     if output.task != "regression":
         probabilities = emit_ordered(graph, scores) if is_ordered else graph.add("Softmax", [scores], "softmax", axis=1)
         graph.output("probabilities", probabilities, TensorProto.FLOAT, width)
-        graph.output("scores", scores, TensorProto.FLOAT, width)
+        graph.output_itself("scores", scores, TensorProto.FLOAT, width)
         return
     if output.is_log and is_ordered:
         wide = graph.add("Cast", [scores], "score_float64", to=TensorProto.DOUBLE)

@@ -31,6 +31,17 @@ class Graph:
         self.nodes.append(helper.make_node("Identity", [source], [self._name(name)], name=name))
         self.outputs.append(helper.make_tensor_value_info(name, elem_type, ["rows", width]))
 
+    def output_itself(self, name: str, source: str, elem_type: int, width: int) -> None:
+        """Declare the result `source` of a node as the graph output `name` [rows, width]; `source` has this name from now on.
+
+        Engines keep the Identity of `output` where another node reads its source too.
+        """
+        self._name(name)
+        for node in self.nodes:
+            for names in (node.input, node.output):
+                names[:] = [name if each == source else each for each in names]
+        self.outputs.append(helper.make_tensor_value_info(name, elem_type, ["rows", width]))
+
     def output_without_negative_zero(self, name: str, source: str, elem_type: int, width: int) -> None:
         """Declare `source` + 0.0 as the floating-point graph output `name` [rows, width]: it has no -0.0.
 

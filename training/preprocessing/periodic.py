@@ -28,18 +28,23 @@ class Periodic:
         """Greatest absolute value of each produced column [waves]."""
         return np.ones(len(self.column))
 
-    def emit(self, graph: Graph, scaled: str, columns: int) -> str:
-        """Append the nodes for `scaled` [rows, columns] float64, bounded; returns [rows, waves] float64."""
+    def emit(self, graph: Graph, scaled: str, columns: int, unit: float = 1.0, height: float = 1.0) -> str:
+        """Append the nodes for `scaled` [rows, columns] float64, bounded, of which `unit` is 1; returns [rows, waves] float64.
+
+        They are between -height and height. Unit and height are powers of two where the graph is exact.
+        """
         chosen = pick(graph, scaled, columns, self.column, np.zeros(len(self.column)), "wave")
-        turned = graph.add("Mul", [chosen, graph.constant("wave_frequency", self.frequency)], "wave_turned")
+        turned = graph.add("Mul", [chosen, graph.constant("wave_frequency", self.frequency / unit)], "wave_turned")
         turns = graph.add("Add", [turned, graph.constant("wave_phase", self.phase)], "wave_turns")
         rest = graph.add("Sub", [turns, graph.add("Round", [turns], "wave_whole")], "wave_rest")
         steep = graph.add(
-            "Mul", [graph.add("Abs", [rest], "wave_size"), graph.constant("wave_steepness", 16.0)], "wave_steep"
+            "Mul",
+            [graph.add("Abs", [rest], "wave_size"), graph.constant("wave_steepness", 16.0 * height)],
+            "wave_steep",
         )
-        arch = graph.add("Sub", [graph.constant("wave_height", 8.0), steep], "wave_arch")
+        arch = graph.add("Sub", [graph.constant("wave_height", 8.0 * height), steep], "wave_arch")
         wave = graph.add("Mul", [rest, arch], "wave")
-        return graph.add("Clip", [wave, *limits(graph, "wave_bound", -1.0, 1.0)], "waves")
+        return graph.add("Clip", [wave, *limits(graph, "wave_bound", -height, height)], "waves")
 
 
 def fit(columns: np.ndarray, frequencies: tuple[float, ...] = FREQUENCIES) -> Periodic:

@@ -13,11 +13,14 @@ import numpy as np
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from batchproof.training.preprocessing.onnx_graph import Graph
-from batchproof.training.preprocessing.picking import pick
+from batchproof.training.preprocessing.picking import MOST_COLUMNS, pick
 from batchproof.training.preprocessing.scaling import limits
 
 HEIGHT = 0.3  # of a full bin
-FAR = 2.0**1000  # what infinities become: times 0 they would be NaN
+FAR = 2.0**1000  # what infinities become where bins reach far: times 0 they would be NaN
+MOST_WIDTHS = (
+    2.0**20
+)  # of its own width that a bin may be away from 0 where a product takes both: 2^-32 of the height is lost
 TREE_ROWS = 50_000  # most rows that a tree is grown on: more rows give the same edges to within noise
 
 
@@ -34,12 +37,18 @@ class Piecewise:
         """Greatest absolute value of each produced column [bins]."""
         return np.full(len(self.column), HEIGHT)
 
-    def emit(self, graph: Graph, filled: str, columns: int) -> str:
-        """Append the nodes for `filled` [rows, columns] float64 without NaN; returns [rows, bins] float64."""
-        finite = graph.add("Clip", [filled, *limits(graph, "bin_far", -FAR, FAR)], "bin_finite")
-        above = pick(graph, finite, columns, self.column, -self.low, "bin")
-        share = graph.add("Mul", [above, graph.constant("bin_slope", HEIGHT * self.slope)], "bin_share")
-        return graph.add("Clip", [share, *limits(graph, "bin_bound", 0.0, HEIGHT)], "binned")
+    def emit(self, graph: Graph, finite: str, columns: int, height: float = HEIGHT, *, is_exact: bool = True) -> str:
+        """Append the nodes for `finite` [rows, columns] float64; returns [rows, bins] float64 from 0 to `height`.
+
+        Where it need not be exact, one product subtracts and multiplies: engines differ in whether that is rounded once or twice.
+        """
+        slope = height * self.slope
+        if not is_exact and columns <= MOST_COLUMNS and bool((np.abs(self.low) * self.slope <= MOST_WIDTHS).all()):
+            share = pick(graph, finite, columns, self.column, -self.low * slope, "bin", slope)
+        else:
+            above = pick(graph, finite, columns, self.column, -self.low, "bin")
+            share = graph.add("Mul", [above, graph.constant("bin_slope", slope)], "bin_share")
+        return graph.add("Clip", [share, *limits(graph, "bin_bound", 0.0, height)], "binned")
 
 
 def fit(numeric: np.ndarray, target: np.ndarray, *, classes: bool, bins: int, edges: str) -> Piecewise:

@@ -1,6 +1,7 @@
 """Encode raw feature values, missing ones included, as the network's input: fitted on training rows, emitted as nodes.
 
-There is one implementation, the graph: training also gets its matrix by running the emitted nodes.
+There is one implementation, the graph: training also gets its matrix by running the emitted nodes. Exported graphs have the same
+nodes with other constants, as `Form` says, which saves them nodes that only multiply.
 """
 
 from collections.abc import Mapping
@@ -38,6 +39,19 @@ class Encoding:
     width: int = 640  # most piecewise-linear columns in total: each column gets fewer bins to fit
     waves: bool = False  # periodic features of the scaled values
     onehot_codes: int = 8  # categorical columns with more codes than this are embedded by the network
+
+
+@dataclass(frozen=True)
+class Form:
+    """In which multiples a graph holds the encoded numbers, and whether each of its operations must be rounded once in any engine."""
+
+    scaled: float = scaling.BOUND  # the greatest scaled value
+    binned: float = piecewise.HEIGHT  # a full bin
+    wave: float = 1.0  # the greatest value of a wave
+    is_exact: bool = True
+
+
+TRAINED = Form()  # what the network is fitted to: columns of x as they are
 
 
 @dataclass(frozen=True)
@@ -94,31 +108,50 @@ class Preprocess:
 
     def emit(self, graph: Graph, numeric: str | None, categorical: str | None) -> Emitted:
         """Append the nodes that encode the graph's inputs as x, the input of the first layer."""
-        parts = self.emit_parts(graph, numeric, categorical)
+        parts = self.emit_numeric(graph, numeric, TRAINED)
+        if self.onehot is not None and categorical is not None:
+            parts.append(self.onehot.emit(graph, categorical))
         x = graph.add("Concat", parts, "encoded", axis=1) if len(parts) > 1 else parts[0]
         return Emitted(x, self.bounds)
 
-    def emit_parts(self, graph: Graph, numeric: str | None, categorical: str | None) -> list[str]:
-        """Append the same nodes; returns the parts of x, [rows, ..] float64 each, which stand side by side in it."""
-        parts = [] if self.scaling is None or numeric is None else self._emit_numeric(graph, numeric)
-        if self.onehot is not None and categorical is not None:
-            parts.append(self.onehot.emit(graph, categorical))
-        return parts
+    def factors(self, form: Form) -> np.ndarray:
+        """Return by what the numeric columns of `form` are multiplied to be those of x [numeric part of x] float64."""
+        parts = (self.scaling, scaling.BOUND / form.scaled), (self.piecewise, piecewise.HEIGHT / form.binned)
+        waves = (self.periodic, 1.0 / form.wave)
+        known = [np.full(len(part.bounds), factor) for part, factor in (*parts, waves) if part is not None]
+        return np.concatenate([*known, np.ones(len(self.missing))])
 
-    def _emit_numeric(self, graph: Graph, numeric: str) -> list[str]:
-        assert self.scaling is not None
+    def emit_numeric(self, graph: Graph, numeric: str | None, form: Form) -> list[str]:
+        """Append the nodes that encode `numeric` in a form; returns the parts, [rows, ..] float64 each, none where it is None."""
+        if self.scaling is None or numeric is None:
+            return []
         absent = graph.add("IsNaN", [numeric], "absent")
         filled = graph.add("Where", [absent, graph.constant("fill", self.fill), numeric], "filled")
-        scaled = self.scaling.emit(graph, filled, self.ordered)
+        is_near = self._is_near
+        far = scaling.FAR if is_near else piecewise.FAR
+        finite = graph.add("Clip", [filled, *scaling.limits(graph, "far", -far, far)], "finite")
+        multiple = scaling.Multiple(form.scaled, is_near=is_near, is_limited=form.is_exact)
+        scaled = self.scaling.emit(graph, finite if is_near else filled, self.ordered, multiple)
         parts = [scaled]
         if self.piecewise is not None:
-            parts.append(self.piecewise.emit(graph, filled, len(self.fill)))
+            is_exact = form.is_exact or not is_near
+            parts.append(self.piecewise.emit(graph, finite, len(self.fill), form.binned, is_exact=is_exact))
         if self.periodic is not None:
-            parts.append(self.periodic.emit(graph, scaled, len(self.fill)))
+            unit = form.scaled / scaling.BOUND
+            parts.append(self.periodic.emit(graph, scaled, len(self.fill), unit, form.wave))
         if len(self.missing):
             flags = graph.add("Cast", [absent], "absent_flags", to=TensorProto.DOUBLE)
             parts.append(graph.add("Gather", [flags, graph.constant("absent_column", self.missing)], "missing", axis=1))
         return parts
+
+    @property
+    def _is_near(self) -> bool:
+        """Whether values may be limited to `scaling.FAR`, and squared: no center and no bin is near it, and no spread is extreme."""
+        assert self.scaling is not None
+        if self.piecewise is None:
+            return self.scaling.is_usual
+        low, slope, far = self.piecewise.low, self.piecewise.slope, scaling.FAR / 2.0
+        return self.scaling.is_usual and bool((np.abs(low) <= far).all() and (slope >= 1.0 / far).all())
 
     def transform(self, raw: Arrays) -> np.ndarray:
         """Encode rows; returns [rows, width] float32."""

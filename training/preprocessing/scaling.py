@@ -1,9 +1,12 @@
 """Robust scaling and a smooth clip, z / sqrt(1 + (z / b)^2), which bounds every outlier.
 
-Columns that must keep their order bit for bit are clipped by z / (1 + |z| / b) instead: see `ordered`.
+With the distance d from the center, z = d · scale and the reach r = b / scale, this is b · d / sqrt(d^2 + r^2): five nodes, and
+none of them multiplies by a constant. Columns that must keep their order bit for bit are clipped by z / (1 + |z| / b)
+instead: see `ordered`.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,7 +15,20 @@ from batchproof.training.preprocessing.ordered import emit_softsign
 
 BOUND = 3.0  # b: the scaled value is within [-b, b]
 BLOCK_COLUMNS = 2  # measured together, or one more: bounds the copies that quantiles make
-FAR = 1e6  # hard limit before squaring: a square that overflows would turn the value into 0
+FAR = 2.0**500  # hard limit of a distance before squaring: a square that overflows would turn the value into 0
+FLAT = 1e6  # the softsign is flat beyond
+# Squares of a reach between these scales are normal float32 numbers: engines compare a constant of one column in float32 with 0.
+LEAST_SCALE, MOST_SCALE = 2.0**-60, 2.0**60
+
+
+class Multiple(NamedTuple):
+    """Which multiple of the scaled values nodes compute, and of what."""
+
+    height: float = BOUND  # the greatest result, in place of b
+    is_near: bool = (
+        True  # whether all columns are usual and no value is beyond FAR, so that distances can be squared as they are
+    )
+    is_limited: bool = True  # whether rounding must not take a result beyond the height, by 2^-52 of it
 
 
 @dataclass(frozen=True)
@@ -27,30 +43,46 @@ class Scaling:
         """Greatest absolute value of each produced column [columns]."""
         return np.full(len(self.center), BOUND)
 
-    def emit(self, graph: Graph, filled: str, ordered: np.ndarray) -> str:
-        """Append the nodes for `filled` [rows, columns] float64 without NaN; returns [rows, columns] float64.
+    @property
+    def is_usual(self) -> bool:
+        """Whether distances from all centers can be squared as they are, up to FAR."""
+        usual = (self.scale >= LEAST_SCALE) & (self.scale <= MOST_SCALE) & (np.abs(self.center) <= FAR)
+        return bool(usual.all())
+
+    def emit(self, graph: Graph, finite: str, ordered: np.ndarray, multiple: Multiple) -> str:
+        """Append the nodes for `finite` [rows, columns] float64; returns a multiple of the scaled values [rows, columns] float64.
 
         `ordered` [n] int64 are the columns that keep their order bit for bit.
         """
-        shifted = graph.add("Sub", [filled, graph.constant("scaling_center", self.center)], "scaling_shifted")
-        z = graph.add("Mul", [shifted, graph.constant("scaling_scale", self.scale)], "scaling_scaled")
+        away = graph.add("Sub", [finite, graph.constant("scaling_center", self.center)], "scaling_away")
         if not len(ordered):
-            return self._smooth(graph, z)
-        softsign = emit_softsign(graph, z, BOUND, FAR)
-        if len(ordered) == len(self.center):
-            return softsign
-        is_ordered = np.isin(np.arange(len(self.center)), ordered)[None, :]
-        parts = [graph.constant("is_ordered", is_ordered), softsign, self._smooth(graph, z)]
-        return graph.add("Where", parts, "scaled")
+            return self._smooth(graph, away, multiple)
+        z = graph.add("Mul", [away, graph.constant("scaling_scale", self.scale)], "scaling_scaled")
+        scaled = emit_softsign(graph, z, BOUND, FLAT)
+        if len(ordered) < len(self.center):
+            is_ordered = np.isin(np.arange(len(self.center)), ordered)[None, :]
+            smooth = self._smooth(graph, away, multiple._replace(height=BOUND))
+            scaled = graph.add("Where", [graph.constant("is_ordered", is_ordered), scaled, smooth], "scaled")
+        if multiple.height == BOUND:
+            return scaled
+        return graph.add("Mul", [scaled, graph.constant("ordered_height", multiple.height / BOUND)], "scaled_high")
 
-    def _smooth(self, graph: Graph, z: str) -> str:
-        near = graph.add("Clip", [z, *limits(graph, "scaling_far", -FAR, FAR)], "scaling_near")
-        ratio = graph.add("Mul", [near, graph.constant("scaling_inverse_bound", 1.0 / BOUND)], "scaling_ratio")
-        square = graph.add("Mul", [ratio, ratio], "scaling_square")
-        above_one = graph.add("Add", [square, graph.constant("scaling_one", 1.0)], "scaling_above_one")
-        root = graph.add("Sqrt", [above_one], "scaling_root")
-        smooth = graph.add("Div", [near, root], "scaling_smooth")
-        return graph.add("Clip", [smooth, *limits(graph, "scaling_bound", -BOUND, BOUND)], "scaled")
+    def _smooth(self, graph: Graph, away: str, multiple: Multiple) -> str:
+        if multiple.is_near:
+            reach = BOUND / self.scale
+        else:
+            z = graph.add("Mul", [away, graph.constant("scaling_scale", self.scale)], "scaling_scaled")
+            away = graph.add("Clip", [z, *limits(graph, "scaling_far", -FAR, FAR)], "scaling_near")
+            reach = np.full(len(self.scale), BOUND)
+        height = multiple.height
+        square = graph.add("Mul", [away, away], "scaling_square")
+        summed = graph.add("Add", [square, graph.constant("scaling_reach", reach**2)], "scaling_sum")
+        share = graph.add("Div", [away, graph.add("Sqrt", [summed], "scaling_root")], "scaling_share")
+        if height != 1.0:
+            share = graph.add("Mul", [share, graph.constant("scaling_height", height)], "scaling_smooth")
+        if not multiple.is_limited:
+            return share
+        return graph.add("Clip", [share, *limits(graph, "scaling_bound", -height, height)], "scaled")
 
 
 def limits(graph: Graph, name: str, low: float, high: float) -> tuple[str, str]:

@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from batchproof.service.features.arrays import Arrays
+from batchproof.service.inference.engine import Engine, EngineOptions
 from batchproof.training.preprocessing import periodic, piecewise, scaling
+from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
 from batchproof.training.preprocessing.preprocess import Encoding, fit
 
 ALL = Encoding(edges="distinct", bins=6, waves=True)
@@ -99,3 +101,27 @@ def test_waves_repeat_and_follow_a_sine() -> None:
     assert np.abs(x[:, index] - np.sin(2 * np.pi * scaled)).max() < 0.061
     assert np.abs(x[:, index + 1] - np.cos(2 * np.pi * scaled)).max() < 0.061
     assert waves.bounds.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e-30, 1e-12, 1.0, 1e12, 1e30, 1e200])
+def test_scaling_is_the_same_in_any_unit(unit: float) -> None:
+    """Distances are squared as they are or scaled before, whichever does not leave float64: the result is the same."""
+    train = np.linspace([-5.0, 2.0], [7.0, 1.0], 101)
+    rows = np.array([[-1e90, 2.0], [-3.0, 1.7], [1.0, 1.5], [2.5, 0.0], [1e3, -1e3], [1e90, -1e90]])
+    plain = encoded(train, rows)
+    found = encoded(train * unit, rows * unit)
+    assert found == pytest.approx(plain, rel=1e-6, abs=1e-6)
+    assert found[0, 0] == -found[-1, 0] == -scaling.BOUND
+
+
+def test_bins_far_from_zero_are_subtracted_first() -> None:
+    """Where one product would lose the difference of large numbers, the graph that need not be exact takes two steps as well."""
+    for start, products in ((0.0, 0), (1e9, 1)):
+        graph = Graph()
+        bins = piecewise.Piecewise(np.zeros(2, np.int64), np.array([start, start + 1e-3]), np.array([1e3, 1e3]))
+        source = graph.input("numeric", TensorProto.DOUBLE, 1)
+        graph.output("x", bins.emit(graph, source, 1, 1.0, is_exact=False), TensorProto.DOUBLE, 2)
+        engine = Engine(graph.model("bins").SerializeToString(), EngineOptions(device="cpu"), ["numeric"])
+        x = engine.run([np.array([[start + 1.5e-3]])])["x"]
+        assert x == pytest.approx(np.array([[1.0, 0.5]]), abs=1e-3)
+        assert [node.op_type for node in graph.nodes].count("Mul") == products

@@ -11,11 +11,21 @@ from batchproof.training.export.exact.exponential import emit_exp
 from batchproof.training.export.exact.grids import choose_bits, power_at_least
 from batchproof.training.export.exact.layers import Carried, Maxima, emit_layers
 from batchproof.training.export.exact.softmax import emit_softmax
-from batchproof.training.export.float32 import emit_column, emit_sorted, emit_value
+from batchproof.training.export.float32 import (
+    Inputs,
+    arranged,
+    beside,
+    emit_column,
+    emit_inputs,
+    emit_sorted,
+    emit_value,
+)
 from batchproof.training.network.fold import Folded, Layer
 from batchproof.training.preprocessing import ordered
 from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
-from batchproof.training.preprocessing.preprocess import Preprocess
+from batchproof.training.preprocessing.piecewise import HEIGHT
+from batchproof.training.preprocessing.preprocess import Form, Preprocess
+from batchproof.training.preprocessing.scaling import BOUND
 
 HEADROOM = 8.0  # hidden activations may reach this many times their training maxima
 
@@ -23,53 +33,48 @@ HEADROOM = 8.0  # hidden activations may reach this many times their training ma
 def exact_graph(folded: Folded, preprocess: Preprocess, maxima: Maxima, headroom: float = HEADROOM) -> Graph:
     """Return the whole graph, from raw features to float32 outputs and `saturated` [rows, 1] bool."""
     graph = Graph()
-    numeric, categorical = preprocess.declare(graph)
-    first = emit_first(graph, folded, preprocess, numeric, categorical)
-    scores, flags = emit_layers(graph, folded.members, first, maxima, headroom)
+    first, inputs = emit_first(graph, folded, preprocess)
+    scores, flags = emit_layers(graph, arranged(folded.members, inputs), first, maxima, headroom)
     emit_outputs(graph, folded, scores, is_ordered=bool(len(preprocess.ordered)))
-    emit_saturated(graph, scores, flags)
+    emit_saturated(graph, scores, len(folded.members[0].layers[-1].bias), flags)
     return graph
 
 
-def emit_first(
-    graph: Graph, folded: Folded, preprocess: Preprocess, numeric: str | None, categorical: str | None
-) -> Carried:
-    """Append preprocessing, embeddings and the rounding of both to the first layer's input grid; [rows, in]."""
-    x, bounds = preprocess.emit(graph, numeric, categorical)
-    limits = [bounds, *(np.abs(table).max(axis=0) for table in folded.embeddings)]
-    greatest = np.concatenate(limits)  # [in]
+def emit_first(graph: Graph, folded: Folded, preprocess: Preprocess) -> tuple[Carried, Inputs]:
+    """Append the encoding on the first layer's input grid, and declare the graph's inputs; [rows, in].
+
+    Encoded numbers come out of their nodes in steps of the grid, and are rounded. What is 0 or 1 stays so, and is a unit.
+    """
+    bounds = preprocess.bounds
+    greatest = np.concatenate([bounds, *(np.abs(table).max(axis=0) for table in folded.embeddings)])  # [in]
     scale = power_at_least(greatest)
     heads = [member.layers[0] for member in folded.members]
     joined = Layer(np.concatenate([head.weight for head in heads]), np.concatenate([head.bias for head in heads]))
     bits = choose_bits(joined, scale, greatest)
-    steps = np.ldexp(1.0 / scale, bits)  # [in], exact
-    scaled = graph.add("Mul", [x, graph.constant("input_steps", steps[: len(bounds)])], "input_scaled")
-    parts = [graph.add("Round", [scaled], "input_rounded")]
-    start = len(bounds)
-    for column, table in zip(folded.embedded, folded.embeddings, strict=True):
-        assert categorical is not None, "an embedded column needs the categorical input"
-        stored = np.rint(table * steps[start : start + table.shape[1]])
-        parts.append(emit_embedding(graph, categorical, column, stored))
-        start += table.shape[1]
-    name = graph.add("Concat", parts, "input", axis=1) if len(parts) > 1 else parts[0]
-    peak = np.rint(greatest * steps)
-    return Carried(name, bits, scale, -peak, peak)
-
-
-def emit_embedding(graph: Graph, categorical: str, column: int, table: np.ndarray) -> str:
-    """Append one column's Gather from `table` [codes, dim], its codes clipped to the table; returns [rows, dim]."""
-    codes = graph.add(
-        "Gather",
-        [categorical, graph.constant(f"column_{column}", np.asarray(column, np.int64))],
-        f"codes_{column}",
-        axis=1,
-    )
-    limits = [
-        graph.constant(f"code_least_{column}", np.asarray(0, np.int64)),
-        graph.constant(f"code_most_{column}", np.asarray(len(table) - 1, np.int64)),
+    form = on_grid(bits)
+    known = preprocess.factors(form)  # the value of a unit of each encoded number
+    unit = np.concatenate([known, np.ones(len(bounds) - len(known)), np.ldexp(scale[len(bounds) :], -bits)])  # [in]
+    ends = len(bounds) + np.cumsum([0, *(table.shape[1] for table in folded.embeddings)])
+    stored = [
+        np.rint(table / unit[start:end])
+        for table, start, end in zip(folded.embeddings, ends[:-1], ends[1:], strict=True)
     ]
-    clipped = graph.add("Clip", [codes, *limits], f"codes_clipped_{column}")
-    return graph.add("Gather", [graph.constant(f"embeddings_{column}", table), clipped], f"embedding_{column}", axis=0)
+    inputs = emit_inputs(graph, preprocess, folded.embedded, stored, form)
+    name = beside(graph, inputs.parts)
+    if preprocess.scaling is not None:
+        name = graph.add("Round", [name], "input_rounded")
+    is_zero = inputs.place < 0
+    unit, peak = (np.where(is_zero, 0.0, part[inputs.place]) for part in (unit, np.rint(greatest / unit)))
+    carried = Carried(name, bits, np.ldexp(np.where(is_zero, 1.0, unit), bits), -peak, peak)
+    return carried, inputs._replace(factor=np.ones(len(peak)))
+
+
+def on_grid(bits: int) -> Form:
+    """Return the form whose encoded numbers are in steps of 2^-bits of the least power of two that bounds them."""
+    scaled, binned, wave = (
+        bound / float(np.ldexp(power_at_least(np.asarray(bound)), -bits)) for bound in (BOUND, HEIGHT, 1.0)
+    )
+    return Form(scaled, binned, wave)
 
 
 def emit_outputs(graph: Graph, folded: Folded, scores: str, *, is_ordered: bool = False) -> None:
@@ -105,10 +110,12 @@ def emit_output(graph: Graph, name: str, source: str, width: int) -> None:
     graph.output_without_negative_zero(name, single, TensorProto.FLOAT, width)
 
 
-def emit_saturated(graph: Graph, scores: str, flags: list[str]) -> None:
+def emit_saturated(graph: Graph, scores: str, width: int, flags: list[str]) -> None:
     """Append the output `saturated` [rows, 1] bool: whether a hidden activation of the row exceeded its limit."""
     if not flags:  # nothing is limited: no score is above the greatest float64; softmax has this node already
-        greatest = graph.add("ReduceMax", [scores], "score_greatest", axes=[1], keepdims=1)
+        greatest = scores
+        if width > 1:
+            greatest = graph.add("ReduceMax", [scores], "score_greatest", axes=[1], keepdims=1)
         never = graph.add("Greater", [greatest, graph.constant("score_limit", np.finfo(np.float64).max)], "never")
         graph.output("saturated", never, TensorProto.BOOL, 1)
         return

