@@ -1,7 +1,8 @@
 """Measure this checkout: `python -m bench`, or `make bench`.
 
-Bare uvicorn (constant answer), Batchproof with one and two workers and the raw onnxruntime loop, on the loads A to E,
-the start, the memory and an open loop, in interleaved rounds on one machine. Everything is written under `--work`.
+Bare uvicorn (constant answer), Batchproof with one and two workers, two onnxruntime loops behind the same load generator
+(the limit) and loops alone (the ceiling), on the loads A to E, the start, the memory and an open loop, in interleaved
+rounds on one machine. Everything is written under `--work`.
 """
 
 import argparse
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from bench import chart, engine_loop, history, report, rounds
 from bench.bodies import own
-from bench.contenders import FLOOR, ROOT, Contender, batchproof, floor
+from bench.contenders import FLOOR, ROOT, Contender, batchproof, floor, limit
 from bench.loads import LOADS, REAL_TABLES_ONLY, WORK, require_wrk
 from bench.make_exact import write_exact
 from bench.make_model import write_missing
@@ -34,7 +35,8 @@ def main(arguments: list[str]) -> None:
     engine = _engine(chosen.work, chosen.seconds)
     history.append(past, history.entry(measured, engine, ROOT))
     (chosen.work / "bench.svg").write_text(chart.bars("Batchproof on this machine", report.panels(measured)))
-    print(report.table(measured, FLOOR), *report.engine_shares(measured, engine), *report.trouble(measured), sep="\n")
+    shares = [*report.limit_shares(measured), *report.engine_shares(measured, engine)]
+    print(report.table(measured, FLOOR), *shares, *report.trouble(measured), sep="\n")
     if len(history.read(past)) > 1:
         _print_comparison(past, "")
 
@@ -60,7 +62,8 @@ def _contenders(work: Path) -> list[Contender]:
     reference, exact = work / "reference", work / "exact"
     requests = own(reference)
     ours = [batchproof(requests, reference, workers) for workers in (1, 2)]
-    return [floor(requests), *ours, batchproof(own(exact), exact, 2, "exact")]
+    loops = limit(requests, reference / "reference" / "1" / "model.onnx", 2)
+    return [floor(requests), *ours, loops, batchproof(own(exact), exact, 2, "exact")]
 
 
 def _engine(work: Path, seconds: float) -> dict[str, float]:

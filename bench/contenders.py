@@ -1,4 +1,4 @@
-"""What `python -m bench` compares: the constant answer of bare uvicorn, and Batchproof with one and two workers."""
+"""What `python -m bench` compares: bare uvicorn's constant answer, Batchproof, and onnxruntime loops behind the generator."""
 
 import compileall
 import sys
@@ -12,6 +12,7 @@ from bench.server import Launch
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOOR = "uvicorn, constant answer"
+LIMIT = "limit, onnxruntime loops"  # and how many
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,14 @@ def floor(requests: Mapping[str, Request]) -> Contender:
     options = ("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning")
     chosen = {name: replace(request, expected=None) for name, request in by_load(requests).items()}
     return Contender(FLOOR, 1, Launch(uvicorn + options, folder=ROOT), chosen)
+
+
+def limit(requests: Mapping[str, Request], model: Path, processes: int) -> Contender:
+    """Return `processes` onnxruntime loops that the same generator feeds, and that do nothing else for an answer."""
+    command = (sys.executable, "-m", "bench.limit", str(model.resolve()), "{port}", str(processes))
+    chosen = {name: replace(request, expected=None) for name, request in by_load(requests).items()}
+    environment = {"OMP_NUM_THREADS": "1"}
+    return Contender(f"{LIMIT}: {processes}", processes, Launch(command, environment, ROOT), chosen)
 
 
 def serve(models: Path, workers: int) -> Launch:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.chart import Bar, Panel
+from bench.contenders import LIMIT
+from bench.loads import LOADS
 from bench.rounds import Measured
 
 
@@ -86,6 +88,29 @@ def engine_shares(measured: Sequence[Measured], engine_rows_per_s: Mapping[str, 
                 lines.append(
                     f"{mine.contender.name}: {load} {rate / ceiling:.2f} of the bare engine's {ceiling:,.0f} rows/s"
                 )
+    return lines
+
+
+def limit_shares(measured: Sequence[Measured]) -> list[str]:
+    """Return for each load how much of the limit our service keeps, where as many onnxruntime loops as workers were measured.
+
+    Loads of one connection are compared by p50, others by their rates.
+    """
+    limits = {mine.contender.workers: mine for mine in measured if mine.contender.name.startswith(LIMIT)}
+    lines = []
+    for mine in filter(is_ours, measured):
+        limit = limits.get(mine.contender.workers)
+        for load in mine.loads if limit else ():
+            is_alone = load in LOADS and LOADS[load].connections == 1
+            figure, unit = ("p50_ms", "ms p50") if is_alone else ("rows_per_s", "rows/s")
+            value, most = mine.median(load, figure), limit.median(load, figure) if limit else None
+            if value and most:
+                shown = (
+                    f"{value / most:.2f} x the limit's {most:.2f}"
+                    if is_alone
+                    else f"{value / most:.2f} of the limit's {most:,.0f}"
+                )
+                lines.append(f"{mine.contender.name}: {load} {shown} {unit}")
     return lines
 
 
