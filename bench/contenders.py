@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.bodies import Request
 from bench.loads import LOADS
-from bench.server import Launch
+from bench.server import Attached, Launch
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOOR = "uvicorn, constant answer"
@@ -21,7 +21,7 @@ class Contender:
 
     name: str
     workers: int
-    launch: Launch
+    launch: Launch | Attached
     requests: Mapping[str, Request]  # by the name of the load
 
 

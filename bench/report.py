@@ -1,5 +1,6 @@
 """Tables of a run: every figure with its ratio to the floor that was measured in the same rounds."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -64,11 +65,12 @@ def table(measured: Sequence[Measured], floor_name: str) -> str:
 def _whole(mine: Measured) -> list[str]:
     results = [result for rounds in mine.loads.values() for result in rounds]
     start, pss = mine.start_s(), mine.pss_mb()
+    foreign = [result.foreign_cores for result in results if not math.isnan(result.foreign_cores)]
     return [
         "-" if start is None else f"{start:.2f}",
         "-" if pss is None else f"{pss:.0f}",
         str(sum(result.refused + result.broken for result in results)),
-        f"{max((result.foreign_cores for result in results), default=0):.2f}",
+        f"{max(foreign):.2f}" if foreign else "-",
     ]
 
 

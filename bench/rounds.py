@@ -3,6 +3,7 @@
 Turns of one contender lie minutes apart, so that what else the machine does falls on all of them alike.
 """
 
+import math
 import resource
 import statistics
 import time
@@ -18,7 +19,7 @@ from bench.bodies import Request, WrongAnswer
 from bench.connection import payload
 from bench.contenders import Contender
 from bench.loads import LOADS, Result
-from bench.server import HOST, TICKS_PER_S, NotReady, Running, Usage, started
+from bench.server import TICKS_PER_S, NotReady, Running, Usage, started
 
 OPEN_CONNECTIONS = 64
 
@@ -45,9 +46,10 @@ class Measured:
     trouble: dict[str, str] = field(default_factory=dict)  # by load: why there is no figure
 
     def median(self, load: str, figure: str) -> float | None:
-        """Return the median over rounds of a field of Result, None where the load was not answered."""
-        results = self.loads.get(load)
-        return statistics.median(getattr(result, figure) for result in results) if results else None
+        """Return the median over rounds of a field of Result, None where the load was not answered or the field is not known."""
+        values = [getattr(result, figure) for result in self.loads.get(load, [])]
+        known = [value for value in values if not math.isnan(value)]
+        return statistics.median(known) if known else None
 
     def pss_mb(self) -> float | None:
         """Return the median proportional memory after the loads, all processes together."""
@@ -77,15 +79,17 @@ def _turn(mine: Measured, plan: Plan, logs: Path) -> None:
     first = next(iter(requests.values()))
     log = logs / f"{mine.contender.name.replace(' ', '_').replace(',', '')}.log"
     with started(mine.contender.launch, first, log) as server:
-        mine.first_answer_s.append(server.first_answer_s)
-        mine.idle.append(server.usage())
+        if server.is_ours:
+            mine.first_answer_s.append(server.first_answer_s)
+            mine.idle.append(server.usage())
         for name in plan.closed:
             if name in requests and name not in mine.trouble:
                 _keep(mine, name, server, partial(closed, name, requests[name], server, plan.seconds))
         for rate in plan.open_rates_per_s:
             name = f"open-{rate}"
             _keep(mine, name, server, partial(opened, rate, first, server, plan.seconds))
-        mine.loaded.append(server.usage())
+        if server.is_ours:
+            mine.loaded.append(server.usage())
 
 
 def _keep(mine: Measured, name: str, server: Running, load: Callable[[], Result]) -> None:
@@ -94,6 +98,9 @@ def _keep(mine: Measured, name: str, server: Running, load: Callable[[], Result]
         result = load()
     except (WrongAnswer, OSError, ValueError) as error:
         mine.trouble[name] = str(error)
+        return
+    if not server.is_ours:
+        mine.loads.setdefault(name, []).append(result)  # its processor time is not known, nor what others used
         return
     wall, cpu = time.perf_counter() - begun, server.usage().cpu_s - cpu
     foreign = max(0.0, _busy_s() - busy - cpu - (_own_cpu_s() - own)) / wall
@@ -104,14 +111,14 @@ def _keep(mine: Measured, name: str, server: Running, load: Callable[[], Result]
 
 def closed(name: str, request: Request, server: Running, seconds: float) -> Result:
     """Run one closed loop."""
-    return loads.run(LOADS[name], request, HOST, server.port, seconds)
+    return loads.run(LOADS[name], request, server.host, server.port, seconds)
 
 
 def opened(rate_per_s: float, request: Request, server: Running, seconds: float) -> Result:
     """Run one open loop of Poisson arrivals; the latencies count from the intended times."""
     content = payload("POST", request.path, request.headers, request.body)
     arrivals = open_loop.poisson(rate_per_s, 0, seconds, seed=1)
-    sent = open_loop.send((HOST, server.port), [content], [arrivals], [OPEN_CONNECTIONS])
+    sent = open_loop.send((server.host, server.port), [content], [arrivals], [OPEN_CONNECTIONS])
     good = sent.good()
     if not good.any():
         raise WrongAnswer(f"no request of {rate_per_s} a second was answered")

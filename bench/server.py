@@ -1,6 +1,7 @@
 """One server under measurement: start it, wait for its first right answer, read its memory and CPU, stop it."""
 
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -33,6 +34,14 @@ class Launch:
 
 
 @dataclass(frozen=True)
+class Attached:
+    """A server that somebody else started, maybe on another machine: it is only asked."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
 class Usage:
     """What a process tree holds and has used. PSS counts a shared page once, RSS once a process."""
 
@@ -50,6 +59,12 @@ class Running:
     first_answer_s: float  # from exec to the first right prediction
     pid: int
     mark: str
+    host: str = HOST
+
+    @property
+    def is_ours(self) -> bool:
+        """Return whether its processes are known here, so that memory and processor time can be read."""
+        return bool(self.mark)
 
     def usage(self) -> Usage:
         """Read /proc for every process of this start."""
@@ -57,8 +72,18 @@ class Running:
 
 
 @contextlib.contextmanager
-def started(launch: Launch, first: Request, log: Path, limit_s: float = 60) -> Iterator[Running]:
-    """Start, wait until `first` is answered rightly, and stop at the end; raises NotReady."""
+def started(launch: Launch | Attached, first: Request, log: Path, limit_s: float = 60) -> Iterator[Running]:
+    """Start, wait until `first` is answered rightly, and stop at the end; raises NotReady.
+
+    A server that is attached is asked once, and neither started nor stopped.
+    """
+    if isinstance(launch, Attached):
+        try:
+            first.check(launch.host, launch.port)
+        except (OSError, ValueError, WrongAnswer) as error:
+            raise NotReady(f"the server at {launch.host}:{launch.port} gives no right answer: {error!r}") from error
+        yield Running(launch.port, math.nan, 0, "", launch.host)
+        return
     port, mark = free_port(), uuid.uuid4().hex
     command = [part.replace("{port}", str(port)) for part in launch.command]
     environment = {name: value.replace("{port}", str(port)) for name, value in launch.environment.items()}
@@ -87,7 +112,7 @@ def _wait(process: subprocess.Popen[bytes], first: Request, port: int, until: fl
             raise NotReady(f"the server ended with {process.returncode}: {_tail(log)}")
         try:
             first.check(HOST, port)
-        except (OSError, WrongAnswer) as error:
+        except (OSError, ValueError, WrongAnswer) as error:
             last = error
             time.sleep(POLL_S)
         else:

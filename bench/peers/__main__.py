@@ -1,6 +1,8 @@
 """Measure Batchproof beside other model servers, each in its own virtual environment.
 
     python -m bench.peers build/bench --only mosec ray
+    python -m bench.peers build/bench --only --triton http://localhost:8000
+    python -m bench.peers build/bench --only --triton /opt/tritonserver/bin/tritonserver
 
 Installs what is missing, checks every answer against onnxruntime, loads every server in interleaved rounds, prints the
 table and how far Batchproof is from the best peer on each load.
@@ -16,6 +18,7 @@ from bench import chart, history, loads, report, rounds
 from bench.bodies import own
 from bench.contenders import FLOOR, ROOT, Contender, batchproof, floor
 from bench.make_model import write_missing
+from bench.peers import triton
 from bench.peers.catalogue import PEERS
 from bench.peers.install import installed
 from bench.rounds import Measured
@@ -43,7 +46,15 @@ def main(arguments: list[str]) -> None:
     """Install, measure, print, draw and remember."""
     parser = argparse.ArgumentParser(prog="python -m bench.peers", description="Measure beside other model servers.")
     parser.add_argument("work", type=Path, help="folder for bundles, virtual environments, logs and results")
-    parser.add_argument("--only", nargs="+", default=list(PEERS), choices=list(PEERS), metavar="PEER")
+    parser.add_argument("--only", nargs="*", default=list(PEERS), choices=list(PEERS), metavar="PEER")
+    parser.add_argument(
+        "--triton",
+        metavar="URL_OR_PROGRAM",
+        help="measure a Triton too: http://HOST:PORT of one that runs (it needs the models of WORK/triton), or tritonserver's path",
+    )
+    parser.add_argument(
+        "--triton-backends", type=Path, metavar="FOLDER", help="of --triton PROGRAM (default: PROGRAM/../../backends)"
+    )
     parser.add_argument("--loads", nargs="+", default=list(LOADS), choices=list(LOADS), metavar="LOAD")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each load")
     parser.add_argument("--rounds", type=int, default=3)
@@ -55,6 +66,8 @@ def main(arguments: list[str]) -> None:
     requests = own(reference)
     contenders = [floor(requests), *(batchproof(requests, reference, workers) for workers in (1, 2))]
     contenders += _peers(work, chosen.only)
+    if chosen.triton:
+        contenders += triton.contenders(chosen.triton, chosen.triton_backends, work)
     plan = rounds.Plan(tuple(chosen.loads), (), chosen.seconds, chosen.rounds)
     measured = rounds.run(contenders, plan, work / "logs", lambda line: print(line, flush=True))
     history.append(work / "peers.jsonl", history.entry(measured, {}, ROOT))
