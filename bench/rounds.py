@@ -105,7 +105,7 @@ def _keep(mine: Measured, name: str, server: Running, load: Callable[[], Result]
     wall, cpu = time.perf_counter() - begun, server.usage().cpu_s - cpu
     foreign = max(0.0, _busy_s() - busy - cpu - (_own_cpu_s() - own)) / wall
     # The warm-up's requests are in the CPU time and not in the count: the rate speaks for the whole time.
-    per_answer_us = cpu / max(result.requests_per_s * wall, 1) * 1e6
+    per_answer_us = cpu / (result.requests_per_s * wall) * 1e6 if result.requests_per_s else math.nan
     mine.loads.setdefault(name, []).append(replace(result, server_cpu_us=per_answer_us, foreign_cores=foreign))
 
 

@@ -197,7 +197,7 @@ def _line(mine: Measured, load: str, measured: Sequence[Measured]) -> str:
         mine.median(load, name) for name in ("requests_per_s", "rows_per_s", "p50_ms", "p99_ms", "server_cpu_us")
     ]
     rate, rows_rate, p50, p99, cpu = (value or 0.0 for value in figures)
-    cells = [f"{rate:,.0f}", f"{rows_rate:,.0f}", f"{p50:.2f}", f"{p99:.2f}", f"{cpu / rows:,.2f}"]
+    cells = [f"{rate:,.0f}", f"{rows_rate:,.0f}", f"{p50:.2f}", f"{p99:.2f}", f"{cpu / rows:,.2f}" if cpu else "-"]
     is_ours = report.is_ours(mine)
     cells += [ratios(mine, load, measured, "rows_per_s", max) if is_ours else ""]
     cells += [ratios(mine, load, measured, "server_cpu_us", min) if is_ours else ""]
