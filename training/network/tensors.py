@@ -125,7 +125,7 @@ def encode(
 
 
 def in_one(pieces: Iterable[Tensor], rows: int) -> Tensor:
-    """Return the results [n, ...] that come piece by piece as one tensor [rows, ...]; at least one comes.
+    """Return the results [n, ...] that come piece by piece as one tensor [rows, ...]; without any, an empty one.
 
     A list of small tensors, each made beside the large ones of its piece, would keep malloc from using their room again.
     """
