@@ -237,7 +237,6 @@ print((max(seen) - seen[0]) / table.nbytes)
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize("groups", [1, 8])
 def test_parquet_is_read_piece_by_piece(tmp_path: Path, groups: int) -> None:
     """Scratch files get a table of which no large part is in memory with them: no whole file, and no whole row group."""
