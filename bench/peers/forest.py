@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +40,19 @@ def grow(
     programs: Path,
     folder: Path,
     signature: Signature,
-    rows: Arrays,
-    wanted: np.ndarray,
+    read: Callable[[], tuple[Arrays, np.ndarray]],
     asked: Arrays,
     counts: Sequence[int],
 ) -> None:
-    """Grow the trees that `folder` has not yet, in the environment of a server; raises CalledProcessError."""
+    """Grow the trees that `folder` has not yet, in the environment of a server; raises CalledProcessError.
+
+    `read` gives the rows to grow on and their targets; `asked` are the rows that the booster answers for the checks.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     described = columns(signature)
     missing = [count for count in counts if not (folder / f"answers_{count}.npy").exists()]
     if missing:
+        rows, wanted = read()
         places = {column["place"]: column["kind"] == "categorical" for column in described}
         categorical = [places[place] for place in sorted(places)]
         np.savez(folder / "train.npz", x=side_by_side(rows), y=wanted, categorical=categorical)

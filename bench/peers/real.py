@@ -14,7 +14,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -153,10 +153,11 @@ def _contenders(
     for workers in chosen.workers:
         yield batchproof(real.requests, real.folder.parent, workers, arithmetic)
     if environments:
-        home, signature = work / "forests" / real.name, real.bundle.manifest.signature
-        rows, wanted = read_rows(real.folder, chosen.data / f"{real.name}.parquet", target)
+        manifest = real.bundle.manifest
+        home, signature = work / "forests" / f"{real.name}-{manifest.sha256[:8]}", manifest.signature
+        read = partial(read_rows, real.folder, chosen.data / f"{real.name}.parquet", target)
         programs = next(iter(environments.values()))
-        forest.grow(programs, home, signature, rows, wanted, real.arrays, chosen.trees)
+        forest.grow(programs, home, signature, read, real.arrays, chosen.trees)
         asked = table_bodies.json_rows(real.asked)
         for workers in chosen.peer_workers:
             for count in chosen.trees:
