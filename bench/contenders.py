@@ -12,7 +12,7 @@ from bench.server import Attached, Launch
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOOR = "uvicorn, constant answer"
-LIMIT = "limit, onnxruntime loops"  # and how many
+LIMIT = "limit, onnxruntime loops"  # of so many processes
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def limit(requests: Mapping[str, Request], model: Path, processes: int) -> Conte
     command = (sys.executable, "-m", "bench.limit", str(model.resolve()), "{port}", str(processes))
     chosen = {name: replace(request, expected=None) for name, request in by_load(requests).items()}
     environment = {"OMP_NUM_THREADS": "1"}
-    return Contender(f"{LIMIT}: {processes}", processes, Launch(command, environment, ROOT), chosen)
+    return Contender(f"{LIMIT} in {processes} processes", processes, Launch(command, environment, ROOT), chosen)
 
 
 def serve(models: Path, workers: int) -> Launch:

@@ -95,6 +95,7 @@ def work(model: Path, inlet: socket.socket) -> None:
             try:
                 length = peers[number].read()
             except ConnectionError:
+                epoll.unregister(number)  # closing is not enough while the parent has not closed its copy
                 peers.pop(number).connection.close()
                 continue
             if length is not None:
