@@ -88,6 +88,9 @@ def work(model: Path, inlet: socket.socket) -> None:
             if number == inlet.fileno():
                 _, given, _, _ = socket.recv_fds(inlet, 1, 1)
                 if not given:
+                    for peer in peers.values():
+                        peer.connection.close()
+                    epoll.close()
                     return
                 peers[given[0]] = Peer(socket.socket(fileno=given[0]))
                 epoll.register(given[0], select.EPOLLIN)

@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import threading
 from pathlib import Path
 
 import pytest
@@ -47,9 +48,33 @@ def test_loops_answer_every_load(tmp_path: Path) -> None:
     assert content.endswith(b"]}")
 
 
+def test_a_closed_connection_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller that hangs up while another process still has its connection open ends no loop: the next one is answered."""
+    monkeypatch.setattr(limit, "runner", lambda _: lambda rows: None)
+    ours, theirs = socket.socketpair()
+    loop = threading.Thread(target=limit.work, args=(Path(), theirs))
+    loop.start()
+    gone, kept = socket.socketpair()
+    caller, handed = socket.socketpair()
+    caller.settimeout(10)
+
+    socket.send_fds(ours, [b"c"], [kept.fileno()])
+    gone.close()
+    socket.send_fds(ours, [b"c"], [handed.fileno()])
+    caller.sendall(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+    content = caller.recv(1 << 16)
+    ours.close()
+    loop.join(10)
+
+    assert content.startswith(b"HTTP/1.1 200 OK")
+    assert not loop.is_alive()
+    for one in (kept, caller, handed, theirs):
+        one.close()
+
+
 def _hang_up(port: int, body: bytes) -> None:
     """Send requests to both loops, and reset the connections while the answers are made."""
-    for _ in range(200):
+    for _ in range(4):
         with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.sendall(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
