@@ -70,7 +70,8 @@ def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def post(house: House, path: str, body: Any, kind: str = "application/json", accept: str = "*/*") -> httpx.Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    found = httpx.post(house.server.url + path, content=content, headers={"content-type": kind, "accept": accept})
+    headers = {"content-type": kind, "accept": accept}
+    found = httpx.post(house.server.url + path, content=content, headers=headers, timeout=60)
     assert found.status_code == 200, found.text
     return found
 

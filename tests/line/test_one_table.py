@@ -222,7 +222,7 @@ def native_named(house: House) -> None:
 
 
 def one_by_one(house: House) -> None:
-    with httpx.Client(base_url=house.url) as client:
+    with httpx.Client(base_url=house.url, timeout=60) as client:
         for row in house.values():
             assert client.post("/predict", json={"rows": [row]}).status_code == 200
 
