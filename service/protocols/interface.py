@@ -9,6 +9,7 @@ A protocol says three things about its predict routes and nothing about queues, 
      validated here, because behind it rows of several callers share a run.
    - `encode(call, decoded, outputs) -> Answer`: the rows' own outputs to the answer.
    A codec may have `decode_good(call) -> Decoded | None` too: a fast reading of rows that are all good, None for others.
+   And `decode_raw(call) -> Decoded | None`: of rows that are numbers as bytes, which are quick to read however many they are.
    `Decoded.note` carries what `encode` must know of the request (which rows were bad, which outputs were asked for).
    What is large is decoded and encoded in another process (service/server/serving/codecs), so a note is a tuple of plain
    values, of the codec's `note_type` (by default None), and `needs_inputs(decoded) -> bool` (by default False) says

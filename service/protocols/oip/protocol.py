@@ -75,6 +75,10 @@ class OpenInferenceCodec:
         """Read a matrix of good rows in JSON; None for any other body. Raises ServiceError."""
         return self._reader.read_good(call)
 
+    def decode_raw(self, call: Call) -> Decoded | None:
+        """Read rows that are numbers as bytes; None for any other body. Raises ServiceError."""
+        return self._reader.read_raw(call)
+
     def encode(self, call: Call, decoded: Decoded, outputs: Mapping[str, np.ndarray]) -> Answer:
         """Return the outputs that the request asked for."""
         return self._writer.write(call, decoded.note, outputs)

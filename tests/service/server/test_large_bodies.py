@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import grpc
+import numpy as np
 import pytest
 
 from batchproof.service.configuration.settings import Settings
@@ -141,6 +142,42 @@ def test_what_is_large_is_read_and_written_elsewhere(server: tuple[Inside, Seen]
     assert max(seen.encoded, default=0) <= LARGE_NUMBERS
     if status != 200:
         assert len(answer) < MOST_REFUSED_BYTES
+
+
+@pytest.mark.parametrize("is_matrix", [True, False])
+def test_numbers_as_bytes_are_read_at_once(
+    server: tuple[Inside, Seen], monkeypatch: pytest.MonkeyPatch, *, is_matrix: bool
+) -> None:
+    """However many they are, NumPy reads them without the interpreter's lock: they go to no other process."""
+    monkeypatch.setattr(remote_codec.RemoteCodec, "decode", None)
+    rows = np.array(KINDS.rows(), np.float64)
+    parts = {"features": rows} if is_matrix else {f.name: rows[:, i] for i, f in enumerate(SIGNATURE.inputs)}
+    tensors = [
+        {"name": name, "datatype": "FP64", "shape": list(part.shape), "parameters": {"binary_data_size": part.nbytes}}
+        for name, part in parts.items()
+    ]
+    head = json.dumps({"inputs": tensors}).encode()
+    data = head + b"".join(part.tobytes() for part in parts.values())
+    assert len(data) > LARGE_BYTES
+    body = LargeBody("raw", "/v2/models/numbers/infer", lambda: data)
+    status, answer = send(server[0], body, data, **{"inference-header-content-length": str(len(head))})
+    assert status == 200, answer
+    monkeypatch.undo()
+    spelt = LargeBody(
+        "list",
+        body.path,
+        lambda: json.dumps(
+            {
+                "inputs": [
+                    {"name": "features", "datatype": "FP64", "shape": list(rows.shape), "data": rows.flatten().tolist()}
+                ]
+            }
+        ).encode(),
+    )
+    assert json.loads(answer)["outputs"] == json.loads(send(server[0], spelt, spelt.make())[1])["outputs"]
+    status, answer = send(server[0], body, data[:-1], **{"inference-header-content-length": str(len(head))})
+    assert status == 400
+    assert b"expecting 1 additional bytes" in answer
 
 
 def test_a_packed_body_goes_the_same_way(server: tuple[Inside, Seen]) -> None:

@@ -33,23 +33,28 @@ class LargeCall(Call):
 class LargeCodec:
     """The codec of large requests of one model in one protocol. Both methods are called in threads."""
 
-    __slots__ = ("_codec", "_decode_good", "_make_remote", "_remote")
+    __slots__ = ("_codec", "_decode_good", "_decode_raw", "_make_remote", "_remote")
 
     def __init__(self, codec: Codec, make_remote: "Callable[[], RemoteCodec] | None") -> None:
         """Give what takes long to the codec that `make_remote` makes for it; without it, everything is done with `codec`."""
         self._codec = codec
         self._decode_good: Callable[[Call], Decoded | None] = getattr(codec, "decode_good", lambda _: None)
+        self._decode_raw: Callable[[Call], Decoded | None] = getattr(codec, "decode_raw", lambda _: None)
         self._make_remote = make_remote
         self._remote: RemoteCodec | None = None
 
     def read(self, call: LargeCall, *, is_heavy: bool) -> Decoded:
         """Return a request's rows; raises ServiceError, CodecFailedError, and CallerGoneError as soon as its caller left."""
         size = len(call.body)
-        remote = None if size <= GOOD_BYTES and not is_heavy else self._made_remote()
-        if remote is None:
+        if size <= GOOD_BYTES and not is_heavy:
             return self._codec.decode(call)
-        good = self._decode_good(call) if GOOD_BYTES < size <= THREAD_BYTES else None
-        return remote.decode(call, call.go_on) if good is None else good
+        quick = None if is_heavy else self._decode_raw(call)
+        if quick is None and GOOD_BYTES < size <= THREAD_BYTES:
+            quick = self._decode_good(call)
+        if quick is not None:
+            return quick
+        remote = self._made_remote()
+        return self._codec.decode(call) if remote is None else remote.decode(call, call.go_on)
 
     def write(self, call: LargeCall, decoded: Decoded, outputs: Outputs) -> Answer:
         """Return the answer; raises as `read` does."""
