@@ -38,18 +38,23 @@ def test_the_report_says_where_the_supervisor_ends() -> None:
 
 def test_processor_time_is_that_of_all_threads() -> None:
     """Work of a second thread counts, and a process that has ended counts nothing."""
-    before, own = many_workers.cpu_s([os.getpid()]), time.process_time()
-    thread = threading.Thread(target=_work)
+    worked, leave = threading.Event(), threading.Event()
+    own = time.process_time()
+    before = many_workers.cpu_s([os.getpid()])
+    thread = threading.Thread(target=_work, args=(worked, leave))
     thread.start()
-    while thread.is_alive():
-        seen = many_workers.cpu_s([os.getpid()])  # a thread that has ended is no longer listed
-        time.sleep(0.01)
+    worked.wait()
+    seen = many_workers.cpu_s([os.getpid()])  # a thread that has ended is no longer listed
+    leave.set()
+    thread.join()
 
-    assert 0.05 < seen - before <= time.process_time() - own + 0.01
+    assert 0.19 < seen - before < time.process_time() - own + 0.01
     assert many_workers.cpu_s([2**22 + 1]) == 0
 
 
-def _work() -> None:
+def _work(worked: threading.Event, leave: threading.Event) -> None:
     end_s = time.thread_time() + 0.2
     while time.thread_time() < end_s:
         pass
+    worked.set()
+    leave.wait()
