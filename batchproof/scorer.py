@@ -100,7 +100,15 @@ class Scorer:
         return f"<Scorer {self._bundle.manifest.name} version {self._bundle.manifest.version}>"
 
     def __call__(self, table: Frame) -> Frame:
-        """Return the table or record batch with its predictions; raises ServiceError where the model refuses it."""
+        """Return the table or record batch with its predictions; raises ServiceError where the model refuses it.
+
+        Raises TypeError for anything else, such as a pandas frame.
+        """
+        if not isinstance(table, pa.Table | pa.RecordBatch):
+            raise TypeError(
+                f"a Scorer takes a pyarrow Table or RecordBatch, not {type(table).__module__}.{type(table).__name__}: "
+                "pyarrow.Table.from_pandas(frame) makes one of a pandas frame."
+            )
         batches = table.to_batches() if isinstance(table, pa.Table) else [table]
         answers = list(self._answers(table.schema, iter(batches)))
         schema = self.schema(table.schema)

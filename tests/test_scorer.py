@@ -130,3 +130,10 @@ def test_options_are_checked(bundle: Path) -> None:
     for options in wrong:
         with pytest.raises((TypeError, ValueError)):
             Scorer(bundle, **options)
+
+
+@pytest.mark.parametrize("wrong", [{"a": [1.0]}, [1.0], None])
+def test_what_is_no_arrow_table_is_refused(wrong: Any) -> None:
+    """A frame of another library, or a dictionary, is refused by its type, with what would be right."""
+    with pytest.raises(TypeError, match=f"not builtins.{type(wrong).__name__}: pyarrow.Table.from_pandas"):
+        Scorer("models/penguins")(wrong)
