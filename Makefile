@@ -35,8 +35,9 @@ train: $(ENV)/ready ## Train on examples/penguins.csv into trained/ (MODELS=)
 # Tests run side by side, one thread each: two test processes with two compute threads each would fight for two cores.
 # The tests that coverage measures are not run twice.
 test: check programs ## Run lint, types, import boundaries and every test, and demand the coverage of `make coverage`
-	@failed=; { $(COVERAGE); } || failed=1; \
-	$(PYTEST) $(addprefix --ignore=,$(PROMISE_TESTS)) || failed=1; test -z "$$failed"
+	@failed=; { $(COVERAGE); } || failed="make coverage, at the top"; \
+	$(PYTEST) $(addprefix --ignore=,$(PROMISE_TESTS)) || failed="$${failed:+$$failed, and }the tests above"; \
+	test -z "$$failed" || { echo "Failed: $$failed." >&2; exit 1; }
 
 test-clusters: $(CLUSTERS_ENV)/ready ## Run the tests on real Spark, Ray and Dask, of scoring, serving and training (needs Java)
 	PYTHONPATH=. $(CLUSTERS_ENV)/bin/python -m pytest -o filterwarnings=default tests/clusters

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchproof.service.features.texts.date_formats import DateFormatError, begins_with
 from batchproof.service.features.texts.dates import ends_in_year, epoch_seconds
 
 
@@ -78,3 +79,26 @@ def test_dates_of_other_forms_are_seen(text: str, *, is_one: bool) -> None:
     if is_one:
         with pytest.raises(ValueError, match=r"write 2024-02-29 for 29\.02\.2024"):
             epoch_seconds(text)
+
+
+@pytest.mark.parametrize(
+    "text, begins",
+    [
+        ("12/31/2024", True),
+        ("12/31/2024 23:59", True),
+        ("12/31/2024 or later", True),
+        ("1/1/2024", True),
+        ("2024-12-31", False),
+        ("on 12/31/2024", False),
+        ("", False),
+    ],
+)
+def test_texts_that_begin_with_a_date(text: str, *, begins: bool) -> None:
+    """What follows the date does not matter, what stands before it does."""
+    assert begins_with(text, "%m/%d/%Y") is begins
+
+
+def test_an_unknown_directive_is_refused_before_a_text_is_read() -> None:
+    """A format is judged as a whole, whatever the text is."""
+    with pytest.raises(DateFormatError, match="%Q"):
+        begins_with("2024", "%Y%Q")
