@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
-from batchproof.scorer import Scorer, Worker
+from batchproof.installation import imported
+from batchproof.scorer import Scorer, Worker, wrong_kind
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -27,8 +28,11 @@ def predict(
     The bundle at `path` is read here and travels with the job. Each worker checks it, verifies batch invariance, and
     compares its bits with this machine's: where a float32 model's differ the job fails, or with other_bits="report" the
     worker logs a warning. `options` are those of `batchproof.Scorer`: extra, answer, on_error, prefix, threads, ...
-    Raises ServiceError where the columns do not fit, before anything runs.
+    Raises TypeError for another kind of frame, and ServiceError where the columns do not fit, before anything runs.
     """
+    if not isinstance(ddf, imported("dask.dataframe", "batchproof.dask").DataFrame):
+        way = "dask.dataframe.from_pandas(frame, npartitions=8)"
+        raise wrong_kind("batchproof.dask.predict", "dask.dataframe.DataFrame", ddf, way)
     worker = Worker(Scorer(path, **options), other_bits)
     meta = _scored(ddf._meta, worker)  # noqa: SLF001 - Dask's own name for the empty frame of the right types
     return ddf.map_partitions(_scored, worker, meta=meta)

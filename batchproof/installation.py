@@ -2,6 +2,8 @@
 
 import os
 import shlex
+from importlib import import_module
+from types import ModuleType
 
 # What each extra of pyproject.toml brings; a test holds the two together.
 EXTRAS = {
@@ -40,6 +42,8 @@ OPTIONAL = {
     "threadpoolctl": "training",  # scikit-learn brings it
     "torch": "training",
 }
+# What the adapters bring rows to; a test holds them to the extra `clusters`.
+CLUSTERS = {"dask": "dask[dataframe]>=2026.1", "pyspark": "pyspark>=4.0", "ray": "ray[data,serve]>=2.60"}
 INSTALLED_AS = {"prometheus_client": "prometheus-client", "simdjson": "pysimdjson", "starlette": "fastapi"}
 
 
@@ -55,7 +59,16 @@ def hint(*extras: str) -> str:
 def hint_for(module: str) -> str:
     """Return the command that brings a module which could not be imported, such as `sklearn`, with all of its extra."""
     top = module.partition(".")[0]
-    return hint(OPTIONAL[top]) if top in OPTIONAL else _command(INSTALLED_AS.get(top, top))
+    return hint(OPTIONAL[top]) if top in OPTIONAL else _command(CLUSTERS.get(top) or INSTALLED_AS.get(top, top))
+
+
+def imported(module: str, caller: str) -> ModuleType:
+    """Return the module of a package that only `caller` needs; raises ImportError with the command that installs it."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        raise ImportError(f"{caller} needs {missing}, which is not installed: {hint_for(missing)}") from error
 
 
 def _command(*names: str) -> str:

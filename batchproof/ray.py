@@ -21,7 +21,8 @@ import pyarrow as pa
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports usage by default; this counts before it starts
 
-from batchproof.scorer import BLOCK_ROWS, Scorer, Worker
+from batchproof.installation import imported
+from batchproof.scorer import BLOCK_ROWS, Scorer, Worker, wrong_kind
 from batchproof.service.configuration.address import root_of
 from batchproof.service.configuration.settings import Settings, load
 from batchproof.service.errors import SettingError, nearest
@@ -67,8 +68,11 @@ def predict(
     `concurrency`: how many actors score, or the least and the most. The bundle at `path` is read here and travels with the
     job. Each actor checks it, verifies batch invariance, and compares its bits with this machine's: where a float32
     model's differ the job fails, or with other_bits="report" the actor logs a warning. `options` are those of
-    `batchproof.Scorer`: extra, answer, on_error, prefix, threads, ...
+    `batchproof.Scorer`: extra, answer, on_error, prefix, threads, ... Raises TypeError for another kind of dataset;
+    columns that do not fit are refused when rows run, since Ray may not know them before.
     """
+    if not isinstance(ds, imported("ray.data", "batchproof.ray").Dataset):
+        raise wrong_kind("batchproof.ray.predict", "ray.data.Dataset", ds, "ray.data.from_pandas(frame)")
     worker = Worker(Scorer(path, **options), other_bits)
     return ds.map_batches(
         _Actor,
@@ -99,7 +103,7 @@ def application(
     Raises SettingError for an unknown setting, a wrong value, and a setting that has no effect here; ValueError for
     `queued_rows` of 0 or less.
     """
-    from ray import serve
+    serve = imported("ray.serve", "batchproof.ray")
     from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
     for name in settings:

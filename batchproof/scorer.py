@@ -76,7 +76,7 @@ class Options:
     @property
     def parameters(self) -> Parameters:
         """Return what readers and writers need to know."""
-        return Parameters(self.extra, self.answer, self.on_error, self.prefix)
+        return Parameters(self.extra, self.answer, self.on_error, self.prefix, asked_in="python")
 
 
 class Scorer:
@@ -105,10 +105,7 @@ class Scorer:
         Raises TypeError for anything else, such as a pandas frame.
         """
         if not isinstance(table, pa.Table | pa.RecordBatch):
-            raise TypeError(
-                f"a Scorer takes a pyarrow Table or RecordBatch, not {type(table).__module__}.{type(table).__name__}: "
-                "pyarrow.Table.from_pandas(frame) makes one of a pandas frame."
-            )
+            raise wrong_kind("a Scorer", "pyarrow Table or RecordBatch", table, "pyarrow.Table.from_pandas(frame)")
         batches = table.to_batches() if isinstance(table, pa.Table) else [table]
         answers = list(self._answers(table.schema, iter(batches)))
         schema = self.schema(table.schema)
@@ -214,6 +211,14 @@ class Worker:
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: the check is made anew where it arrives."""
         return {**self.__dict__, "_is_checked": False}
+
+
+def wrong_kind(caller: str, wanted: str, given: object, way: str) -> TypeError:
+    """Return the refusal of an object that `caller` does not take; `way` makes a right one of a pandas frame."""
+    kind = type(given)
+    return TypeError(
+        f"{caller} takes a {wanted}, not {kind.__module__}.{kind.__qualname__}. {way} makes one of a pandas frame."
+    )
 
 
 def _files_of(bundle: Bundle) -> dict[str, bytes]:

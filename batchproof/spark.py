@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
-from batchproof.scorer import Scorer, Worker
+from batchproof.installation import imported
+from batchproof.scorer import Scorer, Worker, wrong_kind
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -27,8 +28,10 @@ def predict(
     The bundle at `path` is read here and travels with the job. Each Python worker checks it, verifies batch invariance,
     and compares its bits with this machine's: where a float32 model's differ the job fails, or with other_bits="report"
     the worker logs a warning. `options` are those of `batchproof.Scorer`: extra, answer, on_error, prefix, threads, ...
-    Raises ServiceError where the columns do not fit, before anything runs.
+    Raises TypeError for another kind of frame, and ServiceError where the columns do not fit, before anything runs.
     """
+    if not isinstance(df, imported("pyspark.sql", "batchproof.spark").DataFrame):
+        raise wrong_kind("batchproof.spark.predict", "pyspark.sql.DataFrame", df, "spark.createDataFrame(frame)")
     from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 
     scorer = Scorer(path, **options)

@@ -108,6 +108,29 @@ def test_hints_are_the_extras() -> None:
     assert users == installation.EXTRAS
 
 
+def test_adapters_name_what_they_need() -> None:
+    """Without its library an adapter says which command installs it: the line of the extra that its tests have."""
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(installation.CLUSTERS.values()) <= set(stated["clusters"])
+    for call, missing in (
+        ("spark.predict(None, 'models/penguins')", "pyspark"),
+        ("ray.predict(None, 'models/penguins')", "ray"),
+        ("ray.application('models')", "ray"),
+        ("dask.predict(None, 'models/penguins')", "dask"),
+    ):
+        name = call.partition(".")[0]
+        code = (
+            f"import sys; sys.modules[{missing!r}] = None\n"
+            f"import batchproof.{name}\n"
+            "try:\n"
+            f"    batchproof.{call}\n"
+            "except ImportError as error:\n"
+            "    print(error)"
+        )
+        needs = f"batchproof.{name} needs {missing}"
+        assert run(code).strip() == f"{needs}, which is not installed: pip install '{installation.CLUSTERS[missing]}'"
+
+
 THEIRS = {
     "dask",
     "pandas",

@@ -135,5 +135,17 @@ def test_options_are_checked(bundle: Path) -> None:
 @pytest.mark.parametrize("wrong", [{"a": [1.0]}, [1.0], None])
 def test_what_is_no_arrow_table_is_refused(wrong: Any) -> None:
     """A frame of another library, or a dictionary, is refused by its type, with what would be right."""
-    with pytest.raises(TypeError, match=f"not builtins.{type(wrong).__name__}: pyarrow.Table.from_pandas"):
+    with pytest.raises(TypeError, match=f"not builtins.{type(wrong).__name__}. pyarrow.Table.from_pandas"):
         Scorer("models/penguins")(wrong)
+
+
+def test_refusals_spell_options_as_python_does(bundle: Path) -> None:
+    """A message that names an option names the argument as a caller of Python writes it."""
+    with pytest.raises(ServiceError, match='extra="ignore" copies such columns'):
+        Scorer(bundle).schema(table().append_column("more", [[1] * table().num_rows]).schema)
+    bad = table().set_column(3, "count", pa.array([None] * table().num_rows, pa.int64()))
+    with pytest.raises(ServiceError, match='on_error="row" answers the good rows'):
+        Scorer(bundle, extra="ignore")(bad)
+    taken = table().append_column("prediction", [[1] * table().num_rows]).schema
+    with pytest.raises(ServiceError, match=r'prefix="…".*answer="alone"'):
+        Scorer(bundle, extra="ignore").schema(taken)

@@ -270,7 +270,7 @@ def _check_goal(settings: Settings) -> None:
     try:
         threshold_rule(settings.threshold)
         quantile_levels(settings.quantiles)
-        size_bytes("1" if settings.memory is None else settings.memory)
+        size_bytes("1B" if settings.memory is None else settings.memory)
     except ValueError as error:
         raise SettingError(str(error)) from error
 

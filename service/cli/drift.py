@@ -82,7 +82,7 @@ def _compare(options: argparse.Namespace, source: TablePath) -> int:
         loaded = model.load(read, EngineOptions(device=options.device, threads=options.threads), RUN_ROWS)
     layout = Layout(read.manifest.signature, read.reference)
     counts, bad_rows = _count(
-        loaded, layout, source, Parameters(options.extra, "append", options.on_error, are_flags=True)
+        loaded, layout, source, Parameters(options.extra, "append", options.on_error, asked_in="flags")
     )
     if counts.rows < MIN_ROWS:
         raise UnansweredError(

@@ -38,6 +38,7 @@ INTERRUPTED = 130
 BLOCK_ROWS = 16_384
 BLOCK_VALUES = 1 << 19  # a block of a wide model has fewer rows: some twenty blocks are held at a time
 PART_ROWS = 4_000_000
+LEAST = {"part_rows": 1, "threads": 0, "workers": 0}
 
 
 def add(commands: Any) -> None:
@@ -113,8 +114,10 @@ def _score_open(options: argparse.Namespace) -> None:
 
 def _open_tasks(options: argparse.Namespace) -> list[Task]:
     """Return what is left to do; in a folder the answers that are there are passed over."""
-    if options.part_rows < 1 or options.threads < 0 or options.workers < 0:
-        raise PlanError("--part-rows must be 1 or more, and --threads and --workers must be 0 or more")
+    for name, least in LEAST.items():
+        if getattr(options, name) < least:
+            flag = f"--{name.replace('_', '-')}"
+            raise PlanError(f"{flag} is {getattr(options, name)}: it must be {least} or more")
     tasks = plan(options.inputs, options.output)
     open_tasks = [task for task in tasks if options.overwrite or not task.target.exists()]
     if not open_tasks and len(tasks) == 1:
@@ -137,7 +140,7 @@ def _score_all(loaded: Model, tasks: list[Task], options: argparse.Namespace) ->
     from batchproof.service.tables.offline.progress import Progress
     from batchproof.service.tables.offline.score import score
 
-    parameters = Parameters(options.extra, options.answer, options.on_error, options.prefix, are_flags=True)
+    parameters = Parameters(options.extra, options.answer, options.on_error, options.prefix, asked_in="flags")
     workers = options.workers or cores()
     way = ScoringOptions(parameters, block_rows(len(loaded.encoder.names)), options.part_rows, workers)
     for task in tasks:

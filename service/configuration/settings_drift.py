@@ -12,7 +12,7 @@ class DriftSettings(SettingsPart):
         1.0,
         ge=0,
         le=1,
-        description="share of the answered requests whose rows are counted to find drift, up to 1,024 rows a second in each "
+        description="share of the answered requests whose rows are counted to find drift, up to 1024 rows a second in each "
         "worker, beyond which rows are passed over; 0: none",
     )
     drift_short_s: float = Field(

@@ -11,15 +11,18 @@ GROUPS = (  # of control groups, version 2 and version 1, as a container sees it
 )
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]I?|)B?\s*", re.IGNORECASE)
+SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([KMGT]I?)B?|B)\s*", re.IGNORECASE)
 
 
 def size_bytes(text: str) -> int:
-    """Return the bytes in a size such as 4GB, 512MB or 8GiB; raises ValueError for another text, and for none."""
+    """Return the bytes in a size such as 4GB, 512MB or 8GiB; raises ValueError for another text, and for none.
+
+    A number without a unit is refused: who writes 4 rarely means four bytes.
+    """
     match = SIZE.fullmatch(text)
-    size = 0 if match is None else int(float(match[1]) * UNITS[match[2].upper()])
+    size = 0 if match is None else int(float(match[1]) * UNITS[(match[2] or "").upper()])
     if size < 1:
-        raise ValueError(f"{text!r} is no size of memory: write 4GB, 512MB or 8GiB.")
+        raise ValueError(f"{text!r} is no size of memory: write a number and its unit, such as 4GB, 512MB or 8GiB.")
     return size
 
 

@@ -102,6 +102,17 @@ def invalid_table(message: str) -> ServiceError:
     return ServiceError(422, "invalid_table", message)
 
 
+def differing_columns(names: Sequence[str], wanted: Sequence[str]) -> str:
+    """Return in which columns a part of a table differs from the part whose columns are `wanted`; nothing if in none."""
+    lacking = [name for name in wanted if name not in names]
+    more = [name for name in names if name not in wanted]
+    says = [f"it lacks {listed(lacking)}"] if lacking else []
+    says += [f"it also has {listed(more)}"] if more else []
+    if not says and sorted(names) != sorted(wanted):
+        return "a column occurs in one of them more often"
+    return " and ".join(says)
+
+
 class Column(NamedTuple):
     """One feature's values: `fast` encodes all of them or raises FeatureError, `values` are their JSON values."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 from batchproof.service.errors import ServiceError, nearest
@@ -23,11 +23,13 @@ class Parameters:
     answer: str = "append"  # or "alone": without the columns of the table
     on_error: str = "stop"  # or "row": a bad row gets its error in the answer
     prefix: str = ""  # before the names of added columns
-    are_flags: bool = False  # whether they came from a command line, which spells them in another way
+    asked_in: Literal["query", "flags", "python"] = "query"  # whose spelling messages have
 
     def spelled(self, name: str, value: str) -> str:
         """Return how the caller would ask for `value`."""
-        return f"--{name.replace('_', '-')} {value}" if self.are_flags else f"{name}={value}"
+        if self.asked_in == "flags":
+            return f"--{name.replace('_', '-')} {value}"
+        return f'{name}="{value}"' if self.asked_in == "python" else f"{name}={value}"
 
 
 def parse(query: bytes) -> Parameters:

@@ -33,3 +33,11 @@ def test_columns_that_do_not_fit_are_refused_before_anything_runs() -> None:
     ddf = dd.from_pandas(table(100).to_pandas().drop(columns=["sex"]), npartitions=2)
     with pytest.raises(ServiceError, match="has no column 'sex'"):
         batchproof.dask.predict(ddf, MODEL, extra="ignore")
+
+
+def test_another_kind_of_frame_is_refused() -> None:
+    """A frame of pandas is refused by its type, with what makes it one of Dask."""
+    with pytest.raises(
+        TypeError, match=r"takes a dask\.dataframe\.DataFrame, not pandas.*dask\.dataframe\.from_pandas"
+    ):
+        batchproof.dask.predict(table(10).to_pandas(), MODEL)

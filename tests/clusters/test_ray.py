@@ -79,3 +79,9 @@ def test_a_worker_that_dies_changes_no_bit(tmp_path: Path) -> None:
 def test_usage_statistics_are_off() -> None:
     """Importing the adapter keeps Ray from reporting usage."""
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+
+
+def test_another_kind_of_dataset_is_refused() -> None:
+    """An Arrow table is refused by its type, with what makes a dataset of a frame."""
+    with pytest.raises(TypeError, match=r"takes a ray\.data\.Dataset, not pyarrow.*ray\.data\.from_pandas"):
+        batchproof.ray.predict(table(10), MODEL)  # type: ignore[arg-type]

@@ -107,3 +107,9 @@ def test_a_bad_row_fails_the_job_by_name(spark: SparkSession, parquet: Path) -> 
     )
     with pytest.raises(PythonException, match="feature 'island'"):
         batchproof.spark.predict(df, MODEL, extra="ignore").toArrow()
+
+
+def test_another_kind_of_frame_is_refused() -> None:
+    """A frame of pandas is refused by its type, with what makes it one of Spark."""
+    with pytest.raises(TypeError, match=r"takes a pyspark\.sql\.DataFrame, not pandas.*spark\.createDataFrame"):
+        batchproof.spark.predict(table(10).to_pandas(), MODEL)

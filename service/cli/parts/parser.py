@@ -36,13 +36,30 @@ class Arguments(argparse.ArgumentParser):
         An unknown option is refused before a missing argument: it is often the misspelt one. A program with commands
         cannot look for options, since those of its commands are not its own.
         """
-        words = list(sys.argv[1:] if args is None else args)
+        words = self._with_values(list(sys.argv[1:] if args is None else args))
         if self._subparsers is None:
             options = words[: words.index("--")] if "--" in words else words
             self._refuse([word for word in options if word.startswith("--") and not self._knows(word)])
         parsed, unknown = super().parse_known_args(words, namespace)
         self._refuse(unknown)
         return parsed, unknown
+
+    def _with_values(self, words: Sequence[str]) -> list[str]:
+        """Join an option and a value that begins with one dash, such as `--memory -1GB`.
+
+        argparse would take the value for an option, and say that the value is missing.
+        """
+        joined: list[str] = []
+        for place, word in enumerate(words):
+            if word == "--":
+                return [*joined, *words[place:]]
+            action = self._option_string_actions.get(joined[-1]) if joined else None
+            is_value = word[:1] == "-" and word[1:2] not in ("", "-") and word not in self._option_string_actions
+            if is_value and action is not None and action.nargs is None:
+                joined[-1] = f"{joined[-1]}={word}"
+            else:
+                joined.append(word)
+        return joined
 
     def _knows(self, word: str) -> bool:
         return word.partition("=")[0] in self._option_string_actions

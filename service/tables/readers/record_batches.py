@@ -21,9 +21,16 @@ from batchproof.service.tables.limits.parquet_pages import check_pages
 from batchproof.service.tables.readers.arrow_types import index_names
 
 BUFFER_BYTES = 1 << 18  # of one column of a Parquet file
-# Column chunks are read piece by piece: pyarrow would else hold all bytes of a row group, or of the file.
 # An INT96 timestamp of nanoseconds would wrap around outside of the years 1677 to 2262.
-PARQUET_OPTIONS = {"pre_buffer": False, "buffer_size": BUFFER_BYTES, "coerce_int96_timestamp_unit": "us"}
+INT96_UNIT = "us"
+# Column chunks are read piece by piece: pyarrow would else hold all bytes of a row group, or of the file.
+# Damage of a page whose writer added a checksum is found; other damage may give other values.
+PARQUET_OPTIONS = {
+    "pre_buffer": False,
+    "buffer_size": BUFFER_BYTES,
+    "coerce_int96_timestamp_unit": INT96_UNIT,
+    "page_checksum_verification": True,
+}
 ENCRYPTED_MAGIC = b"PARE"  # at the end of a Parquet file whose footer is encrypted
 TAIL_BYTES = 8  # of a Parquet file: the footer's length and the magic
 PREFIXED = "DELTA_BYTE_ARRAY"
@@ -68,7 +75,7 @@ def parquet_batches(file: BinaryIO, choose: Choose, block_rows: int, unpacking: 
         names = choose(schema.names, index_names(schema.metadata))
         unpacking.check_values(metadata.num_rows * len(names))
         batches = opened.iter_batches(batch_size=block_rows, columns=names, use_threads=not unpacking.is_bounded)
-        stated = _as_many(batches, metadata.num_rows)
+        stated = as_many(batches, metadata.num_rows)
         chosen = pa.schema([schema.field(name) for name in names], schema.metadata)
         yield from checked_batches(chosen, names, stated, block_rows, unpacking)
 
@@ -113,7 +120,7 @@ def _encrypted() -> ServiceError:
     )
 
 
-def _as_many(batches: Iterable[pa.RecordBatch], stated: int) -> Batches:
+def as_many(batches: Iterable[pa.RecordBatch], stated: int) -> Batches:
     """Yield the batches; raises OSError where they have not the rows that the file states: its reader may stop early."""
     rows = 0
     for batch in batches:

@@ -127,7 +127,7 @@ def refusal(block: Block, problems: Sequence[Problem], limit: int, parameters: P
 
 def _more(problems: int, parameters: Parameters) -> str:
     """Return where the other problems can be seen: in the details of the answer, or by running the command again."""
-    if not parameters.are_flags:
+    if parameters.asked_in == "query":
         return f" ({problems} more in details.)" if problems else ""
     count = f" {problems} more were found;" if problems else ""
     return f"{count} {parameters.spelled('on_error', 'row')} answers the good rows and says what is wrong with the bad ones."

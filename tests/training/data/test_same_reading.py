@@ -383,7 +383,9 @@ def test_a_folder_whose_files_differ(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"a": [1], "y": [1]}), tmp_path / "0.parquet")
     parquet.write_table(pa.table({"b": [1], "y": [1]}), tmp_path / "1.parquet")
 
-    with pytest.raises(TableError, match=r"0\.parquet and 1\.parquet differ in 'a', 'b'"):
+    with pytest.raises(
+        TableError, match=r"1\.parquet and 0\.parquet have different columns: it lacks 'a' and it also has 'b'"
+    ):
         prepare(tmp_path, Settings(target="y"))
 
 

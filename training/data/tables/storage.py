@@ -5,6 +5,7 @@ write out and to read again: they are no memory that the process must have. Both
 so a bundle has the same bytes.
 """
 
+import errno
 import mmap
 import os
 import shutil
@@ -24,6 +25,7 @@ ALIGNMENT = 64  # bytes, of every buffer: what Arrow expects
 LEAST_BYTES = 64 << 20  # of a scratch file
 GROWTH = 8  # a further file has at least this part of what there is: their number grows slowly
 SAY_EVERY_S = 10.0
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LASTING = "/var/tmp"  # noqa: S108 - the files in it have no names
 
 
@@ -103,11 +105,20 @@ class Scratch(Memory):
                     file.truncate(size)
                 return np.frombuffer(mmap.mmap(file.fileno(), size), np.uint8)
         except OSError as error:
-            free = f"; {shown(shutil.disk_usage(self.folder).free)} free" if self.folder.is_dir() else ""
-            raise ScratchError(
-                f"the scratch files in {self.folder} need {shown(size)} more, and cannot be written ({error.strerror}{free}): "
-                "set TMPDIR to a folder with more room, or --memory to more."
-            ) from error
+            raise ScratchError(_unwritten(self.folder, size, error)) from error
+
+
+def _unwritten(folder: Path, size: int, error: OSError) -> str:
+    """Return the sentence for `size` bytes that cannot be written: the disk is full, or the folder is the wrong one."""
+    if error.errno in FULL:
+        return (
+            f"the scratch files in {folder} need {shown(size)} more, and cannot be written ({error.strerror}; "
+            f"{shown(shutil.disk_usage(folder).free)} free): set TMPDIR to a folder with more room, or --memory to more."
+        )
+    return (
+        f"the scratch files cannot be written in {folder} ({error.strerror}): set TMPDIR to a folder on a disk that "
+        "exists and can be written to, or --memory to more."
+    )
 
 
 def scratch_folder() -> Path:

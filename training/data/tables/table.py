@@ -19,7 +19,7 @@ from batchproof.service.features.row_encoder import listed
 from batchproof.service.tables.formats import ARROW_FILE, ARROW_STREAM, LINES, PARQUET
 from batchproof.service.tables.offline.sources import SourceError, open_source
 from batchproof.service.tables.readers.arrow_types import index_names
-from batchproof.service.tables.readers.record_batches import PARQUET_OPTIONS
+from batchproof.service.tables.readers.record_batches import PARQUET_OPTIONS, as_many
 from batchproof.training.data.tables.json_columns import JsonTable
 from batchproof.training.data.tables.parts import Parts, parts_of
 from batchproof.training.data.tables.storage import MEMORY, Memory
@@ -159,14 +159,15 @@ def _typed(path: Path, parts: Parts, storage: Memory) -> pa.Table:
     """Read a table of typed columns block by block."""
     if not path.is_file():
         # pyarrow's part for folders takes long to load
-        from batchproof.service.tables.readers.parquet_folder import folder_dataset
+        from batchproof.service.tables.readers.parquet_folder import folder_batches, folder_dataset
 
         dataset = folder_dataset(parts.folder, parts.files)
-        batches = dataset.to_batches(batch_size=BATCH_ROWS, batch_readahead=1, fragment_readahead=1)
+        batches = folder_batches(parts.folder, dataset, batch_size=BATCH_ROWS, batch_readahead=1)
         return _kept(batches, dataset.schema, storage)
     if parts.format == PARQUET:
         with parquet.ParquetFile(path, **PARQUET_OPTIONS) as file:
-            return _kept(file.iter_batches(BATCH_ROWS), file.schema_arrow, storage)
+            batches = as_many(file.iter_batches(BATCH_ROWS), file.metadata.num_rows)
+            return _kept(batches, file.schema_arrow, storage)
     source, fmt = open_source(path)
     assert fmt in (ARROW_FILE, ARROW_STREAM), "other formats are read elsewhere"
     with source, pa.ipc.open_file(source) if fmt == ARROW_FILE else pa.ipc.open_stream(source) as reader:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from batchproof.service.features.row_encoder import listed
 from batchproof.service.features.texts.csv_records import SIGNS, Record, Records, column_names
+from batchproof.service.tables.block import differing_columns
 from batchproof.service.tables.codecs import DELIMITERS
 from batchproof.service.tables.formats import CSV, Format
 from batchproof.service.tables.offline.sources import open_source
@@ -67,13 +67,9 @@ class TextTable(LinesTable):
 
 def other_columns(path: Path, names: list[str], first: Path, wanted: list[str]) -> TableError:
     """Return the refusal of a part whose columns are not those of the first one: values would be lost."""
-    missing = [name for name in wanted if name not in names]
-    extra = [name for name in names if name not in wanted]
-    says = [f"it lacks {listed(missing)}"] if missing else []
-    says += [f"it also has {listed(extra)}"] if extra else []
-    differing = " and ".join(says) or "a name occurs in one of them more often"
+    differing = differing_columns(names, wanted)
     return TableError(
-        f"{path} has other columns than {first}: {differing}. All parts of a table have the same columns."
+        f"{path} and {first} have different columns: {differing}. All parts of a table have the same columns."
     )
 
 

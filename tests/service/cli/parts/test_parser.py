@@ -3,6 +3,7 @@
 import pytest
 
 from batchproof.service.__main__ import COMMANDS, main
+from batchproof.service.cli.parts.parser import Arguments
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,19 @@ def test_every_command_is_listed(arguments: list[str], capsys: pytest.CaptureFix
 
     assert all(name in told.out + told.err for name in COMMANDS if arguments)
     assert bool(told.err) == (arguments != ["--help"])
+
+
+def test_a_value_may_begin_with_a_dash() -> None:
+    """What follows an option that takes a value is its value, unless it is an option too; behind `--` nothing is joined."""
+    parser = Arguments(prog="p")
+    parser.add_argument("--size")
+    parser.add_argument("--flag", action="store_true")
+    parser.add_argument("-o")
+    parser.add_argument("rest", nargs="*")
+
+    assert vars(parser.parse_args(["--size", "-1GB"])) == {"size": "-1GB", "flag": False, "o": None, "rest": []}
+    assert parser.parse_args(["-o", "-x"]).o == "-x"
+    assert parser.parse_args(["--flag", "--", "--size", "-1GB"]).rest == ["--size", "-1GB"]
+    for words in (["--size", "-o", "x"], ["--size", "--flag"], ["--size", "--", "-1GB"], ["--flag", "-1GB"]):
+        with pytest.raises(SystemExit, match="2"):
+            parser.parse_args(words)

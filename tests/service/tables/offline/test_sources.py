@@ -109,10 +109,27 @@ def test_a_folder_whose_files_differ_is_refused(
     parquet.write_table(typed(), folder / "0.parquet")
     parquet.write_table(typed().append_column("more", [[1] * len(ROWS)]), folder / "1.parquet")
     assert main(["predict", str(model), str(folder), str(tmp_path / "o.parquet")]) == 2
-    assert "0.parquet and 1.parquet differ in 'more'" in capsys.readouterr().err
+    assert "1.parquet and 0.parquet have different columns: it also has 'more'" in capsys.readouterr().err
     (folder / "1.parquet").write_bytes(b"PAR1 not so")
     assert main(["predict", str(model), str(folder), str(tmp_path / "o.parquet")]) == 2
     assert "1.parquet is not Parquet" in capsys.readouterr().err
+
+
+def test_a_damaged_file_of_a_folder_is_named(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file whose footer is good and whose pages are not is refused by its name, and no answer is left."""
+    folder = tmp_path / "t"
+    folder.mkdir()
+    for name in ("0", "1", "2"):
+        parquet.write_table(typed(), folder / f"{name}.parquet", compression="gzip", write_page_checksum=True)
+    path = folder / "1.parquet"
+    good, end = path.read_bytes(), len(b"PAR1")
+    for column in map(parquet.read_metadata(path).row_group(0).column, range(len(NAMES))):
+        start, end = end, end + column.total_compressed_size
+        for damaged in (good[: end - 1] + bytes([good[end - 1] ^ 1]), good[:start] + bytes(end - start)):
+            path.write_bytes(damaged + good[end:])
+            assert main(["predict", str(model), str(folder), str(tmp_path / "o.parquet")]) == 2
+            assert "1.parquet cannot be read: " in capsys.readouterr().err
+            assert not (tmp_path / "o.parquet").exists()
 
 
 @pytest.mark.parametrize("ending", [".gz", ".zst"])

@@ -20,7 +20,7 @@ from batchproof.service.tables.writers.text import prediction_texts
 from tests.bundles import INPUTS, make_bundle, random_rows, signature_of
 from tests.live import Live, live
 
-FLAGS = Parameters(are_flags=True)
+FLAGS = Parameters(asked_in="flags")
 WAY_OUT = "--on-error row answers the good rows and says what is wrong with the bad ones."
 
 
