@@ -13,9 +13,8 @@ from batchproof.service import errors
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays, Outputs
 
-WAIT_SHARE = (
-    0.5  # the part of its deadline that a request may be expected to wait; the rest covers errors of the estimate
-)
+# The part of its deadline that a request may be expected to wait; the rest covers errors of the estimate.
+WAIT_SHARE = 0.5
 
 Reply = Callable[[Outputs | None, ServiceError | None], None]  # exactly one of the two is given
 
@@ -68,9 +67,8 @@ class Ticket:
         self.timeout_s = timeout_s
         self.deadline_s = now_s + timeout_s
         self.reply = reply
-        self.note: Any = (
-            None  # what a recorder of answers keeps of the request beside its rows; None: it does not keep it
-        )
+        # What a recorder of answers keeps of the request beside its rows; None: it does not keep it.
+        self.note: Any = None
         self.written: Recording | None = None  # what the answer has to wait for, where the recorder says so
         self.is_running = False
         self.timer: TimerHandle | None = None  # answers 504 in time for a ticket that waits for the thread

@@ -278,9 +278,8 @@ class Batcher:
 
     def _close(self, ticket: Ticket) -> None:
         ticket.is_open = False
-        ticket.reply = (
-            _no_reply  # which may refer to the ticket: its arrays and model are freed now, not by a collector
-        )
+        # Which may refer to the ticket: its arrays and model are freed now, not by a collector.
+        ticket.reply = _no_reply
         if ticket.timer is not None:
             ticket.stop_timer()
         self._admission.leave(ticket)

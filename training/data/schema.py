@@ -14,9 +14,8 @@ from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.target import Target
 from batchproof.training.settings import Settings
 
-IDENTIFIER_SHARE = (
-    0.9  # a text column with this many distinct values per row identifies rows, and says nothing of others
-)
+# A text column with this many distinct values per row identifies rows, and says nothing of others.
+IDENTIFIER_SHARE = 0.9
 IDENTIFIER_ROWS = 20  # below this, distinct values say little
 ROW_NAMES = ("like an identifier", "like a row number")  # how the reason begins for a column that names rows
 RARE = "no category occurs in"  # how the reason begins for a column whose categories are all rare

@@ -54,9 +54,8 @@ class FitContext:
     objective: Objective
     progress: Progress
     stop: Callable[[], bool]  # whether this process was asked to end
-    group: Group | None = (
-        None  # the processes that share every fit to all rows; None: there is only this one, without shards
-    )
+    # The processes that share every fit to all rows; None: there is only this one, without shards.
+    group: Group | None = None
 
     @classmethod
     def of(

@@ -53,9 +53,8 @@ class Output:
     """How to interpret the summed scores of the members."""
 
     task: Task
-    value_mean: float | tuple[float, ...] = (
-        0.0  # regression: value = score · value_std + value_mean, in the target's own unit
-    )
+    # Regression: value = score · value_std + value_mean, in the target's own unit.
+    value_mean: float | tuple[float, ...] = 0.0
     value_std: float | tuple[float, ...] = 1.0  # both of several targets: one for each
     # Whether the score is a logarithm: value = exp(score) · value_std, the score within `log_limits`.
     is_log: bool = False

@@ -14,9 +14,8 @@ from batchproof.training.preprocessing.onehot import OneHot
 from batchproof.training.preprocessing.onnx_graph import Graph
 
 WIDTH = 2  # wider chunks leave more zeros in the first layer, narrower ones are more look-ups
-MOST_ENTRIES = (
-    2**16
-)  # of a table whose columns are all as tall as the tallest; otherwise a node more limits each column's codes
+# Of a table whose columns are all as tall as the tallest; otherwise a node more limits each column's codes.
+MOST_ENTRIES = 2**16
 MOST_IDENTITY = 2**12  # entries of the identity matrices of one-hot columns that are looked up
 
 

@@ -18,9 +18,8 @@ from batchproof.training.preprocessing.scaling import limits
 
 HEIGHT = 0.3  # of a full bin
 FAR = 2.0**1000  # what infinities become where bins reach far: times 0 they would be NaN
-MOST_WIDTHS = (
-    2.0**20
-)  # of its own width that a bin may be away from 0 where a product takes both: 2^-32 of the height is lost
+# Of its own width that a bin may be away from 0 where a product takes both: 2^-32 of the height is lost.
+MOST_WIDTHS = 2.0**20
 TREE_ROWS = 50_000  # most rows that a tree is grown on: more rows give the same edges to within noise
 
 

@@ -25,9 +25,8 @@ class Multiple(NamedTuple):
     """Which multiple of the scaled values nodes compute, and of what."""
 
     height: float = BOUND  # the greatest result, in place of b
-    is_near: bool = (
-        True  # whether all columns are usual and no value is beyond FAR, so that distances can be squared as they are
-    )
+    # Whether all columns are usual and no value is beyond FAR, so that distances can be squared as they are.
+    is_near: bool = True
     is_limited: bool = True  # whether rounding must not take a result beyond the height, by 2^-52 of it
 
 

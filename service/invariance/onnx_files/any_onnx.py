@@ -34,9 +34,8 @@ class BatchOptions:
     """What the file does not say of its inputs."""
 
     dims: Mapping[str, int] = field(default_factory=dict)  # axis name or INPUT.AXIS -> length
-    batch: str | None = (
-        None  # the batch axis's name or INPUT.AXIS; None: the first axis, or a name that two inputs share
-    )
+    # The batch axis's name or INPUT.AXIS; None: the first axis, or a name that two inputs share.
+    batch: str | None = None
     shapes: Mapping[str, Sequence[int | str]] = field(default_factory=dict)  # of inputs whose shape the file leaves out
     integers_below: int = 2
     batch_rows: int = 512  # the largest batch that will run

@@ -10,9 +10,8 @@ from batchproof.service.configuration.settings import Settings
 from batchproof.service.errors import ServiceError
 from batchproof.service.runtime import memory
 
-MEMORY_SHARE = (
-    4  # bodies may take one part in so many of the memory there is: parsed rows take several times their text
-)
+# Bodies may take one part in so many of the memory there is: parsed rows take several times their text.
+MEMORY_SHARE = 4
 MOST_BYTES = 256 << 20  # by default, however much memory there is
 
 

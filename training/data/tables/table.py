@@ -46,9 +46,8 @@ class RawTable:
     sha256: str  # of the file; of several files, that of their SHA-256 one after another
     is_text: bool = False  # whether every column holds the cells of a text table
     lines: np.ndarray | None = None  # [rows] int64, the line that each row begins at, where the file has lines
-    numbers: np.ndarray | None = (
-        None  # [rows] int64, the number that each row has in the file, where rows were left out
-    )
+    # [rows] int64, the number that each row has in the file, where rows were left out.
+    numbers: np.ndarray | None = None
     index: frozenset[str] = frozenset()  # columns that number the rows of a data frame
     unusable: Mapping[str, str] = field(default_factory=dict)  # column -> why it has no type
     warnings: tuple[str, ...] = ()

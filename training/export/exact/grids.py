@@ -21,9 +21,8 @@ from batchproof.training.network.fold import Layer
 DIGITS = 53  # binary digits of float64
 RESERVE = 1.0 - 2.0**-30  # of the bound: covers the rounding of the sum that computes it
 TYPICAL = 1.0 / 3.0  # root mean square of a channel over its maximum, for balancing the two rounding errors
-LEAST_ROOM = (
-    1.0 / 8.0
-)  # of a layer's mean channel maximum: the least range of a channel that was rarely active in training
+# Of a layer's mean channel maximum: the least range of a channel that was rarely active in training.
+LEAST_ROOM = 1.0 / 8.0
 
 
 class Affine(NamedTuple):
