@@ -74,12 +74,24 @@ class Engine:
         self._names = tuple(name for name, _, _ in self.inputs) if names is None else tuple(names)
         self._wanted = [output.name for output in self._session.get_outputs()]  # else each run asks for their names
         self.output_names = tuple(self._wanted)
+        # What `InferenceSession.run` calls once it has checked what `run` checks here, at a tenth of a row's time.
+        self._inner = getattr(self._session, "_sess", self._session)
+        self._run_options = ort.RunOptions()  # those by default: without them each run makes its own, for 2 µs
+        self._required = sum(not node.type.startswith("optional") for node in self._session.get_inputs())
 
     def run(self, feeds: Feeds) -> Outputs:
         """Run one batch; returns {output: array [rows, ...]}. Raises EngineError."""
-        named = {name: array for name, array in zip(self._names, feeds, strict=True) if array is not None}
+        named = {}
+        for name, array in zip(
+            self._names, feeds, strict=True
+        ):  # a comprehension is a call of its own before Python 3.12
+            if array is not None:
+                named[name] = array  # noqa: PERF403
+        if len(named) < self._required:
+            missing = ", ".join(name for name, _, _ in self.inputs if name not in named)
+            raise EngineError(f"the engine failed: no array for the input {missing}")
         try:
-            outputs = self._session.run(self._wanted, named)
+            outputs = self._inner.run(self._wanted, named, self._run_options)
         except self._failures as error:
             raise EngineError(f"the engine failed: {first_line(error)}") from error
         return dict(zip(self.output_names, outputs, strict=True))

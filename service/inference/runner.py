@@ -50,8 +50,9 @@ class Runner:
     def run(self, requests: Sequence[Feeds]) -> SplitOutputs:
         """Run requests together; returns the outputs of each, in order. A request may have no row."""
         if len(requests) == 1:
-            outputs = self._run_joined(requests[0])
-            return SplitOutputs([outputs], requests[0], outputs)
+            feeds = requests[0]
+            outputs = self._run_joined(feeds)
+            return SplitOutputs((outputs,), feeds, outputs)
         sizes = [rows_of(feeds) for feeds in requests]
         joined = [_join(arrays) for arrays in zip(*requests, strict=True)]
         outputs = self._run_joined(joined)

@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from batchproof.service.errors import ServiceError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 REQUEST_ID = re.compile(rb"[\x21\x23-\x5b\x5d-\x7e]{1,128}")  # printable, without space, quote and backslash
 ID_HEADER = b"x-request-id"
 TIMEOUT_HEADER = b"x-request-timeout-s"
+LENGTH_HEADER = b"content-length"
 LEAST_TIMEOUT_S = 0.001
 SHORT_BODY_BYTES = 65536  # a body of this length is there as soon as its head, or nearly so
 LONG_BODY_DIGITS = 6  # of the Content-Length of a body that is not plain
@@ -62,18 +64,28 @@ class RequestHead:
         self.grant: Grant | None = None  # what the caller may do; the gate finds out
         self.headers = headers
         special = self.special = dict(headers)  # the last value of each header
-        if ID_HEADER in special and REQUEST_ID.fullmatch(special[ID_HEADER]):
-            self.request_id = special[ID_HEADER].decode("ascii")
-        else:
-            self.request_id = f"{_prefix}-{next(_numbers):x}"
+        self.request_id = _id_of(special) if ID_HEADER in special else f"{_prefix}-{next(_numbers):x}"
         get = special.get
         self.is_plain = (  # JSON or no body, no query, nothing unusual: most requests need no closer look
             get(b"content-type") in PLAIN_TYPES
             and get(b"accept") in PLAIN_TYPES
             and not query
             and UNUSUAL.isdisjoint(special)
-            and len(get(b"content-length", b"")) < LONG_BODY_DIGITS
+            and len(get(LENGTH_HEADER, b"")) < LONG_BODY_DIGITS
         )
+
+    def again(self, length: bytes) -> "RequestHead":
+        """Return the head of a later request that differs in nothing but its Content-Length; the gate has not seen it yet."""
+        head = RequestHead.__new__(RequestHead)  # each attribute is known already
+        special = head.special = self.special
+        head.headers = self.headers
+        if special[LENGTH_HEADER] != length:
+            head.headers = [(name, length if name == LENGTH_HEADER else value) for name, value in self.headers]
+            head.special = {**special, LENGTH_HEADER: length}
+        head.method, head.path, head.query = self.method, self.path, self.query
+        head.sender, head.grant, head.is_plain = self.sender, None, self.is_plain
+        head.request_id = _id_of(special) if ID_HEADER in special else f"{_prefix}-{next(_numbers):x}"
+        return head
 
     @property
     def forwarded(self) -> Forwarded:
@@ -109,7 +121,7 @@ class RequestHead:
     @property
     def content_length(self) -> int:
         """Return the length that the body is said to have, in bytes; 0 where none is announced."""
-        length = self.special.get(b"content-length", b"")
+        length = self.special.get(LENGTH_HEADER, b"")
         return int(length) if length.isdigit() else 0
 
     def header(self, name: bytes) -> bytes | None:
@@ -131,6 +143,12 @@ class RequestHead:
         """Return whether the body is absent or short and on its way, so that it can be dropped unread."""
         is_bounded = b"transfer-encoding" not in self.special and not self.waits_to_continue
         return is_bounded and self.content_length <= SHORT_BODY_BYTES
+
+
+def _id_of(special: Mapping[bytes, bytes]) -> str:
+    """Return the caller's id of a request that has one, a new one where it cannot be printed."""
+    given = special[ID_HEADER]
+    return given.decode("ascii") if REQUEST_ID.fullmatch(given) else f"{_prefix}-{next(_numbers):x}"
 
 
 def reseed() -> None:

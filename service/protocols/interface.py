@@ -45,6 +45,7 @@ Headers = Sequence[tuple[bytes, bytes]]  # names in lower case
 MODEL_PATH = re.compile(r"((?:/v[12])?/models/)([^/:]+)(?=[/:]|$)")  # in every protocol whose paths name models
 
 JSON = (b"content-type", b"application/json")
+JSON_ONLY = (JSON,)  # the headers of most answers: one object, whose text a connection keeps
 
 
 class Call:

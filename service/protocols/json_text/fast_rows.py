@@ -84,22 +84,18 @@ class FastRows:
             return None
         try:
             document: Any = (self._parser if len(body) < LONG_BODY_BYTES else simdjson.Parser()).parse(body)
-            if not isinstance(document, simdjson.Object):
-                return None
             rows: Any = document[self._key]
-            is_list = isinstance(rows, simdjson.Array)
-            if not is_list:
-                return None
-            numbers = np.frombuffer(rows.as_buffer(of_type="d"))
+            numbers = np.frombuffer(rows.as_buffer(of_type="d"))  # which only lists have
             count, width = len(rows), self._width
             if (
                 len(document) != 1
                 or len(numbers) != count * width
                 or occurrences(body, b"[") != count + 1
-                or set(map(len, rows)) - {width}
+                or (count != 1 and set(map(len, rows)) - {width})
             ):
                 return None
-        except (ValueError, TypeError, KeyError, RuntimeError):  # RuntimeError: an integer of more than 64 bits
+        # RuntimeError: an integer of more than 64 bits
+        except (AttributeError, ValueError, TypeError, KeyError, RuntimeError):
             return None
         return Arrays(numbers.reshape(count, width), None)
 

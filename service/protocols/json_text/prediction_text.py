@@ -38,9 +38,13 @@ class PredictionText:
 
     def write(self, outputs: Mapping[str, np.ndarray]) -> bytes:
         """Return the predictions of all rows, separated by commas."""
-        if self._is_value or len(outputs["probabilities"]) < MANY_ROWS:
+        if self._is_value:
             return b",".join(self.each(outputs))
-        return self._joined(outputs["probabilities"])
+        probabilities = outputs["probabilities"]
+        rows = len(probabilities)
+        if rows == 1:
+            return self._one(probabilities)
+        return self._joined(probabilities) if rows >= MANY_ROWS else b",".join(self.each(outputs))
 
     def each(self, outputs: Mapping[str, np.ndarray]) -> Sequence[bytes]:
         """Return the text of each row's prediction."""
@@ -52,10 +56,12 @@ class PredictionText:
             return [b'{"value":' + digits + b"}" for digits in _digits(outputs["value"])]
         probabilities = outputs["probabilities"]  # [rows, classes] float32
         digits = _digits(probabilities)
-        winners = self._places(probabilities).tolist()
-        if len(winners) == 1:
-            return [self._template % (self._heads[winners[0]], *digits)]
-        return self._many(winners, digits)
+        return self._many(self._places(probabilities).tolist(), digits)
+
+    def _one(self, probabilities: np.ndarray) -> bytes:
+        """Return the text of a lone row, probabilities [1, classes], without lists of one."""
+        digits = orjson.dumps(probabilities, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b",")
+        return self._template % (self._heads[self._places(probabilities)[0]], *digits)
 
     def _joined(self, probabilities: np.ndarray) -> bytes:
         """Do as `each` for probabilities [rows, classes], with one join, and no object per row."""

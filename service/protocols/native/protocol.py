@@ -17,6 +17,7 @@ from batchproof.service.inference.model import Described, Model
 from batchproof.service.protocols.compression import header
 from batchproof.service.protocols.interface import (
     JSON,
+    JSON_ONLY,
     Answer,
     Call,
     Codec,
@@ -139,7 +140,7 @@ class NativeCodec:
         note = decoded.note
         text = self._text.write(outputs) if note is None else self._unusual(note, decoded.arrays, outputs)
         parts = (b'{"predictions":[', text, self._middle, call.request_id.encode(), b'"}')
-        return Answer(200, (JSON,), b"".join(parts))
+        return Answer(200, JSON_ONLY, b"".join(parts))
 
     @staticmethod
     def needs_inputs(decoded: Decoded) -> bool:

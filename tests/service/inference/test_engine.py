@@ -144,14 +144,11 @@ def test_failing_run_never_changes_the_provider(monkeypatch: pytest.MonkeyPatch)
     tried = []
 
     class Failing:
-        def is_webgpu_graph_capture_enabled(self) -> bool:
-            return False
-
         def run(self, *_: Any) -> Any:
             tried.append(1)
             raise provider_failed("lost the device")
 
-    monkeypatch.setattr(loaded._session, "_sess", Failing())
+    monkeypatch.setattr(loaded, "_inner", Failing())
     with pytest.raises(EngineError, match="the engine failed: lost the device"):
         loaded.run(ROWS)
     assert tried == [1]

@@ -20,7 +20,7 @@ from batchproof.service.errors import ServiceError
 from batchproof.service.protocols.head import HEAD_KEY, SHORT_BODY_BYTES, UNUSUAL, RequestHead
 from batchproof.service.protocols.interface import Answer
 from batchproof.service.server.http.connections.heads import default_headers_of, name_host, read_target, without_upgrade
-from batchproof.service.server.http.connections.keep_alive import LastingConnection
+from batchproof.service.server.http.connections.known_head import RepeatingConnection
 from batchproof.service.server.http.connections.pending import ANSWERED, CLOSING, NO_TRAILERS, PendingRequest
 from batchproof.service.server.http.connections.uvicorn_parts import Config, ServerState
 from batchproof.service.server.http.hosts import host_fault
@@ -33,7 +33,7 @@ from batchproof.service.tables.streaming.endpoint import TableEndpoint
 FAR_S = 1e12  # a time of the loop's clock that never comes
 
 
-class FastHttpProtocol(LastingConnection):
+class FastHttpProtocol(RepeatingConnection):
     """uvicorn's protocol with a short way for predict requests and refusals."""
 
     def __init__(
@@ -45,12 +45,8 @@ class FastHttpProtocol(LastingConnection):
     ) -> None:
         """Serve one connection; the router of `config.app` is asked about each of its requests."""
         super().__init__(config, server_state, app_state, _loop)
-        self._router = self._application.router
-        self._resolve = self._router.resolve
         self._last_url, self._last_path = b"", ""  # of a request without a query: nearly always that of the next one
         self._in_flight = self._app.shared.in_flight
-        self._max_body_bytes = self._app.shared.limits.max_body_bytes
-        self._turn: PendingRequest | None = None  # the predict request that is being read or answered
         self._aside: tuple[str, PendingRequest | None] | None = None  # a method, and the turn before it
         self.on_closed: Callable[[], None] | None = None  # a worker tells its supervisor
 

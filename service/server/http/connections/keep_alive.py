@@ -1,7 +1,7 @@
 """A connection from one answer to the next request: what is written, how long it stays idle, and which heads end it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -32,8 +32,10 @@ class LastingConnection(BoundedConnection):
         self._now_s = self.loop.time
         self._idle_since_s = 0.0
         self._last_host = b""  # the last that was in order: nearly always that of the next request
-        self._default_headers: object = None  # of which the next is the text
-        self._default_text = b""
+        self._default_headers: object = None
+        self._last_status = 0
+        self._last_headers: Sequence[tuple[bytes, bytes]] = []
+        self._head_text = b""  # of the last answer: its status, the default headers and its own
 
     def _may_keep_alive(self, head: RequestHead) -> bool:
         """Return whether the connection outlives the answer: not where the caller or a stop of the service says so.
@@ -69,19 +71,16 @@ class LastingConnection(BoundedConnection):
 
     def _write(self, answer: Answer, *, keep_alive: bool, has_body: bool = True) -> None:
         status, headers, body = answer
-        parts = [STATUS_LINES[status]]
-        if self.server_state.default_headers is not self._default_headers:  # uvicorn makes them anew each second
-            self._default_headers = self.server_state.default_headers
-            self._default_text = b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
-        parts.append(self._default_text)
-        for name, value in headers:
-            parts += (name, b": ", value, b"\r\n")
+        defaults = self.server_state.default_headers  # uvicorn makes them anew each second
+        is_known = headers is self._last_headers and status == self._last_status and defaults is self._default_headers
+        if not is_known or type(headers) is not tuple:  # a list may have changed
+            self._default_headers, self._last_headers, self._last_status = defaults, headers, status
+            lines = [b"%b: %b\r\n" % header for header in (*defaults, *headers)]
+            self._head_text = b"".join([STATUS_LINES[status], *lines])
+        end = b"content-length: %d\r\n\r\n" % len(body)
         if not keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts.append(b"content-length: %d\r\n\r\n" % len(body))
-        if has_body:
-            parts.append(body)
-        self.transport.write(b"".join(parts))
+            end = b"connection: close\r\n" + end
+        self.transport.write(b"".join((self._head_text, end, body if has_body else b"")))
 
     def _break_off(self, cycle: Callable[[], Any]) -> None:
         """Close the connection: the answer to this request does not come to its end."""
