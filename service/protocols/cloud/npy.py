@@ -32,9 +32,8 @@ HEADER = re.compile(
 )
 
 
-def arrays_of(signature: Signature, body: bytes) -> Arrays:
-    """Return the rows of an array file; raises 400 for a broken one and 422 for one that does not fit the model."""
-    values = array_of(body)
+def arrays_of(signature: Signature, values: np.ndarray) -> Arrays:
+    """Return the rows of an array [rows, columns]; raises 422 where it does not fit the model."""
     names = [feature.name for feature in signature.inputs]
     if values.shape[1] != len(names):
         raise _refuse(f"The array has {values.shape[1]} columns, but a row has {len(names)} features")

@@ -50,6 +50,10 @@ class ScoringCodec:
         """Read a body of good rows in the usual form; None for any other. Raises ServiceError."""
         return self._reader.read_good(call, content_type(call, call.body))
 
+    def decode_raw(self, call: Call) -> Decoded | None:
+        """Read an array file of numbers; None for any other body. Raises ServiceError."""
+        return self._reader.read_raw(call)
+
     def encode(self, call: Call, decoded: Decoded, outputs: Mapping[str, np.ndarray]) -> Answer:
         """Return the predictions in the form that is asked for; the header is what Azure ML's callers trace by."""
         own = ((b"x-request-id", call.request_id.encode()), *self._label_header)

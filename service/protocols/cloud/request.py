@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from batchproof.service import errors
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays
@@ -88,8 +90,7 @@ class ScoringReader:
         if good is not None:
             return good
         if kind == "npy":
-            arrays = npy.arrays_of(self._encoder.signature, body)
-            return self._decoded(arrays, rows_of(arrays), answer_type(call, kind))
+            return self._array(call, npy.array_of(body))
         if kind == "csv":
             given = Rows(*self._csv.read(body))
         elif kind == "lines":
@@ -110,6 +111,25 @@ class ScoringReader:
         """Return good rows that came as JSON in the usual form, None for any other body. Raises 422 for too many."""
         arrays = self._fast.decode(call.body) if kind == "json" else None
         return None if arrays is None else self._decoded(arrays, rows_of(arrays), answer_type(call, kind))
+
+    def read_raw(self, call: Call) -> Decoded | None:
+        """Return the rows of an array file that holds numbers for numeric features only; None for any other body.
+
+        However many they are, NumPy reads them, and without the interpreter's lock. Raises 400, 415 or 422.
+        """
+        kind = content_type(call, call.body)
+        if kind != "npy" or any(feature.kind != "numeric" for feature in self._encoder.signature.inputs):
+            return None
+        values = npy.array_of(call.body)
+        if values.dtype.kind == "b":  # which are encoded one by one
+            return None
+        return self._array(call, values)
+
+    def _array(self, call: Call, values: np.ndarray) -> Decoded:
+        """Return the rows of an array [rows, features]; raises 422."""
+        if len(values) > self._limits.max_rows:  # before their numbers take eight bytes each
+            raise too_many_rows(len(values), self._limits.max_rows)
+        return self._decoded(npy.arrays_of(self._encoder.signature, values), len(values), answer_type(call, "npy"))
 
     def _decoded(self, arrays: Arrays, rows: int, answer: str) -> Decoded:
         if rows > self._limits.max_rows:

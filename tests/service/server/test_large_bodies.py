@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from batchproof.service.configuration.settings import Settings
+from batchproof.service.protocols.cloud import npy
 from batchproof.service.protocols.interface import Answer, Call, Decoded
 from batchproof.service.server.grpc import inference
 from batchproof.service.server.serving import endpoint
@@ -178,6 +179,22 @@ def test_numbers_as_bytes_are_read_at_once(
     status, answer = send(server[0], body, data[:-1], **{"inference-header-content-length": str(len(head))})
     assert status == 400
     assert b"expecting 1 additional bytes" in answer
+
+
+def test_array_files_are_read_at_once(server: tuple[Inside, Seen], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A NumPy array of numbers, however large, goes to no other process and gets the predictions of its rows in JSON."""
+    rows = np.array(KINDS.rows(), np.float64)
+    data = npy.file_of(rows)
+    assert len(data) > LARGE_BYTES
+    body = LargeBody("npy", "/v1/models/numbers:predict", lambda: data, {"Content-Type": "application/x-npy"})
+    spelt = LargeBody("list", body.path, lambda: json.dumps({"instances": rows.tolist()}).encode())
+    wanted = send(server[0], spelt, spelt.make())
+    monkeypatch.setattr(remote_codec.RemoteCodec, "decode", None)
+    found = send(server[0], body, data)
+    assert found[0] == wanted[0] == 200
+    assert json.loads(found[1])["predictions"] == json.loads(wanted[1])["predictions"]
+    status, answer = send(server[0], body, data[:-1])
+    assert (status, b"bytes follow its header" in answer) == (400, True)
 
 
 def test_a_packed_body_goes_the_same_way(server: tuple[Inside, Seen]) -> None:

@@ -13,6 +13,8 @@ from hypothesis.extra import numpy as arrays
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.protocols.cloud import npy
+from batchproof.service.protocols.cloud.request import ScoringReader
+from batchproof.service.protocols.interface import Call, Limits
 from tests.bundles import INPUTS, NUMBERS, signature_of
 
 SIGNATURE = signature_of(inputs=NUMBERS)
@@ -46,10 +48,36 @@ def test_the_rows_are_the_encoders() -> None:
     """An array gives the arrays that JSON rows give, bit for bit; NaN is null."""
     rows = [[None if np.isnan(value) else value for value in row] for row in VALUES.tolist()]
     wanted = Encoder(SIGNATURE).encode_rows(rows).arrays.numeric
-    found = npy.arrays_of(SIGNATURE, saved(VALUES)).numeric
+    found = npy.arrays_of(SIGNATURE, VALUES).numeric
     assert wanted is not None
     assert found is not None
     assert found.tobytes() == wanted.tobytes()
+
+
+@given(
+    arrays.arrays(DTYPES, st.tuples(st.integers(0, 4), st.integers(4, 6)), elements={"allow_nan": True}),
+    st.integers(1, 4),
+)
+def test_numbers_are_read_where_they_arrive_as_anywhere(values: np.ndarray, max_rows: int) -> None:
+    """The quick reading takes every array of numbers with the rows and the refusals of the other one, and leaves booleans to it."""
+    reader = ScoringReader(Encoder(SIGNATURE), Limits(max_rows=max_rows))
+    call = Call(saved(values), [(b"content-type", b"application/x-npy")], "")
+
+    def outcome(read: Any) -> Any:
+        try:
+            decoded = read(call)
+        except ServiceError as error:
+            return error.status, error.message
+        return None if decoded is None else (decoded.arrays.numeric.tobytes(), decoded.rows, decoded.note)
+
+    assert outcome(reader.read_raw) == (None if values.dtype.kind == "b" else outcome(reader.read))
+
+
+def test_other_bodies_are_not_read_where_they_arrive() -> None:
+    """Arrays for features that are no numbers are read one by one, and JSON is no array."""
+    call = Call(saved(VALUES), [(b"content-type", b"application/x-npy")], "")
+    assert ScoringReader(Encoder(signature_of(inputs=INPUTS)), Limits()).read_raw(call) is None
+    assert ScoringReader(Encoder(SIGNATURE), Limits()).read_raw(Call(b"{}", [], "")) is None
 
 
 def test_an_answer_is_loaded_by_numpy() -> None:
@@ -90,7 +118,7 @@ CALL = b"{'descr': '<f8', 'fortran_order': False, 'shape': (int('1'), 5), }"
 def test_refusals(body: bytes, status: int, sentence: str) -> None:
     """A broken file and an array that is no rows are refused, and nothing is made as large as a header claims."""
     with pytest.raises(ServiceError, match=sentence) as caught:
-        npy.arrays_of(SIGNATURE, body)
+        npy.arrays_of(SIGNATURE, npy.array_of(body))
     assert caught.value.status == status
 
 
@@ -99,10 +127,10 @@ def test_pickles_are_no_rows() -> None:
     file = io.BytesIO()
     np.save(file, np.array([[None] * 5], object), allow_pickle=True)
     with pytest.raises(ServiceError, match="array of numbers"):
-        npy.arrays_of(SIGNATURE, file.getvalue())
+        npy.array_of(file.getvalue())
 
 
 def test_a_text_feature_takes_no_numbers() -> None:
     """Where a feature is text, numbers are refused by its name."""
     with pytest.raises(ServiceError, match="feature 'island'"):
-        npy.arrays_of(signature_of(inputs=INPUTS), saved(np.ones((1, len(INPUTS)))))
+        npy.arrays_of(signature_of(inputs=INPUTS), np.ones((1, len(INPUTS))))
