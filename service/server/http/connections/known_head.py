@@ -20,6 +20,7 @@ from batchproof.service.server.serving.gate import Refusal
 
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,%d})\r\n" % (LONG_BODY_DIGITS - 1), re.IGNORECASE)
 END = b"\r\n\r\n"
+MOST_BYTES = 4096  # of a head that is kept for as long as its connection
 MOST_HEADS = 8  # that one connection learns: a caller whose heads all differ has none to know
 
 
@@ -45,7 +46,7 @@ class KnownHead:
         size = data.find(END) + len(END)
         text = data[:size]
         found = LENGTH.search(text)
-        if found is None or text.lower().count(LENGTH_HEADER) != 1:
+        if found is None or size > MOST_BYTES or text.lower().count(LENGTH_HEADER) != 1:
             return None
         digits = found[1]
         if digits != head.special.get(LENGTH_HEADER) or len(data) != size + int(digits):
@@ -98,18 +99,26 @@ class RepeatingConnection(LastingConnection):
         found = known.split(data)
         if found is None or known.path not in self._app.routes.endpoints or len(found[1]) > self._max_body_bytes:
             return False
-        head, body = found
+        try:
+            self._answer_known(*found)
+        except Exception as error:  # noqa: BLE001 - as in the parser's callbacks: it is logged, and its caller is answered
+            self._turn, self.cycle = None, CLOSING
+            broken = self._app.unforeseen("a request on a connection", error, found[0].ids)
+            self._write(self._router.refuse(found[0], self._router.refusal(found[0], broken)), keep_alive=False)
+            self.transport.close()
+        return True
+
+    def _answer_known(self, head: RequestHead, body: bytes) -> None:
         target = self._resolve(head)
         if isinstance(target, PredictEndpoint):
             turn = self._turn = self.cycle = PendingRequest(target, head)
             turn.keep_alive = not self._app.is_stopping
             turn.work = target.handle(body, head, self._answer)
-            return True
+            return
         assert type(target) is Refusal, "where a POST has an endpoint, it is answered or refused"
         self._refuse(target, head)
         if self.cycle is CLOSING:
             self.transport.close()
-        return True
 
     def _learn(self, data: bytes) -> None:
         """Know the head of the request that was parsed just now, where it is all of `data` and can be repeated."""

@@ -12,12 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchproof.service.configuration.settings import Settings
 from batchproof.service.protocols.head import RequestHead
 from batchproof.service.server.http.connections import known_head
 from batchproof.service.server.http.connections.connection import FastHttpProtocol
 from batchproof.service.server.http.connections.known_head import KnownHead
 from batchproof.service.server.http.connections.pending import ANSWERED
+from batchproof.service.server.serving.endpoint import PredictEndpoint
 from tests.bundles import make_bundle
+from tests.inside import serving
 from tests.live import Live, live
 from tests.service.server.http.connections.test_connection import CASES, GOOD, read_answers, request
 from tests.service.server.serving.test_authorization import write_keys
@@ -119,10 +122,11 @@ def test_a_repeated_head_is_taken_whatever_its_length(length: int) -> None:
         (HEAD.replace(LENGTH, b"\t12 "), bytes(12)),
         (HEAD.replace(b"content-Length: \t12", b"Transfer-Encoding: chunked"), b"0\r\n\r\n"),
         (HEAD, bytes(12) + HEAD + bytes(12)),
+        (HEAD.replace(b"X-Note: a", b"X-Note: " + b"a" * 4096), bytes(12)),
     ],
 )
 def test_heads_that_are_not_known(text: bytes, body: bytes) -> None:
-    """Nothing is known of a head whose length has no place of its own, or behind which more than its body came."""
+    """Nothing is known of a head whose length has no place of its own, that is long, or behind which more than its body came."""
     assert known(text, body) is None
 
 
@@ -214,6 +218,25 @@ def test_the_gate_is_asked_about_every_request(tmp_path: Path) -> None:
             statuses.append(read_answers(connection, 1)[0][0])
     assert statuses[:3] == [200] * 3
     assert 429 in statuses[3:]
+
+
+def test_an_unforeseen_error_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of this program ends the connection behind a 500 in the shape of the route, and is counted."""
+    make_bundle(tmp_path)
+    with (
+        serving(Settings(models=tmp_path)) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection,
+    ):
+        for _ in range(3):
+            connection.sendall(request(GOOD))
+            assert read_answers(connection, 1)[0][0] == 200
+        monkeypatch.setattr(PredictEndpoint, "handle", None)
+        connection.sendall(request(GOOD))
+        ((status, headers, text),) = read_answers(connection, 1)
+        assert (status, headers["connection"]) == (500, "close")
+        assert json.loads(text)["error"]["code"] == "internal_error"
+        assert connection.recv(1) == b""
+        assert server.app.counters.events["unforeseen_errors"] == 1
 
 
 def test_a_connection_learns_few_heads() -> None:
