@@ -1,12 +1,13 @@
 """HTTP on one connection: predict requests are answered without a task, a scope or a middleware; the rest is uvicorn's.
 
 uvicorn's protocol parses (httptools) and keeps its promises about pipelining, flow control and shutdown; `bounded` says
-what a connection may cost, and `known_head` spares the parser what the connection has seen before. When the headers of a request are complete, the router says what answers it. A prediction
-stays here where no other request of this connection is open: its body is collected, `PredictEndpoint.handle` is called
-as the last byte arrives, and the answer is one write. All requests that the loop reads in one turn are decoded in that
-turn and so run as one batch. A refusal is answered here too, before the body. Whatever is unusual (a pipelined request,
-`Expect: 100-continue`, an Origin, a packed body, a table, a page) goes the long way through the ASGI application with
-what the router said, and is answered the same: tests send every case both ways.
+what a connection may cost, and `known_head` spares the parser the heads that it has read before. When the headers of a
+request are complete, the router says what answers it. A prediction stays here where no other request of this connection
+is open: its body is collected, `PredictEndpoint.handle` is called as the last byte arrives, and the answer is one write.
+All requests that the loop reads in one turn are decoded in that turn and so run as one batch. A refusal is answered here
+too, before the body. Whatever is unusual (a pipelined request, `Expect: 100-continue`, an Origin, a packed body, a table,
+a page) goes the long way through the ASGI application with what the router said, and is answered the same: tests send
+every case both ways.
 """
 
 import asyncio
