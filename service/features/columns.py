@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import orjson
 
 from batchproof.service.bundle.signature import Feature, Signature
 from batchproof.service.errors import FeatureError
@@ -46,7 +47,9 @@ def encode_column(feature: Feature, values: Sequence[Any] | np.ndarray) -> np.nd
 def encode_cells(feature: Feature, take: Callable[[str], Any], cells: Sequence[str]) -> np.ndarray:
     """Encode one column of a text table, [rows] float64; `take` is the feature's reader. Raises FeatureError."""
     if feature.kind == "numeric" and feature.value_type != "boolean" and feature.text_rule is None:
-        numbers = _plain_numbers(cells)
+        numbers = _json_numbers(cells, takes_missing=feature.missing)
+        if numbers is None:
+            numbers = _plain_numbers(cells)
         if numbers is not None:
             return numbers
     # Many cells are equal: each distinct one is read once.
@@ -63,6 +66,26 @@ def _plain_numbers(cells: Sequence[str]) -> np.ndarray | None:
         return None
     text = "".join(cells)  # float() reads more than the specification does: 1_000, and digits of other scripts
     return numbers if np.isfinite(numbers).all() and "_" not in text and text.isascii() else None
+
+
+def _json_numbers(cells: Sequence[str], *, takes_missing: bool) -> np.ndarray | None:
+    """Return finite numbers in JSON's digits, [rows] float64, NaN for an empty cell, or None where another cell is there.
+
+    A JSON parser reads them in a third of the time that `float` takes, with the same bits.
+    """
+    text = ",".join(cells)
+    if not text.isascii() or text.encode().translate(None, b"0123456789+-.eE,"):
+        return None
+    array = f"[{text}]"
+    if takes_missing:  # two commas in a row share one: the second round finds what the first one has passed
+        array = array.replace("[,", "[null,").replace(",,", ",null,").replace(",,", ",null,").replace(",]", ",null]")
+    try:
+        numbers = np.array(orjson.loads(array), np.float64)
+    except ValueError:
+        return None
+    if len(numbers) != len(cells):  # a comma within a cell
+        return None
+    return None if "-0" in text and not numbers.all() else numbers  # to orjson, -0 is the integer 0
 
 
 def _without_marks(feature: Feature, numbers: np.ndarray) -> np.ndarray:

@@ -34,21 +34,52 @@ def test_a_truth_value_is_0_or_1() -> None:
 
 
 LENGTH = Feature.model_validate({"name": "length", "kind": "numeric", "value_type": "float", "missing": True})
+WHOLE = LENGTH.model_copy(update={"value_type": "integer"})
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False).map(repr)
-ODD = st.sampled_from(["", "NA", "0x1F", "1e400", "1_000", "\u0661", " 2 ", "+.5", "-0", "1e5", "x"])
+LONG = st.from_regex(
+    r"-?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?", fullmatch=True, alphabet=st.characters(codec="ascii")
+)
+USUAL = st.sampled_from(["", "0", "-0.0", "1.5", "-2"])
+ODD = st.sampled_from(
+    [
+        "NA",
+        "0x1F",
+        "1e400",
+        "1_000",
+        "\u0661",
+        " 2 ",
+        " ",
+        "+.5",
+        ".5",
+        "5.",
+        "00",
+        "-0",
+        "-0e3",
+        "1e5",
+        "x",
+        "1,2",
+        "1,",
+        ",",
+        "-",
+    ]
+)
 
 
-@given(st.lists(NUMBERS | ODD, min_size=1, max_size=8))
-def test_cells_get_the_numbers_that_their_values_get(cells: list[str]) -> None:
+@pytest.mark.parametrize("feature", [LENGTH, WHOLE, LENGTH.model_copy(update={"missing": False})], ids=str)
+@given(
+    st.lists(NUMBERS | LONG | USUAL, min_size=1, max_size=8)
+    | st.lists(NUMBERS | LONG | USUAL | ODD, min_size=1, max_size=4)
+)
+def test_cells_get_the_numbers_that_their_values_get(feature: Feature, cells: list[str]) -> None:
     """A column of cells has the bits that its cells have one by one, by whatever path they are read; or both refuse it."""
-    take = reader_of(LENGTH)
+    take = reader_of(feature)
     try:
-        wanted = encode_column(LENGTH, [take(cell) for cell in cells])
+        wanted = encode_column(feature, [take(cell) for cell in cells])
     except FeatureError:
         with pytest.raises(FeatureError):
-            encode_cells(LENGTH, take, cells)
+            encode_cells(feature, take, cells)
     else:
-        assert encode_cells(LENGTH, take, cells).tobytes() == wanted.tobytes()
+        assert encode_cells(feature, take, cells).tobytes() == wanted.tobytes()
 
 
 def test_rows_are_taken_from_every_kind() -> None:
