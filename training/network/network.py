@@ -7,6 +7,7 @@ normalises all of them, and they share no weight. Their scores are averaged, so 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,28 @@ class NetworkSettings:
     affine: bool = True  # gamma and beta
 
 
+class PartialProduct(torch.autograd.Function):
+    """x times a weight, where only the last columns of x need a gradient: embeddings, but not the encoded numbers.
+
+    The gradient of all columns would be a third of the first layer's work.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, constant: int) -> Tensor:
+        """Return [rows, outputs] for x [rows, inputs] and weight [outputs, inputs]."""
+        ctx.save_for_backward(x, weight)
+        ctx.constant = constant
+        return functional.linear(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Return the gradients of x, with zeros in its first columns, and of the weight."""
+        x, weight = ctx.saved_tensors
+        dx = torch.zeros_like(x)
+        torch.mm(dy, weight[:, ctx.constant :], out=dx[:, ctx.constant :])
+        return dx, dy.t().mm(x), None
+
+
 class Members(nn.Module):
     """One Linear for each member: [rows, members * inputs] -> [rows, members * outputs], member after member.
 
@@ -44,10 +67,14 @@ class Members(nn.Module):
         *,
         shared: bool,
         bias: bool,
+        constant: int = 0,
     ) -> None:
-        """Draw weights and bias uniformly within 1 / sqrt(inputs), as torch's Linear does."""
+        """Draw weights and bias uniformly within 1 / sqrt(inputs), as torch's Linear does.
+
+        The first `constant` inputs need no gradient.
+        """
         super().__init__()
-        self.shared = shared or members == 1
+        self.shared, self.constant = shared or members == 1, constant
         bound = inputs**-0.5
         weight = torch.empty(members, outputs, inputs).uniform_(-bound, bound, generator=generator)
         self.weight = nn.Parameter(weight)
@@ -58,8 +85,11 @@ class Members(nn.Module):
         """Apply each member's weights to its own inputs."""
         members, outputs, inputs = self.weight.shape
         if self.shared:
-            bias = None if self.bias is None else self.bias.reshape(-1)
-            return functional.linear(x, self.weight.reshape(members * outputs, inputs), bias)
+            weight = self.weight.reshape(members * outputs, inputs)
+            if self.constant and x.requires_grad and self.bias is None:
+                product: Tensor = PartialProduct.apply(x, weight, self.constant)  # type: ignore[no-untyped-call]
+                return product
+            return functional.linear(x, weight, None if self.bias is None else self.bias.reshape(-1))
         each = x.view(-1, members, inputs).transpose(0, 1)  # [members, rows, inputs]
         y = torch.bmm(each, self.weight.transpose(1, 2))  # [members, rows, outputs]
         if self.bias is not None:
@@ -78,10 +108,11 @@ class Block(nn.Module):
         generator: torch.Generator | None = None,
         *,
         first: bool,
+        constant: int = 0,
     ) -> None:
-        """Make the block; a `first` block reads the input that all members share."""
+        """Make the block; a `first` block reads the input that all members share, whose `constant` first columns need no gradient."""
         super().__init__()
-        self.linear = Members(settings.members, inputs, outputs, generator, shared=first, bias=False)
+        self.linear = Members(settings.members, inputs, outputs, generator, shared=first, bias=False, constant=constant)
         self.norm = nn.BatchNorm1d(
             settings.members * outputs, eps=settings.eps, momentum=settings.momentum, affine=settings.affine
         )
@@ -124,7 +155,8 @@ class Network(nn.Module):
         width = inputs + sum(dimensions for _, dimensions in tables)
         blocks = []
         for index, units in enumerate(settings.widths):
-            blocks.append(Block(width, units, settings, generator, first=index == 0))
+            is_first = index == 0
+            blocks.append(Block(width, units, settings, generator, first=is_first, constant=inputs if is_first else 0))
             width = units
         self.blocks = nn.ModuleList(blocks)
         self.head = Members(settings.members, width, outputs, generator, shared=not blocks, bias=True)

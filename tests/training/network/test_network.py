@@ -41,6 +41,24 @@ def test_embeddings_follow_the_encoded_columns() -> None:
     assert torch.equal(joined[0, 6:], network.embeddings[1].weight[4])
 
 
+def test_embeddings_learn_as_from_the_gradient_of_all_columns() -> None:
+    """The first layer computes the gradient of embedded columns only: it is that of torch's own product, and so is the weight's."""
+    torch.manual_seed(0)
+    network = Network(3, [(4, 2), (5, 3)], 1, SETTINGS)
+    x, codes = torch.randn(9, 3), torch.stack([torch.arange(9) % 4, torch.arange(9) % 5], dim=1)
+    parameters = dict(network.named_parameters())
+
+    def gradients() -> list[torch.Tensor]:
+        scores = network.member_scores(x, codes).square().mean()
+        return list(torch.autograd.grad(scores, list(parameters.values())))
+
+    ours = gradients()
+    network.get_submodule("blocks.0.linear").constant = 0
+    for name, own, theirs in zip(parameters, ours, gradients(), strict=True):
+        assert own.abs().sum() > 0, name
+        assert torch.allclose(own, theirs, rtol=1e-5, atol=1e-7), name
+
+
 def test_batch_norm_without_gamma_and_beta() -> None:
     """affine=False leaves batch norm without parameters."""
     network = Network(2, [], 1, NetworkSettings(affine=False))
