@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import tempfile
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -19,7 +20,7 @@ import torch
 
 from batchproof.training.distributed.group import Group, joined
 from batchproof.training.distributed.place import Place
-from batchproof.training.fit.loop import FitSettings, Run
+from batchproof.training.fit.loop import Run
 from batchproof.training.fit.selection import defaults
 from batchproof.training.fit.sharded import ShardedRun
 from batchproof.training.network.network import Network
@@ -59,7 +60,7 @@ def made_run(work: Work, group: Group | None) -> Run:
         Rows(torch.randn(count, work.width), None, torch.randint(0, 2, (count,)))
         for count in (work.rows, work.rows // 3)  # validation rows: a 60/20/20 split's
     )
-    settings = defaults.fit_settings(work.rows, FitSettings(epochs=10_000))
+    settings = replace(defaults.fit_settings(work.rows), epochs=10_000)
     network = Network(work.width, [], 1, defaults.network_settings(work.rows))
     start = Run if group is None else partial(ShardedRun, group=group)
     return start(network, Objective("binary", 1), train, held, settings)

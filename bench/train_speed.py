@@ -39,7 +39,7 @@ def made_run(chosen: argparse.Namespace) -> fits.Run:
         Rows(torch.randn(count, chosen.width), None, torch.randint(0, 2, (count,)))
         for count in (chosen.rows, chosen.rows // 3)  # validation rows: a 60/20/20 split's
     ]
-    settings = rules.fit_settings(chosen.rows, fits.FitSettings(device=chosen.device, epochs=10_000))
+    settings = replace(rules.fit_settings(chosen.rows), device=chosen.device, epochs=10_000)
     settings = replace(settings, batch_rows=chosen.batch_rows) if chosen.batch_rows else settings
     network = Network(chosen.width, [], 1, NetworkSettings(members=chosen.members))
     return fits.Run(network, Objective("binary", 1), rows[0], rows[1], settings)

@@ -13,7 +13,7 @@ from batchproof.service.errors import ended, nearest, reason
 from batchproof.training.settings import SettingError, Settings
 
 # docs/accuracy.md has the figures
-QUICK_COST = "the default one takes several times as long, and its loss is typically up to 3 % lower"
+QUICK_COST = "the default one takes up to five times as long, and its loss is typically up to 4 % lower"
 
 
 def whole_number(text: str) -> int:

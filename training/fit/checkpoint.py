@@ -18,6 +18,7 @@ from batchproof.training.settings import Settings
 if TYPE_CHECKING:  # it takes seconds to load
     from torch import Tensor
 
+RULES = 2  # raised where what settings leave open becomes another plan, so that no run resumes into it
 INTERVAL_S = 10.0  # least time between two saves: one may take longer than a short epoch
 
 
@@ -99,7 +100,8 @@ NOT_KEYED = {  # settings that do not change a fit
 
 def run_key(data: Dataset, settings: Settings, shards: int | None = None) -> str:
     """Return the SHA-256 of what decides a fit: data, the settings that change it, and into how many shards batches are cut."""
-    key = {"data": data.table.sha256, "settings": deciding(settings)} | ({"shards": shards} if shards else {})
+    key = {"data": data.table.sha256, "rules": RULES, "settings": deciding(settings)}
+    key |= {"shards": shards} if shards else {}
     return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
 
 

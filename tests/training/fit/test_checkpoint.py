@@ -3,12 +3,14 @@
 import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from batchproof.training.fit.checkpoint import Checkpoint, CheckpointError, deciding
+from batchproof.training.fit import checkpoint
+from batchproof.training.fit.checkpoint import Checkpoint, CheckpointError, deciding, run_key
 from batchproof.training.settings import make
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "steps": torch.tensor(7)}
@@ -26,18 +28,18 @@ def test_round_trip(tmp_path: Path) -> None:
 def test_interval(tmp_path: Path) -> None:
     """States that follow within the interval are passed over, so that short epochs stay short."""
     path = tmp_path / "c.safetensors"
-    checkpoint = Checkpoint(path, "run", interval_s=3600)
-    checkpoint.save(STATE)
-    checkpoint.save({"steps": torch.tensor(8)})
-    assert checkpoint.load()["steps"] == 7
+    saved = Checkpoint(path, "run", interval_s=3600)
+    saved.save(STATE)
+    saved.save({"steps": torch.tensor(8)})
+    assert saved.load()["steps"] == 7
 
 
 def test_remove(tmp_path: Path) -> None:
     """Removing is done whether or not there is a file."""
-    checkpoint = Checkpoint(tmp_path / "c.safetensors", "run")
-    checkpoint.save(STATE)
-    checkpoint.remove()
-    checkpoint.remove()
+    saved = Checkpoint(tmp_path / "c.safetensors", "run")
+    saved.save(STATE)
+    saved.remove()
+    saved.remove()
     assert not list(tmp_path.iterdir())
 
 
@@ -68,6 +70,15 @@ def test_another_run(tmp_path: Path) -> None:
     Checkpoint(tmp_path / "c.safetensors", "one run").save(STATE)
     with pytest.raises(CheckpointError, match="belongs to other data or settings: use the same ones"):
         Checkpoint(tmp_path / "c.safetensors", "another run").load()
+
+
+def test_a_run_by_other_rules_is_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the rules for what is left open change, the same command does not resume into another plan."""
+    data: Any = SimpleNamespace(table=SimpleNamespace(sha256="of the table"))
+    key = run_key(data, make({"target": "y"}))
+    assert key == run_key(data, make({"target": "y"}))
+    monkeypatch.setattr(checkpoint, "RULES", checkpoint.RULES + 1)
+    assert key != run_key(data, make({"target": "y"}))
 
 
 def test_damaged(tmp_path: Path) -> None:

@@ -35,10 +35,18 @@ def candidates_for(rows: int, settings: Settings) -> list[Plan]:
 
 
 def shortened(plan: Plan, rows: int) -> Plan:
-    """Return the plan of a trial on `rows` training rows: one member, fewer steps."""
-    fit = defaults.fit_settings(rows, plan.fit, steps=defaults.TRIAL_STEPS)
-    epochs, patience = min(fit.epochs, plan.fit.epochs), min(fit.patience, plan.fit.patience)
-    return replace(plan, network=replace(plan.network, members=1), fit=replace(fit, epochs=epochs, patience=patience))
+    """Return the plan of a trial on `rows` training rows: one narrow member without dropout, and few steps."""
+    batch_rows = min(plan.fit.batch_rows, defaults.TRIAL_BATCH_ROWS)
+    epochs = min(plan.fit.epochs, defaults.epochs_of(defaults.TRIAL_STEPS, rows, batch_rows))
+    fit = replace(
+        plan.fit,
+        epochs=epochs,
+        batch_rows=batch_rows,
+        average_decay=min(plan.fit.average_decay, defaults.TRIAL_DECAY),
+        patience=min(plan.fit.patience, defaults.patience(epochs)),
+    )
+    widths = tuple(min(width, defaults.TRIAL_WIDTH) for width in plan.network.widths)
+    return replace(plan, network=replace(plan.network, widths=widths, members=1, dropout=0.0), fit=fit)
 
 
 def device_of(wanted: str) -> str:

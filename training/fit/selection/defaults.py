@@ -1,38 +1,78 @@
-"""Defaults that follow from the number of rows: members, width, batch, epochs, and which encodings compete."""
+"""Defaults that follow from the number of rows: members, width, batch, epochs, and which encodings compete.
+
+A fit is planned in steps. Half of the steps at twice the learning rate end at the same loss, and so do half as many
+steps of twice the rows; wide networks take more rows a step, which costs less a row.
+"""
 
 import math
-from dataclasses import replace
+from typing import NamedTuple
 
 from batchproof.training.fit.loop import FitSettings
 from batchproof.training.network.network import NetworkSettings
 
-FULL_ROWS = 5_000  # training rows up to which every candidate is fitted in full; more: short fits on a sample
+FULL_ROWS = 1_000  # training rows up to which every candidate is fitted in full; more: short fits on a sample
 SAMPLE_ROWS = 20_000  # of such a sample
-NARROW_ROWS = 20_000  # training rows up to which a network has many narrow members
-STEPS = 2_400  # optimiser steps that a fit is planned for
-TRIAL_STEPS = 1_200  # those of a short fit that only helps to choose
+TRIAL_STEPS = 400  # of a short fit that only helps to choose
+TRIAL_BATCH_ROWS = 128
+TRIAL_WIDTH = 128  # its widest layer
+TRIAL_DECAY = 0.98  # of its moving average: a short fit has no time to forget its start
 SHARED_ROWS = 100_000  # training rows above which a batch is large enough for several threads
-EPOCHS = (20, 150)  # least and most
-SEEN_ROWS = 4_000_000  # rows seen over all epochs, beyond which the least number of epochs shrinks, to 5
+EPOCHS = (12, 150)  # least and most
+SEEN_ROWS = 2_400_000  # rows seen over all epochs, beyond which the least number of epochs shrinks, to 5
 PATIENCE = (5, 12)  # epochs without a better validation loss before stopping, least and most
-BATCH_ROWS = ((1_000, 32), (10_000, 128), (100_000, 256), (math.inf, 1_024))  # up to that many rows: batch rows
+
+
+class Budget(NamedTuple):
+    """How tables of some size are fitted."""
+
+    rows: float  # the most training rows that it is for
+    members: int  # many narrow ones where rows are few, since there variance is the error
+    width: int  # of both hidden layers
+    batch_rows: int
+    steps: int  # that the fit is planned for
+    rate: float  # peak of the learning rate
+    decay: float  # of the moving average, a step
+
+
+BUDGETS = (
+    Budget(1_000, 8, 64, 64, 300, 5e-3, 0.98),
+    Budget(5_000, 8, 64, 128, 750, 4e-3, 0.99),
+    Budget(10_000, 2, 256, 128, 1_200, 4e-3, 0.99),
+    Budget(20_000, 2, 256, 256, 1_200, 4e-3, 0.99),
+    Budget(100_000, 2, 256, 512, 900, 6e-3, 0.99),
+    Budget(math.inf, 2, 256, 1_024, 900, 6e-3, 0.99),
+)
+
+
+def budget_of(rows: int) -> Budget:
+    """Return how a table of `rows` training rows is fitted."""
+    return next(budget for budget in BUDGETS if rows <= budget.rows)
 
 
 def network_settings(rows: int) -> NetworkSettings:
-    """Return the network for `rows` training rows: many narrow members where rows are few, since there variance is the error."""
-    if rows <= NARROW_ROWS:
-        return NetworkSettings(widths=(128, 128), members=8)
-    return NetworkSettings(widths=(256, 256), members=2)
+    """Return the network for `rows` training rows."""
+    budget = budget_of(rows)
+    return NetworkSettings(widths=(budget.width, budget.width), members=budget.members)
 
 
-def fit_settings(rows: int, settings: FitSettings | None = None, steps: int = STEPS) -> FitSettings:
-    """Return batch rows, epochs and patience for `rows` training rows; settings that were set stay unchanged."""
-    settings = settings or FitSettings(weight_decay=0.1)
-    batch_rows: int = next(batch for most, batch in BATCH_ROWS if rows <= most)
-    epochs = math.ceil(steps / max(1, rows // batch_rows))
+def fit_settings(rows: int) -> FitSettings:
+    """Return batch rows, epochs, rate and patience for `rows` training rows."""
+    budget = budget_of(rows)
     least = max(5, min(EPOCHS[0], SEEN_ROWS // rows))
-    epochs = min(EPOCHS[1], max(least, epochs))
-    return replace(settings, batch_rows=batch_rows, epochs=epochs, patience=patience(epochs))
+    epochs = min(EPOCHS[1], max(least, epochs_of(budget.steps, rows, budget.batch_rows)))
+    return FitSettings(
+        epochs=epochs,
+        batch_rows=budget.batch_rows,
+        learning_rate=budget.rate,
+        weight_decay=0.1,
+        average_decay=budget.decay,
+        patience=patience(epochs),
+    )
+
+
+def epochs_of(steps: int, rows: int, batch_rows: int) -> int:
+    """Return the fewest epochs that have so many steps."""
+    return math.ceil(steps / max(1, rows // batch_rows))
 
 
 def patience(epochs: int) -> int:

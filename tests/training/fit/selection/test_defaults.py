@@ -1,5 +1,8 @@
 from itertools import pairwise
 
+import numpy as np
+import pytest
+
 from batchproof.training.fit.context import Plan
 from batchproof.training.fit.loop import FitSettings
 from batchproof.training.fit.selection import candidates as plan
@@ -12,12 +15,47 @@ SIZES = (2, 50, 999, 1_000, 5_000, 20_001, 200_000, 5_000_000)
 
 
 def test_settings_hold_for_every_size() -> None:
-    """Batches grow with the rows, epochs shrink, and no rule gives nonsense at the ends."""
+    """With the rows, batches grow, and so does the number of rows that a fit sees; no rule gives nonsense at the ends."""
     settings = [rules.fit_settings(rows) for rows in SIZES]
     assert all(small.batch_rows <= large.batch_rows for small, large in pairwise(settings))
-    assert all(small.epochs >= large.epochs for small, large in pairwise(settings[3:]))
+    seen = [one.epochs * rows for one, rows in zip(settings, SIZES, strict=True)]
+    assert all(small < large for small, large in pairwise(seen))
     assert all(5 <= one.epochs <= rules.EPOCHS[1] for one in settings)
     assert settings[SIZES.index(200_000)].epochs == rules.EPOCHS[0]
+
+
+@pytest.mark.parametrize(("least", "most"), list(pairwise([0, *(budget.rows for budget in rules.BUDGETS)])))
+def test_epochs_shrink_within_a_budget(least: int, most: float) -> None:
+    """Tables with one budget are fitted with the same network and batch, in fewer epochs the more rows they have."""
+    sizes = np.geomspace(least + 1, min(most, 10_000_000), 9).astype(int).tolist()
+    settings = [rules.fit_settings(rows) for rows in sizes]
+    assert len({(one.batch_rows, one.learning_rate) for one in settings}) == 1
+    assert len({rules.network_settings(rows) for rows in sizes}) == 1
+    assert all(small.epochs >= large.epochs for small, large in pairwise(settings))
+    assert settings[0].epochs > settings[-1].epochs
+
+
+@pytest.mark.parametrize("rows", [1_001, 2_712, 5_000, 20_001, 200_000])
+def test_all_trials_cost_less_than_half_of_the_fit(rows: int) -> None:
+    """What is compared on a sample is small beside the fit that it chooses, in rows times hidden units."""
+    candidates = candidates_for(rows, Settings(device="cpu"))
+    sample = min(rows, rules.SAMPLE_ROWS)
+    tried = [plan.shortened(candidate, sample) for candidate in candidates]
+    assert len(tried) > 1
+    assert sum(work(one, sample) for one in tried) < work(candidates[0], rows) / 2
+
+
+def work(planned: Plan, rows: int) -> int:
+    """Return how much a plan computes on so many training rows."""
+    return planned.fit.epochs * rows * planned.network.members * sum(planned.network.widths)
+
+
+def test_a_trial_is_no_larger_than_its_fit() -> None:
+    """Settings that are smaller than those of a trial hold in it too."""
+    given = Settings(epochs=2, batch_rows=40, widths=(300, 20), ema=0.9, device="cpu")
+    tried = plan.shortened(candidates_for(30_000, given)[0], 2_000)
+    assert (tried.fit.epochs, tried.fit.batch_rows, tried.fit.average_decay) == (2, 40, 0.9)
+    assert tried.network.widths == (rules.TRIAL_WIDTH, 20)
 
 
 def test_a_given_encoding_leaves_nothing_to_choose() -> None:
