@@ -74,7 +74,7 @@ VALUES = {  # the first cell of a row -> what its second cell says
     "time of the whole check": f"{verify.TIMEOUT_S} s, and {verify.GRACE_S:g} s for the last run to end",
     "processor time of reading it, from one block to the next": f"{remote.BLOCK_CPU_S} s",
     "a body that the worker's own process reads": f"{large_requests.GOOD_BYTES >> 10} KiB; "
-    f"{large_requests.THREAD_BYTES >> 20} MiB of good rows in the usual form",
+    f"{large_requests.THREAD_BYTES >> 20} MiB of good rows in the usual form; numbers as bytes however many",
     "numbers of outputs that the worker's own process writes": f"{remote_codec.THREAD_NUMBERS:_} for one request",
     "memory for reading one such body, or writing one such answer": f"{shared.LEAST_CODEC_BYTES >> 30} GiB, and "
     f"{shared.OBJECT_BYTES} bytes for each byte of `max_body_bytes`",

@@ -32,6 +32,7 @@ from batchproof.service.protocols.oip.texts import decoded_texts, missing_text_o
 
 LENGTH = b"inference-header-content-length"
 RAW_JSON_BYTES = 1 << 16  # before numbers as bytes: parsed within a few milliseconds, whatever is in it
+LOOP_JSON_BYTES = 1 << 13  # the same on the event loop, as for any small body
 LENGTH_DIGITS = re.compile(rb"-?[0-9]{1,18}")
 
 
@@ -73,7 +74,7 @@ class RequestReader:
         """
         stated = header(call.headers, LENGTH)
         length = 0 if stated is None else header_length(stated, len(call.body))
-        if not 0 < length <= RAW_JSON_BYTES:
+        if not 0 < length <= (LOOP_JSON_BYTES if call.is_on_loop else RAW_JSON_BYTES):
             return None
         content = self._content(call.body[:length])
         inputs = content.get("inputs")

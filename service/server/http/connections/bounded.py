@@ -31,6 +31,7 @@ from batchproof.service.server.http.connections.write_timeout import WriteTimeou
 
 SLICE_BYTES = 1 << 15  # parsed at once: at most a few milliseconds, whatever is in it
 BODY_SLICE_BYTES = 1 << 18  # of a body, which costs less
+FULL_BYTES = 1 << 17  # of one read, behind which more may be there: the transport would read that before anything else
 TURN_S = 0.005  # after which the other connections have their turn
 MOST_PIPELINED = 16  # requests of one connection that wait behind the one that is answered
 LINGER_S = 2.0  # in which a caller can read a last answer while it still sends
@@ -114,12 +115,13 @@ class BoundedConnection(HttpToolsProtocol, ABC):
 
     def data_received(self, data: bytes) -> None:
         """Parse; the keep-alive timer is left running and looks at the clock when it fires."""
-        if self._held or len(data) > self._slice_bytes:
-            self._held = memoryview(bytes(self._held) + data if self._held else data)
-            self._read_held()
-            self._give_way()
-        else:
+        if not self._held and len(data) <= self._slice_bytes:
             self._feed(data)
+            return
+        self._held = memoryview(bytes(self._held) + data if self._held else data)
+        self._read_held()
+        if self._held or len(data) >= FULL_BYTES:
+            self._give_way()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Answer what was asked before the caller ended its side; returns whether the connection stays open for that."""
@@ -205,8 +207,7 @@ class BoundedConnection(HttpToolsProtocol, ABC):
         self._head_bytes = 0
 
     def _head_too_large(self) -> ServiceError:
-        is_url = len(self.url) > self._max_head_bytes or not self.headers
-        if is_url and not self._has_headers:
+        if not self._has_headers and (len(self.url) > self._max_head_bytes or not self.headers):
             return errors.url_too_long(self._max_head_bytes)
         return errors.head_too_large(self._max_head_bytes, self._max_headers)
 
@@ -264,13 +265,12 @@ class BoundedConnection(HttpToolsProtocol, ABC):
 
     def _drop_current(self) -> bool:
         """Let go of the request that is being read, if there is one; returns whether earlier ones are still open."""
-        cycle = self.cycle
         if not self._is_reading():
             return self._is_open()
         if self.pipeline:
             self.pipeline.popleft()
             return True
-        self._abandon(cycle)
+        self._abandon(self.cycle)
         return False
 
     def _is_open(self) -> bool:

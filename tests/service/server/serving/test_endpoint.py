@@ -19,7 +19,7 @@ from batchproof.service.protocols.head import RequestHead
 from batchproof.service.protocols.interface import Answer, Call, Decoded
 from batchproof.service.protocols.native.protocol import Native
 from batchproof.service.runtime.metrics import ModelKey, Tally
-from batchproof.service.server.serving.endpoint import SMALL_BYTES, PredictEndpoint
+from batchproof.service.server.serving.endpoint import RAW_BYTES, SMALL_BYTES, PredictEndpoint
 
 
 class Counting:
@@ -53,6 +53,23 @@ def desk(limit_rows: int = 4, executor: Executor | None = None) -> tuple[Predict
 def head(*headers: tuple[bytes, bytes]) -> RequestHead:
     """Return the head of a prediction."""
     return RequestHead("POST", "/predict", b"", headers)
+
+
+def test_numbers_as_bytes_are_read_at_once() -> None:
+    """A body that the codec reads as numbers costs no thread until it is long, and every other body of its length does."""
+
+    async def main() -> None:
+        for readable, size in ((True, RAW_BYTES), (True, RAW_BYTES + 1), (False, RAW_BYTES)):
+            answers: list[Answer] = []
+            endpoint, codec, _ = desk(limit_rows=2 * RAW_BYTES)
+            endpoint._decode_raw = codec.decode if readable else lambda _: None
+            endpoint.handle(b"1" * size, head(), answers.append)
+            assert bool(codec.decoded) is (readable and size == RAW_BYTES)
+            while not answers:  # noqa: ASYNC110 - what is read apart ends in this loop
+                await asyncio.sleep(0.001)
+            assert answers[0].body == b"%d" % size
+
+    asyncio.run(main())
 
 
 def test_a_full_queue_refuses_before_it_decodes() -> None:
