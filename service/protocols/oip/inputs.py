@@ -71,6 +71,8 @@ class Inputs:
             raise self._wrong_shape(tensor, f"[-1,{len(self.names)}]")
         numbers = np.asarray(_missing_as_nan(tensor.elements), np.float64).reshape(tensor.shape)
         is_plain = np.isfinite(numbers).all() and not self._has_rules  # NaN is right for some features
+        if is_plain and not self.has_booleans:
+            return Arrays(numbers, None), len(numbers)
         columns = [
             column if is_plain and feature.value_type != "boolean" else _encoded(feature, np.ascontiguousarray(column))
             for feature, column in zip(self._signature.inputs, numbers.T, strict=True)

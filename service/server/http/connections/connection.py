@@ -270,7 +270,7 @@ class FastHttpProtocol(RepeatingConnection):
             self._in_flight.take(turn.size - turn.counted)
             turn.counted = turn.size
         except ServiceError as error:
-            turn.refusal, turn.received = error, None
+            turn.refuse(error)
             self._let_go(turn)
 
     def _answer(self, answer: Answer) -> None:

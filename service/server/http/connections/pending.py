@@ -6,6 +6,8 @@ from batchproof.service.errors import ServiceError
 from batchproof.service.protocols.head import RequestHead
 from batchproof.service.server.serving.endpoint import PredictEndpoint, Work
 
+MOST_PARTS = 64  # of a body that is not whole, until they are joined
+
 
 class PendingRequest:
     """One predict request of a connection, from its head to its answer: what uvicorn asks of a cycle, and no more."""
@@ -24,7 +26,7 @@ class PendingRequest:
         """Begin with the head."""
         self.endpoint = endpoint
         self.head = head
-        self.parts: list[bytes] = []  # of the body, since the last look at a body that is not whole
+        self.parts: list[bytes] = []  # of the body, since they were joined last
 
     def cancel(self) -> None:
         """Give its place in the queue to others, if it has one."""
@@ -32,19 +34,32 @@ class PendingRequest:
             self.endpoint.cancel(self.work)
             self.work = None
 
+    def refuse(self, refusal: ServiceError) -> None:
+        """Let go of what came of a body that is refused, and of what is still to come."""
+        self.refusal, self.received = refusal, None
+        self.parts.clear()
+
     def join_parts(self) -> None:
-        """Join what came since the last call: each part costs more than its bytes, and there may be millions."""
+        """Join what came, where it is many parts: each costs more than its bytes, and there may be millions."""
+        if len(self.parts) > MOST_PARTS:
+            self._join()
+
+    def whole_body(self) -> bytes:
+        """Return the body, which is let go of here."""
+        if self.received is None:
+            body = b"".join(self.parts)
+            self.parts.clear()
+            return body
+        self._join()
+        body = bytes(self.received)
+        self.received = None
+        return body
+
+    def _join(self) -> None:
         if self.received is None:
             self.received = bytearray()
         self.received += b"".join(self.parts)
         self.parts.clear()
-
-    def whole_body(self) -> bytes:
-        """Return the body, which is let go of here."""
-        self.join_parts()
-        body = bytes(self.received or b"")
-        self.received = None
-        return body
 
 
 class AnsweredRequest:
