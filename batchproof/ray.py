@@ -65,21 +65,25 @@ def predict(
 ) -> "ray.data.Dataset":
     """Return `ds` with the columns that the model adds; nothing runs until Ray needs the rows.
 
-    `concurrency`: how many actors score, or the least and the most. The bundle at `path` is read here and travels with the
+    `concurrency`: how many actors score, or the least and the most, 1 or more. The bundle at `path` is read here and travels with the
     job. Each actor checks it, verifies batch invariance, and compares its bits with this machine's: where a float32
     model's differ the job fails, or with other_bits="report" the actor logs a warning. `options` are those of
     `batchproof.Scorer`: extra, answer, on_error, prefix, threads, ... Raises TypeError for another kind of dataset;
     columns that do not fit are refused when rows run, since Ray may not know them before.
     """
     if not isinstance(ds, imported("ray.data", "batchproof.ray").Dataset):
-        raise wrong_kind("batchproof.ray.predict", "ray.data.Dataset", ds, "ray.data.from_pandas(frame)")
+        raise wrong_kind(
+            "batchproof.ray.predict", "ray.data.Dataset", ds, "ray.data.from_arrow(pyarrow.Table.from_pandas(frame))"
+        )
+    least, most = _range("concurrency", concurrency)
     worker = Worker(Scorer(path, **options), other_bits)
+    pool = imported("ray.data", "batchproof.ray").ActorPoolStrategy(min_size=least, max_size=most)
     return ds.map_batches(
         _Actor,
         fn_constructor_args=(worker,),
         batch_format="pyarrow",
         batch_size=batch_rows,
-        concurrency=concurrency,
+        compute=pool,
         zero_copy_batch=True,
     )
 
@@ -100,8 +104,8 @@ def application(
     `scaling`: further options of Ray's AutoscalingConfig, such as {"upscale_delay_s": 5}. `actor`: Ray's
     options of a replica's actor, such as {"num_cpus": 2}. `settings` are those of `batchproof serve`, but for what Ray
     decides. Each replica reads the bundles and verifies batch invariance before it gets a request.
-    Raises SettingError for an unknown setting, a wrong value, and a setting that has no effect here; ValueError for
-    `queued_rows` of 0 or less.
+    Raises SettingError for an unknown setting, a wrong value, and a setting that has no effect here; TypeError and
+    ValueError for a wrong value of the other parameters.
     """
     serve = imported("ray.serve", "batchproof.ray")
     from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
@@ -117,11 +121,19 @@ def application(
     given = {**open_to, **settings, "models": str(root.absolute() if isinstance(root, Path) else root)}
     load(given, {})
     RowsPolicy(queued_rows)
+    least, most = _range("replicas", replicas, 0 if isinstance(replicas, tuple) else 1)
     if isinstance(replicas, int):
+        if scaling:
+            raise ValueError(
+                f"scaling has no effect on a fixed number of replicas: give replicas a range, such as (1, {most})"
+            )
         number: dict[str, Any] = {"num_replicas": replicas}
     else:
+        for name in scaling or ():
+            if name not in AutoscalingConfig.model_fields:
+                near = nearest(name, list(AutoscalingConfig.model_fields))
+                raise ValueError(f"scaling: Ray's AutoscalingConfig has no {name!r}.{near}")
         policy = AutoscalingPolicy(policy_function=RowsPolicy, policy_kwargs={QUEUED_ROWS: queued_rows})
-        least, most = replicas
         limits = {"min_replicas": least, "max_replicas": most}
         number = {"autoscaling_config": AutoscalingConfig(**limits, **(scaling or {}), policy=policy)}
     deployment = serve.deployment(name="batchproof", ray_actor_options=actor or {}, **number)
@@ -129,11 +141,24 @@ def application(
     return made
 
 
+def _range(name: str, given: object, allowed: int = 1) -> tuple[int, int]:
+    """Return the least and the most of a number or a pair; raises TypeError and ValueError."""
+    pair: Any = given if isinstance(given, tuple | list) else (given, given)
+    if len(pair) != 2 or not all(isinstance(each, int) and not isinstance(each, bool) for each in pair):
+        raise TypeError(f"{name} is {given!r}; it must be a whole number, or the least and the most, such as (1, 4)")
+    least, most = pair
+    if not allowed <= least <= most > 0:
+        raise ValueError(f"{name} is {given!r}; it must be {allowed} or more, the least before the most")
+    return least, most
+
+
 class RowsPolicy:
     """How many replicas there are to be: as many as hold the waiting rows with `queued_rows` each."""
 
     def __init__(self, queued_rows: float) -> None:
         """Aim at so many rows a replica; raises ValueError unless they are more than 0."""
+        if type(queued_rows) not in (int, float):
+            raise TypeError(f"queued_rows is {queued_rows!r}; it must be a number above 0")
         if not queued_rows > 0:
             raise ValueError(f"queued_rows must be above 0, not {queued_rows}")
         self._queued_rows = queued_rows

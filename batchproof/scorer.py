@@ -13,7 +13,7 @@ along, so workers on other machines need no shared folder, and there it is read,
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -26,10 +26,11 @@ from batchproof.service.bundle.files.safe_folder import opened
 from batchproof.service.bundle.reader import Bundle
 from batchproof.service.configuration.address import root_of
 from batchproof.service.configuration.settings import Settings
+from batchproof.service.errors import nearest
 from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.inference import model as loading
 from batchproof.service.inference.catalogue import repository, roots
-from batchproof.service.inference.engine import EngineOptions
+from batchproof.service.inference.engine import MOST_THREADS, EngineOptions
 from batchproof.service.inference.model import Model
 from batchproof.service.invariance.check import for_bundles
 from batchproof.service.tables.block import Reading, places_of
@@ -70,13 +71,24 @@ class Options:
             value = getattr(self, name)
             if get_origin(kind) is Literal and value not in get_args(kind):
                 raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, get_args(kind)))}")
-        if self.threads < 0:
-            raise ValueError(f"threads must be 0 or more, not {self.threads}")
+            if isinstance(kind, type) and (not isinstance(value, kind) or isinstance(value, bool)):
+                raise TypeError(f"{name} is {value!r}; it must be of the type {kind.__name__}")
+        if not 0 <= self.threads <= MOST_THREADS:
+            raise ValueError(f"threads is {self.threads}; it must be between 0 and {MOST_THREADS}")
 
     @property
     def parameters(self) -> Parameters:
         """Return what readers and writers need to know."""
         return Parameters(self.extra, self.answer, self.on_error, self.prefix, asked_in="python")
+
+
+def options_of(given: Mapping[str, Any]) -> Options:
+    """Return options by their names; raises TypeError for an unknown one, or ValueError for a value that it does not have."""
+    known = [field.name for field in fields(Options)]
+    unknown = next((name for name in given if name not in known), None)
+    if unknown is not None:
+        raise TypeError(f"there is no option {unknown!r}.{nearest(unknown, known)} The options are {', '.join(known)}")
+    return Options(**given)
 
 
 class Scorer:
@@ -89,7 +101,9 @@ class Scorer:
         "alone"), on_error ("stop" or "row": a bad row gets its error in the column `error`), prefix (of the added
         columns), device, threads and invariance as `batchproof predict` has them. Raises BundleError.
         """
-        self.options = Options(**options)
+        self.options = options_of(options)
+        if not isinstance(path, str | PathLike):
+            raise TypeError(f"a Scorer takes the path or the address of a bundle, not {type(path).__name__}")
         folder = roots.newest(root_of(path))
         with repository.naming(folder):
             self._bundle = reader.read(folder)
@@ -114,6 +128,11 @@ class Scorer:
 
     def schema(self, schema: pa.Schema) -> pa.Schema:
         """Return the columns of an answer to a table of these columns; raises ServiceError where they do not fit."""
+        if not isinstance(schema, pa.Schema):
+            kind = type(schema)
+            raise TypeError(
+                f"Scorer.schema takes a pyarrow.Schema, such as table.schema, not {kind.__module__}.{kind.__qualname__}"
+            )
         parameters = self.options.parameters
         places_of(schema.names, Reading(self._encoder, parameters, BLOCK_ROWS), index_names(schema.metadata))
         added = ResultArrays(self._bundle.manifest, parameters)

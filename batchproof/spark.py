@@ -35,7 +35,8 @@ def predict(
     from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 
     scorer = Scorer(path, **options)
-    schema = scorer.schema(to_arrow_schema(df.schema))
+    zone = df.sparkSession.conf.get("spark.sql.session.timeZone")
+    schema = scorer.schema(to_arrow_schema(df.schema, timezone=zone))
     worker = Worker(scorer, other_bits)
 
     def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -21,6 +21,13 @@ UNFORESEEN = "internal_error"  # the code of a refusal whose cause the event unf
 NO_NUMBER = re.compile(r"(NaN|Infinity|nan|inf)\b")
 
 
+def unpickled(kind: type[BaseException], arguments: tuple[Any, ...], parts: Mapping[str, Any]) -> BaseException:
+    """Return an exception with what it held, whatever its constructor takes."""
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(parts)
+    return error
+
+
 class ServiceError(Exception):
     """A refusal with its HTTP status, a stable code, one sentence, and where in the request the fault is."""
 
@@ -49,6 +56,10 @@ class ServiceError(Exception):
         self.retry_after_s = retry_after_s
         self.allow = allow
         self.authenticate = authenticate
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it travel to another process, as from a worker of a cluster."""
+        return unpickled, (type(self), self.args, self.__dict__)
 
     @classmethod
     def relayed(cls, status: int, code: str, message: str, **parts: Any) -> "ServiceError":

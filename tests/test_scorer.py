@@ -13,6 +13,7 @@ import pytest
 from batchproof import Scorer
 from batchproof.scorer import OtherBitsError, Worker
 from batchproof.service.__main__ import main
+from batchproof.service.client import RefusedError
 from batchproof.service.errors import ServiceError
 from tests.bundles import INPUTS, make_bundle, random_rows, signature_of
 
@@ -149,3 +150,38 @@ def test_refusals_spell_options_as_python_does(bundle: Path) -> None:
     taken = table().append_column("prediction", [[1] * table().num_rows]).schema
     with pytest.raises(ServiceError, match=r'prefix="…".*answer="alone"'):
         Scorer(bundle, extra="ignore").schema(taken)
+
+
+def test_wrong_options_say_what_is_right(bundle: Path) -> None:
+    """An unknown option names the nearest one; a value of another type, or out of range, names what it must be."""
+    wrong: list[tuple[dict[str, Any], type[Exception], str]] = [
+        (
+            {"exta": "ignore"},
+            TypeError,
+            r"there is no option 'exta'. Did you mean 'extra'\? The options are extra, answer",
+        ),
+        ({"threads": "two"}, TypeError, "threads is 'two'; it must be of the type int"),
+        ({"threads": 1.5}, TypeError, "threads is 1.5; it must be of the type int"),
+        ({"threads": True}, TypeError, "threads is True; it must be of the type int"),
+        ({"prefix": None}, TypeError, "prefix is None; it must be of the type str"),
+        ({"threads": 10**6}, ValueError, "threads is 1000000; it must be between 0 and 256"),
+    ]
+    for options, kind, sentence in wrong:
+        with pytest.raises(kind, match=sentence):
+            Scorer(bundle, **options)
+    with pytest.raises(TypeError, match="takes the path or the address of a bundle, not NoneType"):
+        Scorer(None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"takes a pyarrow.Schema, such as table.schema, not pyarrow.lib.Table"):
+        Scorer(bundle).schema(table())  # type: ignore[arg-type]
+
+
+def test_a_refusal_travels_between_processes(bundle: Path) -> None:
+    """What a worker raises arrives whole where the job began."""
+    bad = table().set_column(3, "count", pa.array([None] * table().num_rows, pa.int64()))
+    with pytest.raises(ServiceError) as raised:
+        Scorer(bundle, extra="ignore")(bad)
+    arrived = pickle.loads(pickle.dumps(raised.value))
+    assert (type(arrived), arrived.args, arrived.__dict__) == (ServiceError, raised.value.args, raised.value.__dict__)
+    assert arrived.details
+    refused = RefusedError(422, "invalid_rows", "A sentence.", [{"row": 1}])
+    assert pickle.loads(pickle.dumps(refused)).__dict__ == refused.__dict__

@@ -25,7 +25,7 @@ from batchproof.service.errors import USAGE, BundleError, EngineError, ServiceEr
 from batchproof.service.inference import model
 from batchproof.service.inference.catalogue import roots
 from batchproof.service.inference.catalogue.repository import naming
-from batchproof.service.inference.engine import EngineOptions
+from batchproof.service.inference.engine import MOST_THREADS, EngineOptions
 from batchproof.service.inference.model import Model
 from batchproof.service.invariance.check import for_bundles
 from batchproof.service.runtime.system import cores
@@ -38,7 +38,8 @@ INTERRUPTED = 130
 BLOCK_ROWS = 16_384
 BLOCK_VALUES = 1 << 19  # a block of a wide model has fewer rows: some twenty blocks are held at a time
 PART_ROWS = 4_000_000
-LEAST = {"part_rows": 1, "threads": 0, "workers": 0}
+# The least and the most of each; a thread takes memory, whatever it does.
+RANGES = {"part_rows": (1, sys.maxsize), "threads": (0, MOST_THREADS), "workers": (0, MOST_THREADS)}
 
 
 def add(commands: Any) -> None:
@@ -114,10 +115,12 @@ def _score_open(options: argparse.Namespace) -> None:
 
 def _open_tasks(options: argparse.Namespace) -> list[Task]:
     """Return what is left to do; in a folder the answers that are there are passed over."""
-    for name, least in LEAST.items():
-        if getattr(options, name) < least:
-            flag = f"--{name.replace('_', '-')}"
-            raise PlanError(f"{flag} is {getattr(options, name)}: it must be {least} or more")
+    for name, (least, most) in RANGES.items():
+        value, flag = getattr(options, name), f"--{name.replace('_', '-')}"
+        if value < least:
+            raise PlanError(f"{flag} is {value}: it must be {least} or more")
+        if value > most:
+            raise PlanError(f"{flag} is {value}: it must be {most} or less")
     tasks = plan(options.inputs, options.output)
     open_tasks = [task for task in tasks if options.overwrite or not task.target.exists()]
     if not open_tasks and len(tasks) == 1:

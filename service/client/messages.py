@@ -46,6 +46,10 @@ class RefusedError(Exception):
         self.message = message
         self.details = details
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it travel to another process."""
+        return RefusedError, (self.status, self.code, self.message, self.details)
+
 
 def checked(response: Response, first_row: int = 0) -> Response:
     """Return an answer with status 200; raises RefusedError for any other, its rows numbered as the caller's are."""

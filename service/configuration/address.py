@@ -64,9 +64,11 @@ Root: TypeAlias = Path | Address
 
 
 def root_of(text: str | os.PathLike[str]) -> Root:
-    """Return the folder or the address that a text means; raises AddressError for an address that is not supported."""
+    """Return the folder or the address that a text means; raises AddressError for another address, and for no text."""
     if not isinstance(text, str):
         return Path(text)
+    if not text:
+        raise AddressError("a path is empty: is a variable without a value in it?")
     begins = BEGINNING.match(text)
     if begins is None:
         return Path(text)

@@ -41,3 +41,15 @@ def test_another_kind_of_frame_is_refused() -> None:
         TypeError, match=r"takes a dask\.dataframe\.DataFrame, not pandas.*dask\.dataframe\.from_pandas"
     ):
         batchproof.dask.predict(table(10).to_pandas(), MODEL)
+
+
+def test_a_bad_row_is_named_where_the_job_began() -> None:
+    """A process's refusal arrives as its sentence, with the row and the feature."""
+    frame = table(100).to_pandas()
+    frame.loc[70, "body_mass_g"] = float("inf")
+    scored = batchproof.dask.predict(dd.from_pandas(frame, npartitions=2), MODEL, extra="ignore")
+    with (
+        dask.config.set(scheduler="processes", num_workers=2),
+        pytest.raises(ServiceError, match="feature 'body_mass_g'"),
+    ):
+        scored.compute()

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -83,5 +84,24 @@ def test_usage_statistics_are_off() -> None:
 
 def test_another_kind_of_dataset_is_refused() -> None:
     """An Arrow table is refused by its type, with what makes a dataset of a frame."""
-    with pytest.raises(TypeError, match=r"takes a ray\.data\.Dataset, not pyarrow.*ray\.data\.from_pandas"):
+    with pytest.raises(TypeError, match=r"takes a ray\.data\.Dataset, not pyarrow.*ray\.data\.from_arrow"):
         batchproof.ray.predict(table(10), MODEL)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("wrong", [0, (3, 1), "2", (1, 2, 3), True])
+def test_a_wrong_number_of_actors_is_refused(wrong: Any) -> None:
+    """It is a whole number of 1 or more, or the least and the most."""
+    with pytest.raises((TypeError, ValueError), match=r"^concurrency is"):
+        batchproof.ray.predict(ray.data.from_arrow(table(10)), MODEL, concurrency=wrong)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_the_advice_for_pandas_works() -> None:
+    """A frame with NaN among its texts, as pandas reads a file, becomes a dataset by way of an Arrow table."""
+    frame = table(300).to_pandas()
+    frame["sex"] = frame["sex"].astype(object).where(frame["sex"].notna(), float("nan"))
+    dataset = ray.data.from_arrow(pa.Table.from_pandas(frame, preserve_index=False))
+    scored = batchproof.ray.predict(dataset, MODEL, extra="ignore")
+
+    assert same_bits(collected(scored), Scorer(MODEL, extra="ignore")(table(300)))

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import time
@@ -150,3 +151,23 @@ def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], named: s
     """A setting of Ray's part, an unknown one and a wrong value are refused before anything runs."""
     with pytest.raises(SettingError, match=named):
         batchproof.ray.application(ROOT / "models", **settings)
+
+
+@pytest.mark.parametrize(
+    "wrong, sentence",
+    [
+        ({"replicas": "2"}, "replicas is '2'; it must be a whole number"),
+        ({"replicas": (8, 2)}, "the least before the most"),
+        ({"replicas": 0}, "it must be 1 or more"),
+        ({"queued_rows": "many"}, "queued_rows is 'many'; it must be a number above 0"),
+        ({"scaling": {"upscale_delay_s": 1}}, "scaling has no effect on a fixed number of replicas"),
+        (
+            {"replicas": (1, 2), "scaling": {"upscale_delay": 1}},
+            "has no 'upscale_delay'. Did you mean 'upscale_delay_s'",
+        ),
+    ],
+)
+def test_wrong_parameters_are_refused(wrong: dict[str, Any], sentence: str) -> None:
+    """A parameter that Ray would take in silence, or refuse in words of its own, is refused with what is right."""
+    with pytest.raises((TypeError, ValueError), match=re.escape(sentence)):
+        batchproof.ray.application(ROOT / "models", **wrong)

@@ -113,3 +113,12 @@ def test_another_kind_of_frame_is_refused() -> None:
     """A frame of pandas is refused by its type, with what makes it one of Spark."""
     with pytest.raises(TypeError, match=r"takes a pyspark\.sql\.DataFrame, not pandas.*spark\.createDataFrame"):
         batchproof.spark.predict(table(10).to_pandas(), MODEL)
+
+
+def test_a_column_of_instants_passes(spark: SparkSession, parquet: Path) -> None:
+    """A timestamp, which has the time zone of the session, stays beside the predictions as it is."""
+    df = spark.read.parquet(str(parquet)).limit(100).selectExpr("*", "timestamp '2026-01-02 03:04:05' AS seen")
+    scored = batchproof.spark.predict(df, MODEL, extra="ignore")
+
+    assert scored.schema["seen"] == df.schema["seen"]
+    assert [row.seen for row in scored.collect()] == [row.seen for row in df.collect()]

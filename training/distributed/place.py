@@ -32,8 +32,16 @@ def launched() -> bool:
 
 
 def talks() -> bool:
-    """Return whether this process prints: the first of a run, or one that trains alone."""
-    return not launched() or os.environ["RANK"] == "0"
+    """Return whether this process prints: the first of a run, one that trains alone, or one whose place in a run is wrong."""
+    rank, size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
+    is_other = rank.isdecimal() and int(rank) > 0 and (not size.isdecimal() or int(rank) < int(size))
+    return not launched() or not is_other
+
+
+def on_this_machine() -> int:
+    """Return how many processes of the run share this machine, as far as the launcher says."""
+    size = os.environ.get("LOCAL_WORLD_SIZE") or (os.environ.get("WORLD_SIZE", "") if os.environ.get(STORE) else "")
+    return max(1, int(size)) if launched() and size.isdecimal() else 1
 
 
 def check_count(processes: int | None) -> None:

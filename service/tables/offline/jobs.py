@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from batchproof.service.stores.store import is_pattern
+from batchproof.service.tables.formats import BY_SUFFIX
 from batchproof.service.tables.offline.sources import (
     SourceError,
     TablePath,
@@ -53,6 +54,8 @@ def plan(inputs: Sequence[str], output: str) -> list[Task]:
         tasks = [Task(sources[0], target)]
     elif target.exists() and not target.is_dir():
         raise PlanError(f"{output} is a file; {len(sources)} inputs need a folder")
+    elif target.suffix.lower() in BY_SUFFIX and not (target.is_dir() or output.endswith("/")):
+        raise PlanError(f"{output} is the name of a file; {len(sources)} inputs need a folder, such as {target.stem}/")
     else:
         tasks = [Task(source, target / _answer_name(source)) for source in sources]
     for task in tasks:
@@ -60,7 +63,8 @@ def plan(inputs: Sequence[str], output: str) -> list[Task]:
     targets = [task.target for task in tasks]
     for path in targets:
         if targets.count(path) > 1:
-            raise PlanError(f"two inputs have the name {path.name}: their answers would be one file")
+            same = [str(task.source) for task in tasks if task.target == path]
+            raise PlanError(f"the answers of {same[0]} and {same[1]} would both be {path}: score them into two folders")
     return tasks
 
 
@@ -79,7 +83,8 @@ def _paths(text: str) -> Iterator[TablePath]:
         return
     files = _matches(path) if is_pattern(text) else []
     if not files:
-        raise PlanError(f"there is no file {text}")
+        hint = "" if not isinstance(path, Path) or not glob(text) else ", only folders: name a folder itself"  # noqa: PTH207
+        raise PlanError(f"no file matches {text}{hint}" if is_pattern(text) else f"there is no file {text}")
     yield from files
 
 
@@ -111,6 +116,14 @@ def _check(task: Task) -> None:
         )
     if _is_same(task.source, task.target):
         raise PlanError(f"{task.source} would be overwritten by its own answer")
+    if task.source.is_dir() and _is_below(task.target, task.source):
+        raise PlanError(f"{task.target} is in {task.source}, and would be a part of that table: write it elsewhere")
+
+
+def _is_below(target: TablePath, folder: TablePath) -> bool:
+    if isinstance(target, Path) and isinstance(folder, Path):
+        return folder.resolve() in target.resolve().parents
+    return str(target).startswith(f"{folder}/")
 
 
 def _is_same(source: TablePath, target: TablePath) -> bool:

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
 
@@ -16,7 +17,9 @@ from batchproof.service.errors import ServiceError
 from batchproof.service.runtime.system import sync_folder
 from batchproof.service.stores import cache
 from batchproof.service.tables.formats import Format
-from batchproof.service.tables.offline.sources import TablePath
+from batchproof.service.tables.offline.sources import SourceError, TablePath
+
+LOCK = "lock"
 
 
 class Part(NamedTuple):
@@ -31,16 +34,21 @@ class Parts:
     """The parts of one answer."""
 
     def __init__(self, target: TablePath, job: Mapping[str, Any]) -> None:
-        """Take up the finished parts of the same `job`; those of another one are removed."""
+        """Take up the finished parts of the same `job`; those of another one are removed.
+
+        Raises SourceError where another run on this machine writes the same answer.
+        """
         self._target = target
         self._folder = _folder_of(target)
+        self._lock = _locked(self._folder, target)
         self.finished: list[Part] = []
         note = self._folder / "job.json"
         if note.is_file() and json.loads(note.read_bytes()) == json.loads(json.dumps(job)):
             self.finished = list(self._found())
             return
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(parents=True)
+        for path in self._folder.iterdir():
+            if path.name != LOCK:
+                path.unlink()
         _write(note, json.dumps(job).encode())
 
     def __enter__(self) -> Self:
@@ -55,6 +63,7 @@ class Parts:
         is_refused = isinstance(error, ServiceError) and error.status == 422
         if is_refused or not self.finished:
             shutil.rmtree(self._folder, ignore_errors=True)
+        self._lock.close()
 
     @property
     def rows(self) -> int:
@@ -107,6 +116,32 @@ class Parts:
 
     def _unfinished(self) -> Path:
         return self._folder / f"unfinished{self._target.suffix}"
+
+
+def _locked(folder: Path, target: TablePath) -> BinaryIO:
+    """Make the folder, and return a file in it that is locked as long as it is open; raises SourceError where it is already.
+
+    Windows has no such lock: there the second run is not noticed.
+    """
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            file = (folder / LOCK).open("ab")
+        except FileNotFoundError:  # another run has just removed the folder
+            continue
+        try:
+            import fcntl
+        except ImportError:
+            return file
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.close()
+            raise SourceError(f"another run is writing {target}: wait for its end, or choose another name") from error
+        with suppress(FileNotFoundError):
+            if (folder / LOCK).stat().st_ino == os.fstat(file.fileno()).st_ino:
+                return file
+        file.close()  # that of a folder which is gone
 
 
 def _folder_of(target: TablePath) -> Path:

@@ -192,11 +192,28 @@ def _suffix(path: Path) -> str:
 
 def _opened_text(path: TablePath, fmt: Format) -> BinaryIO:
     packing = packing_of(path)
+    if isinstance(path, Path) and not packing:
+        _check_is_text(path)
     if packing == ".zst":
         pyarrow(fmt)
     if packing:
         return _unpacked(path, packing)
     return path.open("rb") if isinstance(path, Path) else _buffered(path.open_stream(), "")
+
+
+def _check_is_text(path: Path) -> None:
+    """Raise 400 for a file that is something else than its ending says, by its first bytes."""
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    is_packed = next((suffix for magic, suffix in PACKED_MAGIC.items() if head.startswith(magic)), None)
+    if is_packed:
+        message = f"The file is compressed: give it the ending {path.suffix}{is_packed}."
+        raise ServiceError(400, "broken_table", message)
+    suffix = next((suffix for magic, suffix in MAGIC.items() if head.startswith(magic) and magic != b"{"), None)
+    if suffix:
+        raise ServiceError(
+            400, "broken_table", f"The file is no text: give it the ending {suffix}, which its first bytes are of."
+        )
 
 
 def _unpacked(path: TablePath, packing: str) -> BinaryIO:

@@ -39,12 +39,15 @@ class ArrowBlock:
 
     csv_delimiter = ","
 
-    def __init__(self, batch: pa.RecordBatch, first: int, reading: Reading, places: Sequence[int]) -> None:
-        """Hold the batch, whose first row is row `first` of the table, and the places of the features in it."""
+    def __init__(
+        self, batch: pa.RecordBatch, first: int, reading: Reading, places: Sequence[int], part: str = ""
+    ) -> None:
+        """Hold the batch, whose first row is row `first` of the table or its `part`, and the places of the features in it."""
         self._batch = batch
         self._first = first
         self._reading = reading
         self._places = places
+        self._row = f"{part}, row" if part else "row"
         self.rows = batch.num_rows
 
     def read(self) -> Read:
@@ -57,8 +60,8 @@ class ArrowBlock:
         return read_columns(signature, self.rows, columns)
 
     def place(self, row: int) -> tuple[str, int]:
-        """Return the row's number in the table, the first one's is 0."""
-        return "row", self._first + row
+        """Return the row's number in the table or its part, the first one's is 0."""
+        return self._row, self._first + row
 
     def names(self) -> Sequence[str]:
         """Return the columns' names."""
@@ -171,20 +174,23 @@ def choose(reading: Reading, names: Sequence[str], index: frozenset[str]) -> Seq
     return names if reading.parameters.answer == "append" else reading.encoder.names
 
 
-def blocks_from(batches: Iterator[pa.RecordBatch], reading: Reading) -> Blocks:
-    """Make blocks of checked record batches, each short enough, that have the columns of every feature."""
+def blocks_from(batches: Iterator[pa.RecordBatch], reading: Reading, part: str = "") -> Blocks:
+    """Make blocks of checked record batches of a table or its `part`, short enough, with the columns of every feature."""
     first = 0
     places: Sequence[int] = ()
     for batch in batches:
         if not places:
             names = batch.schema.names
             places = [names.index(name) for name in reading.encoder.names]
-        yield ArrowBlock(batch, first, reading, places)
+        yield ArrowBlock(batch, first, reading, places, part)
         first += batch.num_rows
 
 
-def batch_blocks(schema: pa.Schema, batches: Iterator[pa.RecordBatch], reading: Reading, name: str = "arrow") -> Blocks:
-    """Read record batches of our own, which have any size."""
+def batch_blocks(
+    schema: pa.Schema, batches: Iterator[pa.RecordBatch], reading: Reading, name: str = "arrow", part: str = ""
+) -> Blocks:
+    """Read record batches of our own, which have any size; `part` names the file of a folder that they are from."""
     with ArrowFaults(name):
         names = choose(reading, schema.names, index_names(schema.metadata))
-        yield from blocks_from(checked_batches(schema, names, batches, reading.block_rows, Unpacking(None)), reading)
+        checked = checked_batches(schema, names, batches, reading.block_rows, Unpacking(None))
+        yield from blocks_from(checked, reading, part)

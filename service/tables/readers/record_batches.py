@@ -32,6 +32,7 @@ PARQUET_OPTIONS = {
     "page_checksum_verification": True,
 }
 ENCRYPTED_MAGIC = b"PARE"  # at the end of a Parquet file whose footer is encrypted
+END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 TAIL_BYTES = 8  # of a Parquet file: the footer's length and the magic
 PREFIXED = "DELTA_BYTE_ARRAY"
 SIGNATURE_BYTES = 28  # behind a footer in plain text of a file with encrypted columns
@@ -46,14 +47,23 @@ def stream_batches(file: BinaryIO, choose: Choose, block_rows: int, unpacking: U
     checked = io.BufferedReader(CheckedMessages(file, unpacking)) if unpacking.is_bounded else file
     with ArrowFaults("arrow_stream"), ipc.open_stream(checked) as stream:
         names = choose(stream.schema.names, index_names(stream.schema.metadata))
-        yield from checked_batches(stream.schema, names, _to_the_end(stream, file), block_rows, unpacking)
+        yield from checked_batches(stream.schema, names, to_the_end(stream, file), block_rows, unpacking)
 
 
-def _to_the_end(stream: Iterable[pa.RecordBatch], file: BinaryIO) -> Batches:
-    """Yield the batches; raises OSError where the stream ends before its file: rows would be lost."""
+def to_the_end(stream: Iterable[pa.RecordBatch], file: BinaryIO) -> Batches:
+    """Yield the batches; raises OSError where the stream and its file do not end together: rows would be lost.
+
+    A file without the marker of the end may have been cut off between two batches. A body from a caller has its length.
+    """
     yield from stream
     if file.read(1):
         raise OSError("bytes follow the end of the stream")
+    if file.seekable():
+        file.seek(-len(END_OF_STREAM), os.SEEK_END)
+        if file.read() != END_OF_STREAM:
+            raise OSError(
+                "the marker of its end is missing, so batches may be missing too; close the writer of the stream"
+            )
 
 
 def file_batches(file: BinaryIO, choose: Choose, block_rows: int, unpacking: Unpacking) -> Batches:

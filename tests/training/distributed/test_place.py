@@ -2,6 +2,7 @@
 
 import pytest
 
+from batchproof.training.data.tables.storage import allowed
 from batchproof.training.distributed.place import Place, launched, place_of, talks
 from batchproof.training.settings import SettingError, make
 
@@ -61,3 +62,27 @@ def test_three_processes_are_refused_before_they_start() -> None:
     """--processes takes what can share eight shards."""
     with pytest.raises(SettingError, match="--processes is 3: use 1, 2, 4 or 8"):
         place_of(make({"target": "y", "processes": 3}))
+
+
+@pytest.mark.parametrize(
+    "rank, size, speaks", [("0", "2", True), ("1", "2", False), ("x", "2", True), ("2", "2", True)]
+)
+def test_a_wrong_place_is_told(monkeypatch: pytest.MonkeyPatch, rank: str, size: str, *, speaks: bool) -> None:
+    """A process whose place in its run is wrong says so, whatever its number: nobody else would."""
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", size)
+    assert talks() is speaks
+
+
+def test_processes_share_the_memory_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default each takes its part of half the memory, as far as the launcher says how many there are."""
+    alone = allowed(None)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert allowed(None) == alone
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert allowed(None) == alone // 2
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
+    monkeypatch.setenv("BATCHPROOF_STORE", "file")  # all are on this machine
+    assert allowed(None) == alone // 4
+    assert allowed("1GB") == 10**9

@@ -38,7 +38,7 @@ def storage_for(paths: Iterable[Path], memory: str | None, say: Callable[[str], 
     scratch = Scratch(say, most - OWN_BYTES)
     say(
         f"reading through scratch files in {scratch.folder}: in memory, the run would take about {shown(wanted)}, and "
-        f"{shown(most)} are allowed{'' if memory else ' (--memory)'}"
+        f"{shown(most)} are planned{'' if memory else ' (--memory)'}"
     )
     return scratch
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from batchproof.service.runtime import memory
 from batchproof.training.data.tables.table_error import TableError
+from batchproof.training.distributed.place import on_this_machine
 
 ALIGNMENT = 64  # bytes, of every buffer: what Arrow expects
 LEAST_BYTES = 64 << 20  # of a scratch file
@@ -136,14 +137,14 @@ def give_back() -> None:
 
 
 def allowed(setting: str | None) -> int:
-    """Return how many bytes a run may take: those of --memory, or half of what the machine or its container has.
+    """Return how many bytes a process may take: those of --memory, or half of what the machine or its container has.
 
-    Without a limit where the system does not say what it has, as Windows does not.
+    Processes of one run on one machine share that half. Without a limit where the system does not say what it has, as Windows does not.
     """
     if setting is not None:
         return memory.size_bytes(setting)
     try:
-        return memory.limit_bytes() // 2
+        return memory.limit_bytes() // 2 // on_this_machine()
     except (ImportError, AttributeError):
         return sys.maxsize
 

@@ -7,6 +7,7 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from batchproof.service.features.row_encoder import listed
 from batchproof.service.tables.formats import ARROW_FILE, ARROW_STREAM, LINES, PARQUET
 from batchproof.service.tables.offline.sources import SourceError, open_source
 from batchproof.service.tables.readers.arrow_types import index_names
-from batchproof.service.tables.readers.record_batches import PARQUET_OPTIONS, as_many
+from batchproof.service.tables.readers.record_batches import PARQUET_OPTIONS, as_many, to_the_end
 from batchproof.training.data.tables.json_columns import JsonTable
 from batchproof.training.data.tables.parts import Parts, parts_of
 from batchproof.training.data.tables.storage import MEMORY, Memory
@@ -158,11 +159,11 @@ def _typed(path: Path, parts: Parts, storage: Memory) -> pa.Table:
     """Read a table of typed columns block by block."""
     if not path.is_file():
         # pyarrow's part for folders takes long to load
-        from batchproof.service.tables.readers.parquet_folder import folder_batches, folder_dataset
+        from batchproof.service.tables.readers.parquet_folder import folder_dataset, folder_parts
 
         dataset = folder_dataset(parts.folder, parts.files)
-        batches = folder_batches(parts.folder, dataset, batch_size=BATCH_ROWS, batch_readahead=1)
-        return _kept(batches, dataset.schema, storage)
+        named = folder_parts(parts.folder, dataset, batch_size=BATCH_ROWS, batch_readahead=1)
+        return _kept(chain.from_iterable(batches for _, batches in named), dataset.schema, storage)
     if parts.format == PARQUET:
         with parquet.ParquetFile(path, **PARQUET_OPTIONS) as file:
             batches = as_many(file.iter_batches(BATCH_ROWS), file.metadata.num_rows)
@@ -171,7 +172,7 @@ def _typed(path: Path, parts: Parts, storage: Memory) -> pa.Table:
     assert fmt in (ARROW_FILE, ARROW_STREAM), "other formats are read elsewhere"
     with source, pa.ipc.open_file(source) if fmt == ARROW_FILE else pa.ipc.open_stream(source) as reader:
         if fmt == ARROW_STREAM:
-            return _kept(reader, reader.schema, storage)
+            return _kept(to_the_end(reader, source), reader.schema, storage)
         return _kept(map(reader.get_batch, range(reader.num_record_batches)), reader.schema, storage)
 
 

@@ -251,7 +251,15 @@ def test_a_table_without_rows_has_an_answer(model: Path, source: Path) -> None:
     [
         (["MODEL", "nothing.csv", "out.csv"], "there is no file nothing.csv"),
         (["MODEL", "MODEL", "out.csv"], "is a folder; a table is a file, or several are a glob in quotes such as '"),
-        (["MODEL", "FOLDERS", "out.csv"], "there is no file "),
+        (["MODEL", "FOLDERS", "out.csv"], "mod*, only folders: name a folder itself"),
+        (["MODEL", "nothing*.csv", "out.csv"], "no file matches nothing*.csv"),
+        (["MODEL", "", "out.csv"], "a path is empty: is a variable without a value in it?"),
+        (["MODEL", "SOURCE", ""], "a path is empty: is a variable without a value in it?"),
+        (["MODEL", "SOURCE", "FOREIGN", "out.csv"], "is the name of a file; 2 inputs need a folder, such as out/"),
+        (
+            ["MODEL", "SOURCE", "out.csv", "--threads", "1000000"],
+            "predict: --threads is 1000000: it must be 256 or less.",
+        ),
         (["MODEL", "SOURCE", "out.txt"], "tables end in .csv"),
         (["MODEL", "SOURCE", "SOURCE"], "overwritten by its own answer"),
         (["nowhere", "SOURCE", "out.csv"], "predict: there is no model or bundle nowhere"),

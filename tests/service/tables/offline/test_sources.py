@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from pyarrow import parquet
 from batchproof.service.__main__ import main
 from batchproof.service.errors import ServiceError
 from batchproof.service.tables.formats import CSV
+from batchproof.service.tables.offline.parts import Parts
 from batchproof.service.tables.offline.sources import SourceError, format_of, open_source, standard_input
 from tests.bundles import INPUTS, make_bundle, random_rows, signature_of
 
@@ -132,6 +134,122 @@ def test_a_damaged_file_of_a_folder_is_named(model: Path, tmp_path: Path, capsys
             assert not (tmp_path / "o.parquet").exists()
 
 
+def in_parts(folder: Path, *tables: pa.Table) -> Path:
+    """Write the parts of a table."""
+    folder.mkdir()
+    for number, table in enumerate(tables):
+        parquet.write_table(table, folder / f"{number}.parquet")
+    return folder
+
+
+def changed(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    """Return the table with other values in a column."""
+    return table.set_column(table.column_names.index(name), name, values)
+
+
+@pytest.mark.parametrize("wrong", [pa.bool_(), pa.timestamp("us"), pa.string()])
+def test_a_column_has_one_type_in_all_files(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: pa.DataType
+) -> None:
+    """Truth values are no numbers, and numbers no texts, also in the second file: file and column are named."""
+    number = next(
+        name for name, column in zip(NAMES, typed().columns, strict=True) if pa.types.is_floating(column.type)
+    )
+    other = changed(typed(), number, pa.nulls(len(ROWS), wrong).fill_null(pa.scalar(1, pa.int64()).cast(wrong)))
+    folder = in_parts(tmp_path / "t", typed(), other)
+    assert main(["predict", str(model), str(folder), str(tmp_path / "o.parquet")]) == 2
+    error = capsys.readouterr().err
+    assert f"The column {number!r} is {wrong} in 1.parquet and double in 0.parquet".casefold() in error.casefold()
+
+
+def test_forms_of_one_type_are_read_as_alone(model: Path, tmp_path: Path) -> None:
+    """Whole numbers beside fractions, texts beside dictionaries of texts and columns of nothing keep their values."""
+    table = typed()
+    one, two = table.slice(0, 60), table.slice(60)
+    other = two
+    for name, column in zip(NAMES, two.columns, strict=True):
+        if pa.types.is_string(column.type):
+            other = changed(other, name, column.combine_chunks().dictionary_encode())
+    whole = next(name for name, column in zip(NAMES, table.columns, strict=True) if pa.types.is_floating(column.type))
+    one = changed(one, whole, pa.array([3] * len(one), pa.int64()))
+    wanted = pa.concat_tables([changed(table.slice(0, 60), whole, pa.array([3.0] * 60)), two])
+    parquet.write_table(wanted, tmp_path / "one.parquet")
+    folder = in_parts(tmp_path / "t", one, other)
+    assert predicted(model, folder, tmp_path / "a.parquet") == predicted(
+        model, tmp_path / "one.parquet", tmp_path / "b.parquet"
+    )
+
+
+def test_a_bad_row_of_a_folder_is_named_by_its_file(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows are numbered within the file that they are in."""
+    number = next(
+        name for name, column in zip(NAMES, typed().columns, strict=True) if pa.types.is_floating(column.type)
+    )
+    values = typed()[number].to_pylist()
+    values[7] = float("inf")
+    folder = in_parts(tmp_path / "t", typed(), changed(typed(), number, pa.array(values)))
+    assert main(["predict", str(model), str(folder), str(tmp_path / "o.parquet")]) == 2
+    assert f"1.parquet, row 7, feature {number!r}" in capsys.readouterr().err
+
+
+def test_a_folder_and_its_files_do_not_contradict(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file may hold the column that its folder's name gives; other values in it are refused, with both names."""
+    text = next(name for name, column in zip(NAMES, typed().columns, strict=True) if pa.types.is_string(column.type))
+    value = next(value for value in typed()[text].to_pylist() if value)
+    same = changed(typed(), text, pa.array([value] * len(ROWS)))
+    (tmp_path / "t").mkdir()
+    folder = in_parts(tmp_path / "t" / f"{text}={value}", same)
+    plain = predicted(model, folder / "0.parquet", tmp_path / "a.parquet")
+    assert predicted(model, folder.parent, tmp_path / "b.parquet") == plain
+    parquet.write_table(typed(), folder / "0.parquet")
+    assert main(["predict", str(model), str(folder.parent), str(tmp_path / "c.parquet")]) == 2
+    assert f"has a column {text!r} with other values than the folder {text}={value}" in capsys.readouterr().err
+
+
+def test_an_answer_is_no_part_of_its_table(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An answer in the folder that it is made of would be read by the next run."""
+    folder = in_parts(tmp_path / "t", typed())
+    assert main(["predict", str(model), str(folder), str(folder / "deeper" / "o.parquet")]) == 2
+    assert "would be a part of that table: write it elsewhere" in capsys.readouterr().err
+
+
+def test_a_stream_that_ends_between_two_batches_is_refused(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file of a stream has a marker at its end: without it, batches may be missing."""
+    path = tmp_path / "t.arrows"
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, typed().schema) as writer:
+        writer.write_table(typed(), max_chunksize=50)
+        first = file.tell()
+        writer.write_table(typed())
+    assert main(["predict", str(model), str(path), str(tmp_path / "a.csv")]) == 0
+    path.write_bytes(path.read_bytes()[:first])
+    assert main(["predict", str(model), str(path), str(tmp_path / "b.csv")]) == 2
+    assert "the marker of its end is missing" in capsys.readouterr().err
+    assert not (tmp_path / "b.csv").exists()
+
+
+def test_two_runs_do_not_write_one_answer(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second run is refused while the first one lasts, and changes nothing of what it wrote."""
+    parquet.write_table(typed(), tmp_path / "t.parquet")
+    target = tmp_path / "o.csv"
+    arguments = ["predict", str(model), str(tmp_path / "t.parquet"), str(target), "--part-rows", "50"]
+    with Parts(target, {"another": "job"}) as parts:
+        with parts.next_file() as file:
+            file.write(b"one part")
+        parts.finish(1, 0)
+        assert main(arguments) == 2
+        assert f"another run is writing {target}" in capsys.readouterr().err
+        assert parts.finished[0].path.read_bytes() == b"one part"
+    assert main(arguments) == 0
+    assert len(target.read_text().splitlines()) == len(ROWS) + 1
+    assert not target.with_name("o.csv.parts").exists()
+
+
 @pytest.mark.parametrize("ending", [".gz", ".zst"])
 def test_a_packed_table_that_is_cut_off_is_refused(tmp_path: Path, ending: str) -> None:
     """The end of a packed file is looked for: a part of it is not the table."""
@@ -201,3 +319,20 @@ def test_the_training_table_passes(model: Path, tmp_path: Path, kind: str, capsy
 
 def cell(value: object) -> str:
     return "" if value is None else str(value).lower() if isinstance(value, bool) else f'"{value}"'
+
+
+@pytest.mark.parametrize(
+    "content, ending",
+    [
+        (gzip.compress(b"a,b\n"), ".csv.gz"),
+        (pa.compress(b"a,b\n", "zstd", asbytes=True), ".csv.zst"),
+        (b"PAR1....", ".parquet"),
+        (b"ARROW1..", ".arrow"),
+    ],
+)
+def test_another_format_under_the_name_of_a_text_is_named(tmp_path: Path, content: bytes, ending: str) -> None:
+    """The first bytes say what the file is, and the refusal which ending it needs."""
+    path = tmp_path / "t.csv"
+    path.write_bytes(content)
+    with pytest.raises(ServiceError, match=f"give it the ending {re.escape(ending)}"):
+        open_source(path)
