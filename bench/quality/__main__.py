@@ -15,7 +15,13 @@ from bench.quality.peers import PEERS
 from bench.quality.scores import score
 from bench.quality.tables import Split, names, splits
 
-NEEDS = {"lightgbm": "lightgbm", "catboost": "catboost", "realmlp": "pytabkit", **dict.fromkeys(FLAGS, "torch")}
+NEEDS = {
+    "lightgbm": "lightgbm",
+    "catboost": "catboost",
+    "realmlp": "pytabkit",
+    "tabm": "pytabkit",
+    **dict.fromkeys(FLAGS, "torch"),
+}
 
 
 def arguments() -> argparse.Namespace:

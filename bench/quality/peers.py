@@ -4,6 +4,7 @@ A method returns [rows, classes] probabilities or [rows] values. Libraries load 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -138,10 +139,20 @@ def catboost(split: Split) -> np.ndarray:
 
 
 def realmlp(split: Split) -> np.ndarray:
-    """RealMLP-TD of pytabkit with its defaults, best epoch on our validation rows."""
+    """RealMLP-TD of pytabkit with its tuned defaults, best epoch on our validation rows."""
     from pytabkit import RealMLP_TD_Classifier, RealMLP_TD_Regressor
 
-    kind = RealMLP_TD_Regressor if split.task == "regression" else RealMLP_TD_Classifier
+    return _of_pytabkit(split, RealMLP_TD_Regressor if split.task == "regression" else RealMLP_TD_Classifier)
+
+
+def tabm(split: Split) -> np.ndarray:
+    """TabM of pytabkit with its defaults, best epoch on our validation rows."""
+    from pytabkit import TabM_D_Classifier, TabM_D_Regressor
+
+    return _of_pytabkit(split, TabM_D_Regressor if split.task == "regression" else TabM_D_Classifier)
+
+
+def _of_pytabkit(split: Split, kind: type[Any]) -> np.ndarray:
     model = kind(device="cpu", random_state=split.seed, n_threads=THREADS, verbosity=0)
     rows = np.concatenate([split.train, split.validation])
     held = np.arange(len(split.train), len(rows))
@@ -160,4 +171,5 @@ PEERS: dict[str, Callable[[Split], np.ndarray]] = {
     "lightgbm": lightgbm,
     "catboost": catboost,
     "realmlp": realmlp,
+    "tabm": tabm,
 }

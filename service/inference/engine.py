@@ -82,10 +82,8 @@ class Engine:
 
     def run(self, feeds: Feeds) -> Outputs:
         """Run one batch; returns {output: array [rows, ...]}. Raises EngineError."""
-        named = {}
-        for name, array in zip(
-            self._names, feeds, strict=True
-        ):  # a comprehension is a call of its own before Python 3.12
+        named = {}  # by a loop, since a comprehension is a call of its own before Python 3.12
+        for name, array in zip(self._names, feeds, strict=True):
             if array is not None:
                 named[name] = array  # noqa: PERF403
         if len(named) < self._required:

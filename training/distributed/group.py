@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from batchproof.service.errors import first_line
 from batchproof.training.distributed.group_error import GroupError
-from batchproof.training.distributed.place import Place
+from batchproof.training.distributed.place import Place, number_of
 from batchproof.training.distributed.tree import SHARDS, pairwise
 from batchproof.training.settings import SettingError
 
@@ -150,7 +150,8 @@ def _meet(place: Place, device: str) -> None:
         raise
     except (RuntimeError, ValueError) as error:  # torch's DistError and its errors of addresses
         raise GroupError(
-            f"the {place.size} processes of this run did not find one another within {JOIN_S:.0f} s: {first_line(error)}."
+            f"the {place.size} processes of this run did not come together (they wait {JOIN_S:.0f} s for one another): "
+            f"{first_line(error)}."
         ) from error
 
 
@@ -172,5 +173,6 @@ def _store(place: Place, wait: timedelta) -> Store:
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
     if missing:
         raise SettingError(f"this is process {place.rank} of {place.size}, but {missing[0]} is not set: use torchrun.")
+    number_of("MASTER_PORT")
     found: Store = next(iter(rendezvous("env://", timeout=wait)))[0]
     return found

@@ -70,7 +70,7 @@ def place_of(settings: Settings) -> Place | None:
 
 
 def _launched_place(processes: int | None) -> Place:
-    rank, size, local_rank = (_number(name) for name in (*LAUNCHED, "LOCAL_RANK"))
+    rank, size, local_rank = (number_of(name) for name in (*LAUNCHED, "LOCAL_RANK"))
     if size not in PROCESSES:
         raise SettingError(f"this run has {size} processes: 1, 2, 4 or 8 can share the 8 shards of a batch equally.")
     if rank >= size:
@@ -81,7 +81,8 @@ def _launched_place(processes: int | None) -> Place:
     return Place(rank, size, local_rank, Path(store) if store else None)
 
 
-def _number(name: str) -> int:
+def number_of(name: str) -> int:
+    """Return the whole number in an environment variable, 0 where it is not set; raises SettingError for another text."""
     text = os.environ.get(name) or "0"
     if not text.isdecimal():
         raise SettingError(f"the environment variable {name} is {text!r}: it must be a whole number.")

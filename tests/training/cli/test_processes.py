@@ -68,3 +68,29 @@ def test_refused_before_a_process_starts(
     """What cannot be is refused by the command itself."""
     assert main(words) == 2
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "place, sentence",
+    [
+        ({"RANK": "x", "WORLD_SIZE": "2"}, "the environment variable RANK is 'x': it must be a whole number."),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK is 2 in a run of 2 processes: it must be below WORLD_SIZE."),
+        (
+            {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "port"},
+            "the environment variable MASTER_PORT is 'port': it must be a whole number.",
+        ),
+    ],
+)
+def test_a_wrong_place_is_one_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    place: dict[str, str],
+    sentence: str,
+) -> None:
+    """What a launcher sets is checked, and the process says what is wrong whatever its number is."""
+    table = written(tmp_path)
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    assert main([str(table), *CLASSES, "--models", str(tmp_path / "m")]) == 2
+    assert capsys.readouterr().err == f"batchproof-train: {sentence}\n"
