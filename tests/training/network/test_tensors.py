@@ -77,7 +77,7 @@ def test_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             {
                 "target": "y",
                 "models": str(tmp_path / str(most)),
-                "memory": str(most + 1),
+                "memory": f"{most + 1}B",
                 "epochs": 2,
                 "widths": (8,),
                 "ensemble": 2,
