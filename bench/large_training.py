@@ -78,7 +78,7 @@ def main() -> int:
         size_mb = arrow_bytes(table) / 1e6
         print(f"{chosen.rows} rows, {chosen.columns} columns, {size_mb:.0f} MB in Arrow's form")
         just = OWN_BYTES + TIMES * arrow_bytes(table)
-        ways = {"encoded": "1TB", "in memory": str(just), "scratch files": "1MB"}  # of --memory
+        ways = {"encoded": "1TB", "in memory": f"{just}B", "scratch files": "1MB"}  # of --memory
         models = set()
         for number in range(chosen.rounds):
             for way in ways if number % 2 == 0 else reversed(ways):
