@@ -153,9 +153,7 @@ class Settings:
     patience: int | None = option(None, FIT, "epochs without a better validation loss before stopping")
     clip: float | None = option(None, FIT, "largest norm of the gradient of a step")
     device: str = option("auto", FIT, "where to fit", ("auto", "cpu", "cuda"))
-    memory: str | None = option(
-        None, FIT, "memory to plan with, such as 4GB; larger tables are read through scratch files"
-    )
+    memory: str | None = option(None, FIT, "memory to plan for, like 4GB; larger tables are read through scratch files")
     threads: int | None = option(None, FIT, "CPU threads of torch; the same number of threads gives the same bits")
     processes: int | None = option(
         None, FIT, "train on so many processes of this machine: 1, 2, 4 and 8 give the same bits (docs/distributed.md)"
