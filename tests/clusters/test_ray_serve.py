@@ -42,7 +42,9 @@ def address() -> Iterator[str]:
         _node_ip_address="127.0.0.1",
         logging_level="error",
     )
-    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    with pytest.MonkeyPatch.context() as patch:  # Ray gives its proxy a minute, which is short where other tests run
+        patch.setattr("ray.serve._private.api.HTTP_PROXY_TIMEOUT", 4 * 60)
+        serve.start(http_options={"host": "127.0.0.1", "port": port})
     yield f"http://127.0.0.1:{port}"
     serve.shutdown()
     ray.shutdown()
