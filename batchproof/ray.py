@@ -65,25 +65,25 @@ def predict(
 ) -> "ray.data.Dataset":
     """Return `ds` with the columns that the model adds; nothing runs until Ray needs the rows.
 
-    `concurrency`: how many actors score, or the least and the most, 1 or more. The bundle at `path` is read here and travels with the
-    job. Each actor checks it, verifies batch invariance, and compares its bits with this machine's: where a float32
+    `concurrency`: how many actors score, or the least and the most, 1 or more. The bundle at `path` is read here and
+    travels with the job. Each actor checks it, verifies batch invariance, and compares its bits with this machine's: where a float32
     model's differ the job fails, or with other_bits="report" the actor logs a warning. `options` are those of
     `batchproof.Scorer`: extra, answer, on_error, prefix, threads, ... Raises TypeError for another kind of dataset;
     columns that do not fit are refused when rows run, since Ray may not know them before.
     """
-    if not isinstance(ds, imported("ray.data", "batchproof.ray").Dataset):
+    data = imported("ray.data", "batchproof.ray")
+    if not isinstance(ds, data.Dataset):
         raise wrong_kind(
             "batchproof.ray.predict", "ray.data.Dataset", ds, "ray.data.from_arrow(pyarrow.Table.from_pandas(frame))"
         )
     least, most = _range("concurrency", concurrency)
     worker = Worker(Scorer(path, **options), other_bits)
-    pool = imported("ray.data", "batchproof.ray").ActorPoolStrategy(min_size=least, max_size=most)
     return ds.map_batches(
         _Actor,
         fn_constructor_args=(worker,),
         batch_format="pyarrow",
         batch_size=batch_rows,
-        compute=pool,
+        compute=data.ActorPoolStrategy(min_size=least, max_size=most),
         zero_copy_batch=True,
     )
 
@@ -156,7 +156,7 @@ class RowsPolicy:
     """How many replicas there are to be: as many as hold the waiting rows with `queued_rows` each."""
 
     def __init__(self, queued_rows: float) -> None:
-        """Aim at so many rows a replica; raises ValueError unless they are more than 0."""
+        """Aim at so many rows a replica; raises TypeError or ValueError unless they are a number above 0."""
         if type(queued_rows) not in (int, float):
             raise TypeError(f"queued_rows is {queued_rows!r}; it must be a number above 0")
         if not queued_rows > 0:

@@ -25,12 +25,12 @@ from batchproof.service.bundle import reader
 from batchproof.service.bundle.files.safe_folder import opened
 from batchproof.service.bundle.reader import Bundle
 from batchproof.service.configuration.address import root_of
-from batchproof.service.configuration.settings import Settings
+from batchproof.service.configuration.settings import MOST_THREADS, Settings
 from batchproof.service.errors import nearest
 from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.inference import model as loading
 from batchproof.service.inference.catalogue import repository, roots
-from batchproof.service.inference.engine import MOST_THREADS, EngineOptions
+from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
 from batchproof.service.invariance.check import for_bundles
 from batchproof.service.tables.block import Reading, places_of

@@ -20,12 +20,12 @@ from typing import Any
 
 from batchproof.service.bundle import reader as bundle
 from batchproof.service.cli.parts.parser import root
-from batchproof.service.configuration.settings import RUN_ROWS
+from batchproof.service.configuration.settings import MOST_THREADS, RUN_ROWS
 from batchproof.service.errors import USAGE, BundleError, EngineError, ServiceError, behind, ended, reason
 from batchproof.service.inference import model
 from batchproof.service.inference.catalogue import roots
 from batchproof.service.inference.catalogue.repository import naming
-from batchproof.service.inference.engine import MOST_THREADS, EngineOptions
+from batchproof.service.inference.engine import EngineOptions
 from batchproof.service.inference.model import Model
 from batchproof.service.invariance.check import for_bundles
 from batchproof.service.runtime.system import cores

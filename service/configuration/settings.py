@@ -35,6 +35,7 @@ PIN = re.compile(r"newest(:[1-9][0-9]{0,3})?|all|[1-9][0-9]{0,17}(\+[1-9][0-9]{0
 LABEL = re.compile(r"[^./]+(\.[^./]+)*\.[A-Za-z0-9_-]{1,64}")
 AS_LIST = BeforeValidator(setting_sources.texts)
 Texts = Annotated[tuple[str, ...], AS_LIST]
+MOST_THREADS = 256  # of one engine run, each with memory of its own
 RUN_ROWS = 512  # most rows of one engine run where no setting says otherwise
 
 
@@ -91,7 +92,7 @@ class ServingSettings(BoundsSettings):
     grpc_port: int = Field(0, ge=0, le=65535, description="port of the Open Inference Protocol over gRPC; 0: none")
     root_path: str = Field("", pattern=r"^(/[^\s/?#]+)*$", description="path prefix that a proxy forwards, such as /ml")
     workers: int = Field(1, ge=1, le=256, description="processes; each has its own session")
-    threads: int = Field(1, ge=0, le=256, description="engine threads of one worker; 0: one for each core")
+    threads: int = Field(1, ge=0, le=MOST_THREADS, description="engine threads of one worker; 0: one for each core")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where models run")
     invariance: Literal["require", "tile", "report"] = Field(
         "require",

@@ -109,8 +109,7 @@ class Admission:
 
     def enter(self, rows: int, lane: Lane, work_s: float, timeout_s: float) -> None:
         """Add a request of `rows` rows and `work_s` seconds to a lane; raises 429 where it has no room, 503 when draining."""
-        if self.queued_rows or self.is_draining:
-            self.check(rows, lane, timeout_s)
+        self.check(rows, lane, timeout_s)
         self.queued_rows += rows
         lane.waiting_s += work_s
 

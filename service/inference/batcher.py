@@ -129,9 +129,7 @@ class Batcher:
         """Raise what `submit` would raise for about `rows` rows, so that a refusal costs no decoding."""
         if self._refusal is not None:
             raise self._refusal
-        admission = self._admission
-        if admission.queued_rows or admission.is_draining:
-            admission.check(1, self._lane(rows * self.pace.row_s), timeout_s)
+        self._admission.check(1, self._lane(rows * self.pace.row_s), timeout_s)
 
     def refuse(self, refusal: ServiceError) -> None:
         """Raise `refusal` for every later request; admitted requests still run."""

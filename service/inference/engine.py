@@ -25,7 +25,6 @@ Device = Literal["auto", "cpu", "cuda"]
 
 # Of the flags in /proc/cpuinfo, those by which the engine picks its kernels.
 CPU_FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "asimd", "sve")
-MOST_THREADS = 256  # of one run, each with memory of its own
 DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(int64)": "int64", "tensor(bool)": "bool"}
 
 

@@ -64,7 +64,7 @@ class RequestHead:
         self.grant: Grant | None = None  # what the caller may do; the gate finds out
         self.headers = headers
         special = self.special = dict(headers)  # the last value of each header
-        self.request_id = _id_of(special) if ID_HEADER in special else f"{_prefix}-{next(_numbers):x}"
+        self.request_id = _id_of(special)
         get = special.get
         self.is_plain = (  # JSON or no body, no query, nothing unusual: most requests need no closer look
             get(b"content-type") in PLAIN_TYPES
@@ -84,7 +84,7 @@ class RequestHead:
             head.special = {**special, LENGTH_HEADER: length}
         head.method, head.path, head.query = self.method, self.path, self.query
         head.sender, head.grant, head.is_plain = self.sender, None, self.is_plain
-        head.request_id = _id_of(special) if ID_HEADER in special else f"{_prefix}-{next(_numbers):x}"
+        head.request_id = _id_of(special)
         return head
 
     @property
@@ -146,9 +146,9 @@ class RequestHead:
 
 
 def _id_of(special: Mapping[bytes, bytes]) -> str:
-    """Return the caller's id of a request that has one, a new one where it cannot be printed."""
-    given = special[ID_HEADER]
-    return given.decode("ascii") if REQUEST_ID.fullmatch(given) else f"{_prefix}-{next(_numbers):x}"
+    """Return the caller's id of a request, a new one where it has none or one that cannot be printed."""
+    given = special.get(ID_HEADER)
+    return given.decode("ascii") if given and REQUEST_ID.fullmatch(given) else f"{_prefix}-{next(_numbers):x}"
 
 
 def reseed() -> None:

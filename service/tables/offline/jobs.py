@@ -49,12 +49,12 @@ def plan(inputs: Sequence[str], output: str) -> list[Task]:
         raise PlanError(
             f"{output} can be read, but not written: write to a file, and upload it with the hub's own tools"
         )
-    is_folder = target.is_dir() or output.endswith("/") or len(sources) > 1
-    if not is_folder:
+    is_folder = target.is_dir() or output.endswith("/")
+    if len(sources) == 1 and not is_folder:
         tasks = [Task(sources[0], target)]
     elif target.exists() and not target.is_dir():
         raise PlanError(f"{output} is a file; {len(sources)} inputs need a folder")
-    elif target.suffix.lower() in BY_SUFFIX and not (target.is_dir() or output.endswith("/")):
+    elif target.suffix.lower() in BY_SUFFIX and not is_folder:
         raise PlanError(f"{output} is the name of a file; {len(sources)} inputs need a folder, such as {target.stem}/")
     else:
         tasks = [Task(source, target / _answer_name(source)) for source in sources]

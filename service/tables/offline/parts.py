@@ -132,6 +132,7 @@ def _locked(folder: Path, target: TablePath) -> BinaryIO:
         try:
             import fcntl
         except ImportError:
+            file.close()  # Windows removes no folder with an open file in it
             return file
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -182,12 +182,17 @@ def _suffix(path: Path) -> str:
     """Return the ending of a file's format, by its first bytes; text that is not JSON is CSV."""
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
-    packing = next((suffix for magic, suffix in PACKED_MAGIC.items() if head.startswith(magic)), "")
+    packing = _by_magic(head, PACKED_MAGIC)
     if packing:
         with _unpacked(path, packing) as packed:
             head = packed.read(HEAD_BYTES)
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    return next((suffix for magic, suffix in MAGIC.items() if text.startswith(magic)), ".csv") + packing
+    return (_by_magic(text, MAGIC) or ".csv") + packing
+
+
+def _by_magic(head: bytes, endings: Mapping[bytes, str]) -> str:
+    """Return the ending that the first bytes of a file are of, or nothing."""
+    return next((ending for magic, ending in endings.items() if head.startswith(magic)), "")
 
 
 def _opened_text(path: TablePath, fmt: Format) -> BinaryIO:
@@ -205,12 +210,12 @@ def _check_is_text(path: Path) -> None:
     """Raise 400 for a file that is something else than its ending says, by its first bytes."""
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
-    is_packed = next((suffix for magic, suffix in PACKED_MAGIC.items() if head.startswith(magic)), None)
-    if is_packed:
-        message = f"The file is compressed: give it the ending {path.suffix}{is_packed}."
+    packing = _by_magic(head, PACKED_MAGIC)
+    if packing:
+        message = f"The file is compressed: give it the ending {path.suffix}{packing}."
         raise ServiceError(400, "broken_table", message)
-    suffix = next((suffix for magic, suffix in MAGIC.items() if head.startswith(magic) and magic != b"{"), None)
-    if suffix:
+    suffix = _by_magic(head, MAGIC)
+    if suffix and BY_SUFFIX[suffix].needs_pyarrow:
         raise ServiceError(
             400, "broken_table", f"The file is no text: give it the ending {suffix}, which its first bytes are of."
         )

@@ -13,14 +13,17 @@ from batchproof.service.stores.object_path import ObjectPath
 from batchproof.service.tables.block import Blocks, Reading, differing_columns, invalid_table, places_of
 from batchproof.service.tables.readers.arrow import batch_blocks
 from batchproof.service.tables.readers.arrow_types import index_names
-from batchproof.service.tables.readers.record_batches import BUFFER_BYTES, INT96_UNIT, ArrowFaults, as_many
+from batchproof.service.tables.readers.record_batches import (
+    INT96_UNIT,
+    PAGE_OPTIONS,
+    PARQUET_OPTIONS,
+    ArrowFaults,
+    as_many,
+)
 
 TablePath: TypeAlias = Path | ObjectPath
 Batches: TypeAlias = Iterator[pa.RecordBatch]
-# As `PARQUET_OPTIONS`, whose comments say why.
-SCAN_OPTIONS = datasets.ParquetFragmentScanOptions(
-    use_buffered_stream=True, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
-)
+SCAN_OPTIONS = datasets.ParquetFragmentScanOptions(use_buffered_stream=True, **PAGE_OPTIONS)
 
 
 def folder_blocks(folder: TablePath, files: Sequence[TablePath], reading: Reading) -> Blocks:
@@ -62,9 +65,8 @@ def _check_partition(name: str, part: Any) -> None:
     own = [column for column in keys if column in part.physical_schema.names]
     if not own:
         return
-    with parquet.ParquetFile(
-        part.filesystem.open_input_file(part.path)
-    ) as file:  # the dataset gives the folder's value
+    source = part.filesystem.open_input_file(part.path)  # the dataset would give the folder's value
+    with parquet.ParquetFile(source, **PARQUET_OPTIONS) as file:
         for batch in file.iter_batches(columns=own):
             for column in own:
                 texts = batch.column(column).cast(pa.string())
@@ -108,10 +110,8 @@ def _schemas(folder: TablePath, files: Sequence[TablePath]) -> dict[str, pa.Sche
     for path in files:
         name = PurePath(_name_of(path)).relative_to(_name_of(folder)).as_posix()
         try:
-            opened = parquet.ParquetFile(
-                path.open_random() if isinstance(path, ObjectPath) else path, coerce_int96_timestamp_unit=INT96_UNIT
-            )
-            with opened:
+            source = path.open_random() if isinstance(path, ObjectPath) else path
+            with parquet.ParquetFile(source, **PARQUET_OPTIONS) as opened:
                 schemas[name] = opened.schema_arrow
         except (pa.ArrowException, OSError) as error:
             is_of_the_disk = isinstance(error, OSError) and error.strerror is not None

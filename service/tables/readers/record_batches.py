@@ -25,12 +25,8 @@ BUFFER_BYTES = 1 << 18  # of one column of a Parquet file
 INT96_UNIT = "us"
 # Column chunks are read piece by piece: pyarrow would else hold all bytes of a row group, or of the file.
 # Damage of a page whose writer added a checksum is found; other damage may give other values.
-PARQUET_OPTIONS = {
-    "pre_buffer": False,
-    "buffer_size": BUFFER_BYTES,
-    "coerce_int96_timestamp_unit": INT96_UNIT,
-    "page_checksum_verification": True,
-}
+PAGE_OPTIONS = {"pre_buffer": False, "buffer_size": BUFFER_BYTES, "page_checksum_verification": True}
+PARQUET_OPTIONS = {**PAGE_OPTIONS, "coerce_int96_timestamp_unit": INT96_UNIT}
 ENCRYPTED_MAGIC = b"PARE"  # at the end of a Parquet file whose footer is encrypted
 END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 TAIL_BYTES = 8  # of a Parquet file: the footer's length and the magic
