@@ -21,11 +21,12 @@ from ray import serve
 
 import batchproof.ray  # before ray.serve: it switches usage statistics off
 from batchproof import Scorer
+from batchproof.service.client.retries import AGAIN
 from batchproof.service.errors import SettingError
 from tests.clusters.rows import MODEL, ROOT, table
 
 NAMES = ("island", "bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g", "sex")
-WAIT_S = 60.0
+WAIT_S = 180.0
 os.environ["RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"] = str(WAIT_S)  # of a machine with much else to do
 
 
@@ -51,10 +52,17 @@ def address() -> Iterator[str]:
 
 
 def answered(address: str, path: str, body: bytes | None = None, kind: str = "application/json") -> bytes:
-    """Return the body of an answer with status 200."""
-    with urlopen(Request(address + path, body, {"Content-Type": kind}), timeout=WAIT_S) as answer:
-        content: bytes = answer.read()
-    return content
+    """Return the body of an answer with status 200; where the service asks for patience, ask again as its clients do."""
+    end_s = time.monotonic() + WAIT_S
+    while True:
+        try:
+            with urlopen(Request(address + path, body, {"Content-Type": kind}), timeout=WAIT_S) as answer:
+                content: bytes = answer.read()
+            return content
+        except HTTPError as refused:
+            if refused.code not in AGAIN or time.monotonic() > end_s:
+                raise
+            time.sleep(float(refused.headers.get("Retry-After", 1)))
 
 
 def rows_of(count: int, seed: int) -> list[list[Any]]:
