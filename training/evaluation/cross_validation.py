@@ -14,7 +14,7 @@ from batchproof.training.data.rows import group_split, time_split
 from batchproof.training.data.rows.split import Split
 from batchproof.training.data.tables.table_error import TableError
 from batchproof.training.data.text.text_options import resolve
-from batchproof.training.evaluation import metrics
+from batchproof.training.evaluation import boosters, metrics
 from batchproof.training.evaluation.baselines import BASELINES
 from batchproof.training.evaluation.comparison import TIE
 from batchproof.training.export.compile import fold
@@ -27,7 +27,7 @@ from batchproof.training.network.fold import predictions
 from batchproof.training.settings import Settings
 
 NETWORK = "the network"
-SIMPLEST_FIRST = (*BASELINES, NETWORK)
+SIMPLEST_FIRST = (*BASELINES, "LightGBM", "CatBoost", NETWORK)
 FEW_FOLDS = 5  # with fewer, a standard error is itself a guess
 FAR = 0.25  # a loss this share above the best one is worse, whatever its standard error
 
@@ -48,7 +48,7 @@ class Score:
 
 def compare(data: Dataset, settings: Settings, folds: int, say: Callable[[str], None]) -> list[Score]:
     """Fit every method once a fold and return their scores, least loss first."""
-    methods = {NETWORK: lambda part: network(part, settings), **BASELINES}
+    methods = {NETWORK: lambda part: network(part, settings), **BASELINES, **boosters.installed(data)}
     losses: dict[str, list[float]] = {name: [] for name in methods}
     seconds = dict.fromkeys(methods, 0.0)
     for number, part in enumerate(split_into_folds(data, settings, folds), 1):
