@@ -62,7 +62,7 @@ def bare_epoch(run: fits.Run) -> Seconds:
 
 def step(run: fits.Run, batch: Rows) -> None:
     """Take one bare step."""
-    run.optimizer.zero_grad(set_to_none=True)
+    run.optimizer.forget_gradients()
     run.loss(batch).backward()
     run.optimizer.step()
 
