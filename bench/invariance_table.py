@@ -22,7 +22,7 @@ from batchproof.training.export.exact.build import build
 from batchproof.training.export.float32 import export
 from batchproof.training.network.fold import Folded, Member, Norm, Output, fold_block, fold_head
 from batchproof.training.network.weights import Weights, maxima_of
-from batchproof.training.preprocessing.preprocess import Encoding, fit
+from batchproof.training.preprocessing.fitting import Encoding, fit
 from bench.heatmap import heatmap
 
 WIDTHS = (32, 256, 256, 3)

@@ -14,7 +14,7 @@ from batchproof.service.inference.runner import Runner
 from batchproof.training.export.exact import build as exact
 from batchproof.training.network.fold import Folded, Layer, Member, Output
 from batchproof.training.network.weights import Weights, maxima_of
-from batchproof.training.preprocessing import scaling
+from batchproof.training.preprocessing.numbers import scaling
 from batchproof.training.preprocessing.preprocess import Preprocess
 from bench.make_model import CLASSES, REFERENCE, arrays_of, layers, rows_of, write_bundle
 

@@ -8,7 +8,8 @@ import numpy as np
 from batchproof.service.bundle.signature import Task
 from batchproof.service.features.arrays import Arrays
 from batchproof.training.network.fold import Folded, Layer, Member, Output, activations, fold_head
-from batchproof.training.preprocessing.preprocess import Encoding, Preprocess, fit
+from batchproof.training.preprocessing.fitting import Encoding, fit
+from batchproof.training.preprocessing.preprocess import Preprocess
 
 CODES = (3, 20)  # one column that is one-hot, one that is embedded
 
@@ -57,7 +58,7 @@ def make_net(
     raw = make_raw(rows, random, numeric=numeric, categorical=categorical)
     target = random.integers(0, 2, rows).astype(np.float64)
     encoding = Encoding(bins=6, waves=numeric)
-    preprocess = fit(raw, target, classes=task != "regression", encoding=encoding)
+    preprocess = fit(raw, target, classes=task != "regression", encoding=encoding, dates=[1] if numeric else [])
     embedded = tuple(int(column) for column in preprocess.embedded)
     tables = tuple(random.normal(size=(CODES[column] + 2, 3)) for column in embedded)
     inputs = preprocess.width + sum(table.shape[1] for table in tables)

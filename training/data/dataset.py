@@ -67,10 +67,14 @@ class Dataset:
         """The constraint of each numeric feature, dates among them [features] int8: 1, -1 or 0."""
         return np.asarray([self.monotone.get(feature.name, 0) for feature in self.signature.numeric], np.int8)
 
+    @property
+    def dates(self) -> tuple[int, ...]:
+        """Which numeric features are dates, by number."""
+        return tuple(number for number, feature in enumerate(self.signature.numeric) if feature.kind == "date")
+
     def y(self, part: str) -> np.ndarray:
         """Return the target of one part [rows]: class codes or float64 values; of several targets [rows, targets]."""
-        rows: np.ndarray = getattr(self.split, part)
-        return self.target.y.take(rows, axis=0)
+        return np.asarray(self.target.y.take(getattr(self.split, part), axis=0))
 
     def weights(self, part: str) -> np.ndarray | None:
         """Return how much each row of one part counts in the loss [rows] float32: its own weight times that of its class.
@@ -94,8 +98,7 @@ class Dataset:
         if weight is None:
             return None
         unit = weight[self.split.train].mean()
-        rows: np.ndarray = getattr(self.split, part)
-        return np.asarray(weight[rows] / unit, np.float32)
+        return np.asarray(weight[getattr(self.split, part)] / unit, np.float32)
 
     def lines(self) -> list[str]:
         """Return what was decided, for people: the target, the split, and a line for each column."""

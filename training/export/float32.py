@@ -12,10 +12,11 @@ import numpy as np
 import onnx
 
 from batchproof.training.network.fold import Folded, Layer, Member, Output
-from batchproof.training.preprocessing import lookup, ordered
+from batchproof.training.preprocessing import ordered
+from batchproof.training.preprocessing.categories import lookup
+from batchproof.training.preprocessing.numbers.scaling import BOUND
 from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
 from batchproof.training.preprocessing.preprocess import Form, Preprocess
-from batchproof.training.preprocessing.scaling import BOUND
 
 GRAPH_NAME = "batchproof"
 ENDS = ("least", "most")

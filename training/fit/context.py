@@ -21,8 +21,9 @@ from batchproof.training.network import objective as objectives
 from batchproof.training.network.network import Network, NetworkSettings, dimensions
 from batchproof.training.network.objective import Objective
 from batchproof.training.network.tensors import HeldRows, encode, sample
-from batchproof.training.preprocessing import preprocess as encodings
-from batchproof.training.preprocessing.preprocess import Encoding, Preprocess
+from batchproof.training.preprocessing import fitting as encodings
+from batchproof.training.preprocessing.fitting import Encoding
+from batchproof.training.preprocessing.preprocess import Preprocess
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,9 @@ class FitContext:
             y = y / np.asarray(self.objective.std)  # one scale for trees
         directions = self.data.directions
         ordered = np.flatnonzero(directions)
-        preprocess = encodings.fit(raws["train"], y, classes=classes, encoding=plan.encoding, ordered=ordered)
+        preprocess = encodings.fit(
+            raws["train"], y, classes=classes, encoding=plan.encoding, ordered=ordered, dates=self.data.dates
+        )
         room = self.data.room_bytes // sum(map(len, ys.values()))  # for each row
         rows = {}
         for part, raw in raws.items():

@@ -12,14 +12,14 @@ import numpy as np
 
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.inference.engine import Engine, EngineOptions
-from batchproof.training.preprocessing import onehot, periodic, piecewise, scaling
-from batchproof.training.preprocessing.onehot import OneHot
+from batchproof.training.preprocessing.categories.onehot import OneHot
+from batchproof.training.preprocessing.numbers import piecewise, scaling
+from batchproof.training.preprocessing.numbers.calendar import Calendar
+from batchproof.training.preprocessing.numbers.periodic import Periodic
+from batchproof.training.preprocessing.numbers.piecewise import Piecewise
+from batchproof.training.preprocessing.numbers.scaling import Scaling
 from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
-from batchproof.training.preprocessing.periodic import Periodic
-from batchproof.training.preprocessing.piecewise import Piecewise
-from batchproof.training.preprocessing.scaling import Scaling
 
-LEAST_BINS = 8  # of a numeric column, for any number of columns
 CHUNK_ROWS = 256  # rows encoded at a time: so few that the float64 intermediates stay in a core's cache
 
 
@@ -28,17 +28,6 @@ class Emitted(NamedTuple):
 
     x: str  # [rows, width] float64, column j within [-bounds[j], bounds[j]]
     bounds: np.ndarray  # [width] float64
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """Which encodings are built, and how finely."""
-
-    edges: str | None = "distinct"  # piecewise-linear edges: "quantile", "distinct", "tree", or None for no bins
-    bins: int = 48  # most bins of a numeric column
-    width: int = 640  # most piecewise-linear columns in total: each column gets fewer bins to fit
-    waves: bool = False  # periodic features of the scaled values
-    onehot_codes: int = 8  # categorical columns with more codes than this are embedded by the network
 
 
 @dataclass(frozen=True)
@@ -68,6 +57,12 @@ class Preprocess:
     onehot: OneHot | None = field(default=None)
     # [n] int64, numeric columns whose encoding keeps their order bit for bit; the network then does so too
     ordered: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    calendar: Calendar | None = field(default=None)  # further numeric columns, behind the table's own
+
+    @property
+    def columns(self) -> int:
+        """Number of numeric columns that are encoded: the table's own and the calendar parts of its dates."""
+        return len(self.fill) + (0 if self.calendar is None else len(self.calendar.column))
 
     @property
     def bounds(self) -> np.ndarray:
@@ -92,9 +87,10 @@ class Preprocess:
     def directions(self, numeric: np.ndarray) -> np.ndarray:
         """Return the direction of each column of x [width] int8, given those of the numeric columns [columns]: 1, -1 or 0.
 
-        Scaled values and bins grow with their column. Waves do not, and are only of columns without a direction; whether a
-        value is missing has none.
+        Scaled values and bins grow with their column. Waves and calendar parts do not, and are only of columns without a
+        direction; whether a value is missing has none.
         """
+        numeric = np.pad(numeric, (0, self.columns - len(numeric)))
         parts = [] if self.scaling is None else [numeric]
         parts += [] if self.piecewise is None else [numeric[self.piecewise.column]]
         known = np.concatenate([np.zeros(0), *parts])
@@ -127,6 +123,8 @@ class Preprocess:
             return []
         absent = graph.add("IsNaN", [numeric], "absent")
         filled = graph.add("Where", [absent, graph.constant("fill", self.fill), numeric], "filled")
+        if self.calendar is not None:
+            filled = graph.add("Concat", [filled, self.calendar.emit(graph, filled)], "with_calendar", axis=1)
         is_near = self._is_near
         far = scaling.FAR if is_near else piecewise.FAR
         finite = graph.add("Clip", [filled, *scaling.limits(graph, "far", -far, far)], "finite")
@@ -135,10 +133,10 @@ class Preprocess:
         parts = [scaled]
         if self.piecewise is not None:
             is_exact = form.is_exact or not is_near
-            parts.append(self.piecewise.emit(graph, finite, len(self.fill), form.binned, is_exact=is_exact))
+            parts.append(self.piecewise.emit(graph, finite, self.columns, form.binned, is_exact=is_exact))
         if self.periodic is not None:
             unit = form.scaled / scaling.BOUND
-            parts.append(self.periodic.emit(graph, scaled, len(self.fill), unit, form.wave))
+            parts.append(self.periodic.emit(graph, scaled, self.columns, unit, form.wave))
         if len(self.missing):
             flags = graph.add("Cast", [absent], "absent_flags", to=TensorProto.DOUBLE)
             parts.append(graph.add("Gather", [flags, graph.constant("absent_column", self.missing)], "missing", axis=1))
@@ -216,61 +214,4 @@ class Encoder:
         return x
 
 
-PARTS = {"scaling": Scaling, "piecewise": Piecewise, "periodic": Periodic, "onehot": OneHot}
-
-
-def fit(
-    raw: Arrays, target: np.ndarray, *, classes: bool, encoding: Encoding, ordered: np.ndarray | None = None
-) -> Preprocess:
-    """Fit the encodings on training rows only.
-
-    target [rows] is class codes where `classes`, else float64 values, [rows, targets] of several; the edges of "tree" depend on it.
-    `ordered` [n] int64 are the numeric columns whose encoding keeps their order.
-    """
-    numeric, categorical = raw
-    ordered = np.zeros(0, np.int64) if ordered is None else ordered
-    hot, embedded = ([], []) if categorical is None else split_categorical(categorical, encoding, alone=numeric is None)
-    scaled = None if numeric is None else scaling.fit(numeric)
-    return Preprocess(
-        categorical=0 if categorical is None else categorical.shape[1],
-        fill=np.zeros(0) if scaled is None else scaled.center,
-        missing=np.zeros(0, np.int64) if numeric is None else with_missing(numeric),
-        embedded=np.asarray(embedded, np.int64),
-        scaling=scaled,
-        piecewise=None if numeric is None else fit_piecewise(numeric, target, classes=classes, encoding=encoding),
-        periodic=fit_periodic(numeric.shape[1], ordered) if numeric is not None and encoding.waves else None,
-        onehot=onehot.fit(categorical, hot) if categorical is not None and hot else None,
-        ordered=ordered,
-    )
-
-
-def with_missing(numeric: np.ndarray) -> np.ndarray:
-    """Return the numbers of the columns of `numeric` [rows, columns] float64 that have a NaN [n] int64."""
-    return np.flatnonzero([np.isnan(column).any() for column in numeric.T])
-
-
-def fit_piecewise(numeric: np.ndarray, target: np.ndarray, *, classes: bool, encoding: Encoding) -> Piecewise | None:
-    """Fit the bins of the encoding, as many for each column as its width allows."""
-    if encoding.edges is None:
-        return None
-    bins = int(np.clip(encoding.width // numeric.shape[1], LEAST_BINS, encoding.bins))
-    fitted = piecewise.fit(numeric, target, classes=classes, bins=bins, edges=encoding.edges)
-    return fitted if len(fitted.column) else None
-
-
-def fit_periodic(columns: int, ordered: np.ndarray) -> Periodic | None:
-    """Give every numeric column waves, except those that keep their order; None where no other is left."""
-    waving = np.setdiff1d(np.arange(columns), ordered)
-    return periodic.fit(waving) if len(waving) else None
-
-
-def split_categorical(categorical: np.ndarray, encoding: Encoding, *, alone: bool) -> tuple[list[int], list[int]]:
-    """Return the columns to encode one-hot and those to embed.
-
-    Without numeric columns (`alone`), the column with the fewest codes is always one-hot, so that x has a column.
-    """
-    codes = [len(np.unique(column)) for column in categorical.T]
-    hot = [index for index, count in enumerate(codes) if count <= encoding.onehot_codes]
-    if alone and not hot:
-        hot = [int(np.argmin(codes))]
-    return hot, [index for index in range(len(codes)) if index not in hot]
+PARTS = {"calendar": Calendar, "scaling": Scaling, "piecewise": Piecewise, "periodic": Periodic, "onehot": OneHot}

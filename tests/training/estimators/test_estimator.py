@@ -152,6 +152,15 @@ def test_a_regressor_answers_in_the_targets_unit(frame: pd.DataFrame) -> None:
         model.fit(frame[["size"]], y.where(y.index > 0, np.inf))
 
 
+def test_what_recurs_with_a_date_is_found() -> None:
+    """Weekends are dozens of turns in the seconds of a year, and one step in the calendar's part."""
+    hours = np.random.default_rng(0).permutation(24 * 365)[:1_500]
+    dates = pd.DataFrame({"when": pd.Timestamp("2023-01-01") + pd.to_timedelta(hours, "h")})
+    is_weekend = dates["when"].dt.day_of_week >= 5
+    model = BatchNormMLPClassifier(widths=(16,), ensemble=1, epochs=15, encoding="bins", random_state=0)
+    assert model.fit(dates, is_weekend).score(dates, is_weekend) > 0.99
+
+
 def test_a_column_that_is_gone_is_named(frame: pd.DataFrame, fitted: BatchNormMLPClassifier) -> None:
     """A frame without a feature is refused with the names that were seen in fitting."""
     with pytest.raises(ValueError, match="colour"):

@@ -7,8 +7,9 @@ from batchproof.service.features.arrays import Arrays
 from batchproof.service.inference.engine import Engine, EngineOptions
 from batchproof.training.export.exact.graph import on_grid
 from batchproof.training.export.float32 import beside, emit_inputs
+from batchproof.training.preprocessing.fitting import Encoding, fit
 from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
-from batchproof.training.preprocessing.preprocess import Encoding, Form, Preprocess, fit
+from batchproof.training.preprocessing.preprocess import Form, Preprocess
 
 COUNTS = (3, 20, 12)  # codes of the categorical columns, of which the first is one-hot
 FORMS = {"float32": Form(scaled=1.0, is_exact=False), "exact": on_grid(25)}

@@ -93,7 +93,7 @@ from batchproof.training.network.batchnorm import BATCH_ROWS, recompute
 from batchproof.training.network.network import Network, NetworkSettings
 from batchproof.training.network.objective import Objective
 from batchproof.training.network.tensors import CompactRows, encode
-from batchproof.training.preprocessing.preprocess import Encoding, fit
+from batchproof.training.preprocessing.fitting import Encoding, fit
 
 torch.set_num_threads(1)
 numeric = np.random.default_rng(0).normal(size=(40 * BATCH_ROWS, 20))

@@ -10,7 +10,7 @@ from batchproof.service.features.arrays import Arrays
 from batchproof.training.network import objective, tensors
 from batchproof.training.network.tensors import CompactRows, HeldRows, Rows, encode
 from batchproof.training.pipeline import train
-from batchproof.training.preprocessing.preprocess import Encoding, fit
+from batchproof.training.preprocessing.fitting import Encoding, fit
 from batchproof.training.settings import make
 
 ROWS = 300

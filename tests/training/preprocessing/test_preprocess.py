@@ -5,9 +5,10 @@ from onnx import numpy_helper
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.inference.engine import Engine, EngineOptions
 from batchproof.training.preprocessing import picking
+from batchproof.training.preprocessing.fitting import Encoding, fit
 from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
 from batchproof.training.preprocessing.picking import pick
-from batchproof.training.preprocessing.preprocess import Encoding, Preprocess, fit
+from batchproof.training.preprocessing.preprocess import Preprocess
 
 EXACT = {
     *("Add", "Sub", "Mul", "Div", "Sqrt", "Neg", "Abs", "Floor", "Round", "Clip", "Min", "Max", "Cast", "Where"),
@@ -30,7 +31,9 @@ def test_every_encoding_uses_only_exact_operators(edges: str | None, *, waves: b
     raw, y = mixed_rows()
     graph = Graph()
     names = graph.input("numeric", TensorProto.DOUBLE, 3), graph.input("categorical", TensorProto.INT64, 2)
-    fit(raw, y, classes=False, encoding=Encoding(edges=edges, waves=waves)).emit(graph, *names)
+    preprocess = fit(raw, y, classes=False, encoding=Encoding(edges=edges, waves=waves), dates=[1])
+    assert preprocess.calendar is not None
+    preprocess.emit(graph, *names)
     assert {node.op_type for node in graph.nodes} <= {*EXACT, "Gemm"}
     stored = {each.name: numpy_helper.to_array(each) for each in graph.initializers}
     for weight in [stored[node.input[1]] for node in graph.nodes if node.op_type == "Gemm"]:

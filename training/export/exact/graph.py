@@ -22,10 +22,10 @@ from batchproof.training.export.float32 import (
 )
 from batchproof.training.network.fold import Folded, Layer
 from batchproof.training.preprocessing import ordered
+from batchproof.training.preprocessing.numbers.piecewise import HEIGHT
+from batchproof.training.preprocessing.numbers.scaling import BOUND
 from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
-from batchproof.training.preprocessing.piecewise import HEIGHT
 from batchproof.training.preprocessing.preprocess import Form, Preprocess
-from batchproof.training.preprocessing.scaling import BOUND
 
 HEADROOM = 8.0  # hidden activations may reach this many times their training maxima
 

@@ -10,11 +10,11 @@ from batchproof.training.fit.context import Plan
 from batchproof.training.fit.loop import FitSettings
 from batchproof.training.fit.selection import defaults, quick
 from batchproof.training.network.network import NetworkSettings
-from batchproof.training.preprocessing.preprocess import Encoding
+from batchproof.training.preprocessing.fitting import Encoding
 from batchproof.training.settings import SettingError, Settings
 
 ENCODINGS = {
-    "plain": Encoding(edges=None),
+    "plain": Encoding(edges=None, calendar=False),
     "bins": Encoding(edges="distinct"),
     "quantile": Encoding(edges="quantile"),
     "tree": Encoding(edges="tree"),

@@ -232,6 +232,7 @@ RULES: dict[str, Rule] = {
     "Div": div,
     "Abs": absolute,
     "Sqrt": monotone(np.sqrt),
+    "Floor": monotone(np.floor),
     "Round": monotone(np.rint),
     "Relu": monotone(lambda end: np.maximum(end, 0.0)),
     "Identity": lambda _, operands, __: operands[0],

@@ -45,6 +45,7 @@ def context_of(progress: Progress, stop: object = lambda: False) -> FitContext:
         row_weights=lambda _: None,
         target=SimpleNamespace(classes=(0, 1)),
         signature=SimpleNamespace(categorical=()),
+        dates=(),
         split=SimpleNamespace(train=np.arange(400)),
         room_bytes=0,
         directions=np.zeros(2, np.int8),

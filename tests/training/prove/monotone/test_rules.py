@@ -17,6 +17,7 @@ COMPUTED: dict[str, Callable[..., np.ndarray]] = {
     "Mul": np.multiply,
     "Div": np.divide,
     "Abs": np.abs,
+    "Floor": np.floor,
     "Round": np.rint,
     "Relu": lambda a: np.maximum(a, 0.0),
     "Identity": lambda a: a,
@@ -27,7 +28,8 @@ COMPUTED: dict[str, Callable[..., np.ndarray]] = {
     "Greater": lambda a, b: (a > b).astype(np.float64),
 }
 OPERANDS = {
-    name: 1 if name in ("Abs", "Round", "Relu", "Identity") else 3 if name == "Clip" else 2 for name in COMPUTED
+    name: 1 if name in ("Abs", "Floor", "Round", "Relu", "Identity") else 3 if name == "Clip" else 2
+    for name in COMPUTED
 }
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from batchproof.service.inference.engine import Engine, EngineOptions
-from batchproof.training.preprocessing import lookup, onehot
+from batchproof.training.preprocessing.categories import lookup, onehot
 from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
 
 

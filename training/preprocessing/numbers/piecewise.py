@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+from batchproof.training.preprocessing.numbers.scaling import limits
 from batchproof.training.preprocessing.onnx_graph import Graph
 from batchproof.training.preprocessing.picking import MOST_COLUMNS, pick
-from batchproof.training.preprocessing.scaling import limits
 
 HEIGHT = 0.3  # of a full bin
 FAR = 2.0**1000  # what infinities become where bins reach far: times 0 they would be NaN

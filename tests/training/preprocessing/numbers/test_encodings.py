@@ -6,9 +6,9 @@ from hypothesis.extra.numpy import arrays
 
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.inference.engine import Engine, EngineOptions
-from batchproof.training.preprocessing import periodic, piecewise, scaling
+from batchproof.training.preprocessing.fitting import Encoding, fit
+from batchproof.training.preprocessing.numbers import periodic, piecewise, scaling
 from batchproof.training.preprocessing.onnx_graph import Graph, TensorProto
-from batchproof.training.preprocessing.preprocess import Encoding, fit
 
 ALL = Encoding(edges="distinct", bins=6, waves=True)
 DOUBLES = st.floats(allow_nan=True, allow_infinity=False, width=64)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from batchproof.training.preprocessing.onehot import OneHot
+from batchproof.training.preprocessing.categories.onehot import OneHot
 from batchproof.training.preprocessing.onnx_graph import Graph
 
 WIDTH = 2  # wider chunks leave more zeros in the first layer, narrower ones are more look-ups

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from batchproof.training.preprocessing.numbers.scaling import limits
 from batchproof.training.preprocessing.onnx_graph import Graph
 from batchproof.training.preprocessing.picking import pick
-from batchproof.training.preprocessing.scaling import limits
 
 FREQUENCIES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)  # periods per unit of the scaled value
 

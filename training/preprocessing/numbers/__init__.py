@@ -1,0 +1,1 @@
+"""Encodings of numbers and dates: scaled values, bins, waves and calendar parts."""
