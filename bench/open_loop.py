@@ -2,7 +2,8 @@
 
 Latency counts from the intended time, so a server that falls behind shows its queue (no coordinated omission). One
 process, one thread, one epoll: 20 to 40 µs of CPU a request. Each connection has at most one request under way; a request
-that finds none free waits for one, and that wait counts. `late_p99_ms` says how late the generator itself was.
+that finds none free waits for one, and that wait counts. `noticed_s` says when the generator itself saw that a request was
+due: where that is late, the machine had no time for the generator, and its figures are the machine's.
 """
 
 import collections
@@ -26,7 +27,8 @@ class Sent:
 
     kind: npt.NDArray[np.int64]  # [requests] index of the payload
     intended_s: Times
-    sent_s: Times  # NaN: never sent
+    noticed_s: Times  # NaN: never; later than intended where the generator was late
+    sent_s: Times  # NaN: never sent; later than noticed where no connection was free
     done_s: Times  # NaN: never answered
     status: npt.NDArray[np.int64]  # [requests] 0: broken or unanswered
     cpu_share: float  # of one core, used by the generator
@@ -47,8 +49,13 @@ class Sent:
         return chosen
 
     def late_p99_ms(self) -> float:
-        """Return how far behind its own schedule the generator sent, 99 % of the time at most."""
-        return float(np.nanpercentile((self.sent_s - self.intended_s) * 1000, 99))
+        """Return how far behind its own schedule the generator was, 99 % of the time at most."""
+        return float(np.nanpercentile(self.late_ms(), 99))
+
+    def late_ms(self) -> Times:
+        """Return how late the generator itself was with each request, not counting waits for a connection."""
+        late: Times = (self.noticed_s - self.intended_s) * 1000
+        return late
 
 
 def poisson(rate_per_s: float, begin_s: float, end_s: float, seed: int) -> Times:
@@ -86,7 +93,8 @@ def send(
     finally:
         gc.enable()
         loop.close()
-    return Sent(loop.kind, loop.intended, np.array(loop.sent), np.array(loop.done), np.array(loop.status), share)
+    times = [np.array(found) for found in (loop.noticed, loop.sent, loop.done)]
+    return Sent(loop.kind, loop.intended, *times, np.array(loop.status), share)
 
 
 class _Loop:
@@ -101,6 +109,7 @@ class _Loop:
         connections: Sequence[int],
     ) -> None:
         self.address, self.payloads, self.kind, self.intended = address, payloads, kind, intended
+        self.noticed = [np.nan] * len(kind)
         self.sent = [np.nan] * len(kind)
         self.done = [np.nan] * len(kind)
         self.status = [0] * len(kind)
@@ -121,6 +130,7 @@ class _Loop:
         while (due < total or any(self.waiting) or self.under_way) and now < end_s:
             while due < total and intended[due] <= now:
                 self.waiting[self.kind[due]].append(due)
+                self.noticed[due] = now
                 due += 1
             for free, waiting in zip(self.free, self.waiting, strict=True):
                 while waiting and free:

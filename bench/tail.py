@@ -6,7 +6,8 @@ A closed loop of 32 connections finds the highest rate first. Then requests with
 times (Poisson, `bench/open_loop.py`); their latency counts from the intended times. Beside them, in turns: nobody; one
 caller with 100 000 rows, as JSON, CSV or a npy array, back to back; and reloads, back to back. Generator, the other caller
 and the service share this machine: with two cores, what the large body costs is taken from the others too. `late` is how late the
-generator itself sent, in 99.9 % of the requests.
+generator itself noticed that a request was due, in 99.9 % of them, and how long it then read its sockets: what is no longer than
+that is the machine's.
 """
 
 import argparse
@@ -142,7 +143,7 @@ def _reloading(service: Service) -> Iterator[list[int]]:
 def _line(turns: list[Sent], rate: float, others: int) -> str:
     latency = np.concatenate([sent.latency_ms(sent.good()) for sent in turns])
     bad = sum(int((~sent.good()).sum()) for sent in turns)
-    late = np.concatenate([1000 * (sent.sent_s - sent.intended_s) for sent in turns])
+    late = np.concatenate([sent.late_ms() for sent in turns])
     figures = [*np.percentile(latency, [50, 99, 99.9, 100]), np.nanpercentile(late, 99.9)]
     shown = f"{rate:12.0f}" + "".join(f"{figure:12.2f}" for figure in figures) + f"{others:12}"
     return shown + (f"   {bad} NOT ANSWERED" if bad else "")

@@ -59,7 +59,9 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def sent(intended: list[float], done: list[float], status: list[int], kind: list[int] | None = None) -> open_loop.Sent:
     times = np.array(intended)
-    return open_loop.Sent(np.array(kind or [0] * len(intended)), times, times, np.array(done), np.array(status), 0.1)
+    return open_loop.Sent(
+        np.array(kind or [0] * len(intended)), times, times, times, np.array(done), np.array(status), 0.1
+    )
 
 
 def test_wrk_result() -> None:
@@ -140,7 +142,9 @@ def test_open_loop_counts_every_request(address: tuple[str, int]) -> None:
 
 def test_latency_counts_from_the_intended_time() -> None:
     """A request that left late has waited since it was due."""
-    late = open_loop.Sent(np.array([0]), np.array([1.0]), np.array([1.5]), np.array([1.6]), np.array([200]), 0.1)
+    late = open_loop.Sent(
+        np.array([0]), np.array([1.0]), np.array([1.5]), np.array([1.5]), np.array([1.6]), np.array([200]), 0.1
+    )
 
     assert late.latency_ms(late.good()).tolist() == pytest.approx([600])
     assert late.late_p99_ms() == pytest.approx(500)
