@@ -1,5 +1,6 @@
 """What a process and the service tell each other over their socket: frames of a kind, a length and bytes."""
 
+import io
 import os
 import select
 import signal
@@ -74,7 +75,8 @@ class Frames:
             buffer = buffer[count:]
 
     def _exactly(self, length: int, go_on: Callable[[], object]) -> bytes:
-        parts: list[bytes] = []
+        whole = io.BytesIO()  # joins its parts as they come: at their end that would keep other threads waiting
+        part = b""
         left = length
         while left:
             _wait(self._poller, self._silent_s, go_on)
@@ -84,9 +86,10 @@ class Frames:
                 raise PeerEndedError from error
             if not part:
                 raise PeerEndedError
-            parts.append(part)
             left -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            if len(part) < length:
+                whole.write(part)
+        return part if len(part) == length else whole.getvalue()
 
 
 def _wait(poller: select.poll, silent_s: float | None, go_on: Callable[[], object]) -> None:

@@ -14,6 +14,7 @@ from batchproof.service.server.http.hosts import host_fault
 
 VERSIONS = ("1.1", "1.0")
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+JOINED_BYTES = 1 << 16  # of an answer that is copied behind its head: a longer one would keep others waiting
 
 
 class LastingConnection(BoundedConnection):
@@ -80,7 +81,11 @@ class LastingConnection(BoundedConnection):
         end = b"content-length: %d\r\n\r\n" % len(body)
         if not keep_alive:
             end = b"connection: close\r\n" + end
-        self.transport.write(b"".join((self._head_text, end, body if has_body else b"")))
+        if has_body and len(body) > JOINED_BYTES:
+            self.transport.write(self._head_text + end)
+            self.transport.write(body)
+        else:
+            self.transport.write(b"".join((self._head_text, end, body if has_body else b"")))
 
     def _break_off(self, cycle: Callable[[], Any]) -> None:
         """Close the connection: the answer to this request does not come to its end."""

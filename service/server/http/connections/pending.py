@@ -1,6 +1,7 @@
 """What uvicorn's protocol asks of the request that a connection is busy with, for requests that no ASGI task answers."""
 
 import asyncio
+import io
 
 from batchproof.service.errors import ServiceError
 from batchproof.service.protocols.head import RequestHead
@@ -19,7 +20,7 @@ class PendingRequest:
     size = 0  # bytes of body so far
     counted = 0  # of them, those that count among the bytes in flight
     refusal: ServiceError | None = None  # known from the head: the body is read and dropped
-    received: bytearray | None = None  # what came before `parts`
+    received: io.BytesIO | None = None  # what came before `parts`
     work: Work | None = None  # once the whole body is there
 
     def __init__(self, endpoint: PredictEndpoint, head: RequestHead) -> None:
@@ -45,20 +46,19 @@ class PendingRequest:
             self._join()
 
     def whole_body(self) -> bytes:
-        """Return the body, which is let go of here."""
+        """Return the body, which is let go of here. A long one is not copied: others would wait for that."""
         if self.received is None:
             body = b"".join(self.parts)
             self.parts.clear()
             return body
         self._join()
-        body = bytes(self.received)
-        self.received = None
+        body, self.received = self.received.getvalue(), None
         return body
 
     def _join(self) -> None:
         if self.received is None:
-            self.received = bytearray()
-        self.received += b"".join(self.parts)
+            self.received = io.BytesIO()
+        self.received.writelines(self.parts)
         self.parts.clear()
 
 
