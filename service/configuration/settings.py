@@ -117,7 +117,7 @@ class ServingSettings(BoundsSettings):
         1 << 30,
         ge=64 << 20,
         le=1 << 44,
-        description="most memory for the process that reads one Parquet table of a caller",
+        description="most memory for the process that reads one table of a caller, Parquet or long text",
         json_schema_extra={"unit": "bytes"},
     )
     queue_rows: int = Field(

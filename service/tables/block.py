@@ -17,6 +17,14 @@ from batchproof.service.features.value_encoder import InvalidValueError
 from batchproof.service.tables.parameters import Parameters
 
 
+class Rows(NamedTuple):
+    """What the queue and the journal know of a block: how many rows it has, which of them are good, and those as arrays."""
+
+    total: int
+    kept: Sequence[int]
+    arrays: Arrays
+
+
 class Read(NamedTuple):
     """A block's good rows as arrays, which rows of the block those are, and what is wrong with the others."""
 
@@ -100,6 +108,16 @@ def places_of(names: Sequence[str], reading: Reading, index: Collection[str] = (
 def invalid_table(message: str) -> ServiceError:
     """Return 422 for a table that as a whole is not what the model takes."""
     return ServiceError(422, "invalid_table", message)
+
+
+def broken_table(name: str, why: str) -> ServiceError:
+    """Return 400 for bytes that are not a table of the format `name`."""
+    return ServiceError(400, "broken_table", f"The table is not {name}, or is cut off or damaged: {why}.")
+
+
+def out_of_memory(advice: str) -> ServiceError:
+    """Return 413 for a table that takes more memory than it may have; `advice` is a clause."""
+    return ServiceError(413, "batch_too_large", f"Reading the table takes more memory than it may have: {advice}.")
 
 
 def differing_columns(names: Sequence[str], wanted: Sequence[str]) -> str:

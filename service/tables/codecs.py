@@ -3,7 +3,7 @@
 from typing import BinaryIO
 
 from batchproof.service.features.texts.csv_records import SIGNS
-from batchproof.service.inference.model import Model
+from batchproof.service.inference.model import Described
 from batchproof.service.tables.block import Blocks, Reading
 from batchproof.service.tables.formats import CSV, JSON, LINES, TSV, Format, pyarrow
 from batchproof.service.tables.parameters import Parameters
@@ -26,9 +26,18 @@ def blocks_of(file: BinaryIO, found: Format, reading: Reading) -> Blocks:
     return columnar_blocks(file, found, reading)
 
 
+def body_blocks(file: BinaryIO, found: Format, reading: Reading, most_json_bytes: int) -> Blocks:
+    """Do so for the body of a request, which may be native JSON of up to `most_json_bytes`."""
+    if found != JSON:
+        return blocks_of(file, found, reading)
+    from batchproof.service.tables.readers.json_rows import object_blocks
+
+    return object_blocks(file, reading, most_json_bytes)
+
+
 def writer_of(
     wanted: Format,
-    model: Model,
+    model: Described,
     parameters: Parameters,
     request_id: str = "",
     *,

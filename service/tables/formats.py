@@ -17,15 +17,20 @@ class Format(NamedTuple):
     also: tuple[str, ...]  # other names of it that requests use
     suffixes: tuple[str, ...]
     needs_pyarrow: bool = False
+    # What begins the last line of an answer that broke off, before the error as JSON; None where the format has no
+    # place for one: such an answer is cut off, and cannot be read.
+    broken: bytes | None = None
 
 
-CSV = Format("csv", "text/csv", ("application/csv",), (".csv", ".txt"))
-TSV = Format("tsv", "text/tab-separated-values", (), (".tsv", ".tab"))
+ROWLESS = b"#error "  # a line that is not a row of the table
+CSV = Format("csv", "text/csv", ("application/csv",), (".csv", ".txt"), broken=ROWLESS)
+TSV = Format("tsv", "text/tab-separated-values", (), (".tsv", ".tab"), broken=ROWLESS)
 LINES = Format(
     "jsonl",
     "application/jsonlines",
     ("application/x-ndjson", "application/x-jsonlines", "application/jsonl", "application/ndjson"),
     (".jsonl", ".ndjson"),
+    broken=b"",
 )
 ARROW_STREAM = Format("arrow_stream", "application/vnd.apache.arrow.stream", (), (".arrows",), needs_pyarrow=True)
 ARROW_FILE = Format("arrow_file", "application/vnd.apache.arrow.file", (), (".arrow", ".feather", ".ipc"), True)

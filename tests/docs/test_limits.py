@@ -18,7 +18,8 @@ from batchproof.service.runtime.processes import process_pool
 from batchproof.service.server.serving import shared
 from batchproof.service.server.serving.codecs import codec_process, large_requests, remote_codec
 from batchproof.service.tables.limits import parquet_pages
-from batchproof.service.tables.sandbox import remote
+from batchproof.service.tables.sandbox import remote, text_process
+from batchproof.service.tables.streaming import table_request
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
@@ -73,6 +74,9 @@ VALUES = {  # the first cell of a row -> what its second cell says
     "time of a trial": f"{SETTINGS['load_timeout_s']:g} s",
     "time of the whole check": f"{verify.TIMEOUT_S} s, and {verify.GRACE_S:g} s for the last run to end",
     "processor time of reading it, from one block to the next": f"{remote.BLOCK_CPU_S} s",
+    "a table of text that the worker's own process reads": f"{table_request.SHORT_BYTES >> 10} KiB, of a stated length and "
+    "not compressed",
+    "blocks that such a process reads before the rows of an earlier one were answered": text_process.AHEAD,
     "a body that the worker's own process reads": f"{large_requests.GOOD_BYTES >> 10} KiB; "
     f"{large_requests.THREAD_BYTES >> 20} MiB of good rows in the usual form; numbers as bytes however many",
     "numbers of outputs that the worker's own process writes": f"{remote_codec.THREAD_NUMBERS:_} for one request",

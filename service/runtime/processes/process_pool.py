@@ -196,7 +196,7 @@ class ProcessPool:
                         [*COMMAND, self._module, str(self.memory_bytes)],
                         stdin=theirs.fileno(),
                         stdout=subprocess.DEVNULL,
-                        start_new_session=True,  # an interrupt at the terminal is for the service, which ends it
+                        process_group=0,  # an interrupt at the terminal is for the service, which ends it
                         env={**os.environ, **ENVIRONMENT},
                     )
             except OSError as error:

@@ -233,6 +233,7 @@ def _table(model: Model, parts: _Parts, label: str) -> TableEndpoint:
         shared.table_executor,
         shared.settings.error_limit,
         shared.table_reader,
+        shared.text_processes,
         parts.journal,
         shared.drift.of(model.manifest, model.bundle.reference),
     )

@@ -59,6 +59,7 @@ class Shared:
         self.shadow_executor = ThreadPoolExecutor(1, thread_name_prefix="shadow", initializer=_run_last)
         self.table_slots = TableSlots(settings.table_requests)
         self._table_reader: RemoteReader | None = None
+        self._text_processes: ProcessPool | None = None
         self._codec_processes: ProcessPool | None = None
         self._making = threading.Lock()  # of the processes
         self.records = Records(Path(settings.audit_folder) if settings.audit_folder else None)
@@ -70,6 +71,15 @@ class Shared:
 
             self._table_reader = RemoteReader(self.settings.table_memory_bytes)
         return self._table_reader
+
+    def text_processes(self) -> "ProcessPool":
+        """Return the processes that read and write tables of text. Called on the event loop."""
+        if self._text_processes is None:
+            from batchproof.service.runtime.processes.process_pool import ProcessPool
+            from batchproof.service.tables.sandbox.text_remote import MODULE
+
+            self._text_processes = ProcessPool(MODULE, self.settings.table_memory_bytes)
+        return self._text_processes
 
     def codec_processes(self) -> "ProcessPool":
         """Return the processes that read and write large requests; they start with the first. Called in any thread."""
@@ -95,8 +105,9 @@ class Shared:
         self.shadow_executor.shutdown(wait=True, cancel_futures=True)
         if self._table_reader is not None:
             self._table_reader.close()
-        if self._codec_processes is not None:
-            self._codec_processes.close()
+        for processes in (self._text_processes, self._codec_processes):
+            if processes is not None:
+                processes.close()
         self.drift.close()
         if self.journal is not None:
             self.journal.close(self.settings.drain_s)

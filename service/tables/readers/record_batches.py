@@ -13,13 +13,14 @@ import pyarrow as pa
 from pyarrow import ipc, parquet
 
 from batchproof.service.errors import ServiceError, first_line
-from batchproof.service.tables.block import invalid_table
+from batchproof.service.tables.block import broken_table, invalid_table, out_of_memory
 from batchproof.service.tables.limits.arrow_columns import check_flat, check_texts, is_text
 from batchproof.service.tables.limits.arrow_messages import CheckedMessages
 from batchproof.service.tables.limits.budget import Unpacking
 from batchproof.service.tables.limits.parquet_pages import check_pages
 from batchproof.service.tables.readers.arrow_types import index_names
 
+SMALLER = "write smaller row groups and pages"  # where a table takes too much memory
 BUFFER_BYTES = 1 << 18  # of one column of a Parquet file
 # An INT96 timestamp of nanoseconds would wrap around outside of the years 1677 to 2262.
 INT96_UNIT = "us"
@@ -187,27 +188,13 @@ class ArrowFaults:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Refuse."""
         if isinstance(error, MemoryError):
-            raise out_of_memory() from error
+            raise out_of_memory(SMALLER) from error
         if isinstance(error, pa.ArrowNotImplementedError):
             raise invalid_table(
                 f"The table has a column of a type that is not supported: {first_line(error)}."
             ) from error
         if isinstance(error, pa.ArrowException | OSError | UnicodeDecodeError):
             raise broken_table(self._name, first_line(error)) from error
-
-
-def broken_table(name: str, why: str) -> ServiceError:
-    """Return 400 for bytes that are not a table of the format `name`."""
-    return ServiceError(400, "broken_table", f"The table is not {name}, or is cut off or damaged: {why}.")
-
-
-def out_of_memory() -> ServiceError:
-    """Return 413 for a table that takes more memory than it may have."""
-    return ServiceError(
-        413,
-        "batch_too_large",
-        "Reading the table takes more memory than it may have: write smaller row groups and pages.",
-    )
 
 
 READERS: dict[str, Any] = {"arrow_stream": stream_batches, "arrow_file": file_batches, "parquet": parquet_batches}

@@ -2,21 +2,19 @@
 
 import json
 import re
-import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 from batchproof.service.errors import ServiceError
-from batchproof.service.runtime.logs import event
 from batchproof.service.runtime.processes import process_pool
 from batchproof.service.runtime.processes.frames import MESSAGE, Frames, PeerEndedError, send
-from batchproof.service.runtime.processes.process_pool import Process, ProcessPool, described, ending
+from batchproof.service.runtime.processes.process_pool import Process, ProcessPool, ending
 from batchproof.service.tables.block import Blocks, Reading
 from batchproof.service.tables.formats import Format
+from batchproof.service.tables.sandbox.ends import BLOCK_CPU_S, refusal_of
 from batchproof.service.tables.sandbox.messages import BATCH, END, NAMES, REFUSAL, REQUEST, Request
 
-BLOCK_CPU_S = 20  # processor time from one block of a table to the next
 CODE = re.compile("[a-z0-9_]{1,64}")  # of a refusal: a label in metrics
 MODULE = "batchproof.service.tables.sandbox.reader"  # of the other side
 
@@ -60,9 +58,11 @@ class RemoteReader:
                 count += 1
                 yield batch
         except (PeerEndedError, ConnectionError) as error:
+            from batchproof.service.tables.readers.record_batches import SMALLER
+
             code = ending(process)
             if count or (process.jobs == 0 and code is not None):
-                raise _refusal(table_format, code) from error
+                raise refusal_of(table_format, code, SMALLER) from error
         else:
             return
         finally:
@@ -71,7 +71,7 @@ class RemoteReader:
         try:
             yield from self._received(process, file, table_format, reading, go_on)
         except (PeerEndedError, ConnectionError) as error:
-            raise _refusal(table_format, ending(process)) from error
+            raise refusal_of(table_format, ending(process), SMALLER) from error
         finally:
             self.pool.give_back(process)
 
@@ -149,20 +149,3 @@ def _batch_of(payload: bytes, names: Sequence[str], table_format: Format) -> Any
 def _request(table_format: Format, reading: Reading) -> bytes:
     names = None if reading.parameters.answer == "append" else list(reading.encoder.names)
     return Request(table_format.name, names, reading.block_rows, reading.max_bytes, BLOCK_CPU_S).as_json()
-
-
-def _refusal(table_format: Format, code: int | None) -> ServiceError:
-    """Return what a process without a result means: its exit code is None where nobody could say it."""
-    from batchproof.service.tables.readers.record_batches import broken_table, out_of_memory
-
-    if code is None:
-        return process_pool.lost()
-    how = described(code)
-    event("table_reader_ended", 30, format=table_format.name, reason=f"ended {how}")
-    if code == -signal.SIGKILL:  # by the system: there was no memory left
-        return out_of_memory()
-    if code == -signal.SIGXCPU:
-        why = f"the process that parsed it was ended after {BLOCK_CPU_S} s of processor time for one block of rows"
-    else:
-        why = f"the process that parsed it crashed or was killed; it ended {how}"
-    return broken_table(table_format.name, why)

@@ -1,6 +1,8 @@
 """A table over HTTP: chunks of the body to blocks of rows, through the one queue that all callers share, to chunks.
 
-    receive -> Inlet -> thread: read blocks, encode -> Batcher -> thread: write -> Outlet -> send
+    receive -> inlet -> table: read blocks, encode -> Batcher -> table: write -> ResponseBuffer -> send
+
+What reads and writes a table is a process of its own where it is long and of text, else threads of this one.
 
 One block is read while the one before runs, so memory holds a few blocks of this table whatever its length. Blocks
 are admitted as any request is: rows of other callers share their runs. Before the first answer a full queue is 429, as
@@ -10,10 +12,10 @@ say in a last line why.
 """
 
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
-from typing import TypeAlias
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -25,8 +27,10 @@ from batchproof.service.tables.streaming.interface import Bounds, Receive, Send,
 from batchproof.service.tables.streaming.slots import TableSlots
 from batchproof.service.tables.streaming.table_request import TableRequest
 
+if TYPE_CHECKING:
+    from batchproof.service.tables.streaming.answering import Answering
+
 ANSWERING = "batchproof.service.tables.streaming.answering"
-Answering: TypeAlias = Callable[..., Awaitable[int]]
 
 
 class TableEndpoint:
@@ -38,6 +42,7 @@ class TableEndpoint:
         self._slots = slots
         self._bounds = bounds
         self._model = model
+        self._answering: Answering | None = None  # made for the first table
         self.key = ModelKey(model.manifest.name, model.manifest.version)
         described = {
             "name": self.key.name,
@@ -58,9 +63,11 @@ class TableEndpoint:
             request = TableRequest(head, self._bounds.timeout_s)
             slot = self._slots.take()
             try:
-                answer = await _answering(self._workers)
+                if self._answering is None:
+                    make = await _loaded(self._workers)
+                    self._answering = make(self._model, self._workers, self._bounds)
                 headers = [*request.headers_for(self._model_header), *extra_headers]
-                rows = await answer(self._model, self._workers, self._bounds, request, slot, receive, send, headers)
+                rows = await self._answering.answer(request, slot, receive, send, headers)
             finally:
                 self._slots.leave(slot)
         except ServiceError as error:
@@ -78,10 +85,10 @@ class TableEndpoint:
         self._workers.tally.refused(error.code)
 
 
-async def _answering(workers: TableWorkers) -> Answering:
+async def _loaded(workers: TableWorkers) -> "type[Answering]":
     """Return what answers tables; it is loaded in a thread, because that takes some milliseconds."""
     if ANSWERING not in sys.modules:
         await workers.step(partial(import_module, ANSWERING))
-    from batchproof.service.tables.streaming.answering import answer
+    from batchproof.service.tables.streaming.answering import Answering
 
-    return answer
+    return Answering

@@ -2,22 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import Any
-
-import numpy as np
+from typing import TypeVar
 
 from batchproof.service.errors import ServiceError
+from batchproof.service.features.arrays import Outputs
 from batchproof.service.inference import async_run as awaiting
 from batchproof.service.runtime.logs import event
-from batchproof.service.tables.block import Block, Read
-from batchproof.service.tables.streaming.body_file import BodyFile
-from batchproof.service.tables.streaming.interface import ROUTE, BrokenOffError, Send, TableWorkers
+from batchproof.service.tables.block import Rows
+from batchproof.service.tables.streaming.interface import ROUTE, BrokenOffError, Inlet, Send, Table, TableWorkers
 from batchproof.service.tables.streaming.response_buffer import ResponseBuffer
 from batchproof.service.tables.streaming.table_request import TableRequest
-from batchproof.service.tables.writers.result_columns import Answered, refusal
-from batchproof.service.tables.writers.text import Writer
+
+Made = TypeVar("Made")
 
 
 class Stream:
@@ -27,16 +25,14 @@ class Stream:
         self,
         shop: TableWorkers,
         call: TableRequest,
-        blocks: Iterator[tuple[Block, Read]],
-        inlet: BodyFile,
-        writer: Writer,
+        table: Table,
+        inlet: Inlet,
     ) -> None:
-        """Answer `blocks`, which come out of `inlet`, with `writer`."""
+        """Answer `table`, which comes out of `inlet`."""
         self._shop = shop
         self._call = call
-        self._blocks = blocks
+        self._table = table
         self._inlet = inlet
-        self._writer = writer
         self._rows = 0
         self._read_rows = 0  # of the blocks so far, bad ones too
         journal = shop.journal
@@ -79,56 +75,52 @@ class Stream:
 
     def _last_line(self, error: ServiceError) -> bytes:
         """Return what ends an answer that broke off, where its format has room for such a line."""
-        start = self._writer.broken
+        start = self._call.target.broken
         return b"" if start is None else start + error.as_json(self._call.request_id) + b"\n"
 
     async def _answers(self) -> AsyncIterator[bytes]:
         """Yield the parts of the answer; the first one is there once the first block has run."""
         next_block = self._begin_next()
         try:
-            while (found := await next_block) is not None:
+            while (rows := await next_block) is not None:
                 next_block = self._begin_next()
-                yield await self._answer(*found)
+                yield await self._answer(rows)
         finally:
             next_block.cancel()
-        yield await self._shop.step(self._writer.end)
+        yield await self._table.end()
 
-    def _begin_next(self) -> "asyncio.Future[tuple[Block, Read] | None]":
-        reading = asyncio.ensure_future(self._step("decode", partial(next, self._blocks, None)))
+    def _begin_next(self) -> "asyncio.Future[Rows | None]":
+        reading = asyncio.ensure_future(self._staged("decode", self._table.next()))
         reading.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to be told
         return reading
 
-    async def _step(self, name: str, make: Callable[[], Any]) -> Any:
-        """Run in a thread, as a stage of a request that is traced."""
+    async def _staged(self, name: str, making: Awaitable[Made]) -> Made:
+        """Await a stage of a request, which is recorded where it is traced."""
         if self._call.seen is None:
-            return await self._shop.step(make)
+            return await making
         started_s = time.perf_counter()
-        made = await self._shop.step(make)
+        made = await making
         if made is not None:  # which is the end of the table
             self._call.seen.stage(name, started_s, time.perf_counter())
         return made
 
-    async def _answer(self, block: Block, read: Read) -> bytes:
-        if read.problems and self._call.parameters.on_error == "stop":
-            raise refusal(block, read.problems, self._shop.error_limit, self._call.parameters)
-        rows = len(read.kept)
+    async def _answer(self, block: Rows) -> bytes:
+        rows = len(block.kept)
         if self._call.grant is not None:
             self._call.grant.charge(rows)
-        outputs: Mapping[str, np.ndarray] = {}
+        outputs: Outputs = {}
         if rows:
             run = awaiting.run_patiently if self._rows else awaiting.run  # a full queue refuses what has not begun
             note = None
             if self._journal is not None:
                 await self._journal.room()
-                note = self._journal.note(self._call, ROUTE, rows, [self._read_rows + row for row in read.kept])
-            outputs = await run(self._shop.batcher, read.arrays, rows, self._call.timeout_s, note, self._call.seen)
+                note = self._journal.note(self._call, ROUTE, rows, [self._read_rows + row for row in block.kept])
+            outputs = await run(self._shop.batcher, block.arrays, rows, self._call.timeout_s, note, self._call.seen)
             if self._shop.drift is not None:
-                self._shop.drift.offer(read.arrays, outputs, rows)
+                self._shop.drift.offer(block.arrays, outputs, rows)
         self._rows += rows
-        self._read_rows += block.rows
-        answered = Answered(block, read.kept, outputs, read.problems)
-        data: bytes = await self._step("encode", partial(self._writer.write, answered))
-        return data
+        self._read_rows += block.total
+        return await self._staged("encode", self._table.write(outputs))
 
 
 async def _send_part(send: Send, data: bytes) -> None:

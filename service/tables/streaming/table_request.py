@@ -1,9 +1,11 @@
 """What one request for a table asks for."""
 
-from batchproof.service.protocols.compression import ENCODING_HEADER
+from batchproof.service.protocols.compression import ENCODING_HEADER, encoding_of
 from batchproof.service.protocols.head import ID_HEADER, RequestHead
 from batchproof.service.tables.formats import CSV, JSON, TSV, Format, answer_format, table_type
 from batchproof.service.tables.parameters import Parameters, parse
+
+SHORT_BYTES = 1 << 16  # of a body that is read in a thread: it has the interpreter for 2 ms at most
 
 
 class TableRequest:
@@ -18,6 +20,8 @@ class TableRequest:
         self.seen = head.seen
         self.timeout_s = head.timeout_s(timeout_s)
         self.encoding = head.special.get(ENCODING_HEADER, b"")
+        is_short = b"transfer-encoding" not in head.special and head.content_length <= SHORT_BYTES
+        self.is_short = is_short and encoding_of(self.encoding) is None
         self.source = table_type(head.special.get(b"content-type")) or JSON
         self.target: Format = answer_format(head.special.get(b"accept"), self.source)
 

@@ -11,7 +11,7 @@ from pyarrow import ipc, parquet
 from batchproof.service.bundle.manifest import Manifest
 from batchproof.service.errors import first_line
 from batchproof.service.features.arrays import numbers_of
-from batchproof.service.inference.model import Model
+from batchproof.service.inference.model import Described
 from batchproof.service.tables.block import invalid_table
 from batchproof.service.tables.formats import ARROW_FILE, ARROW_STREAM, PARQUET, Format
 from batchproof.service.tables.limits.arrow_columns import column_bytes
@@ -93,9 +93,7 @@ class ResultArrays:
 class ColumnarWriter:
     """A table with types; the table's own columns keep theirs."""
 
-    broken: bytes | None = None
-
-    def __init__(self, model: Model, parameters: Parameters, wanted: Format, file: BinaryIO | None = None) -> None:
+    def __init__(self, model: Described, parameters: Parameters, wanted: Format, file: BinaryIO | None = None) -> None:
         """Begin when the first block says what the columns are; with a `file` nothing is left to return as bytes."""
         self._added = ResultArrays(model.manifest, parameters)
         self._appends = parameters.answer == "append"

@@ -6,7 +6,7 @@ from typing import Protocol
 import orjson
 
 from batchproof.service.features.row_encoder import Problem
-from batchproof.service.inference.model import Model
+from batchproof.service.inference.model import Described
 from batchproof.service.protocols.json_text.prediction_text import PredictionText
 from batchproof.service.runtime.json_bytes import compact
 from batchproof.service.tables.block import Block
@@ -17,10 +17,6 @@ from batchproof.service.tables.writers.result_columns import Answered, ResultCol
 
 class Writer(Protocol):
     """Turns answered blocks into the bytes of one table."""
-
-    # What begins the last line of an answer that broke off, before the error as JSON; None where the format has no
-    # place for one: such an answer is cut off, and cannot be read.
-    broken: bytes | None
 
     def write(self, answered: Answered) -> bytes:
         """Return the next bytes."""
@@ -34,9 +30,9 @@ class Writer(Protocol):
 class TextWriter:
     """CSV or TSV with a header."""
 
-    broken: bytes | None = b"#error "  # a line that is not a row of the table
-
-    def __init__(self, model: Model, parameters: Parameters, delimiter: str | None, *, has_head: bool = True) -> None:
+    def __init__(
+        self, model: Described, parameters: Parameters, delimiter: str | None, *, has_head: bool = True
+    ) -> None:
         """Prepare the header; without a `delimiter` it is that of the table."""
         self._added = ResultColumns(model.manifest, parameters)
         self._appends = parameters.answer == "append"
@@ -68,9 +64,7 @@ class TextWriter:
 class LinesWriter:
     """JSON Lines: the rows with an added key `prediction`, or only the predictions."""
 
-    broken: bytes | None = b""
-
-    def __init__(self, model: Model, parameters: Parameters) -> None:
+    def __init__(self, model: Described, parameters: Parameters) -> None:
         """Prepare the text of predictions."""
         self._text = PredictionText(model.manifest)
         self._added = ResultColumns(model.manifest, parameters)
@@ -111,9 +105,7 @@ class LinesWriter:
 class JsonWriter:
     """The native answer, {"predictions": [...], "model": {...}, "request_id": "..."}."""
 
-    broken: bytes | None = None
-
-    def __init__(self, model: Model, request_id: str) -> None:
+    def __init__(self, model: Described, request_id: str) -> None:
         """Prepare the text of predictions and the end."""
         manifest = model.manifest
         described = {"name": manifest.name, "version": manifest.version, "fingerprint": model.fingerprint}

@@ -12,6 +12,7 @@ import numpy as np
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays
 from batchproof.service.protocols.interface import Answer, Call, Codec, Decoded
+from batchproof.service.runtime.processes import refusals
 from batchproof.service.runtime.processes.confinement import allow_cpu
 from batchproof.service.runtime.processes.frames import Frames, PeerEndedError, send
 from batchproof.service.server.serving.codecs.messages import (
@@ -26,7 +27,6 @@ from batchproof.service.server.serving.codecs.messages import (
     DecodedRows,
     Encoding,
     Head,
-    Refused,
     raw,
 )
 from batchproof.service.server.serving.codecs.refusals import out_of_memory
@@ -85,7 +85,7 @@ class Jobs:
             return False
         else:
             return True
-        send(self._connection, REFUSAL, pack(_refused(error)))
+        send(self._connection, REFUSAL, refusals.packed(error))
         return False
 
     def _decode(self, payload: bytes) -> None:
@@ -131,16 +131,3 @@ class Jobs:
 
     def _array(self, dtype: str, shape: Sequence[int]) -> np.ndarray:
         return np.frombuffer(self._bytes(), dtype).reshape(shape)
-
-
-def _refused(error: ServiceError) -> Refused:
-    return Refused(
-        error.status,
-        error.code,
-        error.message,
-        [dict(detail) for detail in error.details],
-        error.truncated,
-        error.retry_after_s,
-        error.allow,
-        error.authenticate,
-    )

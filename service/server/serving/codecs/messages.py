@@ -16,8 +16,6 @@ DECODED, ANSWER, REFUSAL, FAILED = b"d", b"a", b"r", b"f"
 Shape = tuple[int, int]
 Count = Annotated[int, Meta(ge=0)]
 Place = Annotated[int, Meta(ge=0, lt=1 << 31)]  # the journal has it as int32
-Word = Annotated[str, Meta(pattern=r"\A[a-z0-9_]{1,64}\Z")]  # a label in metrics
-HeaderText = Annotated[str, Meta(pattern=r"\A[ -~]*\Z")]
 
 
 class Head(msgspec.Struct, array_like=True, frozen=True):
@@ -65,19 +63,6 @@ class AnswerHead(msgspec.Struct, array_like=True, frozen=True):
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
-
-
-class Refused(msgspec.Struct, array_like=True, frozen=True):
-    """A ServiceError, with all of its parts."""
-
-    status: Annotated[int, Meta(ge=400, le=599)]
-    code: Word
-    message: str
-    details: list[dict[str, Any]]
-    truncated: bool
-    retry_after_s: Count | None
-    allow: HeaderText | None
-    authenticate: HeaderText | None
 
 
 def raw(array: np.ndarray) -> memoryview:

@@ -5,16 +5,15 @@ import pickle
 import re
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 
 from batchproof.service.bundle.signature import Signature
-from batchproof.service.errors import ServiceError
 from batchproof.service.features.arrays import Arrays, Outputs
 from batchproof.service.protocols.interface import Answer, Call, Codec, Decoded
-from batchproof.service.runtime.processes import process_pool
+from batchproof.service.runtime.processes import process_pool, refusals
 from batchproof.service.runtime.processes.frames import Frames, PeerEndedError, send
 from batchproof.service.runtime.processes.process_pool import Process, ProcessEndedError, ProcessPool
 from batchproof.service.server.serving.codecs.messages import (
@@ -31,7 +30,6 @@ from batchproof.service.server.serving.codecs.messages import (
     Encoding,
     Head,
     Output,
-    Refused,
     Shape,
     raw,
 )
@@ -182,17 +180,12 @@ def _result(frames: Frames, wanted: bytes, message: type[Found], go_on: GoOn) ->
         raise CodecFailedError(payload.decode(errors="replace"))
     try:
         if kind == REFUSAL:
-            raise _refusal(msgspec.msgpack.decode(payload, type=Refused))
+            raise refusals.unpacked(payload)
         if kind == wanted:
             return msgspec.msgpack.decode(payload, type=message)
     except msgspec.DecodeError as error:
         raise PeerEndedError from error
     raise PeerEndedError
-
-
-def _refusal(refused: Refused) -> ServiceError:
-    parts: dict[str, Any] = msgspec.structs.asdict(refused)
-    return ServiceError.relayed(parts.pop("status"), parts.pop("code"), parts.pop("message"), **parts)
 
 
 def _is_sound(head: AnswerHead) -> bool:
