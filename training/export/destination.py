@@ -6,6 +6,7 @@ from pathlib import Path
 
 from batchproof.training.data.tables.parts import model_name
 from batchproof.training.export import bundle_writer as bundle
+from batchproof.training.fit.checkpoint import nothing_to_resume
 from batchproof.training.settings import SettingError, Settings
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -31,7 +32,10 @@ class BundlePath:
 
 
 def bundle_path(path: Path, settings: Settings) -> BundlePath:
-    """Return where the bundle will be written; SettingError where its name, folder or version cannot be used."""
+    """Return where the bundle will be written; SettingError where its name, folder or version cannot be used.
+
+    So does a run that is to resume where no checkpoint is: reading the table first can take minutes.
+    """
     name = settings.name or re.sub(r"[^A-Za-z0-9._-]+", "-", model_name(path)).strip(".-_")
     if not NAME.fullmatch(name):
         raise SettingError(f"{name!r} cannot name a model: use letters, digits, '.', '_' and '-' (--name).")
@@ -43,4 +47,7 @@ def bundle_path(path: Path, settings: Settings) -> BundlePath:
     version = settings.version or bundle.next_version(models, name)
     if (models / name / str(version)).exists():
         raise SettingError(f"version {version} of {name!r} exists already: bundles are never overwritten.")
-    return BundlePath(models, name, version)
+    destination = BundlePath(models, name, version)
+    if settings.resume and not destination.checkpoint.exists():
+        raise SettingError(nothing_to_resume(destination.checkpoint))
+    return destination

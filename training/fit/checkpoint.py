@@ -61,7 +61,7 @@ class Checkpoint:
     def read(self) -> bytes:
         """Return the file's content, checked as `load` checks it; raises CheckpointError."""
         if not self.path.exists():
-            raise CheckpointError(f"there is no checkpoint {self.path} to resume from: run without --resume.")
+            raise CheckpointError(nothing_to_resume(self.path))
         try:
             with safe_open(self.path, framework="pt") as file:
                 if (file.metadata() or {}).get("key") != self.key:
@@ -75,6 +75,11 @@ class Checkpoint:
     def remove(self) -> None:
         """Delete the file, where there is one."""
         self.path.unlink(missing_ok=True)
+
+
+def nothing_to_resume(path: Path) -> str:
+    """Return the sentence for a run that is to resume from a checkpoint that does not exist."""
+    return f"there is no checkpoint {path} to resume from: run without --resume."
 
 
 def decoded(content: bytes) -> "dict[str, Tensor]":

@@ -20,7 +20,7 @@ from batchproof.service.tables.block import Blocks, Column, Read, Reading, inval
 from batchproof.service.tables.formats import Format
 from batchproof.service.tables.limits.budget import Unpacking
 from batchproof.service.tables.readers.arrow_types import index_names, plain_type
-from batchproof.service.tables.readers.cells import cell_of, whole
+from batchproof.service.tables.readers.cells import cell_of, whole, written
 from batchproof.service.tables.readers.record_batches import READERS, ArrowFaults, checked_batches
 
 REPEATING = (  # types whose values are worth making distinct
@@ -77,7 +77,7 @@ class ArrowBlock:
         """Return each row as a JSON object."""
         names = self.names()
         return [
-            compact(dict(zip(names, row, strict=True)), default=str, option=orjson.OPT_PASSTHROUGH_DATETIME)
+            compact(dict(zip(names, row, strict=True)), default=written, option=orjson.OPT_PASSTHROUGH_DATETIME)
             for row in zip(*self._values(), strict=True)
         ]
 

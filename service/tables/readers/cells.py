@@ -1,5 +1,6 @@
 """JSON values to the cells of a text table, and to typed columns of an Arrow table."""
 
+import base64
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +20,12 @@ def cell_of(value: Any) -> str:
     """Return the cell that reads back as `value`; a missing one is empty."""
     if isinstance(value, str):
         return value
-    return "" if value is None else orjson.dumps(value, default=str).decode().strip('"')
+    return "" if value is None else orjson.dumps(value, default=written).decode().strip('"')
+
+
+def written(value: Any) -> str:
+    """Return what JSON has no form for as text: bytes in base64 (RFC 4648), as protobuf's JSON has them, decimals as digits."""
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
 
 def json_of(take: Callable[[str], Any], cell: str) -> Any:

@@ -246,6 +246,20 @@ def test_short_floats_have_short_digits_beside_the_features() -> None:
     assert [json.loads(line)["prediction"] for line in block.lines()] == [0.1, None, -0.0]
 
 
+def test_bytes_of_other_columns_are_base64_in_text() -> None:
+    """Bytes go along, alone and in lists, in a form that any reader can decode."""
+    rows = random_rows(SIGNATURE, 2, seed=5)
+    columns: dict[str, Any] = {name: [row[place] for row in rows] for place, name in enumerate(NAMES)}
+    parts = pa.array([[b"\xff", None], None], pa.list_(pa.binary()))
+    sink = io.BytesIO()
+    parquet.write_table(pa.table({**columns, "blob": pa.array([b"\x00\xff", None]), "parts": parts}), sink)
+    (block,) = read(sink.getvalue(), PARQUET, Parameters(extra="ignore"))
+
+    assert [row[-2:] for row in block.cells()] == [["AP8=", '["/w==",null]'], ["", ""]]
+    lines = [json.loads(line) for line in block.lines()]
+    assert [(line["blob"], line["parts"]) for line in lines] == [("AP8=", ["/w==", None]), (None, None)]
+
+
 def test_true_and_false_may_be_written_as_numbers() -> None:
     """A feature of true and false takes 1 and 0, which its boolean column holds; another number is a fault of its row."""
     row = dict(zip(NAMES, random_rows(SIGNATURE, 1)[0], strict=True))

@@ -1,5 +1,6 @@
 """The files that are one table: a file alone, or parts in a folder or behind a pattern, in the order of their names."""
 
+import os
 from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
@@ -84,5 +85,6 @@ def _of_one_format(path: Path, folder: Path, files: Sequence[Path]) -> Parts:
 
 def model_name(path: Path) -> str:
     """Return what a model is called after its table: by the name of the file or folder, or of a pattern's folder."""
-    named = fixed_folder(path) if is_pattern(str(path)) and not path.exists() else path
+    is_there = os.path.exists(path)  # noqa: PTH110 - Path.exists raises where a folder may not be searched; reading says so
+    named = fixed_folder(path) if is_pattern(str(path)) and not is_there else path
     return (named.name or path.name).split(".")[0]
