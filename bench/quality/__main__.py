@@ -13,7 +13,7 @@ from bench.quality import report
 from bench.quality.ours import FLAGS, ours
 from bench.quality.peers import PEERS
 from bench.quality.scores import score
-from bench.quality.tables import Split, names, splits
+from bench.quality.tables import Split, label, names, splits
 
 NEEDS = {
     "lightgbm": "lightgbm",
@@ -29,6 +29,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.quality", description=__doc__)
     parser.add_argument("folder", type=Path, help="tables as NAME.parquet and a meta.json")
     parser.add_argument("--only", type=listed, default=None, help="tables, with commas between")
+    parser.add_argument("--rows", type=int, default=None, help="a sample of so many rows of larger tables")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 … N-1 (%(default)s)")
     parser.add_argument("--methods", type=listed, default=None, help="methods; left out: all that are installed")
     parser.add_argument("--results", type=Path, default=Path("out/quality.jsonl"), help="one line a fit (%(default)s)")
@@ -61,14 +62,15 @@ def main() -> None:
     done = {(row["table"], row["seed"], row["method"]) for row in report.read(chosen.results)}
     tables = chosen.only or names(chosen.folder)
     for name in [] if chosen.report else tables:
-        for split in splits(chosen.folder, name, list(range(chosen.seeds))):
+        for split in splits(chosen.folder, name, list(range(chosen.seeds)), chosen.rows):
             for method in chosen.methods or installed():
-                if (name, split.seed, method) not in done:
+                if (split.name, split.seed, method) not in done:
                     row = measure(split, method)
                     with chosen.results.open("a") as file:
                         file.write(json.dumps(row) + "\n")
-                    print(f"{name} seed {split.seed} {method}: {row['loss']:.4f} in {row['seconds']} s", flush=True)
-    print(report.text(report.read(chosen.results), tables))
+                    print(f"{split.name} seed {split.seed} {method}: {row['loss']:.4f} in {row['seconds']} s", flush=True)
+    labels = [label(chosen.folder, name, chosen.rows) for name in tables]
+    print(report.text(report.read(chosen.results), labels))
 
 
 if __name__ == "__main__":

@@ -37,10 +37,17 @@ def names(folder: Path) -> list[str]:
     return sorted(meta, key=lambda name: meta[name]["rows"])
 
 
-def splits(folder: Path, name: str, seeds: list[int]) -> Iterator[Split]:
-    """Read one table and split it once a seed."""
+def label(folder: Path, name: str, rows: int | None) -> str:
+    """Return what a table is called in results: a sample of it has its number of rows behind the name."""
+    return name if rows is None or rows >= json.loads((folder / "meta.json").read_text())[name]["rows"] else f"{name}-{rows}"
+
+
+def splits(folder: Path, name: str, seeds: list[int], rows: int | None = None) -> Iterator[Split]:
+    """Read one table, take a sample of `rows` rows where it has more, the same for every seed, and split it once a seed."""
     meta = json.loads((folder / "meta.json").read_text())[name]
     frame = pd.read_parquet(folder / f"{name}.parquet")
+    if rows is not None and rows < len(frame):
+        frame = frame.sample(rows, random_state=0, ignore_index=True)
     target = frame.pop(meta["target"])
     for column in meta["categorical"]:
         values = [
@@ -57,4 +64,4 @@ def splits(folder: Path, name: str, seeds: list[int]) -> Iterator[Split]:
         strata = None if regression else y[rest]
         validation, test = train_test_split(rest, test_size=0.5, random_state=seed, stratify=strata)
         kinds = tuple(meta["categorical"])
-        yield Split(name, seed, meta["task"], meta["target"], kinds, frame, y, train, validation, test)
+        yield Split(label(folder, name, rows), seed, meta["task"], meta["target"], kinds, frame, y, train, validation, test)
