@@ -1,7 +1,7 @@
 """Measure this checkout: `python -m bench`, or `make bench`.
 
 Bare uvicorn (constant answer), Batchproof with one and two workers, two onnxruntime loops behind the same load generator
-(the limit) and loops alone (the ceiling), on the loads A to E, the start, the memory and an open loop, in interleaved
+(the limit, and the same with bodies read) and loops alone (the ceiling), on the loads A to E, the start, the memory and an open loop, in interleaved
 rounds on one machine. Everything is written under `--work`.
 """
 
@@ -62,8 +62,9 @@ def _contenders(work: Path) -> list[Contender]:
     reference, exact = work / "reference", work / "exact"
     requests = own(reference)
     ours = [batchproof(requests, reference, workers) for workers in (1, 2)]
-    loops = limit(requests, reference / "reference" / "1" / "model.onnx", 2)
-    return [floor(requests), *ours, loops, batchproof(own(exact), exact, 2, "exact")]
+    model = reference / "reference" / "1" / "model.onnx"
+    loops = [limit(requests, model, 2), limit(requests, model, 2, reads=True)]
+    return [floor(requests), *ours, *loops, batchproof(own(exact), exact, 2, "exact")]
 
 
 def _engine(work: Path, seconds: float) -> dict[str, float]:

@@ -13,6 +13,8 @@ from bench.server import Attached, Launch
 ROOT = Path(__file__).resolve().parent.parent
 FLOOR = "uvicorn, constant answer"
 LIMIT = "limit, onnxruntime loops"  # of so many processes
+READ = ("C", "C-named", "D", "D-named")  # loads whose bodies loops may read
+READING_LIMIT = "limit, reading loops"  # those that read JSON of several rows, too
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,18 @@ def floor(requests: Mapping[str, Request]) -> Contender:
     return Contender(FLOOR, 1, Launch(uvicorn + options, folder=ROOT), chosen)
 
 
-def limit(requests: Mapping[str, Request], model: Path, processes: int) -> Contender:
-    """Return `processes` onnxruntime loops that the same generator feeds, and that do nothing else for an answer."""
-    command = (sys.executable, "-m", "bench.limit", str(model.resolve()), "{port}", str(processes))
+def limit(requests: Mapping[str, Request], model: Path, processes: int, *, reads: bool = False) -> Contender:
+    """Return `processes` onnxruntime loops that the same generator feeds, and that do nothing else for an answer.
+
+    Where they read, it is only for loads of several rows in native JSON.
+    """
+    command = [sys.executable, "-m", "bench.limit", str(model.resolve()), "{port}", str(processes)]
     chosen = {name: replace(request, expected=None) for name, request in by_load(requests).items()}
-    environment = {"OMP_NUM_THREADS": "1"}
-    return Contender(f"{LIMIT} in {processes} processes", processes, Launch(command, environment, ROOT), chosen)
+    if reads:
+        command.append("read")
+        chosen = {name: request for name, request in chosen.items() if name in READ}
+    name = f"{READING_LIMIT if reads else LIMIT} in {processes} processes"
+    return Contender(name, processes, Launch(tuple(command), {"OMP_NUM_THREADS": "1"}, ROOT), chosen)
 
 
 def serve(models: Path, workers: int) -> Launch:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.chart import Bar, Panel
-from bench.contenders import LIMIT
+from bench.contenders import LIMIT, READING_LIMIT
 from bench.loads import LOADS
 from bench.rounds import Measured
 
@@ -98,19 +98,27 @@ def limit_shares(measured: Sequence[Measured]) -> list[str]:
 
     Loads of one connection are compared by p50, others by their rates.
     """
-    limits = {mine.contender.workers: mine for mine in measured if mine.contender.name.startswith(LIMIT)}
     lines = []
-    for mine in filter(is_ours, measured):
-        limit = limits.get(mine.contender.workers)
-        for load in mine.loads if limit else ():
+    for name, words in ((LIMIT, "the limit's"), (READING_LIMIT, "the reading limit's")):
+        limits = {mine.contender.workers: mine for mine in measured if mine.contender.name.startswith(name)}
+        for mine in filter(is_ours, measured):
+            lines += _shares(mine, limits.get(mine.contender.workers), words)
+    return lines
+
+
+def _shares(mine: Measured, limit: Measured | None, words: str) -> list[str]:
+    """Return how much of one limit one service keeps; `words` name the limit."""
+    lines = []
+    if limit is not None:
+        for load in mine.loads:
             is_alone = load in LOADS and LOADS[load].connections == 1
             figure, unit = ("p50_ms", "ms p50") if is_alone else ("rows_per_s", "rows/s")
-            value, most = mine.median(load, figure), limit.median(load, figure) if limit else None
+            value, most = mine.median(load, figure), limit.median(load, figure)
             if value and most:
                 shown = (
-                    f"{value / most:.2f} x the limit's {most:.2f}"
+                    f"{value / most:.2f} x {words} {most:.2f}"
                     if is_alone
-                    else f"{value / most:.2f} of the limit's {most:,.0f}"
+                    else f"{value / most:.2f} of {words} {most:,.0f}"
                 )
                 lines.append(f"{mine.contender.name}: {load} {shown} {unit}")
     return lines

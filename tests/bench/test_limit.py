@@ -9,7 +9,7 @@ import pytest
 
 from bench import limit, report
 from bench.bodies import own
-from bench.contenders import LIMIT, Contender
+from bench.contenders import LIMIT, READING_LIMIT, Contender
 from bench.contenders import limit as limit_of
 from bench.loads import Result
 from bench.make_model import REFERENCE, build, write_bundle
@@ -22,12 +22,13 @@ def measured(name: str, workers: int, **rates: float) -> Measured:
     return Measured(Contender(name, workers, Launch(()), {}), results)
 
 
-def test_loops_answer_every_load(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reads", [False, True])
+def test_loops_answer_every_load(tmp_path: Path, *, reads: bool) -> None:
     """Every request of the loads gets an answer of its number of rows, a head that comes in parts is waited for, and callers that hang up end nothing."""
     write_bundle(REFERENCE, tmp_path, build(REFERENCE).SerializeToString())
-    contender = limit_of(own(tmp_path), tmp_path / REFERENCE.name / "1" / "model.onnx", 2)
+    contender = limit_of(own(tmp_path), tmp_path / REFERENCE.name / "1" / "model.onnx", 2, reads=reads)
 
-    with started(contender.launch, contender.requests["A"], tmp_path / "limit.log") as server:
+    with started(contender.launch, contender.requests["C"], tmp_path / "limit.log") as server:
         for request in contender.requests.values():
             request.check("127.0.0.1", server.port)
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
@@ -50,7 +51,7 @@ def test_loops_answer_every_load(tmp_path: Path) -> None:
 
 def test_a_closed_connection_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller that hangs up while another process still has its connection open ends no loop: the next one is answered."""
-    monkeypatch.setattr(limit, "runner", lambda _: lambda rows: None)
+    monkeypatch.setattr(limit, "runner", lambda _, reads: lambda rows, body: None)
     ours, theirs = socket.socketpair()
     loop = threading.Thread(target=limit.work, args=(Path(), theirs))
     loop.start()
@@ -95,9 +96,12 @@ def test_shares_are_of_as_many_loops() -> None:
         measured("Batchproof float32, 1 worker", 1, E=50.0),
         measured("Batchproof float32, 2 workers", 2, A=5.0, E=60.0),
         measured(f"{LIMIT} in 2 processes", 2, A=10.0, E=80.0, D=1.0),
+        measured(f"{READING_LIMIT} in 2 processes", 2, A=10.0, E=120.0),
     ]
 
     assert report.limit_shares(every) == [
         "Batchproof float32, 2 workers: A 2.00 x the limit's 1.00 ms p50",
         "Batchproof float32, 2 workers: E 0.75 of the limit's 80 rows/s",
+        "Batchproof float32, 2 workers: A 2.00 x the reading limit's 1.00 ms p50",
+        "Batchproof float32, 2 workers: E 0.50 of the reading limit's 120 rows/s",
     ]
