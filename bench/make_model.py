@@ -121,7 +121,7 @@ def write_bundle(shape: Shape, models: Path, model: bytes, arithmetic: dict[str,
     }
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    manifest = _manifest(shape, files, arithmetic).model_dump(mode="json", exclude={"sha256"})
+    manifest = _manifest(shape, files, arithmetic).model_dump(exclude={"sha256"})
     (folder / "bundle.json").write_bytes(seal(manifest))
 
 

@@ -7,29 +7,29 @@ the least ambiguous sets of Sadinle, Lei, Wasserman, 2019). Nothing here changes
 """
 
 from bisect import bisect_left
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-Coverage = Annotated[float, Field(gt=0.0, lt=1.0)]
+from batchproof.service.bundle.files.field_checks import above, at_least, below, items
+from batchproof.service.bundle.files.records import Record
+
+Coverage = Annotated[float, above(0), below(1)]
 SLACK = 1e-9  # so that a requested 0.9 equals a stored 0.9, however each was computed
 
 
-class Conformal(BaseModel):
+class Conformal(Record):
     """The thresholds of one model, as bundle.json holds them in `uncertainty`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-
     method: Literal["split-conformal"]
-    calibration_rows: Annotated[int, Field(ge=1)]
-    coverages: Annotated[tuple[Coverage, ...], Field(min_length=1)]  # ascending
-    edges: tuple[FiniteFloat, ...]  # ascending bounds between bins of the predicted value; none for classes
-    thresholds: tuple[tuple[Annotated[FiniteFloat, Field(ge=0.0)], ...], ...]  # [bins][coverages], ascending in each
-    tested: dict[str, dict[str, FiniteFloat]]  # on the test rows: coverage -> {"coverage", "width" or "size"}
+    calibration_rows: Annotated[int, at_least(1)]
+    coverages: Annotated[tuple[Coverage, ...], items(1)]  # ascending
+    edges: tuple[float, ...]  # ascending bounds between bins of the predicted value; none for classes
+    thresholds: tuple[tuple[Annotated[float, at_least(0)], ...], ...]  # [bins][coverages], ascending in each
+    tested: dict[str, dict[str, float]]  # on the test rows: coverage -> {"coverage", "width" or "size"}
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def agree(self) -> None:
+        """Raise ValueError for fields that contradict one another."""
         ascending = (self.coverages, self.edges)
         if any(list(values) != sorted(set(values)) for values in ascending):
             raise ValueError("coverages and edges ascend")
@@ -37,7 +37,6 @@ class Conformal(BaseModel):
             raise ValueError("there is one list of thresholds for each bin")
         if any(len(bin_) != len(self.coverages) or list(bin_) != sorted(bin_) for bin_ in self.thresholds):
             raise ValueError("each bin has one threshold for each coverage, and they ascend")
-        return self
 
     def level(self, coverage: float) -> int:
         """Return the place of the least stored coverage that is at least `coverage`; raises ValueError."""

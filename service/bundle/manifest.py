@@ -4,13 +4,14 @@ Every model is strict and closed: an unknown, missing or mistyped field is an er
 The format is specified for readers in docs/bundle.md; a change here is a change there and of `FORMAT_VERSION`.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from batchproof.service.bundle.conformal import Conformal
-from batchproof.service.bundle.signature import Closed, Signature, Task, Tensor
+from batchproof.service.bundle.files.field_checks import above, at_least, at_most, below, items, matching
+from batchproof.service.bundle.files.records import Record
+from batchproof.service.bundle.signature import Signature, Task, Tensor
 
 FORMAT = "batchproof-bundle"
 FORMAT_VERSION = 2  # what is written where a bundle has no `decision`
@@ -23,19 +24,19 @@ REFERENCE_FILE = "reference.json"  # statistics of the training rows: service/bu
 MOST_QUANTILES = 19
 LEVELS = (0.001, 0.999)  # between which a level lies: as a text of the same digits in every language
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, matching(r"^[0-9a-f]{64}$")]
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Name = Annotated[str, matching(NAME_PATTERN)]
 
 
-class FileEntry(Closed):
+class FileEntry(Record):
     """One file of the bundle other than bundle.json."""
 
     sha256: Sha256
-    bytes: Annotated[int, Field(ge=0)]
+    bytes: Annotated[int, at_least(0)]
 
 
-class Arithmetic(Closed):
+class Arithmetic(Record):
     """float32 (verified on each host) or exact (proved from the file; `certificate` says how)."""
 
     kind: Literal["float32", "exact"]
@@ -43,12 +44,12 @@ class Arithmetic(Closed):
     accuracy: dict[str, Any] | None = None  # exact: errors against the folded float64 network, saturated share
 
 
-class Decision(Closed):
+class Decision(Record):
     """Which class of two is the label: the second where its probability is at least the threshold, else the first."""
 
-    threshold: Annotated[float, Field(gt=0.0, lt=1.0)]
+    threshold: Annotated[float, above(0), below(1)]
     rule: str  # what it was chosen by, for people: such as `f1`, `cost=1:20` or `0.3`
-    rows: Annotated[int, Field(ge=0)] = 0  # on how many validation rows it was chosen; 0 where it was given
+    rows: Annotated[int, at_least(0)] = 0  # on how many validation rows it was chosen; 0 where it was given
 
     def places(self, probabilities: np.ndarray) -> np.ndarray:
         """Return the place of the label among the classes [rows] int64, for `probabilities` [rows, 2] float32."""
@@ -66,17 +67,17 @@ def label_places(probabilities: np.ndarray, decision: Decision | None) -> np.nda
     return places
 
 
-Level = Annotated[float, Field(ge=LEVELS[0], le=LEVELS[1])]
+Level = Annotated[float, at_least(LEVELS[0]), at_most(LEVELS[1])]
 
 
-class Manifest(Closed):
+class Manifest(Record):
     """The whole of bundle.json."""
 
     format: Literal["batchproof-bundle"]
     format_version: Literal[1, 2, 3, 4, 5]
     sha256: Sha256  # the seal over bundle.json itself: service/bundle/files/checksum.py
     name: Name
-    version: Annotated[int, Field(ge=1)]
+    version: Annotated[int, at_least(1)]
     task: Task
     signature: Signature
     arithmetic: Arithmetic
@@ -87,14 +88,13 @@ class Manifest(Closed):
 
     decision: Decision | None = None  # which class is the label; None: the most probable one
     # The levels of the graph's output `quantiles`, ascending; None: it has no such output.
-    quantiles: Annotated[tuple[Level, ...], Field(min_length=1, max_length=MOST_QUANTILES)] | None = None
+    quantiles: Annotated[tuple[Level, ...], items(1, MOST_QUANTILES)] | None = None
     # In place of `uncertainty` where there are several targets: that of each, in their order, with the same coverages.
     uncertainties: tuple[Conformal, ...] | None = None
 
-    @model_serializer(mode="wrap")
-    def _without_absent_fields(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def model_dump(self, **options: Any) -> dict[str, Any]:
         """Leave out later fields that are not there, so that readers who do not know of them read the others."""
-        content: dict[str, Any] = serialize(self)
+        content = super().model_dump(**options)
         for name in ("decision", "quantiles", "uncertainties"):
             if getattr(self, name) is None:
                 content.pop(name, None)
@@ -130,33 +130,34 @@ class Manifest(Closed):
         classes = len(self.signature.classes)
         return (Tensor("probabilities", "float32", classes), Tensor("scores", "float32", classes), *saturated)
 
-    @model_validator(mode="after")
-    def _classes_fit_task(self) -> Self:
+    def agree(self) -> None:
+        """Raise ValueError for fields that contradict one another."""
+        self._classes_fit_task()
+        self._quantiles_fit()
+        self._targets_fit()
+
+    def _classes_fit_task(self) -> None:
         count = len(self.signature.classes or ())
         fits = {"binary": count == 2, "multiclass": count >= 3, "regression": self.signature.classes is None}
         if not fits[self.task]:
             raise ValueError(f"signature.classes has {count} classes, which does not fit a {self.task} task")
         if self.decision is not None and (self.task != "binary" or self.format_version < DECISION_VERSION):
             raise ValueError(f"decision is of binary bundles, of format_version {DECISION_VERSION} or later")
-        return self
 
-    @model_validator(mode="after")
-    def _quantiles_fit(self) -> Self:
+    def _quantiles_fit(self) -> None:
         if self.quantiles is None:
-            return self
+            return
         if self.task != "regression" or self.format_version < QUANTILE_VERSION:
             raise ValueError(f"quantiles are of regression bundles, of format_version {QUANTILE_VERSION} or later")
         if list(self.quantiles) != sorted(set(self.quantiles)):
             raise ValueError("quantiles ascend")
-        return self
 
-    @model_validator(mode="after")
-    def _targets_fit(self) -> Self:
+    def _targets_fit(self) -> None:
         count = len(self.signature.target_names)
         if self.signature.targets is None:
             if self.uncertainties is not None:
                 raise ValueError("uncertainties are of bundles with several targets")
-            return self
+            return
         if self.task != "regression" or self.format_version < TARGETS_VERSION:
             raise ValueError(f"several targets are of regression bundles, of format_version {TARGETS_VERSION} or later")
         if self.quantiles is not None or self.uncertainty is not None:
@@ -165,4 +166,3 @@ class Manifest(Closed):
             raise ValueError(f"uncertainties has {len(self.uncertainties)} entries for {count} targets")
         if len({one.coverages for one in self.conformals}) > 1:
             raise ValueError("all uncertainties have the same coverages")
-        return self

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
-from pydantic import ValidationError
 
 from batchproof.service.bundle.files import strict_json
 from batchproof.service.bundle.files.checksum import is_intact
+from batchproof.service.bundle.files.field_checks import Invalid
 from batchproof.service.bundle.files.safe_folder import Folder, opened
 from batchproof.service.bundle.graph import check as graph_check
 from batchproof.service.bundle.graph.nodes import Graph
@@ -152,18 +152,17 @@ def parse_manifest(raw: bytes) -> Manifest:
     if type(version) is not int or version not in READABLE_VERSIONS:
         raise BundleError(f"bundle.json has format_version {version!r:.40}; this service reads {_READABLE}")
     try:
-        manifest = Manifest.model_validate_json(raw, strict=True)
-    except ValidationError as error:
+        manifest = Manifest.model_validate(content, strict=True)
+    except Invalid as error:
         raise BundleError(f"bundle.json: {_first_problem(error)}") from error
     if not is_intact(raw, manifest.sha256):
         raise BundleError("bundle.json does not match its own sha256: it was changed after it was written")
     return manifest
 
 
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    field = ".".join(str(part) for part in problem["loc"]) or "the whole"
-    return f"{' '.join(field.split())[:200]}: {problem['msg'][:200]}"
+def _first_problem(fault: Invalid) -> str:
+    field = ".".join(map(str, fault.place)) or "the whole"
+    return f"{' '.join(field.split())[:200]}: {fault.what[:200]}"
 
 
 def check_listed(manifest: Manifest) -> None:

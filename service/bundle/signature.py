@@ -1,19 +1,9 @@
 """The features a row must have, in order, with their kinds and codes (of missing and unseen values too), and the target."""
 
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    SerializerFunctionWrapHandler,
-    StrictBool,
-    StrictInt,
-    StrictStr,
-    model_serializer,
-    model_validator,
-)
+from batchproof.service.bundle.files.field_checks import characters, items
+from batchproof.service.bundle.files.records import Record
 
 MOST_TARGETS = 100
 MAX_FEATURES = 50_000  # a service takes 60 microseconds of its start for each, and more memory than the file
@@ -27,7 +17,7 @@ Kind = Literal["numeric", "categorical", "date"]
 ValueType = Literal["float", "integer", "boolean", "string", "date"]
 
 
-ClassLabel = StrictBool | StrictInt | StrictStr  # JSON values: the target's own
+ClassLabel = bool | int | str  # JSON values: the target's own
 
 
 VALUE_TYPES: dict[str, frozenset[str]] = {  # kind -> what its training column may have held
@@ -45,36 +35,28 @@ class Tensor(NamedTuple):
     width: int
 
 
-class Closed(BaseModel):
-    """A frozen model that refuses unknown fields and silent conversions."""
-
-    # Built when first used: Manifest's schema holds those of its parts.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, defer_build=True)
-
-
-class TextRule(Closed):
+class TextRule(Record):
     """How a text is read as the value of a feature, where the usual reading is not enough.
 
     Cells of text tables are read by it, and so are texts of JSON, Arrow and Parquet. A number of any format that equals
     one of `missing` is a missing value too.
     """
 
-    missing: tuple[Annotated[str, Field(max_length=1000)], ...] = ()  # added to the usual spellings of a missing value
+    missing: tuple[Annotated[str, characters(1000)], ...] = ()  # added to the usual spellings of a missing value
     usual_missing: bool = True  # whether the usual spellings are missing values; if not, only the empty cell is
     strip: bool = False  # categories: whether blanks around a text are left out, as they are for numbers and dates
     decimal: Literal[".", ","] = "."
     thousands: Literal["", ",", ".", " ", "'", "_"] = ""  # separates groups of three digits
-    affixes: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = ()  # left out before or after a number
-    date_format: Annotated[str, Field(min_length=1, max_length=100)] | None = None  # of strptime, besides ISO 8601
+    affixes: tuple[Annotated[str, characters(100, least=1)], ...] = ()  # left out before or after a number
+    date_format: Annotated[str, characters(100, least=1)] | None = None  # of strptime, besides ISO 8601
 
-    @model_validator(mode="after")
-    def _signs_differ(self) -> Self:
+    def agree(self) -> None:
+        """Raise ValueError for fields that contradict one another."""
         if self.thousands == self.decimal:
             raise ValueError("decimal and thousands are the same sign")
-        return self
 
 
-class Feature(Closed):
+class Feature(Record):
     """One input column, as the client names it.
 
     `numeric` and `date` features are columns of the graph input `numeric` [rows, numeric features] float64, in
@@ -83,20 +65,19 @@ class Feature(Closed):
     is one of the `code_count` codes below.
     """
 
-    name: Annotated[str, Field(min_length=1, max_length=1000)]
+    name: Annotated[str, characters(1000, least=1)]
     kind: Kind
     value_type: ValueType  # what the training column held: decides which JSON types are accepted
     missing: bool  # whether null is accepted
-    range: tuple[FiniteFloat, FiniteFloat] | None = None  # numeric, date: least and greatest training value
+    range: tuple[float, float] | None = None  # numeric, date: least and greatest training value
     categories: tuple[str, ...] | None = None  # categorical only
     # A JSON value: what explanations start from.
-    typical: StrictBool | StrictInt | FiniteFloat | StrictStr | None = None
+    typical: bool | int | float | str | None = None
     text_rule: TextRule | None = None
 
-    @model_serializer(mode="wrap")
-    def _without_absent_rule(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def model_dump(self, **options: Any) -> dict[str, Any]:
         """Leave out a rule that is not there, so that readers who do not know of rules read the others."""
-        content: dict[str, Any] = serialize(self)
+        content = super().model_dump(**options)
         if self.text_rule is None:
             content.pop("text_rule", None)
         return content
@@ -121,8 +102,8 @@ class Feature(Closed):
         """How many codes there are: one for each category, one for missing and one for unseen values."""
         return self.unseen_code + 1
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def agree(self) -> None:
+        """Raise ValueError for fields that contradict one another."""
         if self.value_type not in VALUE_TYPES[self.kind]:
             raise ValueError(f"a {self.kind} feature cannot have value_type {self.value_type!r}")
         if (self.categories is not None) != (self.kind == "categorical"):
@@ -131,27 +112,25 @@ class Feature(Closed):
             raise ValueError("categories repeat")
         if self.range is not None and (self.kind == "categorical" or self.range[0] > self.range[1]):
             raise ValueError("range is [least, greatest] of a numeric or date feature")
-        return self
 
 
-TargetName = Annotated[str, Field(min_length=1, max_length=1000)]
+TargetName = Annotated[str, characters(1000, least=1)]
 
 
-class Signature(Closed):
+class Signature(Record):
     """The features a row must have, in order, and the target that is predicted."""
 
-    inputs: Annotated[tuple[Feature, ...], Field(min_length=1, max_length=MAX_FEATURES)]
+    inputs: Annotated[tuple[Feature, ...], items(1, MAX_FEATURES)]
     target: str | None = None  # the predicted column; None where there are several
     # Several predicted numbers, in the order of the columns of the graph's output `value`; None where there is one target.
-    targets: Annotated[tuple[TargetName, ...], Field(min_length=2, max_length=MOST_TARGETS)] | None = None
+    targets: Annotated[tuple[TargetName, ...], items(2, MOST_TARGETS)] | None = None
     classes: tuple[ClassLabel, ...] | None = None  # binary, multiclass: in the order of the probabilities
     # Columns of the training table that are neither features nor the target: other tables may have them too.
     ignored: tuple[str, ...] = ()
 
-    @model_serializer(mode="wrap")
-    def _without_empty_fields(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def model_dump(self, **options: Any) -> dict[str, Any]:
         """Leave out an empty list, and `target` or `targets`, so that readers who do not know of them read the others."""
-        content: dict[str, Any] = serialize(self)
+        content = super().model_dump(**options)
         left_out = {"target": self.target is None, "targets": self.targets is None, "ignored": not self.ignored}
         return {name: value for name, value in content.items() if not left_out.get(name)}
 
@@ -190,8 +169,8 @@ class Signature(Closed):
         )
         return tuple(tensor for tensor in inputs if tensor.width)
 
-    @model_validator(mode="after")
-    def _distinct(self) -> Self:
+    def agree(self) -> None:
+        """Raise ValueError for fields that contradict one another."""
         names = [feature.name for feature in self.inputs]
         if len(set(names)) != len(names):
             raise ValueError("feature names repeat")
@@ -201,7 +180,6 @@ class Signature(Closed):
             raise ValueError("targets repeat")
         if self.classes is not None and len({class_text(label) for label in self.classes}) != len(self.classes):
             raise ValueError("classes repeat, or differ only in their JSON type")
-        return self
 
 
 def class_text(label: ClassLabel) -> str:

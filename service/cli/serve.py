@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from batchproof.service.configuration import settings
-from batchproof.service.configuration.setting_texts import flag_name, text, unit_of
+from batchproof.service.configuration.setting_texts import flag_name, text
 from batchproof.service.configuration.settings import Settings
 from batchproof.service.server.start.gc_policy import paused
 
@@ -21,7 +21,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add --settings and a flag for each setting; a flag that is not given leaves no trace."""
     parser.add_argument("--settings", type=Path, metavar="FILE", help="TOML file of settings", default=None)
     for name, field in Settings.model_fields.items():
-        unit = unit_of(field)
+        unit = field.unit
         is_switch = field.annotation is bool
         bounds = settings.bounds(name) + (f" {unit}" if unit else "")
         help_text = f"{field.description} [{bounds}; default {text(field.default)}]"

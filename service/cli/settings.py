@@ -7,7 +7,7 @@ from batchproof.service.cli.parts import settings_page
 from batchproof.service.cli.serve import add_flags, flags
 from batchproof.service.configuration import settings
 from batchproof.service.configuration.setting_sources import environment_name
-from batchproof.service.configuration.setting_texts import text, unit_of
+from batchproof.service.configuration.setting_texts import text
 
 
 def add(commands: Any) -> None:
@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     loaded = settings.load(flags(options), file=options.settings)
     for name, source in loaded.sources.items():
-        unit = unit_of(settings.Settings.model_fields[name])
+        unit = settings.Settings.model_fields[name].unit
         value = text(getattr(loaded.settings, name)) + (f" {unit}" if unit else "")
         print(f"{name:16} {value:24} {source:12} {environment_name(name)}")
     return 0

@@ -2,16 +2,14 @@
 
 from typing import Literal
 
-from pydantic import Field
-
-from batchproof.service.configuration.settings_bounds import SettingsPart
+from batchproof.service.configuration.setting_fields import SettingsPart, setting
 
 
 class PagesSettings(SettingsPart):
     """What a browser gets."""
 
-    pages: bool = Field(True, description="pages for people: what is served, how it does, the API; false: none")
-    share_bundles: Literal["auto", "yes", "no"] = Field(
+    pages: bool = setting(True, description="pages for people: what is served, how it does, the API; false: none")
+    share_bundles: Literal["auto", "yes", "no"] = setting(
         "auto",
         description="whether callers who may read about a model may load its files, as the page Try does to predict in the "
         "browser; auto: where keys are needed, or the host is the loopback address",

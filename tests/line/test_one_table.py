@@ -428,7 +428,7 @@ def housed(table: Table, folder: Path) -> Iterator[tuple[House, Arrays]]:
     path.write_bytes(table.text())
     data = prepare(path, Settings(target="y", rare_rows=1, strip=table.strip, **table.flags))
     signature = data.signature
-    inputs = [_with_spread(feature.model_dump(mode="json")) for feature in signature.inputs]
+    inputs = [_with_spread(feature.model_dump()) for feature in signature.inputs]
     bundle = make_bundle(folder / "models", "drawn", inputs=inputs)
     reseal(bundle, lambda content: content["signature"].update(target="y", ignored=list(signature.ignored)))
     port = free_port()

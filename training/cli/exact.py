@@ -94,7 +94,7 @@ def rewrite(folder: Path, headroom: float, table: Root | None) -> Path:
 
 def content(old: Bundle, folder: Path, arithmetic: dict[str, Any]) -> dict[str, Any]:
     """Return bundle.json of the new version, without what `bundle_writer.write` adds."""
-    manifest = old.manifest.model_dump(mode="json")
+    manifest = old.manifest.model_dump()
     source = {"version": old.manifest.version, "sha256": old.manifest.sha256}
     return {
         **{name: manifest[name] for name in KEPT if name in manifest},

@@ -112,7 +112,7 @@ def uncertainties(data: Dataset, outputs: Mapping[str, Outputs]) -> list[dict[st
         return []
     if part != "test":  # their own rows would test nothing
         thresholds = [one.model_copy(update={"tested": {}}) for one in thresholds]
-    return [one.model_dump(mode="json") for one in thresholds]
+    return [one.model_dump() for one in thresholds]
 
 
 def arithmetic(data: Dataset, compiled: CompiledModel) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def model_card(manifest: Manifest, statement: Statement | None = None, address: 
 
     `statement` has precedence over what was stated when the model was trained. `address` is where the bundle will be.
     """
-    content = manifest.model_dump(mode="json")
+    content = manifest.model_dump()
     stated = (statement or Statement()).or_else(stated_at_training(content))
     parts = (
         _head(manifest),

@@ -2,7 +2,7 @@
 
 from batchproof.service.configuration import settings
 from batchproof.service.configuration.setting_sources import FILE_NAME, PREFIX
-from batchproof.service.configuration.setting_texts import text, unit_of
+from batchproof.service.configuration.setting_texts import text
 from batchproof.service.configuration.settings import Settings
 
 INTRODUCTION = f"""# Settings
@@ -35,7 +35,7 @@ def _line(name: str) -> str:
         f"`{name}`",
         f"`{text(field.default)}`",
         settings.bounds(name).replace("|", "\\|"),
-        unit_of(field),
-        str(field.description).replace("|", "\\|"),
+        field.unit,
+        field.description.replace("|", "\\|"),
     )
     return "| " + " | ".join(cells) + " |\n"

@@ -3,10 +3,9 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
-from batchproof.service.bundle.manifest import REFERENCE_FILE, Decision
-from batchproof.service.bundle.signature import Signature
+from batchproof.service.bundle.manifest import REFERENCE_FILE
 from batchproof.service.inference.catalogue.registry import Registry, absent
 from batchproof.service.inference.model import Model
 from batchproof.service.protocols.head import HEAD_KEY
@@ -37,12 +36,18 @@ class ModelSummary(ModelStamp):
     label_versions: dict[str, int]
 
 
+class Decision(BaseModel):
+    """Which class of two is the label: the second where its probability is at least the threshold, else the first."""
+
+    threshold: float
+    rule: str
+    rows: int
+
+
 class ModelDetail(ModelSummary):
     """All that a served model says of itself."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-
-    signature: Signature
+    signature: dict[str, Any]  # as bundle.json has it
     decision: Decision | None  # which of two classes is the label; null: the most probable class
     quantiles: list[float]  # the levels of the quantiles beside a value
     metrics: dict[str, Any]
@@ -136,8 +141,8 @@ def detail(service: App, model: Model) -> dict[str, Any]:
     observed = service.shared.drift.observed(manifest, service.counters.total())
     return {
         **summary(service, model),
-        "signature": manifest.signature,
-        "decision": manifest.decision,
+        "signature": manifest.signature.model_dump(),
+        "decision": manifest.decision.model_dump() if manifest.decision else None,
         "quantiles": list(manifest.quantiles or ()),
         "metrics": manifest.metrics,
         "provenance": manifest.provenance,

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from batchproof.service.bundle.conformal import Conformal
+from batchproof.service.bundle.files.field_checks import Invalid
 from batchproof.training.evaluation import conformal
 
 COVERAGES = [0.5, 0.8, 0.9, 0.95]
@@ -49,7 +49,7 @@ def test_a_coverage_without_a_threshold_is_refused(asked: float) -> None:
 )
 def test_wrong_thresholds_are_refused(change: dict[str, object]) -> None:
     """Each way in which stored thresholds can be inconsistent is refused."""
-    with pytest.raises(ValidationError):
+    with pytest.raises(Invalid):
         Conformal.model_validate(_stored(**change))
 
 

@@ -204,5 +204,5 @@ def test_three_classes_have_no_threshold(tmp_path: Path) -> None:
 def test_a_bundle_without_a_decision_is_written_as_before(tmp_path: Path) -> None:
     """A manifest without one has no such field, so that older readers read it."""
     manifest: Manifest = reader.read(make_bundle(tmp_path, task="binary")).manifest
-    assert "decision" not in manifest.model_dump(mode="json")
+    assert "decision" not in manifest.model_dump()
     assert manifest.label_places(OUTPUTS["probabilities"]).tolist() == [0, 0, 1]

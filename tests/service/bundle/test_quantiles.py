@@ -111,5 +111,5 @@ def test_classes_have_no_quantiles(tmp_path: Path) -> None:
 def test_a_bundle_without_quantiles_is_written_as_before(tmp_path: Path) -> None:
     """A manifest without them has no such field, and an older service's description of a model none either."""
     manifest: Manifest = reader.read(make_bundle(tmp_path, task="regression")).manifest
-    assert "quantiles" not in manifest.model_dump(mode="json")
+    assert "quantiles" not in manifest.model_dump()
     assert ways(SimpleNamespace(manifest=manifest)).description().quantiles == ()  # type: ignore[arg-type]

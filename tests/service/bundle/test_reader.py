@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from batchproof.service.bundle import reader as bundle
 from batchproof.service.bundle.files import strict_json
 from batchproof.service.bundle.files.checksum import is_intact, seal
+from batchproof.service.bundle.files.field_checks import Invalid
 from batchproof.service.bundle.files.safe_folder import opened
 from batchproof.service.bundle.reader import Limits
 from batchproof.service.bundle.signature import MAX_FEATURES, Signature
@@ -294,7 +294,7 @@ def test_number_of_features_is_bounded() -> None:
     inputs = [{"name": str(place), **feature} for place in range(MAX_FEATURES + 1)]
     content = {"inputs": inputs[1:], "target": "t"}
     assert len(Signature.model_validate(content).inputs) == MAX_FEATURES
-    with pytest.raises(ValidationError, match="at most 50000 items"):
+    with pytest.raises(Invalid, match="at most 50000 items"):
         Signature.model_validate({**content, "inputs": inputs})
 
 

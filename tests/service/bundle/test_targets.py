@@ -72,7 +72,7 @@ def ways(model: Model) -> WaysOut:
     signature = model.manifest.signature
     known = {
         "target": signature.predicted,
-        "signature": {**signature.model_dump(mode="json"), "inputs": []},
+        "signature": {**signature.model_dump(), "inputs": []},
         "quantiles": [],
     }
     return WaysOut(model, OUTPUTS, COLUMNS, named, known)
@@ -182,7 +182,7 @@ def test_one_target_has_no_list(tmp_path: Path) -> None:
     """A bundle with one target has none of the new fields, and is refused where it has thresholds of several."""
     folder = make_bundle(tmp_path, task="regression")
     manifest: Manifest = reader.read(folder).manifest
-    content = manifest.model_dump(mode="json")
+    content = manifest.model_dump()
     assert list(content["signature"]) == ["inputs", "target", "classes"]
     assert not {"targets", "uncertainties"} & {*content, *content["signature"]}
     assert ways(SimpleNamespace(manifest=manifest)).description().targets == ()  # type: ignore[arg-type]

@@ -273,7 +273,7 @@ def test_formats_that_cannot_be_used(date_format: str, sentence: str) -> None:
 
 def test_bundles_without_rules_have_no_such_fields() -> None:
     """A signature without rules is written as it always was, and one with them reads back as it is."""
-    plain = Signature(inputs=(MONEY.model_copy(update={"text_rule": None}),), target="y").model_dump(mode="json")
+    plain = Signature(inputs=(MONEY.model_copy(update={"text_rule": None}),), target="y").model_dump()
     assert "text_rule" not in plain["inputs"][0]
     assert "ignored" not in plain
     assert Signature.model_validate_json(SIGNATURE.model_dump_json(), strict=True) == SIGNATURE

@@ -20,7 +20,7 @@ from tests.bundles import make_bundle
 def parts(tmp_path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Return what a finished bundle is written from: the content of bundle.json and the files beside it."""
     made = bundles.read(make_bundle(tmp_path / "source"))
-    content = made.manifest.model_dump(mode="json", exclude={"format", "format_version", "sha256", "files"})
+    content = made.manifest.model_dump(exclude={"format", "format_version", "sha256", "files"})
     return content, {name: (made.folder / name).read_bytes() for name in made.manifest.files}
 
 

@@ -45,6 +45,7 @@ RARE = {  # what asks for it -> what it loads, or the first part of it
     "the client": ("client",),
 }
 RARE_LIBRARIES = {
+    "annotated_types",
     "click",
     "cryptography",
     "fastapi",
@@ -53,6 +54,7 @@ RARE_LIBRARIES = {
     "jwt",
     "prometheus_client",
     "pyarrow",
+    "pydantic",
     "starlette",
 }
 

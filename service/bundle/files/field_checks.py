@@ -1,0 +1,259 @@
+"""Checks of single values, made from the types that a record declares."""
+
+import math
+import re
+from collections.abc import Callable, Collection
+from functools import partial
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+Check = Callable[[Any], Any]  # a value -> what the record holds of it; raises Invalid
+
+
+class Invalid(ValueError):  # noqa: N818 — says what is wrong
+    """A value that does not fit its record: where, from the outside in, and what is expected there."""
+
+    def __init__(self, what: str, place: tuple[str | int, ...] = ()) -> None:
+        """Say `what` is wrong at `place`."""
+        super().__init__(f"{'.'.join(map(str, place))}: {what}" if place else what)
+        self.what = what
+        self.place = place
+
+    def within(self, part: str | int) -> "Invalid":
+        """Return the same fault, seen from whatever holds the value at `part`."""
+        return Invalid(self.what, (part, *self.place))
+
+
+class Limit:
+    """A condition of a field's values, and what is said of a value that does not meet it."""
+
+    def __init__(self, holds: Callable[[Any], bool], says: Callable[[Any], str]) -> None:
+        """Demand that `holds` is true of a value."""
+        self.holds = holds
+        self.says = says
+
+
+def at_least(least: float) -> Limit:
+    """Return the limit of numbers from `least` on."""
+    return Limit(lambda value: value >= least, lambda _: f"Input should be greater than or equal to {least:g}")
+
+
+def at_most(most: float) -> Limit:
+    """Return the limit of numbers up to `most`."""
+    return Limit(lambda value: value <= most, lambda _: f"Input should be less than or equal to {most:g}")
+
+
+def above(bound: float) -> Limit:
+    """Return the limit of numbers above `bound`."""
+    return Limit(lambda value: value > bound, lambda _: f"Input should be greater than {bound:g}")
+
+
+def below(bound: float) -> Limit:
+    """Return the limit of numbers below `bound`."""
+    return Limit(lambda value: value < bound, lambda _: f"Input should be less than {bound:g}")
+
+
+def matching(pattern: str) -> Limit:
+    """Return the limit of texts that match all of `pattern`."""
+    whole = re.compile(pattern)
+    return Limit(lambda value: whole.fullmatch(value) is not None, lambda _: f"String should match pattern '{pattern}'")
+
+
+def characters(most: int, *, least: int = 0) -> Limit:
+    """Return the limit of texts of `least` to `most` characters."""
+
+    def says(value: str) -> str:
+        bound = f"least {_counted(least, 'character')}" if len(value) < least else f"most {_counted(most, 'character')}"
+        return f"String should have at {bound}"
+
+    return Limit(lambda value: least <= len(value) <= most, says)
+
+
+def items(least: int, most: int | None = None) -> Limit:
+    """Return the limit of lists of `least` to `most` items."""
+
+    def says(value: Collection[Any]) -> str:
+        bound = f"least {_counted(least, 'item')}" if len(value) < least else f"most {_counted(most or 0, 'item')}"
+        return f"Tuple should have at {bound} after validation, not {len(value)}"
+
+    return Limit(lambda value: least <= len(value) and (most is None or len(value) <= most), says)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def check_of(hint: Any, *, is_strict: bool) -> Check:
+    """Return what checks a value of the type `hint`: a record, a scalar, or those in tuples, dictionaries and unions.
+
+    A strict check is for values that json.loads made.
+    """
+    inside = partial(check_of, is_strict=is_strict)
+    kind, inner = get_origin(hint), get_args(hint)
+    if kind is Annotated:
+        check = _limited(inside(inner[0]), inner[1:])
+    elif kind in (Union, UnionType):
+        check = _one_of(inner, inside)
+    elif kind is Literal:
+        check = _listed(inner)
+    elif kind is tuple:
+        check = _all(inside(inner[0])) if inner[1:] == (...,) else _each([inside(one) for one in inner])
+    elif kind is dict:
+        check = _dictionary(inside(inner[1]))
+    elif hasattr(hint, "model_validate"):
+        check = partial(hint.model_validate, strict=is_strict)
+    else:
+        check = SCALARS[hint] if is_strict else LENIENT.get(hint, SCALARS[hint])
+    return check
+
+
+def _limited(check: Check, limits: tuple[Limit, ...]) -> Check:
+    def checked(value: Any) -> Any:
+        found = check(value)
+        for limit in limits:
+            if not limit.holds(found):
+                raise Invalid(limit.says(found))
+        return found
+
+    return checked
+
+
+def _one_of(hints: tuple[Any, ...], inside: Callable[[Any], Check]) -> Check:
+    """Return the check of None and of one other type, or of several scalars, each of which takes only its own type."""
+    others = [hint for hint in hints if hint is not NoneType]
+    checks = [inside(others[0])] if len(others) == 1 else [_named(SCALARS[hint], hint.__name__) for hint in others]
+
+    def checked(value: Any) -> Any:
+        if value is None and len(others) < len(hints):
+            return None
+        faults = []
+        for check in checks:
+            try:
+                return check(value)
+            except Invalid as fault:
+                faults.append(fault)
+        raise faults[0]
+
+    return checked
+
+
+def _named(check: Check, name: str) -> Check:
+    def checked(value: Any) -> Any:
+        try:
+            return check(value)
+        except Invalid as fault:
+            raise fault.within(name) from None
+
+    return checked
+
+
+def _listed(values: tuple[Any, ...]) -> Check:
+    *first, last = map(repr, values)
+    expected = f"Input should be {', '.join(first)} or {last}" if first else f"Input should be {last}"
+    known = {(type(value), value): value for value in values}
+
+    def checked(value: Any) -> Any:
+        if not isinstance(value, str | int) or (type(value), value) not in known:
+            raise Invalid(expected)
+        return value
+
+    return checked
+
+
+def _all(check: Check) -> Check:
+    """Return the check of a list whose items are all of one type."""
+
+    def checked(value: Any) -> tuple[Any, ...]:
+        found = []
+        for place, one in enumerate(_list(value)):
+            try:
+                found.append(check(one))
+            except Invalid as fault:
+                raise fault.within(place) from None
+        return tuple(found)
+
+    return checked
+
+
+def _each(checks: list[Check]) -> Check:
+    """Return the check of a list with one item for each of `checks`."""
+
+    def checked(value: Any) -> tuple[Any, ...]:
+        given = _list(value)
+        if len(given) > len(checks):
+            raise Invalid(f"Tuple should have at most {len(checks)} items after validation, not {len(given)}")
+        found = []
+        for place, check in enumerate(checks):
+            if place == len(given):
+                raise Invalid("Field required", (place,))
+            try:
+                found.append(check(given[place]))
+            except Invalid as fault:
+                raise fault.within(place) from None
+        return tuple(found)
+
+    return checked
+
+
+def _list(value: Any) -> list[Any] | tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise Invalid("Input should be a valid array")
+    return value
+
+
+def _dictionary(check: Check) -> Check:
+    def checked(value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise Invalid("Input should be an object")
+        found = {}
+        for key, one in value.items():
+            try:
+                found[_text(key)] = check(one)
+            except Invalid as fault:
+                raise fault.within(str(key)) from None
+        return found
+
+    return checked
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise Invalid("Input should be a valid string")
+    return str(value)
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise Invalid("Input should be a valid boolean")
+    return value
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise Invalid("Input should be a valid integer")
+    return int(value)
+
+
+def _finite(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Invalid("Input should be a valid number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise Invalid("Input should be a finite number")
+    return number
+
+
+SCALARS: dict[Any, Check] = {
+    Any: lambda value: value,
+    bool: _truth,
+    float: _finite,
+    int: _whole,
+    str: _text,
+}
+LENIENT: dict[Any, Check] = {  # NumPy's numbers too
+    float: lambda value: _finite(float(value) if hasattr(value, "__float__") and hasattr(value, "dtype") else value),
+    int: lambda value: _whole(int(value) if hasattr(value, "__index__") and hasattr(value, "dtype") else value),
+}
