@@ -14,6 +14,7 @@ from batchproof.service.features.arrays import Arrays, split
 from batchproof.service.features.row_encoder import value_of
 from batchproof.service.features.value_encoder import BITS, InvalidValueError, missing_numbers
 
+DIGITS = b"0123456789+-.eE,"  # of JSON's numbers, and what separates them
 MAX_EXACT = 1 << 53  # every integer up to here is a float64
 
 
@@ -46,7 +47,7 @@ def encode_column(feature: Feature, values: Sequence[Any] | np.ndarray) -> np.nd
 
 def encode_cells(feature: Feature, take: Callable[[str], Any], cells: Sequence[str]) -> np.ndarray:
     """Encode one column of a text table, [rows] float64; `take` is the feature's reader. Raises FeatureError."""
-    if feature.kind == "numeric" and feature.value_type != "boolean" and feature.text_rule is None:
+    if reads_numbers(feature):
         numbers = _json_numbers(cells, takes_missing=feature.missing)
         if numbers is None:
             numbers = _plain_numbers(cells)
@@ -56,6 +57,27 @@ def encode_cells(feature: Feature, take: Callable[[str], Any], cells: Sequence[s
     distinct = list(dict.fromkeys(cells))
     encoded = dict(zip(distinct, encode_column(feature, [take(cell) for cell in distinct]).tolist(), strict=True))
     return np.fromiter(map(encoded.__getitem__, cells), np.float64, len(cells))
+
+
+def encode_lines(lines: Sequence[str], width: int) -> np.ndarray | None:
+    """Encode rows of `width` cells with commas between, [rows, width] float64, with the bits that `encode_cells` gives.
+
+    None where one has another number of cells, or a cell that is no finite number in JSON's digits.
+    """
+    text = "],[".join(lines)
+    if not text.isascii() or text.count("[") >= len(lines) or text.encode().translate(None, DIGITS + b"[]"):
+        return None
+    try:
+        numbers = np.array(orjson.loads(f"[[{text}]]"), np.float64)
+    except ValueError:
+        return None
+    is_right = numbers.shape == (len(lines), width)
+    return None if not is_right or ("-0" in text and not numbers.all()) else numbers  # to orjson, -0 is the integer 0
+
+
+def reads_numbers(feature: Feature) -> bool:
+    """Return whether the usual numbers are all that cells of the feature hold, besides missing values."""
+    return feature.kind == "numeric" and feature.value_type != "boolean" and feature.text_rule is None
 
 
 def _plain_numbers(cells: Sequence[str]) -> np.ndarray | None:
@@ -74,7 +96,7 @@ def _json_numbers(cells: Sequence[str], *, takes_missing: bool) -> np.ndarray | 
     A JSON parser reads them in a third of the time that `float` takes, with the same bits.
     """
     text = ",".join(cells)
-    if not text.isascii() or text.encode().translate(None, b"0123456789+-.eE,"):
+    if not text.isascii() or text.encode().translate(None, DIGITS):
         return None
     array = f"[{text}]"
     if takes_missing:  # two commas in a row share one: the second round finds what the first one has passed

@@ -55,6 +55,10 @@ class Block(Protocol):
         """Return each row as the cells of a text table."""
         ...
 
+    def csv_lines(self, delimiter: str) -> Sequence[str] | None:
+        """Return each row as a line of CSV without its end; None where `cells` must be written anew."""
+        ...
+
     def lines(self) -> Sequence[bytes]:
         """Return each row as a JSON object."""
         ...

@@ -6,8 +6,10 @@ Training and scoring both read their text tables with this reader. A line ends w
 import codecs
 import csv
 import re
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from itertools import chain
+from functools import partial
+from itertools import chain, islice
 from typing import BinaryIO, NamedTuple
 
 from batchproof.service.errors import ServiceError
@@ -25,6 +27,13 @@ ONLY_WINDOWS = re.compile(rb"[\x80-\x9f]")  # letters and quotation marks in cp1
 Record = tuple[int, list[str]]  # the line that it begins at, and its cells: of a row, or the names of the columns
 
 
+class Plain(NamedTuple):
+    """Rows without a quote: their cells are what stands between the separators."""
+
+    first: int  # the line of the first one; the others follow it
+    lines: list[str]  # each row as it is written, without the line end
+
+
 class Records:
     """The records of a file that are not blank, the header among them."""
 
@@ -39,24 +48,41 @@ class Records:
         self.delimiter = delimiter_of("".join(head), signs)
         self._header: Sequence[str] | None = None if has_header else ()
         has_blanks = has_header and _has_blanks("".join(head), self.delimiter)
+        self._is_parsed = has_blanks  # whether the parser must see every line
+        self._passed = 0  # lines that the parser did not see
         self._reader = csv.reader(
             chain(head, lines), delimiter=self.delimiter, skipinitialspace=has_blanks, strict=True
         )
 
     def __iter__(self) -> Iterator[Record]:
         """Yield each record; raises 400 with the line, and the column where it is known, of what is not CSV in UTF-8."""
-        line, lines, reader, header = 1, self._lines, self._reader, self._header
+        lines, reader, header = self._lines, self._reader, self._header
+        line = self._next_line
         try:
             for cells in reader:
                 if lines.fault is not None:
                     lines.fault.check(cells, header)
                 if cells:
-                    header = cells if header is None else header
+                    header = self._header = cells if header is None else header
                     yield line, cells
-                line = reader.line_num + 1
+                line = self._next_line
         except csv.Error as error:
             fault = self._lines.fault
             raise broken(line, _in_words(error)) if fault is None else fault.refusal("") from error
+
+    def plain(self, most: int) -> Plain | None:
+        """Return the next rows, `most` at most, if their lines need no parser; None where they do, and at the end.
+
+        It is for between two records, the header behind it. What it does not return, iterating yields.
+        """
+        first = self._next_line
+        lines = [] if self._is_parsed else self._lines.plain(most)
+        self._passed += len(lines)
+        return Plain(first, lines) if lines else None
+
+    @property
+    def _next_line(self) -> int:
+        return self._reader.line_num + self._passed + 1
 
 
 def delimiter_of(head: str, signs: str = SIGNS) -> str:
@@ -135,12 +161,16 @@ class _Lines:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._seen: deque[bytes] = deque()  # lines that were read and need the parser
+        self._are_whole = True  # whether each ends with LF or CR LF, and is no longer than a cell may be
+        self._number = 0
         self.fault: _Fault | None = None  # the first one
 
     def __iter__(self) -> Iterator[str]:
         """Yield the lines with their ends; raises 400 for one that is too long, and for UTF-16."""
         encoding = "utf-8-sig"  # only the first line can begin with a byte order mark
-        for number, line in enumerate(_split(self._file), 1):
+        for line in self._split():
+            self._number = number = self._number + 1
             if number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                 raise ServiceError(400, "broken_csv", "The table is UTF-16: convert it with iconv -f utf-16 -t utf-8.")
             if len(line) >= MAX_LINE_BYTES:
@@ -153,21 +183,53 @@ class _Lines:
             yield text
             encoding = "utf-8"
 
+    def plain(self, most: int) -> list[str]:
+        """Return the next lines, `most` at most, without their ends.
 
-def _split(file: BinaryIO) -> Iterator[bytes]:
-    """Yield lines with their ends; one of MAX_LINE_BYTES or more is cut off."""
-    rest = b""  # of a line that CR may have begun
-    while line := file.readline(MAX_LINE_BYTES):
-        if not rest and line.count(b"\r") == line.endswith(b"\r\n"):
-            yield line
-            continue
-        *whole, rest = (rest + line).splitlines(keepends=True)
-        yield from whole
-        if rest.endswith(b"\n") or len(rest) >= MAX_LINE_BYTES:
+        There are none where one of them has a quote or is blank, not UTF-8, or longer than a cell may be.
+        """
+        if not self._are_whole:
+            return []
+        read = self._read if self._seen else partial(self._file.readline, MAX_LINE_BYTES)  # a call less for each line
+        raw = list(islice(iter(read, b""), most))
+        whole = b"".join(raw)
+        has_returns = whole.count(b"\r") != whole.count(b"\r\n")
+        self._are_whole = not has_returns and max(map(len, raw), default=0) < csv.field_size_limit()
+        lines = _texts(whole) if self._are_whole else []
+        self._number += len(lines)
+        if not lines:
+            self._seen.extend(raw)
+        return lines
+
+    def _read(self) -> bytes:
+        return self._seen.popleft() if self._seen else self._file.readline(MAX_LINE_BYTES)
+
+    def _split(self) -> Iterator[bytes]:
+        """Yield lines with their ends; one of MAX_LINE_BYTES or more is cut off."""
+        rest = b""  # of a line that CR may have begun
+        while line := self._read():
+            if not rest and line.count(b"\r") == line.endswith(b"\r\n"):
+                yield line
+                continue
+            self._are_whole = False
+            *whole, rest = (rest + line).splitlines(keepends=True)
+            yield from whole
+            if rest.endswith(b"\n") or len(rest) >= MAX_LINE_BYTES:
+                yield rest
+                rest = b""
+        if rest:
             yield rest
-            rest = b""
-    if rest:
-        yield rest
+
+
+def _texts(whole: bytes) -> list[str]:
+    """Return lines without their ends; none where one of them is for the parser."""
+    if b'"' in whole or END_OF_FILE in whole:
+        return []
+    try:
+        lines = whole.decode().replace("\r\n", "\n").removesuffix("\n").split("\n")
+    except UnicodeDecodeError:
+        return []
+    return lines if all(lines) else []
 
 
 def _head(lines: Iterator[str]) -> list[str]:

@@ -73,6 +73,9 @@ class ArrowBlock:
         columns = [[cell_of(value) for value in values] for values in self._values()]
         return [list(row) for row in zip(*columns, strict=True)] if columns else [[]] * self.rows
 
+    def csv_lines(self, _delimiter: str) -> None:
+        """Return None: the rows are no CSV yet."""
+
     def lines(self) -> Sequence[bytes]:
         """Return each row as a JSON object."""
         names = self.names()

@@ -1,14 +1,16 @@
 """CSV and TSV: a header that names the columns, in any order, and a line a row. UTF-8, with or without a mark."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from batchproof.service.bundle.signature import Feature
-from batchproof.service.features.columns import encode_cells
+from batchproof.service.features.columns import encode_cells, encode_lines, reads_numbers
 from batchproof.service.features.row_encoder import Problem
-from batchproof.service.features.texts.csv_records import Record, Records, column_names
+from batchproof.service.features.texts.csv_records import Plain, Record, Records, column_names
 from batchproof.service.features.texts.text_cells import reader_of
 from batchproof.service.runtime.json_bytes import compact
 from batchproof.service.tables.block import Blocks, Column, Read, Reading, invalid_table, places_of, read_columns
@@ -18,22 +20,41 @@ from batchproof.service.tables.readers.cells import arrow_column, json_of
 class TextBlock:
     """Records of a text table."""
 
-    def __init__(self, table: "TextTable", records: Sequence[Record]) -> None:
-        """Hold records."""
+    def __init__(self, table: "TextTable", records: Sequence[Record] | Plain) -> None:
+        """Hold records of the parser, or lines that need none."""
         self._table = table
-        self._records = [cells for _, cells in records]
-        self._lines = [line for line, _ in records]
-        self.rows = len(records)
+        self._written = records.lines if isinstance(records, Plain) else None
+        if isinstance(records, Plain):
+            self._lines: Sequence[int] = range(records.first, records.first + len(records.lines))
+        else:
+            self._records = [cells for _, cells in records]
+            self._lines = [line for line, _ in records]
+        self.rows = len(self._lines)
         self.csv_delimiter = table.csv_delimiter
+
+    @cached_property
+    def _records(self) -> list[list[str]]:
+        return [line.split(self._table.delimiter) for line in self._written or ()]
+
+    @cached_property
+    def _numbers(self) -> np.ndarray | None:
+        """The cells of all columns, [rows, columns] float64; None where they must be read column by column."""
+        table = self._table
+        return encode_lines(self._written, len(table.header)) if self._written and table.is_numeric else None
+
+    @cached_property
+    def _is_ragged(self) -> bool:
+        return self._numbers is None and not {len(self._table.header)}.issuperset(map(len, self._records))
 
     def read(self) -> Read:
         """Return the rows as arrays."""
         table, width = self._table, len(self._table.header)
-        ragged = [row for row, record in enumerate(self._records) if len(record) != width]
-        columns = list(zip(*self.cells(), strict=True)) if self._records else [()] * width
-        features = zip(table.reading.signature.inputs, table.takes, table.places, strict=True)
-        prepared = [_column(feature, take, columns[place]) for feature, take, place in features]
-        result = read_columns(table.reading.signature, self.rows, prepared, ragged)
+        if self._numbers is not None:
+            columns = [Column(partial(self._numbers.__getitem__, (slice(None), place)), list) for place in table.places]
+            return read_columns(table.reading.signature, self.rows, columns)
+        ragged = [row for row, record in enumerate(self._records) if len(record) != width] if self._is_ragged else []
+        columns = self._columns()
+        result = read_columns(table.reading.signature, self.rows, columns, ragged)
         if not ragged:
             return result
         wrong = [
@@ -43,6 +64,12 @@ class TextBlock:
         return Read(
             result.arrays, result.kept, sorted([*result.problems, *wrong], key=lambda problem: problem.row or 0)
         )
+
+    def _columns(self) -> list[Column]:
+        table = self._table
+        columns = list(zip(*self.cells(), strict=True)) if self.rows else [()] * len(table.header)
+        features = zip(table.reading.signature.inputs, table.takes, table.places, strict=True)
+        return [_column(feature, take, columns[place]) for feature, take, place in features]
 
     def place(self, row: int) -> tuple[str, int]:
         """Return the line that the row begins at; the header's is 1."""
@@ -54,8 +81,14 @@ class TextBlock:
 
     def cells(self) -> Sequence[Sequence[str]]:
         """Return the records, ragged ones cut or filled up to the header's length."""
+        if not self._is_ragged:
+            return self._records
         width = len(self._table.header)
         return [record if len(record) == width else (record + [""] * width)[:width] for record in self._records]
+
+    def csv_lines(self, delimiter: str) -> Sequence[str] | None:
+        """Return the rows as they stand in the table, if they are right as they are where `delimiter` separates cells."""
+        return self._written if delimiter == self._table.delimiter and not self._is_ragged else None
 
     def lines(self) -> Sequence[bytes]:
         """Return each row as a JSON object; other columns stay text."""
@@ -71,7 +104,7 @@ class TextBlock:
 
         table = self._table
         features = {feature.name: feature for feature in table.reading.signature.inputs}
-        columns = zip(*self.cells(), strict=True) if self._records else [()] * len(table.header)
+        columns = zip(*self.cells(), strict=True) if self.rows else [()] * len(table.header)
         arrays = []
         for name, take, column in zip(table.names, table.all_takes, columns, strict=True):
             if name in features:
@@ -84,13 +117,16 @@ class TextBlock:
 class TextTable:
     """What all blocks of one text table share."""
 
-    def __init__(self, header: list[str], reading: Reading, csv_delimiter: str) -> None:
+    def __init__(self, header: list[str], reading: Reading, delimiter: str, csv_delimiter: str) -> None:
         """Find the features among the header's names; raises 422."""
         self.header = header
+        self.delimiter = delimiter
         self.csv_delimiter = csv_delimiter
         self.reading = reading
         self.names = column_names(header, reading.encoder.names)
         self.places = places_of(self.names, reading)
+        # All cells of a line are read at once, so other columns must be numbers too.
+        self.is_numeric = delimiter == "," and all(map(reads_numbers, reading.signature.inputs))
         takes = {feature.name: reader_of(feature) for feature in reading.signature.inputs}
         self.takes = [takes[name] for name in reading.encoder.names]
         self.all_takes: list[Callable[[str], Any]] = [takes.get(name, str) for name in self.names]
@@ -105,10 +141,17 @@ def text_blocks(file: BinaryIO, reading: Reading, signs: str) -> Blocks:
         raise invalid_table("The table is empty: its first line must name the columns.")
     _, header = first
     _check_separated(header, reading, signs)
-    table = TextTable(header, reading, records.delimiter if len(signs) > 1 else ",")
-    yield TextBlock(table, list(islice(rows, reading.block_rows)))  # no row is a block too
-    while records_of_block := list(islice(rows, reading.block_rows)):
-        yield TextBlock(table, records_of_block)
+    table = TextTable(header, reading, records.delimiter, records.delimiter if len(signs) > 1 else ",")
+    block = _block(table, records, rows)
+    yield block  # no row is a block too
+    while block.rows and (block := _block(table, records, rows)).rows:
+        yield block
+
+
+def _block(table: TextTable, records: Records, rows: Iterator[Record]) -> TextBlock:
+    """Return the next rows; none at the end."""
+    most = table.reading.block_rows
+    return TextBlock(table, records.plain(most) or list(islice(rows, most)))
 
 
 def _check_separated(header: Sequence[str], reading: Reading, signs: str) -> None:

@@ -14,6 +14,7 @@ from batchproof.service.features.decoder import labels_of
 from batchproof.service.features.row_encoder import Problem
 from batchproof.service.tables.block import Block, invalid_table
 from batchproof.service.tables.parameters import Parameters
+from batchproof.service.tables.writers.csv_text import csv_text
 
 MESSAGES = 5  # of one row that its error repeats
 
@@ -87,9 +88,24 @@ class ResultColumns:
             cells[row][-1] = sentence
         return cells
 
-    def _good_cells(self, outputs: Mapping[str, np.ndarray]) -> list[list[str]]:
+    def lines(self, answered: Answered, delimiter: str) -> list[str] | None:
+        """Return the same cells as a piece of a CSV line each, without its end; None where a row did not run."""
+        if not answered.block.rows or len(answered.kept) < answered.block.rows:
+            return None
+        end = delimiter if self.has_errors else ""
+        rows = [digits.replace(",", delimiter) + end for digits in self._digits(answered.outputs)]
+        if self.output == "value":
+            return rows
+        labels = [csv_text([[class_text(label)]], delimiter)[:-1] + delimiter for label in self.labels]
+        winners = self.manifest.label_places(answered.outputs["probabilities"]).tolist()
+        return [labels[winner] + row for winner, row in zip(winners, rows, strict=True)]
+
+    def _digits(self, outputs: Mapping[str, np.ndarray]) -> list[str]:
         values = np.ascontiguousarray(numbers_of(outputs))
-        rows = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY).decode()[2:-2].split("],[")
+        return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY).decode()[2:-2].split("],[")
+
+    def _good_cells(self, outputs: Mapping[str, np.ndarray]) -> list[list[str]]:
+        rows = self._digits(outputs)
         if self.output == "value":
             return [digits.split(",") for digits in rows]
         labels = [class_text(label) for label in self.labels]

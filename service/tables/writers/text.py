@@ -41,13 +41,24 @@ class TextWriter:
 
     def write(self, answered: Answered) -> bytes:
         """Return the rows, and the header before the first ones."""
-        added = self._added.cells(answered)
-        rows: Sequence[Sequence[str]] = added
-        if self._appends:
-            rows = [[*own, *new] for own, new in zip(answered.block.cells(), added, strict=True)]
-        head = [] if self._has_begun else [self._header(answered.block.names() if self._appends else ())]
+        block, delimiter = answered.block, self._delimiter or answered.block.csv_delimiter
+        head = b"" if self._has_begun else self._text([self._header(block.names() if self._appends else ())], delimiter)
         self._has_begun = True
-        return self._text([*head, *rows], self._delimiter or answered.block.csv_delimiter)
+        lines = self._lines(answered, delimiter)
+        if lines is not None:
+            return head + ("\n".join(lines) + "\n").encode()
+        rows: Sequence[Sequence[str]] = self._added.cells(answered)
+        if self._appends:
+            rows = [[*own, *new] for own, new in zip(block.cells(), rows, strict=True)]
+        return head + self._text(rows, delimiter)
+
+    def _lines(self, answered: Answered, delimiter: str) -> list[str] | None:
+        """Return the rows as lines without ends, where the table's own lines go on as they are; None elsewhere."""
+        own = answered.block.csv_lines(delimiter) if self._appends else ()
+        added = None if own is None else self._added.lines(answered, delimiter)
+        if added is None or not own:
+            return added
+        return [f"{line}{delimiter}{more}" for line, more in zip(own, added, strict=True)]
 
     def end(self) -> bytes:
         """Return the header if there was no row."""

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from batchproof.service.bundle.signature import Feature, Signature
 from batchproof.service.errors import FeatureError
 from batchproof.service.features.arrays import split
-from batchproof.service.features.columns import encode_cells, encode_column
+from batchproof.service.features.columns import encode_cells, encode_column, encode_lines
 from batchproof.service.features.texts.text_cells import reader_of
 
 SEEN = Feature.model_validate({"name": "seen", "kind": "date", "value_type": "date", "missing": True})
@@ -80,6 +80,32 @@ def test_cells_get_the_numbers_that_their_values_get(feature: Feature, cells: li
             encode_cells(feature, take, cells)
     else:
         assert encode_cells(feature, take, cells).tobytes() == wanted.tobytes()
+
+
+@given(st.lists(st.lists(NUMBERS | LONG | USUAL | ODD, min_size=2, max_size=2), min_size=1, max_size=4))
+def test_whole_lines_get_the_numbers_of_their_cells(rows: list[list[str]]) -> None:
+    """Lines that are read at once have the bits of their cells; with a cell that is no usual number they are not."""
+    found = encode_lines([",".join(row) for row in rows], 2)
+    if found is None:
+        return
+
+    columns = [encode_cells(LENGTH, reader_of(LENGTH), cells) for cells in zip(*rows, strict=True)]
+    assert found.tobytes() == np.stack(columns, axis=1).tobytes()
+
+
+@pytest.mark.parametrize("lines", [["1,2.5", "-3,1e5"], ["0.0,1"]])
+def test_lines_of_numbers_are_read_at_once(lines: list[str]) -> None:
+    """Lines that hold numbers in JSON's digits and nothing else are a matrix."""
+    assert encode_lines(lines, 2).tolist() == [[float(cell) for cell in line.split(",")] for line in lines]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [["1,2", "3"], ["1,2,3"], ["1,"], ["1,x"], ["1,-0"], ["1,\u0661"], ["1],[2"], ["[1],2"], ["1,01"], ["1,1e400"]],
+)
+def test_other_lines_are_not(lines: list[str]) -> None:
+    """A line of another width, an empty cell, a bracket, and what JSON has no number for are left to the precise reading."""
+    assert encode_lines(lines, 2) is None
 
 
 def test_rows_are_taken_from_every_kind() -> None:

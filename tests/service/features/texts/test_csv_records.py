@@ -1,8 +1,12 @@
 """Records of text tables: what parts their cells, and where bytes are no text."""
 
 import io
+from collections.abc import Sequence
+from itertools import cycle, islice
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from batchproof.service.errors import ServiceError
 from batchproof.service.features.texts.csv_records import MAX_LINE_BYTES, SIGNS, Records, column_names, delimiter_of
@@ -101,3 +105,67 @@ def test_bytes_that_are_no_text_have_a_place(body: bytes, sentence: str) -> None
 
     assert refused.value.message.startswith(sentence)
     assert refused.value.code == "broken_csv"
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        [
+            b"1,2\n",
+            b"3,4\r\n",
+            b"\n",
+            b'"x\ny",5\n',
+            b'6,"7"\n',
+            "é,\n".encode(),
+            b"\xe9,8\n",
+            b"9\r",
+            b"a\x1a,b\n",
+            b" c, d",
+        ]
+    ),
+    max_size=8,
+)
+
+
+def by_turns(body: bytes, counts: Sequence[int]) -> list[object]:
+    """Return the records, and the refusal at their end, where so many at a time are asked for as plain rows first."""
+    found: list[object] = []
+    try:
+        records = Records(io.BytesIO(body), SIGNS)
+        rows = iter(records)
+        found += islice(rows, 1)
+        for count in cycle(counts):
+            plain = records.plain(count) if count else None
+            more = plain or next(rows, None)
+            if more is None:
+                break
+            if plain is None:
+                found.append(more)
+            else:
+                assert len(plain.lines) <= count
+                found += [(plain.first + place, line.split(",")) for place, line in enumerate(plain.lines)]
+    except ServiceError as error:
+        found.append(error.message)
+    return found
+
+
+@given(st.sampled_from([b"a,b\n", b"a,b\r\n", b"a,b\r", b"a, b\n"]), PIECES, st.lists(st.integers(0, 4), min_size=1))
+@example(b"a,b\r", [b"1,2\n", b"3,4\r\n"], [2])
+@example(b"a,b\n", [b"1,2\n", b'"x\ny",5\n', b"1,2\n"], [1])
+def test_rows_without_a_parser_are_those_of_the_parser(head: bytes, pieces: list[bytes], counts: list[int]) -> None:
+    """However many rows are taken as plain lines, all are what the parser alone gives, at the same lines."""
+    body = head + b"".join(pieces)
+
+    assert by_turns(body, counts) == by_turns(body, [0])
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lines_without_quotes_need_no_parser(end: str) -> None:
+    """Rows with the usual line ends are taken as they are; a cell that is too long for the parser is left to it."""
+    records = Records(io.BytesIO(f"a,b{end}1,2{end}3,é{end}{'x' * 140_000},5".encode()), SIGNS)
+    rows = iter(records)
+    next(rows)
+
+    assert records.plain(2) == (2, ["1,2", "3,é"])
+    assert records.plain(2) is None
+    with pytest.raises(ServiceError, match="Line 4 is not CSV"):
+        next(rows)

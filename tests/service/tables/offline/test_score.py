@@ -19,7 +19,7 @@ from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.inference.engine import Engine, EngineOptions
 from batchproof.service.inference.runner import Runner, rows_of
 from batchproof.service.tables.offline.progress import Progress
-from tests.bundles import INPUTS, make_bundle, random_rows, signature_of
+from tests.bundles import INPUTS, NUMBERS, make_bundle, random_rows, signature_of
 
 ROWS = random_rows(signature_of("multiclass", INPUTS), 250, seed=9)
 NAMES = [feature["name"] for feature in INPUTS]
@@ -354,3 +354,36 @@ def test_names_separated_by_another_sign_are_named(
     assert "one column, 'length_mm,island,count,seen,adult,grade,owned': column names must be separated by a tab." in (
         capsys.readouterr().err
     )
+
+
+def written(path: Path, names: list[str], rows: list[list[Any]], quoting: Any, delimiter: str) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, quoting=quoting, delimiter=delimiter, lineterminator="\n")
+        writer.writerows([names, *([text(value) for value in row] for row in rows)])
+    return path
+
+
+def text(value: Any) -> str:
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@pytest.mark.parametrize("inputs", [INPUTS, NUMBERS], ids=["mixed", "numbers"])
+@pytest.mark.parametrize(("suffix", "delimiter"), [(".csv", ","), (".csv", ";"), (".tsv", "\t")])
+@pytest.mark.parametrize("bad", [(), ("1,2",), ("x",)], ids=["good", "ragged", "wrong"])
+@pytest.mark.parametrize("answer", ["append", "alone"])
+def test_quotes_around_cells_change_no_byte(
+    tmp_path: Path, inputs: list[Any], suffix: str, delimiter: str, bad: tuple[str, ...], answer: str
+) -> None:
+    """A table without quotes, whose lines are copied, has the answer of the same table with a quote around every cell."""
+    model = make_bundle(tmp_path / "models", "m", task="regression", inputs=inputs).parent
+    rows = random_rows(signature_of("regression", inputs), 60, seed=3)
+    names = [feature["name"] for feature in inputs]
+    for name, quoting in (("plain", csv.QUOTE_MINIMAL), ("quoted", csv.QUOTE_ALL)):
+        source = written(
+            tmp_path / f"{name}{suffix}", names, [*rows, *(list(line) for line in bad), *rows], quoting, delimiter
+        )
+        target = tmp_path / f"{name}-answer.csv"
+        assert predict(model, source, target, "--answer", answer, "--on-error", "row") == 0
+
+    assert (tmp_path / "plain-answer.csv").read_bytes() == (tmp_path / "quoted-answer.csv").read_bytes()
+    assert '"' not in (tmp_path / "plain-answer.csv").read_text().partition("\n")[0]
