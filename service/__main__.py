@@ -25,8 +25,8 @@ COMMANDS = {
     "verify": "verify",
     "verify-signature": "signing.verify_signature",
 }  # the module of each in batchproof.service.cli
-# Both cost a tenth of a start and are of no use here: threads for NumPy's matrix products, of which there are none but
-# small ones, and a search through all that is installed for plug-ins that watch validation.
+# Both take time and are of no use here: at each start threads for NumPy's matrix products, of which there are none but
+# small ones, and with the first page a search through all that is installed for plug-ins that watch validation.
 UNUSED = {"OPENBLAS_NUM_THREADS": "1", "PYDANTIC_DISABLE_PLUGINS": "__all__"}
 
 

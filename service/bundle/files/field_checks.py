@@ -121,28 +121,22 @@ def _limited(check: Check, limits: tuple[Limit, ...]) -> Check:
 def _one_of(hints: tuple[Any, ...], inside: Callable[[Any], Check]) -> Check:
     """Return the check of None and of one other type, or of several scalars, each of which takes only its own type."""
     others = [hint for hint in hints if hint is not NoneType]
-    checks = [inside(others[0])] if len(others) == 1 else [_named(SCALARS[hint], hint.__name__) for hint in others]
+    check = inside(others[0]) if len(others) == 1 else _scalar(others)
+    if len(others) == len(hints):
+        return check
+    return lambda value: None if value is None else check(value)
+
+
+def _scalar(kinds: list[type]) -> Check:
+    checks = {kind: SCALARS[kind] for kind in kinds}
+    first = kinds[0]
 
     def checked(value: Any) -> Any:
-        if value is None and len(others) < len(hints):
-            return None
-        faults = []
-        for check in checks:
-            try:
-                return check(value)
-            except Invalid as fault:
-                faults.append(fault)
-        raise faults[0]
-
-    return checked
-
-
-def _named(check: Check, name: str) -> Check:
-    def checked(value: Any) -> Any:
+        kind = type(value) if type(value) in checks else next((one for one in kinds if isinstance(value, one)), first)
         try:
-            return check(value)
+            return checks[kind](value)
         except Invalid as fault:
-            raise fault.within(name) from None
+            raise fault.within(kind.__name__) from None
 
     return checked
 
@@ -150,10 +144,10 @@ def _named(check: Check, name: str) -> Check:
 def _listed(values: tuple[Any, ...]) -> Check:
     *first, last = map(repr, values)
     expected = f"Input should be {', '.join(first)} or {last}" if first else f"Input should be {last}"
-    known = {(type(value), value): value for value in values}
+    types = {type(value) for value in values}
 
     def checked(value: Any) -> Any:
-        if not isinstance(value, str | int) or (type(value), value) not in known:
+        if type(value) not in types or value not in values:  # True is 1, but no whole number
             raise Invalid(expected)
         return value
 

@@ -18,7 +18,9 @@ class Record:
     """What a JSON object holds; a subclass declares its fields by annotations, with defaults where they may be absent."""
 
     model_fields: ClassVar[dict[str, Any]] = {}  # name -> its type
-    _checks: ClassVar[dict[bool, dict[str, Check]]] = {}  # by strictness, of every field; made when first used
+    _checks: ClassVar[
+        dict[bool, list[tuple[str, Check, Any]]]
+    ] = {}  # by strictness: each field and its default; made when first used
 
     def __init_subclass__(cls) -> None:
         """Add the declared fields to those of the bases."""
@@ -67,14 +69,13 @@ class Record:
 
     def _fill(self, values: dict[str, Any], *, is_strict: bool) -> None:
         kept = self.__dict__
-        for name, check in self._checks_of(is_strict=is_strict).items():
-            value = values.get(name, ABSENT)
-            if value is not ABSENT:
+        for name, check, default in self._checks_of(is_strict=is_strict):
+            if name in values:
                 try:
-                    kept[name] = check(value)
+                    kept[name] = check(values[name])
                 except Invalid as fault:
                     raise fault.within(name) from None
-            elif (default := getattr(type(self), name, ABSENT)) is not ABSENT:
+            elif default is not ABSENT:
                 kept[name] = default
             else:
                 raise Invalid("Field required", (name,))
@@ -87,10 +88,12 @@ class Record:
             raise Invalid(f"Value error, {error}") from error
 
     @classmethod
-    def _checks_of(cls, *, is_strict: bool) -> dict[str, Check]:
+    def _checks_of(cls, *, is_strict: bool) -> list[tuple[str, Check, Any]]:
         if is_strict not in cls._checks:
-            fields = cls.model_fields.items()
-            cls._checks[is_strict] = {name: check_of(hint, is_strict=is_strict) for name, hint in fields}
+            cls._checks[is_strict] = [
+                (name, check_of(hint, is_strict=is_strict), getattr(cls, name, ABSENT))
+                for name, hint in cls.model_fields.items()
+            ]
         return cls._checks[is_strict]
 
     def __setattr__(self, name: str, value: Any) -> None:
