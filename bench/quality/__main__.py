@@ -68,7 +68,9 @@ def main() -> None:
                     row = measure(split, method)
                     with chosen.results.open("a") as file:
                         file.write(json.dumps(row) + "\n")
-                    print(f"{split.name} seed {split.seed} {method}: {row['loss']:.4f} in {row['seconds']} s", flush=True)
+                    print(
+                        f"{split.name} seed {split.seed} {method}: {row['loss']:.4f} in {row['seconds']} s", flush=True
+                    )
     labels = [label(chosen.folder, name, chosen.rows) for name in tables]
     print(report.text(report.read(chosen.results), labels))
 

@@ -39,7 +39,11 @@ def names(folder: Path) -> list[str]:
 
 def label(folder: Path, name: str, rows: int | None) -> str:
     """Return what a table is called in results: a sample of it has its number of rows behind the name."""
-    return name if rows is None or rows >= json.loads((folder / "meta.json").read_text())[name]["rows"] else f"{name}-{rows}"
+    return (
+        name
+        if rows is None or rows >= json.loads((folder / "meta.json").read_text())[name]["rows"]
+        else f"{name}-{rows}"
+    )
 
 
 def splits(folder: Path, name: str, seeds: list[int], rows: int | None = None) -> Iterator[Split]:
@@ -64,4 +68,6 @@ def splits(folder: Path, name: str, seeds: list[int], rows: int | None = None) -
         strata = None if regression else y[rest]
         validation, test = train_test_split(rest, test_size=0.5, random_state=seed, stratify=strata)
         kinds = tuple(meta["categorical"])
-        yield Split(label(folder, name, rows), seed, meta["task"], meta["target"], kinds, frame, y, train, validation, test)
+        yield Split(
+            label(folder, name, rows), seed, meta["task"], meta["target"], kinds, frame, y, train, validation, test
+        )

@@ -58,11 +58,12 @@ def answered(address: str, path: str, body: bytes | None = None, kind: str = "ap
         try:
             with urlopen(Request(address + path, body, {"Content-Type": kind}), timeout=WAIT_S) as answer:
                 content: bytes = answer.read()
-            return content
         except HTTPError as refused:
             if refused.code not in AGAIN or time.monotonic() > end_s:
                 raise
             time.sleep(float(refused.headers.get("Retry-After", 1)))
+        else:
+            return content
 
 
 def rows_of(count: int, seed: int) -> list[list[Any]]:
