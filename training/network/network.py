@@ -120,7 +120,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[rows, inputs] -> [rows, members * outputs]."""
-        result: Tensor = self.dropout(functional.relu_(self.norm(self.linear(x))))
+        result: Tensor = self.dropout(self.norm(self.linear(x)))
         return result
 
 

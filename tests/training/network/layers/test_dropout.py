@@ -51,3 +51,17 @@ def test_a_generator_of_its_own_leaves_torchs_alone() -> None:
         masks.append(dropout(ONES))
     assert torch.equal(*masks)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_relu_and_mask_have_the_bits_of_one_after_the_other() -> None:
+    """One function gives the values and the gradient that torch's ReLU and a product with the mask give."""
+    x, dy = torch.randn(33, 7, requires_grad=True), torch.randn(33, 7)
+    dropout = Dropout(0.3)
+    results = []
+    for is_one in (True, False):
+        dropout.generator = torch.Generator().manual_seed(5)
+        y = dropout(x) if is_one else torch.relu(x) * dropout(torch.ones(33, 7))
+        results += [y.detach(), *torch.autograd.grad(y, x, dy)]
+    assert torch.equal(results[0], results[2])
+    assert torch.equal(results[1], results[3])
+    assert (results[0] > 0).any()
