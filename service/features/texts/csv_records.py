@@ -198,7 +198,7 @@ class _Lines:
         lines = _texts(whole) if self._are_whole else []
         self._number += len(lines)
         if not lines:
-            self._seen.extend(raw)
+            self._seen.extendleft(reversed(raw))  # in front of those that were not taken now
         return lines
 
     def _read(self) -> bytes:

@@ -151,6 +151,7 @@ def by_turns(body: bytes, counts: Sequence[int]) -> list[object]:
 @given(st.sampled_from([b"a,b\n", b"a,b\r\n", b"a,b\r", b"a, b\n"]), PIECES, st.lists(st.integers(0, 4), min_size=1))
 @example(b"a,b\r", [b"1,2\n", b"3,4\r\n"], [2])
 @example(b"a,b\n", [b"1,2\n", b'"x\ny",5\n', b"1,2\n"], [1])
+@example(b"a,b\n", [b"1,2\n", b"a\x1a,b\n", b"\n"], [4, 1])
 def test_rows_without_a_parser_are_those_of_the_parser(head: bytes, pieces: list[bytes], counts: list[int]) -> None:
     """However many rows are taken as plain lines, all are what the parser alone gives, at the same lines."""
     body = head + b"".join(pieces)
