@@ -76,7 +76,7 @@ def matching(pattern: str) -> Callable[[str], None]:
 
     def check(value: str) -> None:
         if whole.fullmatch(value) is None:
-            raise UnfitError(f"string should match pattern '{pattern.lower()}'")
+            raise UnfitError(f"it must match {pattern}")
 
     return check
 
@@ -84,7 +84,7 @@ def matching(pattern: str) -> Callable[[str], None]:
 def not_empty(value: str) -> None:
     """Raise UnfitError for an empty text."""
     if not value:
-        raise UnfitError("string should have at least 1 character")
+        raise UnfitError("it must not be empty")
 
 
 def setting(default: Any, **declared: Any) -> Any:
@@ -143,11 +143,11 @@ def typed(value: Any, kind: Any) -> Any:
         return _listed(value, inner)
     if origin is tuple:
         if not isinstance(value, list | tuple | set | frozenset):
-            raise UnfitError("input should be a valid tuple")
+            raise UnfitError("it must be a list")
         return tuple(typed(one, inner[0]) for one in value)
     if origin is dict:
         if not isinstance(value, Mapping):
-            raise UnfitError("input should be a valid dictionary")
+            raise UnfitError("it must be a dictionary")
         return {typed(key, str): _any_of(one, get_args(inner[1]) or (inner[1],)) for key, one in value.items()}
     return READERS[kind](value) if kind in READERS else value
 
@@ -155,7 +155,7 @@ def typed(value: Any, kind: Any) -> Any:
 def _listed(value: Any, choices: tuple[Any, ...]) -> Any:
     if not isinstance(value, str) or value not in choices:
         *first, last = map(repr, choices)
-        raise UnfitError(f"input should be {', '.join(first)} or {last}")
+        raise UnfitError(f"it must be {', '.join(first)} or {last}")
     return value
 
 
@@ -173,7 +173,7 @@ def _any_of(value: Any, kinds: tuple[Any, ...]) -> Any:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise UnfitError("input should be a valid string")
+        raise UnfitError("it must be a text")
     return value
 
 
@@ -182,7 +182,7 @@ def _truth(value: Any) -> bool:
         return value
     known = value.lower() if isinstance(value, str) else f"{value:g}" if isinstance(value, int | float) else ""
     if known not in TRUTHS:
-        raise UnfitError("input should be a valid boolean")
+        raise UnfitError("it must be true or false")
     return TRUTHS[known]
 
 
@@ -191,7 +191,7 @@ def _whole(value: Any) -> int:
         return int(value.strip().partition(".")[0])
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
         return int(value)
-    raise UnfitError("input should be a valid integer")
+    raise UnfitError("it must be a whole number")
 
 
 def _number(value: Any) -> float:
@@ -199,9 +199,9 @@ def _number(value: Any) -> float:
         try:
             return float(value)
         except ValueError:
-            raise UnfitError("input should be a valid number") from None
+            raise UnfitError("it must be a number") from None
     if not isinstance(value, int | float):
-        raise UnfitError("input should be a valid number")
+        raise UnfitError("it must be a number")
     return float(value)
 
 

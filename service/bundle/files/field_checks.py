@@ -35,28 +35,28 @@ class Limit:
 
 def at_least(least: float) -> Limit:
     """Return the limit of numbers from `least` on."""
-    return Limit(lambda value: value >= least, lambda _: f"Input should be greater than or equal to {least:g}")
+    return Limit(lambda value: value >= least, lambda _: f"must be at least {least:g}")
 
 
 def at_most(most: float) -> Limit:
     """Return the limit of numbers up to `most`."""
-    return Limit(lambda value: value <= most, lambda _: f"Input should be less than or equal to {most:g}")
+    return Limit(lambda value: value <= most, lambda _: f"must be at most {most:g}")
 
 
 def above(bound: float) -> Limit:
     """Return the limit of numbers above `bound`."""
-    return Limit(lambda value: value > bound, lambda _: f"Input should be greater than {bound:g}")
+    return Limit(lambda value: value > bound, lambda _: f"must be above {bound:g}")
 
 
 def below(bound: float) -> Limit:
     """Return the limit of numbers below `bound`."""
-    return Limit(lambda value: value < bound, lambda _: f"Input should be less than {bound:g}")
+    return Limit(lambda value: value < bound, lambda _: f"must be below {bound:g}")
 
 
 def matching(pattern: str) -> Limit:
     """Return the limit of texts that match all of `pattern`."""
     whole = re.compile(pattern)
-    return Limit(lambda value: whole.fullmatch(value) is not None, lambda _: f"String should match pattern '{pattern}'")
+    return Limit(lambda value: whole.fullmatch(value) is not None, lambda _: f"must match {pattern}")
 
 
 def characters(most: int, *, least: int = 0) -> Limit:
@@ -64,7 +64,7 @@ def characters(most: int, *, least: int = 0) -> Limit:
 
     def says(value: str) -> str:
         bound = f"least {_counted(least, 'character')}" if len(value) < least else f"most {_counted(most, 'character')}"
-        return f"String should have at {bound}"
+        return f"must have at {bound}, not {len(value)}"
 
     return Limit(lambda value: least <= len(value) <= most, says)
 
@@ -73,8 +73,8 @@ def items(least: int, most: int | None = None) -> Limit:
     """Return the limit of lists of `least` to `most` items."""
 
     def says(value: Collection[Any]) -> str:
-        bound = f"least {_counted(least, 'item')}" if len(value) < least else f"most {_counted(most or 0, 'item')}"
-        return f"Tuple should have at {bound} after validation, not {len(value)}"
+        bound = f"least {_counted(least, 'value')}" if len(value) < least else f"most {_counted(most or 0, 'value')}"
+        return f"must have at {bound}, not {len(value)}"
 
     return Limit(lambda value: least <= len(value) and (most is None or len(value) <= most), says)
 
@@ -129,21 +129,21 @@ def _one_of(hints: tuple[Any, ...], inside: Callable[[Any], Check]) -> Check:
 
 def _scalar(kinds: list[type]) -> Check:
     checks = {kind: SCALARS[kind] for kind in kinds}
-    first = kinds[0]
+    *first, last = [NAMES[kind] for kind in kinds]
+    expected = f"must be {', '.join(first)} or {last}"
 
     def checked(value: Any) -> Any:
-        kind = type(value) if type(value) in checks else next((one for one in kinds if isinstance(value, one)), first)
-        try:
-            return checks[kind](value)
-        except Invalid as fault:
-            raise fault.within(kind.__name__) from None
+        kind = type(value) if type(value) in checks else next((one for one in kinds if isinstance(value, one)), None)
+        if kind is None:
+            raise Invalid(expected)
+        return checks[kind](value)
 
     return checked
 
 
 def _listed(values: tuple[Any, ...]) -> Check:
     *first, last = map(repr, values)
-    expected = f"Input should be {', '.join(first)} or {last}" if first else f"Input should be {last}"
+    expected = f"must be {', '.join(first)} or {last}" if first else f"must be {last}"
     types = {type(value) for value in values}
 
     def checked(value: Any) -> Any:
@@ -174,14 +174,12 @@ def _each(checks: list[Check]) -> Check:
 
     def checked(value: Any) -> tuple[Any, ...]:
         given = _list(value)
-        if len(given) > len(checks):
-            raise Invalid(f"Tuple should have at most {len(checks)} items after validation, not {len(given)}")
+        if len(given) != len(checks):
+            raise Invalid(f"must have {len(checks)} values, not {len(given)}")
         found = []
-        for place, check in enumerate(checks):
-            if place == len(given):
-                raise Invalid("Field required", (place,))
+        for place, (check, one) in enumerate(zip(checks, given, strict=True)):
             try:
-                found.append(check(given[place]))
+                found.append(check(one))
             except Invalid as fault:
                 raise fault.within(place) from None
         return tuple(found)
@@ -191,14 +189,14 @@ def _each(checks: list[Check]) -> Check:
 
 def _list(value: Any) -> list[Any] | tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise Invalid("Input should be a valid array")
+        raise Invalid("must be an array")
     return value
 
 
 def _dictionary(check: Check) -> Check:
     def checked(value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise Invalid("Input should be an object")
+            raise Invalid("must be an object")
         found = {}
         for key, one in value.items():
             try:
@@ -212,34 +210,35 @@ def _dictionary(check: Check) -> Check:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise Invalid("Input should be a valid string")
+        raise Invalid("must be a string")
     return str(value)
 
 
 def _truth(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise Invalid("Input should be a valid boolean")
+        raise Invalid("must be true or false")
     return value
 
 
 def _whole(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise Invalid("Input should be a valid integer")
+        raise Invalid("must be a whole number")
     return int(value)
 
 
 def _finite(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Invalid("Input should be a valid number")
+        raise Invalid("must be a number")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise Invalid("Input should be a finite number")
+        raise Invalid("must be a finite number")
     return number
 
 
+NAMES = {bool: "true or false", float: "a number", int: "a whole number", str: "a string"}
 SCALARS: dict[Any, Check] = {
     Any: lambda value: value,
     bool: _truth,

@@ -1,7 +1,7 @@
 """Records of JSON: frozen values whose fields are declared once, by type, and checked when they are read or made.
 
-An unknown, missing or mistyped field is an `Invalid` that names the place and what is expected there. Words and methods
-are pydantic's, which made these records until its import was a quarter of the service's start.
+An unknown, missing or mistyped field is an `Invalid` that names the place and what is expected there. Methods have the
+names of pydantic's, whose import would be a quarter of the service's start.
 """
 
 import json
@@ -40,7 +40,7 @@ class Record:
         if isinstance(content, cls) and not strict:
             return content
         if not isinstance(content, dict):
-            raise Invalid("Input should be an object")
+            raise Invalid("must be an object")
         record = cls.__new__(cls)
         cls._fill(record, content, is_strict=strict)
         return record
@@ -78,14 +78,14 @@ class Record:
             elif default is not ABSENT:
                 kept[name] = default
             else:
-                raise Invalid("Field required", (name,))
+                raise Invalid("is missing", (name,))
         if len(values) > len(kept) or not values.keys() <= kept.keys():
             unknown = next(str(name) for name in values if name not in kept)
-            raise Invalid("Extra inputs are not permitted", (unknown,))
+            raise Invalid("is no known field", (unknown,))
         try:
             self.agree()
         except ValueError as error:
-            raise Invalid(f"Value error, {error}") from error
+            raise Invalid(str(error)) from error
 
     @classmethod
     def _checks_of(cls, *, is_strict: bool) -> list[tuple[str, Check, Any]]:
