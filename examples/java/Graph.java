@@ -48,6 +48,7 @@ final class Graph {
             case "Identity" -> a;
             case "Abs" -> each(a, a.type, Math::abs);
             case "Exp" -> each(a, a.type, Math::exp);
+            case "Floor" -> each(a, a.type, Math::floor);
             case "Sqrt" -> each(a, a.type, Math::sqrt);
             case "Round" -> each(a, a.type, Math::rint); // half to even
             case "Relu" -> each(a, a.type, v -> v > 0 ? v : 0);
