@@ -152,6 +152,7 @@ def by_turns(body: bytes, counts: Sequence[int]) -> list[object]:
 @example(b"a,b\r", [b"1,2\n", b"3,4\r\n"], [2])
 @example(b"a,b\n", [b"1,2\n", b'"x\ny",5\n', b"1,2\n"], [1])
 @example(b"a,b\n", [b"1,2\n", b"a\x1a,b\n", b"\n"], [4, 1])
+@example(b"a,b\n", [b"1,2\n", b"\xff,4\n"], [2])
 def test_rows_without_a_parser_are_those_of_the_parser(head: bytes, pieces: list[bytes], counts: list[int]) -> None:
     """However many rows are taken as plain lines, all are what the parser alone gives, at the same lines."""
     body = head + b"".join(pieces)
