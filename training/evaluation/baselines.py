@@ -6,6 +6,7 @@ the same ones.
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from sklearn.compose import make_column_transformer
@@ -47,7 +48,7 @@ def linear(data: Dataset) -> np.ndarray:
     )
     pipeline = Pipeline([("columns", columns), ("model", model)])
     pipeline.fit(joined(data.arrays["train"]), data.y("train"), model__sample_weight=data.weights("train"))
-    return answers(pipeline, data)
+    return answers(predictor(pipeline, data), data)
 
 
 def _linear_model(data: Dataset) -> Ridge | LogisticRegression | PoissonRegressor | GammaRegressor:
@@ -62,7 +63,7 @@ def _linear_model(data: Dataset) -> Ridge | LogisticRegression | PoissonRegresso
 def trees(data: Dataset) -> np.ndarray:
     """Predict with histogram gradient boosting, stopped on the validation rows; with a model for each of several targets."""
     if data.target.several:
-        return np.stack([trees(replace(data, target=part)) for part in data.target.parts], axis=1)
+        return each_target(trees, data)
     # a run without `compare` needs neither
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
@@ -72,7 +73,7 @@ def trees(data: Dataset) -> np.ndarray:
     model = kind(
         loss=data.target.objective if is_value else "log_loss",
         categorical_features=[False] * numbers + [count <= MOST_CODES for count in codes],
-        monotonic_cst=[*data.directions.tolist(), *(0 for _ in codes)] if data.monotone else None,
+        monotonic_cst=directions(data),
         max_iter=MOST_ROUNDS,
         early_stopping=True,
         n_iter_no_change=ROUNDS,
@@ -83,10 +84,9 @@ def trees(data: Dataset) -> np.ndarray:
         "y_val": data.y("validation"),
         "sample_weight_val": data.weights("validation"),
     }
-    rows = joined(data.arrays["train"])
-    # Threads that wait for one another at every split cost a small table many times the work itself.
-    with threadpool_limits(1 if rows.size < LEAST_SHARED else None, user_api="openmp"):
-        return answers(model.fit(rows, data.y("train"), data.weights("train"), **validation), data)
+    with threadpool_limits(most_threads(data), user_api="openmp"):
+        model.fit(joined(data.arrays["train"]), data.y("train"), data.weights("train"), **validation)
+        return answers(predictor(model, data), data)
 
 
 BASELINES: dict[str, Callable[[Dataset], np.ndarray]] = {
@@ -102,17 +102,40 @@ def counts(data: Dataset) -> tuple[int, list[int]]:
     return len(data.signature.numeric), [feature.code_count for feature in categorical]
 
 
+def most_threads(data: Dataset) -> int | None:
+    """Return one for a small table, where threads would wait for one another at every split; None: as many as there are."""
+    numbers, codes = counts(data)
+    return 1 if len(data.split.train) * (numbers + len(codes)) < LEAST_SHARED else None
+
+
+def directions(data: Dataset) -> list[int] | None:
+    """Return 1, -1 or 0 for each column, numbers before categories; None without constraints."""
+    _, codes = counts(data)
+    return [*data.directions.tolist(), *(0 for _ in codes)] if data.monotone else None
+
+
+def each_target(method: Callable[[Dataset], np.ndarray], data: Dataset) -> np.ndarray:
+    """Return what a method predicts of each of several targets, fitted by itself [rows, targets]."""
+    return np.stack([method(replace(data, target=part)) for part in data.target.parts], axis=1)
+
+
 def joined(arrays: Arrays) -> np.ndarray:
     """Return numbers and codes in one array [rows, columns] float64, as scikit-learn expects them."""
     parts = [part for part in (arrays.numeric, arrays.categorical) if part is not None]
     return np.concatenate(parts, axis=1, dtype=np.float64)
 
 
-def answers(model: object, data: Dataset) -> np.ndarray:
-    """Return probabilities [rows, classes], values [rows] or those of several targets [rows, targets] for the test rows."""
-    method = "predict" if data.target.classes is None else "predict_proba"
+def predictor(model: Any, data: Dataset) -> Callable[[Any], np.ndarray]:
+    """Return the method of a fitted model that gives probabilities of classes, or values."""
+    method: Callable[[Any], np.ndarray] = model.predict if data.target.classes is None else model.predict_proba
+    return method
+
+
+def answers(predict: Callable[[Any], np.ndarray], data: Dataset, form: Callable[[Arrays], Any] = joined) -> np.ndarray:
+    """Return probabilities [rows, classes], values [rows] or those of several targets [rows, targets] for the test rows.
+
+    `form` makes of rows what `predict` takes.
+    """
     rows = data.arrays["test"]
     starts = range(0, len(data.y("test")), PIECE_ROWS)
-    return np.concatenate(
-        [getattr(model, method)(joined(rows.take(slice(start, start + PIECE_ROWS)))) for start in starts]
-    )
+    return np.concatenate([predict(form(rows.take(slice(start, start + PIECE_ROWS)))) for start in starts])

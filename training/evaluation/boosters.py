@@ -5,7 +5,6 @@ They are stopped and weighed as scikit-learn's trees are, and keep the same mono
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -15,12 +14,15 @@ import numpy as np
 from batchproof.service.features.arrays import Arrays
 from batchproof.training.data.dataset import Dataset
 from batchproof.training.evaluation.baselines import (
-    LEAST_SHARED,
     MOST_ROUNDS,
-    PIECE_ROWS,
     ROUNDS,
+    answers,
     counts,
+    directions,
+    each_target,
     joined,
+    most_threads,
+    predictor,
 )
 
 Baseline = Callable[[Dataset], np.ndarray]
@@ -43,15 +45,15 @@ def installed(data: Dataset) -> dict[str, Baseline]:
 def lightgbm(data: Dataset) -> np.ndarray:
     """Predict the test rows with LightGBM; with a model for each of several targets."""
     if data.target.several:
-        return _each(lightgbm, data)
+        return each_target(lightgbm, data)
     library = import_module("lightgbm")
     numbers, codes = counts(data)
     model = _kind(library, data, "LGBM")(
         n_estimators=MOST_ROUNDS,
-        n_jobs=_threads(data),
+        n_jobs=most_threads(data),
         random_state=0,
         verbose=-1,
-        monotone_constraints=_directions(data),
+        monotone_constraints=directions(data),
         **({} if _is_classes(data) else {"objective": OBJECTIVES["lightgbm"][data.target.objective]}),
     )
     weight = data.weights("validation")
@@ -66,20 +68,20 @@ def lightgbm(data: Dataset) -> np.ndarray:
             categorical_feature=list(range(numbers, numbers + len(codes))),
             callbacks=[library.early_stopping(ROUNDS, verbose=False)],
         )
-        return _answers(data, joined, model.predict_proba if _is_classes(data) else model.predict)
+        return answers(predictor(model, data), data)
 
 
 def catboost(data: Dataset) -> np.ndarray:
     """Predict the test rows with CatBoost; with a model for each of several targets."""
     if data.target.several:
-        return _each(catboost, data)
+        return each_target(catboost, data)
     library = import_module("catboost")
     _, codes = counts(data)
     loss = {} if _is_classes(data) else {"loss_function": OBJECTIVES["catboost"][data.target.objective]}
-    constraints = _directions(data)
+    constraints = directions(data)
     model = _kind(library, data, "CatBoost")(
         iterations=MOST_ROUNDS,
-        thread_count=_threads(data) or -1,
+        thread_count=most_threads(data) or -1,
         random_seed=0,
         allow_writing_files=False,
         verbose=False,
@@ -93,9 +95,9 @@ def catboost(data: Dataset) -> np.ndarray:
 
     model.fit(pool("train"), eval_set=pool("validation"), early_stopping_rounds=ROUNDS)
     if _is_classes(data):
-        return _answers(data, _frame, model.predict_proba)
+        return answers(predictor(model, data), data, _frame)
     kind = "RawFormulaVal" if data.target.objective == "squared_error" else "Exponent"
-    return _answers(data, _frame, lambda rows: model.predict(rows, prediction_type=kind))
+    return answers(lambda rows: model.predict(rows, prediction_type=kind), data, _frame)
 
 
 def _is_classes(data: Dataset) -> bool:
@@ -104,22 +106,6 @@ def _is_classes(data: Dataset) -> bool:
 
 def _kind(library: Any, data: Dataset, prefix: str) -> Any:
     return getattr(library, f"{prefix}{'Classifier' if _is_classes(data) else 'Regressor'}")
-
-
-def _each(method: Baseline, data: Dataset) -> np.ndarray:
-    return np.stack([method(replace(data, target=part)) for part in data.target.parts], axis=1)
-
-
-def _threads(data: Dataset) -> int | None:
-    """Return one for a small table, where threads would wait for one another at every split; None: as many as there are."""
-    numbers, codes = counts(data)
-    return 1 if len(data.split.train) * (numbers + len(codes)) < LEAST_SHARED else None
-
-
-def _directions(data: Dataset) -> list[int] | None:
-    """Return 1, -1 or 0 for each column, numbers before categories; None without constraints."""
-    _, codes = counts(data)
-    return [*data.directions.tolist(), *(0 for _ in codes)] if data.monotone else None
 
 
 def _frame(arrays: Arrays) -> Any:
@@ -132,10 +118,3 @@ def _frame(arrays: Arrays) -> Any:
         for place in range(part.shape[1])
     }
     return import_module("pandas").DataFrame(parts)
-
-
-def _answers(data: Dataset, form: Callable[[Arrays], Any], method: Callable[[Any], np.ndarray]) -> np.ndarray:
-    """Return what `method` says of the test rows in a library's own form."""
-    rows = data.arrays["test"]
-    starts = range(0, len(data.y("test")), PIECE_ROWS)
-    return np.concatenate([method(form(rows.take(slice(start, start + PIECE_ROWS)))) for start in starts])

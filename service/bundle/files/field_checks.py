@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
+from itertools import repeat
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -158,13 +159,8 @@ def _all(check: Check) -> Check:
     """Return the check of a list whose items are all of one type."""
 
     def checked(value: Any) -> tuple[Any, ...]:
-        found = []
-        for place, one in enumerate(_list(value)):
-            try:
-                found.append(check(one))
-            except Invalid as fault:
-                raise fault.within(place) from None
-        return tuple(found)
+        given = _list(value)
+        return _items(repeat(check, len(given)), given)
 
     return checked
 
@@ -176,15 +172,19 @@ def _each(checks: list[Check]) -> Check:
         given = _list(value)
         if len(given) != len(checks):
             raise Invalid(f"must have {len(checks)} values, not {len(given)}")
-        found = []
-        for place, (check, one) in enumerate(zip(checks, given, strict=True)):
-            try:
-                found.append(check(one))
-            except Invalid as fault:
-                raise fault.within(place) from None
-        return tuple(found)
+        return _items(checks, given)
 
     return checked
+
+
+def _items(checks: Iterable[Check], given: Collection[Any]) -> tuple[Any, ...]:
+    found = []
+    for place, (check, one) in enumerate(zip(checks, given, strict=True)):
+        try:
+            found.append(check(one))
+        except Invalid as fault:
+            raise fault.within(place) from None
+    return tuple(found)
 
 
 def _list(value: Any) -> list[Any] | tuple[Any, ...]:
