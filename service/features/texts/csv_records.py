@@ -193,7 +193,7 @@ class _Lines:
         read = self._read if self._seen else partial(self._file.readline, MAX_LINE_BYTES)  # a call less for each line
         raw = list(islice(iter(read, b""), most))
         whole = b"".join(raw)
-        has_returns = whole.count(b"\r") != whole.count(b"\r\n")
+        has_returns = b"\r" in whole and whole.count(b"\r") != whole.count(b"\r\n")
         self._are_whole = not has_returns and max(map(len, raw), default=0) < csv.field_size_limit()
         lines = _texts(whole) if self._are_whole else []
         self._number += len(lines)
@@ -226,9 +226,12 @@ def _texts(whole: bytes) -> list[str]:
     if b'"' in whole or END_OF_FILE in whole:
         return []
     try:
-        lines = whole.decode().replace("\r\n", "\n").removesuffix("\n").split("\n")
+        text = whole.decode()
     except UnicodeDecodeError:
         return []
+    lines = (text.replace("\r\n", "\n") if "\r" in text else text).split("\n")
+    if not lines[-1]:  # behind the last line end
+        lines.pop()
     return lines if all(lines) else []
 
 

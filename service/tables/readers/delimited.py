@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from batchproof.service.features.texts.text_cells import reader_of
 from batchproof.service.runtime.json_bytes import compact
 from batchproof.service.tables.block import Blocks, Column, Read, Reading, invalid_table, places_of, read_columns
 from batchproof.service.tables.readers.cells import arrow_column, json_of
+
+if TYPE_CHECKING:
+    from batchproof.service.tables.readers.arrow_lines import ArrowLines
 
 
 class TextBlock:
@@ -37,6 +40,12 @@ class TextBlock:
         return [line.split(self._table.delimiter) for line in self._written or ()]
 
     @cached_property
+    def _encoders(self) -> "Sequence[Callable[[], np.ndarray]] | None":
+        """What encodes each feature's column; None where Arrow does not read the lines, or they are not for it."""
+        arrow = self._table.arrow
+        return arrow.encoders(self._written) if arrow is not None and self._written else None
+
+    @cached_property
     def _numbers(self) -> np.ndarray | None:
         """The cells of all columns, [rows, columns] float64; None where they must be read column by column."""
         table = self._table
@@ -44,11 +53,19 @@ class TextBlock:
 
     @cached_property
     def _is_ragged(self) -> bool:
-        return self._numbers is None and not {len(self._table.header)}.issuperset(map(len, self._records))
+        if self._encoders is not None or self._numbers is not None:  # read with the header's width
+            return False
+        return not {len(self._table.header)}.issuperset(map(len, self._records))
 
     def read(self) -> Read:
         """Return the rows as arrays."""
         table, width = self._table, len(self._table.header)
+        if self._encoders is not None:
+            columns = [
+                Column(encode, partial(self._values, place, take))
+                for encode, place, take in zip(self._encoders, table.places, table.takes, strict=True)
+            ]
+            return read_columns(table.reading.signature, self.rows, columns)
         if self._numbers is not None:
             columns = [Column(partial(self._numbers.__getitem__, (slice(None), place)), list) for place in table.places]
             return read_columns(table.reading.signature, self.rows, columns)
@@ -70,6 +87,9 @@ class TextBlock:
         columns = list(zip(*self.cells(), strict=True)) if self.rows else [()] * len(table.header)
         features = zip(table.reading.signature.inputs, table.takes, table.places, strict=True)
         return [_column(feature, take, columns[place]) for feature, take, place in features]
+
+    def _values(self, place: int, take: Callable[[str], Any]) -> list[Any]:
+        return [take(record[place]) for record in self._records]
 
     def place(self, row: int) -> tuple[str, int]:
         """Return the line that the row begins at; the header's is 1."""
@@ -130,6 +150,13 @@ class TextTable:
         takes = {feature.name: reader_of(feature) for feature in reading.signature.inputs}
         self.takes = [takes[name] for name in reading.encoder.names]
         self.all_takes: list[Callable[[str], Any]] = [takes.get(name, str) for name in self.names]
+        self.arrow = self._arrow_lines() if reading.by_arrow else None
+
+    def _arrow_lines(self) -> "ArrowLines":
+        from batchproof.service.tables.readers.arrow_lines import ArrowLines, Source
+
+        sources = zip(self.reading.signature.inputs, self.places, self.takes, strict=True)
+        return ArrowLines([Source(*source) for source in sources], len(self.header), self.delimiter)
 
 
 def text_blocks(file: BinaryIO, reading: Reading, signs: str) -> Blocks:

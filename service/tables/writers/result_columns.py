@@ -93,16 +93,17 @@ class ResultColumns:
         if not answered.block.rows or len(answered.kept) < answered.block.rows:
             return None
         end = delimiter if self.has_errors else ""
-        rows = [digits.replace(",", delimiter) + end for digits in self._digits(answered.outputs)]
+        rows = self._digits(answered.outputs, delimiter)
         if self.output == "value":
-            return rows
+            return [row + end for row in rows] if end else rows
         labels = [csv_text([[class_text(label)]], delimiter)[:-1] + delimiter for label in self.labels]
         winners = self.manifest.label_places(answered.outputs["probabilities"]).tolist()
-        return [labels[winner] + row for winner, row in zip(winners, rows, strict=True)]
+        return [f"{labels[winner]}{row}{end}" for winner, row in zip(winners, rows, strict=True)]
 
-    def _digits(self, outputs: Mapping[str, np.ndarray]) -> list[str]:
+    def _digits(self, outputs: Mapping[str, np.ndarray], delimiter: str = ",") -> list[str]:
         values = np.ascontiguousarray(numbers_of(outputs))
-        return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY).decode()[2:-2].split("],[")
+        text = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY).decode()[2:-2]
+        return text.replace(",", delimiter).split(f"]{delimiter}[")
 
     def _good_cells(self, outputs: Mapping[str, np.ndarray]) -> list[list[str]]:
         rows = self._digits(outputs)
