@@ -55,7 +55,9 @@ NUMBERS = st.one_of(
     st.floats().map(repr),
     st.integers().map(str),
     st.from_regex(r"[ +-]?[0-9]{0,25}\.?[0-9]{0,25}([eE][+-]?[0-9]{1,4})?[ \t]?", fullmatch=True),
-    st.sampled_from(["", "NA", " NA", "nan", "NAN", "-nan", "inf", "Infinity", "-0", "1_0", "0x1p3", "1e400", "?", "\0"]),
+    st.sampled_from(
+        ["", "NA", " NA", "nan", "NAN", "-nan", "inf", "Infinity", "-0", "1_0", "0x1p3", "1e400", "?", "\0"]
+    ),
 )
 
 
