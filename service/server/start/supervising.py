@@ -1,6 +1,7 @@
 """The start of several workers: the models are read once, and a supervisor keeps the workers running.
 
-Workers are forks. So this loads what a worker needs before it can serve, and what it needs to follow reloads.
+Workers are forks. So this loads what a worker needs before it can serve, and what it needs to follow reloads. The engine's
+library is among it, whose tables of operators the workers share; it has no thread before a model is loaded.
 """
 
 import socket
