@@ -233,14 +233,10 @@ def make_routes(deployments: Iterable[Deployment], models: Registry, default: st
 
 
 def take_snapshot(settings: Settings) -> Snapshot:
-    """Read the bundles that are to be served, and load the engine, for processes that are forked from this one.
-
-    Raises SettingError where the folder cannot be read, or there is no such engine.
-    """
+    """Read the bundles that are to be served; raises SettingError where the folder cannot be read."""
     try:
-        provider_of(engine_options(settings))
         return registry.take_snapshot(settings.models, Selection.of(settings), trust=trust_of(settings))
-    except (BundleError, EngineError) as error:
+    except BundleError as error:
         raise SettingError(f"{error}.") from error
 
 

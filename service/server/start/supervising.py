@@ -11,11 +11,13 @@ from functools import partial
 from pathlib import Path
 
 from batchproof.service.configuration.settings import Settings
-from batchproof.service.errors import STARTUP_FAILED, SettingError
+from batchproof.service.errors import STARTUP_FAILED, EngineError, SettingError
 from batchproof.service.inference.catalogue.plan import Committed
+from batchproof.service.inference.engine import provider_of
 from batchproof.service.protocols import head
 from batchproof.service.runtime.change_counts import ReloadCounts
 from batchproof.service.runtime.metrics import SUPERVISOR, Counters, shared_folder
+from batchproof.service.server.loading.loading import engine_options
 from batchproof.service.server.reload.staging import resume
 from batchproof.service.server.serving import app
 from batchproof.service.server.serving.app import App
@@ -43,6 +45,7 @@ def _supervise(
     counters = Counters(Path(settings.metrics_folder), lambda: {"reloads": reloads.snapshot()}, SUPERVISOR)
     counters.write()
     with paused():
+        _load_engine(settings)
         snapshot = app.take_snapshot(settings)  # once: a worker that takes a dead one's place serves the same models
     conductor = Conductor(settings, reread, snapshot, reloads)
     reloads.on_change = partial(conductor.call, counters.write)
@@ -62,6 +65,13 @@ def _supervise(
 
     timing = Timing(hang_s(settings), settings.stop_delay_s, settings.drain_s)
     return Supervisor(listener, settings.workers, work, timing, count, conductor).run()
+
+
+def _load_engine(settings: Settings) -> None:
+    try:
+        provider_of(engine_options(settings))
+    except EngineError as error:
+        raise SettingError(f"{error}.") from error
 
 
 def _load(settings: Settings, conductor: Conductor) -> App:

@@ -1,17 +1,21 @@
 """What a supervisor has loaded before it forks its workers."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from batchproof.service.errors import STARTUP_FAILED
-from batchproof.service.inference.engine import library
 from tests.live import live
 
 MODELS = Path("models").absolute()
+ON_CPU = """
+import sys, onnxruntime
+onnxruntime.get_available_providers = lambda: ["CPUExecutionProvider"]
+from batchproof.service.__main__ import main
+sys.exit(main())
+"""
 ENGINE = "onnxruntime_pybind11_state"
 
 
@@ -32,22 +36,28 @@ def pages_kb(process: int, kind: str) -> int:
     return found
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_workers_share_the_engine_that_the_supervisor_loaded() -> None:
-    """The supervisor, with one thread so that it may fork, has the library's relocated pages; its workers copy few of them."""
+    """The supervisor has the library's relocated pages; its workers copy few of them."""
     with live(MODELS, "--workers", "2") as server:
         supervisor = server.process.pid
-        assert len(list(Path(f"/proc/{supervisor}/task").iterdir())) == 1
         written = pages_kb(supervisor, "Anonymous")
         assert written > 100
         for worker in forks(supervisor):
             assert pages_kb(worker, "Private_Dirty") < written / 2
 
 
-@pytest.mark.skipif("CUDAExecutionProvider" in library().get_available_providers(), reason="there is such a device")
+def test_the_library_starts_no_thread() -> None:
+    """A supervisor that has loaded it may fork."""
+    count = "import os; from batchproof.service.inference.engine import library; library(); print(os.listdir('/proc/self/task'))"
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # as the service has it
+    counted = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True, env=environment)
+
+    assert counted.stdout.count("'") == 2
+
+
 def test_a_device_that_is_not_there_stops_the_service_before_it_forks() -> None:
     """One refusal, not one a worker."""
-    command = [sys.executable, "-m", "batchproof.service", "serve", "--models", str(MODELS), "--port", "0"]
+    command = [sys.executable, "-c", ON_CPU, "serve", "--models", str(MODELS), "--port", "0"]
     ended = subprocess.run(
         [*command, "--workers", "2", "--device", "cuda"], capture_output=True, text=True, check=False
     )
