@@ -3,6 +3,7 @@
     python -m bench.exact_speed models/NAME/VERSION ... [--rows 1,32,1024] [--threads 1]
 
 Each bundle needs its weights.safetensors; `reference` in the place of a folder is the network of the other benchmarks.
+Rows run as the service runs them: more than a run may have are cut, which is sooner for exact arithmetic.
 Times are processor time, medians of many blocks taken in turns: what other programs take from the cores is not in
 them, and what shares a core's caches and units with others slows both.
 """
@@ -15,7 +16,10 @@ from statistics import median
 
 import numpy as np
 
+from batchproof.service.configuration.settings import RUN_ROWS
 from batchproof.service.inference.engine import Engine, EngineOptions
+from batchproof.service.inference.model import run_rows_of
+from batchproof.service.inference.runner import Feeds, Runner
 from batchproof.training.export.exact.build import build
 from batchproof.training.export.float32 import export
 from batchproof.training.network import weights as weight_files
@@ -51,25 +55,28 @@ def read(folder: Path) -> Weights:
 
 
 def compare(weights: Weights, rows: int, threads: int) -> tuple[float, float]:
-    """Return the median processor time of a run of `rows` rows in microseconds: float32, exact."""
+    """Return the median processor time of a request of `rows` rows in microseconds: float32, exact."""
     options = EngineOptions(device="cpu", threads=threads)
-    models = (export(weights.preprocess, weights.folded).SerializeToString(), build(weights).model)
-    engines = [Engine(model, options) for model in models]
+    models = {
+        "float32": export(weights.preprocess, weights.folded).SerializeToString(),
+        "exact": build(weights).model,
+    }
+    runners = [Runner(Engine(model, options), run_rows_of(kind, options, RUN_ROWS)) for kind, model in models.items()]
     feeds = draw(weights, rows)
     taken: list[list[float]] = [[], []]
     end = time.perf_counter() + SECONDS
     while time.perf_counter() < end:
-        for engine, times in zip(engines, taken, strict=True):
-            times.append(block(engine, feeds, max(1, BLOCK_ROWS // rows)))
+        for runner, times in zip(runners, taken, strict=True):
+            times.append(block(runner, feeds, max(1, BLOCK_ROWS // rows)))
     return median(taken[0]) * 1e6, median(taken[1]) * 1e6
 
 
-def block(engine: Engine, feeds: list[np.ndarray | None], runs: int) -> float:
-    """Return the processor time of one run in seconds, the mean of `runs` after one that fills the caches."""
-    engine.run(feeds)
+def block(runner: Runner, feeds: Feeds, runs: int) -> float:
+    """Return the processor time of one request in seconds, the mean of `runs` after one that fills the caches."""
+    runner.run([feeds])
     start = time.process_time()
     for _ in range(runs):
-        engine.run(feeds)
+        runner.run([feeds])
     return (time.process_time() - start) / runs
 
 

@@ -14,9 +14,11 @@ from batchproof.service.features.decoder import Decoder
 from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.features.texts.date_formats import DateFormatError, date_parser
 from batchproof.service.inference import trial
-from batchproof.service.inference.engine import Engine, EngineOptions, provider_of
+from batchproof.service.inference.engine import Engine, EngineOptions, provider_of, threads_of
 from batchproof.service.inference.runner import Runner
 from batchproof.service.inference.trial import TrialLimits
+
+EXACT_RUN_ROWS = 128  # most rows of one exact run on one core: float64 activations of more leave its cache
 
 
 class Verdict(Protocol):
@@ -135,11 +137,21 @@ def load(
     EngineError.
     """
     limits = limits or TrialLimits()
+    run_rows = run_rows_of(bundle.manifest.arithmetic.kind, options, run_rows)
     if why := trial.reason(bundle, run_rows, limits):
         is_on_cpu = provider_of(options)[0] == "CPUExecutionProvider"
         work = (_load, options, run_rows, verify_in_trial or verify)
         trial.check(bundle, limits, why, *work, is_on_cpu=is_on_cpu)
     return _load(bundle, options, run_rows, verify)
+
+
+def run_rows_of(arithmetic: str, options: EngineOptions, run_rows: int) -> int:
+    """Return the most rows of one run, where at most `run_rows` are wanted: fewer for exact arithmetic on one core.
+
+    The bits of an exact model do not depend on it, by its proof. Several threads share a run's rows, and a GPU has no such cache.
+    """
+    is_on_one_core = provider_of(options)[0] == "CPUExecutionProvider" and threads_of(options) == 1
+    return min(run_rows, EXACT_RUN_ROWS) if arithmetic == "exact" and is_on_one_core else run_rows
 
 
 def _load(bundle: Bundle, options: EngineOptions, run_rows: int, verify: Verify | None) -> Model:

@@ -10,7 +10,7 @@ from batchproof.service.bundle.reader import Bundle
 from batchproof.service.errors import EngineError
 from batchproof.service.inference import model
 from batchproof.service.inference.engine import EngineOptions
-from batchproof.service.inference.model import Description
+from batchproof.service.inference.model import EXACT_RUN_ROWS, Description, run_rows_of
 from batchproof.service.inference.runner import Runner
 from batchproof.service.invariance import check as invariance
 from tests.bundles import make_bundle
@@ -68,3 +68,34 @@ def test_refusal_of_the_check_is_the_models(read: Bundle) -> None:
 
     with pytest.raises(EngineError, match="bits differ"):
         model.load(read, EngineOptions(device="cpu"), run_rows=64, verify=refuse)
+
+
+@pytest.mark.parametrize(
+    "arithmetic, options, wanted, most",
+    [
+        ("exact", EngineOptions("cpu"), 512, EXACT_RUN_ROWS),
+        ("exact", EngineOptions("cpu"), EXACT_RUN_ROWS - 1, EXACT_RUN_ROWS - 1),
+        ("exact", EngineOptions("cpu", threads=2), 512, 512),
+        ("float32", EngineOptions("cpu"), 512, 512),
+    ],
+)
+def test_exact_runs_of_one_core_are_small(arithmetic: str, options: EngineOptions, wanted: int, most: int) -> None:
+    """Runs have at most the wanted rows; exact ones on one core fewer, since their activations leave its cache sooner."""
+    assert run_rows_of(arithmetic, options, wanted) == most
+
+
+def test_runs_on_a_device_have_the_wanted_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache is the processor's: a run on CUDA has as many rows as are wanted."""
+    monkeypatch.setattr(model, "provider_of", lambda _: ("CUDAExecutionProvider", {}))
+    assert run_rows_of("exact", EngineOptions("cuda"), 512) == 512
+
+
+def test_an_exact_model_loads_with_small_runs(read: Bundle) -> None:
+    """What a loaded model answers with, and its bits: those of one run of all rows."""
+    loaded = model.load(read, EngineOptions(device="cpu"), run_rows=512)
+    assert loaded.runner.run_rows == EXACT_RUN_ROWS
+    arrays = loaded.encoder.encode_rows([read.golden.rows[0]] * (EXACT_RUN_ROWS + 1)).arrays
+    (outputs,), whole = loaded.runner.run([arrays]), loaded.engine.run(arrays)
+    assert {name: array.tobytes() for name, array in outputs.items()} == {
+        name: array.tobytes() for name, array in whole.items()
+    }
