@@ -18,7 +18,7 @@ from batchproof.service.inference.engine import Engine, EngineOptions, provider_
 from batchproof.service.inference.runner import Runner
 from batchproof.service.inference.trial import TrialLimits
 
-EXACT_RUN_ROWS = 128  # most rows of one exact run on one core: float64 activations of more leave its cache
+EXACT_RUN_ROWS = 256  # most rows of one exact run on one core: float64 activations of more leave its cache
 
 
 class Verdict(Protocol):
