@@ -9,8 +9,7 @@ import pickle
 import select
 import socket
 import traceback
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 from batchproof.service.errors import ServiceError
@@ -21,6 +20,7 @@ from batchproof.service.runtime.processes.frames import MESSAGE, Frames, PeerEnd
 from batchproof.service.tables.block import Block, Read, Reading, out_of_memory
 from batchproof.service.tables.codecs import body_blocks, writer_of
 from batchproof.service.tables.limits.body_reader import opened
+from batchproof.service.tables.pending_blocks import PendingBlocks
 from batchproof.service.tables.sandbox.text_messages import (
     ANSWER,
     ANSWER_FAILED,
@@ -38,8 +38,6 @@ from batchproof.service.tables.sandbox.text_messages import (
     pack_rows,
     unpack_outputs,
 )
-from batchproof.service.tables.writers.result_columns import Answered, refusal
-from batchproof.service.tables.writers.text import Writer
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -88,10 +86,10 @@ class Job:
         self._connection = connection
         self._frames = frames
         self._body = body
-        self._model = model
+        self._encoder = model.encoder
         self._table = table
-        self._writer: Writer
-        self._waiting: deque[tuple[Block, Read]] = deque()  # for their outputs
+        writer = writer_of(table.target, model, table.parameters, table.request_id)
+        self._pending = PendingBlocks(self._blocks(), writer, table.parameters, table.error_limit)
 
     def run(self) -> bool:
         """Return whether the table was answered to its end: where it is refused, the blocks before still are."""
@@ -101,31 +99,29 @@ class Job:
             raise
         except Exception as error:  # noqa: BLE001 - the service logs and counts it, as if it had been raised there
             _tell(self._connection, error, REFUSED, FAILED)
-            self._write_rest()
+            self._write_until(0)
             return False
         send(self._connection, END)
-        self._write_rest()
-        send(self._connection, LAST, self._writer.end())
+        self._write_until(0)
+        send(self._connection, LAST, self._pending.end())
         return True
 
-    def _read(self) -> None:
+    def _blocks(self) -> Iterator[tuple[Block, Read]]:
         table = self._table
-        self._writer = writer_of(table.target, self._model, table.parameters, table.request_id)
-        allow_cpu(table.block_cpu_s)
         file = opened(Body(self._body, self._connection, self._write), table.encoding, table.max_bytes)
-        reading = Reading(self._model.encoder, table.parameters, table.block_rows, table.max_bytes)
+        reading = Reading(self._encoder, table.parameters, table.block_rows, table.max_bytes)
         for block in body_blocks(file, table.source, reading, table.max_json_bytes):
-            read = block.read()
-            if read.problems and table.parameters.on_error == "stop":
-                raise refusal(block, read.problems, table.error_limit, table.parameters)
-            self._waiting.append((block, read))
-            send(self._connection, BLOCK, pack_rows(block.rows, read.kept, read.arrays))
-            while len(self._waiting) > AHEAD:
-                self._write()
-            allow_cpu(table.block_cpu_s)
+            yield block, block.read()
 
-    def _write_rest(self) -> None:
-        while self._waiting:
+    def _read(self) -> None:
+        allow_cpu(self._table.block_cpu_s)
+        while rows := self._pending.read():
+            send(self._connection, BLOCK, pack_rows(*rows))
+            self._write_until(AHEAD)
+            allow_cpu(self._table.block_cpu_s)
+
+    def _write_until(self, waiting: int) -> None:
+        while len(self._pending) > waiting:
             self._write()
 
     def _write(self) -> None:
@@ -133,9 +129,8 @@ class Job:
         kind, payload = self._frames.receive()
         if kind != OUTPUTS:
             raise PeerEndedError
-        block, read = self._waiting.popleft()
         try:
-            text = self._writer.write(Answered(block, read.kept, unpack_outputs(payload), read.problems))
+            text = self._pending.write(unpack_outputs(payload))
         except Exception as error:  # noqa: BLE001 - as above
             self._give_up(error)
         send(self._connection, ANSWER, text)

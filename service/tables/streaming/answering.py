@@ -13,6 +13,7 @@ from batchproof.service.tables.block import Reading
 from batchproof.service.tables.codecs import writer_of
 from batchproof.service.tables.formats import PARQUET, pyarrow
 from batchproof.service.tables.limits.body_reader import opened
+from batchproof.service.tables.pending_blocks import PendingBlocks
 from batchproof.service.tables.sandbox.ends import BLOCK_CPU_S
 from batchproof.service.tables.sandbox.remote import RemoteReader
 from batchproof.service.tables.sandbox.text_messages import TextTable
@@ -77,7 +78,8 @@ class Answering:
         reading = Reading(self._model.encoder, request.parameters, BLOCK_ROWS, bounds.max_bytes)
         blocks = read_blocks(request.source, inlet, file, reading, bounds, remote)
         writer = writer_of(request.target, self._model, request.parameters, request.request_id)
-        return _Parts(_at_once, inlet, ThreadTable(self._workers, blocks, reading, writer))
+        pending = PendingBlocks(blocks, writer, request.parameters, self._workers.error_limit)
+        return _Parts(_at_once, inlet, ThreadTable(self._workers, pending))
 
     def _apart(self, request: TableRequest) -> "_Parts":
         """Read and write in another process: threads would keep other callers from the interpreter."""

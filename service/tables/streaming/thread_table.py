@@ -1,6 +1,5 @@
 """A table that threads of this process read and write: a short one, or one whose reader gives up the interpreter's lock."""
 
-from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from typing import BinaryIO
@@ -9,52 +8,34 @@ from batchproof.service.features.arrays import Outputs
 from batchproof.service.tables.block import Block, Read, Reading, Rows
 from batchproof.service.tables.codecs import body_blocks
 from batchproof.service.tables.formats import PARQUET, Format
+from batchproof.service.tables.pending_blocks import PendingBlocks
 from batchproof.service.tables.sandbox.remote import RemoteReader
 from batchproof.service.tables.streaming.body.body_file import BodyFile
 from batchproof.service.tables.streaming.body.spooled import spooled
 from batchproof.service.tables.streaming.interface import Bounds, TableWorkers
-from batchproof.service.tables.writers.result_columns import Answered, refusal
-from batchproof.service.tables.writers.text import Writer
 
 
 class ThreadTable:
     """One table of a process."""
 
-    def __init__(
-        self, workers: TableWorkers, blocks: Iterator[tuple[Block, Read]], reading: Reading, writer: Writer
-    ) -> None:
-        """Answer `blocks` with `writer`."""
+    def __init__(self, workers: TableWorkers, pending: PendingBlocks) -> None:
+        """Answer the blocks of `pending`."""
         self._workers = workers
-        self._blocks = blocks
-        self._parameters = reading.parameters
-        self._writer = writer
-        self._waiting: deque[tuple[Block, Read]] = deque()  # for their outputs
+        self._pending = pending
 
     async def next(self) -> Rows | None:
         """Return the next block, None behind the last one; raises ServiceError, and what ended the body."""
-        rows: Rows | None = await self._workers.step(self._next)
+        rows: Rows | None = await self._workers.step(self._pending.read)
         return rows
-
-    def _next(self) -> Rows | None:
-        found = next(self._blocks, None)
-        if found is None:
-            return None
-        block, read = found
-        if read.problems and self._parameters.on_error == "stop":
-            raise refusal(block, read.problems, self._workers.error_limit, self._parameters)
-        self._waiting.append(found)
-        return Rows(block.rows, read.kept, read.arrays)
 
     async def write(self, outputs: Outputs) -> bytes:
         """Return the text of the block whose turn it is; raises ServiceError."""
-        block, read = self._waiting.popleft()
-        answered = Answered(block, read.kept, outputs, read.problems)
-        data: bytes = await self._workers.step(partial(self._writer.write, answered))
+        data: bytes = await self._workers.step(partial(self._pending.write, outputs))
         return data
 
     async def end(self) -> bytes:
         """Return what ends the text."""
-        data: bytes = await self._workers.step(self._writer.end)
+        data: bytes = await self._workers.step(self._pending.end)
         return data
 
     def close(self) -> None:
