@@ -1,22 +1,22 @@
-"""What the service and a process that reads tables tell each other: kinds of frames, and the request."""
+"""What the service and a process that reads tables tell each other: kinds of frames, the request and the table's names."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import msgspec
 
 REQUEST, NAMES, BATCH, REFUSAL, END = b"R", b"N", b"B", b"E", b"Z"  # kinds
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(msgspec.Struct, array_like=True, frozen=True):
     """What to read of which kind of table, and what reading it may take."""
 
     table_format: str
-    names: Sequence[str] | None  # of the columns to read; None: all
+    names: list[str] | None  # of the columns to read; None: all
     block_rows: int
     max_bytes: int | None
     block_cpu_s: int  # processor time from one block to the next
 
-    def as_json(self) -> bytes:
-        """Return the request as it goes over the socket."""
-        return json.dumps(asdict(self)).encode()
+
+class Names(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """The columns of a table. They come from a process that has read a stranger's bytes."""
+
+    columns: list[str]
+    index: list[str]  # those that number the rows of a data frame

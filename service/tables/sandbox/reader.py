@@ -1,21 +1,22 @@
 """Tables, read one after another in a process that may end: the helper and the service go on."""
 
 import io
-import json
 import os
 import socket
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
+import msgspec
 import pyarrow as pa
 from pyarrow import ipc, parquet
 
 from batchproof.service.errors import ServiceError
+from batchproof.service.runtime.processes import refusals
 from batchproof.service.runtime.processes.confinement import allow_cpu
 from batchproof.service.runtime.processes.frames import MESSAGE, Frames, send
 from batchproof.service.tables.limits.budget import Unpacking
 from batchproof.service.tables.readers.record_batches import READERS, ArrowFaults
-from batchproof.service.tables.sandbox.messages import BATCH, END, NAMES, REFUSAL, Request
+from batchproof.service.tables.sandbox.messages import BATCH, END, NAMES, REFUSAL, Names, Request
 
 MOST_REQUEST_BYTES = 64 << 20
 
@@ -41,13 +42,12 @@ def serve(connection: socket.socket) -> None:
 def _answer(file: BinaryIO, connection: socket.socket) -> bool:
     """Return whether the table was read to its end: what a damaged one left behind in memory is for no other table."""
     _, text = Frames(connection, MOST_REQUEST_BYTES).receive()
-    request = Request(**json.loads(text))
+    request = msgspec.msgpack.decode(text, type=Request)
     try:
         with ArrowFaults(request.table_format):
             _send_batches(file, connection, request)
     except ServiceError as error:
-        fields = {"status": error.status, "code": error.code, "message": error.message}
-        send(connection, REFUSAL, json.dumps(fields).encode())
+        send(connection, REFUSAL, refusals.packed(error))
         return False
     except _UnfitColumnsError:
         return False
@@ -65,7 +65,7 @@ def warm_up() -> None:
 
 def _send_batches(file: BinaryIO, connection: socket.socket, request: Request) -> None:
     def choose(names: Sequence[str], index: frozenset[str]) -> Sequence[str]:
-        send(connection, NAMES, json.dumps([list(names), sorted(index)]).encode())
+        send(connection, NAMES, msgspec.msgpack.encode(Names(list(names), sorted(index))))
         wanted = names if request.names is None else request.names
         if len(set(names)) < len(names) or not set(wanted) <= set(names):
             raise _UnfitColumnsError

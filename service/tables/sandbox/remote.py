@@ -1,26 +1,20 @@
 """The service's side of reading a table in another process, whose end is a refusal."""
 
-import json
-import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
-from batchproof.service.errors import ServiceError
-from batchproof.service.runtime.processes import process_pool
+import msgspec
+
+from batchproof.service.runtime.processes import process_pool, refusals
 from batchproof.service.runtime.processes.frames import MESSAGE, Frames, PeerEndedError, send
 from batchproof.service.runtime.processes.process_pool import Process, ProcessPool, ending
 from batchproof.service.tables.block import Blocks, Reading
 from batchproof.service.tables.formats import Format
 from batchproof.service.tables.sandbox.ends import BLOCK_CPU_S, refusal_of
-from batchproof.service.tables.sandbox.messages import BATCH, END, NAMES, REFUSAL, REQUEST, Request
+from batchproof.service.tables.sandbox.messages import BATCH, END, NAMES, REFUSAL, REQUEST, Names, Request
 
-CODE = re.compile("[a-z0-9_]{1,64}")  # of a refusal: a label in metrics
 MODULE = "batchproof.service.tables.sandbox.reader"  # of the other side
-
-
-class RefusedByReaderError(ServiceError):
-    """What a reader's process refused."""
 
 
 class RemoteReader:
@@ -90,46 +84,22 @@ class RemoteReader:
                 process.finished()
                 return
             if kind == REFUSAL:
-                raise _refused(payload)
+                raise refusals.unpacked(payload)
             if kind == NAMES:
-                every, index = _names(payload)
-                names = choose(reading, every, frozenset(index))
+                found = _names(payload)
+                names = choose(reading, found.columns, frozenset(found.index))
             elif kind == BATCH:
                 yield _batch_of(payload, names, table_format)
             else:
                 raise PeerEndedError
 
 
-def _parsed(payload: bytes) -> Any:
-    """Return the JSON that a process sent; raises PeerEndedError for anything else, which is as good as its end."""
+def _names(payload: bytes) -> Names:
+    """Return the names of a table's columns; raises PeerEndedError for anything else, which is as good as its end."""
     try:
-        return json.loads(payload)
-    except (ValueError, RecursionError) as error:
+        return msgspec.msgpack.decode(payload, type=Names)
+    except msgspec.DecodeError as error:
         raise PeerEndedError from error
-
-
-def _names(payload: bytes) -> tuple[list[str], list[str]]:
-    """Return the names of a table's columns, and those of its index; raises PeerEndedError."""
-    found = _parsed(payload)
-    if type(found) is not list or len(found) != 2:
-        raise PeerEndedError
-    every, index = found
-    for names in found:
-        if type(names) is not list or not all(type(name) is str for name in names):
-            raise PeerEndedError
-    return every, index
-
-
-def _refused(payload: bytes) -> RefusedByReaderError:
-    """Return a refusal whose parts are within their bounds; raises PeerEndedError."""
-    fields = _parsed(payload)
-    parts: list[Any] = [fields.get(name) for name in ("status", "code", "message")] if type(fields) is dict else []
-    if [type(part) for part in parts] != [int, str, str]:
-        raise PeerEndedError
-    status, code, message = parts
-    if not 400 <= status <= 599 or not CODE.fullmatch(code):
-        raise PeerEndedError
-    return RefusedByReaderError(status, code, message)
 
 
 def _batch_of(payload: bytes, names: Sequence[str], table_format: Format) -> Any:
@@ -148,4 +118,5 @@ def _batch_of(payload: bytes, names: Sequence[str], table_format: Format) -> Any
 
 def _request(table_format: Format, reading: Reading) -> bytes:
     names = None if reading.parameters.answer == "append" else list(reading.encoder.names)
-    return Request(table_format.name, names, reading.block_rows, reading.max_bytes, BLOCK_CPU_S).as_json()
+    request = Request(table_format.name, names, reading.block_rows, reading.max_bytes, BLOCK_CPU_S)
+    return msgspec.msgpack.encode(request)

@@ -9,7 +9,7 @@ import pickle
 import select
 import socket
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from batchproof.service.errors import ServiceError
@@ -17,7 +17,7 @@ from batchproof.service.inference.model import Description
 from batchproof.service.runtime.processes import refusals
 from batchproof.service.runtime.processes.confinement import allow_cpu
 from batchproof.service.runtime.processes.frames import MESSAGE, Frames, PeerEndedError, send
-from batchproof.service.tables.block import Block, Read, Reading, out_of_memory
+from batchproof.service.tables.block import Reading, out_of_memory
 from batchproof.service.tables.codecs import body_blocks, writer_of
 from batchproof.service.tables.limits.body_reader import opened
 from batchproof.service.tables.pending_blocks import PendingBlocks
@@ -86,15 +86,15 @@ class Job:
         self._connection = connection
         self._frames = frames
         self._body = body
-        self._encoder = model.encoder
+        self._model = model
         self._table = table
-        writer = writer_of(table.target, model, table.parameters, table.request_id)
-        self._pending = PendingBlocks(self._blocks(), writer, table.parameters, table.error_limit)
+        self._pending: PendingBlocks | None = None  # until the table is opened
 
     def run(self) -> bool:
         """Return whether the table was answered to its end: where it is refused, the blocks before still are."""
         try:
-            self._read()
+            pending = self._pending = self._opened()
+            self._read(pending)
         except (ConnectionError, PeerEndedError):
             raise
         except Exception as error:  # noqa: BLE001 - the service logs and counts it, as if it had been raised there
@@ -103,31 +103,33 @@ class Job:
             return False
         send(self._connection, END)
         self._write_until(0)
-        send(self._connection, LAST, self._pending.end())
+        send(self._connection, LAST, pending.end())
         return True
 
-    def _blocks(self) -> Iterator[tuple[Block, Read]]:
+    def _opened(self) -> PendingBlocks:
         table = self._table
         file = opened(Body(self._body, self._connection, self._write), table.encoding, table.max_bytes)
-        reading = Reading(self._encoder, table.parameters, table.block_rows, table.max_bytes)
-        for block in body_blocks(file, table.source, reading, table.max_json_bytes):
-            yield block, block.read()
+        reading = Reading(self._model.encoder, table.parameters, table.block_rows, table.max_bytes)
+        blocks = body_blocks(file, table.source, reading, table.max_json_bytes)
+        writer = writer_of(table.target, self._model, table.parameters, table.request_id)
+        read = ((block, block.read()) for block in blocks)
+        return PendingBlocks(read, writer, table.parameters, table.error_limit)
 
-    def _read(self) -> None:
+    def _read(self, pending: PendingBlocks) -> None:
         allow_cpu(self._table.block_cpu_s)
-        while rows := self._pending.read():
+        while rows := pending.read():
             send(self._connection, BLOCK, pack_rows(*rows))
             self._write_until(AHEAD)
             allow_cpu(self._table.block_cpu_s)
 
     def _write_until(self, waiting: int) -> None:
-        while len(self._pending) > waiting:
+        while self._pending is not None and len(self._pending) > waiting:
             self._write()
 
     def _write(self) -> None:
         """Answer the next block, whose outputs come; raises PeerEndedError where the service has given the table up."""
         kind, payload = self._frames.receive()
-        if kind != OUTPUTS:
+        if kind != OUTPUTS or self._pending is None:
             raise PeerEndedError
         try:
             text = self._pending.write(unpack_outputs(payload))
