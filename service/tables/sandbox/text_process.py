@@ -20,7 +20,6 @@ from batchproof.service.runtime.processes.frames import MESSAGE, Frames, PeerEnd
 from batchproof.service.tables.block import Reading, out_of_memory
 from batchproof.service.tables.codecs import body_blocks, writer_of
 from batchproof.service.tables.limits.body_reader import opened
-from batchproof.service.tables.pending_blocks import PendingBlocks
 from batchproof.service.tables.sandbox.text_messages import (
     ANSWER,
     ANSWER_FAILED,
@@ -38,6 +37,7 @@ from batchproof.service.tables.sandbox.text_messages import (
     pack_rows,
     unpack_outputs,
 )
+from batchproof.service.tables.writers.pending_blocks import PendingBlocks
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

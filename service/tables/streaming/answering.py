@@ -13,7 +13,6 @@ from batchproof.service.tables.block import Reading
 from batchproof.service.tables.codecs import writer_of
 from batchproof.service.tables.formats import PARQUET, pyarrow
 from batchproof.service.tables.limits.body_reader import opened
-from batchproof.service.tables.pending_blocks import PendingBlocks
 from batchproof.service.tables.sandbox.ends import BLOCK_CPU_S
 from batchproof.service.tables.sandbox.remote import RemoteReader
 from batchproof.service.tables.sandbox.text_messages import TextTable
@@ -26,6 +25,7 @@ from batchproof.service.tables.streaming.slots import TableSlot
 from batchproof.service.tables.streaming.stream import Stream
 from batchproof.service.tables.streaming.table_request import TableRequest
 from batchproof.service.tables.streaming.thread_table import ThreadTable, read_blocks
+from batchproof.service.tables.writers.pending_blocks import PendingBlocks
 
 BLOCK_ROWS = 2048  # half of what one batch of the queue holds: others have their place beside it
 

@@ -8,11 +8,11 @@ from batchproof.service.features.arrays import Outputs
 from batchproof.service.tables.block import Block, Read, Reading, Rows
 from batchproof.service.tables.codecs import body_blocks
 from batchproof.service.tables.formats import PARQUET, Format
-from batchproof.service.tables.pending_blocks import PendingBlocks
 from batchproof.service.tables.sandbox.remote import RemoteReader
 from batchproof.service.tables.streaming.body.body_file import BodyFile
 from batchproof.service.tables.streaming.body.spooled import spooled
 from batchproof.service.tables.streaming.interface import Bounds, TableWorkers
+from batchproof.service.tables.writers.pending_blocks import PendingBlocks
 
 
 class ThreadTable:
