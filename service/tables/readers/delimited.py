@@ -150,13 +150,16 @@ class TextTable:
         takes = {feature.name: reader_of(feature) for feature in reading.signature.inputs}
         self.takes = [takes[name] for name in reading.encoder.names]
         self.all_takes: list[Callable[[str], Any]] = [takes.get(name, str) for name in self.names]
-        self.arrow = self._arrow_lines() if reading.by_arrow else None
+        self.arrow: ArrowLines | None = None  # what parses plain lines, where pyarrow does
 
-    def _arrow_lines(self) -> "ArrowLines":
+    def load_arrow(self) -> None:
+        """Let pyarrow parse the plain lines of further blocks, where the reading says so: it takes .1 s to load."""
+        if not self.reading.by_arrow:
+            return
         from batchproof.service.tables.readers.arrow_lines import ArrowLines, Source
 
         sources = zip(self.reading.signature.inputs, self.places, self.takes, strict=True)
-        return ArrowLines([Source(*source) for source in sources], len(self.header), self.delimiter)
+        self.arrow = ArrowLines([Source(*source) for source in sources], len(self.header), self.delimiter)
 
 
 def text_blocks(file: BinaryIO, reading: Reading, signs: str) -> Blocks:
@@ -171,6 +174,7 @@ def text_blocks(file: BinaryIO, reading: Reading, signs: str) -> Blocks:
     table = TextTable(header, reading, records.delimiter, records.delimiter if len(signs) > 1 else ",")
     block = _block(table, records, rows)
     yield block  # no row is a block too
+    table.load_arrow()
     while block.rows and (block := _block(table, records, rows)).rows:
         yield block
 
