@@ -40,7 +40,7 @@ def signature_of(
     task: str = "multiclass", inputs: list[Content] | None = None, targets: tuple[str, ...] = ()
 ) -> Signature:
     """Return the signature as the service reads it."""
-    return Signature.model_validate_json(json.dumps(_signature(task, inputs, targets)), strict=True)
+    return Signature.model_validate(_signature(task, inputs, targets))
 
 
 def _signature(task: str, inputs: list[Content] | None, targets: tuple[str, ...]) -> Content:

@@ -97,7 +97,7 @@ def is_utf_8(text: str) -> bool:
 
 
 def results_of(command: list[str], asked: list[tuple[int, Any]]) -> list[str]:
-    lines = [hard_texts.signature().model_dump_json(), *map(json.dumps, asked)]
+    lines = [json.dumps(hard_texts.signature().model_dump()), *map(json.dumps, asked)]
     ran = subprocess.run(command, input="\n".join(lines).encode(), capture_output=True, timeout=120, check=True)
     return ran.stdout.decode().split("\n")[:-1]
 

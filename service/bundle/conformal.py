@@ -10,25 +10,26 @@ from bisect import bisect_left
 from typing import Annotated, Literal
 
 import numpy as np
+from msgspec import Meta
 
-from batchproof.service.bundle.files.field_checks import above, at_least, below, items
-from batchproof.service.bundle.files.records import Record
+from batchproof.service.bundle.files.records import GREATEST, Finite, Record
 
-Coverage = Annotated[float, above(0), below(1)]
+Coverage = Annotated[float, Meta(gt=0, lt=1)]
+Error = Annotated[float, Meta(ge=0, le=GREATEST)]
 SLACK = 1e-9  # so that a requested 0.9 equals a stored 0.9, however each was computed
 
 
-class Conformal(Record):
+class Conformal(Record, frozen=True, kw_only=True):
     """The thresholds of one model, as bundle.json holds them in `uncertainty`."""
 
     method: Literal["split-conformal"]
-    calibration_rows: Annotated[int, at_least(1)]
-    coverages: Annotated[tuple[Coverage, ...], items(1)]  # ascending
-    edges: tuple[float, ...]  # ascending bounds between bins of the predicted value; none for classes
-    thresholds: tuple[tuple[Annotated[float, at_least(0)], ...], ...]  # [bins][coverages], ascending in each
-    tested: dict[str, dict[str, float]]  # on the test rows: coverage -> {"coverage", "width" or "size"}
+    calibration_rows: Annotated[int, Meta(ge=1)]
+    coverages: Annotated[tuple[Coverage, ...], Meta(min_length=1)]  # ascending
+    edges: tuple[Finite, ...]  # ascending bounds between bins of the predicted value; none for classes
+    thresholds: tuple[tuple[Error, ...], ...]  # [bins][coverages], ascending in each
+    tested: dict[str, dict[str, Finite]]  # on the test rows: coverage -> {"coverage", "width" or "size"}
 
-    def agree(self) -> None:
+    def __post_init__(self) -> None:
         """Raise ValueError for fields that contradict one another."""
         ascending = (self.coverages, self.edges)
         if any(list(values) != sorted(set(values)) for values in ascending):

@@ -7,9 +7,9 @@ The format is specified for readers in docs/bundle.md; a change here is a change
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from msgspec import Meta
 
 from batchproof.service.bundle.conformal import Conformal
-from batchproof.service.bundle.files.field_checks import above, at_least, at_most, below, items, matching
 from batchproof.service.bundle.files.records import Record
 from batchproof.service.bundle.signature import Signature, Task, Tensor
 
@@ -24,19 +24,19 @@ REFERENCE_FILE = "reference.json"  # statistics of the training rows: service/bu
 MOST_QUANTILES = 19
 LEVELS = (0.001, 0.999)  # between which a level lies: as a text of the same digits in every language
 
-Sha256 = Annotated[str, matching(r"^[0-9a-f]{64}$")]
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
-Name = Annotated[str, matching(NAME_PATTERN)]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z"
+Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 
 
-class FileEntry(Record):
+class FileEntry(Record, frozen=True, kw_only=True):
     """One file of the bundle other than bundle.json."""
 
     sha256: Sha256
-    bytes: Annotated[int, at_least(0)]
+    bytes: Annotated[int, Meta(ge=0)]
 
 
-class Arithmetic(Record):
+class Arithmetic(Record, frozen=True, kw_only=True):
     """float32 (verified on each host) or exact (proved from the file; `certificate` says how)."""
 
     kind: Literal["float32", "exact"]
@@ -44,12 +44,12 @@ class Arithmetic(Record):
     accuracy: dict[str, Any] | None = None  # exact: errors against the folded float64 network, saturated share
 
 
-class Decision(Record):
+class Decision(Record, frozen=True, kw_only=True):
     """Which class of two is the label: the second where its probability is at least the threshold, else the first."""
 
-    threshold: Annotated[float, above(0), below(1)]
+    threshold: Annotated[float, Meta(gt=0, lt=1)]
     rule: str  # what it was chosen by, for people: such as `f1`, `cost=1:20` or `0.3`
-    rows: Annotated[int, at_least(0)] = 0  # on how many validation rows it was chosen; 0 where it was given
+    rows: Annotated[int, Meta(ge=0)] = 0  # on how many validation rows it was chosen; 0 where it was given
 
     def places(self, probabilities: np.ndarray) -> np.ndarray:
         """Return the place of the label among the classes [rows] int64, for `probabilities` [rows, 2] float32."""
@@ -67,17 +67,17 @@ def label_places(probabilities: np.ndarray, decision: Decision | None) -> np.nda
     return places
 
 
-Level = Annotated[float, at_least(LEVELS[0]), at_most(LEVELS[1])]
+Level = Annotated[float, Meta(ge=LEVELS[0], le=LEVELS[1])]
 
 
-class Manifest(Record):
+class Manifest(Record, frozen=True, kw_only=True):
     """The whole of bundle.json."""
 
     format: Literal["batchproof-bundle"]
     format_version: Literal[1, 2, 3, 4, 5]
     sha256: Sha256  # the seal over bundle.json itself: service/bundle/files/checksum.py
     name: Name
-    version: Annotated[int, at_least(1)]
+    version: Annotated[int, Meta(ge=1)]
     task: Task
     signature: Signature
     arithmetic: Arithmetic
@@ -88,7 +88,7 @@ class Manifest(Record):
 
     decision: Decision | None = None  # which class is the label; None: the most probable one
     # The levels of the graph's output `quantiles`, ascending; None: it has no such output.
-    quantiles: Annotated[tuple[Level, ...], items(1, MOST_QUANTILES)] | None = None
+    quantiles: Annotated[tuple[Level, ...], Meta(min_length=1, max_length=MOST_QUANTILES)] | None = None
     # In place of `uncertainty` where there are several targets: that of each, in their order, with the same coverages.
     uncertainties: tuple[Conformal, ...] | None = None
 
@@ -130,7 +130,7 @@ class Manifest(Record):
         classes = len(self.signature.classes)
         return (Tensor("probabilities", "float32", classes), Tensor("scores", "float32", classes), *saturated)
 
-    def agree(self) -> None:
+    def __post_init__(self) -> None:
         """Raise ValueError for fields that contradict one another."""
         self._classes_fit_task()
         self._quantiles_fit()

@@ -13,7 +13,7 @@ import orjson
 
 from batchproof.service.bundle.files import strict_json
 from batchproof.service.bundle.files.checksum import is_intact
-from batchproof.service.bundle.files.field_checks import Invalid
+from batchproof.service.bundle.files.records import Invalid
 from batchproof.service.bundle.files.safe_folder import Folder, opened
 from batchproof.service.bundle.graph import check as graph_check
 from batchproof.service.bundle.graph.nodes import Graph
@@ -152,7 +152,7 @@ def parse_manifest(raw: bytes) -> Manifest:
     if type(version) is not int or version not in READABLE_VERSIONS:
         raise BundleError(f"bundle.json has format_version {version!r:.40}; this service reads {_READABLE}")
     try:
-        manifest = Manifest.model_validate(content, strict=True)
+        manifest = Manifest.model_validate(content)
     except Invalid as error:
         raise BundleError(f"bundle.json: {_first_problem(error)}") from error
     if not is_intact(raw, manifest.sha256):

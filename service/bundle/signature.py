@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, Literal, NamedTuple
 
-from batchproof.service.bundle.files.field_checks import characters, items
-from batchproof.service.bundle.files.records import Record
+from msgspec import Meta
+
+from batchproof.service.bundle.files.records import Finite, Record
 
 MOST_TARGETS = 100
 MAX_FEATURES = 50_000  # a service takes 60 microseconds of its start for each, and more memory than the file
@@ -35,28 +36,28 @@ class Tensor(NamedTuple):
     width: int
 
 
-class TextRule(Record):
+class TextRule(Record, frozen=True, kw_only=True):
     """How a text is read as the value of a feature, where the usual reading is not enough.
 
     Cells of text tables are read by it, and so are texts of JSON, Arrow and Parquet. A number of any format that equals
     one of `missing` is a missing value too.
     """
 
-    missing: tuple[Annotated[str, characters(1000)], ...] = ()  # added to the usual spellings of a missing value
+    missing: tuple[Annotated[str, Meta(max_length=1000)], ...] = ()  # added to the usual spellings of a missing value
     usual_missing: bool = True  # whether the usual spellings are missing values; if not, only the empty cell is
     strip: bool = False  # categories: whether blanks around a text are left out, as they are for numbers and dates
     decimal: Literal[".", ","] = "."
     thousands: Literal["", ",", ".", " ", "'", "_"] = ""  # separates groups of three digits
-    affixes: tuple[Annotated[str, characters(100, least=1)], ...] = ()  # left out before or after a number
-    date_format: Annotated[str, characters(100, least=1)] | None = None  # of strptime, besides ISO 8601
+    affixes: tuple[Annotated[str, Meta(min_length=1, max_length=100)], ...] = ()  # left out before or after a number
+    date_format: Annotated[str, Meta(min_length=1, max_length=100)] | None = None  # of strptime, besides ISO 8601
 
-    def agree(self) -> None:
+    def __post_init__(self) -> None:
         """Raise ValueError for fields that contradict one another."""
         if self.thousands == self.decimal:
             raise ValueError("decimal and thousands are the same sign")
 
 
-class Feature(Record):
+class Feature(Record, frozen=True, kw_only=True):
     """One input column, as the client names it.
 
     `numeric` and `date` features are columns of the graph input `numeric` [rows, numeric features] float64, in
@@ -65,14 +66,14 @@ class Feature(Record):
     is one of the `code_count` codes below.
     """
 
-    name: Annotated[str, characters(1000, least=1)]
+    name: Annotated[str, Meta(min_length=1, max_length=1000)]
     kind: Kind
     value_type: ValueType  # what the training column held: decides which JSON types are accepted
     missing: bool  # whether null is accepted
-    range: tuple[float, float] | None = None  # numeric, date: least and greatest training value
+    range: tuple[Finite, Finite] | None = None  # numeric, date: least and greatest training value
     categories: tuple[str, ...] | None = None  # categorical only
     # A JSON value: what explanations start from.
-    typical: bool | int | float | str | None = None
+    typical: bool | int | Finite | str | None = None
     text_rule: TextRule | None = None
 
     def model_dump(self, **options: Any) -> dict[str, Any]:
@@ -102,7 +103,7 @@ class Feature(Record):
         """How many codes there are: one for each category, one for missing and one for unseen values."""
         return self.unseen_code + 1
 
-    def agree(self) -> None:
+    def __post_init__(self) -> None:
         """Raise ValueError for fields that contradict one another."""
         if self.value_type not in VALUE_TYPES[self.kind]:
             raise ValueError(f"a {self.kind} feature cannot have value_type {self.value_type!r}")
@@ -114,16 +115,16 @@ class Feature(Record):
             raise ValueError("range is [least, greatest] of a numeric or date feature")
 
 
-TargetName = Annotated[str, characters(1000, least=1)]
+TargetName = Annotated[str, Meta(min_length=1, max_length=1000)]
 
 
-class Signature(Record):
+class Signature(Record, frozen=True, kw_only=True):
     """The features a row must have, in order, and the target that is predicted."""
 
-    inputs: Annotated[tuple[Feature, ...], items(1, MAX_FEATURES)]
+    inputs: Annotated[tuple[Feature, ...], Meta(min_length=1, max_length=MAX_FEATURES)]
     target: str | None = None  # the predicted column; None where there are several
     # Several predicted numbers, in the order of the columns of the graph's output `value`; None where there is one target.
-    targets: Annotated[tuple[TargetName, ...], items(2, MOST_TARGETS)] | None = None
+    targets: Annotated[tuple[TargetName, ...], Meta(min_length=2, max_length=MOST_TARGETS)] | None = None
     classes: tuple[ClassLabel, ...] | None = None  # binary, multiclass: in the order of the probabilities
     # Columns of the training table that are neither features nor the target: other tables may have them too.
     ignored: tuple[str, ...] = ()
@@ -169,7 +170,7 @@ class Signature(Record):
         )
         return tuple(tensor for tensor in inputs if tensor.width)
 
-    def agree(self) -> None:
+    def __post_init__(self) -> None:
         """Raise ValueError for fields that contradict one another."""
         names = [feature.name for feature in self.inputs]
         if len(set(names)) != len(names):

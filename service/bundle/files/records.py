@@ -1,120 +1,69 @@
-"""Records of JSON: frozen values whose fields are declared once, by type, and checked when they are read or made.
+"""Records of JSON: frozen values whose fields are declared once, by type, and checked where a document is read.
 
-An unknown, missing or mistyped field is an `Invalid` that names the place and what is expected there. Methods have the
-names of pydantic's, whose import would be a quarter of the service's start.
+They are msgspec's structs. What does not fit is an `Invalid` that names the place and what is expected there. Methods have
+the names of pydantic's, whose import would be a quarter of the service's start.
 """
 
-import json
+import re
+import sys
 from collections.abc import Collection
-from typing import Any, ClassVar, Self, dataclass_transform
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
-from batchproof.service.bundle.files.field_checks import Check, Invalid, check_of
+import msgspec
+from msgspec import Meta
 
-ABSENT = object()  # in place of a value
+GREATEST = sys.float_info.max
+Finite = Annotated[float, Meta(ge=-GREATEST, le=GREATEST)]  # and so neither infinite nor NaN
+
+# What msgspec says: `Expected X, got Y - at $.inputs[0].name`. A key of a dictionary stands there as [...].
+FAULT = re.compile(r"(.*?)(?: - at (?:`key` in )?`\$([^`]*)`)?", re.DOTALL)
+STEP = re.compile(r"\.(\w+)|\[(\d+|\.\.\.)\]")
+OF_FIELD = re.compile(r"Object (?:(contains unknown)|missing required) field `(.*)`", re.DOTALL)
+TYPES = re.compile(r"`([a-z |]+)`")
+NAMES = {
+    "array": "an array",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "object": "an object",
+    "str": "a string",
+}
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True)
-class Record:
-    """What a JSON object holds; a subclass declares its fields by annotations, with defaults where they may be absent."""
+class Invalid(ValueError):  # noqa: N818 — says what is wrong
+    """A value that does not fit its record: where, from the outside in, and what is expected there."""
 
-    model_fields: ClassVar[dict[str, Any]] = {}  # name -> its type
-    _checks: ClassVar[
-        dict[bool, list[tuple[str, Check, Any]]]
-    ] = {}  # by strictness: each field and its default; made when first used
+    def __init__(self, what: str, place: tuple[str | int, ...] = ()) -> None:
+        """Say `what` is wrong at `place`."""
+        super().__init__(f"{'.'.join(map(str, place))}: {what}" if place else what)
+        self.what = what
+        self.place = place
 
-    def __init_subclass__(cls) -> None:
-        """Add the declared fields to those of the bases."""
-        cls.model_fields = {**cls.model_fields, **cls.__annotations__}
-        cls._checks = {}
 
-    def __init__(self, **values: Any) -> None:
-        """Check `values` and keep them; raises Invalid. Lists may be given for tuples and whole numbers for others."""
-        self._fill(values, is_strict=False)
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a JSON object holds; a subclass declares its fields, and in `__post_init__` how they fit together.
+
+    The constructor takes values of the declared types as they are; only their agreement is checked.
+    """
 
     @classmethod
-    def model_validate(cls, content: Any, *, strict: bool = False) -> Self:
-        """Return the record that `content` holds, a record or a dictionary; raises Invalid.
-
-        `strict` is for values that json.loads made.
-        """
-        if isinstance(content, cls) and not strict:
-            return content
-        if not isinstance(content, dict):
-            raise Invalid("must be an object")
-        record = cls.__new__(cls)
-        cls._fill(record, content, is_strict=strict)
-        return record
-
-    @classmethod
-    def model_validate_json(cls, raw: str | bytes, *, strict: bool = False) -> Self:
-        """Return the record that a JSON text holds; raises Invalid, and ValueError for a text that is not JSON."""
-        return cls.model_validate(json.loads(raw), strict=strict)
+    def model_validate(cls, content: Any) -> Self:
+        """Return the record that `content` holds, a record or a dictionary of values of JSON; raises Invalid."""
+        try:
+            return msgspec.convert(content, cls)
+        except msgspec.ValidationError as error:
+            raise _invalid(str(error), cls, content) from error
+        except UnicodeEncodeError as error:  # half of a surrogate pair, where a free text would not be refused
+            raise Invalid(f"holds {error.object!r}, which is not valid Unicode") from error
 
     def model_dump(self, *, exclude: Collection[str] = ()) -> dict[str, Any]:
         """Return the record's fields as values of JSON, in their order, without those to `exclude`."""
-        return {name: _plain(value) for name, value in self.__dict__.items() if name not in exclude}
-
-    def model_dump_json(self) -> str:
-        """Return the record as a JSON text."""
-        return json.dumps(self.model_dump(), ensure_ascii=False, separators=(",", ":"))
+        return {name: _plain(getattr(self, name)) for name in self.__struct_fields__ if name not in exclude}
 
     def model_copy(self, *, update: dict[str, Any]) -> Self:
-        """Return the record with other values in some fields, which are not checked."""
-        copy = type(self).__new__(type(self))
-        copy.__dict__.update({**self.__dict__, **update})
-        return copy
-
-    def agree(self) -> None:
-        """Raise ValueError where fields that are right by themselves do not fit together."""
-
-    def _fill(self, values: dict[str, Any], *, is_strict: bool) -> None:
-        kept = self.__dict__
-        for name, check, default in self._checks_of(is_strict=is_strict):
-            if name in values:
-                try:
-                    kept[name] = check(values[name])
-                except Invalid as fault:
-                    raise fault.within(name) from None
-            elif default is not ABSENT:
-                kept[name] = default
-            else:
-                raise Invalid("is missing", (name,))
-        if len(values) > len(kept) or not values.keys() <= kept.keys():
-            unknown = next(str(name) for name in values if name not in kept)
-            raise Invalid("is no known field", (unknown,))
-        try:
-            self.agree()
-        except ValueError as error:
-            raise Invalid(str(error)) from error
-
-    @classmethod
-    def _checks_of(cls, *, is_strict: bool) -> list[tuple[str, Check, Any]]:
-        if is_strict not in cls._checks:
-            cls._checks[is_strict] = [
-                (name, check_of(hint, is_strict=is_strict), getattr(cls, name, ABSENT))
-                for name, hint in cls.model_fields.items()
-            ]
-        return cls._checks[is_strict]
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse every change."""
-        raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be set")
-
-    def __delattr__(self, name: str) -> None:
-        """Refuse every change."""
-        raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be deleted")
-
-    def __eq__(self, other: object) -> bool:
-        """Return whether both hold the same."""
-        return type(other) is type(self) and other.__dict__ == self.__dict__
-
-    def __hash__(self) -> int:
-        """Return a hash of all fields; raises TypeError where one is a dictionary."""
-        return hash((type(self), *self.__dict__.values()))
-
-    def __repr__(self) -> str:
-        """Return what would make the record."""
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__dict__.items())})"
+        """Return the record with other values, of the declared types, in some fields; newer msgspec checks that all agree."""
+        return msgspec.structs.replace(self, **update)
 
 
 def _plain(value: Any) -> Any:
@@ -123,3 +72,72 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(one) for key, one in value.items()}
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _invalid(text: str, kind: Any, content: Any) -> Invalid:
+    """Return the fault that msgspec found in `content` and describes in `text`."""
+    own = OF_FIELD.fullmatch(text)
+    if own and own[1] and own[2] in content:  # by the content: whoever wrote it may have written such a text as a name
+        return Invalid("is no known field", (own[2],))
+    said = FAULT.fullmatch(text)
+    assert said is not None  # it matches every text
+    what, path = said[1], said[2] or ""
+    place, expected = _located(kind, content, path)
+    of_field = OF_FIELD.fullmatch(what)
+    if of_field:
+        return Invalid("is no known field" if of_field[1] else "is missing", (*place, of_field[2]))
+    if get_origin(expected) is Literal:
+        *first, last = map(repr, get_args(expected))
+        what = f"must be {', '.join(first)} or {last}" if first else f"must be {last}"
+    elif what.startswith("Expected `"):
+        what = TYPES.sub(_in_words, what.partition(", got ")[0]).replace("Expected", "must be", 1)
+    return Invalid(what, place)
+
+
+def _in_words(types: re.Match[str]) -> str:
+    *first, last = (NAMES.get(name, name) for name in types[1].split(" | "))
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _located(kind: Any, content: Any, path: str) -> tuple[tuple[str | int, ...], Any]:
+    """Return the place that `path` names in `content`, and the type that is declared for it."""
+    place: list[str | int] = []
+    for field, item in STEP.findall(path):
+        kind = _inside(kind, field or item)
+        if item == "...":
+            part = next(key for key, one in content.items() if not _fits(one, kind))
+        else:
+            part = field or int(item)
+        place.append(part)
+        content = content[part]
+    return tuple(place), _bare(kind)
+
+
+def _inside(kind: Any, part: str) -> Any:
+    """Return the type of a field, of an item or of a dictionary's values."""
+    bare = _bare(kind)
+    if isinstance(bare, type) and issubclass(bare, Record):
+        return next(field.type for field in msgspec.structs.fields(bare) if field.name == part)
+    inner = get_args(bare)
+    if get_origin(bare) is dict:
+        return inner[1]
+    return inner[0] if inner[1:] == (...,) else inner[int(part)]
+
+
+def _bare(kind: Any) -> Any:
+    """Return the type without its bounds, and without None beside it."""
+    while get_origin(kind) in (Annotated, Union, UnionType):
+        inner = get_args(kind)
+        others = inner[:1] if get_origin(kind) is Annotated else [one for one in inner if one is not NoneType]
+        if len(others) > 1:
+            break
+        kind = others[0]
+    return kind
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True

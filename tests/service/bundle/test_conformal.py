@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from batchproof.service.bundle.conformal import Conformal
-from batchproof.service.bundle.files.field_checks import Invalid
+from batchproof.service.bundle.files.records import Invalid
 from batchproof.training.evaluation import conformal
 
 COVERAGES = [0.5, 0.8, 0.9, 0.95]

@@ -175,10 +175,10 @@ def test_one_place_decides() -> None:
     ("edit", "sentence"),
     [
         (lambda content: content.update(format_version=2), "decision is of binary bundles, of format_version 3"),
-        (lambda content: content["decision"].update(threshold=1.0), "decision.threshold: must be below 1"),
+        (lambda content: content["decision"].update(threshold=1.0), "decision.threshold: must be a number < 1.0"),
         (
             lambda content: content["decision"].update(threshold=0.0),
-            "decision.threshold: must be above 0",
+            "decision.threshold: must be a number > 0.0",
         ),
         (lambda content: content["decision"].update(costs=[1, 2]), "decision.costs: is no known field"),
         (lambda content: content["decision"].pop("rule"), "decision.rule: is missing"),

@@ -158,7 +158,7 @@ def test_the_card_names_each(model: Model) -> None:
         (lambda c: c.update(format_version=4), "several targets are of regression bundles, of format_version 5 or later"),
         (lambda c: c["signature"].update(target="a"), "signature: there is either a target or a list of targets"),
         (lambda c: c["signature"].pop("targets"), "signature: there is either a target or a list of targets"),
-        (lambda c: c["signature"].update(targets=["a"]), "signature.targets: must have at least 2 values"),
+        (lambda c: c["signature"].update(targets=["a"]), "signature.targets: must be an array of length >= 2"),
         (lambda c: c["signature"].update(targets=["a", "b", "a"]), "targets repeat"),
         (lambda c: (c.pop("uncertainties"), c["signature"].update(targets=["a", "b"])), "bundle.json asks for value [rows, 2] float32"),
         (lambda c: c.update(quantiles=[0.5]), "quantiles and uncertainty are of bundles with one target"),

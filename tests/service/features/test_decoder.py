@@ -30,7 +30,7 @@ def decoder(task: str, classes: list[bool | int | str] | None) -> Decoder:
         "metrics": {},
         "provenance": {},
     }
-    return Decoder(Manifest.model_validate_json(json.dumps(content), strict=True))
+    return Decoder(Manifest.model_validate(content))
 
 
 def test_classes_get_labels_and_probabilities() -> None:

@@ -1,6 +1,5 @@
 """Rows to arrays: order, types, codes, missing values, and the words of every refusal."""
 
-import json
 import math
 from typing import Any
 
@@ -30,7 +29,7 @@ GOOD = {
 
 def feature_of(**fields: Any) -> Feature:
     content = {"name": "x", "kind": "numeric", "value_type": "float", "missing": True, **fields}
-    return Feature.model_validate_json(json.dumps(content), strict=True)
+    return Feature.model_validate(content)
 
 
 def problems(row: Any, columns: list[Any] | None = None) -> list[Problem]:

@@ -276,7 +276,7 @@ def test_bundles_without_rules_have_no_such_fields() -> None:
     plain = Signature(inputs=(MONEY.model_copy(update={"text_rule": None}),), target="y").model_dump()
     assert "text_rule" not in plain["inputs"][0]
     assert "ignored" not in plain
-    assert Signature.model_validate_json(SIGNATURE.model_dump_json(), strict=True) == SIGNATURE
+    assert Signature.model_validate(json.loads(json.dumps(SIGNATURE.model_dump()))) == SIGNATURE
     with pytest.raises(ValueError, match="the same sign"):
         TextRule(decimal=",", thousands=",")
 

@@ -19,7 +19,7 @@ from tests.bundles import INPUTS
 def manifest_of(classes: list[Any] | None, quantile_keys: tuple[str, ...] = ()) -> Any:
     """Return what the two writers read of a manifest."""
     content = {"inputs": INPUTS, "target": "t", "classes": classes}
-    read = SimpleNamespace(signature=Signature.model_validate_json(json.dumps(content), strict=True), decision=None)
+    read = SimpleNamespace(signature=Signature.model_validate(content), decision=None)
     read.quantile_keys = quantile_keys
     read.label_places = partial(Manifest.label_places, read)
     return read
