@@ -209,6 +209,8 @@ def test_a_date_is_no_target(tmp_path: Path) -> None:
         ({"thousands": "x"}, "--thousands is 'x': use one of"),
         ({"thousands": "."}, "--thousands and --decimal are both '.': they must differ."),
         ({"date_format": ("%d/%m",)}, "--date-format: the date format '%d/%m' has no year: use %Y or %y."),
+        ({"date_format": ("%Y" + "-" * 99,)}, "--date-format: it must be a string of length <= 100."),
+        ({"missing": ("c=" + "x" * 1001,)}, "--missing: it must be a string of length <= 1000."),
         ({"text": ("c",), "date": ("c",)}, "column 'c' is named in both --date and --text: choose one."),
         ({"numeric": ("c",)}, "column 'c' holds 'a', which is not a finite number, but --numeric asks for one"),
         ({"date": ("c",)}, "column 'c' holds 'a', which is not an ISO 8601 date"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from batchproof.service.bundle.files.records import Invalid
 from batchproof.service.bundle.signature import Feature, Kind, TextRule, ValueType
 from batchproof.service.features.texts.date_formats import DateFormatError, date_parser
 from batchproof.training.settings import SettingError, Settings, check_columns
@@ -87,19 +88,30 @@ def options_of(name: str, settings: Settings, *, is_cells: bool) -> TextOptions:
 def resolve(settings: Settings, names: list[str]) -> Settings:
     """Return the settings with the columns of every flag one by one, so that `--drop a,b` means both.
 
-    A name that holds a comma itself stays whole. Raises SettingError for a column under two flags, and for a date
-    format that cannot be used.
+    A name that holds a comma itself stays whole. Raises SettingError for a column under two flags, for a date format
+    that cannot be used, and for a text that is longer than a bundle may have it.
     """
     changes: dict[str, Any] = {flag: _columns(getattr(settings, flag), names) for flag in COLUMN_FLAGS}
     changes |= {flag: _restrictions(getattr(settings, flag), names) for flag in RESTRICTED}
     resolved = replace(settings, **changes)
     check_columns(resolved, targets_of(settings.target, names))
     for entry in resolved.date_format:
+        date_format = entry.split("\0")[-1]
         try:
-            date_parser(entry.split("\0")[-1])
+            date_parser(date_format)
         except DateFormatError as error:
             raise SettingError(f"--date-format: {error}.") from error
+        _check_rule("--date-format", date_format=date_format)
+    for entry in resolved.missing:
+        _check_rule("--missing", missing=[entry.split("\0")[-1]])
     return resolved
+
+
+def _check_rule(flag: str, **fields: Any) -> None:
+    try:
+        TextRule.model_validate(fields)
+    except Invalid as error:
+        raise SettingError(f"{flag}: it {error.what}.") from error
 
 
 def targets_of(text: str, names: Sequence[str]) -> tuple[str, ...]:
