@@ -8,6 +8,7 @@ from batchproof.service.protocols.head import RequestHead
 from batchproof.service.server.serving.endpoint import PredictEndpoint, Work
 
 MOST_PARTS = 64  # of a body that is not whole, until they are joined
+MOST_PART_BYTES = 1 << 20  # that are joined at a time: the event loop does it in some tenths of a millisecond
 
 
 class PendingRequest:
@@ -18,6 +19,7 @@ class PendingRequest:
     disconnected = False
     keep_alive = True
     size = 0  # bytes of body so far
+    joined = 0  # of them, those in `received`
     counted = 0  # of them, those that count among the bytes in flight
     refusal: ServiceError | None = None  # known from the head: the body is read and dropped
     received: io.BytesIO | None = None  # what came before `parts`
@@ -42,7 +44,7 @@ class PendingRequest:
 
     def join_parts(self) -> None:
         """Join what came, where it is many parts: each costs more than its bytes, and there may be millions."""
-        if len(self.parts) > MOST_PARTS:
+        if len(self.parts) > MOST_PARTS or self.size - self.joined > MOST_PART_BYTES:
             self._join()
 
     def whole_body(self) -> bytes:
@@ -60,6 +62,7 @@ class PendingRequest:
             self.received = io.BytesIO()
         self.received.writelines(self.parts)
         self.parts.clear()
+        self.joined = self.size
 
 
 class AnsweredRequest:
