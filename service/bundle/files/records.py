@@ -7,6 +7,7 @@ the names of pydantic's, whose import would be a quarter of the service's start.
 import re
 import sys
 from collections.abc import Collection
+from copy import copy
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
@@ -62,8 +63,11 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return {name: _plain(getattr(self, name)) for name in self.__struct_fields__ if name not in exclude}
 
     def model_copy(self, *, update: dict[str, Any]) -> Self:
-        """Return the record with other values, of the declared types, in some fields; newer msgspec checks that all agree."""
-        return msgspec.structs.replace(self, **update)
+        """Return the record with other values in some fields, which are not checked."""
+        copied = copy(self)  # msgspec.structs.replace checks how fields agree, or not, by its version
+        for name, value in update.items():
+            msgspec.structs.force_setattr(copied, name, value)
+        return copied
 
 
 def _plain(value: Any) -> Any:
