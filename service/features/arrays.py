@@ -22,6 +22,28 @@ class Arrays(NamedTuple):
         return Arrays(*(None if array is None else array[rows] for array in self))
 
 
+class ArrayBounds(NamedTuple):
+    """How wide a model's inputs are, and which codes they may hold: others would end the run of every row in the batch."""
+
+    numbers: int  # numeric and date features
+    code_counts: np.ndarray  # [categorical features] int64; a feature's codes are below its count
+
+    @classmethod
+    def of(cls, signature: "Signature") -> "ArrayBounds":
+        """Return the bounds of a model's inputs."""
+        counts = [feature.code_count for feature in signature.inputs if feature.kind == "categorical"]
+        return cls(len(signature.inputs) - len(counts), np.array(counts, np.int64))
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Return the features of each input."""
+        return self.numbers, len(self.code_counts)
+
+    def admits(self, codes: np.ndarray | None) -> bool:
+        """Return whether all `codes` [rows, categorical features] are the model's."""
+        return codes is None or not ((codes < 0).any() or (codes >= self.code_counts).any())
+
+
 def numbers_of(outputs: Outputs) -> np.ndarray:
     """Return what answers show, float32: probabilities [rows, classes], the value with its quantiles [rows, 1 + levels], or [rows, targets]."""
     if "quantiles" in outputs:

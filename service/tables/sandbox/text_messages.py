@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from batchproof.service.features.arrays import Arrays, Outputs
+from batchproof.service.features.arrays import ArrayBounds, Arrays, Outputs
 from batchproof.service.runtime.processes.frames import PeerEndedError
 from batchproof.service.tables.block import Rows
 from batchproof.service.tables.formats import Format
@@ -67,28 +67,22 @@ class PackedOutput(msgspec.Struct, array_like=True, frozen=True):
     data: memoryview
 
 
-class Widths:
-    """How wide a model's arrays are and which codes they may hold: nothing else reaches the engine."""
-
-    def __init__(self, numbers: int, code_counts: list[int]) -> None:
-        """Expect so many numbers in a row, and codes below `code_counts`."""
-        self._numbers = numbers
-        self._code_counts = np.array(code_counts, np.int64)
-
-    def unpacked(self, payload: bytes, most_rows: int) -> Rows:
-        """Return the rows of a block; raises PeerEndedError for what is none of this model's, or has more than `most_rows`."""
-        try:
-            packed = msgspec.msgpack.decode(payload, type=PackedRows)
-        except msgspec.DecodeError as error:
-            raise PeerEndedError from error
-        kept = range(packed.count) if packed.kept is None else packed.kept
-        if packed.count > most_rows or not _is_part(packed.kept or (), packed.count):
-            raise PeerEndedError
-        numeric = _matrix(packed.numeric, "<f8", len(kept), self._numbers)
-        codes = _matrix(packed.categorical, "<i8", len(kept), len(self._code_counts))
-        if codes is not None and ((codes < 0).any() or (codes >= self._code_counts).any()):
-            raise PeerEndedError  # the engine would end the run of other callers' rows too
-        return Rows(packed.count, kept, Arrays(numeric, codes))
+def unpack_rows(payload: bytes, bounds: ArrayBounds, most_rows: int) -> Rows:
+    """Return the rows of a block; raises PeerEndedError for what is none of this model's, or has more than `most_rows`."""
+    try:
+        packed = msgspec.msgpack.decode(payload, type=PackedRows)
+    except msgspec.DecodeError as error:
+        raise PeerEndedError from error
+    kept = range(packed.count) if packed.kept is None else packed.kept
+    if packed.count > most_rows or not _is_part(packed.kept or (), packed.count):
+        raise PeerEndedError
+    numbers, codes = bounds.widths
+    arrays = Arrays(
+        _matrix(packed.numeric, "<f8", len(kept), numbers), _matrix(packed.categorical, "<i8", len(kept), codes)
+    )
+    if not bounds.admits(arrays.categorical):
+        raise PeerEndedError
+    return Rows(packed.count, kept, arrays)
 
 
 def _is_part(kept: Sequence[int], count: int) -> bool:

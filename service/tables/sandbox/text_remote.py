@@ -13,7 +13,7 @@ import threading
 from functools import cached_property
 from typing import TypeVar
 
-from batchproof.service.features.arrays import Outputs
+from batchproof.service.features.arrays import ArrayBounds, Outputs
 from batchproof.service.inference.model import Described, Description
 from batchproof.service.runtime.processes import process_pool, refusals
 from batchproof.service.runtime.processes.frames import HEAD, MESSAGE, PART_BYTES, Frames, PeerEndedError, send
@@ -35,8 +35,8 @@ from batchproof.service.tables.sandbox.text_messages import (
     SHORTER,
     TABLE,
     TextTable,
-    Widths,
     pack_outputs,
+    unpack_rows,
 )
 
 MODULE = "batchproof.service.tables.sandbox.text_process"  # of the other side
@@ -55,10 +55,8 @@ class KnownModel:
 
     def __init__(self, model: Described) -> None:
         """Describe `model`."""
-        inputs = model.manifest.signature.inputs
-        codes = [feature.code_count for feature in inputs if feature.kind == "categorical"]
         self.number = next(_numbers)
-        self.widths = Widths(len(inputs) - len(codes), codes)
+        self.bounds = ArrayBounds.of(model.manifest.signature)
         self._model = model
 
     @cached_property
@@ -187,7 +185,7 @@ class RemoteTable:
         if self._blocks.qsize() + self._answers.qsize() > MOST_WAITING:
             raise PeerEndedError
         if kind == BLOCK:
-            self._blocks.put_nowait(self._model.widths.unpacked(payload, self._table.block_rows))
+            self._blocks.put_nowait(unpack_rows(payload, self._model.bounds, self._table.block_rows))
         elif kind == END:
             self._blocks.put_nowait(None)
         elif kind in (REFUSED, FAILED):

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from batchproof.service.bundle.signature import Signature
-from batchproof.service.features.arrays import Arrays, Outputs
+from batchproof.service.features.arrays import ArrayBounds, Arrays, Outputs
 from batchproof.service.protocols.interface import Answer, Call, Codec, Decoded
 from batchproof.service.runtime.processes import process_pool, refusals
 from batchproof.service.runtime.processes.frames import Frames, PeerEndedError, send
@@ -71,9 +71,7 @@ class RemoteCodec:
         self._make = make
         self._number = next(_numbers)
         self._route = route
-        codes = [feature.code_count for feature in signature.inputs if feature.kind == "categorical"]
-        self._widths = (len(signature.inputs) - len(codes), len(codes))
-        self._code_counts = np.array(codes, np.int64)
+        self._bounds = ArrayBounds.of(signature)
 
     @cached_property
     def _maker(self) -> bytes:
@@ -107,9 +105,7 @@ class RemoteCodec:
         self._check(found)
         numeric = self._received(frames, found, 0, go_on)
         categorical = self._received(frames, found, 1, go_on)
-        if categorical is not None and (
-            (categorical < 0).any() or (categorical >= self._code_counts).any()
-        ):  # the engine would end the run of other callers' rows too
+        if not self._bounds.admits(categorical):
             raise PeerEndedError
         self._finished(process)
         note = None if found.note == NOTHING else RemoteNote(found.note, found.needs_inputs)
@@ -120,12 +116,12 @@ class RemoteCodec:
         own = found.rows - found.added
         if own < 0 or (found.places is not None and len(found.places) != own):
             raise PeerEndedError
-        if found.rows * sum(self._widths) * NUMBER_BYTES > self.pool.memory_bytes:
+        if found.rows * sum(self._bounds.widths) * NUMBER_BYTES > self.pool.memory_bytes:
             raise PeerEndedError
 
     def _received(self, frames: Frames, found: DecodedRows, place: int, go_on: GoOn) -> np.ndarray | None:
         """Return the array that follows, [rows, features of its kind]; None where the model has none of that kind."""
-        shape, width = (found.numeric, found.categorical)[place], self._widths[place]
+        shape, width = (found.numeric, found.categorical)[place], self._bounds.widths[place]
         if (shape is not None and tuple(shape) != (found.rows, width)) or (shape is None) != (width == 0):
             raise PeerEndedError
         if shape is None:

@@ -20,7 +20,7 @@ import pytest
 
 from batchproof.service.bundle import reader as bundle
 from batchproof.service.errors import ServiceError
-from batchproof.service.features.arrays import Arrays
+from batchproof.service.features.arrays import ArrayBounds, Arrays
 from batchproof.service.features.decoder import Decoder
 from batchproof.service.features.row_encoder import Encoder
 from batchproof.service.inference.model import Description
@@ -29,7 +29,7 @@ from batchproof.service.runtime.processes.frames import PeerEndedError
 from batchproof.service.runtime.processes.process_pool import ProcessPool
 from batchproof.service.tables.formats import CSV, JSON
 from batchproof.service.tables.parameters import Parameters
-from batchproof.service.tables.sandbox.text_messages import TextTable, Widths, pack_rows
+from batchproof.service.tables.sandbox.text_messages import TextTable, pack_rows, unpack_rows
 from batchproof.service.tables.sandbox.text_remote import (
     MODULE,
     MOST_WAITING,
@@ -356,6 +356,9 @@ def test_a_table_whose_caller_left_ends_its_process(server: Live) -> None:
     assert eventually(lambda: len(processes_of(helper)) <= idle)
 
 
+BOUNDS = ArrayBounds(2, np.array([3]))
+
+
 @pytest.mark.parametrize(
     "payload",
     [
@@ -374,14 +377,14 @@ def test_a_table_whose_caller_left_ends_its_process(server: Live) -> None:
 def test_what_no_process_says_goes_no_further(payload: bytes) -> None:
     """A process that read a stranger's bytes may say anything: rows that the model does not have are as good as its end."""
     with pytest.raises(PeerEndedError):
-        Widths(2, [3]).unpacked(payload, 16)
+        unpack_rows(payload, BOUNDS, 16)
 
 
 def test_what_a_process_says_is_within_bounds() -> None:
     """The bounds refuse no rows that a model has."""
     arrays = Arrays(np.arange(4.0).reshape(2, 2), np.array([[2], [0]]))
     for total, kept in ((2, range(2)), (16, [3, 15])):
-        found = Widths(2, [3]).unpacked(pack_rows(total, kept, arrays), 16)
+        found = unpack_rows(pack_rows(total, kept, arrays), BOUNDS, 16)
         assert (found.total, list(found.kept)) == (total, list(kept))
         assert [array.tolist() for array in found.arrays if array is not None] == [
             array.tolist() for array in arrays if array is not None
