@@ -146,7 +146,7 @@ def learn(
     from batchproof.training.fit.selection.fit_best import fit_best
     from batchproof.training.network.batchnorm import recompute
 
-    candidates = candidates_for(len(data.split.train), settings)
+    candidates = candidates_for(len(data.split.train), settings, len(data.signature.classes or ()))
     fitted = fit_best(data, candidates, settings, progress, stop, checkpoint, group)
     progress.say("recomputing batch-norm statistics over all training rows, folding, checking")
     return fitted, recompute(fitted.result.network, fitted.rows["train"], group=group)

@@ -129,7 +129,7 @@ def check_classes(data: Dataset, seed: int, folds: int) -> None:
 
 def network(data: Dataset, settings: Settings) -> np.ndarray:
     """Fit, freeze and fold as training does; returns the answers for the test rows."""
-    candidates = candidates_for(len(data.split.train), settings)
+    candidates = candidates_for(len(data.split.train), settings, len(data.signature.classes or ()))
     fitted = fit_best(data, candidates, settings, Silent(), lambda: False)
     folded = fold(fitted, recompute(fitted.result.network, fitted.rows["train"])).folded
     arrays = data.arrays["test"]

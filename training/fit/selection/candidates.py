@@ -22,13 +22,13 @@ ENCODINGS = {
 }
 
 
-def candidates_for(rows: int, settings: Settings) -> list[Plan]:
-    """Return the plans to choose among for `rows` training rows, the preferred one first.
+def candidates_for(rows: int, settings: Settings, classes: int = 0) -> list[Plan]:
+    """Return the plans to choose among for `rows` training rows of so many classes (0: numbers), the preferred one first.
 
     They differ in their encoding: where the settings give one, or ask for a quick fit, there is one candidate. What the
-    settings leave open follows from the rows. Raises SettingError.
+    settings leave open follows from rows and classes. Raises SettingError.
     """
-    network, fit = _network_settings(rows, settings), _fit_settings(rows, settings)
+    network, fit = _network_settings(rows, settings, classes), _fit_settings(rows, settings)
     open_names = quick.encodings(rows) if settings.quick else defaults.encodings(rows)
     names = open_names if settings.encoding is None else (settings.encoding,)
     return [Plan(name, ENCODINGS[name], network, fit) for name in names]
@@ -57,10 +57,10 @@ def device_of(wanted: str) -> str:
     return "cuda" if wanted != "cpu" and available else "cpu"
 
 
-def _network_settings(rows: int, settings: Settings) -> NetworkSettings:
+def _network_settings(rows: int, settings: Settings, classes: int) -> NetworkSettings:
     values = {"widths": settings.widths, "members": settings.ensemble, "dropout": settings.dropout}
     values |= {"eps": settings.eps, "momentum": settings.momentum, "affine": settings.affine}
-    base = quick.network_settings(rows) if settings.quick else defaults.network_settings(rows)
+    base = quick.network_settings(rows) if settings.quick else defaults.network_settings(rows, classes)
     return replace(base, **_set(values))
 
 

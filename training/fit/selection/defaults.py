@@ -10,6 +10,7 @@ from typing import NamedTuple
 from batchproof.training.fit.loop import FitSettings
 from batchproof.training.network.network import NetworkSettings
 
+MANY_CLASSES = 8  # from which on one network has much to tell apart: wide ones are better than many, where rows suffice
 FULL_ROWS = 1_000  # training rows up to which every candidate is fitted in full; more: short fits on a sample
 SAMPLE_ROWS = 20_000  # of such a sample
 TRIAL_STEPS = 400  # of a short fit that only helps to choose
@@ -42,6 +43,7 @@ BUDGETS = (
     Budget(100_000, 2, 256, 512, 900, 6e-3, 0.99),
     Budget(math.inf, 2, 256, 1_024, 900, 6e-3, 0.99),
 )
+WIDE = BUDGETS[2]
 
 
 def budget_of(rows: int) -> Budget:
@@ -49,9 +51,11 @@ def budget_of(rows: int) -> Budget:
     return next(budget for budget in BUDGETS if rows <= budget.rows)
 
 
-def network_settings(rows: int) -> NetworkSettings:
-    """Return the network for `rows` training rows."""
+def network_settings(rows: int, classes: int = 0) -> NetworkSettings:
+    """Return the network for `rows` training rows of so many classes, 0 where the target is a number."""
     budget = budget_of(rows)
+    if classes >= MANY_CLASSES and rows > FULL_ROWS:
+        budget = max(budget, WIDE, key=lambda one: one.width)
     return NetworkSettings(widths=(budget.width, budget.width), members=budget.members)
 
 

@@ -95,7 +95,7 @@ def suggested(trial: Any, settings: Settings) -> Settings:
 
 def default_parameters(data: Dataset, settings: Settings) -> dict[str, Any]:
     """Return the open settings of the preferred candidate, as the parameters of a trial."""
-    preferred = candidates_for(len(data.split.train), settings)[0]
+    preferred = candidates_for(len(data.split.train), settings, len(data.signature.classes or ()))[0]
     network, fit = preferred.network, preferred.fit
     parameters = {
         "ensemble": network.members,
@@ -132,7 +132,7 @@ class _TrialProgress(Silent):
 
 def _loss(optuna: ModuleType, trial: Any, data: Dataset, settings: Settings, stop: Callable[[], bool]) -> float:
     drawn = replace(suggested(trial, settings), resume=False)
-    candidates = candidates_for(len(data.split.train), drawn)
+    candidates = candidates_for(len(data.split.train), drawn, len(data.signature.classes or ()))
     fitted = fit_best(data, candidates, drawn, _TrialProgress(optuna, trial), stop)
     return fitted.result.best.validation_loss
 

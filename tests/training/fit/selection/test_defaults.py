@@ -35,10 +35,21 @@ def test_epochs_shrink_within_a_budget(least: int, most: float) -> None:
     assert settings[0].epochs > settings[-1].epochs
 
 
+def test_many_classes_get_wide_networks() -> None:
+    """Where rows suffice; few rows get many narrow networks, and large tables what they get anyway."""
+    many, few = rules.MANY_CLASSES, rules.MANY_CLASSES - 1
+    assert rules.network_settings(3_000, many) == rules.network_settings(7_000)
+    for rows in (rules.FULL_ROWS, 7_000, 300_000):
+        assert rules.network_settings(rows, many) == rules.network_settings(rows)
+    for rows in SIZES:
+        assert rules.network_settings(rows, few) == rules.network_settings(rows)
+
+
 @pytest.mark.parametrize("rows", [1_001, 2_712, 5_000, 20_001, 200_000])
-def test_all_trials_cost_less_than_half_of_the_fit(rows: int) -> None:
+@pytest.mark.parametrize("classes", [0, 26])
+def test_all_trials_cost_less_than_half_of_the_fit(rows: int, classes: int) -> None:
     """What is compared on a sample is small beside the fit that it chooses, in rows times hidden units."""
-    candidates = candidates_for(rows, Settings(device="cpu"))
+    candidates = candidates_for(rows, Settings(device="cpu"), classes)
     sample = min(rows, rules.SAMPLE_ROWS)
     tried = [plan.shortened(candidate, sample) for candidate in candidates]
     assert len(tried) > 1
