@@ -78,7 +78,7 @@ class Reading(NamedTuple):
     parameters: Parameters
     block_rows: int
     max_bytes: int | None = None  # that a stranger's table may unpack to
-    by_arrow: bool = False  # whether pyarrow, which is installed, may parse lines of text; its memory is tens of MB
+    by_arrow: bool = False  # whether pyarrow, where it is installed, may parse lines of text; its memory is tens of MB
 
     @property
     def signature(self) -> Signature:

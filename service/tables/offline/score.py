@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from batchproof.service.features.arrays import Outputs
@@ -40,8 +39,7 @@ def score(model: Model, task: Task, way: ScoringOptions, progress: Progress) -> 
     written in the order of the table, so the file is the same for any number of workers.
     """
     written = format_of(task.target)
-    by_arrow = find_spec("pyarrow") is not None
-    reading = Reading(model.encoder, way.parameters, way.block_rows, by_arrow=by_arrow)
+    reading = Reading(model.encoder, way.parameters, way.block_rows, by_arrow=True)
     with opened_blocks(task.source, reading) as blocks, Parts(task.target, _job(model, task, way)) as parts:
         rows_before = rows = parts.rows
         skip(blocks, rows_before)

@@ -156,8 +156,10 @@ class TextTable:
         """Let pyarrow parse the plain lines of further blocks, where the reading says so: it takes .1 s to load."""
         if not self.reading.by_arrow:
             return
-        from batchproof.service.tables.readers.arrow_lines import ArrowLines, Source
-
+        try:
+            from batchproof.service.tables.readers.arrow_lines import ArrowLines, Source
+        except ImportError:  # tables of text do without it
+            return
         sources = zip(self.reading.signature.inputs, self.places, self.takes, strict=True)
         self.arrow = ArrowLines([Source(*source) for source in sources], len(self.header), self.delimiter)
 

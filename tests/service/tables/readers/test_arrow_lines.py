@@ -2,6 +2,7 @@
 
 import io
 import re
+import sys
 from typing import Any
 
 import pytest
@@ -133,3 +134,11 @@ def test_columns_are_found_by_their_names() -> None:
     found = outcome(USUAL, body, 8, by_arrow=True)
     assert found == outcome(USUAL, body, 8, by_arrow=False)
     assert [len(kept) for _, kept, *_ in found] == [8, 8, 4]
+
+
+def test_without_pyarrow_lines_are_read_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where pyarrow is not installed, or cannot be loaded, text needs it not."""
+    monkeypatch.setitem(sys.modules, "batchproof.service.tables.readers.arrow_lines", None)
+    body = "\n".join([HEAD, *[GOOD] * 9]).encode()
+
+    assert outcome(USUAL, body, 4, by_arrow=True) == outcome(USUAL, body, 4, by_arrow=False)
