@@ -28,7 +28,7 @@ def candidates_for(rows: int, settings: Settings, classes: int = 0) -> list[Plan
     They differ in their encoding: where the settings give one, or ask for a quick fit, there is one candidate. What the
     settings leave open follows from rows and classes. Raises SettingError.
     """
-    network, fit = _network_settings(rows, settings, classes), _fit_settings(rows, settings)
+    network, fit = _network_settings(rows, settings, classes), _fit_settings(rows, settings, classes)
     open_names = quick.encodings(rows) if settings.quick else defaults.encodings(rows)
     names = open_names if settings.encoding is None else (settings.encoding,)
     return [Plan(name, ENCODINGS[name], network, fit) for name in names]
@@ -60,11 +60,11 @@ def device_of(wanted: str) -> str:
 def _network_settings(rows: int, settings: Settings, classes: int) -> NetworkSettings:
     values = {"widths": settings.widths, "members": settings.ensemble, "dropout": settings.dropout}
     values |= {"eps": settings.eps, "momentum": settings.momentum, "affine": settings.affine}
-    base = quick.network_settings(rows) if settings.quick else defaults.network_settings(rows, classes)
+    base = quick.network_settings(rows, classes) if settings.quick else defaults.network_settings(rows, classes)
     return replace(base, **_set(values))
 
 
-def _fit_settings(rows: int, settings: Settings) -> FitSettings:
+def _fit_settings(rows: int, settings: Settings, classes: int) -> FitSettings:
     values = {
         "epochs": settings.epochs,
         "batch_rows": settings.batch_rows,
@@ -76,7 +76,7 @@ def _fit_settings(rows: int, settings: Settings) -> FitSettings:
         "seed": settings.seed,
         "device": device_of(settings.device),
     }
-    base = quick.fit_settings(rows) if settings.quick else defaults.fit_settings(rows)
+    base = quick.fit_settings(rows, classes) if settings.quick else defaults.fit_settings(rows)
     fit = replace(base, **_set(values))
     return fit if settings.patience else replace(fit, patience=defaults.patience(fit.epochs))
 

@@ -51,10 +51,15 @@ def budget_of(rows: int) -> Budget:
     return next(budget for budget in BUDGETS if rows <= budget.rows)
 
 
+def has_many_classes(rows: int, classes: int) -> bool:
+    """Return whether a table is fitted by wide networks because of its classes."""
+    return classes >= MANY_CLASSES and rows > FULL_ROWS
+
+
 def network_settings(rows: int, classes: int = 0) -> NetworkSettings:
     """Return the network for `rows` training rows of so many classes, 0 where the target is a number."""
     budget = budget_of(rows)
-    if classes >= MANY_CLASSES and rows > FULL_ROWS:
+    if has_many_classes(rows, classes):
         budget = max(budget, WIDE, key=lambda one: one.width)
     return NetworkSettings(widths=(budget.width, budget.width), members=budget.members)
 

@@ -13,6 +13,7 @@ from batchproof.training.network.network import NetworkSettings
 PLAIN_ROWS = 1_000  # training rows from which on bins have enough rows each
 SEVERAL_ROWS = 5_000  # training rows up to which several networks fit into the budget
 EPOCHS = (2, 60)  # least and most
+WIDE_STEPS = 600  # of the wide networks that many classes get
 RATE = 5e-3  # two and a half times the default: a short schedule has to move faster
 DECAY = 0.98  # of the moving average: half the steps of the default
 
@@ -34,16 +35,20 @@ BUDGETS = (
 )
 
 
-def network_settings(rows: int) -> NetworkSettings:
-    """Return the network for `rows` training rows: one is not trained for long enough to need dropout."""
+def network_settings(rows: int, classes: int = 0) -> NetworkSettings:
+    """Return the network for `rows` training rows of so many classes: one is not trained for long enough to need dropout."""
+    if defaults.has_many_classes(rows, classes):
+        return NetworkSettings(widths=(defaults.WIDE.width,) * 2, members=defaults.WIDE.members, dropout=0.0)
     if rows <= SEVERAL_ROWS:
         return NetworkSettings(widths=(64, 64), members=8)
     return NetworkSettings(widths=(128, 128), dropout=0.0)
 
 
-def fit_settings(rows: int) -> FitSettings:
-    """Return batch rows, epochs, rate and averaging for `rows` training rows."""
+def fit_settings(rows: int, classes: int = 0) -> FitSettings:
+    """Return batch rows, epochs, rate and averaging for `rows` training rows of so many classes."""
     _, batch_rows, steps = next(budget for budget in BUDGETS if rows <= budget.rows)
+    if defaults.has_many_classes(rows, classes):
+        steps = WIDE_STEPS
     epochs = min(EPOCHS[1], max(EPOCHS[0], math.ceil(steps / max(1, rows // batch_rows))))
     return FitSettings(
         epochs=epochs,

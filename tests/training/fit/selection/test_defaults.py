@@ -7,6 +7,7 @@ from batchproof.training.fit.context import Plan
 from batchproof.training.fit.loop import FitSettings
 from batchproof.training.fit.selection import candidates as plan
 from batchproof.training.fit.selection import defaults as rules
+from batchproof.training.fit.selection import quick
 from batchproof.training.fit.selection.candidates import candidates_for
 from batchproof.training.network.network import NetworkSettings, dimensions
 from batchproof.training.settings import Settings
@@ -43,6 +44,21 @@ def test_many_classes_get_wide_networks() -> None:
         assert rules.network_settings(rows, many) == rules.network_settings(rows)
     for rows in SIZES:
         assert rules.network_settings(rows, few) == rules.network_settings(rows)
+
+
+def test_many_classes_get_wide_networks_quickly_too() -> None:
+    """The same networks as by default, in fewer steps; few rows or classes change nothing."""
+    many, few = rules.MANY_CLASSES, rules.MANY_CLASSES - 1
+    for rows in (1_001, 5_000, 20_000, 90_000):
+        fast, full = quick.network_settings(rows, many), rules.network_settings(rows, many)
+        assert (fast.widths, fast.members) == (full.widths, full.members)
+        plan = quick.fit_settings(rows, many)
+        steps = plan.epochs * (rows // plan.batch_rows)
+        assert steps >= quick.WIDE_STEPS or plan.epochs == quick.EPOCHS[1]
+        assert plan.epochs < rules.fit_settings(rows).epochs
+    for rows, classes in ((rules.FULL_ROWS, many), (3_000, few), (20_000, few)):
+        assert quick.network_settings(rows, classes) == quick.network_settings(rows)
+        assert quick.fit_settings(rows, classes) == quick.fit_settings(rows)
 
 
 @pytest.mark.parametrize("rows", [1_001, 2_712, 5_000, 20_001, 200_000])
