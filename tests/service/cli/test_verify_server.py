@@ -27,6 +27,10 @@ def sums(rows: np.ndarray) -> np.ndarray:
 class Server(ThreadingHTTPServer):
     """A server of one model, `m`, whose faults can be chosen."""
 
+    request_queue_size = (
+        128  # the kernel resets connections beyond it, and the five of the base are fewer than verify opens
+    )
+
     def __init__(self, answer: Answer = sums, *, binary: bool = True, most_rows: int = 1 << 30) -> None:
         """Answer with `answer`; `binary`: whether tensors may be binary; more than `most_rows` are refused."""
         super().__init__(("127.0.0.1", 0), Handler)
