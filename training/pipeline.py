@@ -142,11 +142,11 @@ def learn(
     group: "Group | None" = None,
 ) -> tuple["Fitted", "Network"]:
     """Fit to a prepared table and freeze the batch-norm statistics: the part that the processes of a group share."""
-    from batchproof.training.fit.selection.candidates import candidates_for
+    from batchproof.training.fit.selection.candidates import candidates_of
     from batchproof.training.fit.selection.fit_best import fit_best
     from batchproof.training.network.batchnorm import recompute
 
-    candidates = candidates_for(len(data.split.train), settings, len(data.signature.classes or ()))
+    candidates = candidates_of(data, settings)
     fitted = fit_best(data, candidates, settings, progress, stop, checkpoint, group)
     progress.say("recomputing batch-norm statistics over all training rows, folding, checking")
     return fitted, recompute(fitted.result.network, fitted.rows["train"], group=group)

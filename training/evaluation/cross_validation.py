@@ -19,7 +19,7 @@ from batchproof.training.evaluation.baselines import BASELINES
 from batchproof.training.evaluation.comparison import TIE
 from batchproof.training.export.compile import fold
 from batchproof.training.fit.progress import Silent
-from batchproof.training.fit.selection.candidates import candidates_for
+from batchproof.training.fit.selection.candidates import candidates_of
 from batchproof.training.fit.selection.choice import ERRORS
 from batchproof.training.fit.selection.fit_best import fit_best
 from batchproof.training.network.batchnorm import recompute
@@ -129,7 +129,7 @@ def check_classes(data: Dataset, seed: int, folds: int) -> None:
 
 def network(data: Dataset, settings: Settings) -> np.ndarray:
     """Fit, freeze and fold as training does; returns the answers for the test rows."""
-    candidates = candidates_for(len(data.split.train), settings, len(data.signature.classes or ()))
+    candidates = candidates_of(data, settings)
     fitted = fit_best(data, candidates, settings, Silent(), lambda: False)
     folded = fold(fitted, recompute(fitted.result.network, fitted.rows["train"])).folded
     arrays = data.arrays["test"]

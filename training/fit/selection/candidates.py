@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from batchproof.training.data.dataset import Dataset
 from batchproof.training.fit.context import Plan
 from batchproof.training.fit.loop import FitSettings
 from batchproof.training.fit.selection import defaults, quick
@@ -32,6 +33,11 @@ def candidates_for(rows: int, settings: Settings, classes: int = 0) -> list[Plan
     open_names = quick.encodings(rows) if settings.quick else defaults.encodings(rows)
     names = open_names if settings.encoding is None else (settings.encoding,)
     return [Plan(name, ENCODINGS[name], network, fit) for name in names]
+
+
+def candidates_of(data: Dataset, settings: Settings) -> list[Plan]:
+    """Return the plans to choose among for a table, the preferred one first; raises SettingError."""
+    return candidates_for(len(data.split.train), settings, len(data.signature.classes or ()))
 
 
 def shortened(plan: Plan, rows: int) -> Plan:

@@ -58,9 +58,7 @@ def has_many_classes(rows: int, classes: int) -> bool:
 
 def network_settings(rows: int, classes: int = 0) -> NetworkSettings:
     """Return the network for `rows` training rows of so many classes, 0 where the target is a number."""
-    budget = budget_of(rows)
-    if has_many_classes(rows, classes):
-        budget = max(budget, WIDE, key=lambda one: one.width)
+    budget = WIDE if has_many_classes(rows, classes) else budget_of(rows)
     return NetworkSettings(widths=(budget.width, budget.width), members=budget.members)
 
 

@@ -16,7 +16,7 @@ from batchproof.installation import hint
 from batchproof.training.data.dataset import Dataset
 from batchproof.training.fit.loop import Epoch
 from batchproof.training.fit.progress import Progress, Silent, duration
-from batchproof.training.fit.selection.candidates import ENCODINGS, candidates_for
+from batchproof.training.fit.selection.candidates import ENCODINGS, candidates_of
 from batchproof.training.fit.selection.fit_best import fit_best
 from batchproof.training.settings import SettingError, Settings
 
@@ -95,7 +95,7 @@ def suggested(trial: Any, settings: Settings) -> Settings:
 
 def default_parameters(data: Dataset, settings: Settings) -> dict[str, Any]:
     """Return the open settings of the preferred candidate, as the parameters of a trial."""
-    preferred = candidates_for(len(data.split.train), settings, len(data.signature.classes or ()))[0]
+    preferred = candidates_of(data, settings)[0]
     network, fit = preferred.network, preferred.fit
     parameters = {
         "ensemble": network.members,
@@ -132,7 +132,7 @@ class _TrialProgress(Silent):
 
 def _loss(optuna: ModuleType, trial: Any, data: Dataset, settings: Settings, stop: Callable[[], bool]) -> float:
     drawn = replace(suggested(trial, settings), resume=False)
-    candidates = candidates_for(len(data.split.train), drawn, len(data.signature.classes or ()))
+    candidates = candidates_of(data, drawn)
     fitted = fit_best(data, candidates, drawn, _TrialProgress(optuna, trial), stop)
     return fitted.result.best.validation_loss
 
