@@ -48,6 +48,7 @@ def shortened(plan: Plan, rows: int) -> Plan:
         plan.fit,
         epochs=epochs,
         batch_rows=batch_rows,
+        learning_rate=max(plan.fit.learning_rate, defaults.TRIAL_RATE),
         average_decay=min(plan.fit.average_decay, defaults.TRIAL_DECAY),
         patience=min(plan.fit.patience, defaults.patience(epochs)),
     )
@@ -82,7 +83,7 @@ def _fit_settings(rows: int, settings: Settings, classes: int) -> FitSettings:
         "seed": settings.seed,
         "device": device_of(settings.device),
     }
-    base = quick.fit_settings(rows, classes) if settings.quick else defaults.fit_settings(rows)
+    base = quick.fit_settings(rows, classes) if settings.quick else defaults.fit_settings(rows, classes)
     fit = replace(base, **_set(values))
     return fit if settings.patience else replace(fit, patience=defaults.patience(fit.epochs))
 

@@ -1,7 +1,8 @@
 """Defaults that follow from the number of rows: members, width, batch, epochs, and which encodings compete.
 
 A fit is planned in steps. Half of the steps at twice the learning rate end at the same loss, and so do half as many
-steps of twice the rows; wide networks take more rows a step, which costs less a row.
+steps of twice the rows; wide networks take more rows a step, which costs less a row. Up to 5 000 rows the best epoch
+comes early, long before the rate falls, so it is low there from the start.
 """
 
 import math
@@ -16,6 +17,7 @@ SAMPLE_ROWS = 20_000  # of such a sample
 TRIAL_STEPS = 400  # of a short fit that only helps to choose
 TRIAL_BATCH_ROWS = 128
 TRIAL_WIDTH = 128  # its widest layer
+TRIAL_RATE = 4e-3  # the least peak of its learning rate: few steps have to move far
 TRIAL_DECAY = 0.98  # of its moving average: a short fit has no time to forget its start
 SHARED_ROWS = 100_000  # training rows above which a batch is large enough for several threads
 EPOCHS = (12, 150)  # least and most
@@ -37,7 +39,7 @@ class Budget(NamedTuple):
 
 BUDGETS = (
     Budget(1_000, 8, 64, 64, 300, 5e-3, 0.98),
-    Budget(5_000, 8, 64, 128, 750, 4e-3, 0.99),
+    Budget(5_000, 8, 64, 128, 750, 2e-3, 0.99),
     Budget(10_000, 2, 256, 128, 1_200, 4e-3, 0.99),
     Budget(20_000, 2, 256, 256, 1_200, 4e-3, 0.99),
     Budget(100_000, 2, 256, 512, 900, 6e-3, 0.99),
@@ -62,15 +64,15 @@ def network_settings(rows: int, classes: int = 0) -> NetworkSettings:
     return NetworkSettings(widths=(budget.width, budget.width), members=budget.members)
 
 
-def fit_settings(rows: int) -> FitSettings:
-    """Return batch rows, epochs, rate and patience for `rows` training rows."""
+def fit_settings(rows: int, classes: int = 0) -> FitSettings:
+    """Return batch rows, epochs, rate and patience for `rows` training rows of so many classes, 0 where the target is a number."""
     budget = budget_of(rows)
     least = max(5, min(EPOCHS[0], SEEN_ROWS // rows))
     epochs = min(EPOCHS[1], max(least, epochs_of(budget.steps, rows, budget.batch_rows)))
     return FitSettings(
         epochs=epochs,
         batch_rows=budget.batch_rows,
-        learning_rate=budget.rate,
+        learning_rate=max(budget.rate, WIDE.rate) if has_many_classes(rows, classes) else budget.rate,
         weight_decay=0.1,
         average_decay=budget.decay,
         patience=patience(epochs),

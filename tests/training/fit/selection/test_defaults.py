@@ -40,8 +40,10 @@ def test_many_classes_get_wide_networks() -> None:
     """Where rows suffice; few rows get many narrow networks, and large tables what they get anyway."""
     many, few = rules.MANY_CLASSES, rules.MANY_CLASSES - 1
     assert rules.network_settings(3_000, many) == rules.network_settings(7_000)
+    assert rules.fit_settings(3_000, many).learning_rate == rules.fit_settings(7_000).learning_rate
     for rows in (rules.FULL_ROWS, 7_000, 300_000):
         assert rules.network_settings(rows, many) == rules.network_settings(rows)
+        assert rules.fit_settings(rows, many) == rules.fit_settings(rows)
     for rows in SIZES:
         assert rules.network_settings(rows, few) == rules.network_settings(rows)
 
@@ -78,11 +80,14 @@ def work(planned: Plan, rows: int) -> int:
 
 
 def test_a_trial_is_no_larger_than_its_fit() -> None:
-    """Settings that are smaller than those of a trial hold in it too."""
+    """Settings that are smaller than those of a trial hold in it too; only its rate is not lower than its own."""
     given = Settings(epochs=2, batch_rows=40, widths=(300, 20), ema=0.9, device="cpu")
     tried = plan.shortened(candidates_for(30_000, given)[0], 2_000)
     assert (tried.fit.epochs, tried.fit.batch_rows, tried.fit.average_decay) == (2, 40, 0.9)
     assert tried.network.widths == (rules.TRIAL_WIDTH, 20)
+    for rate, expected in ((1e-3, rules.TRIAL_RATE), (0.5, 0.5)):
+        tried = plan.shortened(candidates_for(30_000, Settings(learning_rate=rate, device="cpu"))[0], 2_000)
+        assert tried.fit.learning_rate == expected
 
 
 def test_a_given_encoding_leaves_nothing_to_choose() -> None:
