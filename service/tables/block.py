@@ -55,8 +55,8 @@ class Block(Protocol):
         """Return each row as the cells of a text table."""
         ...
 
-    def csv_lines(self, delimiter: str) -> Sequence[str] | None:
-        """Return each row as a line of CSV without its end; None where `cells` must be written anew."""
+    def csv_lines(self, delimiter: str) -> Sequence[bytes] | None:
+        """Return each row as a line of CSV in UTF-8 without its end; None where `cells` must be written anew."""
         ...
 
     def lines(self) -> Sequence[bytes]:

@@ -28,10 +28,16 @@ Record = tuple[int, list[str]]  # the line that it begins at, and its cells: of 
 
 
 class Plain(NamedTuple):
-    """Rows without a quote: their cells are what stands between the separators."""
+    """Rows whose cells are what stands between the separators."""
 
     first: int  # the line of the first one; the others follow it
-    lines: list[str]  # each row as it is written, without the line end
+    rows: int
+    text: bytes  # in UTF-8: each row as it is written, without quotes, and LF
+
+    @property
+    def lines(self) -> list[str]:
+        """Return each row without its end."""
+        return self.text.decode().split("\n")[:-1]
 
 
 class Records:
@@ -49,6 +55,7 @@ class Records:
         self._header: Sequence[str] | None = None if has_header else ()
         has_blanks = has_header and _has_blanks("".join(head), self.delimiter)
         self._is_parsed = has_blanks  # whether the parser must see every line
+        self._needless = _needless_quotes(self.delimiter)
         self._passed = 0  # lines that the parser did not see
         self._reader = csv.reader(
             chain(head, lines), delimiter=self.delimiter, skipinitialspace=has_blanks, strict=True
@@ -73,12 +80,14 @@ class Records:
     def plain(self, most: int) -> Plain | None:
         """Return the next rows, `most` at most, if their lines need no parser; None where they do, and at the end.
 
+        They need none where no cell has quotes, or only such as it could do without.
+
         It is for between two records, the header behind it. What it does not return, iterating yields.
         """
         first = self._next_line
-        lines = [] if self._is_parsed else self._lines.plain(most)
-        self._passed += len(lines)
-        return Plain(first, lines) if lines else None
+        rows, text = (0, b"") if self._is_parsed else self._lines.plain(most, self._needless)
+        self._passed += rows
+        return Plain(first, rows, text) if rows else None
 
     @property
     def _next_line(self) -> int:
@@ -183,23 +192,24 @@ class _Lines:
             yield text
             encoding = "utf-8"
 
-    def plain(self, most: int) -> list[str]:
-        """Return the next lines, `most` at most, without their ends.
+    def plain(self, most: int, needless: re.Pattern[bytes]) -> tuple[int, bytes]:
+        """Return the number of the next lines, `most` at most, and their text, each with LF, without `needless` quotes.
 
-        There are none where one of them has a quote or is blank, not UTF-8, or longer than a cell may be.
+        There are none where one of them has another quote or is blank, not UTF-8, or longer than a cell may be.
         """
         if not self._are_whole:
-            return []
+            return 0, b""
         read = self._read if self._seen else partial(self._file.readline, MAX_LINE_BYTES)  # a call less for each line
         raw = list(islice(iter(read, b""), most))
         whole = b"".join(raw)
         has_returns = b"\r" in whole and whole.count(b"\r") != whole.count(b"\r\n")
         self._are_whole = not has_returns and max(map(len, raw), default=0) < csv.field_size_limit()
-        lines = _texts(whole) if self._are_whole else []
-        self._number += len(lines)
-        if not lines:
+        text = _plain_text(whole, needless) if self._are_whole else b""
+        if not text:
             self._seen.extendleft(reversed(raw))  # in front of those that were not taken now
-        return lines
+            return 0, b""
+        self._number += len(raw)
+        return len(raw), text
 
     def _read(self) -> bytes:
         return self._seen.popleft() if self._seen else self._file.readline(MAX_LINE_BYTES)
@@ -221,18 +231,32 @@ class _Lines:
             yield rest
 
 
-def _texts(whole: bytes) -> list[str]:
-    """Return lines without their ends; none where one of them is for the parser."""
-    if b'"' in whole or END_OF_FILE in whole:
-        return []
+def _plain_text(whole: bytes, needless: re.Pattern[bytes]) -> bytes:
+    """Return lines as UTF-8 with LF, without `needless` quotes; nothing where one of them is for the parser."""
+    if END_OF_FILE in whole or not _is_utf8(whole):
+        return b""
+    if b'"' in whole:
+        if 2 * len(needless.findall(whole)) != whole.count(b'"'):
+            return b""
+        whole = whole.replace(b'"', b"")
+    text = whole.replace(b"\r\n", b"\n") if b"\r" in whole else whole
+    if not text.endswith(b"\n"):
+        text += b"\n"
+    return b"" if text.startswith(b"\n") or b"\n\n" in text else text
+
+
+def _is_utf8(text: bytes) -> bool:
     try:
-        text = whole.decode()
+        return text.isascii() or bool(text.decode())
     except UnicodeDecodeError:
-        return []
-    lines = (text.replace("\r\n", "\n") if "\r" in text else text).split("\n")
-    if not lines[-1]:  # behind the last line end
-        lines.pop()
-    return lines if all(lines) else []
+        return False
+
+
+def _needless_quotes(delimiter: str) -> re.Pattern[bytes]:
+    """Return a pattern of whole cells in quotes that hold no quote, separator or line end."""
+    sign = re.escape(delimiter)
+    # Quotes come first, since the search for one byte is the fastest.
+    return re.compile(rf'"(?<![^{sign}\n]")[^"{sign}\r\n]*+"(?![^{sign}\r\n])'.encode())
 
 
 def _head(lines: Iterator[str]) -> list[str]:

@@ -43,20 +43,19 @@ class ArrowLines:
             column_types=wanted, include_columns=list(wanted), null_values=sorted(missing_cells(USUAL))
         )
 
-    def encoders(self, lines: Sequence[str]) -> list[Callable[[], np.ndarray]] | None:
+    def encoders(self, text: bytes, rows: int) -> list[Callable[[], np.ndarray]] | None:
         """Return a function for each source that encodes its column, [rows] float64, or raises FeatureError.
 
         A column with a fault, or with a number in rare digits, raises it too. None where Arrow does not read the lines.
         """
-        text = "\n".join(lines).encode()
         if len(text) > MOST_BLOCK_BYTES:
             return None
-        whole = csv.ReadOptions(use_threads=False, column_names=self._names, block_size=max(len(text), 1))
+        whole = csv.ReadOptions(use_threads=False, column_names=self._names, block_size=len(text))
         try:
             table = csv.read_csv(pa.BufferReader(text), whole, self._parsing, self._converting).combine_chunks()
         except pa.ArrowInvalid:  # cells are missing, or no numbers
             return None
-        if len(table) != len(lines):
+        if len(table) != rows:
             return None
         columns = [table.column(str(source.place)).chunk(0) for source in self._sources]
         return [partial(_encode, source, column) for source, column in zip(self._sources, columns, strict=True)]

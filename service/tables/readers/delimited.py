@@ -26,9 +26,9 @@ class TextBlock:
     def __init__(self, table: "TextTable", records: Sequence[Record] | Plain) -> None:
         """Hold records of the parser, or lines that need none."""
         self._table = table
-        self._written = records.lines if isinstance(records, Plain) else None
+        self._plain = records if isinstance(records, Plain) else None
         if isinstance(records, Plain):
-            self._lines: Sequence[int] = range(records.first, records.first + len(records.lines))
+            self._lines: Sequence[int] = range(records.first, records.first + records.rows)
         else:
             self._records = [cells for _, cells in records]
             self._lines = [line for line, _ in records]
@@ -37,19 +37,19 @@ class TextBlock:
 
     @cached_property
     def _records(self) -> list[list[str]]:
-        return [line.split(self._table.delimiter) for line in self._written or ()]
+        return [line.split(self._table.delimiter) for line in self._plain.lines] if self._plain else []
 
     @cached_property
     def _encoders(self) -> "Sequence[Callable[[], np.ndarray]] | None":
         """What encodes each feature's column; None where Arrow does not read the lines, or they are not for it."""
         arrow = self._table.arrow
-        return arrow.encoders(self._written) if arrow is not None and self._written else None
+        return arrow.encoders(self._plain.text, self.rows) if arrow is not None and self._plain else None
 
     @cached_property
     def _numbers(self) -> np.ndarray | None:
         """The cells of all columns, [rows, columns] float64; None where they must be read column by column."""
         table = self._table
-        return encode_lines(self._written, len(table.header)) if self._written and table.is_numeric else None
+        return encode_lines(self._plain.lines, len(table.header)) if self._plain and table.is_numeric else None
 
     @cached_property
     def _is_ragged(self) -> bool:
@@ -106,9 +106,11 @@ class TextBlock:
         width = len(self._table.header)
         return [record if len(record) == width else (record + [""] * width)[:width] for record in self._records]
 
-    def csv_lines(self, delimiter: str) -> Sequence[str] | None:
+    def csv_lines(self, delimiter: str) -> Sequence[bytes] | None:
         """Return the rows as they stand in the table, if they are right as they are where `delimiter` separates cells."""
-        return self._written if delimiter == self._table.delimiter and not self._is_ragged else None
+        if self._plain is None or delimiter != self._table.delimiter or self._is_ragged:
+            return None
+        return self._plain.text.split(b"\n")[:-1]
 
     def lines(self) -> Sequence[bytes]:
         """Return each row as a JSON object; other columns stay text."""

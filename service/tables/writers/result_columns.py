@@ -88,25 +88,29 @@ class ResultColumns:
             cells[row][-1] = sentence
         return cells
 
-    def lines(self, answered: Answered, delimiter: str) -> list[str] | None:
-        """Return the same cells as a piece of a CSV line each, without its end; None where a row did not run."""
-        if not answered.block.rows or len(answered.kept) < answered.block.rows:
-            return None
-        end = delimiter if self.has_errors else ""
-        rows = self._digits(answered.outputs, delimiter)
-        if self.output == "value":
-            return [row + end for row in rows] if end else rows
-        labels = [csv_text([[class_text(label)]], delimiter)[:-1] + delimiter for label in self.labels]
-        winners = self.manifest.label_places(answered.outputs["probabilities"]).tolist()
-        return [f"{labels[winner]}{row}{end}" for winner, row in zip(winners, rows, strict=True)]
+    def pieces(self, answered: Answered, delimiter: str) -> list[Sequence[bytes]] | None:
+        """Return the same cells as pieces of lines of CSV, a column of pieces after the other; None where a row did not run.
 
-    def _digits(self, outputs: Mapping[str, np.ndarray], delimiter: str = ",") -> list[str]:
+        The pieces of a row, joined, are its cells with `delimiter` between them.
+        """
+        rows = answered.block.rows
+        if not rows or len(answered.kept) < rows:
+            return None
+        sign = delimiter.encode()
+        pieces: list[Sequence[bytes]] = [self._digits(answered.outputs, sign)]
+        if self.output != "value":
+            labels = [csv_text([[class_text(label)]], delimiter)[:-1].encode() + sign for label in self.labels]
+            winners = self.manifest.label_places(answered.outputs["probabilities"]).tolist()
+            pieces.insert(0, [labels[winner] for winner in winners])
+        return [*pieces, [sign] * rows] if self.has_errors else pieces
+
+    def _digits(self, outputs: Mapping[str, np.ndarray], sign: bytes) -> list[bytes]:
         values = np.ascontiguousarray(numbers_of(outputs))
-        text = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY).decode()[2:-2]
-        return text.replace(",", delimiter).split(f"]{delimiter}[")
+        text = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2]
+        return text.replace(b",", sign).split(b"]" + sign + b"[")
 
     def _good_cells(self, outputs: Mapping[str, np.ndarray]) -> list[list[str]]:
-        rows = self._digits(outputs)
+        rows = [digits.decode() for digits in self._digits(outputs, b",")]
         if self.output == "value":
             return [digits.split(",") for digits in rows]
         labels = [class_text(label) for label in self.labels]

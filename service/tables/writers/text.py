@@ -46,19 +46,25 @@ class TextWriter:
         self._has_begun = True
         lines = self._lines(answered, delimiter)
         if lines is not None:
-            return head + ("\n".join(lines) + "\n").encode()
+            return head + lines
         rows: Sequence[Sequence[str]] = self._added.cells(answered)
         if self._appends:
             rows = [[*own, *new] for own, new in zip(block.cells(), rows, strict=True)]
         return head + self._text(rows, delimiter)
 
-    def _lines(self, answered: Answered, delimiter: str) -> list[str] | None:
-        """Return the rows as lines without ends, where the table's own lines go on as they are; None elsewhere."""
+    def _lines(self, answered: Answered, delimiter: str) -> bytes | None:
+        """Return the rows as lines, where the table's own lines go on as they are; None elsewhere."""
         own = answered.block.csv_lines(delimiter) if self._appends else ()
-        added = None if own is None else self._added.lines(answered, delimiter)
-        if added is None or not own:
-            return added
-        return [f"{line}{delimiter}{more}" for line, more in zip(own, added, strict=True)]
+        added = None if own is None else self._added.pieces(answered, delimiter)
+        if own is None or added is None:
+            return None
+        rows = answered.block.rows
+        begun = [own, [delimiter.encode()] * rows] if self._appends else []
+        columns = [*begun, *added, [b"\n"] * rows]
+        pieces = [b""] * (len(columns) * rows)
+        for place, column in enumerate(columns):
+            pieces[place :: len(columns)] = column
+        return b"".join(pieces)
 
     def end(self) -> bytes:
         """Return the header if there was no row."""

@@ -120,6 +120,15 @@ PIECES = st.lists(
             b"9\r",
             b"a\x1a,b\n",
             b" c, d",
+            b'"10","11"\r\n',
+            b'"",""\n',
+            b'""\n',
+            b'"12,","13"\n',
+            b'"14""",15\n',
+            b'16"17","\n',
+            b'"18"19,20\n',
+            b',"21',
+            b' "22",""23\n',
         ]
     ),
     max_size=8,
@@ -141,7 +150,7 @@ def by_turns(body: bytes, counts: Sequence[int]) -> list[object]:
             if plain is None:
                 found.append(more)
             else:
-                assert len(plain.lines) <= count
+                assert len(plain.lines) == plain.rows <= count
                 found += [(plain.first + place, line.split(",")) for place, line in enumerate(plain.lines)]
     except ServiceError as error:
         found.append(error.message)
@@ -167,7 +176,30 @@ def test_lines_without_quotes_need_no_parser(end: str) -> None:
     rows = iter(records)
     next(rows)
 
-    assert records.plain(2) == (2, ["1,2", "3,é"])
+    assert records.plain(2) == (2, 2, "1,2\n3,é\n".encode())
     assert records.plain(2) is None
     with pytest.raises(ServiceError, match="Line 4 is not CSV"):
         next(rows)
+
+
+@pytest.mark.parametrize("sign", SIGNS)
+def test_quotes_that_change_no_cell_need_no_parser(sign: str) -> None:
+    """Cells in quotes are taken without them, where they hold no quote, separator or line end."""
+    body = f'a{sign}b\n"1"{sign}"é x"\r\n""{sign}"4"\n5{sign}""\n"7"{sign}"8"'.encode()
+    records = Records(io.BytesIO(body), SIGNS)
+    next(iter(records))
+
+    plain = records.plain(9)
+    assert plain is not None
+    assert plain.lines == [f"1{sign}é x", f"{sign}4", f"5{sign}", f"7{sign}8"]
+
+
+@pytest.mark.parametrize(
+    "line", ['1,"2,3"', '"1""",2', '1"2","3', '"1"2,3', ' "1",2', '"1" ,2', '1,"2', '1,"\n"', '1,2"', '"1,"2",3"']
+)
+def test_other_quotes_are_left_to_the_parser(line: str) -> None:
+    """A quote within a cell, or around what separates, ends or is broken, keeps its lines from being taken as they are."""
+    records = Records(io.BytesIO(f"a,b\n{line}\n".encode()), SIGNS)
+    next(iter(records))
+
+    assert records.plain(9) is None
