@@ -15,7 +15,7 @@ from pyarrow import ipc, parquet
 from batchproof.service.errors import FeatureError, ServiceError
 from batchproof.service.features.columns import encode_column
 from batchproof.service.features.row_encoder import Encoder
-from batchproof.service.tables.block import Block, Reading
+from batchproof.service.tables.block import CACHED_ROWS, Block, Column, Reading, read_columns
 from batchproof.service.tables.codecs import blocks_of
 from batchproof.service.tables.formats import ARROW_FILE, ARROW_STREAM, CSV, LINES, PARQUET, TSV, Format
 from batchproof.service.tables.parameters import Parameters
@@ -397,3 +397,18 @@ def test_a_line_of_another_encoding_is_told() -> None:
     assert found == (1, sentence)
     assert lines_of(b'{"note":"\xe9","length_mm":1,' + GOOD.encode()) == ([(0, sentence)], [])
     assert kept == [0]
+
+
+@pytest.mark.parametrize("rows", [0, 1, CACHED_ROWS - 1, CACHED_ROWS, 2 * CACHED_ROWS + 1])
+def test_columns_stand_side_by_side_in_blocks_of_any_length(rows: int) -> None:
+    """Each value is in its row and its feature's place, also where a block is joined piece by piece; codes are integers."""
+    columns = [np.arange(rows) + place * 1e6 for place in range(len(SIGNATURE.inputs))]
+    read = read_columns(SIGNATURE, rows, [Column(column.copy, list) for column in columns])
+
+    for array, is_code in zip(read.arrays, (False, True), strict=True):
+        kinds = [feature.kind == "categorical" for feature in SIGNATURE.inputs]
+        wanted = [column for column, kind in zip(columns, kinds, strict=True) if kind == is_code]
+        assert array is not None
+        assert array.dtype == (np.int64 if is_code else np.float64)
+        assert array.flags.c_contiguous
+        assert array.tolist() == np.transpose(wanted).tolist()
