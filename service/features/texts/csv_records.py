@@ -21,6 +21,7 @@ QUOTED = re.compile(r'(^|[,;\t|])"(?:[^"]|"")*+"')
 UNCLOSED = re.compile(r'(?:^|[,;\t|])"')
 INVALID = re.compile("[\udc80-\udcff]")  # what a byte that is not UTF-8 is decoded to
 END_OF_FILE = b"\x1a"  # what programs of DOS write behind a text
+LONGEST_BLANK = len(b'""\r\n')  # a line that is blank without its quotes
 ONLY_WINDOWS = re.compile(rb"[\x80-\x9f]")  # letters and quotation marks in cp1252, control characters in latin1
 
 
@@ -205,6 +206,8 @@ class _Lines:
         has_returns = b"\r" in whole and whole.count(b"\r") != whole.count(b"\r\n")
         self._are_whole = not has_returns and max(map(len, raw), default=0) < csv.field_size_limit()
         text = _plain_text(whole, needless) if self._are_whole else b""
+        if min(map(len, raw), default=0) <= LONGEST_BLANK and (text.startswith(b"\n") or b"\n\n" in text):
+            text = b""
         if not text:
             self._seen.extendleft(reversed(raw))  # in front of those that were not taken now
             return 0, b""
@@ -240,9 +243,7 @@ def _plain_text(whole: bytes, needless: re.Pattern[bytes]) -> bytes:
             return b""
         whole = whole.replace(b'"', b"")
     text = whole.replace(b"\r\n", b"\n") if b"\r" in whole else whole
-    if not text.endswith(b"\n"):
-        text += b"\n"
-    return b"" if text.startswith(b"\n") or b"\n\n" in text else text
+    return text if text.endswith(b"\n") else text + b"\n"
 
 
 def _is_utf8(text: bytes) -> bool:

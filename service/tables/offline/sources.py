@@ -28,6 +28,7 @@ TablePath: TypeAlias = "Path | ObjectPath"
 ARROW_FILE_MAGIC = b"ARROW1"
 STANDARD_INPUT = "-"
 PACKED = (".gz", ".zst")  # endings of packed text tables
+READ_BYTES = 1 << 18  # of a text at a time
 HEAD_BYTES = 64  # of standard input, which say its format
 PACKED_MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}
 MAGIC = {b"PAR1": ".parquet", ARROW_FILE_MAGIC: ".arrow", b"\xff\xff\xff\xff": ".arrows", b"{": ".jsonl"}
@@ -203,7 +204,7 @@ def _opened_text(path: TablePath, fmt: Format) -> BinaryIO:
         pyarrow(fmt)
     if packing:
         return _unpacked(path, packing)
-    return path.open("rb") if isinstance(path, Path) else _buffered(path.open_stream(), "")
+    return path.open("rb", READ_BYTES) if isinstance(path, Path) else _buffered(path.open_stream(), "")
 
 
 def _check_is_text(path: Path) -> None:
@@ -232,7 +233,7 @@ def _unpacked(path: TablePath, packing: str) -> BinaryIO:
 
 
 def _buffered(plain: Any, packing: str, *below: Any) -> BinaryIO:
-    return cast(BinaryIO, io.BufferedReader(_Unbuffered(plain, packing, below)))
+    return cast(BinaryIO, io.BufferedReader(_Unbuffered(plain, packing, below), READ_BYTES))
 
 
 class _Unbuffered(io.RawIOBase):

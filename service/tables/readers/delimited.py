@@ -155,7 +155,7 @@ class TextTable:
         self.arrow: ArrowLines | None = None  # what parses plain lines, where pyarrow does
 
     def load_arrow(self) -> None:
-        """Let pyarrow parse the plain lines of further blocks, where the reading says so: it takes .1 s to load."""
+        """Let pyarrow parse plain lines, where the reading says so: it takes .1 s to load, too long for a short table."""
         if not self.reading.by_arrow:
             return
         try:
@@ -177,8 +177,9 @@ def text_blocks(file: BinaryIO, reading: Reading, signs: str) -> Blocks:
     _check_separated(header, reading, signs)
     table = TextTable(header, reading, records.delimiter, records.delimiter if len(signs) > 1 else ",")
     block = _block(table, records, rows)
+    if block.rows == reading.block_rows:
+        table.load_arrow()
     yield block  # no row is a block too
-    table.load_arrow()
     while block.rows and (block := _block(table, records, rows)).rows:
         yield block
 

@@ -30,7 +30,7 @@ GOOD = "4.5,Oslo,3,2020-01-01,true,2,false"
 def outcome(signature: Signature, body: bytes, block_rows: int, *, by_arrow: bool) -> list[Any]:
     """Return all that a reader of the table is told: arrays as bytes, rows, faults, lines, cells.
 
-    Arrow parses the second block and later ones.
+    Arrow parses the blocks of a table that fills its first one.
     """
     reading = Reading(Encoder(signature), Parameters(extra="ignore"), block_rows, by_arrow=by_arrow)
     told: list[Any] = []
