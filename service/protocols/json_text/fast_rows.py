@@ -27,8 +27,8 @@ from batchproof.service.features.texts.dates import epoch_seconds
 from batchproof.service.features.value_encoder import BITS, missing_numbers
 from batchproof.service.protocols.json_text.json_body import count as occurrences
 from batchproof.service.protocols.json_text.json_body import repeated_key
+from batchproof.service.protocols.json_text.long_parser import LONG_BODY_BYTES, parser_for
 
-LONG_BODY_BYTES = 1 << 16  # such a body has a parser of its own: it is read in a thread, and its memory is let go
 UNFIT_NAME = re.compile(r'[\\"\x00-\x1f]')  # in the field names of msgspec's structs
 
 
@@ -82,8 +82,14 @@ class FastRows:
     def _plain(self, body: bytes) -> Arrays | None:
         if body[:1] == b"\xef":  # the precise path passes over a byte order mark
             return None
+        if len(body) < LONG_BODY_BYTES:
+            return self._numbers(body, self._parser)
+        with parser_for(body) as parser:
+            return self._numbers(body, parser)
+
+    def _numbers(self, body: bytes, parser: simdjson.Parser) -> Arrays | None:
         try:
-            document: Any = (self._parser if len(body) < LONG_BODY_BYTES else simdjson.Parser()).parse(body)
+            document: Any = parser.parse(body)
             rows: Any = document[self._key]
             numbers = np.frombuffer(rows.as_buffer(of_type="d"))  # which only lists have
             count, width = len(rows), self._width

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import simdjson
 
+from batchproof.service.protocols.json_text.long_parser import LONG_BODY_BYTES, parser_for
 from batchproof.service.protocols.oip.inputs import MATRIX
 
-LONG_BODY_BYTES = 1 << 16  # such a body has a parser of its own: it is read in a thread, and its memory is let go
 FIELDS = 4  # name, shape, datatype, data: each is asked for below, so that no other can be among as many
 OTHER_KEYS = {"id", "parameters", "outputs"}
 FP32_SQUARES = 3.4e38**2  # numbers whose squares add up to less are within FP32, each of them
@@ -34,8 +34,14 @@ class FastMatrix:
         """
         if body[:1] == b"\xef":  # the precise reader passes over a byte order mark
             return None
+        if len(body) < LONG_BODY_BYTES:
+            return self._parsed(body, self._parser)
+        with parser_for(body) as parser:
+            return self._parsed(body, parser)
+
+    def _parsed(self, body: bytes, parser: simdjson.Parser) -> tuple[np.ndarray, dict[str, Any]] | None:
         try:
-            document: Any = (self._parser if len(body) < LONG_BODY_BYTES else simdjson.Parser()).parse(body)
+            document: Any = parser.parse(body)
             return self._read(body, document) if isinstance(document, simdjson.Object) else None
         except (ValueError, TypeError, KeyError, RuntimeError):  # RuntimeError: an integer of more than 64 bits
             return None
