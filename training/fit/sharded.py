@@ -76,7 +76,9 @@ class ShardedRun(Run):
         values = SHARDS * rows * members  # losses of the whole batch: one a row and member
         self.shards.backward(found[..., :-1] / values)
         own = found[..., -1].transpose(1, 2).flatten(0, 1)  # losses [rows * members, shards]
-        return self.spread(pairwise(total(own) / values))
+        loss = self.spread(pairwise(total(own) / values))
+        self.shards.divide_gradient()
+        return loss
 
     @torch.enable_grad()
     def losses(self, scores: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -34,7 +34,7 @@ def fold_network(frozen: Network, embedded: Sequence[int], output: Output, tempe
 
 def fold_member_block(block: Block, member: int) -> Layer:
     """Fold one block of one member, whose channels are contiguous in the block's batch norm."""
-    weight = _array(block.linear.weight)[member]  # [out, in]
+    weight = _array(block.linear.scaled())[member]  # [out, in]
     channels = slice(member * len(weight), (member + 1) * len(weight))
     norm = block.norm
     gamma, beta = (_array(part)[channels] if norm.affine else None for part in (norm.weight, norm.bias))

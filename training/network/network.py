@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from batchproof.training.network.layers.dropout import Dropout
-from batchproof.training.network.layers.signs import Limits, Signs, reflect
+from batchproof.training.network.layers.signs import Limits, Signs, positive, reflect
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,9 @@ class NetworkSettings:
     eps: float = 1e-5  # added to the variance
     momentum: float = 0.1  # of the running statistics; population statistics replace them after training
     affine: bool = True  # gamma and beta
+    input_rate: float = (
+        0.0  # how many times as fast as a weight the factor of each input learns; 0: there are no factors
+    )
 
 
 class PartialProduct(torch.autograd.Function):
@@ -55,7 +58,9 @@ class PartialProduct(torch.autograd.Function):
 class Members(nn.Module):
     """One Linear for each member: [rows, members * inputs] -> [rows, members * outputs], member after member.
 
-    The first layer's input, [rows, inputs], is the same for all members.
+    The first layer's input, [rows, inputs], is the same for all members. Each of its columns may have a learnt factor, shared by
+    all units (the scaling layer of Holzmüller, Grinsztajn, Steinwart 2024, "Better by Default"): a column that says nothing fades
+    sooner than its weights would. Factors belong to the weights, so that folding leaves none.
     """
 
     def __init__(
@@ -68,10 +73,12 @@ class Members(nn.Module):
         shared: bool,
         bias: bool,
         constant: int = 0,
+        input_rate: float = 0.0,
     ) -> None:
         """Draw weights and bias uniformly within 1 / sqrt(inputs), as torch's Linear does.
 
-        The first `constant` inputs need no gradient.
+        The first `constant` inputs need no gradient. With an `input_rate` each input has a factor, 1 at first, kept as a
+        parameter so many times smaller: a step of AdamW, which is as long for all parameters, moves it so much further.
         """
         super().__init__()
         self.shared, self.constant = shared or members == 1, constant
@@ -80,12 +87,28 @@ class Members(nn.Module):
         self.weight = nn.Parameter(weight)
         offset = torch.empty(members, outputs).uniform_(-bound, bound, generator=generator) if bias else None
         self.bias = None if offset is None else nn.Parameter(offset)
+        self.input_rate = input_rate
+        self.factor = nn.Parameter(torch.full((inputs,), 1.0 / input_rate)) if input_rate else None
+
+    def scaled(self) -> Tensor:
+        """Return the weights with the factors of their inputs [members, outputs, inputs]."""
+        return self.weight if self.factor is None else self.weight * (self.factor * self.input_rate)
+
+    @torch.no_grad()
+    def divide_gradient(self) -> None:
+        """Turn the gradient of `scaled`, left at the weights, into those of weights and factors."""
+        if self.factor is None:
+            return
+        gradient = self.weight.grad
+        assert gradient is not None, "a backward pass came before"
+        self.factor.grad = (gradient * self.weight).sum(dim=(0, 1)) * self.input_rate
+        self.weight.grad = gradient * (self.factor * self.input_rate)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply each member's weights to its own inputs."""
         members, outputs, inputs = self.weight.shape
         if self.shared:
-            weight = self.weight.reshape(members * outputs, inputs)
+            weight = self.scaled().reshape(members * outputs, inputs)
             if self.constant and x.requires_grad and self.bias is None:
                 product: Tensor = PartialProduct.apply(x, weight, self.constant)  # type: ignore[no-untyped-call]
                 return product
@@ -112,7 +135,16 @@ class Block(nn.Module):
     ) -> None:
         """Make the block; a `first` block reads the input that all members share, whose `constant` first columns need no gradient."""
         super().__init__()
-        self.linear = Members(settings.members, inputs, outputs, generator, shared=first, bias=False, constant=constant)
+        self.linear = Members(
+            settings.members,
+            inputs,
+            outputs,
+            generator,
+            shared=first,
+            bias=False,
+            constant=constant,
+            input_rate=settings.input_rate if first else 0.0,
+        )
         self.norm = nn.BatchNorm1d(
             settings.members * outputs, eps=settings.eps, momentum=settings.momentum, affine=settings.affine
         )
@@ -127,7 +159,7 @@ class Block(nn.Module):
 class Network(nn.Module):
     """x and category codes -> scores.
 
-    Channel m * width + c of `blocks[i].norm` is channel c of member m; `blocks[i].linear.weight` is
+    Channel m * width + c of `blocks[i].norm` is channel c of member m; `blocks[i].linear.scaled()` is
     [members, outputs, inputs], `head.weight` [members, outputs, width], `head.bias` [members, outputs].
     """
 
@@ -172,6 +204,10 @@ class Network(nn.Module):
             return []
         weights = [*(block.get_parameter("linear.weight") for block in self.blocks), self.head.weight]
         limits = [self.signs.of_weight(layer, weight) for layer, weight in enumerate(weights)]
+        factors = [
+            module.factor for module in self.modules() if isinstance(module, Members) and module.factor is not None
+        ]
+        limits += [positive(factor) for factor in factors]
         if self.settings.affine:
             gammas = [block.get_parameter("norm.weight") for block in self.blocks]
             limits += [self.signs.of_gamma(layer, gamma) for layer, gamma in enumerate(gammas)]

@@ -74,6 +74,11 @@ class ShardedNetwork:
             codes = self.codes[..., index].contiguous()
             table.grad = pairwise(self.joint(scattered, (part.contiguous(), codes), (table.detach(),))[0])
 
+    def divide_gradient(self) -> None:
+        """Give factors of inputs and their weights their own gradients, once those of all processes have been added."""
+        for block in self.blocks:
+            block.linear.layer.divide_gradient()
+
 
 class Linear:
     """x [rows, shards, groups * inputs] times weight [groups, outputs, inputs], plus a bias of as many values.
@@ -84,19 +89,25 @@ class Linear:
     def __init__(self, layer: Members, joint: Joint) -> None:
         """Compute with the parameters of a layer."""
         self.layer, self.joint = layer, joint
-        self.weight = layer.weight.detach()
-        if layer.shared:
-            self.weight = self.weight.flatten(0, 1).unsqueeze(0)
+        self.weight = self.weights()
         self.x = torch.empty(0)  # of the forward pass that is to be followed by a backward pass
+
+    def weights(self) -> Tensor:
+        """Return the layer's weights as they are now, with the factors of their inputs [groups, outputs, inputs]."""
+        weight = self.layer.scaled().detach()
+        return weight.flatten(0, 1).unsqueeze(0) if self.layer.shared else weight
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [rows, shards, groups * outputs]."""
-        self.x = x
+        self.x, self.weight = x, self.weights()
         y = self.joint(product, (x,), (self.weight,))
         return y if self.layer.bias is None else y.add_(self.layer.bias.flatten())
 
     def backward(self, dy: Tensor, *, wanted: bool) -> Tensor | None:
-        """Return the gradient of x where it is wanted, and leave those of the parameters in the layer."""
+        """Return the gradient of x where it is wanted, and leave those of the parameters in the layer.
+
+        The gradient that is left at weights with factors is that of their products: see `divide_gradient`.
+        """
         weight, bias = self.layer.weight, self.layer.bias
         weight.grad = self.joint(weight_gradient, (dy, self.x), (self.weight,), added).view_as(weight)
         if bias is not None:

@@ -40,16 +40,25 @@ def make_rows(inputs: int, codes: int) -> Rows:
     members=st.integers(1, 4),
     codes=st.integers(0, 5),
     affine=st.booleans(),
+    input_rate=st.sampled_from([0.0, 6.0]),
     task=st.sampled_from([("binary", 1), ("multiclass", 4), ("regression", 1)]),
     temperature=st.floats(0.5, 2.0),
 )
 def test_parity(
-    widths: list[int], members: int, codes: int, *, affine: bool, task: tuple[Task, int], temperature: float
+    widths: list[int],
+    members: int,
+    codes: int,
+    *,
+    affine: bool,
+    input_rate: float,
+    task: tuple[Task, int],
+    temperature: float,
 ) -> None:
-    """For any widths, members, task, temperature, with gamma and beta or without: equal to 1e-10 of the spread."""
+    """For any widths, members, task, temperature, with gamma, beta and factors or without: equal to 1e-10 of the spread."""
     torch.manual_seed(0)
     rows = make_rows(3, codes)
-    network = Network(3, [(codes, 2)] if codes else [], task[1], NetworkSettings(tuple(widths), members, affine=affine))
+    shape = NetworkSettings(tuple(widths), members, affine=affine, input_rate=input_rate)
+    network = Network(3, [(codes, 2)] if codes else [], task[1], shape)
     for parameter in network.parameters():  # gamma and beta away from 1 and 0, of either sign
         torch.nn.init.normal_(parameter)
     frozen = recompute(network, rows)

@@ -41,7 +41,7 @@ def candidates_of(data: Dataset, settings: Settings) -> list[Plan]:
 
 
 def shortened(plan: Plan, rows: int) -> Plan:
-    """Return the plan of a trial on `rows` training rows: one narrow member without dropout, and few steps."""
+    """Return the plan of a trial on `rows` training rows: one narrow member without dropout and factors, and few steps."""
     batch_rows = min(plan.fit.batch_rows, defaults.TRIAL_BATCH_ROWS)
     epochs = min(plan.fit.epochs, defaults.epochs_of(defaults.TRIAL_STEPS, rows, batch_rows))
     fit = replace(
@@ -53,7 +53,8 @@ def shortened(plan: Plan, rows: int) -> Plan:
         patience=min(plan.fit.patience, defaults.patience(epochs)),
     )
     widths = tuple(min(width, defaults.TRIAL_WIDTH) for width in plan.network.widths)
-    return replace(plan, network=replace(plan.network, widths=widths, members=1, dropout=0.0), fit=fit)
+    network = replace(plan.network, widths=widths, members=1, dropout=0.0, input_rate=0.0)
+    return replace(plan, network=network, fit=fit)
 
 
 def device_of(wanted: str) -> str:

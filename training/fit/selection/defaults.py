@@ -12,6 +12,7 @@ from batchproof.training.fit.loop import FitSettings
 from batchproof.training.network.network import NetworkSettings
 
 MANY_CLASSES = 8  # from which on one network has much to tell apart: wide ones are better than many, where rows suffice
+INPUT_RATE = 6.0  # how many times as fast as weights factors of inputs learn; few rows or many classes have none
 FULL_ROWS = 1_000  # training rows up to which every candidate is fitted in full; more: short fits on a sample
 SAMPLE_ROWS = 20_000  # of such a sample
 TRIAL_STEPS = 400  # of a short fit that only helps to choose
@@ -60,8 +61,10 @@ def has_many_classes(rows: int, classes: int) -> bool:
 
 def network_settings(rows: int, classes: int = 0) -> NetworkSettings:
     """Return the network for `rows` training rows of so many classes, 0 where the target is a number."""
-    budget = WIDE if has_many_classes(rows, classes) else budget_of(rows)
-    return NetworkSettings(widths=(budget.width, budget.width), members=budget.members)
+    is_many = has_many_classes(rows, classes)
+    budget = WIDE if is_many else budget_of(rows)
+    input_rate = 0.0 if is_many or rows <= FULL_ROWS else INPUT_RATE
+    return NetworkSettings(widths=(budget.width, budget.width), members=budget.members, input_rate=input_rate)
 
 
 def fit_settings(rows: int, classes: int = 0) -> FitSettings:

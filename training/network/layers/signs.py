@@ -58,6 +58,11 @@ class Signs:
         return Limits(gamma, low.repeat(len(gamma) // len(kinds)), torch.full((), np.inf).to(gamma))
 
 
+def positive(parameter: nn.Parameter) -> Limits:
+    """Return the limits of a parameter of any shape that is never below 0."""
+    return Limits(parameter, torch.zeros(()).to(parameter), torch.full((), np.inf).to(parameter))
+
+
 def kinds_of(width: int, free_share: float) -> np.ndarray:
     """Return the kinds of the units of a layer [width] int8: of those that are not free, half rise and half fall."""
     free = int(width * free_share)

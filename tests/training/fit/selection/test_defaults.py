@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -39,13 +40,27 @@ def test_epochs_shrink_within_a_budget(least: int, most: float) -> None:
 def test_many_classes_get_wide_networks() -> None:
     """Where rows suffice; few rows get many narrow networks, and large tables what they get anyway."""
     many, few = rules.MANY_CLASSES, rules.MANY_CLASSES - 1
-    assert rules.network_settings(3_000, many) == rules.network_settings(7_000)
+    assert rules.network_settings(3_000, many) == without_factors(7_000)
     assert rules.fit_settings(3_000, many).learning_rate == rules.fit_settings(7_000).learning_rate
     for rows in (rules.FULL_ROWS, 7_000, 300_000):
-        assert rules.network_settings(rows, many) == rules.network_settings(rows)
+        assert rules.network_settings(rows, many) == without_factors(rows)
         assert rules.fit_settings(rows, many) == rules.fit_settings(rows)
     for rows in SIZES:
         assert rules.network_settings(rows, few) == rules.network_settings(rows)
+
+
+def without_factors(rows: int) -> NetworkSettings:
+    """Return the network for so many rows without the factors of its inputs."""
+    return replace(rules.network_settings(rows), input_rate=0.0)
+
+
+@pytest.mark.parametrize("rows", SIZES)
+def test_inputs_have_factors_where_rows_suffice(rows: int) -> None:
+    """Not up to FULL_ROWS, not for many classes, not in a trial and not in a quick fit."""
+    assert rules.network_settings(rows).input_rate == (rules.INPUT_RATE if rows > rules.FULL_ROWS else 0.0)
+    assert rules.network_settings(rows, rules.MANY_CLASSES).input_rate == 0.0
+    assert plan.shortened(candidates_for(rows, Settings(device="cpu"))[0], rows).network.input_rate == 0.0
+    assert quick.network_settings(rows).input_rate == 0.0
 
 
 def test_many_classes_get_wide_networks_quickly_too() -> None:
