@@ -18,7 +18,7 @@ from batchproof.training.settings import Settings
 if TYPE_CHECKING:  # it takes seconds to load
     from torch import Tensor
 
-RULES = 7  # raised where what settings leave open becomes another plan, so that no run resumes into it
+RULES = 8  # raised where what settings leave open becomes another plan, so that no run resumes into it
 INTERVAL_S = 10.0  # least time between two saves: one may take longer than a short epoch
 
 

@@ -12,7 +12,7 @@ from batchproof.training.fit.loop import FitSettings
 from batchproof.training.network.network import NetworkSettings
 
 MANY_CLASSES = 8  # from which on one network has much to tell apart: wide ones are better than many, where rows suffice
-INPUT_RATE = 6.0  # how many times as fast as weights factors of inputs learn; few rows or many classes have none
+INPUT_RATE = 6.0  # of RealMLP: see input_rate
 FULL_ROWS = 1_000  # training rows up to which every candidate is fitted in full; more: short fits on a sample
 SAMPLE_ROWS = 20_000  # of such a sample
 TRIAL_STEPS = 400  # of a short fit that only helps to choose
@@ -61,10 +61,13 @@ def has_many_classes(rows: int, classes: int) -> bool:
 
 def network_settings(rows: int, classes: int = 0) -> NetworkSettings:
     """Return the network for `rows` training rows of so many classes, 0 where the target is a number."""
-    is_many = has_many_classes(rows, classes)
-    budget = WIDE if is_many else budget_of(rows)
-    input_rate = 0.0 if is_many or rows <= FULL_ROWS else INPUT_RATE
-    return NetworkSettings(widths=(budget.width, budget.width), members=budget.members, input_rate=input_rate)
+    budget, rate = WIDE if has_many_classes(rows, classes) else budget_of(rows), input_rate(rows, classes)
+    return NetworkSettings(widths=(budget.width, budget.width), members=budget.members, input_rate=rate)
+
+
+def input_rate(rows: int, classes: int) -> float:
+    """Return how many times as fast as weights factors of inputs learn; 0, none, for few rows and for many classes."""
+    return 0.0 if rows <= FULL_ROWS or has_many_classes(rows, classes) else INPUT_RATE
 
 
 def fit_settings(rows: int, classes: int = 0) -> FitSettings:

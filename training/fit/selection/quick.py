@@ -39,9 +39,10 @@ def network_settings(rows: int, classes: int = 0) -> NetworkSettings:
     """Return the network for `rows` training rows of so many classes: one is not trained for long enough to need dropout."""
     if defaults.has_many_classes(rows, classes):
         return NetworkSettings(widths=(defaults.WIDE.width,) * 2, members=defaults.WIDE.members, dropout=0.0)
+    rate = defaults.input_rate(rows, classes)
     if rows <= SEVERAL_ROWS:
-        return NetworkSettings(widths=(64, 64), members=8)
-    return NetworkSettings(widths=(128, 128), dropout=0.0)
+        return NetworkSettings(widths=(64, 64), members=8, input_rate=rate)
+    return NetworkSettings(widths=(128, 128), dropout=0.0, input_rate=rate)
 
 
 def fit_settings(rows: int, classes: int = 0) -> FitSettings:
