@@ -89,6 +89,8 @@ class DriftCollector:
             if self._closing.wait(ROUND_S):
                 return
             self._has_rows.clear()  # first: a row that comes during the round sets it again
+            if self._closing.is_set():  # what was cleared may have been the call of `close`, which comes once
+                return
             self.flush()
 
 

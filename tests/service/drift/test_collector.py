@@ -173,3 +173,32 @@ def test_old_windows_are_forgotten(read: bundle.Bundle) -> None:
 def test_lengths_have_names(length_s: float, name: str) -> None:
     """A length is named by the largest unit that it is whole in."""
     assert label(length_s) == name
+
+
+@pytest.mark.parametrize("is_before", [True, False])
+def test_the_thread_ends_whenever_it_is_closed(monkeypatch: pytest.MonkeyPatch, *, is_before: bool) -> None:
+    """Also between the end of its pause and the round: a service whose thread waits on would not end at SIGTERM."""
+    collector = DriftCollector(1.0, (60.0,))
+
+    class Closed(threading.Event):
+        """Closes the collector while the thread pauses, before or after the pause has looked."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            if is_before:
+                self.close()
+            is_seen = super().wait(0.0)
+            if not is_before:
+                self.close()
+            return is_seen
+
+        def close(self) -> None:
+            self.set()
+            collector._has_rows.set()
+
+    monkeypatch.setattr(collector, "_closing", Closed())
+    collector.wake()
+    thread = collector._thread
+    assert thread is not None
+    thread.join(10.0)
+    assert not thread.is_alive()
+    collector.close()
