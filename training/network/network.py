@@ -28,9 +28,7 @@ class NetworkSettings:
     eps: float = 1e-5  # added to the variance
     momentum: float = 0.1  # of the running statistics; population statistics replace them after training
     affine: bool = True  # gamma and beta
-    input_rate: float = (
-        0.0  # how many times as fast as a weight the factor of each input learns; 0: there are no factors
-    )
+    input_rate: float = 0.0  # of the factor of each input, where weights have 1; 0: there are no factors
 
 
 class PartialProduct(torch.autograd.Function):

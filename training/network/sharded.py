@@ -60,7 +60,10 @@ class ShardedNetwork:
 
     @torch.no_grad()
     def backward(self, d_scores: Tensor) -> None:
-        """Leave every parameter's gradient, summed over this process's shards, in the network, given that of the scores."""
+        """Leave every parameter's gradient, summed over this process's shards, in the network, given that of the scores.
+
+        Factors of inputs get theirs by `divide_gradient`.
+        """
         d = self.head.backward(d_scores.flatten(2), wanted=bool(self.blocks) or self.codes is not None)
         for number, block in reversed(list(enumerate(self.blocks))):
             assert d is not None, "only the gradient of x is not wanted"

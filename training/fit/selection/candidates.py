@@ -41,7 +41,7 @@ def candidates_of(data: Dataset, settings: Settings) -> list[Plan]:
 
 
 def shortened(plan: Plan, rows: int) -> Plan:
-    """Return the plan of a trial on `rows` training rows: one narrow member without dropout and factors, and few steps."""
+    """Return the plan of a trial on `rows` training rows: one narrow member without dropout or factors, and few steps."""
     batch_rows = min(plan.fit.batch_rows, defaults.TRIAL_BATCH_ROWS)
     epochs = min(plan.fit.epochs, defaults.epochs_of(defaults.TRIAL_STEPS, rows, batch_rows))
     fit = replace(

@@ -1,8 +1,8 @@
 """Defaults that follow from the number of rows: members, width, batch, epochs, and which encodings compete.
 
 A fit is planned in steps. Half of the steps at twice the learning rate end at the same loss, and so do half as many
-steps of twice the rows; wide networks take more rows a step, which costs less a row. Up to 5 000 rows the best epoch
-comes early, long before the rate falls, so it is low there from the start.
+steps of twice the rows; wide networks take more rows a step, which costs less a row. From 1 001 to 5 000 rows the
+best epoch comes early, long before the rate falls, so it is low there from the start.
 """
 
 import math

@@ -14,7 +14,7 @@ PLAIN_ROWS = 1_000  # training rows from which on bins have enough rows each
 SEVERAL_ROWS = 5_000  # training rows up to which several networks fit into the budget
 EPOCHS = (2, 60)  # least and most
 WIDE_STEPS = 600  # of the wide networks that many classes get
-RATE = 5e-3  # two and a half times the default: a short schedule has to move faster
+RATE = 5e-3  # a short schedule has to move fast
 DECAY = 0.98  # of the moving average: half the steps of the default
 
 
