@@ -77,7 +77,7 @@ class ShardedRun(Run):
         self.shards.backward(found[..., :-1] / values)
         own = found[..., -1].transpose(1, 2).flatten(0, 1)  # losses [rows * members, shards]
         loss = self.spread(pairwise(total(own) / values))
-        self.shards.divide_gradient()
+        self.shards.split_gradient()
         return loss
 
     @torch.enable_grad()

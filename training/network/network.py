@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from batchproof.training.network.layers.dropout import Dropout
-from batchproof.training.network.layers.signs import Limits, Signs, positive, reflect
+from batchproof.training.network.layers.signs import Limits, Signs, not_negative, reflect
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Members(nn.Module):
         return self.weight if self.factor is None else self.weight * (self.factor * self.input_rate)
 
     @torch.no_grad()
-    def divide_gradient(self) -> None:
+    def split_gradient(self) -> None:
         """Turn the gradient of `scaled`, left at the weights, into those of weights and factors."""
         if self.factor is None:
             return
@@ -205,7 +205,7 @@ class Network(nn.Module):
         factors = [
             module.factor for module in self.modules() if isinstance(module, Members) and module.factor is not None
         ]
-        limits += [positive(factor) for factor in factors]
+        limits += [not_negative(factor) for factor in factors]
         if self.settings.affine:
             gammas = [block.get_parameter("norm.weight") for block in self.blocks]
             limits += [self.signs.of_gamma(layer, gamma) for layer, gamma in enumerate(gammas)]

@@ -62,7 +62,7 @@ class ShardedNetwork:
     def backward(self, d_scores: Tensor) -> None:
         """Leave every parameter's gradient, summed over this process's shards, in the network, given that of the scores.
 
-        Factors of inputs get theirs by `divide_gradient`.
+        Factors of inputs get theirs by `split_gradient`.
         """
         d = self.head.backward(d_scores.flatten(2), wanted=bool(self.blocks) or self.codes is not None)
         for number, block in reversed(list(enumerate(self.blocks))):
@@ -77,10 +77,10 @@ class ShardedNetwork:
             codes = self.codes[..., index].contiguous()
             table.grad = pairwise(self.joint(scattered, (part.contiguous(), codes), (table.detach(),))[0])
 
-    def divide_gradient(self) -> None:
+    def split_gradient(self) -> None:
         """Give factors of inputs and their weights their own gradients, once those of all processes have been added."""
         for block in self.blocks:
-            block.linear.layer.divide_gradient()
+            block.linear.layer.split_gradient()
 
 
 class Linear:
@@ -92,8 +92,7 @@ class Linear:
     def __init__(self, layer: Members, joint: Joint) -> None:
         """Compute with the parameters of a layer."""
         self.layer, self.joint = layer, joint
-        self.weight = self.weights()
-        self.x = torch.empty(0)  # of the forward pass that is to be followed by a backward pass
+        self.x = self.weight = torch.empty(0)  # of the forward pass that is to be followed by a backward pass
 
     def weights(self) -> Tensor:
         """Return the layer's weights as they are now, with the factors of their inputs [groups, outputs, inputs]."""
@@ -109,7 +108,7 @@ class Linear:
     def backward(self, dy: Tensor, *, wanted: bool) -> Tensor | None:
         """Return the gradient of x where it is wanted, and leave those of the parameters in the layer.
 
-        The gradient that is left at weights with factors is that of their products: see `divide_gradient`.
+        The gradient that is left at weights with factors is that of their products: see `split_gradient`.
         """
         weight, bias = self.layer.weight, self.layer.bias
         weight.grad = self.joint(weight_gradient, (dy, self.x), (self.weight,), added).view_as(weight)

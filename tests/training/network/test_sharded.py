@@ -38,7 +38,7 @@ def test_scores_gradients_and_statistics_are_those_of_torch(settings: NetworkSet
     whole = theirs.member_scores(x.flatten(0, 1), codes.flatten(0, 1))
     target = torch.linspace(-1, 1, whole.numel(), dtype=torch.float64).view_as(whole)
     shards.backward(target.view_as(sharded))
-    shards.divide_gradient()
+    shards.split_gradient()
     (whole * target).sum().backward()  # type: ignore[no-untyped-call]
 
     torch.testing.assert_close(sharded.flatten(0, 1), whole, rtol=0, atol=1e-12)

@@ -58,7 +58,7 @@ class Signs:
         return Limits(gamma, low.repeat(len(gamma) // len(kinds)), torch.full((), np.inf).to(gamma))
 
 
-def positive(parameter: nn.Parameter) -> Limits:
+def not_negative(parameter: nn.Parameter) -> Limits:
     """Return the limits of a parameter of any shape that is never below 0."""
     return Limits(parameter, torch.zeros(()).to(parameter), torch.full((), np.inf).to(parameter))
 
